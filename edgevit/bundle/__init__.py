@@ -1,0 +1,1 @@
+"""The folder that a model lives in: its manifest and its variants."""

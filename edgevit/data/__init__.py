@@ -1,0 +1,1 @@
+"""Images and labels, from wherever they come, and the preprocessing that every stage shares."""

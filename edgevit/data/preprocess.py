@@ -1,0 +1,86 @@
+"""From an image to a model's input: the one implementation, for training, calibration, validation and the runtime."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgevit.errors import DataError
+
+Interpolation = Literal["bicubic", "bilinear"]
+ChannelOrder = Literal["RGB", "BGR", "L"]
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model wants done to an image.
+
+    The short edge is resized to ``resize`` pixels (Pillow's antialiased filters) and the centre ``size`` (height,
+    width) is cut out; with ``resize`` None the image is squashed to ``size`` as a whole. Then pixels are divided by
+    255, and ``mean`` and ``std`` (one value per channel, in 0..1) are taken off and divided by.
+
+    Raises:
+        DataError: if the values contradict each other.
+
+    """
+
+    size: tuple[int, int]
+    resize: int | None
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channel_order: ChannelOrder = "RGB"
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise DataError(
+                f"{self.channel_order} images need {self.channels} means and deviations, "
+                f"not {len(self.mean)} and {len(self.std)}",
+                remedy="give one mean and one std for each channel",
+            )
+        if min(self.size) < 1 or (self.resize is not None and self.resize < max(self.size)):
+            raise DataError(
+                f"a crop of {self.size[0]}x{self.size[1]} does not fit an image resized to {self.resize}",
+                remedy=f"use resize {max(*self.size, 1)} or more",
+            )
+        if not all(0 < deviation < float("inf") for deviation in self.std):
+            raise DataError(f"std is {self.std}", remedy="give a std above 0 for each channel")
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the input."""
+        return 1 if self.channel_order == "L" else 3
+
+    def geometry(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return the pixels (H, W, C) that the model sees, resized and cropped, before normalisation."""
+        image = image.convert("L" if self.channel_order == "L" else "RGB")
+        height, width = self.size
+        resampling = _FILTERS[self.interpolation]
+        if self.resize is None:
+            image = image.resize((width, height), resampling)
+        else:
+            short = min(image.size)
+            # As torchvision and timm: the long edge is cut down, not rounded, to whole pixels.
+            resized = tuple(self.resize if edge == short else int(self.resize * edge / short) for edge in image.size)
+            image = image.resize((resized[0], resized[1]), resampling)
+            left = round((image.width - width) / 2)
+            top = round((image.height - height) / 2)
+            image = image.crop((left, top, left + width, top + height))
+        pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, self.channels)
+        return pixels[..., ::-1] if self.channel_order == "BGR" else pixels
+
+    def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn pixels (..., H, W, C) into the model's input (..., C, H, W)."""
+        scale = 1 / (255 * np.asarray(self.std, dtype=np.float64))
+        shift = np.asarray(self.mean, dtype=np.float64) / np.asarray(self.std, dtype=np.float64)
+        values: NDArray[Any] = pixels * scale.astype(np.float32) - shift.astype(np.float32)
+        return np.ascontiguousarray(np.moveaxis(values, -1, -3))
+
+    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
+        """Return the model's input (C, H, W) for one image."""
+        return self.normalize(self.geometry(image))

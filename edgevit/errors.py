@@ -1,0 +1,110 @@
+"""Everything that a user can cause ends in one of these.
+
+.. code-block:: text
+
+    EdgeViTError                    exit code
+    ├── InputError                  2   what was given cannot be used
+    │   ├── SpecError               2   the sizes of a model contradict each other
+    │   ├── CheckpointError         2   weights are missing, left over, misshapen or unsafe
+    │   ├── DataError               2   images or labels cannot be used
+    │   │   └── ImageError          2   one image cannot be read
+    │   ├── GraphError              2   an ONNX graph is not one that EdgeViT can work on
+    │   └── BundleError             2   a bundle is damaged, exists already, or lacks what is asked for
+    ├── VerificationError           1   what was made differs from the float model, or misses its kernels
+    ├── TrainingError               1   training could not go on (a loss that is not a number)
+    └── MissingError                3   something is not on this machine
+        ├── MissingDependencyError  3   a Python package or driver
+        ├── MissingDataError        3   a data set or file that would have to be fetched
+        └── StorageError            3   the disk is full or read-only
+
+Every error carries a ``remedy``: what to type or change next.
+"""
+
+__all__ = [
+    "BundleError",
+    "CheckpointError",
+    "DataError",
+    "EdgeViTError",
+    "GraphError",
+    "ImageError",
+    "InputError",
+    "MissingDataError",
+    "MissingDependencyError",
+    "MissingError",
+    "SpecError",
+    "StorageError",
+    "TrainingError",
+    "VerificationError",
+]
+
+
+class EdgeViTError(Exception):
+    """Base of all errors that EdgeViT raises on purpose.
+
+    ``remedy`` says what to do next; ``exit_code`` is what the command line ends with.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class InputError(EdgeViTError):
+    """What was given cannot be used."""
+
+
+class SpecError(InputError):
+    """The sizes of a model contradict each other."""
+
+
+class CheckpointError(InputError):
+    """Weights are missing, left over, misshapen or unsafe to load."""
+
+
+class DataError(InputError):
+    """Images or labels cannot be used."""
+
+
+class ImageError(DataError):
+    """One image cannot be read."""
+
+
+class GraphError(InputError):
+    """An ONNX graph is not one that EdgeViT can work on."""
+
+
+class BundleError(InputError):
+    """A bundle is damaged, exists already, or lacks what is asked for."""
+
+
+class VerificationError(EdgeViTError):
+    """What was made differs from the float model, or does not run on the kernels that it should."""
+
+    exit_code = 1
+
+
+class TrainingError(EdgeViTError):
+    """Training could not go on."""
+
+    exit_code = 1
+
+
+class MissingError(EdgeViTError):
+    """Something is not on this machine."""
+
+    exit_code = 3
+
+
+class MissingDependencyError(MissingError):
+    """A Python package or a driver is not on this machine."""
+
+
+class MissingDataError(MissingError):
+    """A data set or file is not on this machine and could not be fetched."""
+
+
+class StorageError(MissingError):
+    """The disk is full or read-only."""

@@ -1,0 +1,132 @@
+"""Writes that either happen whole or not at all, and hashes.
+
+A new file or folder is written beside its place under a temporary name, flushed to the disk, and renamed: a kill at
+any moment leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from edgevit.errors import StorageError
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write at ``path`` into a StorageError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedies = {
+            errno.ENOSPC: "free some space on that disk, or write to another with -o",
+            errno.EDQUOT: "your disk quota is used up: free some space, or write to another disk with -o",
+            errno.EROFS: "write to another place with -o",
+            errno.EACCES: "make the folder writable for you, or write to another place with -o",
+            errno.EPERM: "make the folder writable for you, or write to another place with -o",
+            errno.EFBIG: "write to a disk that takes files of this size with -o",
+            errno.ENOTDIR: "a file stands where a folder is needed: write to another place with -o",
+        }
+        if error.errno not in remedies:
+            raise
+        raise StorageError(f"cannot write {path}: {error.strerror}", remedy=remedies[error.errno]) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        else:
+            _sync_folder(path)
+    _sync_folder(folder)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` to write a file to; on a clean exit it replaces ``path``.
+
+    Raises:
+        StorageError: if the disk is full or not writable; ``path`` is as it was before.
+
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
+            draft = Path(temporary) / path.name
+            yield draft
+            with draft.open("rb") as stream:
+                os.fsync(stream.fileno())
+            draft.replace(path)
+        _sync_folder(path.parent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file at ``path`` with ``content``, whole or not at all.
+
+    Raises:
+        StorageError: if the disk is full or not writable.
+
+    """
+    with atomic_path(path) as draft:
+        draft.write_bytes(content)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` to fill; on a clean exit it takes the place of ``path``.
+
+    A folder that is at ``path`` already is moved aside first and removed afterwards.
+
+    Raises:
+        StorageError: if the disk is full or not writable; ``path`` is as it was before.
+
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            draft = temporary / "new"
+            draft.mkdir()
+            yield draft
+            _sync_tree(draft)
+            old = temporary / "old"
+            if path.exists():
+                path.replace(old)
+            try:
+                draft.replace(path)
+            except OSError:
+                if old.exists():
+                    old.replace(path)
+                raise
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as lower-case hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+
+
+def _digest(stream: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()

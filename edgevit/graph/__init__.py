@@ -1,0 +1,1 @@
+"""From a torch module to a clean float32 ONNX graph."""

@@ -1,0 +1,1 @@
+"""Small rewrites of an ONNX graph, one in each file."""

@@ -1,0 +1,159 @@
+"""The Vision Transformer, in one sitting.
+
+An image is cut into patches, each patch becomes a token, and a pre-norm transformer encoder mixes the tokens
+(Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021). Parameter names are timm's, so that its checkpoints load
+as they are.
+
+Shapes in comments: B images, C channels, H x W pixels, P pixels in a patch's values (C*p*p), N tokens including the
+class token, D width, h heads, d = D/h features per head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgevit.models.spec import ModelSpec
+
+
+class PatchEmbedding(nn.Module):
+    """Cuts an image into p x p patches V and projects each to a token, E = VW + b.
+
+    Stored as a convolution whose stride is its kernel size, which is the same linear map (see ``as_linear``).
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(spec.channels, spec.width, spec.patch_size, stride=spec.patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, N-1, D)
+        return self.proj(images).flatten(2).transpose(1, 2)
+
+    def as_linear(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, N-1, D)
+        """Return the same tokens by flattening each patch to V (B, N-1, P) and computing VW + b."""
+        patches = functional.unfold(images, self.proj.kernel_size, stride=self.proj.stride)
+        return functional.linear(patches.transpose(1, 2), self.proj.weight.flatten(1), self.proj.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: softmax(Q K^T / sqrt(d)) V in each head, then a projection."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.scale = spec.head_width**-0.5
+        self.qkv = nn.Linear(spec.width, 3 * spec.width)
+        self.proj = nn.Linear(spec.width, spec.width)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        query, key, value = (self._split_heads(part) for part in self.qkv(x).chunk(3, dim=-1))  # (B, h, N, d)
+        weights = (query * self.scale @ key.transpose(-2, -1)).softmax(dim=-1)  # (B, h, N, N)
+        mixed = weights.to(value.dtype) @ value  # (B, h, N, d); softmax stays in float32 under autocast
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+    def _split_heads(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, h, N, d)
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(spec.width, spec.mlp_width)
+        self.fc2 = nn.Linear(spec.mlp_width, spec.width)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """One pre-norm encoder layer: attention, then the MLP, each added to what came in."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(spec.width, spec.norm_epsilon)
+        self.attn = Attention(spec)
+        self.norm2 = nn.LayerNorm(spec.width, spec.norm_epsilon)
+        self.mlp = Mlp(spec)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class VisionTransformer(nn.Module):
+    """A ViT classifier; ``forward_features`` gives its tokens to other tasks.
+
+    Weights start as in timm: linear weights from a normal distribution of deviation 0.02, cut at two deviations,
+    biases zero.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.patch_embed = PatchEmbedding(spec)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, spec.width))
+        positions = torch.empty(1, spec.tokens, spec.width)
+        if spec.position_embedding == "learned":
+            self.pos_embed = nn.Parameter(positions)
+        else:
+            self.register_buffer("pos_embed", sincos_positions(spec.grid, spec.width))
+        self.blocks = nn.ModuleList([Block(spec) for _ in range(spec.depth)])
+        self.norm = nn.LayerNorm(spec.width, spec.norm_epsilon)
+        self.head = nn.Linear(spec.width, spec.classes)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.cls_token, std=1e-6)
+        if isinstance(self.pos_embed, nn.Parameter):
+            nn.init.trunc_normal_(self.pos_embed, std=0.02, a=-0.04, b=0.04)
+
+    def forward_features(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, N, D)
+        """Return all normalised tokens (B, 1+N, D), the class token first."""
+        patches = self.patch_embed(images)  # (B, N-1, D)
+        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)  # (B, N, D)
+        x = x + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def pool(self, tokens: Tensor) -> Tensor:  # (B, N, D) -> (B, D)
+        """Return one vector per image: its class token, or the mean of its patch tokens."""
+        return tokens[:, 0] if self.spec.pooling == "class" else tokens[:, 1:].mean(dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)
+        return self.head(self.pool(self.forward_features(images)))
+
+
+def sincos_positions(grid: tuple[int, int], width: int, temperature: float = 10_000.0) -> Tensor:
+    """Return fixed 2-D positions (1, 1+rows*columns, width); the class token's are zero.
+
+    A quarter of the features each is the sine and cosine of the column and of the row, at ``width // 4`` wavelengths
+    (Vaswani et al. 2017, in two dimensions as in MAE, He et al. 2022).
+    """
+    rows, columns = torch.meshgrid(
+        torch.arange(grid[0], dtype=torch.float64), torch.arange(grid[1], dtype=torch.float64), indexing="ij"
+    )
+    frequencies = temperature ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angles = [axis.flatten()[:, None] * frequencies for axis in (columns, rows)]  # each (rows*columns, width/4)
+    patches = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    return torch.cat([torch.zeros(1, width, dtype=torch.float64), patches])[None].float()
+
+
+def interpolate_positions(positions: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Return learned positions (1, 1+N, D) for another grid of patches; the class token's stay as they are.
+
+    Antialiased bicubic, as timm does, so that a model can be used at a resolution it was not trained at.
+    """
+    if source == target:
+        return positions
+    first, patches = positions[:, :1], positions[:, 1:]
+    plane = patches.transpose(1, 2).unflatten(-1, source)  # (1, D, rows, columns)
+    plane = functional.interpolate(plane, size=target, mode="bicubic", antialias=True)
+    return torch.cat([first, plane.flatten(2).transpose(1, 2)], dim=1)

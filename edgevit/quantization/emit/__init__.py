@@ -1,0 +1,1 @@
+"""One dialect of quantized ONNX in each file, all from the same plan."""

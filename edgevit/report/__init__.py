@@ -1,0 +1,1 @@
+"""What was measured, as one HTML page and its JSON."""

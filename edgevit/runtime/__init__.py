@@ -1,0 +1,1 @@
+"""What an application embeds: numpy, Pillow and one backend."""
