@@ -14,11 +14,7 @@ SCHEMA_VERSION = 1
 Precision = Literal["float32", "fp16", "int8"]
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of what a manifest is made of: immutable, and strict about what it reads."""
-
-
-class File(_Record):
+class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file of a bundle: its path relative to the bundle, with forward slashes, and what is in it."""
 
     path: str
@@ -26,7 +22,7 @@ class File(_Record):
     bytes: int
 
 
-class Environment(_Record):
+class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where something was measured."""
 
     machine: str
@@ -39,7 +35,7 @@ class Environment(_Record):
     measured_at: str
 
 
-class Accuracy(_Record):
+class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A variant against float32 on the same images; rates in 0..1, ``delta_top1`` negative when the variant is worse.
 
     ``top1``, ``top5``, ``delta_top1`` and ``mcnemar_p`` are None where the images have no labels. ``agreement`` is the
@@ -61,7 +57,7 @@ class Accuracy(_Record):
     passed: bool
 
 
-class Latency(_Record):
+class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How fast a variant is: milliseconds per batch, images per second, MiB.
 
     ``speedup_vs_float32`` is the median of the ratios of interleaved blocks, float32 on the same backend, with its
@@ -83,7 +79,7 @@ class Latency(_Record):
     environment: Environment
 
 
-class Kernels(_Record):
+class Kernels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which arithmetic the backend runs a variant's Linear layers in, read from its optimised graph."""
 
     linears: int
@@ -91,7 +87,7 @@ class Kernels(_Record):
     float_linears: tuple[str, ...]
 
 
-class Variant(_Record):
+class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One precision of the model for one backend: its files, and what was measured on them.
 
     ``files`` are in the folder ``name``; the first is the one that the backend opens. ``settings`` are what the
@@ -114,7 +110,7 @@ class Variant(_Record):
         return sum(file.bytes for file in self.files)
 
 
-class Provenance(_Record):
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a model came from and what it was exported with."""
 
     source: str
@@ -124,7 +120,7 @@ class Provenance(_Record):
     created_at: str
 
 
-class Manifest(_Record):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything about a bundle except the contents of its files.
 
     ``golden`` are image files (PNG) and, last, ``golden/logits.npy`` (images, classes): float32's logits for them.
