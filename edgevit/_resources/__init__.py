@@ -1,0 +1,1 @@
+"""Where ``export/`` and ``calibration/`` go in a wheel; see :mod:`edgevit.resources`."""

@@ -1,0 +1,166 @@
+"""The table of commands, and the one place where their results and errors reach the user.
+
+A command is a function with annotated options in ``edgevit/cli/NAME.py`` that returns a
+:class:`~edgevit.cli.console.Result`. Its module is imported only when the command runs, so that ``edgevit --help``
+loads neither torch, onnx nor a backend. ``--json`` is added to every command here.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from edgevit import __version__
+from edgevit.cli.console import Failure, JsonPrinter, Printer, Result, TextPrinter
+from edgevit.errors import EdgeViTError
+
+# Name -> (panel of the help page, one line of help). The function is edgevit.cli.NAME.NAME.
+COMMANDS = {
+    "models": ("What there is", "List the models that can be named instead of a checkpoint."),
+    "targets": ("What there is", "List the devices that EdgeViT builds for."),
+    "recipes": ("What there is", "List the calibration recipes."),
+}
+
+EXIT_USAGE = 2
+EXIT_MISSING = 3
+EXIT_DEFECT = 70  # as in sysexits.h; never 1, which means that a gate failed
+EXIT_INTERRUPTED = 130
+
+# The class is click's or Typer's own, depending on Typer's version; this names it in both.
+UsageError = cast("type[Exception]", typer.BadParameter.__base__)
+
+
+def _with_json(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Add ``--json`` to the options of a command; :func:`run` sees to it."""
+
+    @functools.wraps(function)
+    def command(*, json: bool, **options: Any) -> Result:  # noqa: ARG001, ANN401
+        return function(**options)
+
+    option = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+    signature = inspect.signature(function)
+    json = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+    command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), json])  # type: ignore[attr-defined]
+    command.__annotations__ = {**function.__annotations__, "json": option}
+    return command
+
+
+def load(name: str) -> TyperCommand:
+    """Import the command ``name`` and build its parser."""
+    function = getattr(importlib.import_module(f"edgevit.cli.{name}"), name)
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    single.command(name)(_with_json(function))
+    return cast("TyperCommand", typer.main.get_command(single))
+
+
+class LazyGroup(TyperGroup):
+    """Knows every command by name and help line, and imports only the one that runs."""
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401
+        super().__init__(**attributes)
+        self.commands = {
+            name: TyperCommand(name, help=text, rich_help_panel=panel) for name, (panel, text) in COMMANDS.items()
+        }
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  # click's types, wherever they live
+        """Return the name, the loaded command and the remaining arguments."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else command, rest
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001  # Typer's callback
+    if value:
+        typer.echo(f"edgevit {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Take a Vision Transformer from a checkpoint to a verified, faster INT8 model on a small computer."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line with ``arguments`` and return its exit code.
+
+    Every error that EdgeViT raises on purpose becomes one line and a remedy. Anything else is a defect: it keeps its
+    traceback.
+    """
+    printer: Printer = JsonPrinter() if "--json" in arguments else TextPrinter()
+    try:
+        return _finish(_invoke(arguments), printer)
+    except BrokenPipeError:
+        # The reader went away (``edgevit models | head -1``): nothing is left to say, at interpreter exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        failure = Failure("Interrupted", "interrupted; what was there before is unchanged", "", EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001  # the outermost boundary: nothing is swallowed, all is shown
+        failure = describe(error)
+    printer.failure(failure)
+    return failure.exit_code
+
+
+def _invoke(arguments: Sequence[str]) -> object:
+    command = typer.main.get_command(app)
+    outcome = command.main(list(arguments) or ["--help"], prog_name="edgevit", standalone_mode=False)
+    if outcome == EXIT_INTERRUPTED:  # Typer turns Ctrl-C into this number
+        raise KeyboardInterrupt
+    return outcome
+
+
+def _finish(outcome: object, printer: Printer) -> int:
+    """Print a command's result; ``--help`` and ``--version`` have printed and give Typer's exit code instead."""
+    code = outcome if isinstance(outcome, int) else 0
+    if isinstance(outcome, Result):
+        printer.result(outcome)
+        code = outcome.exit_code
+    sys.stdout.flush()
+    return code
+
+
+def describe(error: Exception) -> Failure:
+    """Say what went wrong in one line, and what to do about it."""
+    kind = type(error).__name__
+    if isinstance(error, EdgeViTError):
+        return Failure(kind, error.message, error.remedy, error.exit_code)
+    if isinstance(error, UsageError):
+        return _describe_usage(error)
+    if isinstance(error, MemoryError):
+        remedy = "close other programs, or lower --batch or --samples"
+        return Failure(kind, "this machine has not enough memory for that", remedy, EXIT_MISSING)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" {error.filename}" if error.filename else ""
+        remedy = "free some space on that disk, or write to another with -o"
+        return Failure("StorageError", f"cannot write{where}: {error.strerror}", remedy, EXIT_MISSING)
+    traceback.print_exception(error)
+    remedy = "please report it with the lines above and the command that you typed"
+    return Failure(kind, f"this is a defect in EdgeViT: {error!r}", remedy, EXIT_DEFECT)
+
+
+def _describe_usage(error: Any) -> Failure:  # noqa: ANN401  # click's UsageError, wherever it lives
+    message = error.format_message().rstrip(".")
+    command = error.ctx.command_path if error.ctx else "edgevit"
+    return Failure("UsageError", message, f"{command} --help", EXIT_USAGE)

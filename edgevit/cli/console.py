@@ -1,0 +1,155 @@
+"""What the command line says and where: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, TextIO, TypeVar
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from edgevit.progress import Progress
+
+T = TypeVar("T")
+
+# Tables that go to a file or a pipe keep their columns whole instead of being cut to 80 characters.
+PIPE_WIDTH = 200
+PLAIN_INTERVAL_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command gives back.
+
+    ``data`` is what ``--json`` prints: anything that msgspec can encode. ``text`` is what a person reads.
+    ``exit_code`` is 1 where the work is done but a gate failed.
+    """
+
+    data: object
+    text: RenderableType
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a command stopped: ``type`` names the error, ``remedy`` says what to type or change next."""
+
+    type: str
+    message: str
+    remedy: str
+    exit_code: int
+
+
+class Printer(Protocol):
+    """How results and failures are shown."""
+
+    def result(self, result: Result) -> None:
+        """Show what a command gave back."""
+        ...
+
+    def failure(self, failure: Failure) -> None:
+        """Show why a command stopped."""
+        ...
+
+
+class TextPrinter:
+    """For people: results on stdout, failures as two lines on stderr."""
+
+    def result(self, result: Result) -> None:
+        """Print the text of ``result``."""
+        console_for(sys.stdout).print(
+            result.text, markup=False, highlight=False, soft_wrap=isinstance(result.text, str)
+        )
+
+    def failure(self, failure: Failure) -> None:
+        """Print what went wrong and what to try."""
+        console = console_for(sys.stderr)
+        console.print(f"error: {failure.message}", style="red", markup=False, highlight=False, soft_wrap=True)
+        if failure.remedy:
+            console.print(f"  try: {failure.remedy}", markup=False, highlight=False, soft_wrap=True)
+
+
+class JsonPrinter:
+    """For scripts: exactly one JSON object on stdout, whatever happens; failures also as text on stderr."""
+
+    def result(self, result: Result) -> None:
+        """Print the data of ``result``."""
+        _print_json(result.data)
+
+    def failure(self, failure: Failure) -> None:
+        """Print what went wrong as JSON, and as text on stderr."""
+        TextPrinter().failure(failure)
+        _print_json({"error": {"type": failure.type, "message": failure.message, "remedy": failure.remedy}})
+
+
+def _print_json(data: object) -> None:
+    encoded = msgspec.json.format(msgspec.json.encode(data, enc_hook=str), indent=2)
+    sys.stdout.write(encoded.decode() + "\n")
+
+
+def console_for(stream: TextIO) -> Console:
+    """Return a Rich console on ``stream``, wide where the stream is no terminal."""
+    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+class BarProgress:
+    """Draws one bar per piece of work, with the time that is left; notes appear above the bars."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+
+    def track(self, items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+        """Yield ``items`` and move a bar; it goes away when the items are through."""
+        task = self._bars.add_task(label, total=total)
+        try:
+            yield from self._bars.track(items, task_id=task, total=total)
+        finally:
+            self._bars.remove_task(task)
+
+    def note(self, message: str) -> None:
+        """Print one line above the bars."""
+        self._bars.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+class PlainProgress:
+    """Writes a plain line every ten seconds and at the end, for log files and pipes."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+
+    def track(self, items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+        """Yield ``items`` and say now and then how many have passed."""
+        start = said = self._clock()
+        done = 0
+        for item in items:
+            yield item
+            done += 1
+            now = self._clock()
+            if now - said >= PLAIN_INTERVAL_S and done < total:
+                said = now
+                left = (now - start) / done * (total - done)
+                self.note(f"{label}: {done}/{total}, about {left:.0f} s left")
+        self.note(f"{label}: {done}/{total}, {self._clock() - start:.1f} s")
+
+    def note(self, message: str) -> None:
+        """Write one line."""
+        self._stream.write(f"{message}\n")
+        self._stream.flush()
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Yield the progress that suits stderr: bars on a terminal, plain lines anywhere else."""
+    if not sys.stderr.isatty():
+        yield PlainProgress(sys.stderr)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console_for(sys.stderr), transient=True) as bars:
+        yield BarProgress(bars)
