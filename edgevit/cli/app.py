@@ -48,10 +48,10 @@ def _with_json(function: Callable[..., Result]) -> Callable[..., Result]:
         return function(**options)
 
     option = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
-    signature = inspect.signature(function)
+    signature = inspect.signature(function, eval_str=True)
     json = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
     command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), json])  # type: ignore[attr-defined]
-    command.__annotations__ = {**function.__annotations__, "json": option}
+    command.__annotations__ = {**inspect.get_annotations(function, eval_str=True), "json": option}
     return command
 
 

@@ -58,8 +58,8 @@ class RunFolder:
         self._state = path / "state.pt"
         self._metrics = path / "metrics.jsonl"
 
-    def begin(self, job: Job) -> None:
-        """Make the folder for a new run.
+    def begin(self, job: Job) -> dict[str, Any] | None:
+        """Make the folder for a new run; there is no state to go on from.
 
         Raises:
             InputError: if there is something in it already.
@@ -70,6 +70,7 @@ class RunFolder:
                 remedy="go on with that run by --resume, or give another folder with -o",
             )
         write_atomically(self._job, msgspec.json.format(msgspec.json.encode(job)))
+        return None
 
     def resume(self, job: Job) -> dict[str, Any] | None:
         """Return the state that the run stopped in, None if it had not finished an epoch.
