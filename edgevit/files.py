@@ -33,13 +33,15 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.EPERM: "make the folder writable for you, or write to another place with -o",
             errno.EFBIG: "write to a disk that takes files of this size with -o",
             errno.ENOTDIR: "a file stands where a folder is needed: write to another place with -o",
+            errno.ENAMETOOLONG: "give a shorter path with -o",
         }
         if error.errno not in remedies:
             raise
         raise StorageError(f"cannot write {path}: {error.strerror}", remedy=remedies[error.errno]) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush the names in ``folder`` to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,14 +49,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Flush all files and folders below ``folder`` to the disk."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         else:
-            _sync_folder(path)
-    _sync_folder(folder)
+            sync_folder(path)
+    sync_folder(folder)
 
 
 @contextmanager
@@ -73,7 +76,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with draft.open("rb") as stream:
                 os.fsync(stream.fileno())
             draft.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -104,7 +107,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             draft = temporary / "new"
             draft.mkdir()
             yield draft
-            _sync_tree(draft)
+            sync_tree(draft)
             old = temporary / "old"
             if path.exists():
                 path.replace(old)
@@ -114,7 +117,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if old.exists():
                     old.replace(path)
                 raise
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

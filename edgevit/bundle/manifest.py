@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,13 +13,22 @@ SCHEMA_VERSION = 1
 
 Precision = Literal["float32", "fp16", "int8"]
 
+#: Forward slashes, and names that are the same on every file system; no absolute path, no "..", nothing hidden.
+RelativePath = Annotated[
+    str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*\Z", max_length=512)
+]
+#: Names a folder, and has no dot: the store puts one between the name and a number.
+FolderName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9_-]*\Z", max_length=128)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Bytes = Annotated[int, msgspec.Meta(ge=0)]
+
 
 class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file of a bundle: its path relative to the bundle, with forward slashes, and what is in it."""
 
-    path: str
-    sha256: str
-    bytes: int
+    path: RelativePath
+    sha256: Sha256
+    bytes: Bytes
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +49,8 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     ``top1``, ``top5``, ``delta_top1`` and ``mcnemar_p`` are None where the images have no labels. ``agreement`` is the
     share of images with float32's top-1; ``kl`` the mean KL(float32 || variant) in nats; ``sqnr_db`` the logits'
-    signal to quantization noise ratio, None for float32 itself.
+    signal to quantization noise ratio, None for float32 itself. Both are None where a logit is not a finite number.
+    ``passed`` is the gate's verdict for a drop of at most ``max_drop`` percentage points, ``reason`` why, in a line.
     """
 
     data: str
@@ -52,28 +62,31 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     delta_top1: float | None
     mcnemar_p: float | None
     agreement: float
-    kl: float
+    kl: float | None
     sqnr_db: float | None
+    max_drop: float
     passed: bool
+    reason: str
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How fast a variant is: milliseconds per batch, images per second, MiB.
 
     ``speedup_vs_float32`` is the median of the ratios of interleaved blocks, float32 on the same backend, with its
-    bootstrap interval.
+    bootstrap interval. A figure that could not be measured is None; then ``valid`` is False and ``invalid_reason``
+    says why.
     """
 
     batch: int
     threads: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    throughput_ips: float
-    speedup_vs_float32: float
-    speedup_ci95: tuple[float, float]
-    rss_mb: float
-    cold_start_ms: float
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    throughput_ips: float | None
+    speedup_vs_float32: float | None
+    speedup_ci95: tuple[float, float] | None
+    rss_mb: float | None
+    cold_start_ms: float | None
     valid: bool
     invalid_reason: str | None
     environment: Environment
@@ -90,15 +103,15 @@ class Kernels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One precision of the model for one backend: its files, and what was measured on them.
 
-    ``files`` are in the folder ``name``; the first is the one that the backend opens. ``settings`` are what the
-    backend must be opened with to do what was measured, such as OpenVINO's precision hint.
+    ``files`` share a folder, called ``name`` or ``name.2``; the first is the one that the backend opens. ``settings``
+    are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint.
     """
 
-    name: str
+    name: FolderName
     precision: Precision
     backend: str
     target: str
-    files: tuple[File, ...]
+    files: Annotated[tuple[File, ...], msgspec.Meta(min_length=1)]
     settings: dict[str, str] = {}
     accuracy: Accuracy | None = None
     latency: Latency | None = None

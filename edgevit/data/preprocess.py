@@ -14,6 +14,9 @@ from edgevit.errors import DataError
 Interpolation = Literal["bicubic", "bilinear"]
 ChannelOrder = Literal["RGB", "BGR", "L"]
 
+#: Pixels of an edge: this comes from files that may be hostile, and must not fill the memory.
+_LARGEST = 8192
+
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -47,6 +50,11 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise DataError(
                 f"a crop of {self.size[0]}x{self.size[1]} does not fit an image resized to {self.resize}",
                 remedy=f"use resize {max(*self.size, 1)} or more",
+            )
+        if max(*self.size, self.resize or 0) > _LARGEST:
+            raise DataError(
+                f"images of {max(*self.size, self.resize or 0)} pixels are too large",
+                remedy=f"use a size and resize of at most {_LARGEST}",
             )
         if not all(0 < deviation < float("inf") for deviation in self.std):
             raise DataError(f"std is {self.std}", remedy="give a std above 0 for each channel")

@@ -11,6 +11,9 @@ from edgevit.errors import SpecError
 Pooling = Literal["class", "mean"]
 PositionEmbedding = Literal["learned", "sincos"]
 
+#: Specs come from files that may be hostile: no size in one may keep the machine busy or fill its memory.
+_LARGEST = 1 << 20
+
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The architecture of a ViT; everything that the weights do not say by themselves.
@@ -38,6 +41,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for name in ("width", "depth", "heads", "classes", "channels"):
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} is {getattr(self, name)}", remedy=f"give {name} a value of at least 1")
+            if getattr(self, name) > _LARGEST:
+                raise SpecError(f"{name} is {getattr(self, name)}", remedy=f"give {name} a value of at most {_LARGEST}")
         for side, size, patch in zip(("height", "width"), self.image_size, self.patch_size, strict=True):
             if patch < 1 or size < patch or size % patch:
                 fit = f"{max(patch, size // patch * patch)}" if patch >= 1 else "a multiple of the patch size"
@@ -57,7 +62,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 f"2-D sine-cosine positions need a width divisible by 4, not {self.width}",
                 remedy=f"use width {self.width // 4 * 4 + 4}, or position_embedding='learned'",
             )
-        if not self.mlp_ratio > 0 or self.mlp_width < 1:
+        if not 0 < self.mlp_ratio <= _LARGEST or self.mlp_width < 1:
             raise SpecError(f"mlp_ratio is {self.mlp_ratio}", remedy="give mlp_ratio a value above 0, usually 4")
         if not 0 < self.norm_epsilon < 1:
             raise SpecError(

@@ -1,0 +1,78 @@
+"""The golden images: a few real ones, and what float32 says to them, so that a device can check what it loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgevit.data.images import ImageSource, decode
+from edgevit.errors import BundleError
+
+_LOGITS = "logits.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Real images, and the logits (images, classes) that the float32 model gives for them."""
+
+    images: tuple[Image.Image, ...]
+    logits: NDArray[np.float32]
+
+
+def write_golden(
+    folder: Path, images: Sequence[ImageSource], logits: NDArray[np.float32], *, classes: int
+) -> list[Path]:
+    """Write the images as PNG and their logits (images, classes) to ``folder``; return the files, the logits last.
+
+    Raises:
+        BundleError: if there are no images, or the logits are not theirs, or are not finite numbers.
+        ImageError: if an image cannot be read.
+
+    """
+    expected = (len(images), classes)
+    if not images or logits.shape != expected or logits.dtype != np.float32 or not np.isfinite(logits).all():
+        raise BundleError(
+            f"{len(images)} golden images cannot go with {logits.dtype} logits {logits.shape}",
+            remedy=f"give at least one image, and finite float32 logits of shape {expected}",
+        )
+    paths = []
+    for number, image in enumerate(images):
+        paths.append(folder / f"{number:02}.png")
+        pixels = Image.fromarray(np.asarray(decode(image)))  # the pixels alone, without what cameras add to them
+        pixels.save(paths[-1], format="PNG", optimize=True)
+    np.save(folder / _LOGITS, np.ascontiguousarray(logits), allow_pickle=False)
+    return [*paths, folder / _LOGITS]
+
+
+def read_golden(files: Sequence[Path], *, classes: int) -> Golden:
+    """Return what ``write_golden`` wrote.
+
+    Raises:
+        BundleError: if the logits are damaged, or there are none.
+        ImageError: if an image is damaged.
+
+    """
+    if not files:
+        raise BundleError("the bundle has no golden images", remedy="make it again with 'edgevit export'")
+    *images, logits = files
+    return Golden(tuple(decode(path) for path in images), _read_logits(logits, (len(images), classes)))
+
+
+def _read_logits(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    try:
+        # Mapped, so that a header that promises terabytes does not allocate them.
+        logits = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(logits, np.ndarray) or logits.shape != shape or logits.dtype != np.float32:
+        raise _damaged(path, f"these are not {shape[0]} x {shape[1]} float32 values")
+    return np.array(logits)
+
+
+def _damaged(path: Path, reason: str) -> BundleError:
+    return BundleError(f"{path} is damaged: {reason}", remedy="make the bundle again with 'edgevit export'")

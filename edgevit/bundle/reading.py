@@ -1,0 +1,168 @@
+"""Reads what a bundle says of itself and checks its files; a bundle may come from anywhere, so nothing is believed."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from edgevit.bundle.manifest import SCHEMA_VERSION, File, Manifest
+from edgevit.errors import BundleError, InputError
+from edgevit.files import sha256_of
+
+T = TypeVar("T")
+
+MANIFEST = "manifest.json"
+
+#: Bytes; 21,841 labels and a hundred variants take less than a tenth of it.
+_LARGEST_MANIFEST = 16 << 20
+
+_RESTORE = "get the bundle again from where it came, or make it again with 'edgevit export'"
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """Parse and check ``manifest.json``.
+
+    Raises:
+        BundleError: if it is not valid or was written by a newer EdgeViT; the message names the field.
+
+    """
+    _refuse_newer(_parsed(content, _Version).schema_version)
+    manifest = _parsed(content, Manifest)
+    if problem := _contradiction(manifest):
+        raise BundleError(f"{MANIFEST} is not valid: {problem}", remedy=_RESTORE)
+    return manifest
+
+
+def _parsed(content: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (ValueError, RecursionError, InputError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
+        raise BundleError(f"{MANIFEST} is not valid: {error}", remedy=_RESTORE) from error
+
+
+def _refuse_newer(version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"the bundle has schema version {version}, and this EdgeViT knows versions up to {SCHEMA_VERSION}",
+            remedy="upgrade EdgeViT: pip install --upgrade edgevit",
+        )
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the JSON of a manifest that is certain to be read again.
+
+    Raises:
+        BundleError: if it would not be, such as for a figure that is not a finite number.
+
+    """
+    content = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    decode_manifest(content)
+    return content
+
+
+def _contradiction(manifest: Manifest) -> str | None:
+    names = [variant.name for variant in manifest.variants]
+    size, spec = manifest.preprocess.size, manifest.spec
+    if manifest.schema_version < 1:
+        return f"there is no schema version {manifest.schema_version} - at `$.schema_version`"
+    if len(set(names)) < len(names):
+        return "two variants have the same name - at `$.variants`"
+    if len(manifest.labels) != spec.classes:
+        return f"{len(manifest.labels)} labels for {spec.classes} classes - at `$.labels`"
+    if size != spec.image_size or manifest.preprocess.channels != spec.channels:
+        return "images are preprocessed to another size than the model takes - at `$.preprocess`"
+    return None
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Return the manifest of the bundle in the folder ``bundle``.
+
+    Raises:
+        BundleError: if there is no bundle, or its manifest is not valid.
+
+    """
+    path = bundle / MANIFEST
+    if not path.is_file() or path.is_symlink():
+        return _no_manifest(bundle)
+    with path.open("rb") as stream:
+        content = stream.read(_LARGEST_MANIFEST + 1)
+    if len(content) > _LARGEST_MANIFEST:
+        raise BundleError(f"{path} is larger than {_LARGEST_MANIFEST >> 20} MiB", remedy=_RESTORE)
+    try:
+        return decode_manifest(content)
+    except BundleError as error:
+        raise BundleError(f"{bundle}: {error.message}", remedy=error.remedy) from error
+
+
+def _no_manifest(bundle: Path) -> Manifest:
+    if not bundle.exists():
+        raise BundleError(f"there is no bundle {bundle}", remedy="check the path, or make one with 'edgevit export'")
+    raise BundleError(
+        f"{bundle} is not a bundle: it has no {MANIFEST}",
+        remedy="give the folder that 'edgevit export' made; if making it was interrupted, run that again",
+    )
+
+
+def all_files(manifest: Manifest) -> list[File]:
+    """Return every file that a manifest names."""
+    return [*manifest.golden, *manifest.extra, *(file for variant in manifest.variants for file in variant.files)]
+
+
+def logical_name(folder: str) -> str:
+    """Return the name of a folder without the number that it has while it replaces another (see transaction.py)."""
+    name, _, number = folder.rpartition(".")
+    return name if number.isdigit() and name else folder
+
+
+def logical_path(file: File) -> str:
+    """Return the path of a file, without the number of its folder."""
+    folder, slash, rest = file.path.partition("/")
+    return f"{logical_name(folder)}{slash}{rest}" if slash else folder
+
+
+def locate(bundle: Path, file: File) -> Path:
+    """Return where ``file`` is, after a check that it is a file of the right size inside the bundle.
+
+    Raises:
+        BundleError: if it is missing, has another size, or is reached through a symbolic link.
+
+    """
+    path = bundle / file.path
+    try:
+        if path.resolve(strict=True) != bundle.resolve(strict=True) / file.path:
+            raise BundleError(f"{path} is reached through a symbolic link", remedy="put the file itself there")
+        status = path.stat()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise BundleError(f"{path} is missing from the bundle", remedy=_RESTORE) from error
+    if not stat.S_ISREG(status.st_mode) or status.st_size != file.bytes:
+        raise BundleError(f"{path} is damaged: it has {status.st_size} bytes, not {file.bytes}", remedy=_RESTORE)
+    return path
+
+
+def verify(bundle: Path, files: Iterable[File]) -> list[Path]:
+    """Return where ``files`` are, after a check of their SHA-256.
+
+    Raises:
+        BundleError: if one is missing or differs from what the manifest says.
+
+    """
+    paths = []
+    for file in files:
+        path = locate(bundle, file)
+        if sha256_of(path) != file.sha256:
+            raise BundleError(f"{path} is damaged: its content is not what the manifest says", remedy=_RESTORE)
+        paths.append(path)
+    return paths
+
+
+def record(path: Path, name: str) -> File:
+    """Return what a manifest says of the file at ``path`` that is called ``name`` in the bundle."""
+    return File(path=name, sha256=sha256_of(path), bytes=path.stat().st_size)

@@ -1,0 +1,270 @@
+"""A bundle on the disk: made, opened, and changed one variant at a time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.bundle.golden import Golden, read_golden, write_golden
+from edgevit.bundle.manifest import Accuracy, File, Kernels, Latency, Manifest, Precision, Provenance, Variant
+from edgevit.bundle.reading import all_files, locate, logical_path, read_manifest, record, verify
+from edgevit.bundle.transaction import Existing, Transaction, creation, transaction
+from edgevit.data.images import ImageSource
+from edgevit.data.preprocess import Preprocess
+from edgevit.errors import BundleError
+from edgevit.models.spec import ModelSpec
+
+_GOLDEN = "golden"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle as it was when it was opened; a change returns the bundle as it is afterwards.
+
+    Changes are safe: killed at any moment they leave the old bundle or the new one, and what they leave lying about
+    the next change removes. Only one process can change a bundle at a time.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open the bundle in the folder ``path``.
+
+        Every file must be there, inside the folder, and have the right size. What is in a file is checked when it is
+        used, by ``verify_files``.
+
+        Raises:
+            BundleError: if it is missing, damaged, unsafe, or written by a newer EdgeViT.
+
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        for file in all_files(manifest):
+            locate(path, file)
+        return cls(path, manifest)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        name: str,
+        spec: ModelSpec,
+        preprocess: Preprocess,
+        labels: Sequence[str],
+        provenance: Provenance,
+        float32: Path,
+        golden_images: Sequence[ImageSource],
+        golden_logits: NDArray[np.float32],
+        existing: Existing = "refuse",
+    ) -> Bundle:
+        """Make a bundle in the folder ``path``, with one variant: the ONNX file ``float32``.
+
+        ``golden_logits`` (images, classes) are float32's answer to ``golden_images``. With ``existing="replace"`` a
+        bundle that is there already gives way to the new one as a whole; anything else that is there never does.
+
+        Raises:
+            BundleError: if something is at ``path`` already, or the parts do not fit together.
+            StorageError: if the disk is full or not writable; what was at ``path`` is as it was before.
+
+        """
+        path = Path(path)
+        if not float32.is_file():
+            raise BundleError(f"{float32} does not exist", remedy="give the float32 ONNX file")
+
+        def fill_float32(folder: Path) -> Sequence[Path]:
+            return [Path(shutil.copyfile(float32, folder / "model.onnx"))]
+
+        def fill_golden(folder: Path) -> Sequence[Path]:
+            return write_golden(folder, golden_images, golden_logits, classes=spec.classes)
+
+        with creation(path, existing) as change:
+            model = Variant(
+                name="float32",
+                precision="float32",
+                backend="onnxruntime",
+                target="any",
+                files=_filled(change, "float32", fill_float32),
+            )
+            manifest = Manifest(
+                name=name,
+                spec=spec,
+                preprocess=preprocess,
+                labels=tuple(labels),
+                provenance=provenance,
+                variants=(model,),
+                golden=_filled(change, _GOLDEN, fill_golden),
+            )
+            return cls(path, change.publish(manifest, "float32", _GOLDEN))
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant called ``name``.
+
+        Raises:
+            BundleError: if there is none.
+
+        """
+        return _variant(self.manifest, name)
+
+    def verify_files(self, variant: str) -> Path:
+        """Check the SHA-256 of each file of a variant, and return the one that its backend opens.
+
+        Raises:
+            BundleError: if there is no such variant, or a file is missing or damaged.
+
+        """
+        return verify(self.path, self.variant(variant).files)[0]
+
+    def verify_extra(self, name: str) -> Path:
+        """Check the SHA-256 of the further file ``name``, such as ``calibration/plan.json``, and return where it is.
+
+        Raises:
+            BundleError: if there is no such file, or it is missing or damaged.
+
+        """
+        by_name = {logical_path(file): file for file in self.manifest.extra}
+        if name not in by_name:
+            raise BundleError(f"the bundle has no file {name}", remedy=f"it has: {', '.join(by_name) or 'none'}")
+        return verify(self.path, [by_name[name]])[0]
+
+    def golden(self) -> Golden:
+        """Return the golden images and float32's logits for them, after a check of their SHA-256.
+
+        Raises:
+            BundleError: if there are none, or they are damaged.
+            ImageError: if one is not an image.
+
+        """
+        return read_golden(verify(self.path, self.manifest.golden), classes=self.manifest.spec.classes)
+
+    def add_variant(
+        self,
+        name: str,
+        *,
+        precision: Precision,
+        backend: str,
+        target: str,
+        fill: Callable[[Path], Sequence[Path]],
+        settings: Mapping[str, str] | None = None,
+    ) -> Bundle:
+        """Add a variant, in place of the one of that name if there is one.
+
+        ``fill`` writes files into the empty folder that it is given and returns them, the one to open first, as
+        ``Backend.build`` does. All files in the folder become the variant's. Whatever ``fill`` raises leaves the
+        bundle as it was.
+
+        Raises:
+            BundleError: if another process is changing the bundle, the name will not do, or ``fill`` made no file.
+            StorageError: if the disk is full or not writable; the bundle is as it was before.
+
+        """
+        with transaction(self.path) as change:
+            manifest = _current(change)
+            _refuse_names({_GOLDEN, *_extra_folders(manifest)}, name)
+            variant = Variant(
+                name=name,
+                precision=precision,
+                backend=backend,
+                target=target,
+                files=_filled(change, name, fill),
+                settings=dict(settings or {}),
+            )
+            return Bundle(self.path, change.publish(_with_variant(manifest, variant), name))
+
+    def update_variant(
+        self,
+        name: str,
+        *,
+        accuracy: Accuracy | None = None,
+        latency: Latency | None = None,
+        kernels: Kernels | None = None,
+    ) -> Bundle:
+        """Note what was measured on a variant of this bundle; None leaves what was noted before.
+
+        Raises:
+            BundleError: if the variant's files have been replaced since this bundle was opened, or another process is
+                changing it.
+            StorageError: if the disk is full or not writable; the bundle is as it was before.
+
+        """
+        measured = self.variant(name)
+        with transaction(self.path) as change:
+            manifest = _current(change)
+            variant = _variant(manifest, name)
+            if [file.sha256 for file in variant.files] != [file.sha256 for file in measured.files]:
+                raise BundleError(
+                    f"variant {name} has been replaced since it was measured", remedy="measure the new one"
+                )
+            variant = msgspec.structs.replace(
+                variant,
+                accuracy=accuracy or variant.accuracy,
+                latency=latency or variant.latency,
+                kernels=kernels or variant.kernels,
+            )
+            return Bundle(self.path, change.publish(_with_variant(manifest, variant)))
+
+    def add_extra(self, folder: str, fill: Callable[[Path], Sequence[Path]]) -> Bundle:
+        """Add a folder of further files, such as ``calibration`` or ``report``, in place of the one of that name.
+
+        ``fill`` is as in ``add_variant``.
+
+        Raises:
+            BundleError: if another process is changing the bundle, the name will not do, or ``fill`` made no file.
+            StorageError: if the disk is full or not writable; the bundle is as it was before.
+
+        """
+        with transaction(self.path) as change:
+            manifest = _current(change)
+            _refuse_names({_GOLDEN, *(variant.name for variant in manifest.variants)}, folder)
+            kept = tuple(file for file in manifest.extra if logical_path(file).partition("/")[0] != folder)
+            manifest = msgspec.structs.replace(manifest, extra=(*kept, *_filled(change, folder, fill)))
+            return Bundle(self.path, change.publish(manifest, folder))
+
+
+def _variant(manifest: Manifest, name: str) -> Variant:
+    for variant in manifest.variants:
+        if variant.name == name:
+            return variant
+    names = ", ".join(variant.name for variant in manifest.variants) or "none"
+    raise BundleError(f"the bundle has no variant '{name}'", remedy=f"it has: {names}")
+
+
+def _with_variant(manifest: Manifest, variant: Variant) -> Manifest:
+    """Return ``manifest`` with ``variant`` in the place of the one of that name, or at the end."""
+    by_name = {one.name: one for one in manifest.variants} | {variant.name: variant}
+    return msgspec.structs.replace(manifest, variants=tuple(by_name.values()))
+
+
+def _extra_folders(manifest: Manifest) -> set[str]:
+    return {logical_path(file).partition("/")[0] for file in manifest.extra}
+
+
+def _refuse_names(taken: set[str], name: str) -> None:
+    if name in taken:
+        raise BundleError(f"'{name}' is the name of another folder of the bundle", remedy="use another name")
+
+
+def _current(change: Transaction) -> Manifest:
+    """Return what the bundle is now: another process may have changed it since it was opened."""
+    if change.manifest is None:
+        raise BundleError(f"{change.path} is not a bundle any more", remedy="make it again with 'edgevit export'")
+    return change.manifest
+
+
+def _filled(change: Transaction, name: str, fill: Callable[[Path], Sequence[Path]]) -> tuple[File, ...]:
+    """Let ``fill`` write the new folder ``name``; return its files: the ones that it returns, then all others."""
+    folder = change.folder(name)
+    first = [path.relative_to(folder) for path in fill(folder)]
+    present = sorted(path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    others = [path for path in present if path not in first]
+    if not first or any((folder / path).is_symlink() for path in present):
+        raise BundleError(f"there is no file for {name}, or only a link", remedy="write at least one file")
+    return tuple(record(folder / path, f"{name}/{path.as_posix()}") for path in (*first, *others))
