@@ -1,0 +1,127 @@
+"""How right a variant is, and how near to float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.backends.base import Session
+from edgevit.bundle.manifest import Accuracy
+from edgevit.errors import DataError
+from edgevit.evaluation import statistics
+from edgevit.evaluation.gate import MAX_DROP, judge
+from edgevit.progress import SILENT, Progress
+
+#: What a Dataset gives for an image without a label.
+UNLABELLED = -1
+
+
+def collect_logits(
+    session: Session,
+    batches: Iterable[NDArray[np.float32]],
+    *,
+    total: int,
+    progress: Progress = SILENT,
+    label: str = "inference",
+) -> NDArray[np.float32]:
+    """Return the logits (N, classes) of all images in ``batches`` of (B, C, H, W); ``total`` is the number of batches.
+
+    Raises:
+        DataError: if there is not one batch.
+
+    """
+    logits = [session.infer(images) for images in progress.track(batches, total=total, label=label)]
+    if not logits:
+        raise DataError("there are no images to measure on", remedy="give --data a source with at least one image")
+    return np.concatenate(logits).astype(np.float32, copy=False)
+
+
+class _Rates(NamedTuple):
+    """What only labels can tell; the fields are those of Accuracy."""
+
+    top1: float | None = None
+    top1_ci95: tuple[float, float] | None = None
+    top5: float | None = None
+    delta_top1: float | None = None
+    mcnemar_p: float | None = None
+
+
+def measure_accuracy(
+    reference_logits: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int64] | None,
+    *,
+    data: str,
+    data_sha256: str,
+    max_drop: float = MAX_DROP,
+) -> Accuracy:
+    """Compare a variant's logits (N, classes) with float32's for the same images, in the same order.
+
+    ``labels`` (N,) are class indices; None, or all -1, when there are none. ``data`` and ``data_sha256`` name the
+    images. Top-5 is measured only where there are more than five classes, for else it is always right.
+
+    Raises:
+        DataError: if the sizes differ, or a label is not one of the classes.
+
+    """
+    if labels is not None and (labels == UNLABELLED).all():
+        labels = None
+    _check(reference_logits, logits, labels)
+    finite = bool(np.isfinite(reference_logits).all() and np.isfinite(logits).all())
+    rates = _rates(reference_logits, logits, labels)
+    agreement = statistics.agreement(reference_logits, logits)
+    verdict = judge(delta_top1=rates.delta_top1, agreement=agreement, finite=finite, max_drop=max_drop)
+    return Accuracy(
+        data=data,
+        data_sha256=data_sha256,
+        images=len(logits),
+        **rates._asdict(),
+        agreement=agreement,
+        kl=statistics.mean_kl(reference_logits, logits) if finite else None,
+        sqnr_db=statistics.sqnr_db(reference_logits, logits) if finite else None,
+        max_drop=max_drop,
+        passed=verdict.passed,
+        reason=verdict.reason,
+    )
+
+
+def _rates(reference: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64] | None) -> _Rates:
+    if labels is None:
+        return _Rates()
+    images, classes = logits.shape
+    before = statistics.top_k_hits(reference, labels, 1)
+    after = statistics.top_k_hits(logits, labels, 1)
+    right, lost, gained = int(after.sum()), int((before & ~after).sum()), int((after & ~before).sum())
+    return _Rates(
+        top1=right / images,
+        top1_ci95=statistics.wilson_interval(right, images),
+        top5=float(statistics.top_k_hits(logits, labels, 5).mean()) if classes > 5 else None,
+        delta_top1=(gained - lost) / images,
+        mcnemar_p=statistics.mcnemar_p(lost, gained),
+    )
+
+
+def _check(reference: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64] | None) -> None:
+    if logits.ndim != 2 or reference.shape != logits.shape or not len(logits):
+        raise DataError(
+            f"logits of shape {logits.shape} cannot be compared with float32's of shape {reference.shape}",
+            remedy="measure both on the same images, with variants of one model",
+        )
+    if labels is None:
+        return
+    if labels.shape != (len(logits),):
+        raise DataError(f"there are {len(labels)} labels for {len(logits)} images", remedy="give one label per image")
+    if (labels == UNLABELLED).any():
+        raise DataError(
+            f"{int((labels == UNLABELLED).sum())} of {len(labels)} images have no label",
+            remedy="label all of the images, or none",
+        )
+    wrong = labels[(labels < 0) | (labels >= logits.shape[1])]
+    if len(wrong):
+        raise DataError(
+            f"label {wrong[0]} is not one of the model's {logits.shape[1]} classes",
+            remedy="use data with the model's own classes, or without labels",
+        )

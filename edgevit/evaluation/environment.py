@@ -1,0 +1,116 @@
+"""What a measurement was taken on: the processor, the system and the versions of what ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from edgevit.bundle.manifest import Environment
+
+#: Instructions that decide how fast INT8, FP16 and BF16 are, as Linux calls them.
+_FEATURES = (
+    *("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "avx512_bf16", "avx512_fp16"),
+    *("amx_int8", "amx_bf16", "amx_fp16"),
+    *("neon", "asimd", "asimdhp", "asimddp", "fphp", "i8mm", "bf16", "sve", "sve2"),
+)
+
+#: Distributions whose versions can change a figure.
+_PACKAGES = (
+    *("edgevit", "numpy", "Pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"),
+    *("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "onnx", "onnx-ir", "torch"),
+)
+
+#: Linux gives an ARM core only by number: implementer and part, from the cores' reference manuals.
+_ARM_CORES = {
+    (0x41, 0xD03): "Cortex-A53",
+    (0x41, 0xD05): "Cortex-A55",
+    (0x41, 0xD07): "Cortex-A57",
+    (0x41, 0xD08): "Cortex-A72",
+    (0x41, 0xD0A): "Cortex-A75",
+    (0x41, 0xD0B): "Cortex-A76",
+    (0x41, 0xD41): "Cortex-A78",
+    (0x41, 0xD42): "Cortex-A78AE",
+    (0x41, 0xD0C): "Neoverse N1",
+    (0x41, 0xD40): "Neoverse V1",
+    (0x41, 0xD49): "Neoverse N2",
+    (0x41, 0xD4F): "Neoverse V2",
+}
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(usable_cpus()) or os.cpu_count() or 1
+
+
+def usable_cpus() -> frozenset[int]:
+    """Return the numbers of the cores that this process may run on; none where the system does not tell."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+def environment(root: Path = Path("/")) -> Environment:
+    """Describe this machine, without its name or its user's; ``root`` is where /proc and /etc are."""
+    cpuinfo = _read(root / "proc/cpuinfo")
+    return Environment(
+        machine=_machine(root),
+        cpu=_cpu(cpuinfo),
+        cpu_features=_features(cpuinfo),
+        cores=usable_cores(),
+        os=_system(),
+        python=platform.python_version(),
+        packages=_packages(),
+        measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _field(cpuinfo: str, name: str) -> str:
+    """Return the first core's value of a field of /proc/cpuinfo."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def _machine(root: Path) -> str:
+    board = _read(root / "proc/device-tree/model").strip("\0 \n")
+    return f"{board} ({platform.machine()})" if board else platform.machine()
+
+
+def _cpu(cpuinfo: str) -> str:
+    if name := _field(cpuinfo, "model name"):
+        return name
+    implementer, part = _field(cpuinfo, "CPU implementer"), _field(cpuinfo, "CPU part")
+    try:
+        numbers = int(implementer, 16), int(part, 16)
+    except ValueError:
+        return platform.processor() or "unknown"
+    return _ARM_CORES.get(numbers, f"ARM core, implementer {implementer}, part {part}")
+
+
+def _features(cpuinfo: str) -> tuple[str, ...]:
+    present = set(f"{_field(cpuinfo, 'flags')} {_field(cpuinfo, 'Features')}".split())
+    return tuple(feature for feature in _FEATURES if feature in present)
+
+
+def _system() -> str:
+    try:
+        distribution = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        distribution = ""
+    kernel = f"{platform.system()} {platform.release()}"
+    return f"{distribution}, {kernel}" if distribution else kernel
+
+
+def _packages() -> dict[str, str]:
+    """Return versions from the packages' metadata: nothing is imported."""
+    return {name: found.version for name in _PACKAGES for found in metadata.distributions(name=name)}

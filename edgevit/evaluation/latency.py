@@ -1,0 +1,239 @@
+"""How fast variants are, side by side: interleaved blocks, one process per variant, nothing hidden.
+
+Every candidate runs in its own worker process. Only one works at a time; the others wait, asleep. Rounds of short
+blocks, in an order shuffled anew for each round, make slow changes of the machine hit all candidates alike, so that
+the ratio of two blocks of one round can be trusted where their times cannot.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from edgevit.bundle.manifest import Latency, Variant
+from edgevit.errors import BundleError, InputError
+from edgevit.evaluation.conditions import Conditions
+from edgevit.evaluation.environment import environment, usable_cores
+from edgevit.evaluation.figures import Record, Setup, latency_of
+from edgevit.evaluation.worker import Block, Job
+from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
+from edgevit.models.spec import ModelSpec
+from edgevit.progress import SILENT, Progress
+
+#: Rounds that are aimed at; a valid result needs figures.MIN_ROUNDS.
+ROUNDS = 30
+#: Inferences that a block has at least, and at most.
+MIN_INFERENCES = 3
+MAX_INFERENCES = 10_000
+_OPEN_TIMEOUT_S = 600.0
+_BLOCK_TIMEOUT_S = 30.0
+#: A block may take this many times as long as the warm-up lets expect.
+_PATIENCE = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A file to time; ``baseline`` names the candidate that it is compared with, itself for float32."""
+
+    name: str
+    backend: str
+    model: Path
+    settings: Mapping[str, str]
+    baseline: str
+
+
+class _Turn(NamedTuple):
+    """A candidate that is being measured: its worker, its inferences per block, and what it took before, each."""
+
+    record: Record
+    worker: WorkerProcess
+    block: Block
+    typical_ns: float
+
+
+def candidates_of(variants: Sequence[Variant], bundle: Path, names: Sequence[str] = ()) -> list[Candidate]:
+    """Return the variants called ``names`` (all if none) of the folder ``bundle``, and the float32 ones they need.
+
+    Each is compared with float32 on its own backend and target.
+
+    Raises:
+        BundleError: if there is no such variant, or no float32 to compare with.
+
+    """
+    by_name = {variant.name: variant for variant in variants}
+    for name in names:
+        if name not in by_name:
+            raise BundleError(f"there is no variant '{name}'", remedy=f"use one of {', '.join(by_name)}")
+    baselines = {
+        (variant.backend, variant.target): variant.name for variant in variants if variant.precision == "float32"
+    }
+    wanted = {name: _baseline(by_name[name], baselines) for name in names or by_name}
+    wanted.update({baseline: baseline for baseline in wanted.values()})
+    return [
+        Candidate(
+            name=variant.name,
+            backend=variant.backend,
+            model=bundle / variant.files[0].path,
+            settings=variant.settings,
+            baseline=wanted[variant.name],
+        )
+        for variant in variants
+        if variant.name in wanted
+    ]
+
+
+def _baseline(variant: Variant, baselines: Mapping[tuple[str, str], str]) -> str:
+    if variant.precision == "float32":
+        return variant.name
+    try:
+        return baselines[variant.backend, variant.target]
+    except KeyError:
+        raise BundleError(
+            f"there is no float32 variant for {variant.backend} on {variant.target} to compare '{variant.name}' with",
+            remedy=f"add one for {variant.backend}, or leave '{variant.name}' out with --variant",
+        ) from None
+
+
+def measure_latency(
+    candidates: Sequence[Candidate],
+    *,
+    spec: ModelSpec,
+    batch: int = 1,
+    threads: int = 0,
+    duration_s: float = 10.0,
+    warmup: int = 10,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    command: Sequence[str] = WORKER,
+) -> list[Latency]:
+    """Time the candidates against each other; the results are in their order.
+
+    Args:
+        candidates: what to time; each one's baseline must be among them.
+        spec: the model's; inputs are random-normal images of its size, for values do not change the time of dense
+            arithmetic.
+        batch: images per inference.
+        threads: that each backend may use; 0 means all cores that this process may run on.
+        duration_s: seconds of measured inference per candidate, about; a slow model gets fewer rounds, not more time.
+        warmup: unrecorded inferences after opening.
+        seed: of the inputs, the order of the blocks, and the bootstrap.
+        progress: where to report to.
+        command: starts a worker.
+
+    The cold start is the time from just before the worker process is spawned to its first logits: starting Python,
+    importing numpy and the backend, opening (and compiling) the model, the first inference. The file is in the page
+    cache if something read it before. The memory is the most that this process ever had resident.
+
+    Raises:
+        InputError: if a number is out of range or a baseline is missing.
+
+    """
+    _check(candidates, batch=batch, threads=threads, duration_s=duration_s, warmup=warmup)
+    threads = threads or usable_cores()
+    place = environment()
+    records = {candidate.name: Record(name=candidate.name) for candidate in candidates}
+    with tempfile.TemporaryDirectory(prefix="edgevit-benchmark-") as folder, ExitStack() as stack:
+        opened: list[tuple[Record, WorkerProcess, float]] = []
+        for index, candidate in enumerate(progress.track(candidates, total=len(candidates), label="open")):
+            worker = stack.enter_context(WorkerProcess(_subfolder(folder, index), command=command))
+            job = Job(
+                backend=candidate.backend,
+                model=str(candidate.model.absolute()),
+                settings=dict(candidate.settings),
+                threads=threads,
+                shape=(batch, spec.channels, *spec.image_size),
+                seed=seed,
+                warmup=max(warmup, MIN_INFERENCES),
+                spawned_ns=worker.spawned_ns,
+            )
+            typical_ns = _open(records[candidate.name], worker, job)
+            if typical_ns is not None:
+                opened.append((records[candidate.name], worker, typical_ns))
+        rounds, turns = _turns(opened, duration_s)
+        conditions = Conditions(worker.pid for _, worker, _ in opened)
+        _measure(turns, rounds, random.Random(seed), conditions, progress)  # noqa: S311  # shuffles, hides nothing
+        setup = Setup(batch, threads, seed, place, tuple(conditions.troubles()))
+    return [latency_of(records[candidate.name], records[candidate.baseline], setup) for candidate in candidates]
+
+
+def _check(candidates: Sequence[Candidate], *, batch: int, threads: int, duration_s: float, warmup: int) -> None:
+    for name, value, least in (("batch", batch, 1), ("threads", threads, 0), ("warmup", warmup, 0)):
+        if value < least:
+            raise InputError(f"{name} is {value}", remedy=f"use --{name} {least} or more")
+    if not 0 < duration_s < math.inf:
+        raise InputError(f"duration is {duration_s} s", remedy="use a --duration above 0, such as 10")
+    names = {candidate.name for candidate in candidates}
+    missing = [candidate for candidate in candidates if candidate.baseline not in names]
+    if len(names) < len(candidates) or missing:
+        what = f"'{missing[0].baseline}' is not timed" if missing else "two candidates have the same name"
+        raise InputError(f"cannot compare: {what}", remedy="time every variant once, together with its float32")
+
+
+def _subfolder(folder: str, index: int) -> Path:
+    path = Path(folder, str(index))
+    path.mkdir()
+    return path
+
+
+def _open(record: Record, worker: WorkerProcess, job: Job) -> float | None:
+    """Return the candidate's usual time per inference in nanoseconds, or None if it cannot be opened."""
+    try:
+        opened = worker.open(job, timeout_s=_OPEN_TIMEOUT_S)
+    except WorkerStopped as stopped:
+        record.stopped = str(stopped)
+        worker.close()  # one that hangs must not take the others' time
+        return None
+    record.cold_start_ms = opened.cold_start_ms
+    return median(opened.warmup_ns)
+
+
+def _turns(opened: Sequence[tuple[Record, WorkerProcess, float]], duration_s: float) -> tuple[int, list[_Turn]]:
+    rounds, inferences = plan_blocks([typical_ns for *_, typical_ns in opened], duration_s)
+    return rounds, [
+        _Turn(record, worker, Block(settle=max(2, count // 10), inferences=count), typical_ns)
+        for (record, worker, typical_ns), count in zip(opened, inferences, strict=True)
+    ]
+
+
+def plan_blocks(typical_ns: Sequence[float], duration_s: float) -> tuple[int, list[int]]:
+    """Return how many rounds to run, and the inferences per block of each candidate, from their usual times.
+
+    Fast candidates get ``ROUNDS`` blocks of equal time that sum to ``duration_s``. Where ``MIN_INFERENCES`` of the
+    slowest take longer than such a block, there are fewer rounds, so that it too ends in about ``duration_s``.
+    """
+    block_ns = duration_s * 1e9 / ROUNDS
+    inferences = [min(MAX_INFERENCES, max(MIN_INFERENCES, round(block_ns / typical))) for typical in typical_ns]
+    longest_s = max((MIN_INFERENCES * typical / 1e9 for typical in typical_ns), default=0.0)
+    rounds = ROUNDS if longest_s * ROUNDS <= duration_s else int(duration_s / longest_s)
+    return max(1, rounds), inferences
+
+
+def _measure(
+    turns: list[_Turn], rounds: int, shuffler: random.Random, conditions: Conditions, progress: Progress
+) -> None:
+    """Fill the records: one block of each candidate per round, in an order of its own."""
+    for _ in progress.track(range(rounds), total=rounds, label="benchmark"):
+        shuffler.shuffle(turns)
+        for turn in turns:
+            if turn.record.stopped is None:
+                _measure_block(turn)
+                conditions.sample()
+
+
+def _measure_block(turn: _Turn) -> None:
+    expected_s = (turn.block.settle + turn.block.inferences) * turn.typical_ns / 1e9
+    try:
+        timings = turn.worker.measure(turn.block, timeout_s=_BLOCK_TIMEOUT_S + _PATIENCE * expected_s)
+    except WorkerStopped as stopped:
+        turn.record.stopped = str(stopped)
+        turn.worker.close()
+    else:
+        turn.record.blocks.append(timings.inference_ns)
+        turn.record.rss_mb = timings.rss_mb

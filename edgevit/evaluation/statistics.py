@@ -1,0 +1,134 @@
+"""The arithmetic behind every figure that EdgeViT prints: rates, tests, intervals and distances between logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Logits = NDArray[np.float32]
+
+
+def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the score interval of a rate of ``successes`` in ``trials``, within 0..1.
+
+    Unlike the normal approximation it stays honest near 0 and 1 and for few trials. Wilson 1927, "Probable inference,
+    the law of succession, and statistical inference".
+
+    Raises:
+        ValueError: if the counts are not those of a rate.
+
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} successes in {trials} trials are no rate")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    rate = successes / trials
+    shrink = 1 + z * z / trials
+    centre = (rate + z * z / (2 * trials)) / shrink
+    half = z / shrink * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    # At 0 and 1 the interval ends there exactly; rounding would leave it a little off.
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == trials else centre + half
+    return low, high
+
+
+def mcnemar_p(lost: int, gained: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test.
+
+    ``lost`` images are right for the reference only, ``gained`` for the variant only; under the null hypothesis each is
+    equally likely: a binomial test with probability 1/2 (McNemar 1947, the exact form).
+
+    Raises:
+        ValueError: if a count is negative.
+
+    """
+    if lost < 0 or gained < 0:
+        raise ValueError(f"{lost} and {gained} are no counts")
+    trials = lost + gained
+    term = tail = 1  # whole numbers: exact for any count
+    for k in range(min(lost, gained)):
+        term = term * (trials - k) // (k + 1)
+        tail += term
+    return min(1.0, 2 * tail / (1 << trials))
+
+
+def bootstrap_median(
+    values: Sequence[float], *, seed: int, confidence: float = 0.95, resamples: int = 4000
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the median of ``values`` (Efron 1979).
+
+    The values must be independent draws, such as one ratio per round of a benchmark.
+
+    Raises:
+        ValueError: if there are no values.
+
+    """
+    if not values:
+        raise ValueError("there is no median of no values")
+    rng = np.random.default_rng(seed)
+    draws = rng.choice(np.asarray(values, dtype=np.float64), size=(resamples, len(values)))
+    tail = (1 - confidence) / 2 * 100
+    low, high = np.percentile(np.median(draws, axis=1), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def percentiles(values: ArrayLike, levels: Sequence[float]) -> list[float]:
+    """Return the percentiles of ``values`` at ``levels`` (0..100), linearly interpolated."""
+    return [float(value) for value in np.percentile(np.asarray(values, dtype=np.float64), levels)]
+
+
+def finite_rows(logits: Logits) -> NDArray[np.bool_]:
+    """Return, for each image, whether all of its logits (N, classes) are finite numbers."""
+    return np.asarray(np.isfinite(logits).all(axis=1), dtype=np.bool_)
+
+
+def top_k_hits(logits: Logits, labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Return, for each image, whether its label (N,) is among the ``k`` largest logits (N, classes).
+
+    A class with the same logit as the label counts as before it if its index is lower, as in argmax. An image with a
+    logit that is not finite is a miss: it has no ranking.
+    """
+    rows = np.arange(len(labels))
+    own = logits[rows, labels][:, None]
+    classes = np.arange(logits.shape[1])
+    ahead = (logits > own) | ((logits == own) & (classes < labels[:, None]))
+    return np.asarray(ahead.sum(axis=1) < k, dtype=np.bool_) & finite_rows(logits)
+
+
+def agreement(reference: Logits, logits: Logits) -> float:
+    """Return the share of images whose largest logit is the same class in both (N, classes).
+
+    An image with a logit that is not finite agrees with nothing.
+    """
+    same = reference.argmax(axis=1) == logits.argmax(axis=1)
+    return float((same & finite_rows(reference) & finite_rows(logits)).mean())
+
+
+def _log_softmax(logits: Logits) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def mean_kl(reference: Logits, logits: Logits) -> float:
+    """Return the mean over images of KL(softmax(reference) || softmax(logits)), in nats; both are (N, classes)."""
+    p, q = _log_softmax(reference), _log_softmax(logits)
+    # Never below zero but for rounding, when both are the same.
+    return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).mean()))
+
+
+def sqnr_db(reference: Logits, logits: Logits) -> float | None:
+    """Return the ratio of the reference's power to that of the difference, in dB; None if there is no difference.
+
+    It is also None where the reference is zero throughout, which leaves nothing to relate the difference to.
+    """
+    signal: NDArray[Any] = reference.astype(np.float64)
+    noise_power = float(np.square(signal - logits).sum())
+    signal_power = float(np.square(signal).sum())
+    if noise_power == 0 or signal_power == 0:
+        return None
+    return 10 * math.log10(signal_power / noise_power)

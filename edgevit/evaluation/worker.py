@@ -1,0 +1,137 @@
+"""One candidate of a benchmark, alone in its process: ``python -m edgevit.evaluation.worker``.
+
+Messages are lines of JSON. The first on standard input is a ``Job``; each further one is a ``Block`` to measure, until
+the input ends. The answers on standard output are ``Opened``, then one ``Timings`` per block, or ``Failed``. Whatever
+else the backend prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.backends import get_backend
+from edgevit.backends.base import Session
+from edgevit.errors import EdgeViTError
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """What to open, and what to feed it: random-normal images (B, C, H, W).
+
+    ``spawned_ns`` is the parent's monotonic clock just before this process was started; the clock is the same in all
+    processes of a machine.
+    """
+
+    backend: str
+    model: str
+    settings: dict[str, str]
+    threads: int
+    shape: tuple[int, int, int, int]
+    seed: int
+    warmup: int
+    spawned_ns: int
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """Inferences to run one after the other: first ``settle`` unrecorded ones, then ``inferences``."""
+
+    settle: int
+    inferences: int
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """The model is ready and warm; ``warmup_ns`` are the times of the inferences after the first."""
+
+    cold_start_ms: float
+    warmup_ns: list[int]
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """The time of each recorded inference, and the most memory that the process ever had resident, in MiB."""
+
+    inference_ns: list[int]
+    rss_mb: float
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """The backend or the file cannot be used."""
+
+    message: str
+
+
+def peak_rss_mb() -> float:
+    """Return the most memory that this program ever had resident, in MiB.
+
+    Linux's getrusage also counts what the parent had when it forked, so the process's own high-water mark is read.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(kibibytes) / 1024
+
+
+def _infer_ns(session: Session, images: NDArray[np.float32], times: int) -> list[int]:
+    durations = []
+    for _ in range(times):
+        start = time.perf_counter_ns()
+        session.infer(images)
+        durations.append(time.perf_counter_ns() - start)
+    return durations
+
+
+def serve(job: Job, blocks: Iterator[Block]) -> Iterator[Opened | Timings]:
+    """Open the job's model, then measure block after block."""
+    backend = get_backend(job.backend)
+    started = time.monotonic_ns()
+    images = np.random.default_rng(job.seed).standard_normal(job.shape, dtype=np.float32)
+    input_ns = time.monotonic_ns() - started
+    with backend.open(Path(job.model), threads=job.threads, settings=job.settings) as session:
+        session.infer(images)
+        # Making up an input is no part of starting.
+        cold_start_ns = time.monotonic_ns() - job.spawned_ns - input_ns
+        yield Opened(cold_start_ms=cold_start_ns / 1e6, warmup_ns=_infer_ns(session, images, job.warmup))
+        for block in blocks:
+            _infer_ns(session, images, block.settle)
+            yield Timings(inference_ns=_infer_ns(session, images, block.inferences), rss_mb=peak_rss_mb())
+
+
+def _claim_stdout() -> BinaryIO:
+    """Keep standard output for answers; what anything else writes there, native code included, goes to stderr."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+def main() -> int:
+    """Serve the job on standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends this process
+    encode = msgspec.json.Encoder().encode
+    lines = iter(sys.stdin.buffer.readline, b"")
+    with _claim_stdout() as answers:
+        job = msgspec.json.decode(next(lines), type=Job)
+        blocks = (msgspec.json.decode(line, type=Block) for line in lines)
+        try:
+            for answer in serve(job, blocks):
+                answers.write(encode(answer) + b"\n")
+                answers.flush()
+        except EdgeViTError as error:
+            answers.write(encode(Failed(message=f"{error.message}: {error.remedy}")) + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The parent's end of a benchmark worker: starts it, talks with it, and never waits for it for ever."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, cast
+
+import msgspec
+
+from edgevit.evaluation.worker import Block, Failed, Job, Opened, Timings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+WORKER = (sys.executable, "-m", "edgevit.evaluation.worker")
+
+_DECODER = msgspec.json.Decoder(Opened | Timings | Failed)
+
+
+class WorkerStopped(Exception):
+    """A worker can give no more figures; the message says why."""
+
+
+class WorkerProcess:
+    """A context manager around one worker; leaving it ends the process.
+
+    The worker runs in the empty ``folder``, so that no file of the user's working folder can be imported by mistake,
+    and finds modules where this process finds them.
+    """
+
+    def __init__(self, folder: Path, *, command: Sequence[str] = WORKER) -> None:
+        self._log = folder / "stderr.txt"
+        self._answers = bytearray()
+        # Absolute and in the same order: the empty entry, the working folder, would be another one there.
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)  # noqa: PTH100  # Path.resolve follows links
+        self.spawned_ns = time.monotonic_ns()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": paths},
+                bufsize=0,
+            )
+        # Never None: both are pipes.
+        self._jobs = cast("IO[bytes]", self._process.stdin)
+        self._replies = cast("IO[bytes]", self._process.stdout)
+
+    @property
+    def pid(self) -> int:
+        """The worker's process number."""
+        return self._process.pid
+
+    def open(self, job: Job, *, timeout_s: float) -> Opened:
+        """Let the worker open its model; raises WorkerStopped if it cannot."""
+        answer = self._ask(job, timeout_s)
+        if not isinstance(answer, Opened):
+            raise WorkerStopped("the worker answered out of turn")
+        return answer
+
+    def measure(self, block: Block, *, timeout_s: float) -> Timings:
+        """Let the worker run a block; raises WorkerStopped if it cannot."""
+        answer = self._ask(block, timeout_s)
+        if not isinstance(answer, Timings):
+            raise WorkerStopped("the worker answered out of turn")
+        return answer
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        self._jobs.close()
+        self._replies.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, message: Job | Block, timeout_s: float) -> Opened | Timings:
+        try:
+            self._jobs.write(msgspec.json.encode(message) + b"\n")
+        except BrokenPipeError:
+            raise WorkerStopped(self._last_words()) from None
+        try:
+            answer: Opened | Timings | Failed = _DECODER.decode(self._line(time.monotonic() + timeout_s, timeout_s))
+        except msgspec.DecodeError as error:
+            raise WorkerStopped(f"the worker's answer cannot be read: {error}") from None
+        if isinstance(answer, Failed):
+            raise WorkerStopped(answer.message)
+        return answer
+
+    def _line(self, deadline: float, timeout_s: float) -> bytes:
+        descriptor = self._replies.fileno()
+        while b"\n" not in self._answers:
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise WorkerStopped(f"the worker did not answer within {timeout_s:.0f} s")
+            chunk = os.read(descriptor, 1 << 16)
+            if not chunk:
+                raise WorkerStopped(self._last_words())
+            self._answers += chunk
+        line, _, rest = bytes(self._answers).partition(b"\n")
+        self._answers = bytearray(rest)
+        return line
+
+    def _last_words(self) -> str:
+        """Say how the process ended, and the last line that it printed."""
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "the worker closed its output and went on"
+        if code < 0:
+            memory = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+            ending = f"the worker was ended by signal {-code} ({signal.strsignal(-code)}){memory}"
+        else:
+            ending = f"the worker ended with code {code}"
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"{ending}: {lines[-1][:200]}" if lines else ending

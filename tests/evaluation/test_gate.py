@@ -1,0 +1,41 @@
+"""The verdict follows its one rule."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevit.evaluation.gate import judge
+
+
+@given(st.integers(-1000, 1000), st.floats(0, 20))
+def test_with_labels_the_drop_decides(change, max_drop):
+    verdict = judge(delta_top1=change / 10_000, agreement=0.0, finite=True, max_drop=max_drop)
+    assert verdict.passed == (change / 100 >= -max_drop or abs(change / 100 + max_drop) < 1e-9)
+
+
+@pytest.mark.parametrize(
+    "delta, passed, words",
+    [
+        (-0.005, True, "top-1 fell 0.50 points, 0.5 allowed"),
+        (-0.0051, False, "top-1 fell 0.51 points, 0.5 allowed"),
+        (0.0, True, "top-1 did not change"),
+        (0.001, True, "top-1 rose 0.10 points"),
+    ],
+)
+def test_the_reason_says_it_in_a_line(delta, passed, words):
+    assert judge(delta_top1=delta, agreement=0.9, finite=True) == (passed, words)
+
+
+def test_without_labels_no_more_answers_may_differ_than_points_may_be_lost():
+    assert judge(delta_top1=None, agreement=0.995, finite=True).passed
+    verdict = judge(delta_top1=None, agreement=0.99, finite=True)
+    assert not verdict.passed
+    assert "1.00 % of answers differ" in verdict.reason
+    assert "--max-drop" in verdict.reason
+    assert judge(delta_top1=None, agreement=0.99, finite=True, max_drop=1.0).passed
+
+
+def test_logits_that_are_not_numbers_fail_however_good_the_rest():
+    verdict = judge(delta_top1=0.1, agreement=1.0, finite=False)
+    assert not verdict.passed
+    assert "not finite" in verdict.reason
