@@ -2,20 +2,173 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.data.dataset import ArrayDataset, Dataset
 from edgevit.data.preprocess import Preprocess
+from edgevit.errors import DataError, ImageError
+from edgevit.progress import SILENT, Progress
 
 
-def load_pixels(dataset: Dataset, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Return what the model sees of all images before normalisation, uint8 (N, H, W, C)."""
-    if isinstance(dataset, ArrayDataset) and dataset.pixels.shape[1:] == (*preprocess.size, preprocess.channels):
-        if preprocess.resize in (None, min(preprocess.size)):
-            pixels = dataset.pixels
-            return pixels[..., ::-1] if preprocess.channel_order == "BGR" else pixels
-    pixels = np.empty((len(dataset), *preprocess.size, preprocess.channels), dtype=np.uint8)
-    for index in range(len(dataset)):
-        pixels[index] = preprocess.geometry(dataset.image(index))
-    return pixels
+class Unreadable:
+    """Collects the images that could not be read: their names and why, each once."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, ImageError] = {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def add(self, name: str, error: ImageError) -> None:
+        """Take note of an image that is left out."""
+        self.images[name] = error
+
+    def summary(self) -> str:
+        """Return one line with the number and the first names, or nothing if there are none."""
+        if not self.images:
+            return ""
+        names = ", ".join(islice(self.images, 3)) + (", ..." if len(self.images) > 3 else "")
+        return f"left out {len(self.images)} image{'s' * (len(self.images) > 1)} that cannot be read: {names}"
+
+
+class Strict(Unreadable):
+    """Does not put up with an image that cannot be read."""
+
+    def add(self, name: str, error: ImageError) -> None:  # noqa: ARG002
+        """Raise ``error``."""
+        raise error
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Which images of the data set (B,), and a model's input for them, float32 (B, C, H, W)."""
+
+    indices: NDArray[np.int64]
+    images: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Which images of the data set (N,), and what the model sees of them before normalisation, uint8 (N, H, W, C)."""
+
+    indices: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+
+
+def batches(
+    dataset: Dataset,
+    preprocess: Preprocess,
+    *,
+    batch_size: int,
+    indices: NDArray[np.int64] | None = None,
+    unreadable: Unreadable,
+) -> Iterator[Batch]:
+    """Yield the images at ``indices`` (all, if None) in order, ``batch_size`` at a time; the last batch may be smaller.
+
+    A few threads decode ahead, by one batch at most. Images that cannot be read go to ``unreadable`` and are left
+    out; ``Strict()`` raises instead.
+
+    Raises:
+        DataError: if none of the images can be read.
+
+    """
+    if batch_size < 1:
+        raise DataError(f"a batch of {batch_size} images is none", remedy="use a batch size of at least 1")
+    readable = _decoded(dataset, preprocess, indices, unreadable, ahead=batch_size)
+    while chunk := list(islice(readable, batch_size)):
+        pixels = np.stack([pixels for _, pixels in chunk])
+        yield Batch(np.asarray([index for index, _ in chunk], dtype=np.int64), preprocess.normalize(pixels))
+
+
+def load_pixels(
+    dataset: Dataset, preprocess: Preprocess, *, indices: NDArray[np.int64] | None = None, progress: Progress = SILENT
+) -> NDArray[np.uint8]:
+    """Return what the model sees of all images before normalisation, uint8 (N, H, W, C), in memory.
+
+    Raises:
+        ImageError: if an image cannot be read.
+
+    """
+    return load_readable(dataset, preprocess, indices=indices, unreadable=Strict(), progress=progress).pixels
+
+
+def load_readable(
+    dataset: Dataset,
+    preprocess: Preprocess,
+    *,
+    unreadable: Unreadable,
+    indices: NDArray[np.int64] | None = None,
+    progress: Progress = SILENT,
+) -> Pixels:
+    """Return what the model sees of the images that can be read, and which these are.
+
+    Raises:
+        DataError: if none of the images can be read.
+
+    """
+    chosen = np.arange(len(dataset), dtype=np.int64) if indices is None else indices
+    if isinstance(dataset, ArrayDataset) and _leaves_alone(preprocess, dataset):
+        pixels = dataset.pixels[chosen]
+        return Pixels(chosen, np.ascontiguousarray(pixels[..., ::-1]) if preprocess.channel_order == "BGR" else pixels)
+    pixels = np.empty((len(chosen), *preprocess.size, preprocess.channels), dtype=np.uint8)
+    kept = []
+    readable = _decoded(dataset, preprocess, chosen, unreadable, ahead=64)
+    for row, (index, image) in enumerate(progress.track(readable, total=len(chosen), label="read images")):
+        pixels[row] = image
+        kept.append(index)
+    return Pixels(np.asarray(kept, dtype=np.int64), pixels[: len(kept)])
+
+
+def _leaves_alone(preprocess: Preprocess, dataset: ArrayDataset) -> bool:
+    """Whether ``preprocess`` neither resizes, crops nor changes between grey and colour."""
+    unchanged = dataset.pixels.shape[1:] == (*preprocess.size, preprocess.channels)
+    return unchanged and preprocess.resize in (None, min(preprocess.size))
+
+
+def _decoded(
+    dataset: Dataset, preprocess: Preprocess, indices: NDArray[np.int64] | None, unreadable: Unreadable, *, ahead: int
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield index and pixels of the images that can be read, in order, while threads decode ``ahead`` images more."""
+
+    def read(index: int) -> NDArray[np.uint8]:
+        return preprocess.geometry(dataset.image(index))
+
+    wanted = range(len(dataset)) if indices is None else indices.tolist()
+    seen = 0
+    executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="edgevit-decode")
+    try:
+        for index, future in _in_order(((index, executor.submit(read, index)) for index in wanted), ahead):
+            try:
+                pixels = future.result()
+            except ImageError as error:
+                unreadable.add(dataset.describe(index), error)
+                continue
+            seen += 1
+            yield index, pixels
+    finally:
+        executor.shutdown(cancel_futures=True)
+    if wanted and not seen:
+        raise DataError(
+            f"none of the {len(wanted)} images of {dataset.name} can be read",
+            remedy=f"look at the first: {dataset.describe(wanted[0])}",
+        )
+
+
+def _in_order(
+    started: Iterable[tuple[int, Future[NDArray[np.uint8]]]], ahead: int
+) -> Iterator[tuple[int, Future[NDArray[np.uint8]]]]:
+    """Yield what ``started`` yields, staying ``ahead`` items behind it so that they can get done."""
+    waiting: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
+    for item in started:
+        waiting.append(item)
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgevit.errors import DataError
+from edgevit.data.images import decode
+from edgevit.errors import DataError, ImageError
+from edgevit.files import sha256_of
 
 
 class Dataset(ABC):
-    """Labelled images, read one by one.
+    """Labelled images, read one by one; reading is safe from several threads at once.
 
     ``labels`` (N,) are indices into ``class_names``; -1 marks an image without one.
+
+    Raises:
+        DataError: if a label is not an index into ``class_names``.
+
     """
 
-    name: str
-    class_names: tuple[str, ...]
-    labels: NDArray[np.int64]
+    def __init__(self, name: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> None:
+        if len(labels) and not -1 <= labels.min() <= labels.max() < len(class_names):
+            raise DataError(
+                f"'{name}' has labels from {labels.min()} to {labels.max()} for {len(class_names)} classes",
+                remedy=f"use labels from 0 to {len(class_names) - 1}, or -1 for an image without one",
+            )
+        self.name = name
+        self.labels = labels.astype(np.int64)
+        self.class_names = class_names
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,9 +52,27 @@ class Dataset(ABC):
     def describe(self, index: int) -> str:
         """Return what to call image ``index`` in a message, such as its path."""
 
-    @abstractmethod
+    def image_sha256(self, index: int) -> str:
+        """Return a SHA-256 of image ``index``: of its pixels, or of its file where it has one.
+
+        Raises:
+            ImageError: if it cannot be read.
+
+        """
+        image = self.image(index)
+        return hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).hexdigest()
+
     def fingerprint(self) -> str:
-        """Return a SHA-256 of what is in the set: the images and their labels, in order."""
+        """Return a SHA-256 of what is in the set: the class names, and the images and their labels, in order.
+
+        Raises:
+            ImageError: if an image cannot be read.
+
+        """
+        digest = hashlib.sha256(repr(tuple(self.class_names)).encode())
+        for index, label in enumerate(self.labels.tolist()):
+            digest.update(f"{label}:{self.image_sha256(index)};".encode())
+        return digest.hexdigest()
 
 
 class ArrayDataset(Dataset):
@@ -66,15 +98,8 @@ class ArrayDataset(Dataset):
                 f"'{name}' has {len(pixels)} images but labels of shape {labels.shape}",
                 remedy="give one label for each image",
             )
-        if len(labels) and not -1 <= labels.min() <= labels.max() < len(class_names):
-            raise DataError(
-                f"'{name}' has labels from {labels.min()} to {labels.max()} for {len(class_names)} classes",
-                remedy=f"use labels from 0 to {len(class_names) - 1}, or -1 for an image without one",
-            )
-        self.name = name
+        super().__init__(name, labels, class_names)
         self.pixels = pixels
-        self.labels = labels.astype(np.int64)
-        self.class_names = class_names
 
     def image(self, index: int) -> Image.Image:
         """Return image ``index`` as a grey or RGB image."""
@@ -85,9 +110,63 @@ class ArrayDataset(Dataset):
         """Return the name of the set and the index."""
         return f"{self.name}[{index}]"
 
-    def fingerprint(self) -> str:
-        """Return a SHA-256 of pixels, labels and class names."""
-        digest = hashlib.sha256(repr((self.pixels.shape, self.class_names)).encode())
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
-        digest.update(np.ascontiguousarray(self.pixels).data)
-        return digest.hexdigest()
+
+class FileDataset(Dataset):
+    """Images in files; ``places`` says for each where it was listed, if elsewhere than in its folder."""
+
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[Path],
+        labels: NDArray[np.int64],
+        class_names: tuple[str, ...],
+        places: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(name, labels, class_names)
+        self.paths = tuple(paths)
+        self._places = places
+
+    def image(self, index: int) -> Image.Image:
+        """Return image ``index``, decoded."""
+        return decode(self.paths[index])
+
+    def describe(self, index: int) -> str:
+        """Return the path, and where it was listed."""
+        path = str(self.paths[index])
+        return f"{path} ({self._places[index]})" if self._places else path
+
+    def image_sha256(self, index: int) -> str:
+        """Return the SHA-256 of the file.
+
+        Raises:
+            ImageError: if it cannot be read.
+
+        """
+        path = self.paths[index]
+        try:
+            return sha256_of(path)
+        except OSError as error:
+            raise ImageError(
+                f"cannot read {path}: {error.strerror}", remedy="make it readable, or take it out of the data set"
+            ) from error
+
+
+class Subset(Dataset):
+    """Some images of another data set, in the order of ``indices``."""
+
+    def __init__(self, dataset: Dataset, indices: NDArray[np.int64]) -> None:
+        super().__init__(dataset.name, dataset.labels[indices], dataset.class_names)
+        self.dataset = dataset
+        self.indices = indices
+
+    def image(self, index: int) -> Image.Image:
+        """Return image ``index`` of the subset, decoded."""
+        return self.dataset.image(int(self.indices[index]))
+
+    def describe(self, index: int) -> str:
+        """Return what the whole set calls the image."""
+        return self.dataset.describe(int(self.indices[index]))
+
+    def image_sha256(self, index: int) -> str:
+        """Return what the whole set says."""
+        return self.dataset.image_sha256(int(self.indices[index]))

@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.data.dataset import ArrayDataset
 from edgevit.data.download import download
 from edgevit.data.idx import read_idx
-from edgevit.errors import DataError, MissingDataError
+from edgevit.data.images import decode
+from edgevit.errors import DataError, MissingDataError, StorageError
 from edgevit.progress import SILENT, Progress
 
 CLASS_NAMES = (
@@ -27,6 +30,8 @@ CLASS_NAMES = (
 
 DISTRIBUTION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's and Ubuntu's package ``dataset-fashion-mnist`` puts the files."""
+
+_EDGE = 28  # pixels
 
 ADDRESS = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 
@@ -76,6 +81,14 @@ _FILES = {
 }
 
 
+class _SampleSheet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One sheet of the sample: which images of the full set it shows, row by row, and their labels."""
+
+    indices: list[int]
+    labels: list[int]
+    values_sha256: str
+
+
 def cache_folder() -> Path:
     """Return where the user's copy of Fashion-MNIST lies: in $EDGEVIT_CACHE, else in ~/.cache/edgevit."""
     base = os.environ.get("EDGEVIT_CACHE")
@@ -101,6 +114,23 @@ def load_fashion_mnist(split: Literal["train", "test"], *, progress: Progress = 
     return ArrayDataset("fashion-mnist", pixels[..., None], labels.astype(np.int64), CLASS_NAMES)
 
 
+def load_fashion_mnist_sample(split: Literal["train", "test"]) -> ArrayDataset:
+    """Return the sample that lies in the package: 500 training or 2,000 test images, each class as often.
+
+    Raises:
+        DataError: if the files in the package are damaged.
+
+    """
+    folder = files("edgevit.data") / "fashion_mnist_sample"
+    sample = msgspec.json.decode((folder / "sample.json").read_bytes(), type=dict[str, _SampleSheet])[split]
+    sheet = np.asarray(decode((folder / f"{split}.png").read_bytes()))
+    rows, columns = sheet.shape[0] // _EDGE, sheet.shape[1] // _EDGE
+    tiles = sheet.reshape(rows, _EDGE, columns, _EDGE).swapaxes(1, 2).reshape(-1, _EDGE, _EDGE, 1)
+    if hashlib.sha256(tiles.tobytes()).hexdigest() != sample.values_sha256:
+        raise DataError("the sample of Fashion-MNIST is damaged", remedy="install edgevit anew")
+    return ArrayDataset("fashion-mnist-sample", tiles, np.asarray(sample.labels, dtype=np.int64), CLASS_NAMES)
+
+
 def _local(file: _File) -> Path | None:
     places = (cache_folder() / file.name, DISTRIBUTION_FOLDER / file.name)
     return next((path for path in places if path.is_file()), None)
@@ -117,6 +147,8 @@ def _fetch(file: _File, progress: Progress) -> Path:
     target = cache_folder() / file.name
     try:
         download(ADDRESS + file.name, target, sha256=file.sha256, size=file.bytes, progress=progress)
+    except StorageError as error:
+        raise StorageError(error.message, remedy="name a folder that can be written to in $EDGEVIT_CACHE") from error
     except MissingDataError as error:
         raise MissingDataError(
             f"Fashion-MNIST is not on this machine: {error.message}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -9,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgevit.errors import DataError
+from edgevit.data.images import MAX_PIXELS, decode
+from edgevit.errors import DataError, ImageError
 
 Interpolation = Literal["bicubic", "bilinear"]
 ChannelOrder = Literal["RGB", "BGR", "L"]
 
 #: Pixels of an edge: this comes from files that may be hostile, and must not fill the memory.
 _LARGEST = 8192
+
+_MAX_EDGE = 8192  # of the input, in pixels; far above any model's, and no danger to memory
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -56,8 +60,16 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 f"images of {max(*self.size, self.resize or 0)} pixels are too large",
                 remedy=f"use a size and resize of at most {_LARGEST}",
             )
-        if not all(0 < deviation < float("inf") for deviation in self.std):
-            raise DataError(f"std is {self.std}", remedy="give a std above 0 for each channel")
+        if max(*self.size, self.resize or 0) > _MAX_EDGE:
+            raise DataError(
+                f"images of {self.size[0]}x{self.size[1]} from a short edge of {self.resize} are too large",
+                remedy=f"use edges of at most {_MAX_EDGE} pixels",
+            )
+        if not all(0 < deviation < math.inf for deviation in self.std) or not all(map(math.isfinite, self.mean)):
+            raise DataError(
+                f"mean is {self.mean} and std is {self.std}",
+                remedy="give a finite mean and a std above 0 for each channel",
+            )
 
     @property
     def channels(self) -> int:
@@ -65,8 +77,13 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return 1 if self.channel_order == "L" else 3
 
     def geometry(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the pixels (H, W, C) that the model sees, resized and cropped, before normalisation."""
-        image = image.convert("L" if self.channel_order == "L" else "RGB")
+        """Return the pixels (H, W, C) that the model sees, resized and cropped, before normalisation.
+
+        Raises:
+            ImageError: if the image cannot be decoded, or is so narrow that resizing it would fill the memory.
+
+        """
+        image = decode(image).convert("L" if self.channel_order == "L" else "RGB")
         height, width = self.size
         resampling = _FILTERS[self.interpolation]
         if self.resize is None:
@@ -75,6 +92,11 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             short = min(image.size)
             # As torchvision and timm: the long edge is cut down, not rounded, to whole pixels.
             resized = tuple(self.resize if edge == short else int(self.resize * edge / short) for edge in image.size)
+            if resized[0] * resized[1] > MAX_PIXELS:
+                raise ImageError(
+                    f"an image of {image.width}x{image.height} pixels is too narrow to be resized to {self.resize}",
+                    remedy="cut a part of it out, or leave it out",
+                )
             image = image.resize((resized[0], resized[1]), resampling)
             left = round((image.width - width) / 2)
             top = round((image.height - height) / 2)

@@ -1,0 +1,187 @@
+"""From a file, bytes, array or Pillow image to 8-bit grey or RGB pixels; images are hostile until decoded."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from edgevit.errors import ImageError
+
+MAX_BYTES = 64 << 20
+"""Largest file, in bytes, that is read."""
+
+MAX_PIXELS = 80_000_000
+"""Largest image, in pixels, that is decoded (240 MB as RGB); below the size from which Pillow suspects a bomb."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""Raster formats that are read, by Pillow's names; its others have no place in front of a camera."""
+
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
+})  # fmt: skip
+"""How the names of files in these formats end, in lower case."""
+
+ImageSource = Path | str | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
+
+# What Pillow's decoders raise on damaged files (found by fuzzing them; see tests/data/test_images.py).
+_DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RuntimeError,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_warnings_lock = threading.Lock()  # Python's warning filters belong to the whole process
+
+
+def decode(source: ImageSource) -> Image.Image:
+    """Return ``source`` as an upright 8-bit image in mode "L" (if it is grey) or "RGB".
+
+    ``source`` is a path, the bytes of a file, a binary stream, a Pillow image, or a uint8 array (H, W) or (H, W, C)
+    with C 1, 3 or 4. EXIF orientation is applied, 16-bit grey is scaled to 8 bits, transparency is dropped as
+    Pillow's ``convert("RGB")`` does, and of an animation the first frame is taken.
+
+    Raises:
+        ImageError: if it is missing, damaged, cut short, in none of ``FORMATS``, of a type that has no 8-bit
+            meaning, or larger than ``MAX_BYTES`` or ``MAX_PIXELS``.
+
+    """
+    if isinstance(source, Image.Image):
+        return _finish(source, "the image")
+    if isinstance(source, np.ndarray):
+        return _finish(_from_array(source), "the array")
+    if isinstance(source, (str, Path)):
+        return _from_file(Path(source))
+    if isinstance(source, bytes):
+        return _from_stream(io.BytesIO(source), len(source), "the image")
+    content = source.read(MAX_BYTES + 1)
+    return _from_stream(io.BytesIO(content), len(content), str(getattr(source, "name", "the image")))
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise ImageError(
+            f"an array of type {array.dtype} and shape {array.shape} is not an image",
+            remedy="give uint8 values from 0 to 255 with shape (height, width) or (height, width, 3)",
+        )
+    if array.size == 0:
+        raise ImageError(f"an array of shape {array.shape} has no pixels", remedy="give an image with pixels")
+    return Image.fromarray(array[..., 0] if array.ndim == 3 and channels == 1 else array)
+
+
+def _from_file(path: Path) -> Image.Image:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
+        raise ImageError(f"{path} {what}", remedy="give the path of an image file")
+    try:
+        with path.open("rb") as stream:
+            return _from_stream(stream, os.fstat(stream.fileno()).st_size, str(path))
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}", remedy=f"make {path} readable") from error
+
+
+def _from_stream(stream: BinaryIO, size: int, name: str) -> Image.Image:
+    if size > MAX_BYTES:
+        raise ImageError(
+            f"{name} has more than {MAX_BYTES >> 20} MiB", remedy="save the image smaller, for example as a JPEG"
+        )
+    try:
+        with _strict_about_bombs():
+            image = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name} is not an image, or is damaged at its very beginning",
+            remedy=f"remove it, or save it anew as one of {', '.join(FORMATS)}",
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name) from error
+    except _DECODER_ERRORS as error:
+        raise _damaged(name, error) from error
+    with image:
+        return _finish(image, name)
+
+
+def _finish(image: Image.Image, name: str) -> Image.Image:
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(name)
+    if min(image.size) < 1:
+        raise ImageError(f"{name} has no pixels ({image.width}x{image.height})", remedy="remove it")
+    try:
+        image.load()
+        with _strict_about_bombs():
+            orientation = image.getexif().get(_ORIENTATION)
+        pixels = _eight_bits(image, name)
+    except _DECODER_ERRORS as error:
+        raise _damaged(name, error) from error
+    if orientation in _UPRIGHT:
+        pixels = pixels.transpose(_UPRIGHT[orientation])
+        pixels.info = {}  # the new image stands upright and must not be turned again
+    return pixels
+
+
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
+    if image.mode in ("L", "RGB"):
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_sixteen_bits(np.asarray(image), image, name)
+    if image.mode in ("1", "LA", "La"):
+        return image.convert("L")
+    if image.mode == "F":
+        raise ImageError(f"{name} has floating-point pixels", remedy="save it with 8 or 16 bits per channel")
+    if image.mode in ("P", "PA"):
+        # Pillow warns that a palette's transparency gets lost in RGB, which is what we want.
+        image = image.copy()
+        image.info.pop("transparency", None)
+    return image.convert("RGB")
+
+
+def _from_sixteen_bits(values: NDArray[Any], image: Image.Image, name: str) -> Image.Image:
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ImageError(
+            f"{name} has grey values from {values.min()} to {values.max()}, outside of 16 bits",
+            remedy="save it with 8 or 16 bits per channel",
+        )
+    grey = Image.fromarray(((values.astype(np.uint32) * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
+    grey.info = dict(image.info)
+    return grey
+
+
+@contextmanager
+def _strict_about_bombs() -> Iterator[None]:
+    """Make Pillow's suspicion of a bomb an error, and keep its remarks on odd metadata from the user's screen."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _too_large(name: str) -> ImageError:
+    return ImageError(
+        f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels", remedy="save the image smaller, or remove it"
+    )
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} is damaged or cut short: {error}", remedy="copy it anew from its source, or remove it")
