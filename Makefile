@@ -3,61 +3,65 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EDGEVIT := $(BIN)/edgevit
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-# Versions that were tested together. They are for Python 3.11 and later; an older one takes the newest that serve it.
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-
-# The full Fashion-MNIST where it is on the machine already, else the sample that comes with EdgeViT.
-FULL_DATA := $(firstword $(wildcard /usr/share/datasets/fashion-mnist $(HOME)/.cache/edgevit/fashion-mnist))
-DATA ?= $(if $(FULL_DATA),fashion-mnist,fashion-mnist-sample)
+# The full Fashion-MNIST where it is on this machine already, else the sample that comes with EdgeViT.
+FIND_DATA := from edgevit.data.fashion_mnist import available; print("fashion-mnist" + "-sample" * (not available()))
+DATA ?= $(shell $(BIN)/python -c '$(FIND_DATA)')
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test lint check bench constraints clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 quickstart: $(VENV)/.installed  ## install, then take the built-in model to verified INT8 and show the table
-	$(EDGEVIT) pipeline fashion-micro --data $(DATA) -o quickstart.edgevit --overwrite
+	$(BIN)/edgevit pipeline fashion-micro --data $(DATA) -o quickstart.edgevit --overwrite
 
 test: $(VENV)/.installed-dev  ## run the tests
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.installed-dev  ## ruff and mypy
+lint: $(VENV)/.installed-dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test  ## what a change must pass
+check: lint test  ## what a change must pass: lint and test
 
-bench: $(VENV)/.installed-dev  ## time the built-in model on this machine
-	$(EDGEVIT) pipeline fashion-micro --data $(DATA) -o benchmarks/results/bench.edgevit --overwrite
-	$(EDGEVIT) benchmark benchmarks/results/bench.edgevit
+bench: quickstart.edgevit/manifest.json  ## time the variants that quickstart made
+	$(BIN)/edgevit benchmark quickstart.edgevit
 
 constraints: $(VENV)/.installed-dev  ## write constraints.txt anew from what is installed
-	$(BIN)/python tools/constraints.py > constraints.txt.new
+	sed -n '/^#/p' constraints.txt > constraints.txt.new
+	$(BIN)/python -m pip freeze --all --exclude-editable \
+	    | sed '/^pip==/d; s/+[a-z0-9]*$$//; s/$$/ ; python_version >= "3.11"/' >> constraints.txt.new
 	mv constraints.txt.new constraints.txt
 
 clean:  ## remove what the other targets made, the virtual environment too
-	rm -rf $(VENV) build dist quickstart.edgevit *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist quickstart.edgevit edgevit.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	    { echo "error: EdgeViT needs Python 3.10 or later; $(PYTHON) is older"; \
-	      echo "  try: make PYTHON=python3.11"; exit 3; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-	    { echo "error: $(PYTHON) cannot make virtual environments"; \
-	      echo "  try: sudo apt install python3-venv"; exit 3; }
+quickstart.edgevit/manifest.json:
+	$(MAKE) quickstart
+
+# Each stamp is older than what it depends on when an install must happen again.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "error: EdgeViT needs Python 3.10 or later, and $(PYTHON) is not" >&2; \
+	    echo "  try: make PYTHON=python3.11" >&2; exit 3; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	    echo "error: $(PYTHON) cannot make virtual environments" >&2; \
+	    echo "  try: sudo apt install python3-venv" >&2; exit 3; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --upgrade pip
+	@touch $@
 
-# The stamps make an install happen again when what it is made from has changed.
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing EdgeViT and what it needs into $(VENV); this takes a minute or two."
 	$(PIP_INSTALL) -c constraints.txt -e '.[all]'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt tests/requirements-nodeps.txt | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml constraints.txt tests/requirements-nodeps.txt | $(VENV)/.created
+	@echo "Installing EdgeViT and what its tests need into $(VENV); this takes two or three minutes."
 	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
-	$(PIP_INSTALL) --no-deps -r tests/requirements-nodeps.txt
+	$(PIP_INSTALL) -c constraints.txt --no-deps -r tests/requirements-nodeps.txt
 	@touch $@ $(VENV)/.installed

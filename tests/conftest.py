@@ -1,8 +1,10 @@
 """Fixtures that all tests share."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from oracles import import_timm
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -13,3 +15,9 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the weights and photos in {SHARED}, which is not there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """Return timm, the reference for a ViT's weights and logits; it needs no torchvision here."""
+    return import_timm()

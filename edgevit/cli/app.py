@@ -26,6 +26,7 @@ from edgevit.errors import EdgeViTError
 
 # Name -> (panel of the help page, one line of help). The function is edgevit.cli.NAME.NAME.
 COMMANDS = {
+    "train": ("Make", "Train a ViT from random weights; the run's folder is a SOURCE for ``edgevit export``."),
     "models": ("What there is", "List the models that can be named instead of a checkpoint."),
     "targets": ("What there is", "List the devices that EdgeViT builds for."),
     "recipes": ("What there is", "List the calibration recipes."),
@@ -111,12 +112,8 @@ def run(arguments: Sequence[str]) -> int:
     printer: Printer = JsonPrinter() if "--json" in arguments else TextPrinter()
     try:
         return _finish(_invoke(arguments), printer)
-    except BrokenPipeError:
-        # The reader went away (``edgevit models | head -1``): nothing is left to say, at interpreter exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
-        failure = Failure("Interrupted", "interrupted; what was there before is unchanged", "", EXIT_INTERRUPTED)
+        failure = Failure("Interrupted", "interrupted; nothing was left half-written", "", EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001  # the outermost boundary: nothing is swallowed, all is shown
         failure = describe(error)
     printer.failure(failure)
@@ -133,12 +130,16 @@ def _invoke(arguments: Sequence[str]) -> object:
 
 def _finish(outcome: object, printer: Printer) -> int:
     """Print a command's result; ``--help`` and ``--version`` have printed and give Typer's exit code instead."""
-    code = outcome if isinstance(outcome, int) else 0
+    try:
+        if isinstance(outcome, Result):
+            printer.result(outcome)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away (``edgevit models | head -1``). The interpreter flushes once more when it ends: let it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(outcome, Result):
-        printer.result(outcome)
-        code = outcome.exit_code
-    sys.stdout.flush()
-    return code
+        return outcome.exit_code
+    return outcome if isinstance(outcome, int) else 0
 
 
 def describe(error: Exception) -> Failure:

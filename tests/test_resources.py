@@ -1,0 +1,91 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevit import resources
+from edgevit.errors import InputError, MissingDataError
+from edgevit.recipes import Recipe, load_recipe, recipe_names
+from edgevit.targets import load_target, target_names
+
+
+def test_every_target_is_valid_and_says_why():
+    assert {"x86-onnxruntime", "x86-openvino"} <= set(target_names())
+    for name in target_names():
+        target = load_target(name)
+        assert target.description
+        assert target.why
+        assert "float32" in target.precisions, "the others are measured against it"
+
+
+def test_openvino_is_pinned_to_float32_because_it_would_silently_run_bf16():
+    assert load_target("x86-openvino").settings["INFERENCE_PRECISION_HINT"] == "f32"
+
+
+def test_every_recipe_is_valid():
+    assert "default" in recipe_names()
+    for name in recipe_names():
+        assert load_recipe(name).why
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("x86-openvin", "x86-openvino"), ("x86-onnx-runtime", "x86-onnxruntime")])
+def test_a_mistyped_name_brings_the_closest(typed, meant):
+    with pytest.raises(InputError, match=typed) as caught:
+        load_target(typed)
+    assert meant in caught.value.remedy
+
+
+def test_a_name_like_no_other_brings_all():
+    with pytest.raises(InputError) as caught:
+        load_target("zzz")
+    assert all(name in caught.value.remedy for name in target_names())
+
+
+def test_a_name_cannot_lead_out_of_the_folder():
+    with pytest.raises(InputError, match="there is no recipe"):
+        load_recipe("../../export/targets/x86-openvino")
+
+
+def test_the_users_own_file_is_read(tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text('description = "d"\nsamples = 3\nobserver = "minmax"\nseed = 1\nwhy = "w"\n')
+    assert load_recipe(str(own)) == Recipe(description="d", samples=3, observer="minmax", seed=1, why="w")
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("samples = 0", "samples"),
+        ('samples = "many"', "samples"),
+        ('observer = "median"', "observer"),
+        ("sample = 3", "sample"),
+        ("samples =", "own.toml"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(tmp_path, line, named):
+    fields = {"description": '"d"', "samples": "3", "observer": '"minmax"', "seed": "1", "why": '"w"'}
+    fields.pop(line.split(" ")[0], None)
+    own = tmp_path / "own.toml"
+    own.write_text("\n".join([*(f"{name} = {value}" for name, value in fields.items()), line]))
+    with pytest.raises(InputError, match=named) as caught:
+        load_recipe(str(own))
+    assert str(own) in caught.value.message
+
+
+def test_a_file_that_is_not_there_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        load_recipe(str(tmp_path / "none.toml"))
+
+
+@given(content=st.binary(max_size=200))
+def test_no_content_crashes_the_reader(tmp_path_factory, content):
+    own = tmp_path_factory.getbasetemp() / "any.toml"
+    own.write_bytes(content)
+    with pytest.raises(InputError):
+        load_recipe(str(own))
+
+
+def test_a_copy_without_its_folders_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(resources, "__file__", str(tmp_path / "edgevit" / "resources.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(MissingDataError, match="calibration"):
+        resources.folder("calibration")
