@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import sys
 from types import ModuleType
 from unittest import mock
@@ -49,8 +50,7 @@ def import_timm() -> ModuleType:
     """
     if "timm" not in sys.modules:
         with mock.patch.dict(sys.modules, _stand_ins()):
-            import timm
-
+            importlib.import_module("timm")
             loaded = {name: module for name, module in sys.modules.items() if not name.startswith("torchvision")}
         sys.modules.update(loaded)
     return sys.modules["timm"]

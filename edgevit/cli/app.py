@@ -27,7 +27,7 @@ from edgevit.errors import EdgeViTError
 # Name -> (panel of the help page, one line of help). The function is edgevit.cli.NAME.NAME.
 COMMANDS = {
     "train": ("Make", "Train a ViT from random weights; the run's folder is a SOURCE for ``edgevit export``."),
-    "models": ("What there is", "List the models that can be named instead of a checkpoint."),
+    "models": ("What there is", "List the built-in models, and the architectures that can be trained."),
     "targets": ("What there is", "List the devices that EdgeViT builds for."),
     "recipes": ("What there is", "List the calibration recipes."),
 }

@@ -93,9 +93,15 @@ def _print_json(data: object) -> None:
     sys.stdout.write(encoded.decode() + "\n")
 
 
+class _PipeConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line; Rich would exit with 1, which means that a gate failed."""
+        raise  # the BrokenPipeError that Rich is handling
+
+
 def console_for(stream: TextIO) -> Console:
     """Return a Rich console on ``stream``, wide where the stream is no terminal."""
-    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH)
+    return _PipeConsole(file=stream, width=None if stream.isatty() else PIPE_WIDTH)
 
 
 class BarProgress:

@@ -14,9 +14,7 @@ from torch import Tensor
 from edgevit.errors import CheckpointError
 from edgevit.models import timm
 from edgevit.models.checkpoints import Checkpoint, Description, read_safetensors
-
-#: Models that ship with EdgeViT: name -> what it is.
-BUILTIN = {"fashion-micro": "ViT-micro (patch 4, width 128, depth 6) for Fashion-MNIST, 28x28 grey images, 10 classes"}
+from edgevit.models.spec import BUILTIN
 
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
 

@@ -104,6 +104,9 @@ PRESETS: dict[str, ModelSpec] = {
     "vit-large": _imagenet(1024, 24, 16),
 }
 
+#: Trained models that ship with EdgeViT: name -> what it is. Here and not beside their loading, which needs torch.
+BUILTIN = {"fashion-micro": "ViT-micro (patch 4, width 128, depth 6) for Fashion-MNIST, 28x28 grey images, 10 classes"}
+
 
 def preset(name: str) -> ModelSpec:
     """Return the architecture called ``name``.

@@ -1,0 +1,143 @@
+"""Who may import whom; read off the syntax tree, so that imports inside functions count too.
+
+docs/architecture.md draws this. Whoever needs another arrow adds it to ROOMS, and to the drawing.
+"""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "edgevit"
+
+BASE = {"errors", "dependencies", "files", "progress", "resources"}
+DEVICE = BASE | {"data", "models", "bundle", "backends"}
+WORKSHOP = DEVICE | {"targets", "recipes", "graph", "quantization", "evaluation"}
+
+#: Room -> the rooms that it may import. A room is a sub-package of edgevit, or a module beside them.
+ROOMS = {
+    "errors": set(),
+    "progress": set(),
+    "dependencies": {"errors"},
+    "files": {"errors"},
+    "resources": {"errors"},
+    "_resources": set(),
+    "data": BASE,
+    "models": BASE | {"data"},
+    "bundle": BASE | {"data", "models"},
+    "targets": BASE | {"bundle"},
+    "recipes": BASE,
+    "backends": BASE | {"data", "bundle"},
+    "runtime": DEVICE,
+    "training": BASE | {"data", "models"},
+    "graph": BASE | {"data", "models"},
+    "quantization": DEVICE | {"targets", "recipes", "graph"},
+    "evaluation": DEVICE | {"targets", "quantization", "graph"},
+    "report": WORKSHOP,
+    "pipeline": WORKSHOP | {"report", "runtime", "training"},
+    "cli": WORKSHOP | {"report", "runtime", "training", "pipeline"},
+    "__main__": {"cli"},
+}
+
+#: Heavy library -> the rooms that may import it.
+LIBRARIES = {
+    "torch": {"models", "training", "graph"},
+    "safetensors": {"models", "training"},
+    "huggingface_hub": {"models"},
+    "matplotlib": {"training"},
+    "onnx": {"graph", "quantization", "evaluation", "backends"},
+    "onnx_ir": {"graph", "quantization", "evaluation", "backends"},
+    "onnxscript": {"graph", "quantization"},
+    "onnxruntime": {"graph", "quantization", "backends"},
+    "openvino": {"backends"},
+    "jinja2": {"report"},
+    # Peers and references belong to tests and benchmarks alone.
+    "timm": set(),
+    "transformers": set(),
+    "torchvision": set(),
+    "nncf": set(),
+    "scipy": set(),
+}
+
+#: What `pip install edgevit` brings: all that the rooms of a device may import when they are imported.
+DEVICE_LIBRARIES = {"numpy", "PIL", "msgspec", "typer", "rich"}
+
+
+def room_of(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "edgevit" if parts == ("__init__",) else parts[0]
+
+
+def imported(nodes):
+    """Yield the full names that import statements name."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def runs_at_import(body):
+    """Yield the statements that run when a module is imported: not those in functions or under TYPE_CHECKING."""
+    for node in body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for field in ("body", "orelse", "handlers", "finalbody"):
+                yield from runs_at_import(getattr(node, field, []))
+
+
+MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_its_room_may(path):
+    room = room_of(path)
+    assert room == "edgevit" or room in ROOMS, f"{room} is new: add it to ROOMS and to docs/architecture.md"
+    known = {"edgevit", *ROOMS}
+    for name in imported(ast.walk(MODULES[path])):
+        top, *rest = name.split(".")
+        if top == "edgevit" and rest and rest[0] in known - {room}:
+            assert rest[0] in ROOMS.get(room, set()), f"{room} may not import {name}"
+        assert room in LIBRARIES.get(top, {room}), f"{room} may not import {name}"
+
+
+ON_A_DEVICE = BASE | {"data", "bundle", "backends", "runtime", "targets", "recipes", "edgevit", "__main__"}
+DEVICE_MODULES = [
+    path for path in MODULES if room_of(path) in ON_A_DEVICE or path.name in ("app.py", "console.py", "spec.py")
+]
+
+
+@pytest.mark.parametrize("path", DEVICE_MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_device_needs_the_base_install_only(path):
+    for name in imported(runs_at_import(MODULES[path].body)):
+        top = name.split(".")[0]
+        assert top in DEVICE_LIBRARIES | {"edgevit"} | sys.stdlib_module_names, f"{name} when imported"
+
+
+def test_rooms_import_one_another_in_one_direction():
+    list(graphlib.TopologicalSorter(ROOMS).static_order())  # raises CycleError
+
+
+HEAVY = set(LIBRARIES)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import edgevit.runtime",
+        "from edgevit.cli.app import run; run(['--help'])",
+        "from edgevit.cli.app import run; run(['models'])",
+        "from edgevit.cli.app import run; run(['targets', '--json'])",
+        "from edgevit.cli.app import run; run(['modles'])",
+    ],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(statement):
+    code = f"{statement}\nimport sys\nprint('loaded', *(name for name in sys.modules if '.' not in name))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.splitlines()[-1].split())
