@@ -72,13 +72,15 @@ def room_of(path):
 
 
 def imported(nodes):
-    """Yield the full names that import statements name."""
+    """Yield the full names that import statements, and calls that import, name."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("require", "importlib.import_module"):
+            yield from (name.value for name in node.args if isinstance(name, ast.Constant))
 
 
 def runs_at_import(body):
