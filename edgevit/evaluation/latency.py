@@ -22,7 +22,7 @@ from edgevit.errors import BundleError, InputError
 from edgevit.evaluation.conditions import Conditions
 from edgevit.evaluation.environment import environment, usable_cores
 from edgevit.evaluation.figures import Record, Setup, latency_of
-from edgevit.evaluation.worker import Block, Job
+from edgevit.evaluation.messages import Block, Job
 from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
 from edgevit.models.spec import ModelSpec
 from edgevit.progress import SILENT, Progress

@@ -22,50 +22,7 @@ from numpy.typing import NDArray
 from edgevit.backends import get_backend
 from edgevit.backends.base import Session
 from edgevit.errors import EdgeViTError
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
-    """What to open, and what to feed it: random-normal images (B, C, H, W).
-
-    ``spawned_ns`` is the parent's monotonic clock just before this process was started; the clock is the same in all
-    processes of a machine.
-    """
-
-    backend: str
-    model: str
-    settings: dict[str, str]
-    threads: int
-    shape: tuple[int, int, int, int]
-    seed: int
-    warmup: int
-    spawned_ns: int
-
-
-class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
-    """Inferences to run one after the other: first ``settle`` unrecorded ones, then ``inferences``."""
-
-    settle: int
-    inferences: int
-
-
-class Opened(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
-    """The model is ready and warm; ``warmup_ns`` are the times of the inferences after the first."""
-
-    cold_start_ms: float
-    warmup_ns: list[int]
-
-
-class Timings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
-    """The time of each recorded inference, and the most memory that the process ever had resident, in MiB."""
-
-    inference_ns: list[int]
-    rss_mb: float
-
-
-class Failed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
-    """The backend or the file cannot be used."""
-
-    message: str
+from edgevit.evaluation.messages import Block, Failed, Job, Opened, Timings
 
 
 def peak_rss_mb() -> float:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
-from edgevit.evaluation.worker import Block, Failed, Job, Opened, Timings
+from edgevit.evaluation.messages import Block, Failed, Job, Opened, Timings
 
 if TYPE_CHECKING:
     from typing_extensions import Self

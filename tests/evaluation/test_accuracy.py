@@ -45,7 +45,7 @@ def test_float32_against_itself_is_perfect():
     assert result.passed
 
 
-@pytest.mark.parametrize("classes, measured", [(5, False), (6, True)])
+@pytest.mark.parametrize(("classes", "measured"), [(5, False), (6, True)])
 def test_top5_only_where_it_can_be_wrong(classes, measured):
     logits = np.random.default_rng(0).standard_normal((40, classes)).astype(np.float32)
     labels = np.arange(40) % classes
@@ -78,7 +78,7 @@ def test_logits_that_are_not_numbers_fail_and_can_still_be_written_down():
 
 
 @pytest.mark.parametrize(
-    "reference, logits, labels, words",
+    ("reference", "logits", "labels", "words"),
     [
         (np.zeros((3, 4)), np.zeros((3, 5)), None, "cannot be compared"),
         (np.zeros((0, 4)), np.zeros((0, 4)), None, "cannot be compared"),

@@ -14,7 +14,7 @@ def test_with_labels_the_drop_decides(change, max_drop):
 
 
 @pytest.mark.parametrize(
-    "delta, passed, words",
+    ("delta", "passed", "words"),
     [
         (-0.005, True, "top-1 fell 0.50 points, 0.5 allowed"),
         (-0.0051, False, "top-1 fell 0.51 points, 0.5 allowed"),

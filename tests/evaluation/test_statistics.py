@@ -14,9 +14,7 @@ from edgevit.evaluation import statistics
 
 counts = st.integers(1, 3000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials)))
 logit_pairs = st.tuples(st.integers(1, 6), st.integers(2, 8)).flatmap(
-    lambda shape: st.tuples(
-        *[hnp.arrays(np.float32, shape, elements=st.floats(-200, 200, width=32)) for _ in range(2)]
-    )
+    lambda shape: st.tuples(*[hnp.arrays(np.float32, shape, elements=st.floats(-200, 200, width=32)) for _ in range(2)])
 )
 
 
@@ -34,7 +32,7 @@ def test_wilson_interval_touches_the_ends_exactly():
     assert statistics.wilson_interval(7, 7)[1] == 1.0
 
 
-@pytest.mark.parametrize("successes, trials", [(0, 0), (-1, 3), (4, 3)])
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (-1, 3), (4, 3)])
 def test_wilson_interval_wants_counts(successes, trials):
     with pytest.raises(ValueError, match="no rate"):
         statistics.wilson_interval(successes, trials)

@@ -1,0 +1,116 @@
+"""Everything that the report says, as plain JSON: the page is drawn from this alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from edgevit.bundle.manifest import Manifest
+from edgevit.evaluation.figures import MAX_BLOCK_SPREAD, MAX_INTERVAL_WIDTH, MIN_ROUNDS
+from edgevit.report.verdict import outcome
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+def report_data(manifest: Manifest) -> dict[str, Any]:
+    """Return the report of a bundle: strings, numbers, lists and dictionaries only.
+
+    Figures are in the manifest's units: rates in 0..1, milliseconds, MiB, bytes. ``variants[].on_front`` says whether
+    no other variant is both faster and more accurate (the Pareto front), ``headline`` names the best one.
+    """
+    axis = accuracy_axis(manifest)
+    front = _front(manifest, axis)
+    data = {
+        "schema_version": SCHEMA_VERSION,
+        "name": manifest.name,
+        "spec": manifest.spec,
+        "preprocess": manifest.preprocess,
+        "labels": manifest.labels,
+        "provenance": manifest.provenance,
+        "accuracy_axis": axis,
+        "headline": _headline(manifest),
+        "data": _distinct(
+            {"name": variant.accuracy.data, "sha256": variant.accuracy.data_sha256, "images": variant.accuracy.images}
+            for variant in manifest.variants
+            if variant.accuracy
+        ),
+        "environments": _distinct(variant.latency.environment for variant in manifest.variants if variant.latency),
+        "variants": [
+            {
+                **msgspec.structs.asdict(variant),
+                "bytes": variant.bytes,
+                "verdict": outcome(variant)._asdict(),
+                "on_front": variant.name in front,
+            }
+            for variant in manifest.variants
+        ],
+        "files": (*manifest.golden, *manifest.extra),
+        "commands": _commands(manifest),
+        "rules": {
+            "min_rounds": MIN_ROUNDS,
+            "max_interval_width": MAX_INTERVAL_WIDTH,
+            "max_block_spread": MAX_BLOCK_SPREAD,
+        },
+    }
+    # By way of JSON, so that the page is the same whether it is drawn from here or from report.json.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(data))
+    return plain
+
+
+def accuracy_axis(manifest: Manifest) -> str:
+    """Return which rate variants are compared by: ``top1``, or ``agreement`` where any has no labels."""
+    measured = [variant.accuracy for variant in manifest.variants if variant.accuracy]
+    return "top1" if all(accuracy.top1 is not None for accuracy in measured) else "agreement"
+
+
+def _distinct(entries: Iterable[T]) -> list[T]:
+    kept: list[T] = []
+    for entry in entries:
+        if entry not in kept:
+            kept.append(entry)
+    return kept
+
+
+def _front(manifest: Manifest, axis: str) -> set[str]:
+    """Return the names of the variants that no other beats in one of time and accuracy without losing in the other."""
+    timed = [
+        (variant.name, variant.latency.p50_ms, getattr(variant.accuracy, axis))
+        for variant in manifest.variants
+        if variant.accuracy and variant.latency and variant.latency.p50_ms is not None
+    ]
+    return {
+        name
+        for name, time, rate in timed
+        if not any(other <= time and better >= rate and (other < time or better > rate) for _, other, better in timed)
+    }
+
+
+def _headline(manifest: Manifest) -> str | None:
+    """Return the name of the fastest variant that passed everything, if one did."""
+    passed = {
+        variant.name: variant.latency.p50_ms
+        for variant in manifest.variants
+        if variant.latency and variant.latency.p50_ms is not None and outcome(variant).word == "passed"
+    }
+    return min(passed, key=passed.__getitem__) if passed else None
+
+
+def _commands(manifest: Manifest) -> dict[str, list[str]]:
+    """Return the commands that print each group of figures, for what was measured here."""
+    bundle = shlex.quote(f"{manifest.name}.edgevit")
+    runs = _distinct(
+        {"batch": variant.latency.batch, "threads": variant.latency.threads}
+        for variant in manifest.variants
+        if variant.latency
+    )
+    sets = _distinct({"data": variant.accuracy.data} for variant in manifest.variants if variant.accuracy)
+    return {
+        "files": [f"edgevit quantize {bundle} --data DATA", f"edgevit inspect {bundle}"],
+        "accuracy": [f"edgevit validate {bundle} --data {shlex.quote(entry['data'])}" for entry in sets],
+        "latency": [f"edgevit benchmark {bundle} --batch {run['batch']} --threads {run['threads']}" for run in runs],
+    }

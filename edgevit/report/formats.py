@@ -1,0 +1,96 @@
+"""How figures are written for people, the same on the terminal and in the report."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+_DASH = "\N{EN DASH}"
+NOTHING = _DASH
+_SPACE = "\N{NO-BREAK SPACE}"
+_TIMES = "\N{MULTIPLICATION SIGN}"
+_MINUS = "\N{MINUS SIGN}"
+
+
+def percent(rate: float | None, images: int = 10_000) -> str:
+    """Write a rate in 0..1, to no more digits than a count of ``images`` can tell apart."""
+    return NOTHING if rate is None else f"{100 * rate:.{_digits(images)}f}{_SPACE}%"
+
+
+def percent_interval(interval: Sequence[float] | None, images: int = 10_000) -> str:
+    """Write an interval of rates, such as ``90.9-92.0``, without the sign that stands with the rate."""
+    if interval is None:
+        return NOTHING
+    low, high = (f"{100 * rate:.{_digits(images)}f}" for rate in interval)
+    return f"{low}{_DASH}{high}"
+
+
+def points(change: float | None, images: int = 10_000) -> str:
+    """Write a change of a rate in percentage points, with its sign."""
+    if change is None:
+        return NOTHING
+    number = f"{abs(100 * change):.{_digits(images)}f}"
+    sign = "" if float(number) == 0 else _MINUS if change < 0 else "+"
+    return f"{sign}{number}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Write a time in milliseconds, to three digits."""
+    return NOTHING if value is None else f"{three_digits(value)}{_SPACE}ms"
+
+
+def three_digits(value: float) -> str:
+    """Write a positive number to three significant digits, and never in powers of ten."""
+    for decimals, limit in ((3, 0.9995), (2, 9.995), (1, 99.95)):
+        if value < limit:
+            return f"{value:.{decimals}f}"
+    return f"{value:,.0f}"
+
+
+def ratio(value: float | None) -> str:
+    """Write a speed-up."""
+    return NOTHING if value is None else f"{value:.2f}{_TIMES}"
+
+
+def ratio_interval(interval: Sequence[float] | None) -> str:
+    """Write the interval of a speed-up."""
+    return NOTHING if interval is None else f"{interval[0]:.2f}{_DASH}{interval[1]:.2f}"
+
+
+def megabytes(size: int) -> str:
+    """Write a size in bytes as millions of them."""
+    return f"{three_digits(size / 1e6)}{_SPACE}MB"
+
+
+def mebibytes(value: float | None) -> str:
+    """Write an amount of memory, given in MiB."""
+    return NOTHING if value is None else f"{value:,.0f}{_SPACE}MiB"
+
+
+def p_value(value: float | None) -> str:
+    """Write a p-value with its relation, such as ``p = 0.23``."""
+    if value is None:
+        return NOTHING
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+
+
+def nats(value: float | None) -> str:
+    """Write a Kullback-Leibler divergence."""
+    if value is None:
+        return NOTHING
+    return f"{value:.4f}" if value == 0 or value >= 0.0001 else f"{value:.0e}"
+
+
+def decibels(value: float | None) -> str:
+    """Write a signal to noise ratio."""
+    return NOTHING if value is None else f"{value:.1f}{_SPACE}dB"
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Return ``text`` for one line: without control and direction marks that could fool a reader, and not too long."""
+    line = "".join(" " if unicodedata.category(mark) in {"Cc", "Cf", "Zl", "Zp", "Cs"} else mark for mark in text)
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _digits(images: int) -> int:
+    return 1 if images <= 2000 else 2

@@ -1,0 +1,78 @@
+"""The report as one self-contained HTML page: nothing is loaded from elsewhere, and no script runs."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgevit.bundle.manifest import Manifest
+from edgevit.errors import MissingDependencyError
+from edgevit.files import write_atomically
+from edgevit.report import formats
+from edgevit.report.data import report_data
+from edgevit.report.plot import scatter
+
+
+def render_html(data: dict[str, Any]) -> str:
+    """Return the page for ``report_data``'s dictionary; every text in it is escaped.
+
+    Raises:
+        MissingDependencyError: if jinja2 is not installed.
+
+    """
+    try:
+        import jinja2
+    except ImportError:
+        raise MissingDependencyError(
+            "the report needs jinja2, which is not installed", remedy="pip install 'edgevit[report]'"
+        ) from None
+    engine = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    engine.filters.update(
+        {
+            name: getattr(formats, name)
+            for name in (
+                *("percent", "percent_interval", "points", "milliseconds", "three_digits", "ratio", "ratio_interval"),
+                *("megabytes", "mebibytes", "p_value", "nats", "decibels", "printable"),
+            )
+        }
+    )
+    template = engine.from_string(resources.files("edgevit.report").joinpath("template.html").read_text("utf-8"))
+    axis, variants = data["accuracy_axis"], data["variants"]
+    best = next((entry for entry in variants if entry["name"] == data["headline"]), None)
+    return template.render(
+        **data,
+        best=best,
+        best_baseline=best and _baseline(best, variants),
+        plots={"wide": scatter(variants, axis, 880, 400), "narrow": scatter(variants, axis, 360, 340)},
+        slowest=max((_bar_end(entry) for entry in variants), default=0.0),
+    )
+
+
+def _baseline(best: dict[str, Any], variants: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the float32 variant that ``best`` was timed against."""
+    same = (entry for entry in variants if (entry["backend"], entry["target"]) == (best["backend"], best["target"]))
+    return next((entry for entry in same if entry["precision"] == "float32"), None)
+
+
+def _bar_end(entry: dict[str, Any]) -> float:
+    latency = entry["latency"]
+    return float(latency["p90_ms"] or 0.0) if latency else 0.0
+
+
+def write_report(manifest: Manifest, folder: Path) -> tuple[Path, Path]:
+    """Write ``index.html`` and ``report.json`` into ``folder``, each whole or not at all, and return their paths.
+
+    Raises:
+        MissingDependencyError: if jinja2 is not installed.
+        StorageError: if the disk is full or not writable.
+
+    """
+    data = report_data(manifest)
+    page = render_html(data)
+    html_path, json_path = folder / "index.html", folder / "report.json"
+    write_atomically(html_path, page.encode("utf-8", "replace"))
+    write_atomically(json_path, msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
+    return html_path, json_path

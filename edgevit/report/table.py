@@ -1,0 +1,81 @@
+"""The one table of a bundle, as text."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from edgevit.bundle.manifest import Manifest, Variant
+from edgevit.report import formats
+from edgevit.report.verdict import outcome
+
+
+class Row(NamedTuple):
+    """The formatted cells of one variant; plain text, free of control characters but not of markup of any kind."""
+
+    variant: str
+    size: str
+    top1: str
+    change: str
+    agreement: str
+    p50: str
+    speedup: str
+    verdict: str
+
+
+HEADINGS = Row("variant", "size", "top-1 (95 %)", "change", "agree", "p50", "speed-up (95 %)", "verdict")
+
+#: Marks a figure whose measurement was disturbed; ``remarks`` says by what.
+DOUBT = "?"
+
+
+def rows(manifest: Manifest) -> list[Row]:
+    """Return one row per variant, in the manifest's order; what was not measured is a dash."""
+    return [_row(variant) for variant in manifest.variants]
+
+
+def remarks(manifest: Manifest) -> list[str]:
+    """Return what a reader of the table must know: why a variant failed, and why a figure is in doubt."""
+    lines = []
+    for variant in manifest.variants:
+        result = outcome(variant)
+        if result.tone in {"bad", "doubt"}:
+            lines.append(formats.printable(f"{variant.name}: {result.word}: {result.detail}", limit=400))
+    return lines
+
+
+def _row(variant: Variant) -> Row:
+    top1, change, agreement = _accuracy(variant)
+    p50, speedup = _latency(variant)
+    return Row(
+        variant=formats.printable(variant.name, limit=40),
+        size=formats.megabytes(variant.bytes),
+        top1=top1,
+        change=change,
+        agreement=agreement,
+        p50=p50,
+        speedup=speedup,
+        verdict=outcome(variant).word,
+    )
+
+
+def _accuracy(variant: Variant) -> tuple[str, str, str]:
+    accuracy = variant.accuracy
+    if accuracy is None:
+        return formats.NOTHING, formats.NOTHING, formats.NOTHING
+    images = accuracy.images
+    top1 = formats.NOTHING
+    if accuracy.top1_ci95 is not None:
+        top1 = f"{formats.percent(accuracy.top1, images)} ({formats.percent_interval(accuracy.top1_ci95, images)})"
+    return top1, formats.points(accuracy.delta_top1, images), formats.percent(accuracy.agreement, images)
+
+
+def _latency(variant: Variant) -> tuple[str, str]:
+    latency = variant.latency
+    if latency is None or latency.p50_ms is None:
+        return formats.NOTHING, formats.NOTHING
+    mark = "" if latency.valid else f" {DOUBT}"
+    p50 = formats.milliseconds(latency.p50_ms) + mark
+    if variant.precision == "float32" or latency.speedup_vs_float32 is None:
+        return p50, formats.NOTHING
+    interval = formats.ratio_interval(latency.speedup_ci95)
+    return p50, f"{formats.ratio(latency.speedup_vs_float32)} ({interval}){mark}"

@@ -1,0 +1,45 @@
+"""What all measurements of a variant come to, in a few words."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from edgevit.bundle.manifest import Latency, Variant
+
+Tone = Literal["good", "bad", "doubt", "neutral"]
+
+
+class Outcome(NamedTuple):
+    """A word or two, how to take them, and why."""
+
+    word: str
+    tone: Tone
+    detail: str
+
+
+def outcome(variant: Variant) -> Outcome:
+    """Judge a variant: wrong beats slow, slow beats doubtful, and only what was measured counts."""
+    accuracy, kernels, latency = variant.accuracy, variant.kernels, variant.latency
+    if accuracy is not None and not accuracy.passed:
+        return Outcome("failed", "bad", accuracy.reason)
+    if variant.precision == "int8" and kernels is not None and kernels.float_linears:
+        missing = len(kernels.float_linears)
+        return Outcome("failed", "bad", f"{missing} of {kernels.linears} Linear layers run in float")
+    if accuracy is None:
+        return Outcome("not validated", "neutral", "its accuracy has not been measured")
+    if latency is None:
+        return Outcome("accurate, not timed", "neutral", accuracy.reason)
+    if not latency.valid:
+        return Outcome("accurate, speed in doubt", "doubt", latency.invalid_reason or "")
+    if variant.precision == "float32":
+        return Outcome("reference", "neutral", "what the others are compared with")
+    return _speed(latency, accuracy.reason)
+
+
+def _speed(latency: Latency, reason: str) -> Outcome:
+    low, high = latency.speedup_ci95 or (0.0, float("inf"))
+    if high < 1:
+        return Outcome("accurate, but slower", "bad", "slower than float32 on this machine")
+    if low <= 1:
+        return Outcome("accurate, not faster", "doubt", "no faster than float32 within the interval")
+    return Outcome("passed", "good", reason)

@@ -1,0 +1,62 @@
+"""A benchmark worker whose backends are made up; the name of the model file says what it does.
+
+Run as a process of its own by test_latency.py and test_worker_process.py.
+"""
+
+import os
+import sys
+import time
+
+import edgevit.backends
+from edgevit.errors import MissingDependencyError
+
+
+class FakeSession:
+    def __init__(self, behaviour, settings, threads):
+        self.behaviour = behaviour
+        self.seconds = float(settings.get("ms", "1")) / 1000
+        self.threads = threads
+        self.calls = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def infer(self, images):
+        self.calls += 1
+        if self.behaviour == "dies" and self.calls > 15:
+            os.write(2, b"illegal instruction, says the library\n")
+            os._exit(3)
+        if self.behaviour == "hangs" and self.calls > 3:
+            time.sleep(3600)
+        if self.behaviour == "chatters":
+            sys.stdout.write("a line on standard output\n")
+            sys.stdout.flush()
+            os.write(1, b"{}\n")
+        if self.behaviour == "tells":
+            os.write(2, f"{images.shape} {images.dtype} {self.threads}\n".encode())
+            os._exit(1)
+        end = time.perf_counter() + self.seconds  # busy, so that the time is ours and exact
+        while time.perf_counter() < end:
+            pass
+        return images.reshape(len(images), -1)[:, :2]
+
+
+class FakeBackend:
+    def open(self, model, *, threads, settings):
+        behaviour = model.stem
+        if behaviour == "killed":
+            os.kill(os.getpid(), 9)
+        if behaviour == "missing":
+            raise MissingDependencyError("fake is not installed", remedy="pip install fake")
+        return FakeSession(behaviour, settings, threads)
+
+
+edgevit.backends.get_backend = lambda name: FakeBackend()
+
+if __name__ == "__main__":
+    from edgevit.evaluation.worker import main
+
+    sys.exit(main())
