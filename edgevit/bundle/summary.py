@@ -1,0 +1,87 @@
+"""What is in a bundle, for a person or a script that wants to look inside."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgevit.bundle.manifest import Accuracy, Kernels, Latency, Precision, Provenance
+from edgevit.bundle.reading import all_files, logical_path
+from edgevit.bundle.store import Bundle
+from edgevit.data.preprocess import Preprocess
+from edgevit.errors import BundleError
+from edgevit.models.spec import ModelSpec
+
+
+class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant; ``path`` is the file that its backend opens, ``problem`` what is wrong with its files, if so."""
+
+    name: str
+    precision: Precision
+    backend: str
+    target: str
+    path: str
+    bytes: int
+    settings: dict[str, str]
+    problem: str | None
+    accuracy: Accuracy | None
+    latency: Latency | None
+    kernels: Kernels | None
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle; ``bytes`` is the size of all its files."""
+
+    path: str
+    name: str
+    schema_version: int
+    bytes: int
+    spec: ModelSpec
+    preprocess: Preprocess
+    labels: tuple[str, ...]
+    provenance: Provenance
+    golden_images: int
+    variants: tuple[VariantSummary, ...]
+    extra: tuple[str, ...]
+
+
+def summary(bundle: Bundle) -> Summary:
+    """Return what is in ``bundle``; every file of a variant is read, to say whether it is damaged."""
+    manifest = bundle.manifest
+    return Summary(
+        path=str(bundle.path),
+        name=manifest.name,
+        schema_version=manifest.schema_version,
+        bytes=sum(file.bytes for file in all_files(manifest)),
+        spec=manifest.spec,
+        preprocess=manifest.preprocess,
+        labels=manifest.labels,
+        provenance=manifest.provenance,
+        golden_images=max(0, len(manifest.golden) - 1),
+        variants=tuple(_variant(bundle, variant.name) for variant in manifest.variants),
+        extra=tuple(logical_path(file) for file in manifest.extra),
+    )
+
+
+def _variant(bundle: Bundle, name: str) -> VariantSummary:
+    variant = bundle.variant(name)
+    return VariantSummary(
+        name=name,
+        precision=variant.precision,
+        backend=variant.backend,
+        target=variant.target,
+        path=str(bundle.path / variant.files[0].path),
+        bytes=variant.bytes,
+        settings=variant.settings,
+        problem=_problem(bundle, name),
+        accuracy=variant.accuracy,
+        latency=variant.latency,
+        kernels=variant.kernels,
+    )
+
+
+def _problem(bundle: Bundle, name: str) -> str | None:
+    try:
+        bundle.verify_files(name)
+    except BundleError as error:
+        return error.message
+    return None
