@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from edgevit.errors import BundleError, DataError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,11 +29,21 @@ class Session(Protocol):
     """A model, loaded and ready; a context manager that frees it."""
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (B, classes) of preprocessed images (B, C, H, W)."""
+        """Return the logits (B, classes) of preprocessed images (B, C, H, W), in an array of their own.
+
+        Raises:
+            DataError: if the images do not fit the model.
+
+        """
         ...
 
     def linear_kernels(self) -> list[LinearKernel]:
-        """Return how each Linear layer is executed, read from the backend's own optimised graph."""
+        """Return how each Linear layer is executed, read from the backend's own optimised graph.
+
+        Raises:
+            MissingDependencyError: if a package that reads that graph is not installed.
+
+        """
         ...
 
     def __enter__(self) -> Self: ...
@@ -47,25 +59,63 @@ class Backend(Protocol):
     name: str
     #: Name of the optional dependency group that brings it.
     extra: str
+    #: What ``open`` may be given, with what it takes where it is not given. What was used belongs into
+    #: ``Variant.settings``: without it, a measurement cannot be repeated.
+    settings: Mapping[str, str]
 
     def version(self) -> str:
-        """Return the version of the engine.
-
-        Raises:
-            MissingDependencyError: if it is not installed.
-
-        """
+        """Return the version of the engine."""
         ...
 
     def build(self, model: Path, folder: Path) -> list[Path]:
-        """Turn the ONNX file ``model`` into this backend's own files in ``folder``; the first is the one to open."""
+        """Turn the ONNX file ``model`` into this backend's own files in ``folder``; the first is the one to open.
+
+        Raises:
+            GraphError: if the engine cannot take the model.
+            StorageError: if the files cannot be written.
+
+        """
         ...
 
     def open(self, model: Path, *, threads: int, settings: Mapping[str, str]) -> Session:
         """Load a file that ``build`` made; ``threads`` 0 leaves their number to the backend.
 
         Raises:
-            BundleError: if the file is damaged.
+            BundleError: if the file is missing or damaged, or a setting is not one of this backend's.
 
         """
         ...
+
+
+def merge_settings(backend: str, known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings ``given`` over those that a backend takes by itself.
+
+    Raises:
+        BundleError: if one is given that the backend does not have.
+
+    """
+    unknown = sorted(given.keys() - known.keys())
+    if unknown:
+        raise BundleError(
+            f"{backend} has no setting '{unknown[0]}'",
+            remedy=f"use {', '.join(known)}" if known else "leave the settings empty",
+        )
+    return {**known, **given}
+
+
+def check_images(images: NDArray[np.float32], expected: Sequence[int | None]) -> None:
+    """Check that ``images`` are float32 of the shape ``expected``; None stands for any size.
+
+    Raises:
+        DataError: if they are not.
+
+    """
+    fits = images.ndim == len(expected) and all(
+        size is None or size == found for size, found in zip(expected, images.shape, strict=True)
+    )
+    if not fits or images.dtype != np.float32:
+        shape = ", ".join("any" if size is None else str(size) for size in expected)
+        raise DataError(
+            f"the model takes float32 images ({shape}), not {images.dtype} {images.shape}",
+            remedy="use the preprocessing that the model was exported with",
+        )

@@ -1,0 +1,80 @@
+"""Which operators the Linear layers of an ONNX graph have become, after onnxruntime has optimised it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevit.backends.base import LinearKernel
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+#: Operators that multiply by a weight in integers, with the position of the weight among their inputs.
+_INTEGER = {
+    "DynamicQuantizeMatMul": 1,
+    "MatMulInteger": 1,
+    "MatMulIntegerToFloat": 1,
+    "QAttention": 1,
+    "QGemm": 3,
+    "QLinearMatMul": 3,
+}
+#: The same for those that do it in floating point.
+_FLOAT = {"Attention": 1, "FusedGemm": 1, "FusedMatMul": 1, "Gemm": 1, "MatMul": 1, "MatMulNBits": 1}
+_WEIGHT_INPUT = {**_INTEGER, **_FLOAT}
+
+#: Operators between a stored weight and the product that uses it.
+_PREPARATION = ("Cast", "DequantizeLinear", "Identity", "Reshape", "Transpose")
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    node: str
+    operator: str
+    weight: str
+
+
+def read_kernels(model: Path, optimised: Path) -> list[LinearKernel]:
+    """Return the operator of each Linear layer in ``optimised``, which onnxruntime made of ``model``.
+
+    A layer is named as the node in ``model`` that multiplies by its weight: the optimiser renames nodes when it fuses
+    them, but hands on the weights.
+    """
+    names = {product.weight: product.node for product in _products(model)}
+    return [
+        LinearKernel(
+            layer=names.get(product.weight, product.node),
+            kernel=product.operator,
+            integer=product.operator in _INTEGER,
+        )
+        for product in _products(optimised)
+    ]
+
+
+def _products(path: Path) -> list[_Product]:
+    import onnx  # not on every device, which needs neither for inference
+    import onnx_ir as ir
+
+    graph = ir.serde.from_proto(onnx.load(path)).graph
+    found = []
+    for node in graph:
+        position = _WEIGHT_INPUT.get(node.op_type)
+        if position is None or len(node.inputs) <= position:
+            continue
+        weight = _stored(node.inputs[position])
+        if weight is not None:
+            found.append(_Product(node.name or str(node.outputs[0].name), node.op_type, weight))
+    return found
+
+
+def _stored(value: ir.Value | None) -> str | None:
+    """Return the name of the matrix in the file that ``value`` is, or is made of; None for an activation."""
+    while value is not None:
+        if value.const_value is not None and not value.is_graph_input():
+            return value.name if len(value.const_value.shape) == 2 else None
+        producer = value.producer()
+        if producer is None or producer.op_type not in _PREPARATION:
+            return None
+        value = producer.inputs[0]
+    return None

@@ -1,0 +1,26 @@
+"""Optional packages: imported when they are needed, and named with the command that adds them when they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from edgevit.errors import MissingDependencyError
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import and return ``module``, which the optional dependency group ``extra`` brings.
+
+    Raises:
+        MissingDependencyError: if it is not installed.
+
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise  # the package is there, something that it needs is not: its own message says more
+        raise MissingDependencyError(
+            f"the Python package '{package}' is not installed", remedy=f'pip install "edgevit[{extra}]"'
+        ) from error

@@ -1,0 +1,58 @@
+"""Affine quantization, in float32 and rounding as ONNX's QuantizeLinear does.
+
+A real number x is stored as q = saturate(round(x / scale) + zero_point), with halves rounded to even, and read back as
+(q - zero_point) * scale (ONNX operators QuantizeLinear and DequantizeLinear).
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integer = TypeVar("Integer", np.uint8, np.int8)
+
+#: Largest magnitude of a symmetric 8-bit weight: -128 is left out, so that w and -w are rounded alike.
+WEIGHT_LIMIT = 127
+
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)  # below it, quotients overflow or are flushed to zero
+
+
+def activation_parameters(minimum: float, maximum: float) -> tuple[np.float32, np.uint8] | None:
+    """Return scale and zero point that map [minimum, maximum], widened to hold 0, onto 0..255.
+
+    Zero is then exact, as Jacob et al. 2018 ask, and nothing that was calibrated is clipped. None if the range is
+    empty, or too small for a scale in float32.
+    """
+    low, high = min(minimum, 0.0), max(maximum, 0.0)
+    scale = np.float32((high - low) / 255)
+    if not scale >= _SMALLEST_SCALE:
+        return None
+    return scale, np.uint8(np.clip(np.rint(-low / np.float64(scale)), 0, 255))
+
+
+def weight_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return one scale per column of ``weight`` (K, N) that maps its largest magnitude onto 127.
+
+    A column of zeros, or too small for a scale in float32, gets 1, and is stored as zeros.
+    """
+    scales = (np.abs(weight).max(axis=0) / np.float32(WEIGHT_LIMIT)).astype(np.float32)
+    return np.where(scales < _SMALLEST_SCALE, np.float32(1), scales)
+
+
+def quantize(
+    values: NDArray[np.float32], scale: NDArray[np.float32] | np.float32, zero_point: Integer
+) -> NDArray[Integer]:
+    """Return ``values`` in the integer type of ``zero_point``; ``scale`` is one, or one per entry of the last axis."""
+    limits = np.iinfo(zero_point.dtype)
+    rounded = np.rint(values / scale) + np.float32(zero_point)
+    stored: NDArray[Integer] = np.clip(rounded, limits.min, limits.max).astype(zero_point.dtype)
+    return stored
+
+
+def dequantize(
+    values: NDArray[Integer], scale: NDArray[np.float32] | np.float32, zero_point: Integer
+) -> NDArray[np.float32]:
+    """Return the real numbers that ``values`` stand for."""
+    return ((values.astype(np.int32) - np.int32(zero_point)) * scale).astype(np.float32)

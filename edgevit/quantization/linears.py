@@ -1,0 +1,155 @@
+"""Find the Linear layers of an ONNX graph: what is quantized, and nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgevit.errors import GraphError
+
+#: The first opset with DequantizeLinear per channel.
+_OLDEST_OPSET = 13
+
+_REMEDY = "export the model again with `edgevit export`"
+
+
+@dataclass(frozen=True, slots=True)
+class LinearLayer:
+    """y = x W + b in the graph, as MatMul and Add, as MatMul alone, or as Gemm.
+
+    ``weight`` is (K, N), ``bias`` (N,) or None; ``product`` the MatMul or Gemm, ``addition`` the Add of the bias where
+    that is a node of its own. ``name`` is the product's name, or that of its output where it has none.
+    """
+
+    name: str
+    product: ir.Node
+    addition: ir.Node | None
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+
+    @property
+    def input(self) -> ir.Value:
+        """The layer's input (..., K)."""
+        value = self.product.inputs[0]
+        assert value is not None  # noqa: S101 - find_linears takes only nodes that have one
+        return value
+
+    @property
+    def output(self) -> ir.Value:
+        """The layer's output (..., N), bias included."""
+        return (self.addition or self.product).outputs[0]
+
+
+def load_graph(path: Path) -> ir.Model:
+    """Read an ONNX file and check that it is well-formed and whole in itself.
+
+    Raises:
+        GraphError: if it is missing, damaged, keeps weights in other files, or has an opset before 13.
+
+    """
+    try:
+        onnx.checker.check_model(str(path))
+        model = ir.serde.from_proto(onnx.load(path, load_external_data=False))
+    except (onnx.checker.ValidationError, OSError) as error:
+        raise GraphError(f"{path} is not a valid ONNX model: {str(error).splitlines()[0]}", remedy=_REMEDY) from error
+    if any(isinstance(value.const_value, ir.ExternalTensor) for value in model.graph.initializers.values()):
+        raise GraphError(f"{path} keeps weights in other files", remedy="save the model as one ONNX file")
+    opset = model.opset_imports.get("", 0)
+    if opset < _OLDEST_OPSET:
+        raise GraphError(f"{path} has opset {opset}, before {_OLDEST_OPSET}", remedy="export the model with opset 20")
+    return model
+
+
+def find_linears(graph: ir.Graph) -> list[LinearLayer]:
+    """Return the Linear layers of ``graph`` in the order in which they run.
+
+    A layer is a MatMul whose second input is a constant (K, N), with the Add of a constant bias if that follows, or a
+    Gemm with constant weight and bias. Products of two activations, as in attention, are none.
+
+    Raises:
+        GraphError: if there is no such layer, a weight is not float32, or a weight or bias is not finite.
+
+    """
+    found = [layer for node in graph if (layer := _as_linear(node)) is not None]
+    if not found:
+        raise GraphError(
+            "the graph has no Linear layer: no MatMul or Gemm with a constant weight",
+            remedy="give a float32 ViT; a model that is quantized already cannot be quantized again",
+        )
+    seen: set[str] = set()
+    layers = []
+    for layer in found:
+        name = layer.name if layer.name and layer.name not in seen else str(layer.product.outputs[0].name)
+        seen.add(name)
+        layers.append(LinearLayer(name, layer.product, layer.addition, layer.weight, layer.bias))
+    for layer in layers:
+        _check(layer)
+    return layers
+
+
+def _as_linear(node: ir.Node) -> LinearLayer | None:
+    if node.domain not in ("", "ai.onnx") or len(node.inputs) < 2 or _constant(node.inputs[0]) is not None:
+        return None
+    weight = _constant(node.inputs[1])
+    if weight is None or weight.ndim != 2:
+        return None
+    if node.op_type == "MatMul":
+        addition, bias = _bias_after(node, weight.shape[1])
+        return LinearLayer(node.name or "", node, addition, weight, bias)
+    if node.op_type == "Gemm":
+        return _gemm(node, weight)
+    return None
+
+
+def _gemm(node: ir.Node, weight: NDArray[np.float32]) -> LinearLayer | None:
+    attributes = node.attributes
+    if attributes.get_int("transA", 0):
+        return None
+    weight = weight.T if attributes.get_int("transB", 0) else weight
+    weight = weight * np.float32(attributes.get_float("alpha", 1.0))
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return LinearLayer(node.name or "", node, None, weight, None)
+    bias = _constant(node.inputs[2])
+    if bias is None or bias.size not in (1, weight.shape[1]) or (bias.ndim == 2 and bias.shape[0] != 1):
+        return None
+    bias = np.broadcast_to(bias.reshape(-1), weight.shape[1]) * np.float32(attributes.get_float("beta", 1.0))
+    return LinearLayer(node.name or "", node, None, weight, bias)
+
+
+def _bias_after(product: ir.Node, width: int) -> tuple[ir.Node | None, NDArray[np.float32] | None]:
+    """Return the Add of a constant (width,) that takes the product, and that constant, if there is one."""
+    output = product.outputs[0]
+    consumers = list(output.consumers())
+    if len(consumers) != 1 or output.is_graph_output() or consumers[0].op_type != "Add" or consumers[0].domain:
+        return None, None
+    addition = consumers[0]
+    others = [value for value in addition.inputs if value is not output]
+    bias = _constant(others[0]) if len(others) == 1 else None
+    rank = 2 if output.shape is None else len(output.shape)
+    if bias is None or bias.size != width or bias.shape[-1:] != (width,) or bias.ndim > rank:
+        return None, None
+    return addition, bias.reshape(width)
+
+
+def _constant(value: ir.Value | None) -> NDArray[np.float32] | None:
+    """Return a value that the file fixes; None for what is computed, or given at run time."""
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def _check(layer: LinearLayer) -> None:
+    for kind, values in (("weight", layer.weight), ("bias", layer.bias)):
+        if values is not None and values.dtype != np.float32:
+            raise GraphError(f"the {kind} of '{layer.name}' is {values.dtype}, not float32", remedy=_REMEDY)
+        if values is not None and not np.isfinite(values).all():
+            raise GraphError(
+                f"the {kind} of '{layer.name}' has values that are not finite",
+                remedy="train the model again or take an earlier checkpoint: this one is broken",
+            )

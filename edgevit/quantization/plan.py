@@ -1,0 +1,158 @@
+"""What becomes of each Linear layer: ``plan.json``, decided once and carried out by every emitter alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgevit.errors import BundleError, DataError
+from edgevit.files import sha256_of, write_atomically
+from edgevit.quantization.arithmetic import activation_parameters, weight_scales
+from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
+from edgevit.quantization.table import CalibrationTable, TensorStatistics
+
+SCHEMA_VERSION = 1
+
+_LARGEST = 64 << 20  # bytes; a ViT-L's plan takes 5 MB
+_REMEDY = "quantize again with `edgevit quantize`"
+
+
+class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one Linear layer is computed in integers.
+
+    Its input is unsigned 8-bit with one scale and zero point, its weight signed 8-bit and symmetric with one scale per
+    output; scales are float32. See ``arithmetic`` for what they mean.
+    """
+
+    activation_scale: float
+    activation_zero_point: int
+    weight_scales: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        scales = np.asarray((self.activation_scale, *self.weight_scales), dtype=np.float32)
+        if not (np.isfinite(scales).all() and (scales > 0).all()):
+            raise BundleError("the plan has a scale that is not above 0 and finite in float32", remedy=_REMEDY)
+        if not 0 <= self.activation_zero_point <= 255:
+            raise BundleError(f"{self.activation_zero_point} is no zero point of 8 bits", remedy=_REMEDY)
+
+
+class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One Linear layer: how it is quantized, or None and ``fallback``, the reason why it stays float."""
+
+    name: str
+    quantization: LinearQuantization | None
+    fallback: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.quantization is None) == (self.fallback is None):
+            raise BundleError(f"the plan must either quantize '{self.name}' or say why not", remedy=_REMEDY)
+
+
+class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What becomes of each Linear layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
+
+    ``images`` and ``images_sha256`` say what it was calibrated on.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    model_sha256: str
+    images: int
+    images_sha256: str
+    linears: tuple[LinearPlan, ...]
+
+    def integer_layers(self) -> tuple[str, ...]:
+        """Return the names of the layers that must run on integer kernels."""
+        return tuple(linear.name for linear in self.linears if linear.quantization is not None)
+
+    def save(self, path: Path) -> None:
+        """Write the plan to ``path`` as JSON, whole or not at all.
+
+        Raises:
+            StorageError: if it cannot be written.
+
+        """
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+    @classmethod
+    def load(cls, path: Path) -> QuantizationPlan:
+        """Read a plan.
+
+        Raises:
+            BundleError: if it is missing, damaged, or of another version of EdgeViT.
+
+        """
+        try:
+            if path.stat().st_size > _LARGEST:
+                raise BundleError(f"{path} is too large for a quantization plan", remedy=_REMEDY)
+            plan = msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise BundleError(f"{path} is no quantization plan: {error}", remedy=_REMEDY) from error
+        if plan.schema_version != SCHEMA_VERSION:
+            raise BundleError(f"{path} has version {plan.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
+        return plan
+
+    def check_model(self, model: Path) -> None:
+        """Check that the plan was made for the float32 ONNX file ``model``.
+
+        Raises:
+            BundleError: if it was made for another.
+
+        """
+        _check_sha256("this quantization plan", self.model_sha256, model)
+
+
+def make_plan(model: Path, table: CalibrationTable) -> QuantizationPlan:
+    """Decide how each Linear layer of the float32 ONNX file ``model`` is quantized, from what was calibrated on it.
+
+    Activations: unsigned, asymmetric, the calibrated range without clipping, widened to hold 0. Weights: signed,
+    symmetric, per output.
+
+    Raises:
+        BundleError: if the table was made for another model.
+        DataError: if the table saw no images.
+        GraphError: if the file is no float32 ONNX model with Linear layers.
+
+    """
+    _check_sha256("this calibration table", table.model_sha256, model)
+    if table.images < 1:
+        raise DataError("the calibration table saw no images", remedy="calibrate again with images")
+    layers = find_linears(load_graph(model).graph)
+    missing = [layer.name for layer in layers if layer.name not in table.inputs]
+    if missing:
+        raise BundleError(
+            f"the calibration table lacks '{missing[0]}' and {len(missing) - 1} other layers",
+            remedy="calibrate again with `edgevit quantize`",
+        )
+    return QuantizationPlan(
+        model_sha256=table.model_sha256,
+        images=table.images,
+        images_sha256=table.images_sha256,
+        linears=tuple(_plan_layer(layer, table.inputs[layer.name]) for layer in layers),
+    )
+
+
+def _plan_layer(layer: LinearLayer, statistics: TensorStatistics) -> LinearPlan:
+    parameters = activation_parameters(statistics.minimum, statistics.maximum)
+    if parameters is None:
+        reason = f"its input stayed within {max(-statistics.minimum, statistics.maximum):g} of 0 on every image"
+        return LinearPlan(name=layer.name, quantization=None, fallback=reason)
+    scale, zero_point = parameters
+    return LinearPlan(
+        name=layer.name,
+        quantization=LinearQuantization(
+            activation_scale=float(scale),
+            activation_zero_point=int(zero_point),
+            weight_scales=tuple(weight_scales(layer.weight).tolist()),
+        ),
+    )
+
+
+def _check_sha256(what: str, expected: str, model: Path) -> None:
+    found = sha256_of(model)
+    if found != expected:
+        raise BundleError(
+            f"{what} belongs to another model (sha256 {expected[:12]}...), not to {model} ({found[:12]}...)",
+            remedy="calibrate and quantize this model with `edgevit quantize`",
+        )
