@@ -4,9 +4,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 from oracles import import_timm
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# The same examples in each run, and no time limits: a slow machine is no defect.
+settings.register_profile("edgevit", deadline=None, derandomize=True)
+settings.load_profile("edgevit")
 
 
 @pytest.fixture(scope="session")
