@@ -1,0 +1,156 @@
+"""From a torch ViT to a clean float32 ONNX graph."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import onnx
+import onnx_ir as ir
+import onnxscript.optimizer
+import torch
+from onnx_ir.passes import common
+
+import edgevit
+from edgevit.data.preprocess import Preprocess
+from edgevit.errors import GraphError
+from edgevit.files import atomic_path
+from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
+from edgevit.graph.passes.gemm_to_matmul import GemmToMatMul
+from edgevit.graph.passes.name_by_module import NameByModule
+from edgevit.models.vit import VisionTransformer
+from edgevit.progress import SILENT, Progress
+
+#: The first with a native Gelu.
+OPSET = 20
+INPUT, OUTPUT = "images", "logits"
+
+_PROTOBUF_LIMIT = 2**31 - 2**20  # bytes; a file is at most 2 GiB, and the graph around the weights needs some
+_VERSIONS = "install the versions of torch, onnx, onnx-ir and onnxscript that constraints.txt names"
+
+
+def export_onnx(
+    model: VisionTransformer,
+    path: Path,
+    *,
+    preprocess: Preprocess,
+    labels: tuple[str, ...],
+    progress: Progress = SILENT,
+) -> None:
+    """Write ``model`` to ``path`` as ONNX: ``images`` (batch, C, H, W) to ``logits`` (batch, classes), float32.
+
+    Nodes and constants are named as ``NameByModule`` says. The file's metadata holds, as JSON, the spec, the
+    preprocessing and the labels (``edgevit.spec``, ``edgevit.preprocess``, ``edgevit.labels``). Equal weights give
+    equal bytes. What was written is well-formed, but not compared with torch: see ``verify.export_verified``.
+
+    Raises:
+        GraphError: if the model is not float32 on the CPU or too large for one file, the preprocessing or the labels
+            do not fit it, or the installed exporter gives a graph that EdgeViT does not know.
+        StorageError: if the file cannot be written; what was at ``path`` before is still there.
+
+    """
+    _check(model, preprocess, labels)
+    progress.note("Tracing the model")
+    try:
+        graph = clean(trace(model))
+    except (torch.onnx.OnnxExporterError, ir.passes.PassError, ir.passes.InvariantError) as error:
+        raise GraphError(f"the model cannot be exported: {str(error).splitlines()[0]}", remedy=_VERSIONS) from error
+    describe(graph, model, preprocess, labels)
+    progress.note(f"Writing {path.name}")
+    with atomic_path(path) as draft:
+        ir.save(graph, draft)
+        try:
+            onnx.checker.check_model(str(draft), full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise GraphError(f"the exported graph is malformed: {error}", remedy=_VERSIONS) from error
+
+
+def trace(model: VisionTransformer) -> ir.Model:
+    """Return the graph as torch.onnx gives it, with a batch of any size."""
+    height, width = model.spec.image_size
+    training = model.training
+    model.eval()
+    try:
+        with _only_real_warnings():
+            program = torch.onnx.export(
+                model,
+                (torch.zeros(2, model.spec.channels, height, width),),  # torch.export takes a batch of 1 for a constant
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                optimize=False,
+                verbose=False,
+            )
+    finally:
+        model.train(training)
+    if program is None:
+        raise GraphError("torch.onnx gave no graph", remedy=_VERSIONS)
+    return program.model
+
+
+def clean(graph: ir.Model) -> ir.Model:
+    """Simplify a traced graph in place, name its parts, and return it."""
+    everything = 2**62  # constants are folded whatever their size: the transposes of weights are wanted folded
+    GemmToMatMul()(graph)
+    onnxscript.optimizer.optimize(graph, input_size_limit=everything, output_size_limit=everything)
+    ir.passes.Sequential(
+        NameByModule(("cls_token", "pos_embed")),
+        common.RemoveUnusedNodesPass(),
+        common.ClearMetadataAndDocStringPass(),
+        ClearValueMetadata(),
+        common.TopologicalSortPass(),
+    )(graph)
+    return graph
+
+
+def describe(graph: ir.Model, model: VisionTransformer, preprocess: Preprocess, labels: tuple[str, ...]) -> None:
+    """Write into the file's metadata what one must know to use it without EdgeViT."""
+    graph.producer_name = "edgevit"
+    graph.producer_version = edgevit.__version__
+    facts = {"spec": model.spec, "preprocess": preprocess, "labels": labels}
+    graph.metadata_props.clear()
+    graph.metadata_props.update({f"edgevit.{key}": msgspec.json.encode(fact).decode() for key, fact in facts.items()})
+
+
+def _check(model: VisionTransformer, preprocess: Preprocess, labels: tuple[str, ...]) -> None:
+    spec = model.spec
+    if any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in model.state_dict().values()):
+        raise GraphError("the model is not float32 on the CPU", remedy="call model.float().cpu() before the export")
+    if (preprocess.channels, *preprocess.size) != (spec.channels, *spec.image_size):
+        raise GraphError(
+            f"preprocessing gives {preprocess.channels} channels of {preprocess.size[0]}x{preprocess.size[1]}, "
+            f"the model takes {spec.channels} of {spec.image_size[0]}x{spec.image_size[1]}",
+            remedy="give the preprocessing that the model was trained with",
+        )
+    if len(labels) != spec.classes:
+        raise GraphError(
+            f"there are {len(labels)} labels for {spec.classes} classes", remedy="give one label for each class"
+        )
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if size > _PROTOBUF_LIMIT:
+        raise GraphError(
+            f"the weights take {size / 2**30:.1f} GiB, one ONNX file holds 2", remedy="use a smaller model"
+        )
+
+
+@contextmanager
+def _only_real_warnings() -> Iterator[None]:
+    """Hide what torch says of itself at every export: its own deprecations, and that torchvision is not there."""
+
+    def real(record: logging.LogRecord) -> bool:
+        return "torchvision is not installed" not in record.getMessage()
+
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    logger.addFilter(real)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            yield
+    finally:
+        logger.removeFilter(real)

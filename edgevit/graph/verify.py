@@ -1,0 +1,111 @@
+"""Compare an exported graph with the torch model that it came from, on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
+
+from edgevit.data.preprocess import Preprocess
+from edgevit.errors import DataError, VerificationError
+from edgevit.files import atomic_path
+from edgevit.graph.export import INPUT, OUTPUT, export_onnx
+from edgevit.models.vit import VisionTransformer
+from edgevit.progress import SILENT, Progress
+
+#: Largest absolute difference of a logit.
+TOLERANCE = 1e-4
+
+_LARGEST_BATCH = 16
+_REMEDY = "report it with the model's spec and the versions that `edgevit doctor` prints; nothing was exported"
+
+
+class ExportCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """How an exported graph compares with torch: the largest absolute difference of a logit, over how many images."""
+
+    max_difference: float
+    images: int
+
+
+def export_verified(
+    model: VisionTransformer,
+    path: Path,
+    images: NDArray[np.float32],
+    *,
+    preprocess: Preprocess,
+    labels: tuple[str, ...],
+    progress: Progress = SILENT,
+) -> ExportCheck:
+    """Export ``model`` to ``path`` and compare the file with it on ``images`` (N, C, H, W), at least two.
+
+    The file appears at ``path`` only once it has passed; else what was there before is still there.
+
+    Raises:
+        GraphError: if the model cannot be exported.
+        DataError: if there are fewer than two images.
+        VerificationError: if the file does not give what torch gives.
+        StorageError: if the file cannot be written.
+
+    """
+    with atomic_path(path) as draft:
+        export_onnx(model, draft, preprocess=preprocess, labels=labels, progress=progress)
+        progress.note(f"Comparing {path.name} with torch on {len(images)} images")
+        return verify_export(model, draft, images)
+
+
+def verify_export(model: VisionTransformer, path: Path, images: NDArray[np.float32]) -> ExportCheck:
+    """Compare the graph at ``path`` with ``model`` on preprocessed ``images`` (N, C, H, W) in several batch sizes.
+
+    Raises:
+        DataError: if there are fewer than two images, which could not show that the batch is dynamic.
+        VerificationError: if a logit differs by more than ``TOLERANCE`` or is not a number, an image's top-1 differs,
+            or the graph does not take batches of any size.
+
+    """
+    if len(images) < 2:
+        raise DataError("one image cannot show that a graph takes batches", remedy="give at least two images")
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        found = np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images)])
+    except (Fail, InvalidArgument, InvalidGraph, RuntimeException) as error:
+        raise VerificationError(f"onnxruntime cannot run the exported graph: {error}", remedy=_REMEDY) from error
+    expected = _torch_logits(model, images)
+    difference = float(np.abs(found - expected).max())
+    if not difference <= TOLERANCE:  # also where it is not a number
+        raise VerificationError(
+            f"the exported graph's logits differ from torch's by up to {difference:.3g}, more than {TOLERANCE:g}",
+            remedy=_REMEDY,
+        )
+    changed = np.flatnonzero(found.argmax(axis=1) != expected.argmax(axis=1))
+    if len(changed):
+        raise VerificationError(
+            f"the exported graph's top-1 differs from torch's on {len(changed)} of {len(images)} images, "
+            f"the first of them image {changed[0]}",
+            remedy=_REMEDY,
+        )
+    return ExportCheck(max_difference=difference, images=len(images))
+
+
+def _batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Yield all images in batches of 1, 2, 4... up to ``_LARGEST_BATCH``."""
+    start, size = 0, 1
+    while start < len(images):
+        yield images[start : start + size]
+        start, size = start + size, min(2 * size, _LARGEST_BATCH)
+
+
+def _torch_logits(model: VisionTransformer, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            logits = [model(torch.from_numpy(batch)) for batch in _batches(images)]
+        return torch.cat(logits).numpy()
+    finally:
+        model.train(training)
