@@ -1,9 +1,10 @@
-"""Make edgevit/data/fashion_mnist_sample: the sheets of images and sample.json, the same bytes on every run.
+"""Make edgevit/data/fashion_mnist_sample: the sheets of images and sample.json.
 
     python scripts/make_fashion_mnist_sample.py
 
 The images are drawn without replacement with numpy's PCG64, seed 2017, as many of each class: training images from
-the training set, test images from the test set. sample.json says which ones.
+the training set, test images from the test set. sample.json says which ones. Every run gives
+the same images; with the same Pillow, the same bytes.
 """
 
 from __future__ import annotations

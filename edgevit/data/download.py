@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,9 +37,14 @@ def download(address: str, target: Path, *, sha256: str, size: int, progress: Pr
             digest.update(chunk)
             arrived += len(chunk)
             stream.write(chunk)
-        if arrived != size or digest.hexdigest() != sha256:
+        if arrived < size:
+            raise MissingDataError(
+                f"the download of {address} ended after {arrived} of {size} bytes",
+                remedy="check the connection and run the command again",
+            )
+        if digest.hexdigest() != sha256:
             raise DataError(
-                f"{address} is not the file that was published ({arrived} of {size} bytes, or another hash)",
+                f"{address} is not the file that was published: its SHA-256 is another",
                 remedy=f"fetch {target.name} another way and put it at {target}",
             )
 
@@ -49,7 +53,7 @@ def _chunks(address: str, size: int) -> Iterator[bytes]:
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310  # scheme is checked
             yield from _read_up_to(response, size + 1)
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (OSError, http.client.HTTPException) as error:  # URLError, timeouts and TLS errors are OSErrors
         reason = getattr(error, "reason", None) or error
         raise MissingDataError(
             f"cannot download {address}: {reason}", remedy="check the connection and run the command again"

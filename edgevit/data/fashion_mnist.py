@@ -31,6 +31,7 @@ CLASS_NAMES = (
 DISTRIBUTION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's and Ubuntu's package ``dataset-fashion-mnist`` puts the files."""
 
+_SAMPLE = files("edgevit.data") / "fashion_mnist_sample"
 _EDGE = 28  # pixels
 
 ADDRESS = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
@@ -121,14 +122,22 @@ def load_fashion_mnist_sample(split: Literal["train", "test"]) -> ArrayDataset:
         DataError: if the files in the package are damaged.
 
     """
-    folder = files("edgevit.data") / "fashion_mnist_sample"
-    sample = msgspec.json.decode((folder / "sample.json").read_bytes(), type=dict[str, _SampleSheet])[split]
-    sheet = np.asarray(decode((folder / f"{split}.png").read_bytes()))
+    sample = _sample_sheet(split)
+    sheet = np.asarray(decode((_SAMPLE / f"{split}.png").read_bytes()))
     rows, columns = sheet.shape[0] // _EDGE, sheet.shape[1] // _EDGE
     tiles = sheet.reshape(rows, _EDGE, columns, _EDGE).swapaxes(1, 2).reshape(-1, _EDGE, _EDGE, 1)
     if hashlib.sha256(tiles.tobytes()).hexdigest() != sample.values_sha256:
         raise DataError("the sample of Fashion-MNIST is damaged", remedy="install edgevit anew")
     return ArrayDataset("fashion-mnist-sample", tiles, np.asarray(sample.labels, dtype=np.int64), CLASS_NAMES)
+
+
+def sample_indices(split: Literal["train", "test"]) -> NDArray[np.int64]:
+    """Return which images of the full set the sample has, in its order."""
+    return np.asarray(_sample_sheet(split).indices, dtype=np.int64)
+
+
+def _sample_sheet(split: Literal["train", "test"]) -> _SampleSheet:
+    return msgspec.json.decode((_SAMPLE / "sample.json").read_bytes(), type=dict[str, _SampleSheet])[split]
 
 
 def _local(file: _File) -> Path | None:

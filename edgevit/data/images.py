@@ -9,7 +9,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -129,7 +129,9 @@ def _finish(image: Image.Image, name: str) -> Image.Image:
     if min(image.size) < 1:
         raise ImageError(f"{name} has no pixels ({image.width}x{image.height})", remedy="remove it")
     try:
-        image.load()
+        # Pillow reads the metadata of TIFF files, and warns of it, only while it loads them.
+        with _strict_about_bombs() if image.format == "TIFF" else nullcontext():
+            image.load()
         with _strict_about_bombs():
             orientation = image.getexif().get(_ORIENTATION)
         pixels = _eight_bits(image, name)

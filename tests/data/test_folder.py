@@ -1,0 +1,128 @@
+"""Image folders: layouts, splits, and what is no data set."""
+
+import pytest
+from PIL import Image
+
+from edgevit.data.folder import load_folder
+from edgevit.errors import DataError, ImageError
+
+
+def fill(root, *names):
+    for number, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(path, "PNG")
+    return root
+
+
+def relative(dataset, root):
+    return [str(path.relative_to(root)) for path in dataset.paths]
+
+
+def test_classes_without_splits_serve_any(tmp_path):
+    fill(tmp_path, "dog/b.jpg", "dog/a.PNG", "cat/x.webp")
+    for split in ("train", "test"):
+        dataset = load_folder(tmp_path, split)
+        assert relative(dataset, tmp_path) == ["cat/x.webp", "dog/a.PNG", "dog/b.jpg"]
+        assert dataset.class_names == ("cat", "dog")
+        assert dataset.labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("present", "split", "served"),
+    [
+        (("train", "test", "validation"), "train", "train"),
+        (("train", "test", "validation"), "test", "test"),
+        (("train", "val"), "test", "val"),
+        (("train", "validation"), "test", "validation"),
+        (("Train", "Valid"), "test", "Valid"),
+        (("Train", "Valid"), "train", "Train"),
+    ],
+)
+def test_splits(tmp_path, present, split, served):
+    for name in present:
+        fill(tmp_path, f"{name}/a/1.png", f"{name}/b/1.png")
+    assert relative(load_folder(tmp_path, split), tmp_path) == [f"{served}/a/1.png", f"{served}/b/1.png"]
+
+
+def test_classes_are_the_same_in_all_splits(tmp_path):
+    fill(tmp_path, "train/a/1.png", "train/b/1.png", "train/c/1.png", "test/c/1.png")
+    test = load_folder(tmp_path, "test")
+    assert test.class_names == load_folder(tmp_path, "train").class_names == ("a", "b", "c")
+    assert test.labels.tolist() == [2]
+
+
+def test_a_class_may_be_called_test(tmp_path):
+    fill(tmp_path, "test/1.png", "train/1.png")
+    assert load_folder(tmp_path, "train").class_names == ("test", "train")
+
+
+def test_hidden_and_other_files_are_left_out(tmp_path):
+    fill(tmp_path, "a/1.png", "b/1.png", "b/.hidden.png", ".git/1.png")
+    (tmp_path / "a/notes.txt").write_text("x")
+    (tmp_path / "a/folder.png").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "README.md").write_text("x")
+    assert relative(load_folder(tmp_path, "train"), tmp_path) == ["a/1.png", "b/1.png"]
+
+
+def test_links_are_followed(tmp_path):
+    fill(tmp_path / "real", "a/1.png", "b/1.png")
+    (tmp_path / "set").mkdir()
+    for name in "ab":
+        (tmp_path / "set" / name).symlink_to(tmp_path / "real" / name)
+    assert load_folder(tmp_path / "set", "train").class_names == ("a", "b")
+
+
+def test_broken_link_is_an_unreadable_image(tmp_path):
+    fill(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "a/0.png").symlink_to(tmp_path / "gone.png")
+    dataset = load_folder(tmp_path, "train")
+    with pytest.raises(ImageError, match="does not exist"):
+        dataset.image(0)
+    with pytest.raises(ImageError, match="cannot read"):
+        dataset.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "what"),
+    [
+        ((), "train", "no images"),
+        (("1.png", "2.png"), "train", "no images"),
+        (("a/b/c/1.png",), "train", "no images"),
+        (("only/1.png", "only/2.png"), "train", "only one class, 'only'"),
+        (("train/only/1.png", "test/only/1.png"), "test", "only one class, 'only'"),
+        (("test/a/1.png", "test/b/1.png"), "train", "no images for train"),
+        (("train/a/1.png", "train/b/1.png"), "test", "no images for test"),
+        (("train/a/1.png", "train/b/1.png", "test/a/b/1.png"), "test", "no images for test"),
+    ],
+)
+def test_what_is_no_data_set(tmp_path, names, split, what):
+    fill(tmp_path, *names)
+    with pytest.raises(DataError, match=what) as caught:
+        load_folder(tmp_path, split)
+    assert caught.value.exit_code == 2
+    assert caught.value.remedy
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(DataError, match="no folder"):
+        load_folder(tmp_path / "none", "train")
+
+
+def test_fingerprint_tells_images_and_labels(tmp_path):
+    first = load_folder(fill(tmp_path / "1", "a/1.png", "b/2.png"), "train").fingerprint()
+    assert load_folder(fill(tmp_path / "2", "a/1.png", "b/2.png"), "train").fingerprint() == first
+    assert load_folder(fill(tmp_path / "3", "a/1.png", "c/2.png"), "train").fingerprint() != first
+    other = fill(tmp_path / "4", "a/1.png", "b/2.png")
+    Image.new("RGB", (4, 4), "green").save(other / "a/1.png")
+    assert load_folder(other, "train").fingerprint() != first
+
+
+@pytest.mark.shared
+def test_clothing(shared):
+    root = shared / "images/clothing"
+    train, test = load_folder(root, "train"), load_folder(root, "test")
+    assert train.class_names == test.class_names
+    assert len(train.class_names) == 10
+    assert len(test) == 372

@@ -1,0 +1,238 @@
+"""Every kind of image that people have, and every way in which one can be bad."""
+
+import contextlib
+import io
+import os
+import random
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from edgevit.data import images
+from edgevit.data.images import decode
+from edgevit.errors import ImageError
+
+ORIENTATION = 0x0112
+
+
+def noise(height=24, width=31, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+PHOTO = Image.fromarray(noise()).resize((62, 48), Image.Resampling.BICUBIC)
+
+
+def encoded(image, kind, **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
+def test_lossless_formats_keep_every_pixel(kind):
+    image = decode(encoded(PHOTO, kind, **({"lossless": True} if kind == "WEBP" else {})))
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image), np.asarray(PHOTO))
+
+
+def test_sources_are_equal(tmp_path):
+    content = encoded(PHOTO, "PNG")
+    path = tmp_path / "photo.png"
+    path.write_bytes(content)
+    with path.open("rb") as stream:
+        results = [decode(source) for source in (path, str(path), content, stream, PHOTO, np.asarray(PHOTO))]
+    assert all(np.array_equal(np.asarray(image), np.asarray(PHOTO)) for image in results)
+
+
+@pytest.mark.parametrize("shape", [(24, 31), (24, 31, 1), (24, 31, 3), (24, 31, 4)])
+def test_arrays(shape):
+    array = noise(channels=4)[..., : shape[2]] if len(shape) == 3 else noise()[..., 0]
+    image = decode(array)
+    assert image.mode == ("L" if len(shape) == 2 or shape[2] == 1 else "RGB")
+    wanted = array[..., :3] if image.mode == "RGB" else array.reshape(24, 31)
+    assert np.array_equal(np.asarray(image), wanted)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        noise().astype(np.float32),
+        noise().astype(np.int64),
+        np.moveaxis(noise(), -1, 0),
+        np.zeros((2, 3, 4, 3), np.uint8),
+        np.zeros(7, np.uint8),
+        np.zeros((0, 5, 3), np.uint8),
+    ],
+    ids=["float", "int64", "channels-first", "batch", "flat", "empty"],
+)
+def test_arrays_that_are_no_images(array):
+    with pytest.raises(ImageError, match="shape"):
+        decode(array)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palettes_of_few_bits(bits):
+    paletted = PHOTO.quantize(2**bits)
+    image = decode(encoded(paletted, "PNG", bits=bits))
+    assert np.array_equal(np.asarray(image), np.asarray(paletted.convert("RGB")))
+
+
+def test_one_bit_grey():
+    image = decode(encoded(PHOTO.convert("1"), "PNG"))
+    assert image.mode == "L"
+    assert set(np.unique(np.asarray(image)).tolist()) == {0, 255}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(kind):
+    values = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
+    image = decode(encoded(Image.fromarray(values), kind))
+    assert image.mode == "L"
+    assert np.array_equal(np.asarray(image), np.rint(values / 257).astype(np.uint8))
+
+
+def test_big_endian_sixteen_bit_grey():
+    values = (np.arange(600).reshape(20, 30) * 100).astype(">u2")
+    stored = Image.frombytes("I;16B", (30, 20), values.tobytes())
+    assert np.array_equal(np.asarray(decode(stored)), np.rint(values / 257).astype(np.uint8))
+
+
+def test_grey_beyond_sixteen_bits_and_floats_are_refused():
+    with pytest.raises(ImageError, match="outside of 16 bits"):
+        decode(encoded(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"))
+    with pytest.raises(ImageError, match="floating-point"):
+        decode(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
+
+
+def test_cmyk_jpeg():
+    content = encoded(PHOTO.convert("CMYK"), "JPEG", quality=95)
+    image = decode(content)
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+    assert np.abs(np.asarray(image, int) - np.asarray(PHOTO, int)).mean() < 8  # not inverted
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P with bytes", "P with index"])
+def test_transparency_is_dropped_as_convert_does(mode):
+    if mode.startswith("P"):
+        stored = PHOTO.quantize(16)
+        content = encoded(stored, "PNG", transparency=bytes(range(16)) if "bytes" in mode else 3)
+        wanted = stored.convert("RGB")
+    else:
+        stored = Image.fromarray(noise(channels=4)).convert(mode)
+        content = encoded(stored, "PNG")
+        wanted = stored.convert("RGB" if mode == "RGBA" else "L")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(np.asarray(decode(content)), np.asarray(wanted))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_frame(kind):
+    first, second = Image.new("RGB", (20, 10), "red"), Image.new("RGB", (20, 10), "blue")
+    image = decode(encoded(first, kind, save_all=True, append_images=[second]))
+    assert np.abs(np.asarray(image, int) - [255, 0, 0]).max() < 4
+    assert decode(image.resize((5, 5))).size == (5, 5)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(kind, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    content = encoded(PHOTO, kind, exif=exif)
+    image = decode(content)
+    wanted = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    assert np.array_equal(np.asarray(image), wanted)
+    assert np.array_equal(np.asarray(decode(image)), wanted)
+    assert np.array_equal(np.asarray(decode(Image.open(io.BytesIO(content)))), wanted)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"])
+def test_truncated_file_is_named_with_a_remedy(tmp_path, kind):
+    path = tmp_path / "half.img"
+    content = encoded(PHOTO, kind)
+    path.write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(ImageError, match=r"half\.img") as caught:
+        decode(path)
+    assert "anew" in caught.value.remedy
+
+
+@pytest.mark.parametrize("content", [b"", b"P", b"not an image at all", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF"])
+def test_what_is_no_image(content):
+    with pytest.raises(ImageError, match="not an image"):
+        decode(content)
+
+
+def test_only_raster_formats_of_the_list_are_opened():
+    with pytest.raises(ImageError, match="not an image"):
+        decode(encoded(PHOTO, "ICO"))
+
+
+def test_paths_that_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait forever
+    for name, what in (("nothing", "does not exist"), (".", "is a folder"), ("pipe", "is not a file")):
+        with pytest.raises(ImageError, match=what):
+            decode(tmp_path / name)
+
+
+def test_files_are_bounded_in_bytes(monkeypatch, tmp_path):
+    content = encoded(PHOTO, "PNG")
+    path = tmp_path / "photo.png"
+    path.write_bytes(content)
+    monkeypatch.setattr(images, "MAX_BYTES", len(content))
+    decode(path)
+    monkeypatch.setattr(images, "MAX_BYTES", len(content) - 1)
+    for source in (path, content, io.BytesIO(content)):
+        with pytest.raises(ImageError, match="MiB"):
+            decode(source)
+
+
+@pytest.mark.parametrize("edge", [9_000, 10_000, 20_000], ids=["ours", "Pillow's warning", "Pillow's error"])
+def test_decompression_bomb(edge):
+    bomb = encoded(Image.new("1", (edge, edge)), "PNG")
+    assert len(bomb) < 100_000
+    with pytest.raises(ImageError, match="million pixels"):
+        decode(bomb)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ImageError, match="million pixels"):
+            decode(bomb)
+
+
+def test_threads_leave_the_warning_filters_as_they_were():
+    before = list(warnings.filters)
+    content = encoded(PHOTO, "TIFF")
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(decode, [content] * 200))
+    assert warnings.filters == before
+
+
+SEEDS = [
+    encoded(PHOTO, "JPEG"),
+    encoded(PHOTO, "JPEG", progressive=True),
+    encoded(PHOTO.quantize(16), "PNG", bits=4),
+    encoded(PHOTO, "WEBP"),
+    encoded(PHOTO, "BMP"),
+    encoded(PHOTO, "TIFF", compression="packbits"),
+    encoded(PHOTO, "TIFF"),
+    encoded(PHOTO.quantize(8), "GIF"),
+    encoded(PHOTO, "PPM"),
+]
+
+
+@given(st.sampled_from(SEEDS), st.integers(0, 2**32))
+def test_damage_ends_in_an_image_or_an_image_error(content, seed):
+    damaged = bytearray(content)
+    chance = random.Random(seed)
+    for _ in range(chance.choice((1, 2, 8))):
+        damaged[chance.randrange(chance.choice((min(40, len(damaged)), len(damaged))))] = chance.randrange(256)
+    if chance.random() < 0.3:
+        del damaged[chance.randrange(1, len(damaged)) :]
+    with contextlib.suppress(ImageError):
+        assert decode(bytes(damaged)).mode in ("L", "RGB")

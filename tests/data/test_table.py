@@ -1,0 +1,139 @@
+"""CSV files: what is read, and how what is wrong is named."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from edgevit.data.sources import load_dataset
+from edgevit.data.table import load_csv
+from edgevit.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("a/0.png", "a/1.png", "2.png"):
+        Image.new("L", (4, 4), 7).save(tmp_path / name)
+    return tmp_path
+
+
+def write(folder, text, name="set.csv"):
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_indices(folder):
+    dataset = load_csv(write(folder, "path,label\na/0.png,2\na/1.png,0\n\n2.png,2\n"))
+    assert dataset.labels.tolist() == [2, 0, 2]
+    assert dataset.class_names == ("0", "1", "2")
+    assert dataset.image(2).size == (4, 4)
+    assert dataset.describe(2) == f"{folder / '2.png'} (line 5 of set.csv)"
+
+
+def test_names_in_any_column_order_with_quotes_and_byte_order_mark(folder):
+    dataset = load_csv(write(folder, '\ufefflabel,path\r\n"tench, Tinca",a/0.png\r\ncat,2.png\r\n'))
+    assert dataset.class_names == ("cat", "tench, Tinca")
+    assert dataset.labels.tolist() == [1, 0]
+
+
+def test_the_only_other_column_has_the_labels(folder):
+    assert load_csv(write(folder, "path,imagenet_index\n2.png,7\n")).labels.tolist() == [7]
+
+
+def test_label_column_goes_before_others(folder):
+    assert load_csv(write(folder, "id,path,label\n1,2.png,7\n")).labels.tolist() == [7]
+
+
+def test_paths_alone_have_no_labels(folder):
+    dataset = load_csv(write(folder, "path\n2.png\na/0.png\n"))
+    assert dataset.labels.tolist() == [-1, -1]
+    assert dataset.class_names == ()
+
+
+def test_roots(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    text = "path,label\n0.png,0\n1.png,1\n"
+    with pytest.raises(DataError, match="none of the 2 images") as caught:
+        load_csv(write(elsewhere, text))
+    assert "--root" in caught.value.remedy
+    assert load_csv(elsewhere / "set.csv", folder / "a").image(0).size == (4, 4)
+    assert load_csv(write(folder, text, "a.csv")).image(0).size == (4, 4)  # images in the folder a/ beside a.csv
+    absolute = write(elsewhere, f"path,label\n{folder}/a/0.png,1\n")
+    assert len(load_csv(absolute, folder)) == 1
+
+
+@pytest.mark.parametrize("path", ["../2.png", "a/../../2.png", "/etc/passwd", "a/..", "{folder}x/2.png"])
+def test_paths_that_lead_out_are_refused(folder, path):
+    file = write(folder, f"path,label\n2.png,0\n{path.format(folder=folder)},1\n")
+    with pytest.raises(DataError, match=r"line 3: .* leads out"):
+        load_csv(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "columns"),
+        ("\n", "columns"),
+        ("file,label\n2.png,0\n", "columns file, label"),
+        ("path,a,b\n2.png,0,0\n", "columns path, a, b"),
+        ("path,path,label\n2.png,2.png,0\n", "columns"),
+        ("path,label\n", "lists no images"),
+        ("path,label\n2.png,0\n2.png\n", "line 3: 1 values"),
+        ("path,label\n2.png,0,1\n", "line 2: 3 values"),
+        ("path,label\n2.png,\n", "line 2: a value is empty"),
+        ("path,label\n,0\n", "line 2: a value is empty"),
+        ("path,label\n2.png,0\n2.png,-1\n", "line 3: label -1"),
+        ("path,label\n2.png,999999999999999999999\n", "line 2: label 9999"),
+        ('path,label\n2.png,"0\n', "line 2"),
+        ("path,label\n" + "x" * 200_000 + ",0\n", "line 2: field larger"),
+    ],
+)
+def test_what_is_wrong_is_said(folder, text, what):
+    with pytest.raises(DataError, match=what) as caught:
+        load_csv(write(folder, text))
+    assert caught.value.remedy
+
+
+def test_bytes_that_are_no_text(folder):
+    (folder / "set.csv").write_bytes(b"path,label\n2.png,caf\xe9\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        load_csv(folder / "set.csv")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="cannot read"):
+        load_csv(tmp_path / "none.csv")
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+
+
+@given(st.lists(st.tuples(cells, cells), max_size=6))
+def test_any_table_is_read_as_csv_reads_it_or_refused(tmp_path_factory, table):
+    folder = tmp_path_factory.mktemp("any")
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows([("path", "label"), ("x.png", "first"), *table])
+    (folder / "x.png").write_bytes(b"")
+    (folder / "set.csv").write_bytes(stream.getvalue().encode())
+    try:
+        dataset = load_csv(folder / "set.csv")
+    except DataError:
+        return
+    names = [dataset.class_names[label] for label in dataset.labels]
+    assert names == ["first", *(label.strip() for _, label in table)]
+    assert all(path.is_relative_to(folder) for path in dataset.paths)
+
+
+@pytest.mark.shared
+def test_imagenette(shared):
+    for source, count in (("calibration", 260), ("evaluation", 1000)):
+        dataset = load_dataset(str(shared / f"images/imagenette/{source}.csv"), split="test")
+        assert len(dataset) == count
+        assert np.array_equal(np.unique(dataset.labels), [0, 217, 482, 491, 497, 566, 569, 571, 574, 701])
+        assert dataset.image(0).size == (224, 224)
