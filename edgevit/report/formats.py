@@ -78,7 +78,9 @@ def nats(value: float | None) -> str:
     """Write a Kullback-Leibler divergence."""
     if value is None:
         return NOTHING
-    return f"{value:.4f}" if value == 0 or value >= 0.0001 else f"{value:.0e}"
+    if value == 0:
+        return "0"
+    return f"{value:.4f}" if value >= 0.0001 else f"{value:.0e}"
 
 
 def decibels(value: float | None) -> str:

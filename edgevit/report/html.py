@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from edgevit.bundle.manifest import Manifest
-from edgevit.errors import MissingDependencyError
+from edgevit.dependencies import require
 from edgevit.files import write_atomically
 from edgevit.report import formats
 from edgevit.report.data import report_data
@@ -23,12 +23,7 @@ def render_html(data: dict[str, Any]) -> str:
         MissingDependencyError: if jinja2 is not installed.
 
     """
-    try:
-        import jinja2
-    except ImportError:
-        raise MissingDependencyError(
-            "the report needs jinja2, which is not installed", remedy="pip install 'edgevit[report]'"
-        ) from None
+    jinja2 = require("jinja2", extra="report")
     engine = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     engine.filters.update(
         {
@@ -42,13 +37,14 @@ def render_html(data: dict[str, Any]) -> str:
     template = engine.from_string(resources.files("edgevit.report").joinpath("template.html").read_text("utf-8"))
     axis, variants = data["accuracy_axis"], data["variants"]
     best = next((entry for entry in variants if entry["name"] == data["headline"]), None)
-    return template.render(
+    page: str = template.render(
         **data,
         best=best,
         best_baseline=best and _baseline(best, variants),
         plots={"wide": scatter(variants, axis, 880, 400), "narrow": scatter(variants, axis, 360, 340)},
         slowest=max((_bar_end(entry) for entry in variants), default=0.0),
     )
+    return page
 
 
 def _baseline(best: dict[str, Any], variants: list[dict[str, Any]]) -> dict[str, Any] | None:

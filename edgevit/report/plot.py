@@ -6,9 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-_GLYPH_WIDTH = 6.6  # of the plot's 12-pixel type, on average
+from edgevit.report.formats import printable
+
+_GLYPH_WIDTH = 8.0  # of the plot's bold type, in a wide face
 _LINE_HEIGHT = 15.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 18.0, 46.0
+
+_SHIFTS = (-12, 20, -28, 36, -44, 52)
+_ABOVE = ((0.0, "middle"), (6.0, "end"), (-6.0, "start"))
 
 
 class Box(NamedTuple):
@@ -19,11 +24,16 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
-    def meets(self, other: Box) -> bool:
-        """Say whether the two share any area."""
-        return (
-            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
-        )
+    @property
+    def area(self) -> float:
+        """The area in square pixels."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+    def common(self, other: Box) -> float:
+        """Return the area that both cover, in square pixels."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(0.0, width) * max(0.0, height)
 
 
 class Label(NamedTuple):
@@ -95,13 +105,13 @@ def scatter(entries: Sequence[dict[str, Any]], axis: str, width: int, height: in
     spans = [_interval(entry, axis) for entry in shown]
     slowest = max(entry["latency"]["p50_ms"] for entry in shown)
     bottom, top = min(low for low, _ in spans), max(high for _, high in spans)
-    x = nice_scale(0.0, slowest * 1.02, _LEFT, width - _RIGHT, ticks=width // 90)
+    x = nice_scale(0.0, slowest * 1.15, _LEFT, width - _RIGHT, ticks=width // 90)
     y = nice_scale(100 * bottom, 100 * top, height - _BOTTOM, _TOP, ticks=5)
     places = [
         (x.at(entry["latency"]["p50_ms"]), y.at(100 * entry["accuracy"][axis]), y.at(100 * low), y.at(100 * high))
         for entry, (low, high) in zip(shown, spans, strict=True)
     ]
-    texts = [_short(entry["name"], 34 if width > 500 else 20) for entry in shown]
+    texts = [_caption(entry, 34 if width > 500 else 20) for entry in shown]
     labels = _place_labels(places, texts, Box(_LEFT, _TOP - 6, width - 2, height - _BOTTOM))
     points = [
         Point(entry, text, *place, label)
@@ -116,8 +126,9 @@ def _interval(entry: dict[str, Any], axis: str) -> tuple[float, float]:
     return low, high
 
 
-def _short(name: str, limit: int) -> str:
-    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+def _caption(entry: dict[str, Any], limit: int) -> str:
+    name = printable(entry["name"], limit)
+    return f"{name}, failed" if entry["verdict"]["word"] == "failed" else name
 
 
 def _front(points: Sequence[Point]) -> list[tuple[float, float]]:
@@ -131,23 +142,22 @@ def _front(points: Sequence[Point]) -> list[tuple[float, float]]:
 
 
 def _place_labels(places: Sequence[tuple[float, float, float, float]], texts: Sequence[str], frame: Box) -> list[Label]:
-    """Put each text beside its point, where it covers no point, whisker or other text, if there is such a place."""
+    """Put each text beside its point, in the first place where it covers least of points, whiskers and other texts."""
     taken = [Box(x - 7, y - 7, x + 7, y + 7) for x, y, _, _ in places]
     taken += [Box(x - 4, high, x + 4, low) for x, _, low, high in places]
-    labels = []
+    labels: list[Label] = []
     for (x, y, low, high), text in zip(places, texts, strict=True):
         choices = [
             Label(x + 11, y + 4, "start"),
             Label(x - 11, y + 4, "end"),
-            *(Label(x + 8, y + shift, "start") for shift in (-12, 20, -28, 36)),
-            *(Label(x - 8, y + shift, "end") for shift in (-12, 20, -28, 36)),
-            Label(x, high - 7, "middle"),
-            Label(x, low + 15, "middle"),
+            *(Label(x + 8, y + shift, "start") for shift in _SHIFTS),
+            *(Label(x - 8, y + shift, "end") for shift in _SHIFTS),
+            *(Label(x + shift, high - 7, anchor) for shift, anchor in _ABOVE),
+            *(Label(x + shift, low + 16, anchor) for shift, anchor in _ABOVE),
         ]
-        free = [label for label in choices if _fits(_extent(label, text), frame, taken)]
-        chosen = free[0] if free else choices[0] if x < (frame.left + frame.right) / 2 else choices[1]
-        taken.append(_extent(chosen, text))
-        labels.append(chosen)
+        best = min(choices, key=lambda label: _cost(_extent(label, text), frame, taken))
+        taken.append(_extent(best, text))
+        labels.append(best)
     return labels
 
 
@@ -157,6 +167,7 @@ def _extent(label: Label, text: str) -> Box:
     return Box(left, label.y - _LINE_HEIGHT + 3, left + width, label.y + 3)
 
 
-def _fits(box: Box, frame: Box, taken: Sequence[Box]) -> bool:
-    inside = box.left >= frame.left and box.right <= frame.right and box.top >= frame.top and box.bottom <= frame.bottom
-    return inside and not any(box.meets(other) for other in taken)
+def _cost(box: Box, frame: Box, taken: Sequence[Box]) -> float:
+    """Return the area that a text would cover of other things, and, worse, that would lie outside the plot."""
+    outside = box.area - box.common(frame)
+    return 10 * outside + sum(box.common(other) for other in taken)

@@ -29,6 +29,8 @@ def outcome(variant: Variant) -> Outcome:
         return Outcome("not validated", "neutral", "its accuracy has not been measured")
     if latency is None:
         return Outcome("accurate, not timed", "neutral", accuracy.reason)
+    if latency.p50_ms is None:
+        return Outcome("did not run", "bad", latency.invalid_reason or "")
     if not latency.valid:
         return Outcome("accurate, speed in doubt", "doubt", latency.invalid_reason or "")
     if variant.precision == "float32":

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import edgevit
-
 from edgevit.evaluation.environment import environment, usable_cores
 
 X86 = """processor\t: 0

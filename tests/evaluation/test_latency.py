@@ -182,7 +182,9 @@ def test_the_baseline_of_what_was_asked_for_comes_along():
     assert [each.name for each in candidates_of(VARIANTS, Path("/b"), ["int8-ov"])] == ["float32-ov", "int8-ov"]
 
 
-@pytest.mark.parametrize(("names", "words"), [(["x"], "no variant 'x'"), (["int8-trt"], "no float32 variant for tensorrt")])
+@pytest.mark.parametrize(
+    ("names", "words"), [(["x"], "no variant 'x'"), (["int8-trt"], "no float32 variant for tensorrt")]
+)
 def test_a_variant_without_float32_cannot_be_compared(names, words):
     variants = (*VARIANTS, variant("int8-trt", "int8", "tensorrt"))
     with pytest.raises(BundleError, match=words) as caught:

@@ -1,0 +1,167 @@
+"""The page: whole, escaped, self-contained, and the same from report.json."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from edgevit.errors import MissingDependencyError, StorageError
+from edgevit.report.data import SCHEMA_VERSION, report_data
+from edgevit.report.html import render_html, write_report
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+HOSTILE = (
+    """</code></style></script><script>alert(1)</script><img src=x onerror=alert(2)>"' onload="alert(3) {{ 7*7 }}"""
+)
+
+
+class Page(HTMLParser):
+    """Reads a page as a browser would, and keeps its elements, attributes and text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.elements, self.attributes, self.text = [], set(), [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.add(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.add(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+    @property
+    def words(self):
+        """The text, with plain marks for those of fine print."""
+        plain = str.maketrans("\N{EN DASH}\N{MINUS SIGN}\N{MULTIPLICATION SIGN}", "--x")
+        return " ".join(" ".join(self.text).split()).translate(plain)
+
+
+def hostile_manifest(sample):
+    place = sample.msgspec.structs.replace(
+        sample.PLACE, cpu=HOSTILE, os=HOSTILE, machine=HOSTILE, packages={HOSTILE: HOSTILE}
+    )
+    variants = [
+        sample.variant(
+            f"{HOSTILE}{index}",
+            "int8",
+            HOSTILE,
+            target=HOSTILE,
+            settings={HOSTILE: HOSTILE},
+            files=(sample.File(path=HOSTILE, sha256=HOSTILE, bytes=1),),
+            accuracy=sample.accuracy(data=HOSTILE, data_sha256=HOSTILE, reason=HOSTILE),
+            latency=sample.latency(environment=place, invalid_reason=HOSTILE, valid=index == 0),
+        )
+        for index in range(2)
+    ]
+    bundle = sample.manifest(*variants, name=HOSTILE)
+    provenance = sample.Provenance(
+        source=HOSTILE, weights_sha256=HOSTILE, edgevit=HOSTILE, packages={HOSTILE: HOSTILE}, created_at=HOSTILE
+    )
+    return sample.msgspec.structs.replace(bundle, provenance=provenance, labels=(HOSTILE,) * 10)
+
+
+def test_the_figures_are_on_the_page(sample):
+    words = Page(render_html(report_data(sample.FULL))).words
+    assert "int8-openvino runs 2.15x as fast as float32" in words
+    for figure in (
+        "91.93 %",
+        "91.38-92.45",
+        "-0.12",
+        "p = 0.23",
+        "KL 0.0031",
+        "0.520 ms",
+        "25 of 25",
+        "passed",
+        "412 ms",
+    ):
+        assert figure in words
+    assert "edgevit benchmark fashion.edgevit --batch 1 --threads 2" in words
+    assert "c" * 64 in words
+
+
+@pytest.mark.parametrize("name", ["FULL", "TROUBLED"])
+def test_the_page_is_well_formed_and_loads_nothing(sample, name):
+    page = render_html(report_data(getattr(sample, name)))
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.elements.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base"})
+    assert not any(key in {"src", "href", "xlink:href"} or key.startswith("on") for key, _ in parsed.attributes)
+    assert not re.search(r"https?:|url\(|@import", page)
+    assert "default-src 'none'" in page
+
+
+def test_hostile_text_stays_text(sample):
+    data = report_data(hostile_manifest(sample))
+    parsed = Page(render_html(data))
+    assert parsed.open == []
+    assert parsed.elements.isdisjoint({"script", "img"})
+    assert not any(key.startswith("on") for key, _ in parsed.attributes)
+    assert "<script>alert(1)</script>" in parsed.words
+    assert "{{ 7*7 }}" in parsed.words
+    quoted = next(line for line in data["commands"]["accuracy"])
+    assert quoted.startswith("edgevit validate '<")
+
+
+def test_a_bundle_without_figures_has_a_page(sample):
+    words = Page(render_html(report_data(sample.manifest(sample.TROUBLED.variants[-1])))).words
+    assert "No variant has been shown to be both accurate and faster" in words
+    assert "not validated" in words
+    assert Page(render_html(report_data(sample.manifest()))).open == []
+
+
+def test_troubles_are_told_in_words(sample):
+    words = Page(render_html(report_data(sample.TROUBLED))).words
+    for phrase in ("other processes took 31 %", "signal 9", "accurate, but slower", "int8-onnxruntime, failed"):
+        assert phrase in words
+
+
+def test_unlabelled_images_have_a_headline_of_agreement(sample):
+    unlabelled = sample.accuracy(top1=None, top1_ci95=None, top5=None, delta_top1=None, mcnemar_p=None, images=500)
+    bundle = sample.manifest(sample.variant("int8", "int8", "o", accuracy=unlabelled, latency=sample.latency()))
+    words = Page(render_html(report_data(bundle))).words
+    assert "gives the same answer on 98.9 % of 500 images without labels" in words
+
+
+def test_the_page_can_be_drawn_again_from_the_json(sample, tmp_path):
+    page, data = write_report(sample.FULL, tmp_path / "report")
+    assert (page.name, data.name) == ("index.html", "report.json")
+    loaded = json.loads(data.read_text())
+    assert loaded["schema_version"] == SCHEMA_VERSION
+    assert loaded["headline"] == "int8-openvino"
+    assert render_html(loaded) == page.read_text(encoding="utf-8")
+
+
+def test_a_report_leaves_the_folder_s_other_files_alone(sample, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "index.html").write_text("old")
+    page, _ = write_report(sample.FULL, tmp_path)
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "notes.txt", "report.json"]
+
+
+def test_a_folder_that_cannot_be_written_keeps_what_it_has(sample, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("a file, not a folder")
+    with pytest.raises(StorageError, match="cannot write"):
+        write_report(sample.FULL, blocked)
+    assert blocked.read_text() == "a file, not a folder"
+
+
+def test_without_jinja2_the_remedy_is_named(sample, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        render_html(report_data(sample.FULL))
+    assert "edgevit[report]" in caught.value.remedy

@@ -1,0 +1,72 @@
+"""The table of the terminal, and the words of its verdicts."""
+
+from edgevit.report.table import HEADINGS, remarks, rows
+
+PLAIN = str.maketrans("\N{NO-BREAK SPACE}\N{EN DASH}\N{MINUS SIGN}\N{MULTIPLICATION SIGN}", " --x")
+
+
+def plain(row):
+    return [cell.translate(PLAIN) for cell in row]
+
+
+def test_every_cell_of_a_good_bundle(sample):
+    table = [plain(row) for row in rows(sample.FULL)]
+    assert len(HEADINGS) == len(table[0])
+    assert table[0] == [
+        *("float32-onnxruntime", "4.93 MB", "91.99 % (91.44-92.51)", "0.00", "100.00 %", "1.31 ms", "-", "reference")
+    ]
+    assert table[1] == [
+        *("int8-onnxruntime", "1.38 MB", "91.87 % (91.32-92.39)", "-0.12", "98.91 %", "0.710 ms"),
+        *("1.83x (1.79-1.87)", "passed"),
+    ]
+    assert remarks(sample.FULL) == []
+
+
+def test_every_trouble_has_its_word(sample):
+    table = [plain(row) for row in rows(sample.TROUBLED)]
+    assert [row[-1] for row in table] == [
+        "reference",
+        "failed",
+        "accurate, but slower",
+        "failed",
+        "accurate, speed in doubt",
+        "did not run",
+        "not validated",
+    ]
+    assert table[4][5:7] == ["0.800 ms ?", "1.60x (1.57-1.63) ?"]
+    assert table[5][5:7] == ["-", "-"]
+    assert table[6][2:7] == ["-"] * 5
+
+
+def test_remarks_say_why(sample):
+    lines = remarks(sample.TROUBLED)
+    assert len(lines) == 5
+    assert lines[0] == "int8-onnxruntime: failed: top-1 fell 1.88 points, 0.5 allowed"
+    assert lines[2] == "int8-openvino: failed: 3 of 25 Linear layers run in float"
+    assert "other processes took 31 %" in lines[3]
+    assert "signal 9" in lines[4]
+
+
+def test_a_speed_up_that_may_be_none_is_not_passed(sample):
+    latency = sample.latency(0.9, 1.01, speedup_ci95=(0.97, 1.04))
+    bundle = sample.manifest(sample.variant("int8", "int8", "o", accuracy=sample.accuracy(), latency=latency))
+    assert rows(bundle)[0].verdict == "accurate, not faster"
+
+
+def test_without_times_nothing_is_said_of_speed(sample):
+    bundle = sample.manifest(sample.variant("int8", "int8", "o", accuracy=sample.accuracy()))
+    assert rows(bundle)[0].verdict == "accurate, not timed"
+    assert remarks(bundle) == []
+
+
+def test_without_labels_agreement_stands_alone(sample):
+    unlabelled = sample.accuracy(top1=None, top1_ci95=None, top5=None, delta_top1=None, mcnemar_p=None, images=500)
+    bundle = sample.manifest(sample.variant("int8", "int8", "o", accuracy=unlabelled))
+    assert plain(rows(bundle)[0])[2:5] == ["-", "-", "98.9 %"]
+
+
+def test_names_cannot_write_to_the_terminal(sample):
+    bundle = sample.manifest(sample.variant("a\x1b[2Jb\nc" + "d" * 100, "int8", "o"))
+    name = rows(bundle)[0].variant
+    assert name.startswith("a [2Jb c")
+    assert len(name) == 40
