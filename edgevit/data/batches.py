@@ -82,6 +82,13 @@ def batches(
     """
     if batch_size < 1:
         raise DataError(f"a batch of {batch_size} images is none", remedy="use a batch size of at least 1")
+    stored = _stored(dataset, preprocess)
+    if stored is not None:
+        chosen = _all_or(indices, dataset)
+        for start in range(0, len(chosen), batch_size):
+            part = chosen[start : start + batch_size]
+            yield Batch(part, preprocess.normalize(stored[part]))
+        return
     readable = _decoded(dataset, preprocess, indices, unreadable, ahead=batch_size)
     while chunk := list(islice(readable, batch_size)):
         pixels = np.stack([pixels for _, pixels in chunk])
@@ -114,10 +121,10 @@ def load_readable(
         DataError: if none of the images can be read.
 
     """
-    chosen = np.arange(len(dataset), dtype=np.int64) if indices is None else indices
-    if isinstance(dataset, ArrayDataset) and _leaves_alone(preprocess, dataset):
-        pixels = dataset.pixels[chosen]
-        return Pixels(chosen, np.ascontiguousarray(pixels[..., ::-1]) if preprocess.channel_order == "BGR" else pixels)
+    chosen = _all_or(indices, dataset)
+    stored = _stored(dataset, preprocess)
+    if stored is not None:
+        return Pixels(chosen, np.ascontiguousarray(stored[chosen]))
     pixels = np.empty((len(chosen), *preprocess.size, preprocess.channels), dtype=np.uint8)
     kept = []
     readable = _decoded(dataset, preprocess, chosen, unreadable, ahead=64)
@@ -127,10 +134,17 @@ def load_readable(
     return Pixels(np.asarray(kept, dtype=np.int64), pixels[: len(kept)])
 
 
-def _leaves_alone(preprocess: Preprocess, dataset: ArrayDataset) -> bool:
-    """Whether ``preprocess`` neither resizes, crops nor changes between grey and colour."""
-    unchanged = dataset.pixels.shape[1:] == (*preprocess.size, preprocess.channels)
-    return unchanged and preprocess.resize in (None, min(preprocess.size))
+def _all_or(indices: NDArray[np.int64] | None, dataset: Dataset) -> NDArray[np.int64]:
+    return np.arange(len(dataset), dtype=np.int64) if indices is None else indices
+
+
+def _stored(dataset: Dataset, preprocess: Preprocess) -> NDArray[np.uint8] | None:
+    """Return the pixels of a set in memory if ``preprocess`` neither resizes nor crops nor changes grey and colour."""
+    if not isinstance(dataset, ArrayDataset) or preprocess.resize not in (None, min(preprocess.size)):
+        return None
+    if dataset.pixels.shape[1:] != (*preprocess.size, preprocess.channels):
+        return None
+    return dataset.pixels[..., ::-1] if preprocess.channel_order == "BGR" else dataset.pixels
 
 
 def _decoded(

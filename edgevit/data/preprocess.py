@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -108,8 +108,11 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Turn pixels (..., H, W, C) into the model's input (..., C, H, W)."""
         scale = 1 / (255 * np.asarray(self.std, dtype=np.float64))
         shift = np.asarray(self.mean, dtype=np.float64) / np.asarray(self.std, dtype=np.float64)
-        values: NDArray[Any] = pixels * scale.astype(np.float32) - shift.astype(np.float32)
-        return np.ascontiguousarray(np.moveaxis(values, -1, -3))
+        # Planes first, then in place: several times faster than arithmetic along a last axis of 3.
+        values: NDArray[np.float32] = np.moveaxis(pixels, -1, -3).astype(np.float32, order="C")
+        values *= scale.astype(np.float32)[:, None, None]
+        values -= shift.astype(np.float32)[:, None, None]
+        return values
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Return the model's input (C, H, W) for one image."""

@@ -115,6 +115,10 @@ def test_pixels_in_memory_equal_geometry(channels, order, resize):
     assert loaded.flags.writeable
     assert loaded.flags.c_contiguous
     assert np.array_equal(loaded, [preprocess.geometry(dataset.image(index)) for index in range(70)])
+    read = list(batches(dataset, preprocess, batch_size=32, unreadable=Strict()))
+    assert [len(batch.indices) for batch in read] == [32, 32, 6]
+    assert np.array_equal(np.concatenate([batch.images for batch in read]), preprocess.normalize(loaded))
+    assert np.concatenate([batch.indices for batch in read]).tolist() == list(range(70))
     some = load_pixels(dataset, preprocess, indices=np.asarray([5, 2]))
     assert np.array_equal(some, loaded[[5, 2]])
 

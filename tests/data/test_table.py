@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +67,15 @@ def test_roots(folder, tmp_path_factory):
     assert load_csv(write(folder, text, "a.csv")).image(0).size == (4, 4)  # images in the folder a/ beside a.csv
     absolute = write(elsewhere, f"path,label\n{folder}/a/0.png,1\n")
     assert len(load_csv(absolute, folder)) == 1
+
+
+def test_paths_relative_to_where_one_is(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    write(folder, "path,label\na/0.png,1\n")
+    assert load_csv(Path("set.csv")).image(0).size == (4, 4)
+    write(folder, "path,label\na/0.png,1\n/etc/passwd,1\n")
+    with pytest.raises(DataError, match="leads out"):
+        load_csv(Path("set.csv"))
 
 
 @pytest.mark.parametrize("path", ["../2.png", "a/../../2.png", "/etc/passwd", "a/..", "{folder}x/2.png"])
