@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +67,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         StorageError: if the disk is full or not writable; ``path`` is as it was before.
 
     """
+    import tempfile  # here and below: a device that only reads starts faster without it
+
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
@@ -101,6 +101,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         StorageError: if the disk is full or not writable; ``path`` is as it was before.
 
     """
+    import shutil
+    import tempfile
+
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,8 +16,7 @@ from edgevit.errors import BundleError
 _LOGITS = "logits.npy"
 
 
-@dataclass(frozen=True, slots=True)
-class Golden:
+class Golden(msgspec.Struct, frozen=True, eq=False):
     """Real images, and the logits (images, classes) that the float32 model gives for them."""
 
     images: tuple[Image.Image, ...]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -14,17 +13,22 @@ from numpy.typing import NDArray
 from edgevit.bundle.golden import Golden, read_golden, write_golden
 from edgevit.bundle.manifest import Accuracy, File, Kernels, Latency, Manifest, Precision, Provenance, Variant
 from edgevit.bundle.reading import all_files, locate, logical_path, read_manifest, record, verify
-from edgevit.bundle.transaction import Existing, Transaction, creation, transaction
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
 from edgevit.models.spec import ModelSpec
 
+if TYPE_CHECKING:
+    from edgevit.bundle.transaction import Transaction
+
+# A device only reads, and starts faster without what writing takes: transaction.py is imported where it is used.
+
+Existing = Literal["refuse", "replace"]
+
 _GOLDEN = "golden"
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True):
     """A bundle as it was when it was opened; a change returns the bundle as it is afterwards.
 
     Changes are safe: killed at any moment they leave the old bundle or the new one, and what they leave lying about
@@ -76,6 +80,10 @@ class Bundle:
             StorageError: if the disk is full or not writable; what was at ``path`` is as it was before.
 
         """
+        import shutil
+
+        from edgevit.bundle.transaction import creation
+
         path = Path(path)
         if not float32.is_file():
             raise BundleError(f"{float32} does not exist", remedy="give the float32 ONNX file")
@@ -166,6 +174,8 @@ class Bundle:
             StorageError: if the disk is full or not writable; the bundle is as it was before.
 
         """
+        from edgevit.bundle.transaction import transaction
+
         with transaction(self.path) as change:
             manifest = _current(change)
             _refuse_names({_GOLDEN, *_extra_folders(manifest)}, name)
@@ -195,6 +205,8 @@ class Bundle:
             StorageError: if the disk is full or not writable; the bundle is as it was before.
 
         """
+        from edgevit.bundle.transaction import transaction
+
         measured = self.variant(name)
         with transaction(self.path) as change:
             manifest = _current(change)
@@ -221,6 +233,8 @@ class Bundle:
             StorageError: if the disk is full or not writable; the bundle is as it was before.
 
         """
+        from edgevit.bundle.transaction import transaction
+
         with transaction(self.path) as change:
             manifest = _current(change)
             _refuse_names({_GOLDEN, *(variant.name for variant in manifest.variants)}, folder)

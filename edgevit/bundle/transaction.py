@@ -31,8 +31,6 @@ _DRAFT = ".draft"
 _JOURNAL = "journal.json"
 _FOLDER = re.compile(r"\A[a-z0-9][a-z0-9_-]*(\.[0-9]+)?\Z")
 
-Existing = Literal["refuse", "replace"]
-
 
 class Transaction:
     """A change of the bundle in the folder ``path``, by the one process that may make one now.
@@ -149,7 +147,7 @@ def _take(descriptor: int, path: Path) -> None:
 
 
 @contextmanager
-def creation(path: Path, existing: Existing) -> Iterator[Transaction]:
+def creation(path: Path, existing: Literal["refuse", "replace"]) -> Iterator[Transaction]:
     """Begin to make a bundle in the folder ``path``, or to replace the one that is there as a whole.
 
     Raises:
@@ -169,7 +167,7 @@ def creation(path: Path, existing: Existing) -> Iterator[Transaction]:
             path.rmdir()  # only if it is empty: the lock could not be made either
 
 
-def _refuse(path: Path, existing: Existing) -> None:
+def _refuse(path: Path, existing: Literal["refuse", "replace"]) -> None:
     if os.path.lexists(path / MANIFEST):
         if existing == "refuse":
             raise BundleError(f"{path} exists already", remedy="give another path with -o, or remove it first")

@@ -1,1 +1,16 @@
-"""What an application embeds: numpy, Pillow and one backend."""
+"""What an application embeds: numpy, Pillow and one backend.
+
+.. code-block:: python
+
+    from edgevit.runtime import load
+
+    with load("shirts.edgevit") as model:
+        for prediction in model.predict("photo.jpg"):
+            print(prediction.label, prediction.probability)
+"""
+
+from edgevit.runtime.model import Model, load
+from edgevit.runtime.prediction import Prediction
+from edgevit.runtime.verification import Check
+
+__all__ = ["Check", "Model", "Prediction", "load"]

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from edgevit.bundle.manifest import Accuracy, Environment, Kernels, Latency, Provenance
-from edgevit.bundle.store import Bundle
-from edgevit.bundle.transaction import Existing
+from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.preprocess import Preprocess
 from edgevit.models.spec import ModelSpec
 

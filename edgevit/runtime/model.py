@@ -1,0 +1,120 @@
+"""A model on the device: loaded, checked, and ready for images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.backends import available_backends
+from edgevit.backends.base import Session, check_images
+from edgevit.backends.variants import open_variant
+from edgevit.bundle.manifest import Variant
+from edgevit.bundle.store import Bundle
+from edgevit.data.images import ImageSource, decode
+from edgevit.data.preprocess import Preprocess
+from edgevit.errors import InputError
+from edgevit.runtime.prediction import Prediction, predictions
+from edgevit.runtime.selection import select_variant
+from edgevit.runtime.verification import Check, verify_golden
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: Images that go through the model at once; more would take memory and gain nothing on a small computer.
+_BATCH = 32
+
+
+def load(bundle: str | Path, *, variant: str | None = None, threads: int = 0, check: Check = "golden") -> Model:
+    """Load a variant of the bundle in the folder ``bundle``; without a name, the one that serves best here.
+
+    ``threads`` 0 leaves their number to the backend. The files are always checked against their SHA-256; unless
+    ``check`` is "files", the golden images are run too and the answers compared with float32's.
+
+    Raises:
+        BundleError: if the bundle is damaged, or has no such variant.
+        MissingDependencyError: if the backend is not installed.
+        VerificationError: if the model answers otherwise than when it was exported.
+
+    """
+    opened = Bundle.open(bundle)
+    chosen = opened.variant(variant) if variant else select_variant(opened.manifest, available_backends())
+    with ExitStack() as stack:
+        model = stack.enter_context(Model(opened, chosen, open_variant(opened, chosen.name, threads=threads)))
+        if check == "golden":
+            golden = opened.golden()
+            verify_golden(model.infer(model.prepare(golden.images)), golden.logits, precision=chosen.precision)
+        stack.pop_all()  # it stays open: the caller closes it
+    return model
+
+
+class Model:
+    """A loaded variant; a context manager that frees it. Made by ``load``."""
+
+    def __init__(self, bundle: Bundle, variant: Variant, session: Session) -> None:
+        self.variant = variant
+        self.labels: tuple[str, ...] = bundle.manifest.labels
+        self.preprocess: Preprocess = bundle.manifest.preprocess
+        self._stack = ExitStack()
+        self._session: Session | None = self._stack.enter_context(session)
+
+    def predict(self, image: ImageSource, *, top: int = 5) -> list[Prediction]:
+        """Return the ``top`` most likely classes of one image, the likeliest first.
+
+        ``image`` is a path, the bytes of a file, a Pillow image, or a uint8 array (H, W) or (H, W, C).
+
+        Raises:
+            ImageError: if it cannot be read.
+            InputError: if ``top`` is less than 1, or the model has been closed.
+
+        """
+        return self.predict_batch([image], top=top)[0]
+
+    def predict_batch(self, images: Sequence[ImageSource], *, top: int = 5) -> list[list[Prediction]]:
+        """Return the ``top`` most likely classes of each image, as ``predict`` does."""
+        answers: list[list[Prediction]] = []
+        for start in range(0, len(images), _BATCH):
+            logits = self.infer(self.prepare(images[start : start + _BATCH]))
+            answers += predictions(logits, self.labels, top=top)
+        return answers
+
+    def prepare(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+        """Return the model's input (B, C, H, W) for images, which are decoded, resized, cropped and normalised.
+
+        Raises:
+            ImageError: if one cannot be read.
+
+        """
+        return np.stack([self.preprocess(decode(image)) for image in images])
+
+    def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits (B, classes) of preprocessed images (B, C, H, W).
+
+        Raises:
+            DataError: if ``images`` are not float32 of that shape.
+            InputError: if the model has been closed.
+
+        """
+        if self._session is None:
+            raise InputError("the model has been closed", remedy="load it again")
+        images = np.asarray(images)
+        check_images(images, (None, self.preprocess.channels, *self.preprocess.size))
+        return self._session.infer(np.ascontiguousarray(images))
+
+    def close(self) -> None:
+        """Free the model; a second time does nothing."""
+        self._session = None
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
