@@ -18,6 +18,7 @@ from statistics import median
 from typing import NamedTuple
 
 from edgevit.bundle.manifest import Latency, Variant
+from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, InputError
 from edgevit.evaluation.conditions import Conditions
 from edgevit.evaluation.environment import environment, usable_cores
@@ -58,47 +59,42 @@ class _Turn(NamedTuple):
     typical_ns: float
 
 
-def candidates_of(variants: Sequence[Variant], bundle: Path, names: Sequence[str] = ()) -> list[Candidate]:
-    """Return the variants called ``names`` (all if none) of the folder ``bundle``, and the float32 ones they need.
+def baseline_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+    """Return the float32 variant to compare with: on the same backend, if possible for the same target."""
+    if variant.precision == "float32":
+        return variant
+    same = [other for other in variants if other.precision == "float32" and other.backend == variant.backend]
+    return next((other for other in same if other.target == variant.target), same[0] if same else None)
 
-    Each is compared with float32 on its own backend and target.
+
+def candidates_of(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:
+    """Return the variants called ``names`` (all if none), and the float32 ones to compare them with, files verified.
 
     Raises:
-        BundleError: if there is no such variant, or no float32 to compare with.
+        BundleError: if there is no such variant, no float32 to compare with, or a file is damaged.
 
     """
-    by_name = {variant.name: variant for variant in variants}
-    for name in names:
-        if name not in by_name:
-            raise BundleError(f"there is no variant '{name}'", remedy=f"use one of {', '.join(by_name)}")
-    baselines = {
-        (variant.backend, variant.target): variant.name for variant in variants if variant.precision == "float32"
-    }
-    wanted = {name: _baseline(by_name[name], baselines) for name in names or by_name}
-    wanted.update({baseline: baseline for baseline in wanted.values()})
+    variants = bundle.manifest.variants
+    wanted: dict[str, str] = {}
+    for variant in [bundle.variant(name) for name in names] or variants:
+        baseline = baseline_of(variant, variants)
+        if baseline is None:
+            raise BundleError(
+                f"there is no float32 variant for {variant.backend} to compare '{variant.name}' with",
+                remedy=f"add float32 for {variant.backend}, or name the variants to time with --variant",
+            )
+        wanted |= {variant.name: baseline.name, baseline.name: baseline.name}
     return [
         Candidate(
             name=variant.name,
             backend=variant.backend,
-            model=bundle / variant.files[0].path,
+            model=bundle.verify_files(variant.name),
             settings=variant.settings,
             baseline=wanted[variant.name],
         )
         for variant in variants
         if variant.name in wanted
     ]
-
-
-def _baseline(variant: Variant, baselines: Mapping[tuple[str, str], str]) -> str:
-    if variant.precision == "float32":
-        return variant.name
-    try:
-        return baselines[variant.backend, variant.target]
-    except KeyError:
-        raise BundleError(
-            f"there is no float32 variant for {variant.backend} on {variant.target} to compare '{variant.name}' with",
-            remedy=f"add one for {variant.backend}, or leave '{variant.name}' out with --variant",
-        ) from None
 
 
 def measure_latency(

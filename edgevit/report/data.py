@@ -10,6 +10,7 @@ import msgspec
 
 from edgevit.bundle.manifest import Manifest
 from edgevit.evaluation.figures import MAX_BLOCK_SPREAD, MAX_INTERVAL_WIDTH, MIN_ROUNDS
+from edgevit.evaluation.latency import baseline_of
 from edgevit.report.verdict import outcome
 
 SCHEMA_VERSION = 1
@@ -21,7 +22,8 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
     """Return the report of a bundle: strings, numbers, lists and dictionaries only.
 
     Figures are in the manifest's units: rates in 0..1, milliseconds, MiB, bytes. ``variants[].on_front`` says whether
-    no other variant is both faster and more accurate (the Pareto front), ``headline`` names the best one.
+    no other variant is both faster and more accurate (the Pareto front), ``variants[].baseline`` names the float32
+    variant that it is compared with, ``headline`` the fastest variant that passed everything.
     """
     axis = accuracy_axis(manifest)
     front = _front(manifest, axis)
@@ -46,6 +48,7 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
                 "bytes": variant.bytes,
                 "verdict": outcome(variant)._asdict(),
                 "on_front": variant.name in front,
+                "baseline": baseline.name if (baseline := baseline_of(variant, manifest.variants)) else None,
             }
             for variant in manifest.variants
         ],

@@ -13,7 +13,7 @@ from edgevit.dependencies import require
 from edgevit.files import write_atomically
 from edgevit.report import formats
 from edgevit.report.data import report_data
-from edgevit.report.plot import scatter
+from edgevit.report.plot import by_name, by_number, scatter
 
 
 def render_html(data: dict[str, Any]) -> str:
@@ -36,21 +36,19 @@ def render_html(data: dict[str, Any]) -> str:
     )
     template = engine.from_string(resources.files("edgevit.report").joinpath("template.html").read_text("utf-8"))
     axis, variants = data["accuracy_axis"], data["variants"]
-    best = next((entry for entry in variants if entry["name"] == data["headline"]), None)
+    named = {entry["name"]: entry for entry in variants}
+    best = named.get(data["headline"])
     page: str = template.render(
         **data,
         best=best,
-        best_baseline=best and _baseline(best, variants),
-        plots={"wide": scatter(variants, axis, 880, 400), "narrow": scatter(variants, axis, 360, 340)},
+        best_baseline=best and named.get(best["baseline"]),
+        plots={
+            "wide": scatter(variants, axis, 880, 400, by_name),
+            "narrow": scatter(variants, axis, 360, 340, by_number),
+        },
         slowest=max((_bar_end(entry) for entry in variants), default=0.0),
     )
     return page
-
-
-def _baseline(best: dict[str, Any], variants: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the float32 variant that ``best`` was timed against."""
-    same = (entry for entry in variants if (entry["backend"], entry["target"]) == (best["backend"], best["target"]))
-    return next((entry for entry in same if entry["precision"] == "float32"), None)
 
 
 def _bar_end(entry: dict[str, Any]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from edgevit.report.formats import printable
@@ -14,6 +14,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 18.0, 46.0
 
 _SHIFTS = (-12, 20, -28, 36, -44, 52)
 _ABOVE = ((0.0, "middle"), (6.0, "end"), (-6.0, "start"))
+
+#: What to write beside the point of a variant, given its number and itself.
+Caption = Callable[[int, dict[str, Any]], str]
 
 
 class Box(NamedTuple):
@@ -94,10 +97,10 @@ def nice_scale(low: float, high: float, start: float, end: float, *, ticks: int)
     return Scale(marks[0], marks[-1], start, end, marks, step)
 
 
-def scatter(entries: Sequence[dict[str, Any]], axis: str, width: int, height: int) -> Plot | None:
+def scatter(entries: Sequence[dict[str, Any]], axis: str, width: int, height: int, caption: Caption) -> Plot | None:
     """Lay out the variants that have both a time and an accuracy; None if fewer than two have.
 
-    ``axis`` is ``top1`` or ``agreement``; entries are ``report_data``'s variants.
+    ``axis`` is ``top1`` or ``agreement``; entries are ``report_data``'s variants; ``caption`` names a point.
     """
     shown = [entry for entry in entries if entry["accuracy"] and entry["latency"] and entry["latency"]["p50_ms"]]
     if len(shown) < 2:
@@ -111,7 +114,7 @@ def scatter(entries: Sequence[dict[str, Any]], axis: str, width: int, height: in
         (x.at(entry["latency"]["p50_ms"]), y.at(100 * entry["accuracy"][axis]), y.at(100 * low), y.at(100 * high))
         for entry, (low, high) in zip(shown, spans, strict=True)
     ]
-    texts = [_caption(entry, 34 if width > 500 else 20) for entry in shown]
+    texts = [caption(index, entry) for index, entry in enumerate(shown)]
     labels = _place_labels(places, texts, Box(_LEFT, _TOP - 6, width - 2, height - _BOTTOM))
     points = [
         Point(entry, text, *place, label)
@@ -126,9 +129,15 @@ def _interval(entry: dict[str, Any], axis: str) -> tuple[float, float]:
     return low, high
 
 
-def _caption(entry: dict[str, Any], limit: int) -> str:
-    name = printable(entry["name"], limit)
+def by_name(index: int, entry: dict[str, Any]) -> str:  # noqa: ARG001  # a Caption
+    """Write a variant's name beside its point, and whether it failed."""
+    name = printable(entry["name"], 34)
     return f"{name}, failed" if entry["verdict"]["word"] == "failed" else name
+
+
+def by_number(index: int, entry: dict[str, Any]) -> str:  # noqa: ARG001  # a Caption
+    """Write a number beside each point, where names have no room; a key below the plot says whose it is."""
+    return str(index + 1)
 
 
 def _front(points: Sequence[Point]) -> list[tuple[float, float]]:

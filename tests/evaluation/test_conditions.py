@@ -1,6 +1,8 @@
 """Conditions read from made-up /proc and /sys trees."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -93,3 +95,20 @@ def test_this_process_counts_its_own_work_as_its_own():
     after = conditions._snapshot()
     assert after.own_s - before.own_s == pytest.approx(0.2, abs=0.1)
     assert after.busy_s - before.busy_s >= 0.1
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux's /proc")
+def test_a_worker_s_work_counts_as_our_own_even_after_its_end():
+    code = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        conditions = Conditions([worker.pid])
+        before = conditions._snapshot().own_s
+        worker.stdout.readline()
+        running = conditions._snapshot().own_s
+        worker.communicate("\n")
+        ended = conditions._snapshot().own_s
+    assert running - before >= 0.3
+    assert ended - before >= 0.3
+    assert ended == pytest.approx(running, abs=0.2)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.report.data import report_data
-from edgevit.report.plot import _extent, nice_scale, scatter
+from edgevit.report.plot import _extent, by_name, by_number, nice_scale, scatter
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(3, 10))
@@ -29,19 +29,20 @@ def test_an_axis_of_one_value_is_an_axis(value):
 
 
 def test_faster_is_left_and_better_is_up(sample):
-    plot = scatter(report_data(sample.FULL)["variants"], "top1", 880, 400)
-    by_name = {point.text: point for point in plot.points}
-    assert by_name["int8-openvino"].x < by_name["int8-onnxruntime"].x < by_name["float32-openvino"].x
-    assert by_name["float32-openvino"].y < by_name["int8-openvino"].y
+    plot = scatter(report_data(sample.FULL)["variants"], "top1", 880, 400, by_name)
+    named = {point.text: point for point in plot.points}
+    assert named["int8-openvino"].x < named["int8-onnxruntime"].x < named["float32-openvino"].x
+    assert named["float32-openvino"].y < named["int8-openvino"].y
     for point in plot.points:
         assert point.y_high < point.y < point.y_low
         assert 0 < point.x < plot.width
         assert 0 < point.y < plot.height
 
 
-@pytest.mark.parametrize("width", [880, 360])
-def test_names_do_not_cover_each_other(sample, width):
-    plot = scatter(report_data(sample.FULL)["variants"], "top1", width, 380)
+@pytest.mark.parametrize(("width", "caption"), [(880, by_name), (360, by_number)])
+@pytest.mark.parametrize("name", ["FULL", "TROUBLED"])
+def test_captions_do_not_cover_each_other(sample, name, width, caption):
+    plot = scatter(report_data(getattr(sample, name))["variants"], "top1", width, 380, caption)
     extents = [_extent(point.label, point.text) for point in plot.points]
     assert not any(a.common(b) for index, a in enumerate(extents) for b in extents[:index])
 
@@ -53,14 +54,14 @@ def test_the_front_is_what_nothing_beats(sample):
         "int8-noisy",
         "float32-onnxruntime",
     }
-    plot = scatter(data["variants"], "top1", 880, 400)
+    plot = scatter(data["variants"], "top1", 880, 400, by_name)
     assert plot.front == sorted(plot.front, key=lambda corner: corner[0])
     assert len(plot.front) == 5  # three points and the corners between them
 
 
 def test_one_point_is_no_plot(sample):
     data = report_data(sample.manifest(sample.FULL.variants[0], sample.TROUBLED.variants[-1]))
-    assert scatter(data["variants"], "top1", 880, 400) is None
+    assert scatter(data["variants"], "top1", 880, 400, by_name) is None
 
 
 def test_without_labels_agreement_is_plotted(sample):
@@ -71,4 +72,4 @@ def test_without_labels_agreement_is_plotted(sample):
     ]
     data = report_data(sample.manifest(*variants))
     assert data["accuracy_axis"] == "agreement"
-    assert scatter(data["variants"], "agreement", 880, 400) is not None
+    assert scatter(data["variants"], "agreement", 880, 400, by_name) is not None
