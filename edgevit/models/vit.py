@@ -86,8 +86,8 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """A ViT classifier; ``forward_features`` gives its tokens to other tasks.
 
-    Weights start as in timm: linear weights from a normal distribution of deviation 0.02, cut at two deviations,
-    biases zero.
+    Linear weights start Glorot-uniform with zero biases, as in the original ViT: at widths below a few hundred this
+    learns much faster than a fixed deviation of 0.02.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -108,7 +108,7 @@ class VisionTransformer(nn.Module):
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+                nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.cls_token, std=1e-6)
         if isinstance(self.pos_embed, nn.Parameter):

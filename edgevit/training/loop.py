@@ -189,7 +189,7 @@ class _Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             logits = self.model(images)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
-        value = float(loss)
+        value = float(loss.detach())
         if not np.isfinite(value):
             raise TrainingError(
                 f"the loss became {value} in epoch {self.epoch + 1}",
