@@ -109,6 +109,7 @@ def test_a_pass_that_breaks_the_model_leaves_no_file(small, tmp_path, monkeypatc
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_deit_tiny_on_real_photos(shared, tmp_path):
     model = VisionTransformer(PRESETS["vit-tiny"])
     model.load_state_dict(safetensors.torch.load_file(shared / "weights/deit_tiny_patch16_224.safetensors"))
