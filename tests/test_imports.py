@@ -37,8 +37,8 @@ ROOMS = {
     "quantization": DEVICE | {"targets", "recipes", "graph"},
     "evaluation": DEVICE | {"targets", "quantization", "graph"},
     "report": WORKSHOP,
-    "pipeline": WORKSHOP | {"report", "runtime", "training"},
-    "cli": WORKSHOP | {"report", "runtime", "training", "pipeline"},
+    "stages": WORKSHOP | {"report", "runtime", "training"},
+    "cli": WORKSHOP | {"report", "runtime", "training", "stages"},
     "__main__": {"cli"},
 }
 

@@ -55,6 +55,18 @@ class Bundle(msgspec.Struct, frozen=True):
             locate(path, file)
         return cls(path, manifest)
 
+    @staticmethod
+    def check_place(path: str | Path, existing: Existing) -> None:
+        """Check that ``create`` could make a bundle at ``path``, before the work that it takes.
+
+        Raises:
+            BundleError: if something is there that may not be replaced.
+
+        """
+        from edgevit.bundle.transaction import refuse_existing
+
+        refuse_existing(Path(path), existing)
+
     @classmethod
     def create(
         cls,

@@ -155,22 +155,28 @@ def creation(path: Path, existing: Literal["refuse", "replace"]) -> Iterator[Tra
         StorageError: if the disk is full or not writable; what was there is as it was before.
 
     """
-    _refuse(path, existing)
+    refuse_existing(path, existing)
     try:
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         with transaction(path) as change:
-            _refuse(path, existing)  # another process may have made one before the lock was taken
+            refuse_existing(path, existing)  # another process may have made one before the lock was taken
             yield change
     finally:
         with suppress(OSError):
             path.rmdir()  # only if it is empty: the lock could not be made either
 
 
-def _refuse(path: Path, existing: Literal["refuse", "replace"]) -> None:
+def refuse_existing(path: Path, existing: Literal["refuse", "replace"]) -> None:
+    """Check that a bundle may be made at ``path``.
+
+    Raises:
+        BundleError: if something is there that may not be replaced.
+
+    """
     if os.path.lexists(path / MANIFEST):
         if existing == "refuse":
-            raise BundleError(f"{path} exists already", remedy="give another path with -o, or remove it first")
+            raise BundleError(f"{path} exists already", remedy="add --overwrite, or give another path with -o")
     elif os.path.lexists(path) and not (path.is_dir() and _is_unborn(path)):
         raise BundleError(f"{path} exists already and is not a bundle", remedy="give another path with -o")
 

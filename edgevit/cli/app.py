@@ -27,6 +27,18 @@ from edgevit.errors import EdgeViTError
 # Name -> (panel of the help page, one line of help). The function is edgevit.cli.NAME.NAME.
 COMMANDS = {
     "train": ("Make", "Train a ViT from random weights; the run's folder is a SOURCE for ``edgevit export``."),
+    "export": ("Make", "Export a checkpoint to float32 ONNX in a new bundle, checked against torch on images."),
+    "quantize": ("Make", "Add INT8 variants, calibrated on images, and show that they run on integer kernels."),
+    "build": ("Make", "Compile one precision for a target."),
+    "pipeline": (
+        "Make",
+        "Export, quantize, validate, benchmark and report; exit 1 if a variant loses too much.",
+    ),
+    "validate": ("Measure", "Measure every variant's accuracy against float32; exit 1 if one loses too much."),
+    "benchmark": ("Measure", "Measure latency, speed-up over float32, cold start and memory on this machine."),
+    "report": ("Measure", "Write what was measured as one HTML page and its JSON."),
+    "predict": ("Use", "Say what is on images."),
+    "inspect": ("Use", "Show what is in a bundle, and whether its files are whole; exit 1 if one is damaged."),
     "models": ("What there is", "List the built-in models, and the architectures that can be trained."),
     "targets": ("What there is", "List the devices that EdgeViT builds for."),
     "recipes": ("What there is", "List the calibration recipes."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,23 +20,29 @@ UNLABELLED = -1
 
 
 def collect_logits(
-    session: Session,
+    sessions: Mapping[str, Session],
     batches: Iterable[NDArray[np.float32]],
     *,
     total: int,
     progress: Progress = SILENT,
-    label: str = "inference",
-) -> NDArray[np.float32]:
-    """Return the logits (N, classes) of all images in ``batches`` of (B, C, H, W); ``total`` is the number of batches.
+) -> dict[str, NDArray[np.float32]]:
+    """Return each session's logits (N, classes) of all images in ``batches`` of (B, C, H, W), read once.
+
+    ``total`` is the number of batches.
 
     Raises:
         DataError: if there is not one batch.
 
     """
-    logits = [session.infer(images) for images in progress.track(batches, total=total, label=label)]
-    if not logits:
+    logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in sessions}
+    count = 0
+    for images in progress.track(batches, total=total, label="Validating"):
+        for name, session in sessions.items():
+            logits[name].append(session.infer(images))
+        count += 1
+    if not count:
         raise DataError("there are no images to measure on", remedy="give --data a source with at least one image")
-    return np.concatenate(logits).astype(np.float32, copy=False)
+    return {name: np.concatenate(parts).astype(np.float32, copy=False) for name, parts in logits.items()}
 
 
 class _Rates(NamedTuple):

@@ -114,11 +114,13 @@ def test_collect_logits_keeps_the_order_and_tells_progress():
     images = np.arange(14, dtype=np.float32).reshape(7, 1, 1, 2)
     progress = Recorder()
     batches = (images[start : start + 3] for start in (0, 3, 6))
-    logits = collect_logits(Doubler(), batches, total=3, progress=progress, label="int8")
-    assert np.array_equal(logits, 2 * images.reshape(7, 2))
-    assert progress.tracked == [(3, "int8")] * 3
+    logits = collect_logits({"a": Doubler(), "b": Doubler()}, batches, total=3, progress=progress)
+    assert list(logits) == ["a", "b"]
+    for values in logits.values():
+        assert np.array_equal(values, 2 * images.reshape(7, 2))
+    assert progress.tracked == [(3, "Validating")] * 3
 
 
 def test_collect_logits_wants_images():
     with pytest.raises(DataError, match="no images"):
-        collect_logits(Doubler(), [], total=0)
+        collect_logits({"a": Doubler()}, [], total=0)

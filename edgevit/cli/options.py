@@ -1,0 +1,42 @@
+"""Options and arguments that several commands take, and what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgevit.backends import available_backends
+from edgevit.bundle.store import Existing
+from edgevit.data.batches import Strict, Unreadable
+from edgevit.targets import Target, load_target, target_names
+
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The bundle to make: a folder, usually NAME.edgevit.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")]
+Data = Annotated[str, typer.Option(help="Images: a folder, a CSV file, or a built-in name.")]
+Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV start from.")]
+StrictImages = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
+Variants = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; can be given again.")]
+Targets = Annotated[list[str] | None, typer.Option("--target", help="Build for this target; can be given again.")]
+MaxDrop = Annotated[float, typer.Option(help="Largest loss of top-1, in points, that passes.")]
+
+
+def collector(*, strict: bool) -> Unreadable:
+    """Return what happens with an image that cannot be read: it stops the command, or it is named and counted."""
+    return Strict() if strict else Unreadable()
+
+
+def existing(*, overwrite: bool) -> Existing:
+    """Return what happens to a bundle that is in the place of the new one."""
+    return "replace" if overwrite else "refuse"
+
+
+def chosen_targets(names: list[str] | None) -> dict[str, Target]:
+    """Return the targets called ``names``; if there are none, those whose backend is installed here."""
+    if names:
+        return {name: load_target(name) for name in names}
+    backends = available_backends()
+    every = {name: load_target(name) for name in target_names()}
+    return {name: target for name, target in every.items() if target.backend in backends}

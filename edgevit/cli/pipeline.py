@@ -1,0 +1,83 @@
+"""``edgevit pipeline``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from edgevit.bundle.store import Bundle
+from edgevit.cli.console import Result, progress
+from edgevit.cli.options import (
+    Data,
+    MaxDrop,
+    Output,
+    Overwrite,
+    Root,
+    StrictImages,
+    Targets,
+    chosen_targets,
+    collector,
+)
+from edgevit.cli.tables import variants_table, with_unreadable
+from edgevit.evaluation.gate import MAX_DROP
+from edgevit.recipes import load_recipe
+from edgevit.report.verdict import outcome
+from edgevit.stages.benchmark import Load
+from edgevit.stages.pipeline import PipelineJob
+from edgevit.stages.pipeline import pipeline as stage
+from edgevit.stages.report import PAGE
+
+_DEFAULT = Load()
+
+
+def pipeline(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A RUN, a .safetensors or .pth file, or a built-in model's name.")
+    ],
+    *,
+    data: Data,
+    output: Output,
+    target: Targets = None,
+    recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
+    max_drop: MaxDrop = MAX_DROP,
+    batch: Annotated[int, typer.Option(help="Images per timed inference.")] = _DEFAULT.batch,
+    threads: Annotated[int, typer.Option(help="Threads of a timed inference; 0: all cores.")] = _DEFAULT.threads,
+    duration: Annotated[float, typer.Option(help="Seconds of timing, per variant.")] = _DEFAULT.duration_s,
+    root: Root = None,
+    strict: StrictImages = False,
+    overwrite: Overwrite = False,
+) -> Result:
+    """Export, quantize, validate, benchmark and report; exit 1 if a variant loses too much."""
+    job = PipelineJob(
+        source=source,
+        data=data,
+        output=output,
+        targets=chosen_targets(target),
+        recipe=load_recipe(recipe),
+        load=Load(batch=batch, threads=threads, duration_s=duration),
+        max_drop=max_drop,
+        unreadable=collector(strict=strict),
+        root=root,
+        existing="replace" if overwrite else "refuse",
+    )
+    with progress() as bars:
+        bundle = stage(job, progress=bars)
+    names = [variant.name for variant in bundle.manifest.variants]
+    page = bundle.verify_extra(PAGE)
+    following = (f"Report: {page}", f"next:   edgevit predict {output} IMAGE")
+    table = with_unreadable(variants_table(bundle, names), job.unreadable)
+    return Result(
+        data={"bundle": output, "report": page, "variants": [_entry(bundle, name) for name in names]},
+        text=Group(table, *(Text(line) for line in following)),
+        exit_code=0 if all(found.accuracy and found.accuracy.passed for found in bundle.manifest.variants) else 1,
+    )
+
+
+def _entry(bundle: Bundle, name: str) -> dict[str, object]:
+    variant = bundle.variant(name)
+    entry: dict[str, object] = msgspec.to_builtins(variant)
+    return entry | {"path": bundle.path / variant.files[0].path, "verdict": outcome(variant).word}

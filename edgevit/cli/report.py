@@ -1,0 +1,28 @@
+"""``edgevit report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgevit.bundle.store import Bundle
+from edgevit.cli.console import Result
+from edgevit.cli.options import BundlePath
+from edgevit.report.html import write_report
+from edgevit.stages.report import PAGE
+from edgevit.stages.report import report as stage
+
+
+def report(
+    bundle: BundlePath,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write to.", show_default="the bundle's own")
+    ] = None,
+) -> Result:
+    """Write what was measured as one HTML page and its JSON."""
+    opened = Bundle.open(bundle)
+    page = stage(opened).verify_extra(PAGE) if output is None else write_report(opened.manifest, output)[0]
+    return Result(data={"report": page, "json": page.with_name("report.json")}, text=str(page))

@@ -1,0 +1,45 @@
+"""``edgevit validate``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgevit.bundle.store import Bundle
+from edgevit.cli.console import Result, progress
+from edgevit.cli.options import BundlePath, Data, MaxDrop, Root, StrictImages, Variants, collector
+from edgevit.cli.tables import variants_table, with_unreadable
+from edgevit.evaluation.gate import MAX_DROP
+from edgevit.stages.images import ImageSource
+from edgevit.stages.validate import validate as stage
+
+
+def validate(
+    bundle: BundlePath,
+    *,
+    data: Data,
+    variant: Variants = None,
+    max_drop: MaxDrop = MAX_DROP,
+    root: Root = None,
+    strict: StrictImages = False,
+) -> Result:
+    """Measure every variant's accuracy against float32; exit 1 if one loses too much."""
+    unreadable = collector(strict=strict)
+    images = ImageSource(data, "test", unreadable, root=root)
+    with progress() as bars:
+        result, names = stage(Bundle.open(bundle), images, variants=variant or (), max_drop=max_drop, progress=bars)
+    measured = [(result.variant(name), accuracy) for name in names if (accuracy := result.variant(name).accuracy)]
+    columns = ("variant", "size", "top1", "change", "agreement", "verdict")
+    return Result(
+        data={
+            "data": data,
+            "images": measured[0][1].images,
+            "unreadable": sorted(unreadable.images),
+            "variants": [
+                {"name": found.name, "precision": found.precision, "backend": found.backend}
+                | msgspec.to_builtins(accuracy)
+                for found, accuracy in measured
+            ],
+        },
+        text=with_unreadable(variants_table(result, names, columns), unreadable),
+        exit_code=0 if all(accuracy.passed for _, accuracy in measured) else 1,
+    )

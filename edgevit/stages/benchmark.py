@@ -1,0 +1,45 @@
+"""``edgevit benchmark``: latency of every variant on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgevit.backends import get_backend
+from edgevit.bundle.store import Bundle
+from edgevit.evaluation.latency import candidates_of, measure_latency
+from edgevit.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a variant is timed under: images per inference, threads (0: all cores), seconds of measuring for each."""
+
+    batch: int = 1
+    threads: int = 0
+    duration_s: float = 10.0
+
+
+def benchmark(
+    bundle: Bundle, load: Load, *, variants: Sequence[str] = (), progress: Progress = SILENT
+) -> tuple[Bundle, tuple[str, ...]]:
+    """Time ``variants`` (all if none are named) and the float32 they are compared with; return whom it timed.
+
+    Raises:
+        BundleError: if there is no such variant, or its files are damaged.
+        MissingDependencyError: if a backend is not installed.
+    """
+    candidates = candidates_of(bundle, variants)
+    for backend in {candidate.backend for candidate in candidates}:
+        get_backend(backend).version()
+    latencies = measure_latency(
+        candidates,
+        spec=bundle.manifest.spec,
+        batch=load.batch,
+        threads=load.threads,
+        duration_s=load.duration_s,
+        progress=progress,
+    )
+    for candidate, latency in zip(candidates, latencies, strict=True):
+        bundle = bundle.update_variant(candidate.name, latency=latency)
+    return bundle, tuple(candidate.name for candidate in candidates)

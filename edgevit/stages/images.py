@@ -1,0 +1,71 @@
+"""The images that a stage works on, read as the bundle's model wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.data.batches import Batch, Unreadable, batches
+from edgevit.data.dataset import Dataset
+from edgevit.data.preprocess import Preprocess
+from edgevit.data.sources import Split, load_dataset, map_labels, subset
+from edgevit.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """Where images come from, as a user says it; ``unreadable`` collects those that could not be read.
+
+    ``samples`` draws that many of them, the same number of each class where they have labels; None takes all.
+    """
+
+    name: str
+    split: Split
+    unreadable: Unreadable
+    root: Path | None = None
+    samples: int | None = None
+    seed: int = 0
+
+    def load(self, progress: Progress = SILENT) -> Dataset:
+        """Return the images.
+
+        Raises:
+            DataError: if there are none.
+            MissingDataError: if they are not on this machine and cannot be fetched.
+        """
+        dataset = load_dataset(self.name, split=self.split, root=self.root, progress=progress)
+        if self.samples is None or self.samples >= len(dataset):
+            return dataset
+        return subset(dataset, self.samples, seed=self.seed, balanced=bool((dataset.labels >= 0).all()))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBatches:
+    """Images of a data set that a model can be measured on, with their labels as the model's class indices."""
+
+    dataset: Dataset
+    labels: NDArray[np.int64] | None
+    indices: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, dataset: Dataset, model_labels: Sequence[str]) -> LabelledBatches:
+        """Take the labelled images of ``dataset``, or all of them where none has a label.
+
+        Raises:
+            DataError: if a label is not one of the model's.
+        """
+        if (dataset.labels < 0).all():
+            return cls(dataset, None, np.arange(len(dataset)))
+        labels = map_labels(dataset, tuple(model_labels))
+        return cls(dataset, labels, np.flatnonzero(labels >= 0))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, preprocess: Preprocess, *, batch_size: int, unreadable: Unreadable) -> Iterator[Batch]:
+        """Yield the images batch by batch; what cannot be read is left out and noted in ``unreadable``."""
+        yield from batches(self.dataset, preprocess, batch_size=batch_size, indices=self.indices, unreadable=unreadable)

@@ -1,0 +1,60 @@
+"""``edgevit pipeline``: all stages in a row, from a checkpoint to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgevit.bundle.store import Bundle, Existing
+from edgevit.data.batches import Unreadable
+from edgevit.models.loading import load_checkpoint
+from edgevit.progress import SILENT, Progress
+from edgevit.recipes import Recipe
+from edgevit.stages.benchmark import Load, benchmark
+from edgevit.stages.export import CHECKED, export
+from edgevit.stages.images import ImageSource
+from edgevit.stages.quantize import quantize
+from edgevit.stages.report import report
+from edgevit.stages.validate import validate
+from edgevit.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineJob:
+    """What to take through the pipeline, and how; ``max_drop`` in points of top-1."""
+
+    source: str
+    data: str
+    output: Path
+    targets: Mapping[str, Target]
+    recipe: Recipe
+    load: Load
+    max_drop: float
+    unreadable: Unreadable
+    root: Path | None = None
+    existing: Existing = "refuse"
+
+
+def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
+    """Export, quantize, validate, benchmark and report; return the bundle with everything that was measured.
+
+    Raises:
+        EdgeViTError: as the stages do; what the stages before made is kept.
+    """
+    test = ImageSource(job.data, "test", job.unreadable, root=job.root)
+    calibration = replace(test, split="train", samples=job.recipe.samples, seed=job.recipe.seed)
+    progress.note(f"1/5 Export {job.source}")
+    checkpoint = load_checkpoint(job.source)
+    for note in checkpoint.notes:
+        progress.note(f"    {note}")
+    checked = replace(test, samples=CHECKED)
+    bundle = export(checkpoint, job.output, checked, existing=job.existing, progress=progress)
+    progress.note(f"2/5 Quantize for {', '.join(job.targets)}")
+    bundle = quantize(bundle, calibration, job.targets, progress=progress).bundle
+    progress.note(f"3/5 Validate on {job.data}")
+    bundle, _ = validate(bundle, test, max_drop=job.max_drop, progress=progress)
+    progress.note("4/5 Benchmark on this machine")
+    bundle, _ = benchmark(bundle, job.load, progress=progress)
+    progress.note("5/5 Report")
+    return report(bundle)

@@ -1,0 +1,64 @@
+"""``edgevit validate``: every variant's accuracy against float32, on the files that ship."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.backends.variants import open_variant
+from edgevit.bundle.store import Bundle
+from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
+from edgevit.progress import SILENT, Progress
+from edgevit.stages.images import ImageSource, LabelledBatches
+
+_REFERENCE = "float32"
+_BATCH = 32
+
+
+def validate(
+    bundle: Bundle,
+    images: ImageSource,
+    *,
+    variants: Sequence[str] = (),
+    max_drop: float,
+    progress: Progress = SILENT,
+) -> tuple[Bundle, tuple[str, ...]]:
+    """Measure ``variants`` (all if none are named) on ``images``, note it in the bundle, and return whom it measured.
+
+    ``max_drop`` is the largest loss of top-1 in points that passes.
+
+    Raises:
+        BundleError: if there is no such variant, or its files are damaged.
+        DataError: if the images cannot be used.
+    """
+    names = tuple(variants) or tuple(variant.name for variant in bundle.manifest.variants)
+    dataset = images.load(progress)
+    wanted = LabelledBatches.of(dataset, bundle.manifest.labels)
+    seen: list[NDArray[np.int64]] = []
+
+    def read() -> Iterator[NDArray[np.float32]]:
+        for batch in wanted.read(bundle.manifest.preprocess, batch_size=_BATCH, unreadable=images.unreadable):
+            seen.append(batch.indices)
+            yield batch.images
+
+    with ExitStack() as stack:
+        sessions = {
+            name: stack.enter_context(open_variant(bundle, name)) for name in dict.fromkeys((_REFERENCE, *names))
+        }
+        logits = collect_logits(sessions, read(), total=-(-len(wanted) // _BATCH), progress=progress)
+    labels = None if wanted.labels is None else wanted.labels[np.concatenate(seen)]
+    fingerprint = dataset.fingerprint()
+    for name in names:
+        accuracy = measure_accuracy(
+            logits[_REFERENCE],
+            logits[name],
+            labels,
+            data=images.name,
+            data_sha256=fingerprint,
+            max_drop=max_drop,
+        )
+        bundle = bundle.update_variant(name, accuracy=accuracy)
+    return bundle, names
