@@ -20,7 +20,7 @@ from typing import Any
 
 from edgevit.bundle.store import Bundle
 from edgevit.files import write_atomically
-from edgevit.report.formats import mebibytes, milliseconds, nats
+from edgevit.report.formats import NOTHING, mebibytes, milliseconds, nats
 from edgevit.report.table import HEADINGS, remarks, rows
 
 HEADER = (*HEADINGS, "KL (nats)", "p90", "cold start", "memory", "integer Linears")
@@ -57,7 +57,7 @@ def table(title: str, arguments: list[str], bundle: Bundle) -> str:
 
 def _further(variant: Any) -> list[str]:  # noqa: ANN401  # a Variant with everything measured
     latency, kernels = variant.latency, variant.kernels
-    counts = f"{kernels.integer_linears}/{kernels.linears}" if kernels else "–"
+    counts = f"{kernels.integer_linears}/{kernels.linears}" if kernels else NOTHING
     times = [milliseconds(latency.p90_ms), milliseconds(latency.cold_start_ms), mebibytes(latency.rss_mb)]
     return [nats(variant.accuracy.kl), *times, counts]
 
