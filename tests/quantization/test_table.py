@@ -3,14 +3,18 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevit.errors import BundleError
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
-STATISTICS = st.tuples(FINITE, FINITE).map(lambda ends: TensorStatistics(minimum=min(ends), maximum=max(ends)))
+STATISTICS = st.tuples(FINITE, FINITE, FINITE, FINITE).map(
+    lambda values: TensorStatistics(
+        **dict(zip(("minimum", "average_minimum", "average_maximum", "maximum"), sorted(values), strict=True))
+    )
+)
 TABLES = st.builds(
     CalibrationTable,
     inputs=st.dictionaries(st.text(st.characters(exclude_characters="\0"), min_size=1), STATISTICS, max_size=5),
@@ -20,6 +24,7 @@ TABLES = st.builds(
 )
 
 
+@settings(max_examples=20, deadline=None)  # each is flushed to the disk
 @given(TABLES)
 def test_a_table_comes_back_as_it_was(tmp_path_factory, table):
     path = tmp_path_factory.getbasetemp() / "table.npz"
@@ -42,8 +47,11 @@ def arrays_of(table, path, **changes):
     "changes",
     [
         {"schema_version": np.int64(2)},
-        {"minimum": np.full(9, np.nan, dtype=np.float32)},
-        {"minimum": np.full(9, 1e9, dtype=np.float32)},
+        {"minimum": np.full(9, np.nan)},
+        {"minimum": np.full(9, -np.inf)},
+        {"maximum": np.full(9, np.inf)},
+        {"minimum": np.full(9, 1e9)},
+        {"average_maximum": np.full(9, 1e9)},
         {"maximum": np.zeros(3, dtype=np.float32)},
         {"maximum": np.array([["a"]])},
         {"images": np.zeros(2)},
