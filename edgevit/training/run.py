@@ -147,6 +147,7 @@ class RunFolder:
             if any(value is not None for value in tested):
                 axes.plot(epochs, tested, label="test (averaged weights)")
             axes.set(xlabel="epoch", ylabel=name)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
             axes.legend()
         with storage_errors(self.curves), atomic_path(self.curves) as draft:
