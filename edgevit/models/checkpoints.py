@@ -21,6 +21,7 @@ from edgevit.models.vit import VisionTransformer
 
 SCHEMA_VERSION = 1
 _METADATA_KEY = "edgevit"
+_COPIED_WHOLE = "use the checkpoint of a plain ViT, and check that it was saved and copied whole"
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,8 +69,15 @@ class Checkpoint:
         Raises:
             CheckpointError: if tensors are missing, left over, misshapen or not numbers.
         """
+        # Sizes may come from a hostile file: what they ask for is compared before any memory is taken for it.
+        if self.spec.depth > len(self.weights):
+            raise CheckpointError(
+                f"{self.source} has {len(self.weights)} tensors for {self.spec.depth} blocks", remedy=_COPIED_WHOLE
+            )
+        with torch.device("meta"):
+            wanted = VisionTransformer(self.spec).state_dict()
+        _check_tensors(self.weights, wanted, self.source)
         model = VisionTransformer(self.spec)
-        _check_tensors(self.weights, model.state_dict(), self.source)
         model.load_state_dict(dict(self.weights))
         return model.eval()
 
@@ -138,7 +146,7 @@ def _check_tensors(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], 
     if faults:
         raise CheckpointError(
             f"the tensors of {source} do not fit the model; {'; '.join(faults)}",
-            remedy="use the checkpoint of a plain ViT, and check that it was saved and copied whole",
+            remedy=_COPIED_WHOLE,
         )
     broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
     if broken:

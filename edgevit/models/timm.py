@@ -63,7 +63,7 @@ def _spec(weights: Mapping[str, Tensor], source: str) -> ModelSpec:
         image_size=(side * patch[0], side * patch[1]),
         patch_size=(patch[0], patch[1]),
         width=width,
-        depth=1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks.")),
+        depth=len({name.split(".")[1] for name in weights if name.startswith("blocks.")}),
         heads=max(1, width // 64),
         classes=weights["head.weight"].shape[0],
         channels=channels,
