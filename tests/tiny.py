@@ -128,5 +128,5 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def entries(folder: Path) -> Sequence[str]:
-    """Return the names of what is in ``folder``, hidden or not."""
-    return sorted(path.name for path in folder.iterdir())
+    """Return the names of what is in ``folder``, hidden or not; ``.ses`` is a note of onnxruntime's own."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".ses")

@@ -39,3 +39,12 @@ def signals_stop() -> Iterator[None]:
 
 def _stop(number: int, _: FrameType | None) -> None:
     raise Stopped(number)
+
+
+def signal_behind(error: BaseException | None) -> Stopped | KeyboardInterrupt | None:
+    """Return the signal that led to ``error``: a native module that is being imported turns it into an ImportError."""
+    while error is not None:
+        if isinstance(error, (Stopped, KeyboardInterrupt)):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

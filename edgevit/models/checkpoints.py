@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,13 @@ from edgevit.models.vit import VisionTransformer
 
 SCHEMA_VERSION = 1
 _METADATA_KEY = "edgevit"
+
+#: What ``torch.load`` raises on files that are cut short, or are no checkpoints.
+TORCH_LOAD_ERRORS = (
+    pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError,
+    OSError,
+)  # fmt: skip
+
 _COPIED_WHOLE = "use the checkpoint of a plain ViT, and check that it was saved and copied whole"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import pickle
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from edgevit.errors import CheckpointError
 from edgevit.models import timm
-from edgevit.models.checkpoints import Checkpoint, Description, read_safetensors
+from edgevit.models.checkpoints import TORCH_LOAD_ERRORS, Checkpoint, Description, read_safetensors
 from edgevit.models.spec import BUILTIN
 
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
@@ -63,7 +62,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Description | None]:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except TORCH_LOAD_ERRORS as error:
         raise CheckpointError(
             f"{path} is damaged, or holds more than tensors, which could run code: {str(error).splitlines()[0]}",
             remedy="save its state_dict() alone, best with safetensors.torch.save_file",
