@@ -133,8 +133,8 @@ def run(arguments: Sequence[str]) -> int:
     except (Stopped, KeyboardInterrupt) as signal:
         failure = describe_signal(signal)
     except Exception as error:  # noqa: BLE001  # the outermost boundary: nothing is swallowed, all is shown
-        signal = signal_behind(error)
-        failure = describe_signal(signal) if signal else describe(error)
+        behind = signal_behind(error)
+        failure = describe_signal(behind) if behind else describe(error)
     printer.failure(failure)
     return failure.exit_code
 

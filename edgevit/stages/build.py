@@ -82,7 +82,8 @@ def compile_variant(
     name = variant_name(target, precision)
     backend = get_backend(target.backend)
     progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
-    source, integer_layers = bundle.verify_files("float32"), ()
+    source = bundle.verify_files("float32")
+    integer_layers: tuple[str, ...] = ()
     if plan is not None:
         source, integer_layers = (
             _quantized(source, plan, target.dialect, scratch / f"{name}.onnx"),

@@ -115,9 +115,9 @@ class RunFolder:
     def save_state(self, state: dict[str, Any]) -> None:
         """Keep where the run stands."""
         # Through memory: told that a disk is full, torch's own writer raises errors that do not say so.
-        content = io.BytesIO()
-        torch.save(state, content)
         with atomic_path(self._state) as draft:
+            content = io.BytesIO()
+            torch.save(state, content)
             draft.write_bytes(content.getbuffer())
 
     def metrics(self) -> list[EpochMetrics]:
