@@ -16,7 +16,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 quickstart: $(VENV)/.installed  ## install, then take the built-in model to verified INT8 and show the table
-	$(BIN)/edgevit pipeline fashion-micro --data $(DATA) -o quickstart.edgevit --overwrite
+	$(BIN)/edgevit pipeline fashion-micro --data $(DATA) --threads 1 -o quickstart.edgevit --overwrite
 
 test: $(VENV)/.installed-dev  ## run the tests
 	$(BIN)/python -m pytest

@@ -31,6 +31,7 @@ class OnnxRuntime:
 
     def __init__(self) -> None:
         self._engine = require("onnxruntime", extra=self.extra)
+        self._engine.disable_telemetry_events()
 
     def version(self) -> str:
         """Return onnxruntime's version."""
