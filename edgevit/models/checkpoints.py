@@ -68,9 +68,8 @@ class Checkpoint:
         Raises:
             CheckpointError: if tensors are missing, left over, misshapen or not numbers.
         """
-        model = VisionTransformer(self.spec)
-        _check_tensors(self.weights, model.state_dict(), self.source)
-        model.load_state_dict(dict(self.weights))
+        model = check_tensors(self.weights, self.spec, self.source)
+        model.load_state_dict({name: tensor.clone() for name, tensor in self.weights.items()}, assign=True)
         return model.eval()
 
     def sha256(self) -> str:
@@ -125,7 +124,24 @@ def _description(path: Path, text: str | None) -> Description | None:
     return description
 
 
-def _check_tensors(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+def check_tensors(weights: Mapping[str, Tensor], spec: ModelSpec, source: str) -> VisionTransformer:
+    """Return a model of ``spec`` without values, once ``weights`` are known to be its tensors.
+
+    Raises:
+        CheckpointError: if tensors are missing, left over, misshapen or not numbers.
+    """
+    if spec.depth > len(weights):
+        raise CheckpointError(
+            f"{source} has {len(weights)} tensors for {spec.depth} blocks",
+            remedy="check that the checkpoint was saved and copied whole",
+        )
+    with torch.device("meta"):  # sizes from a file may be hostile: nothing is allocated before they are checked
+        model = VisionTransformer(spec)
+    _compare(weights, model.state_dict(), source)
+    return model
+
+
+def _compare(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
     missing = sorted(wanted.keys() - weights.keys())
     left_over = sorted(weights.keys() - wanted.keys())
     misshapen = [
