@@ -28,8 +28,8 @@ lint: $(VENV)/.installed-dev  ## check style and types
 
 check: lint test  ## what a change must pass: lint and test
 
-bench: quickstart.edgevit/manifest.json  ## time the variants that quickstart made
-	$(BIN)/edgevit benchmark quickstart.edgevit
+bench: $(VENV)/.installed  ## measure the figures of README.md anew
+	$(BIN)/python benchmarks/first_light.py
 
 constraints: $(VENV)/.installed-dev  ## write constraints.txt anew from what is installed
 	sed -n '/^#/p' constraints.txt > constraints.txt.new
@@ -39,9 +39,6 @@ constraints: $(VENV)/.installed-dev  ## write constraints.txt anew from what is 
 
 clean:  ## remove what the other targets made, the virtual environment too
 	rm -rf $(VENV) build dist quickstart.edgevit edgevit.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-
-quickstart.edgevit/manifest.json:
-	$(MAKE) quickstart
 
 # Each stamp is older than what it depends on when an install must happen again.
 $(VENV)/.created:

@@ -22,11 +22,13 @@ from typer.core import TyperCommand, TyperGroup
 
 from edgevit import __version__
 from edgevit.cli.console import Failure, JsonPrinter, Printer, Result, TextPrinter
+from edgevit.cli.signals import Stopped, signals_stop
+from edgevit.dependencies import EXTRAS
 from edgevit.errors import EdgeViTError
 
 # Name -> (panel of the help page, one line of help). The function is edgevit.cli.NAME.NAME.
 COMMANDS = {
-    "train": ("Make", "Train a ViT from random weights; the run's folder is a SOURCE for ``edgevit export``."),
+    "train": ("Make", "Train a ViT; the run's folder is a SOURCE for ``edgevit export``."),
     "export": ("Make", "Export a checkpoint to float32 ONNX in a new bundle, checked against torch on images."),
     "quantize": ("Make", "Add INT8 variants, calibrated on images, and show that they run on integer kernels."),
     "build": ("Make", "Compile one precision for a target."),
@@ -35,7 +37,10 @@ COMMANDS = {
         "Export, quantize, validate, benchmark and report; exit 1 if a variant loses too much.",
     ),
     "validate": ("Measure", "Measure every variant's accuracy against float32; exit 1 if one loses too much."),
-    "benchmark": ("Measure", "Measure latency, speed-up over float32, cold start and memory on this machine."),
+    "benchmark": (
+        "Measure",
+        "Measure latency, speed-up over float32, cold start and memory here; exit 1 if a variant does not run.",
+    ),
     "report": ("Measure", "Write what was measured as one HTML page and its JSON."),
     "predict": ("Use", "Say what is on images."),
     "inspect": ("Use", "Show what is in a bundle, and whether its files are whole; exit 1 if one is damaged."),
@@ -123,7 +128,10 @@ def run(arguments: Sequence[str]) -> int:
     """
     printer: Printer = JsonPrinter() if "--json" in arguments else TextPrinter()
     try:
-        return _finish(_invoke(arguments), printer)
+        with signals_stop():
+            return _finish(_invoke(arguments), printer)
+    except Stopped as stopped:
+        failure = Failure("Stopped", f"stopped by {stopped.name}; nothing was left half-written", "", stopped.exit_code)
     except KeyboardInterrupt:
         failure = Failure("Interrupted", "interrupted; nothing was left half-written", "", EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001  # the outermost boundary: nothing is swallowed, all is shown
@@ -164,7 +172,10 @@ def describe(error: Exception) -> Failure:
     if isinstance(error, MemoryError):
         remedy = "close other programs, or lower --batch or --samples"
         return Failure(kind, "this machine has not enough memory for that", remedy, EXIT_MISSING)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get((error.name or "").partition(".")[0])):
+        message = f"the Python package '{error.name}' is not installed"
+        return Failure("MissingDependencyError", message, f'pip install "edgevit[{extra}]"', EXIT_MISSING)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" {error.filename}" if error.filename else ""
         remedy = "free some space on that disk, or write to another with -o"
         return Failure("StorageError", f"cannot write{where}: {error.strerror}", remedy, EXIT_MISSING)

@@ -42,6 +42,9 @@ def pipeline(
     data: Data,
     output: Output,
     target: Targets = None,
+    calibration_data: Annotated[
+        str | None, typer.Option(help="Calibration images.", show_default="the training part of --data")
+    ] = None,
     recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
     max_drop: MaxDrop = MAX_DROP,
     batch: Annotated[int, typer.Option(help="Images per timed inference.")] = _DEFAULT.batch,
@@ -60,6 +63,7 @@ def pipeline(
         recipe=load_recipe(recipe),
         load=Load(batch=batch, threads=threads, duration_s=duration),
         max_drop=max_drop,
+        calibration_data=calibration_data,
         unreadable=collector(strict=strict),
         root=root,
         existing="replace" if overwrite else "refuse",

@@ -22,8 +22,8 @@ _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)  # below it, quotients overfl
 def activation_parameters(minimum: float, maximum: float) -> tuple[np.float32, np.uint8] | None:
     """Return scale and zero point that map [minimum, maximum], widened to hold 0, onto 0..255.
 
-    Zero is then exact, as Jacob et al. 2018 ask, and nothing that was calibrated is clipped. None if the range is
-    empty, or too small for a scale in float32.
+    Zero is then exact, as Jacob et al. 2018 ask, and nothing within the range is clipped. None if the range is empty,
+    or too small for a scale in float32.
     """
     low, high = min(minimum, 0.0), max(maximum, 0.0)
     scale = np.float32((high - low) / 255)

@@ -17,7 +17,7 @@ from edgevit.errors import DataError, GraphError
 from edgevit.files import sha256_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.linears import find_linears, load_graph
-from edgevit.quantization.observers import MinMax
+from edgevit.quantization.observers import RangeObserver
 from edgevit.quantization.table import CalibrationTable
 
 
@@ -42,7 +42,7 @@ def calibrate(
 
     """
     engine = _Observed(model)
-    observers = {name: MinMax() for name in engine.layers}
+    observers = {name: RangeObserver() for name in engine.layers}
     digest = hashlib.sha256()
     count = 0
     for image in _images(progress.track(batches, total=total, label="Calibrating")):
@@ -112,7 +112,7 @@ def _images(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float
             yield np.ascontiguousarray(image[None])
 
 
-def _check_finite(name: str, observer: MinMax, image: int) -> None:
+def _check_finite(name: str, observer: RangeObserver, image: int) -> None:
     if not observer.finite():
         raise GraphError(
             f"the input of '{name}' has values that are not finite on calibration image {image}",

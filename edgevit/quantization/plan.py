@@ -106,7 +106,7 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 def make_plan(model: Path, table: CalibrationTable) -> QuantizationPlan:
     """Decide how each Linear layer of the float32 ONNX file ``model`` is quantized, from what was calibrated on it.
 
-    Activations: unsigned, asymmetric, the calibrated range without clipping, widened to hold 0. Weights: signed,
+    Activations: unsigned, asymmetric, the average range of a group of images, widened to hold 0. Weights: signed,
     symmetric, per output.
 
     Raises:
@@ -134,7 +134,7 @@ def make_plan(model: Path, table: CalibrationTable) -> QuantizationPlan:
 
 
 def _plan_layer(layer: LinearLayer, statistics: TensorStatistics) -> LinearPlan:
-    parameters = activation_parameters(statistics.minimum, statistics.maximum)
+    parameters = activation_parameters(statistics.average_minimum, statistics.average_maximum)
     if parameters is None:
         reason = f"its input stayed within {max(-statistics.minimum, statistics.maximum):g} of 0 on every image"
         return LinearPlan(name=layer.name, quantization=None, fallback=reason)

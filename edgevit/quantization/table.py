@@ -19,14 +19,28 @@ _REMEDY = "calibrate again with `edgevit quantize`"
 
 
 class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One activation tensor over all calibration images: its smallest and largest value, both finite."""
+    """One activation tensor over all calibration images.
+
+    ``minimum`` and ``maximum`` are its smallest and largest value; ``average_minimum`` and ``average_maximum`` the mean
+    of those of groups of images (see ``observers``), within them.
+
+    Raises:
+        BundleError: if they are not finite, or not in order.
+
+    """
 
     minimum: float
     maximum: float
+    average_minimum: float
+    average_maximum: float
 
     def __post_init__(self) -> None:
-        if not -np.inf < self.minimum <= self.maximum < np.inf:
-            raise BundleError(f"[{self.minimum}, {self.maximum}] is no range of activations", remedy=_REMEDY)
+        ordered = self.minimum <= self.average_minimum <= self.average_maximum <= self.maximum
+        if not ordered or self.minimum == -np.inf or self.maximum == np.inf:
+            raise BundleError(f"{self} is no range of activations", remedy=_REMEDY)
+
+
+_FIELDS = TensorStatistics.__struct_fields__
 
 
 class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,8 +67,10 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 allow_pickle=False,
                 schema_version=np.int64(SCHEMA_VERSION),
                 layers=np.array(list(self.inputs), dtype=np.str_),
-                minimum=np.array([statistics.minimum for statistics in self.inputs.values()], dtype=np.float32),
-                maximum=np.array([statistics.maximum for statistics in self.inputs.values()], dtype=np.float32),
+                **{
+                    field: np.array([getattr(statistics, field) for statistics in self.inputs.values()])
+                    for field in _FIELDS
+                },
                 images=np.int64(self.images),
                 model_sha256=np.str_(self.model_sha256),
                 images_sha256=np.str_(self.images_sha256),
@@ -77,11 +93,11 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 version = int(arrays["schema_version"])
                 if version != SCHEMA_VERSION:
                     raise BundleError(f"{path} has version {version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
-                ranges = zip(arrays["layers"], arrays["minimum"], arrays["maximum"], strict=True)
+                columns = zip(arrays["layers"], *(arrays[field] for field in _FIELDS), strict=True)
                 return cls(
                     inputs={
-                        str(name): TensorStatistics(minimum=float(low), maximum=float(high))
-                        for name, low, high in ranges
+                        str(name): TensorStatistics(**dict(zip(_FIELDS, map(float, values), strict=True)))
+                        for name, *values in columns
                     },
                     images=int(arrays["images"]),
                     model_sha256=str(arrays["model_sha256"]),

@@ -22,7 +22,10 @@ from edgevit.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class PipelineJob:
-    """What to take through the pipeline, and how; ``max_drop`` in points of top-1."""
+    """What to take through the pipeline, and how; ``max_drop`` in points of top-1.
+
+    ``calibration_data`` is where the calibration images come from, if not the training part of ``data``.
+    """
 
     source: str
     data: str
@@ -32,6 +35,7 @@ class PipelineJob:
     load: Load
     max_drop: float
     unreadable: Unreadable
+    calibration_data: str | None = None
     root: Path | None = None
     existing: Existing = "refuse"
 
@@ -43,7 +47,13 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
         EdgeViTError: as the stages do; what the stages before made is kept.
     """
     test = ImageSource(job.data, "test", job.unreadable, root=job.root)
-    calibration = replace(test, split="train", samples=job.recipe.samples, seed=job.recipe.seed)
+    calibration = replace(
+        test,
+        name=job.calibration_data or job.data,
+        split="train",
+        samples=job.recipe.samples,
+        seed=job.recipe.seed,
+    )
     progress.note(f"1/5 Export {job.source}")
     checkpoint = load_checkpoint(job.source)
     for note in checkpoint.notes:

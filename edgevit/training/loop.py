@@ -44,6 +44,7 @@ class Images:
 def train(
     folder: RunFolder,
     job: Job,
+    initial: Checkpoint,
     training: Images,
     test: Images | None,
     *,
@@ -51,7 +52,7 @@ def train(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> Checkpoint:
-    """Train a model, and write it and its curves into ``folder``; return the averaged weights.
+    """Train on from ``initial``, write the model and its curves into ``folder``, and return the averaged weights.
 
     ``state`` is what ``RunFolder.resume`` gave. ``test`` images are measured after each epoch and decide nothing:
     the weights that are kept are those of the last epoch.
@@ -60,7 +61,7 @@ def train(
         TrainingError: if the loss is no longer a number; the last whole epoch's state is kept.
         StorageError: if the disk is full or not writable.
     """
-    trainer = _Trainer(job.recipe, job.preprocess, _fresh_model(job), len(training.labels), device)
+    trainer = _Trainer(job.recipe, job.preprocess, initial.model(), len(training.labels), device)
     metrics = folder.metrics()
     if state is not None:
         trainer.restore(state)
@@ -86,12 +87,6 @@ def train(
     checkpoint.save(folder.model)
     folder.plot(metrics)
     return checkpoint
-
-
-def _fresh_model(job: Job) -> VisionTransformer:
-    with torch.random.fork_rng():
-        torch.manual_seed(job.recipe.seed)
-        return VisionTransformer(job.spec)
 
 
 def _describe(row: EpochMetrics, epochs: int) -> str:

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,10 @@ from edgevit.training.recipe import Recipe
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that decides what a run ends with: two runs of one job on one machine give the same weights."""
+    """All that decides what a run ends with: two runs of one job on one machine give the same weights.
+
+    ``initial_sha256`` is that of the weights it starts from.
+    """
 
     data: str
     data_sha256: str
@@ -33,6 +38,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     preprocess: Preprocess
     labels: tuple[str, ...]
     recipe: Recipe
+    initial_sha256: str
 
 
 class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,17 +64,25 @@ class RunFolder:
         self._state = path / "state.pt"
         self._metrics = path / "metrics.jsonl"
 
-    def begin(self, job: Job) -> dict[str, Any] | None:
-        """Make the folder for a new run; there is no state to go on from.
+    def check_new(self) -> None:
+        """Check that a run could begin here.
 
         Raises:
-            InputError: if there is something in it already.
+            InputError: if there is something in the folder already.
         """
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise InputError(
                 f"{self.path} exists already",
                 remedy="go on with that run by --resume, or give another folder with -o",
             )
+
+    def begin(self, job: Job) -> dict[str, Any] | None:
+        """Make the folder for a new run; there is no state to go on from.
+
+        Raises:
+            InputError: if there is something in it already.
+        """
+        self.check_new()
         write_atomically(self._job, msgspec.json.format(msgspec.json.encode(job)))
         return None
 
@@ -92,20 +106,29 @@ class RunFolder:
             )
         if not self._state.exists():
             return None
-        state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            raise InputError(f"{self._state} is damaged", remedy="start the run again elsewhere") from error
         return state
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Keep where the run stands."""
+        # Through memory: told that a disk is full, torch's own writer raises errors that do not say so.
+        content = io.BytesIO()
+        torch.save(state, content)
         with atomic_path(self._state) as draft:
-            torch.save(state, draft)
+            draft.write_bytes(content.getbuffer())
 
     def metrics(self) -> list[EpochMetrics]:
         """Return what the epochs so far gave."""
         if not self._metrics.exists():
             return []
         lines = self._metrics.read_bytes().splitlines()
-        return [msgspec.json.decode(line, type=EpochMetrics) for line in lines]
+        try:
+            return [msgspec.json.decode(line, type=EpochMetrics) for line in lines]
+        except msgspec.MsgspecError as error:
+            raise InputError(f"{self._metrics} is damaged: {error}", remedy="start the run again elsewhere") from error
 
     def save_metrics(self, metrics: list[EpochMetrics]) -> None:
         """Keep what the epochs so far gave."""
@@ -124,6 +147,7 @@ class RunFolder:
             if any(value is not None for value in tested):
                 axes.plot(epochs, tested, label="test (averaged weights)")
             axes.set(xlabel="epoch", ylabel=name)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
             axes.legend()
         with storage_errors(self.curves), atomic_path(self.curves) as draft:

@@ -1,4 +1,4 @@
-"""From what a user asks for to a finished run: the data, what it needs for preprocessing, and the loop."""
+"""From what a user asks for to a finished run: the data, the weights to start from, and the loop."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from edgevit.data.batches import load_pixels
+from edgevit.data.batches import Unreadable, load_readable
 from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import ChannelOrder, Preprocess
-from edgevit.data.sources import load_dataset, map_labels
+from edgevit.data.sources import Split, load_dataset, map_labels
 from edgevit.errors import DataError
 from edgevit.models.checkpoints import Checkpoint
-from edgevit.models.spec import ModelSpec, preset
+from edgevit.models.spec import ModelSpec
+from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 from edgevit.training.loop import Images, train
 from edgevit.training.recipe import Recipe
@@ -33,64 +35,102 @@ class TrainingResult:
     test_accuracy: float | None
 
 
-def start(data: str, model: str, folder: Path, recipe: Recipe, *, progress: Progress = SILENT) -> TrainingResult:
-    """Train the preset ``model`` on ``data`` from random weights, in a new run folder.
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Where the images come from, as a user says it; ``unreadable`` collects those that could not be read."""
+
+    name: str
+    unreadable: Unreadable
+    root: Path | None = None
+
+    def load(self, split: Split, progress: Progress) -> Dataset:
+        """Return the images of one part.
+
+        Raises:
+            DataError: if there are none.
+            MissingDataError: if they are not on this machine and cannot be fetched.
+        """
+        return load_dataset(self.name, split=split, root=self.root, progress=progress)
+
+
+def fresh(spec: ModelSpec, data: TrainingData, seed: int, *, progress: Progress = SILENT) -> Checkpoint:
+    """Return random weights for ``spec`` and the classes of ``data``, with the preprocessing that its images ask for.
 
     Raises:
-        InputError: if the folder is not new, or data or model cannot be used.
-        TrainingError: if the loss is no longer a number.
+        DataError: if the images cannot be used, or are of one class only.
     """
-    return _run(data, model, RunFolder(folder), recipe, RunFolder.begin, progress)
-
-
-def resume(data: str, model: str, folder: Path, recipe: Recipe, *, progress: Progress = SILENT) -> TrainingResult:
-    """Go on with the run in ``folder``, which must have been started with the same arguments.
-
-    Raises:
-        InputError: if there is no run, or it was started with other arguments.
-        TrainingError: if the loss is no longer a number.
-    """
-    return _run(data, model, RunFolder(folder), recipe, RunFolder.resume, progress)
-
-
-def _run(
-    data: str,
-    model: str,
-    folder: RunFolder,
-    recipe: Recipe,
-    opening: Callable[[RunFolder, Job], Mapping[str, Any] | None],
-    progress: Progress,
-) -> TrainingResult:
-    training, test = load_dataset(data, split="train"), load_dataset(data, split="test")
-    spec = _spec_for(preset(model), training)
-    raw = _preprocess(spec, (0.0,) * spec.channels, (1.0,) * spec.channels)
-    pixels = load_pixels(training, raw)
-    mean, std = _statistics(pixels)
-    preprocess = _preprocess(spec, mean, std)
-    job = Job(
-        data=data,
-        data_sha256=training.fingerprint(),
-        spec=spec,
-        preprocess=preprocess,
-        labels=training.class_names,
-        recipe=recipe,
-    )
-    state = opening(folder, job)
-    test_images = Images(load_pixels(test, preprocess), map_labels(test, job.labels))
-    checkpoint = train(folder, job, Images(pixels, training.labels), test_images, state=state, progress=progress)
-    return TrainingResult(checkpoint, folder, folder.metrics()[-1].test_accuracy)
-
-
-def _spec_for(spec: ModelSpec, training: Dataset) -> ModelSpec:
+    training = data.load("train", progress)
     classes = len(training.class_names)
     if classes < 2:
         raise DataError(
             f"{training.name} has {classes} class, and a classifier needs at least two",
             remedy="add a folder with images of what is not of that class",
         )
+    spec = msgspec.structs.replace(spec, classes=classes)
+    raw = _preprocess(spec, (0.0,) * spec.channels, (1.0,) * spec.channels)
+    mean, std = _statistics(load_readable(training, raw, unreadable=data.unreadable, progress=progress).pixels)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        weights = VisionTransformer(spec).state_dict()
+    return Checkpoint(spec, weights, _preprocess(spec, mean, std), training.class_names, source=f"seed {seed}")
+
+
+def start(
+    data: TrainingData, initial: Checkpoint, folder: Path, recipe: Recipe, *, progress: Progress = SILENT
+) -> TrainingResult:
+    """Train ``initial`` on ``data``, in a new run folder.
+
+    Raises:
+        InputError: if the folder is not new, or the data cannot be used.
+        TrainingError: if the loss is no longer a number.
+    """
+    run = RunFolder(folder)
+    run.check_new()
+    return _run(data, initial, run, recipe, RunFolder.begin, progress)
+
+
+def resume(
+    data: TrainingData, initial: Checkpoint, folder: Path, recipe: Recipe, *, progress: Progress = SILENT
+) -> TrainingResult:
+    """Go on with the run in ``folder``, which must have been started with the same arguments.
+
+    Raises:
+        InputError: if there is no run, or it was started with other arguments.
+        TrainingError: if the loss is no longer a number.
+    """
+    return _run(data, initial, RunFolder(folder), recipe, RunFolder.resume, progress)
+
+
+def _run(
+    data: TrainingData,
+    initial: Checkpoint,
+    folder: RunFolder,
+    recipe: Recipe,
+    opening: Callable[[RunFolder, Job], Mapping[str, Any] | None],
+    progress: Progress,
+) -> TrainingResult:
+    training, test = data.load("train", progress), data.load("test", progress)
     if (training.labels < 0).any():
         raise DataError(f"{training.name} has images without a label", remedy="label them, or leave them out")
-    return msgspec.structs.replace(spec, classes=classes)
+    job = Job(
+        data=data.name,
+        data_sha256=training.fingerprint(),
+        spec=initial.spec,
+        preprocess=initial.preprocess,
+        labels=initial.labels,
+        recipe=recipe,
+        initial_sha256=initial.sha256(),
+    )
+    state = opening(folder, job)
+    images, test_images = (_read(part, initial, data.unreadable, progress) for part in (training, test))
+    checkpoint = train(folder, job, initial, images, test_images, state=state, progress=progress)
+    return TrainingResult(checkpoint, folder, folder.metrics()[-1].test_accuracy)
+
+
+def _read(dataset: Dataset, model: Checkpoint, unreadable: Unreadable, progress: Progress) -> Images:
+    labels = map_labels(dataset, model.labels)
+    read = load_readable(dataset, model.preprocess, unreadable=unreadable, progress=progress)
+    return Images(read.pixels, labels[read.indices])
 
 
 def _preprocess(spec: ModelSpec, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:

@@ -5,8 +5,10 @@ import torch
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import InputError, StorageError, TrainingError
+from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import ModelSpec
+from edgevit.models.vit import VisionTransformer
 from edgevit.training import loop
 from edgevit.training.loop import Images, train
 from edgevit.training.recipe import Recipe
@@ -24,7 +26,14 @@ def make_job(**recipe) -> Job:
         preprocess=Preprocess(size=(8, 8), resize=8, mean=(0.5,), std=(0.25,), channel_order="L"),
         labels=("dark", "light"),
         recipe=Recipe(**{**settings, **recipe}),
+        initial_sha256="0",
     )
+
+
+def initial(seed: int = 0) -> Checkpoint:
+    torch.manual_seed(seed)
+    job = make_job()
+    return Checkpoint(SPEC, VisionTransformer(SPEC).state_dict(), job.preprocess, job.labels, "test")
 
 
 def make_images(count=64, seed=0) -> Images:
@@ -37,7 +46,7 @@ def make_images(count=64, seed=0) -> Images:
 def test_a_run_learns_and_leaves_everything_behind(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.begin(make_job())
-    checkpoint = train(folder, make_job(), make_images(), make_images(seed=1))
+    checkpoint = train(folder, make_job(), initial(), make_images(), make_images(seed=1))
     metrics = folder.metrics()
     assert [row.epoch for row in metrics] == [1, 2, 3, 4]
     assert metrics[-1].train_loss < metrics[0].train_loss
@@ -50,15 +59,15 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, m
     job = make_job()
     whole = RunFolder(tmp_path / "whole")
     whole.begin(job)
-    expected = train(whole, job, make_images(), None)
+    expected = train(whole, job, initial(), make_images(), None)
 
     broken = RunFolder(tmp_path / "broken")
     broken.begin(job)
     monkeypatch.setattr(RunFolder, "save_state", _interrupt_after(2, RunFolder.save_state))
     with pytest.raises(KeyboardInterrupt):
-        train(broken, job, make_images(), None)
+        train(broken, job, initial(), make_images(), None)
     monkeypatch.undo()
-    resumed = train(broken, job, make_images(), None, state=broken.resume(job))
+    resumed = train(broken, job, initial(), make_images(), None, state=broken.resume(job))
     assert resumed.sha256() == expected.sha256()
     assert [row.epoch for row in broken.metrics()] == [1, 2, 3, 4]
 
@@ -79,7 +88,7 @@ def test_the_same_job_gives_the_same_weights_and_another_seed_others(tmp_path):
     def weights(name, **recipe):
         folder = RunFolder(tmp_path / name)
         folder.begin(make_job(epochs=1, **recipe))
-        return train(folder, make_job(epochs=1, **recipe), make_images(), None).sha256()
+        return train(folder, make_job(epochs=1, **recipe), initial(), make_images(), None).sha256()
 
     assert weights("a") == weights("b")
     assert weights("a2", seed=1) != weights("b2")
@@ -115,7 +124,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(tmp_path, monke
 
     monkeypatch.setattr(loop.functional, "cross_entropy", poisoned)
     with pytest.raises(TrainingError, match="nan in epoch 2") as caught:
-        train(folder, job, make_images(), None)
+        train(folder, job, initial(), make_images(), None)
     assert "--learning-rate" in caught.value.remedy
     monkeypatch.undo()
     assert folder.resume(job)["epoch"] == 1
@@ -125,7 +134,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(tmp_path, monke
 def test_a_full_disk_leaves_the_last_state(tmp_path, monkeypatch):
     folder, job = RunFolder(tmp_path / "run"), make_job()
     folder.begin(job)
-    train(folder, job, make_images(), None)
+    train(folder, job, initial(), make_images(), None)
     before = folder.resume(job)["epoch"]
 
     def full(*_):
@@ -144,5 +153,5 @@ def test_a_full_disk_leaves_the_last_state(tmp_path, monkeypatch):
 def test_fewer_images_than_a_batch_still_train(tmp_path):
     folder, job = RunFolder(tmp_path / "run"), make_job(batch_size=1000, epochs=1)
     folder.begin(job)
-    train(folder, job, make_images(10), None)
+    train(folder, job, initial(), make_images(10), None)
     assert 0 <= folder.metrics()[0].train_accuracy <= 1

@@ -1,0 +1,68 @@
+"""A small ViT, exported, calibrated and planned once for all tests here."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from edgevit.data.preprocess import Preprocess
+from edgevit.graph.export import export_onnx
+from edgevit.models.spec import ModelSpec
+from edgevit.models.vit import VisionTransformer
+from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.emit import DIALECTS, emit
+from edgevit.quantization.plan import QuantizationPlan, make_plan
+from edgevit.quantization.table import CalibrationTable
+
+SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5)
+LAYERS = [
+    *(f"blocks.{block}.{layer}" for block in (0, 1) for layer in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")),
+    "head",
+]
+
+
+class Quantized(NamedTuple):
+    layers: list[str]
+    model: VisionTransformer
+    path: Path
+    images: NDArray[np.float32]
+    table: CalibrationTable
+    plan: QuantizationPlan
+    int8: dict[str, Path]
+
+
+@pytest.fixture(scope="session")
+def quantized(tmp_path_factory) -> Quantized:
+    folder = tmp_path_factory.mktemp("quantized")
+    torch.manual_seed(0)
+    model = VisionTransformer(SPEC).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    images = np.random.default_rng(0).normal(size=(12, 3, 16, 16)).astype(np.float32)
+    preprocess = Preprocess(size=(16, 16), resize=None, mean=(0.5,) * 3, std=(0.5,) * 3)
+    path = folder / "model.onnx"
+    export_onnx(model, path, preprocess=preprocess, labels=tuple("abcde"))
+    table = calibrate(path, [images[:8], images[8:]], total=2)
+    plan = make_plan(path, table)
+    int8 = {dialect: folder / f"{dialect}.onnx" for dialect in DIALECTS}
+    for dialect, target in int8.items():
+        emit(path, plan, dialect, target)
+    return Quantized(LAYERS, model, path, images, table, plan, int8)
+
+
+@pytest.fixture(scope="session")
+def write_graph(tmp_path_factory):
+    """Return a function that writes the ONNX text of a graph, with its constants, to a file."""
+
+    def write(text, constants, opset=20):
+        model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> {text}')
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+        path = tmp_path_factory.mktemp("graph") / "model.onnx"
+        onnx.save(model, path)
+        return path
+
+    return write
