@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -71,6 +71,14 @@ class Checkpoint:
         model = check_tensors(self.weights, self.spec, self.source)
         model.load_state_dict({name: tensor.clone() for name, tensor in self.weights.items()}, assign=True)
         return model.eval()
+
+    def normalized(self) -> Checkpoint:
+        """Return this embedding model with features of length 1.
+
+        Raises:
+            SpecError: if it is a classifier.
+        """
+        return replace(self, spec=msgspec.structs.replace(self.spec, l2_normalize=True))
 
     def sha256(self) -> str:
         """Return the SHA-256 of the weights' names, shapes and values."""

@@ -95,7 +95,7 @@ def test_an_image_that_is_not_finite(quantized, bad):
 def test_an_activation_that_is_not_finite_is_named(mlp):
     images = np.ones((3, 1, 2, 2), dtype=np.float32)
     images[2] = -1  # its root is not a number
-    with pytest.raises(GraphError, match="input of 'second' .* on calibration image 2"):
+    with pytest.raises(GraphError, match=r"input of 'second' .* on calibration image 2"):
         calibrate(mlp, [images], total=1)
 
 
