@@ -43,10 +43,10 @@ def _stack_qkv(weights: Weights) -> None:
         matrices = [weights.get(f"{attention}{part}.weight") for part in "qkv"]
         if any(matrix is None or matrix.shape != weights[name].shape for matrix in matrices):
             continue
-        zeros = torch.zeros(weights[name].shape[0])
-        biases = [weights.pop(f"{attention}{part}.bias", zeros) for part in "qkv"]
-        weights[f"{attention}qkv.weight"] = torch.cat([weights.pop(f"{attention}{part}.weight") for part in "qkv"])
-        weights[f"{attention}qkv.bias"] = torch.cat(biases)
+        for kind in ("weight", "bias"):
+            names = [f"{attention}{part}.{kind}" for part in "qkv"]
+            if all(part in weights for part in names):
+                weights[f"{attention}qkv.{kind}"] = torch.cat([weights.pop(part) for part in names])
 
 
 def _fold_layer_scale(weights: Weights) -> None:
@@ -81,19 +81,24 @@ def _merge_distillation(weights: Weights) -> None:
         return
     weights["head.weight"] = torch.cat([pair[0], pair[1]], dim=1) / 2
     del weights["head_dist.weight"]
-    zeros = torch.zeros(pair[0].shape[0])
-    weights["head.bias"] = (weights.get("head.bias", zeros) + weights.pop("head_dist.bias", zeros)) / 2
+    if "head.bias" in weights and "head_dist.bias" in weights:
+        weights["head.bias"] = (weights["head.bias"] + weights.pop("head_dist.bias")) / 2
 
 
 def _projection_head(weights: Weights) -> None:
     if "projection.weight" in weights and "head.weight" not in weights:
         weights["head.weight"] = weights.pop("projection.weight")
+        weights["head.bias"] = torch.zeros(weights["head.weight"].shape[0])
 
 
 def _add_biases(weights: Weights) -> None:
-    """Give a bias to those linear layers that some families have without."""
-    bare = r"(blocks\.\d+\.attn\.qkv|patch_embed\.proj|head|attn_pool\.kv)\.weight"
-    for name in [name for name in weights if re.fullmatch(bare, name)]:
+    """Give a bias of zeros to the linear layers that a family has without: one that is lost elsewhere is an error."""
+    bare = set()
+    if not any(re.fullmatch(r"blocks\.\d+\.attn\.(qkv|q|k|v)\.bias", name) for name in weights):
+        bare = {name for name in weights if re.fullmatch(r"blocks\.\d+\.attn\.qkv\.weight", name)}
+    if "norm_pre.weight" in weights:  # CLIP
+        bare.add("patch_embed.proj.weight")
+    for name in bare & weights.keys():
         weights.setdefault(name.removesuffix("weight") + "bias", torch.zeros(weights[name].shape[0]))
 
 

@@ -31,8 +31,10 @@ def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> Mod
     channels, *patch = found.patch or _shape(weights, "patch_embed.proj.weight", 4, source)[1:]
     width, inner = fc2[0], qkv[0] // 3
     gated = fc1[0] == 2 * fc2[1]
-    pre_logits = weights["pre_logits.fc.weight"].shape[0] if "pre_logits.fc.weight" in weights else 0
-    outputs = weights["head.weight"].shape[0] if "head.weight" in weights else 0
+    pre_logits, outputs = (
+        _shape(weights, name, 2, source)[0] if name in weights else 0
+        for name in ("pre_logits.fc.weight", "head.weight")
+    )
     projected = "head.weight" in weights and "projection.weight" in found.weights
     return ModelSpec(
         image_size=_image_size(found, weights, (patch[0], patch[1]), source),

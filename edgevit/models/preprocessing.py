@@ -70,8 +70,10 @@ def _of_processor(processor: Processor, defaults: Defaults, spec: ModelSpec) -> 
         resize.get("height", square[0]), resize.get("width", square[1]))  # fmt: skip
     edge = resize.get("shortest_edge", max(resize.values(), default=None)) if cropped else None
     notes: tuple[str, ...] = ()
+    if cropped and isinstance(processor.size, dict) and "height" in resize:
+        notes = (f"its preprocessing squashes images before it crops them: taken as a short edge of {edge}",)
     if edge is not None and edge < max(size):
-        notes = (f"its preprocessing pads a short edge of {edge} to {max(size)}: taken as {max(size)}",)
+        notes += (f"its preprocessing pads a short edge of {edge} to {max(size)}: taken as {max(size)}",)
         edge = max(size)
     interpolation = _PILLOW.get(3 if processor.resample is None else processor.resample)
     if interpolation is None:
@@ -121,7 +123,7 @@ def _edge(size: tuple[int, int], ratio: float | None) -> int | None:
 
 def _entries(value: int | dict[str, int | None] | None) -> dict[str, int]:
     if isinstance(value, int):
-        return {"height": value, "width": value, "shortest_edge": value}
+        return {"height": value, "width": value}
     return {name: number for name, number in (value or {}).items() if number is not None}
 
 

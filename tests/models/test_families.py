@@ -1,5 +1,7 @@
 """Every family against its own library: the same weights and images give the same output within 1e-5."""
 
+from pathlib import Path
+
 import onnxruntime
 import pytest
 import torch
@@ -64,3 +66,25 @@ def test_exports_equal_the_library_and_their_linears_are_found(case, tmp_path):
 
 def test_every_case_to_export_is_there():
     assert set(EXPORTED) <= {case.name for case in CASES}
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+BEGIN, END = "<!-- made by: pytest tests/models/test_families.py --write-docs -->\n", "<!-- end -->"
+
+
+def table() -> str:
+    lines = ["| family | what was loaded and compared | input | exported too |", "| --- | --- | --- | --- |"]
+    for case in CASES:
+        size = "x".join(map(str, case.size))
+        lines.append(f"| {case.family} | {case.loads} | {size} | {'yes' if case.name in EXPORTED else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_table_in_the_docs_is_current(request):
+    text = DOCS.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    current, _, after = rest.partition(END)
+    if request.config.getoption("--write-docs"):
+        DOCS.write_text(before + BEGIN + table() + END + after, encoding="utf-8")
+    else:
+        assert current == table(), "run: pytest tests/models/test_families.py --write-docs"
