@@ -1,4 +1,4 @@
-"""lucidrains' vit-pytorch: ``ViT``, with the norms that it has had around the patch projection since version 1.0."""
+"""lucidrains' vit-pytorch: ``ViT``, with the norms around the patch projection that its newer versions have."""
 
 from __future__ import annotations
 
