@@ -7,6 +7,20 @@ from types import ModuleType
 
 from edgevit.errors import MissingDependencyError
 
+#: Optional packages, as they are imported, and the dependency group that brings each.
+EXTRAS = {
+    "torch": "train",
+    "safetensors": "train",
+    "huggingface_hub": "train",
+    "matplotlib": "train",
+    "onnxscript": "train",
+    "onnx": "quantize",
+    "onnx_ir": "quantize",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "jinja2": "report",
+}
+
 
 def require(module: str, *, extra: str) -> ModuleType:
     """Import and return ``module``, which the optional dependency group ``extra`` brings.

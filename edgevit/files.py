@@ -92,6 +92,30 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a temporary folder for what is needed for a while; it is removed afterwards.
+
+    Raises:
+        StorageError: if it has no room; the remedy says how to have it elsewhere.
+
+    """
+    import tempfile
+
+    remedy = "free some space there, or set TMPDIR to a folder on another disk"
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="edgevit-")
+    except OSError as error:  # on a full disk Python finds no temporary folder that it could use
+        raise StorageError(f"cannot make a temporary folder: {error.strerror}", remedy=remedy) from error
+    with scratch as name:
+        try:
+            yield Path(name)
+        except StorageError as error:
+            if name not in error.message:
+                raise
+            raise StorageError(error.message, remedy=remedy) from error
+
+
+@contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` to fill; on a clean exit it takes the place of ``path``.
 

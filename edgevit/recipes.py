@@ -9,7 +9,7 @@ import msgspec
 
 from edgevit import resources
 
-Observer = Literal["minmax"]
+Observer = Literal["average-minmax"]
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

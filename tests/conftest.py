@@ -1,11 +1,13 @@
 """Fixtures that all tests share."""
 
+import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import settings
 from oracles import import_timm
+from tiny import SHAPES, VARIANTS, CommandLine, write_checkpoint
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -30,3 +32,50 @@ def shared() -> Path:
 def timm() -> ModuleType:
     """Return timm, the reference for a ViT's weights and logits; it needs no torchvision here."""
     return import_timm()
+
+
+@pytest.fixture
+def edgevit(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Return a function that runs the command line with its arguments."""
+    return CommandLine(capsys)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkpoint of the smallest model, trained on shapes for a moment."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def tiny_exported(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """Return the bundle that ``edgevit export`` made of the checkpoint; tests work on copies of it."""
+    from edgevit.cli.app import run
+
+    path = tmp_path_factory.mktemp("exported") / "tiny.edgevit"
+    assert run(["export", str(tiny_checkpoint), "-o", str(path), "--data", SHAPES, "--json"]) == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_quantized(tmp_path_factory: pytest.TempPathFactory, tiny_exported: Path) -> Path:
+    """Return a bundle that ``edgevit quantize`` has added variants for both backends to; tests work on copies."""
+    from edgevit.bundle.store import Bundle
+    from edgevit.cli.app import run
+
+    path = tmp_path_factory.mktemp("quantized") / "tiny.edgevit"
+    shutil.copytree(tiny_exported, path)
+    assert run(["quantize", str(path), "--data", SHAPES, "--json"]) == 0
+    assert tuple(variant.name for variant in Bundle.open(path).manifest.variants) == VARIANTS
+    return path
+
+
+@pytest.fixture
+def exported(tmp_path: Path, tiny_exported: Path) -> Path:
+    """Return a bundle with float32 alone, to be changed at will."""
+    return shutil.copytree(tiny_exported, tmp_path / "tiny.edgevit")
+
+
+@pytest.fixture
+def quantized(tmp_path: Path, tiny_quantized: Path) -> Path:
+    """Return a bundle with float32 and INT8 for both backends, to be changed at will."""
+    return shutil.copytree(tiny_quantized, tmp_path / "tiny.edgevit")

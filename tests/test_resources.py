@@ -47,8 +47,8 @@ def test_a_name_cannot_lead_out_of_the_folder():
 
 def test_the_users_own_file_is_read(tmp_path):
     own = tmp_path / "own.toml"
-    own.write_text('description = "d"\nsamples = 3\nobserver = "minmax"\nseed = 1\nwhy = "w"\n')
-    assert load_recipe(str(own)) == Recipe(description="d", samples=3, observer="minmax", seed=1, why="w")
+    own.write_text('description = "d"\nsamples = 3\nobserver = "average-minmax"\nseed = 1\nwhy = "w"\n')
+    assert load_recipe(str(own)) == Recipe(description="d", samples=3, observer="average-minmax", seed=1, why="w")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_users_own_file_is_read(tmp_path):
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(tmp_path, line, named):
-    fields = {"description": '"d"', "samples": "3", "observer": '"minmax"', "seed": "1", "why": '"w"'}
+    fields = {"description": '"d"', "samples": "3", "observer": '"average-minmax"', "seed": "1", "why": '"w"'}
     fields.pop(line.split(" ")[0], None)
     own = tmp_path / "own.toml"
     own.write_text("\n".join([*(f"{name} = {value}" for name, value in fields.items()), line]))

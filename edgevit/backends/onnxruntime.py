@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from edgevit.backends.base import LinearKernel, check_images, merge_settings
 from edgevit.dependencies import require
 from edgevit.errors import BundleError
-from edgevit.files import atomic_path
+from edgevit.files import atomic_path, scratch_folder
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -83,8 +82,8 @@ class OnnxRuntimeSession:
         require("onnx_ir", extra="quantize")
         from edgevit.backends.onnx_kernels import read_kernels
 
-        with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
-            optimised = Path(folder) / "optimised.onnx"
+        with scratch_folder() as folder:
+            optimised = folder / "optimised.onnx"
             options = self._options()
             options.optimized_model_filepath = str(optimised)
             self._load(options)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgevit.backends.base import LinearKernel, check_images, merge_settings
 from edgevit.dependencies import require
-from edgevit.errors import BundleError, GraphError
+from edgevit.errors import BundleError, GraphError, StorageError
 from edgevit.files import storage_errors
 
 if TYPE_CHECKING:
@@ -61,7 +61,13 @@ class OpenVINO:
         path = folder / "model.xml"
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._engine.save_model(converted, path, compress_to_fp16=False)
+            try:
+                self._engine.save_model(converted, path, compress_to_fp16=False)
+            except self._errors as error:  # the same for all that can go wrong with a file
+                raise StorageError(
+                    f"cannot write {path}: OpenVINO says '{_reason(error)}'",
+                    remedy="free some space on that disk, and make the folder writable for you",
+                ) from error
         return [path, path.with_suffix(".bin")]
 
     def open(self, model: Path, *, threads: int, settings: Mapping[str, str]) -> OpenVINOSession:

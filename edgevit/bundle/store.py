@@ -174,12 +174,13 @@ class Bundle(msgspec.Struct, frozen=True):
         target: str,
         fill: Callable[[Path], Sequence[Path]],
         settings: Mapping[str, str] | None = None,
+        kernels: Kernels | None = None,
     ) -> Bundle:
         """Add a variant, in place of the one of that name if there is one.
 
         ``fill`` writes files into the empty folder that it is given and returns them, the one to open first, as
         ``Backend.build`` does. All files in the folder become the variant's. Whatever ``fill`` raises leaves the
-        bundle as it was.
+        bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in.
 
         Raises:
             BundleError: if another process is changing the bundle, the name will not do, or ``fill`` made no file.
@@ -198,6 +199,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 target=target,
                 files=_filled(change, name, fill),
                 settings=dict(settings or {}),
+                kernels=kernels,
             )
             return Bundle(self.path, change.publish(_with_variant(manifest, variant), name))
 

@@ -5,6 +5,10 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     import sys
 
-    from edgevit.cli.app import run
+    try:
+        from edgevit.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while the command line itself was loaded
+        code = 130
+    sys.exit(code)

@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from edgevit import __version__
 from edgevit.cli.console import Failure, JsonPrinter, Printer, Result, TextPrinter
-from edgevit.cli.signals import Stopped, signals_stop
+from edgevit.cli.signals import Stopped, signal_behind, signals_stop
 from edgevit.dependencies import EXTRAS
 from edgevit.errors import EdgeViTError
 
@@ -130,12 +130,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with signals_stop():
             return _finish(_invoke(arguments), printer)
-    except Stopped as stopped:
-        failure = Failure("Stopped", f"stopped by {stopped.name}; nothing was left half-written", "", stopped.exit_code)
-    except KeyboardInterrupt:
-        failure = Failure("Interrupted", "interrupted; nothing was left half-written", "", EXIT_INTERRUPTED)
+    except (Stopped, KeyboardInterrupt) as signal:
+        failure = describe_signal(signal)
     except Exception as error:  # noqa: BLE001  # the outermost boundary: nothing is swallowed, all is shown
-        failure = describe(error)
+        signal = signal_behind(error)
+        failure = describe_signal(signal) if signal else describe(error)
     printer.failure(failure)
     return failure.exit_code
 
@@ -160,6 +159,14 @@ def _finish(outcome: object, printer: Printer) -> int:
     if isinstance(outcome, Result):
         return outcome.exit_code
     return outcome if isinstance(outcome, int) else 0
+
+
+def describe_signal(signal: Stopped | KeyboardInterrupt) -> Failure:
+    """Say that the user, or the machine, has stopped the program."""
+    if isinstance(signal, Stopped):
+        message = f"stopped by {signal.name}; nothing was left half-written"
+        return Failure("Stopped", message, "", signal.exit_code)
+    return Failure("Interrupted", "interrupted; nothing was left half-written", "", EXIT_INTERRUPTED)
 
 
 def describe(error: Exception) -> Failure:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.console import Group
+from rich.text import Text
 
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result, progress
@@ -25,16 +27,21 @@ def benchmark(
     threads: Annotated[int, typer.Option(help="Threads; 0 takes all cores.")] = _DEFAULT.threads,
     duration: Annotated[float, typer.Option(help="Seconds of measuring, per variant.")] = _DEFAULT.duration_s,
 ) -> Result:
-    """Measure latency, speed-up over float32, cold start and memory on this machine."""
+    """Measure latency, speed-up over float32, cold start and memory here; exit 1 if a variant does not run."""
     load = Load(batch=batch, threads=threads, duration_s=duration)
     with progress() as bars:
         result, names = stage(Bundle.open(bundle), load, variants=variant or (), progress=bars)
+    latencies = [result.variant(name).latency for name in names]
     return Result(
         data={
-            "environment": next(item.environment for name in names if (item := result.variant(name).latency)),
+            "environment": next(latency.environment for latency in latencies if latency),
             "variants": [_entry(result, name) for name in names],
         },
-        text=variants_table(result, names, ("variant", "size", "p50", "speedup", "verdict")),
+        text=Group(
+            variants_table(result, names, ("variant", "size", "p50", "speedup", "verdict")),
+            Text(f"\nnext: edgevit report {bundle}"),
+        ),
+        exit_code=0 if all(latency and latency.p50_ms is not None for latency in latencies) else 1,
     )
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from edgevit.backends import available_backends
+from edgevit.backends import BACKENDS, available_backends
 from edgevit.bundle.store import Existing
 from edgevit.data.batches import Strict, Unreadable
-from edgevit.errors import InputError
+from edgevit.errors import InputError, MissingDependencyError
 from edgevit.targets import Target, load_target, target_names
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
@@ -35,7 +35,7 @@ Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV 
 StrictImages = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
 Variants = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; can be given again.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Build for this target; can be given again.")]
-MaxDrop = Annotated[float, typer.Option(help="Largest loss of top-1, in points, that passes.")]
+MaxDrop = Annotated[float, typer.Option(min=0, max=100, help="Largest loss of top-1, in points, that passes.")]
 
 
 def image_size(text: str | None) -> tuple[int, int] | None:
@@ -63,9 +63,19 @@ def existing(*, overwrite: bool) -> Existing:
 
 
 def chosen_targets(names: list[str] | None) -> dict[str, Target]:
-    """Return the targets called ``names``; if there are none, those whose backend is installed here."""
+    """Return the targets called ``names``; if there are none, those whose backend is installed here.
+
+    Raises:
+        InputError: if there is no such target.
+        MissingDependencyError: if no backend is installed.
+    """
     if names:
         return {name: load_target(name) for name in names}
     backends = available_backends()
     every = {name: load_target(name) for name in target_names()}
-    return {name: target for name, target in every.items() if target.backend in backends}
+    found = {name: target for name, target in every.items() if target.backend in backends}
+    if not found:
+        raise MissingDependencyError(
+            "no backend is installed", remedy=f'pip install "edgevit[{",".join(BACKENDS)}]", or one of them'
+        )
+    return found

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from edgevit.cli.console import Result
+from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath
+from edgevit.progress import SILENT
 from edgevit.runtime import Prediction, load
+
+_AT_ONCE = 32
 
 
 def predict(
@@ -22,8 +25,14 @@ def predict(
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 leaves their number to the backend.")] = 0,
 ) -> Result:
     """Say what is on images."""
-    with load(bundle, variant=variant, threads=threads) as model:
-        answers = model.predict_batch(images, top=top)
+    parts = [images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE)]
+    with progress() as bars, load(bundle, variant=variant, threads=threads) as model:
+        shown = bars if len(parts) > 1 else SILENT
+        answers = [
+            answer
+            for part in shown.track(parts, total=len(parts), label="Predicting")
+            for answer in model.predict_batch(part, top=top)
+        ]
         name = model.variant.name
     return Result(
         data={

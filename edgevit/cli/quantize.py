@@ -23,7 +23,7 @@ def quantize(
         Literal["auto", "onnxruntime", "openvino"], typer.Option(help="Whose integer kernels to reach; auto: all here.")
     ] = "auto",
     recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
-    samples: Annotated[int | None, typer.Option(help="Calibration images.", show_default="the recipe's")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:

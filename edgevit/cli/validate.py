@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import msgspec
+from rich.console import Group
+from rich.text import Text
 
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result, progress
@@ -40,6 +42,9 @@ def validate(
                 for found, accuracy in measured
             ],
         },
-        text=with_unreadable(variants_table(result, names, columns), unreadable),
+        text=Group(
+            with_unreadable(variants_table(result, names, columns), unreadable),
+            Text(f"\nnext: edgevit benchmark {bundle}"),
+        ),
         exit_code=0 if all(accuracy.passed for _, accuracy in measured) else 1,
     )

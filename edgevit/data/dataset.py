@@ -14,6 +14,7 @@ from PIL import Image
 from edgevit.data.images import decode
 from edgevit.errors import DataError, ImageError
 from edgevit.files import sha256_of
+from edgevit.progress import SILENT, Progress
 
 
 class Dataset(ABC):
@@ -62,7 +63,7 @@ class Dataset(ABC):
         image = self.image(index)
         return hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).hexdigest()
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, progress: Progress = SILENT) -> str:
         """Return a SHA-256 of what is in the set: the class names, and the images and their labels, in order.
 
         Raises:
@@ -70,7 +71,8 @@ class Dataset(ABC):
 
         """
         digest = hashlib.sha256(repr(tuple(self.class_names)).encode())
-        for index, label in enumerate(self.labels.tolist()):
+        labels = enumerate(self.labels.tolist())
+        for index, label in progress.track(labels, total=len(self), label="Fingerprint of the images"):
             digest.update(f"{label}:{self.image_sha256(index)};".encode())
         return digest.hexdigest()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from edgevit.evaluation.environment import environment, usable_cores
 from edgevit.evaluation.figures import Record, Setup, latency_of
 from edgevit.evaluation.messages import Block, Job
 from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
+from edgevit.files import scratch_folder
 from edgevit.models.spec import ModelSpec
 from edgevit.progress import SILENT, Progress
 
@@ -135,7 +135,7 @@ def measure_latency(
     threads = threads or usable_cores()
     place = environment()
     records = {candidate.name: Record(name=candidate.name) for candidate in candidates}
-    with tempfile.TemporaryDirectory(prefix="edgevit-benchmark-") as folder, ExitStack() as stack:
+    with scratch_folder() as folder, ExitStack() as stack:
         opened: list[tuple[Record, WorkerProcess, float]] = []
         for index, candidate in enumerate(progress.track(candidates, total=len(candidates), label="open")):
             worker = stack.enter_context(WorkerProcess(_subfolder(folder, index), command=command))
@@ -172,8 +172,8 @@ def _check(candidates: Sequence[Candidate], *, batch: int, threads: int, duratio
         raise InputError(f"cannot compare: {what}", remedy="time every variant once, together with its float32")
 
 
-def _subfolder(folder: str, index: int) -> Path:
-    path = Path(folder, str(index))
+def _subfolder(folder: Path, index: int) -> Path:
+    path = folder / str(index)
     path.mkdir()
     return path
 

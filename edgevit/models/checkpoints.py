@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +23,14 @@ from edgevit.models.vit import VisionTransformer
 
 SCHEMA_VERSION = 1
 _METADATA_KEY = "edgevit"
+
+#: What ``torch.load`` raises on files that are cut short, or are no checkpoints.
+TORCH_LOAD_ERRORS = (
+    pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError,
+    OSError,
+)  # fmt: skip
+
+_COPIED_WHOLE = "use the checkpoint of a plain ViT, and check that it was saved and copied whole"
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,7 +151,7 @@ def check_tensors(weights: Mapping[str, Tensor], spec: ModelSpec, source: str) -
     if spec.depth > len(weights):
         raise CheckpointError(
             f"{source} has {len(weights)} tensors for {spec.depth} blocks",
-            remedy="check that the checkpoint was saved and copied whole",
+            remedy=_COPIED_WHOLE,
         )
     with torch.device("meta"):  # sizes from a file may be hostile: nothing is allocated before they are checked
         model = VisionTransformer(spec)
@@ -162,7 +172,7 @@ def _compare(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source
     if faults:
         raise CheckpointError(
             f"the tensors of {source} do not fit the model; {'; '.join(faults)}",
-            remedy="use the checkpoint of a plain ViT, and check that it was saved and copied whole",
+            remedy=_COPIED_WHOLE,
         )
     broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
     if broken:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from edgevit.errors import CheckpointError
-from edgevit.models.checkpoints import Description, read_safetensors
+from edgevit.models.checkpoints import TORCH_LOAD_ERRORS, Description, read_safetensors
 from edgevit.models.config import Config, OpenClip, Processor, read_json
 from edgevit.models.families.base import Raw
 
@@ -116,7 +115,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except TORCH_LOAD_ERRORS as error:
         raise CheckpointError(
             f"{path} is damaged, or holds more than tensors, which could run code: {str(error).splitlines()[0]}",
             remedy="save its state_dict() alone, best with safetensors.torch.save_file",

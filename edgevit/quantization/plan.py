@@ -31,8 +31,9 @@ class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     weight_scales: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        scales = np.asarray((self.activation_scale, *self.weight_scales), dtype=np.float32)
-        if not (np.isfinite(scales).all() and (scales > 0).all()):
+        scales = np.array((self.activation_scale, *self.weight_scales))
+        limits = np.finfo(np.float32)
+        if not ((scales >= limits.tiny) & (scales <= limits.max)).all():
             raise BundleError("the plan has a scale that is not above 0 and finite in float32", remedy=_REMEDY)
         if not 0 <= self.activation_zero_point <= 255:
             raise BundleError(f"{self.activation_zero_point} is no zero point of 8 bits", remedy=_REMEDY)
@@ -136,7 +137,9 @@ def make_plan(model: Path, table: CalibrationTable) -> QuantizationPlan:
 def _plan_layer(layer: LinearLayer, statistics: TensorStatistics) -> LinearPlan:
     parameters = activation_parameters(statistics.average_minimum, statistics.average_maximum)
     if parameters is None:
-        reason = f"its input stayed within {max(-statistics.minimum, statistics.maximum):g} of 0 on every image"
+        reason = (
+            f"its input stayed within {max(abs(statistics.minimum), abs(statistics.maximum)):g} of 0 on every image"
+        )
         return LinearPlan(name=layer.name, quantization=None, fallback=reason)
     scale, zero_point = parameters
     return LinearPlan(

@@ -32,6 +32,8 @@ def benchmark(
     candidates = candidates_of(bundle, variants)
     for backend in {candidate.backend for candidate in candidates}:
         get_backend(backend).version()
+    names = tuple(candidate.name for candidate in candidates)
+    progress.note(f"Timing {', '.join(names)} for about {load.duration_s:g} s each, one process per variant")
     latencies = measure_latency(
         candidates,
         spec=bundle.manifest.spec,
@@ -42,4 +44,4 @@ def benchmark(
     )
     for candidate, latency in zip(candidates, latencies, strict=True):
         bundle = bundle.update_variant(candidate.name, latency=latency)
-    return bundle, tuple(candidate.name for candidate in candidates)
+    return bundle, names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +16,7 @@ from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
+from edgevit.files import scratch_folder
 from edgevit.graph.verify import export_verified
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.progress import SILENT, Progress
@@ -51,9 +51,8 @@ def export(
     model = checkpoint.model()
     dataset = images.load(progress)
     batch = next(batches(dataset, checkpoint.preprocess, batch_size=CHECKED, unreadable=images.unreadable))
-    with tempfile.TemporaryDirectory(prefix="edgevit-export-") as folder:
-        onnx = Path(folder) / "model.onnx"
-        progress.note("Exporting to ONNX")
+    with scratch_folder() as folder:
+        onnx = folder / "model.onnx"
         export_verified(
             model,
             onnx,

@@ -13,8 +13,8 @@ from edgevit.progress import SILENT, Progress
 from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.export import CHECKED, export
-from edgevit.stages.images import ImageSource
-from edgevit.stages.quantize import quantize
+from edgevit.stages.images import ImageSource, LabelledBatches
+from edgevit.stages.quantize import quantize, refuse_rivals
 from edgevit.stages.report import report
 from edgevit.stages.validate import validate
 from edgevit.targets import Target
@@ -60,6 +60,11 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
     checkpoint = load_checkpoint(job.source, job.image_size)
     for note in checkpoint.notes:
         progress.note(f"    {note}")
+    # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.
+    Bundle.check_place(job.output, job.existing)
+    refuse_rivals(job.targets)
+    calibration.load(progress)
+    LabelledBatches.of(test.load(progress), checkpoint.labels)
     checked = replace(test, samples=CHECKED)
     bundle = export(checkpoint, job.output, checked, existing=job.existing, progress=progress)
     progress.note(f"2/5 Quantize for {', '.join(job.targets)}")

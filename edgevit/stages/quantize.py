@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
+from edgevit.errors import InputError
 from edgevit.evaluation.worker import peak_rss_mb
+from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibrate import calibrate
-from edgevit.quantization.plan import make_plan
-from edgevit.stages.build import build, variant_name
+from edgevit.quantization.plan import QuantizationPlan, make_plan
+from edgevit.stages.build import PLAN, Compiled, add, compile_variant, variant_name
 from edgevit.stages.images import ImageSource
 from edgevit.targets import Target
 
@@ -35,23 +38,55 @@ def quantize(
 ) -> BuildResult:
     """Add an INT8 variant for each of ``targets``, and the float32 one that it will be compared with if it is missing.
 
+    The bundle changes only once all of them are built and checked.
+
     Raises:
+        InputError: if two targets would make the same variant.
         DataError: if there are no images to calibrate with.
-        VerificationError: if a quantized layer would run in float.
+        VerificationError: if a quantized layer would run in float; the bundle is as it was.
     """
     started = time.monotonic()
-    bundle = _calibrate(bundle, images, progress)
-    names: list[str] = []
+    refuse_rivals(targets)
+    with scratch_folder() as scratch:
+        calibration = scratch / PLAN.partition("/")[0]
+        calibration.mkdir()
+        plan = _calibrate(bundle, images, calibration, progress)
+        made = list(_compile(bundle, targets, plan, scratch, progress))
+        bundle = _add_calibration(bundle, calibration)
+        for compiled in made:
+            bundle = add(bundle, compiled)
+    return BuildResult(bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb())
+
+
+def refuse_rivals(targets: Mapping[str, Target]) -> None:
+    """Check that no two of ``targets`` would make the same variant.
+
+    Raises:
+        InputError: if two would.
+    """
+    names: dict[str, str] = {}
     for name, target in targets.items():
-        if not _has(bundle, variant_name(target, "float32")):
-            bundle = build(bundle, name, target, "float32", progress=progress)
-            names.append(variant_name(target, "float32"))
-        bundle = build(bundle, name, target, "int8", progress=progress)
-        names.append(variant_name(target, "int8"))
-    return BuildResult(bundle, tuple(names), time.monotonic() - started, peak_rss_mb())
+        variant = variant_name(target, "int8")
+        if variant in names:
+            raise InputError(
+                f"targets {names[variant]} and {name} would both make the variant {variant}",
+                remedy="give one of them, and make another bundle for the other",
+            )
+        names[variant] = name
 
 
-def _calibrate(bundle: Bundle, images: ImageSource, progress: Progress) -> Bundle:
+def _compile(
+    bundle: Bundle, targets: Mapping[str, Target], plan: QuantizationPlan, scratch: Path, progress: Progress
+) -> Iterator[Compiled]:
+    present = {variant.name for variant in bundle.manifest.variants}
+    for name, target in targets.items():
+        if variant_name(target, "float32") not in present:
+            yield compile_variant(bundle, name, target, None, scratch, progress=progress)
+        yield compile_variant(bundle, name, target, plan, scratch, progress=progress)
+
+
+def _calibrate(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> QuantizationPlan:
+    """Write the table of ranges and the plan that follows from them into ``folder``."""
     model = bundle.verify_files("float32")
     dataset = images.load(progress)
     progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
@@ -59,15 +94,13 @@ def _calibrate(bundle: Bundle, images: ImageSource, progress: Progress) -> Bundl
     total = -(-len(dataset) // _BATCH)
     table = calibrate(model, (batch.images for batch in read), total=total, progress=progress)
     plan = make_plan(model, table)
+    table.save(folder / "table.npz")
+    plan.save(folder / "plan.json")
+    return plan
 
+
+def _add_calibration(bundle: Bundle, made: Path) -> Bundle:
     def fill(folder: Path) -> Sequence[Path]:
-        files = [folder / "table.npz", folder / "plan.json"]
-        table.save(files[0])
-        plan.save(files[1])
-        return files
+        return [Path(shutil.copyfile(file, folder / file.name)) for file in sorted(made.iterdir())]
 
-    return bundle.add_extra("calibration", fill)
-
-
-def _has(bundle: Bundle, name: str) -> bool:
-    return any(variant.name == name for variant in bundle.manifest.variants)
+    return bundle.add_extra(made.name, fill)

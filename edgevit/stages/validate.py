@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgevit.backends.variants import open_variant
 from edgevit.bundle.store import Bundle
+from edgevit.data.dataset import Subset
 from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import ImageSource, LabelledBatches
@@ -34,9 +35,11 @@ def validate(
         BundleError: if there is no such variant, or its files are damaged.
         DataError: if the images cannot be used.
     """
-    names = tuple(variants) or tuple(variant.name for variant in bundle.manifest.variants)
+    chosen = variants or [variant.name for variant in bundle.manifest.variants]
+    names = tuple(dict.fromkeys(bundle.variant(name).name for name in chosen))
     dataset = images.load(progress)
     wanted = LabelledBatches.of(dataset, bundle.manifest.labels)
+    progress.note(f"Validating {', '.join(names)} on {len(wanted)} images of {dataset.name}")
     seen: list[NDArray[np.int64]] = []
 
     def read() -> Iterator[NDArray[np.float32]]:
@@ -49,8 +52,10 @@ def validate(
             name: stack.enter_context(open_variant(bundle, name)) for name in dict.fromkeys((_REFERENCE, *names))
         }
         logits = collect_logits(sessions, read(), total=-(-len(wanted) // _BATCH), progress=progress)
-    labels = None if wanted.labels is None else wanted.labels[np.concatenate(seen)]
-    fingerprint = dataset.fingerprint()
+    measured = np.concatenate(seen)
+    labels = None if wanted.labels is None else wanted.labels[measured]
+    # Of the images that were measured alone: others may not even be there.
+    fingerprint = Subset(dataset, measured).fingerprint(progress)
     for name in names:
         accuracy = measure_accuracy(
             logits[_REFERENCE],

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import EdgeViTError, InputError
 from edgevit.files import atomic_path, storage_errors, write_atomically
+from edgevit.models.checkpoints import TORCH_LOAD_ERRORS
 from edgevit.models.spec import ModelSpec
 from edgevit.training.recipe import Recipe
 
@@ -108,7 +108,7 @@ class RunFolder:
             return None
         try:
             state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        except TORCH_LOAD_ERRORS as error:
             raise InputError(f"{self._state} is damaged", remedy="start the run again elsewhere") from error
         return state
 

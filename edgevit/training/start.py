@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgevit.data.batches import Unreadable, load_readable
-from edgevit.data.dataset import Dataset
+from edgevit.data.dataset import Dataset, Subset
 from edgevit.data.preprocess import ChannelOrder, Preprocess
 from edgevit.data.sources import Split, load_dataset, map_labels
 from edgevit.errors import DataError
@@ -112,9 +112,11 @@ def _run(
     training, test = data.load("train", progress), data.load("test", progress)
     if (training.labels < 0).any():
         raise DataError(f"{training.name} has images without a label", remedy="label them, or leave them out")
+    labels = map_labels(training, initial.labels)
+    found = load_readable(training, initial.preprocess, unreadable=data.unreadable, progress=progress)
     job = Job(
         data=data.name,
-        data_sha256=training.fingerprint(),
+        data_sha256=Subset(training, found.indices).fingerprint(progress),
         spec=initial.spec,
         preprocess=initial.preprocess,
         labels=initial.labels,
@@ -122,9 +124,19 @@ def _run(
         initial_sha256=initial.sha256(),
     )
     state = opening(folder, job)
-    images, test_images = (_read(part, initial, data.unreadable, progress) for part in (training, test))
+    images = Images(found.pixels, labels[found.indices])
+    if _same_images(test, training, found.indices, job.data_sha256):
+        progress.note(f"{data.name} has no images apart for testing: accuracy is measured while training alone")
+        test_images = None
+    else:
+        test_images = _read(test, initial, data.unreadable, progress)
     checkpoint = train(folder, job, initial, images, test_images, state=state, progress=progress)
     return TrainingResult(checkpoint, folder, folder.metrics()[-1].test_accuracy)
+
+
+def _same_images(test: Dataset, training: Dataset, indices: NDArray[np.int64], sha256: str) -> bool:
+    """Say whether the test images are the training images: accuracy on them would show memory, not skill."""
+    return np.array_equal(test.labels, training.labels) and Subset(test, indices).fingerprint() == sha256
 
 
 def _read(dataset: Dataset, model: Checkpoint, unreadable: Unreadable, progress: Progress) -> Images:

@@ -1,0 +1,41 @@
+"""A small classifier as plain ONNX, so that backends are tested without torch."""
+
+import numpy as np
+import onnx
+import pytest
+
+TEXT = """<ir_version: 8, opset_import: ["": 20]>
+g (float[batch, 1, 4, 4] images) => (float[batch, 3] logits) {
+    x = Reshape(images, shape)
+    a = MatMul(x, fc1_weight)
+    b = Add(a, fc1_bias)
+    c = Gelu(b)
+    d = MatMul(c, head_weight)
+    logits = Add(d, head_bias)
+}"""
+
+
+def graph():
+    random = np.random.default_rng(0)
+    model = onnx.parser.parse_model(TEXT)
+    constants = {
+        "shape": np.array([-1, 16]),
+        "fc1_weight": random.normal(size=(16, 8)).astype(np.float32),
+        "fc1_bias": random.normal(size=8).astype(np.float32),
+        "head_weight": random.normal(size=(8, 3)).astype(np.float32),
+        "head_bias": random.normal(size=3).astype(np.float32),
+    }
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    return model
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "source.onnx"
+    onnx.save(graph(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def images():
+    return np.random.default_rng(1).normal(size=(5, 1, 4, 4)).astype(np.float32)

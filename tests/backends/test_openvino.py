@@ -1,0 +1,76 @@
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from edgevit.backends import get_backend
+from edgevit.errors import BundleError, GraphError
+
+
+def test_the_precision_is_pinned_unless_a_setting_says_otherwise(model, tmp_path):
+    backend = get_backend("openvino")
+    path = backend.build(model, tmp_path)[0]
+    for settings, expected in (({}, "float32"), ({"INFERENCE_PRECISION_HINT": "f32"}, "float32")):
+        with backend.open(path, threads=1, settings=settings) as session:
+            hint = session._compiled.get_property("INFERENCE_PRECISION_HINT")
+            assert hint.to_dtype() == np.dtype(expected)
+            assert session._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert backend.settings == {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def test_a_precision_that_there_is_not(model, tmp_path):
+    backend = get_backend("openvino")
+    path = backend.build(model, tmp_path)[0]
+    with pytest.raises(BundleError, match="i3"):
+        backend.open(path, threads=1, settings={"INFERENCE_PRECISION_HINT": "i3"})
+
+
+def test_weights_stay_float32(model, tmp_path):
+    files = get_backend("openvino").build(model, tmp_path)
+    constants = {constant.name: constant for constant in onnx.load(model).graph.initializer}
+    content = files[1].read_bytes()
+    assert constants["fc1_weight"].raw_data in content
+    assert constants["head_weight"].raw_data in content
+
+
+def test_an_onnx_file_that_cannot_be_read(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"garbage")
+    with pytest.raises(GraphError, match=r"cannot read .*model\.onnx"):
+        get_backend("openvino").build(tmp_path / "model.onnx", tmp_path / "built")
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_damaged_weights(model, tmp_path, damage):
+    backend = get_backend("openvino")
+    path, weights = backend.build(model, tmp_path)
+    content = weights.read_bytes()
+    weights.unlink()
+    if damage == "cut":
+        weights.write_bytes(content[:40])
+    with pytest.raises(BundleError, match=r"model\.xml"):
+        backend.open(path, threads=1, settings={})
+
+
+TELEMETRY = """
+import sys
+from edgevit.backends import get_backend
+{before}
+get_backend("openvino")
+import openvino.tools.ovc.telemetry_utils as used
+assert used.tm.__name__ == "openvino.tools.ovc.telemetry_stub", used.tm
+{after}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "assert 'openvino_telemetry' not in sys.modules"),
+        ("import openvino_telemetry as own", "assert sys.modules['openvino_telemetry'] is own"),
+    ],
+)
+def test_openvino_calls_out_to_nobody(before, after):
+    code = TELEMETRY.format(before=before, after=after)
+    subprocess.run([sys.executable, "-c", code], check=True)

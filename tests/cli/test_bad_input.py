@@ -1,0 +1,405 @@
+"""What users get wrong: one clear line, what to do, the right exit code, and everything as it was before."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny import SHAPES, content, entries
+
+from edgevit.bundle.store import Bundle
+from edgevit.data.shapes import load_shapes
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Return a folder with sixteen pictures of two shapes, 40x40, as a user's photos lie there."""
+    shapes = load_shapes("test", "size=40,count=64")
+    folder = tmp_path / "photos"
+    for index in range(len(shapes)):
+        name = shapes.class_names[shapes.labels[index]]
+        if name in ("circle", "star"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            shapes.image(index).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def refused(edgevit):
+    """Return a function that runs a command which must be refused, and gives its error and remedy."""
+
+    def run(*arguments, code=2, bundle=None):
+        before = content(bundle) if bundle else None
+        done = edgevit(*arguments)
+        assert done.code == code, done.err
+        assert bundle is None or content(bundle) == before
+        return done.failure()
+
+    return run
+
+
+# Data
+
+
+def test_no_such_data(refused, quantized):
+    for command in ("quantize", "validate"):
+        message, remedy = refused(command, quantized, "--data", "nowhere/photos", bundle=quantized)
+        assert message == "there is no folder or file nowhere/photos"
+        assert "check the path" in remedy
+
+
+def test_a_data_set_that_is_nearly_named(refused, quantized):
+    message, remedy = refused("validate", quantized, "--data", "fashion-mnist-sampel", bundle=quantized)
+    assert "there is no data set or folder 'fashion-mnist-sampel'" in message
+    assert "did you mean fashion-mnist-sample?" in remedy
+
+
+@pytest.mark.parametrize("command", ["quantize", "validate"])
+def test_a_folder_without_images(refused, quantized, tmp_path, command):
+    (tmp_path / "empty" / "circle").mkdir(parents=True)
+    message, remedy = refused(command, quantized, "--data", tmp_path / "empty", bundle=quantized)
+    assert message == f"{tmp_path / 'empty'} has no images"
+    assert "CLASS/image.jpg" in remedy
+
+
+@pytest.mark.parametrize("command", ["quantize", "validate"])
+def test_a_folder_with_one_class(refused, quantized, photos, command):
+    shutil.rmtree(photos / "star")
+    message, remedy = refused(command, quantized, "--data", photos, bundle=quantized)
+    assert message == f"{photos} has only one class, 'circle'"
+    assert "at least two classes" in remedy
+
+
+def test_training_on_one_class_or_nothing_leaves_no_run(refused, photos, tmp_path):
+    shutil.rmtree(photos / "star")
+    assert "only one class" in refused("train", "--data", photos, "-o", tmp_path / "run")[0]
+    shutil.rmtree(photos / "circle")
+    assert "has no images" in refused("train", "--data", photos, "-o", tmp_path / "run")[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["quantize", "validate"])
+def test_a_truncated_image_is_named_and_counted(edgevit, refused, exported, photos, command):
+    cut = photos / "circle" / "cut.png"
+    shutil.copy(next((photos / "star").iterdir()), cut)
+    os.truncate(cut, cut.stat().st_size // 2)
+    arguments = (command, exported, "--data", photos)
+    assert str(cut) in refused(*arguments, "--strict", bundle=exported)[0]
+    done = edgevit(*arguments, "--json")
+    assert done.code == 0
+    assert done.data()["unreadable"] == [str(cut)]
+    if command == "validate":
+        assert done.data()["images"] == 16
+    assert f"left out 1 image that cannot be read: {cut}" in edgevit(*arguments).out
+
+
+def test_export_names_a_truncated_image(edgevit, refused, tiny_checkpoint, photos, tmp_path):
+    cut = photos / "circle" / "cut.png"
+    cut.write_bytes(b"\x89PNG\r\n")
+    arguments = ("export", tiny_checkpoint, "-o", tmp_path / "new.edgevit", "--data", photos)
+    assert str(cut) in refused(*arguments, "--strict")[0]
+    assert not (tmp_path / "new.edgevit").exists()
+    assert f"left out 1 image that cannot be read: {cut}" in edgevit(*arguments).out
+
+
+def test_nothing_but_truncated_images(refused, quantized, photos):
+    for path in photos.rglob("*.png"):
+        os.truncate(path, 20)
+    message, remedy = refused("validate", quantized, "--data", photos, bundle=quantized)
+    assert message == f"none of the 16 images of {photos} can be read"
+    assert str(photos / "circle") in remedy
+
+
+def test_unusual_but_good_images_are_read(edgevit, quantized, photos):
+    picture = Image.open(next((photos / "star").iterdir()))
+    picture.convert("CMYK").save(photos / "star" / "cmyk.jpg")
+    picture.quantize(16).save(photos / "star" / "four-bit.png", bits=4)
+    picture.convert("L").save(photos / "star" / "grey.png")
+    done = edgevit("validate", quantized, "--data", photos, "--strict", "--max-drop", "100", "--json")
+    assert done.code == 0
+    assert done.data()["images"] == 19
+    for name in ("cmyk.jpg", "four-bit.png", "grey.png"):
+        assert edgevit("predict", quantized, photos / "star" / name).code == 0
+
+
+@pytest.mark.parametrize(("label", "hint"), [("8", "8 classes"), ("99", "8 classes"), ("-2", "not a class index")])
+def test_a_label_out_of_range(refused, quantized, photos, tmp_path, label, hint):
+    first, second, *_ = (path.relative_to(tmp_path) for path in sorted(photos.rglob("*.png")))
+    (tmp_path / "list.csv").write_text(f"path,label\n{first},1\n{second},{label}\n")
+    message, _ = refused("validate", quantized, "--data", tmp_path / "list.csv", bundle=quantized)
+    assert "line 3" in message
+    assert f"label {label}" in message
+    assert hint in message
+
+
+def test_a_class_that_the_model_does_not_know(refused, quantized, photos):
+    (photos / "star").rename(photos / "dog")
+    message, remedy = refused("validate", quantized, "--data", photos, bundle=quantized)
+    assert message == "the model has no class called 'dog'"
+    assert "'circle'" in remedy
+
+
+def test_a_listed_file_that_is_missing_is_an_unreadable_image(edgevit, refused, quantized, photos, tmp_path):
+    first = sorted(photos.rglob("*.png"))[0].relative_to(tmp_path)
+    (tmp_path / "list.csv").write_text(f"path,label\n{first},circle\nphotos/star/gone.png,star\n")
+    arguments = ("validate", quantized, "--data", tmp_path / "list.csv", "--max-drop", "100")
+    assert "gone.png" in refused(*arguments, "--strict", bundle=quantized)[0]
+    done = edgevit(*arguments, "--json")
+    assert done.code == 0
+    assert done.data()["images"] == 1
+    assert "gone.png" in done.data()["unreadable"][0]
+
+
+@pytest.mark.parametrize("name", ["missing.jpg", "words.jpg", "folder"])
+def test_predict_on_what_is_no_image(refused, quantized, tmp_path, name):
+    (tmp_path / "words.jpg").write_text("no image")
+    (tmp_path / "folder").mkdir()
+    message, _ = refused("predict", quantized, tmp_path / name, bundle=quantized)
+    assert message.startswith(str(tmp_path / name))
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def broken(tiny_checkpoint, tmp_path):
+    """Return a function that writes the checkpoint again with its tensors changed."""
+
+    def write(change):
+        from safetensors import safe_open
+
+        with safe_open(tiny_checkpoint, "pt") as file:
+            metadata = file.metadata()
+        tensors = load_file(tiny_checkpoint)
+        change(tensors)
+        path = tmp_path / "broken.safetensors"
+        save_file(tensors, path, metadata=metadata)
+        return path
+
+    return write
+
+
+def _set(name, value):
+    return lambda tensors: tensors.__setitem__(name, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tensors: tensors.pop("blocks.1.mlp.fc2.weight"), "missing: blocks.1.mlp.fc2.weight"),
+        (_set("head.weight", torch.zeros(8, 31)), "misshapen: head.weight is (8, 31), not (8, 32)"),
+        (_set("extra", torch.zeros(1)), "left over: extra"),
+        (_set("norm.weight", torch.full((32,), float("nan"))), "not finite: norm.weight"),
+        (dict.clear, "0 tensors for 2 blocks"),
+    ],
+)
+def test_a_checkpoint_whose_tensors_do_not_fit(refused, broken, exported, change, said):
+    for target in (exported, exported.parent / "new.edgevit"):
+        path = broken(change)
+        message, remedy = refused("export", path, "-o", target, "--overwrite", bundle=exported)
+        assert said in message
+        assert remedy
+    assert entries(exported.parent) == ["broken.safetensors", "tiny.edgevit"]
+
+
+def test_a_checkpoint_that_asks_for_more_than_it_brings(refused, tiny_checkpoint, tmp_path):
+    hostile = tmp_path / "hostile.safetensors"
+    text = '{"spec": {"image_size": [16, 16], "patch_size": [4, 4], "width": 1048576, "depth": 1, "heads": 1, '
+    text += '"classes": 1048576}, "preprocess": {"size": [16, 16], "resize": 16, "mean": [0.5, 0.5, 0.5], '
+    text += '"std": [0.5, 0.5, 0.5]}, "labels": [' + ", ".join(['"x"'] * 1048576) + "]}"
+    save_file(load_file(tiny_checkpoint), hostile, metadata={"edgevit": text})
+    message, _ = refused("export", hostile, "-o", tmp_path / "new.edgevit")
+    assert "misshapen" in message
+    assert not (tmp_path / "new.edgevit").exists()
+
+
+@pytest.mark.parametrize("name", ["blocks.x.norm1.weight", "blocks.99999999999.norm1.weight"])
+def test_a_timm_checkpoint_with_odd_blocks(refused, tiny_checkpoint, tmp_path, name):
+    tensors = load_file(tiny_checkpoint)
+    tensors[name] = torch.zeros(32)
+    save_file(tensors, tmp_path / "timm.safetensors")
+    message, _ = refused("export", tmp_path / "timm.safetensors", "-o", tmp_path / "new.edgevit")
+    assert f"left over: {name}" in message
+
+
+@pytest.mark.parametrize(
+    ("content_", "name"), [(b"", "m.safetensors"), (b"\xff" * 100, "m.safetensors"), (b"junk", "m.pth")]
+)
+def test_a_file_that_is_no_checkpoint(refused, tmp_path, content_, name):
+    (tmp_path / name).write_bytes(content_)
+    message, remedy = refused("export", tmp_path / name, "-o", tmp_path / "new.edgevit")
+    assert str(tmp_path / name) in message
+    assert remedy
+    assert entries(tmp_path) == [name]
+
+
+def test_no_such_checkpoint(refused, tmp_path):
+    message, remedy = refused("export", "fashion-mikro", "-o", tmp_path / "new.edgevit")
+    assert message == "there is no checkpoint at fashion-mikro"
+    assert "did you mean the built-in model 'fashion-micro'?" in remedy
+
+
+# Bundles
+
+
+def test_a_bundle_that_exists_stays_unless_told_otherwise(edgevit, refused, quantized, tiny_checkpoint):
+    for command in ("export", "pipeline"):
+        arguments = (command, tiny_checkpoint, "-o", quantized, "--data", SHAPES)
+        message, remedy = refused(*arguments, bundle=quantized)
+        assert message == f"{quantized} exists already"
+        assert "--overwrite" in remedy
+    assert edgevit("export", tiny_checkpoint, "-o", quantized, "--data", SHAPES, "--overwrite").code == 0
+    assert [variant.name for variant in Bundle.open(quantized).manifest.variants] == ["float32"]
+
+
+def test_what_is_no_bundle_is_never_overwritten(refused, tiny_checkpoint, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    (tmp_path / "file.edgevit").write_text("years of work")
+    for place in ("thesis", "file.edgevit"):
+        message, remedy = refused(
+            "export", tiny_checkpoint, "-o", tmp_path / place, "--data", SHAPES, "--overwrite", bundle=tmp_path
+        )
+        assert "is not a bundle" in message
+        assert "-o" in remedy
+
+
+def test_a_pipeline_checks_its_data_before_it_replaces_a_bundle(refused, quantized, tiny_checkpoint, photos):
+    (photos.parent / "split").mkdir()
+    photos.rename(photos.parent / "split" / "test")
+    arguments = ("pipeline", tiny_checkpoint, "-o", quantized, "--overwrite", "--data", photos.parent / "split")
+    message, _ = refused(*arguments, bundle=quantized)
+    assert "no images for train" in message
+    (photos.parent / "split" / "test" / "star").rename(photos.parent / "split" / "test" / "dog")
+    (photos.parent / "split" / "test").rename(photos)
+    assert "no class called 'dog'" in refused(*arguments[:-1], photos, bundle=quantized)[0]
+
+
+@pytest.mark.parametrize("arguments", [("quantize", "--data", SHAPES), ("validate", "--data", SHAPES), ("benchmark",)])
+def test_no_such_bundle(refused, tmp_path, arguments):
+    command, *options = arguments
+    message, remedy = refused(command, tmp_path / "none.edgevit", *options)
+    assert message == f"there is no bundle {tmp_path / 'none.edgevit'}"
+    assert "edgevit export" in remedy
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", ["validate", "benchmark", "predict"])
+def test_no_such_variant(refused, quantized, photos, command):
+    options = {
+        "validate": ("--data", SHAPES),
+        "benchmark": ("--duration", "0.1"),
+        "predict": (next(photos.rglob("*.png")),),
+    }
+    message, remedy = refused(command, quantized, *options[command], "--variant", "int9", bundle=quantized)
+    assert message == "the bundle has no variant 'int9'"
+    assert "int8-onnxruntime" in remedy
+
+
+@pytest.mark.parametrize("command", ["validate", "benchmark", "predict", "quantize"])
+def test_a_damaged_file_is_not_used(refused, quantized, photos, command):
+    model = quantized / "float32" / "model.onnx"
+    changed = bytearray(model.read_bytes())
+    changed[-100] ^= 1
+    model.write_bytes(changed)
+    options = {
+        "validate": ("--data", SHAPES),
+        "quantize": ("--data", SHAPES),
+        "benchmark": ("--duration", "0.1"),
+        "predict": (next(photos.rglob("*.png")), "--variant", "float32"),
+    }
+    message, _ = refused(command, quantized, *options[command], bundle=quantized)
+    assert f"{model} is damaged" in message
+
+
+# Targets, kernels and numbers
+
+
+def test_no_such_target_or_recipe(refused, quantized, tiny_checkpoint, tmp_path):
+    for arguments in (
+        ("build", quantized, "--target", "x86-openvini"),
+        ("pipeline", tiny_checkpoint, "--data", SHAPES, "-o", tmp_path / "new.edgevit", "--target", "x86-openvini"),
+    ):
+        message, remedy = refused(*arguments, bundle=quantized)
+        assert message == "there is no target 'x86-openvini'"
+        assert "x86-openvino" in remedy
+    message, _ = refused("quantize", quantized, "--data", SHAPES, "--recipe", "defualt", bundle=quantized)
+    assert message == "there is no recipe 'defualt'"
+
+
+def test_a_precision_that_the_target_does_not_take(refused, quantized):
+    arguments = ("build", quantized, "--target", "x86-openvino", "--precision", "fp16")
+    message, remedy = refused(*arguments, bundle=quantized)
+    assert message == "this EdgeViT cannot make fp16"
+    assert remedy == "use --precision float32 or int8"
+
+
+def test_int8_before_calibration(refused, exported):
+    arguments = ("build", exported, "--target", "x86-openvino", "--precision", "int8")
+    message, remedy = refused(*arguments, bundle=exported)
+    assert "has not been calibrated" in message
+    assert remedy == f"edgevit quantize {exported} --data IMAGES"
+
+
+def write_target(path: Path, **changes: str) -> Path:
+    """Write a target whose dialect is not its backend's: its Linear layers run in float."""
+    fields = {"description": "test", "backend": "onnxruntime", "dialect": "openvino", "why": "test"} | changes
+    lines = [f'{key} = "{value}"' for key, value in fields.items()]
+    path.write_text("\n".join([*lines, 'precisions = ["float32", "int8"]', ""]))
+    return path
+
+
+def test_layers_that_run_in_float_are_an_error_and_change_nothing(refused, quantized, tmp_path):
+    target = write_target(tmp_path / "wrong.toml")
+    message, _ = refused("build", quantized, "--target", target, "--precision", "int8", code=1, bundle=quantized)
+    assert "quantized layers do not run on integer kernels: 'head' (Gemm)" in message
+
+
+def test_two_targets_that_make_one_variant(refused, tiny_checkpoint, tmp_path):
+    target = write_target(tmp_path / "mine.toml", dialect="onnxruntime")
+    arguments = ("--target", "x86-onnxruntime", "--target", target, "--data", SHAPES, "-o", tmp_path / "new.edgevit")
+    message, _ = refused("pipeline", tiny_checkpoint, *arguments)
+    assert "would both make the variant int8-onnxruntime" in message
+    assert not (tmp_path / "new.edgevit").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("quantize", ("--data", SHAPES, "--samples", "0")),
+        ("quantize", ("--data", SHAPES, "--samples", "-5")),
+        ("quantize", ("--data", SHAPES, "--dialect", "esperanto")),
+        ("quantize", ()),
+        ("build", ("--target", "x86-openvino", "--precision", "int9")),
+        ("validate", ("--data", SHAPES, "--max-drop", "nan")),
+        ("validate", ("--data", SHAPES, "--max-drop", "-1")),
+        ("benchmark", ("--batch", "0")),
+        ("benchmark", ("--threads", "-1")),
+        ("benchmark", ("--duration", "0")),
+        ("benchmark", ("--duration", "nan")),
+        ("predict", ()),
+        ("predict", ("image.png", "--top", "0")),
+    ],
+)
+def test_numbers_and_options_out_of_range(refused, quantized, command, options):
+    _, remedy = refused(command, quantized, *options, bundle=quantized)
+    assert remedy
+
+
+def test_a_run_that_exists_stays(refused, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    message, remedy = refused("train", "--data", "shapes:size=28,count=64", "-o", tmp_path / "run", bundle=tmp_path)
+    assert message == f"{tmp_path / 'run'} exists already"
+    assert "--resume" in remedy
+
+
+def test_a_run_whose_state_is_damaged(refused, edgevit, tmp_path):
+    options = ("--data", "shapes:size=28,count=16", "--epochs", "1", "--batch-size", "8", "--warmup-epochs", "0")
+    assert edgevit("train", *options, "-o", tmp_path / "run").code == 0
+    os.truncate(tmp_path / "run" / "state.pt", 5000)
+    message, _ = refused("train", *options, "-o", tmp_path / "run", "--resume", bundle=tmp_path)
+    assert message == f"{tmp_path / 'run' / 'state.pt'} is damaged"

@@ -1,0 +1,355 @@
+"""What each command does and prints, on the smallest model; the keys are those that scripts rely on."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from msgspec.structs import replace
+from tiny import SHAPES, SPEC, VARIANTS, content, finish, start
+
+from edgevit.bundle.store import Bundle
+from edgevit.data.shapes import load_shapes
+from edgevit.quantization.plan import make_plan
+from edgevit.runtime import load
+from edgevit.stages import quantize as quantization
+
+ACCURACY_KEYS = {
+    *("name", "precision", "backend", "top1", "top1_ci95", "top5", "delta_top1", "mcnemar_p"),
+    *("agreement", "kl", "sqnr_db", "passed"),
+}
+LATENCY_KEYS = {
+    *("name", "batch", "threads", "p50_ms", "p90_ms", "p99_ms", "throughput_ips", "speedup_vs_float32"),
+    *("speedup_ci95", "rss_mb", "cold_start_ms", "linears", "integer_linears", "valid", "invalid_reason"),
+}
+LINEARS = 4 * SPEC.depth + 1
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Return two pictures of shapes as PNG files."""
+    shapes = load_shapes("test", "size=40,count=2")
+    paths = [tmp_path / f"{index}.png" for index in range(2)]
+    for index, path in enumerate(paths):
+        shapes.image(index).save(path)
+    return paths
+
+
+@pytest.fixture
+def harm(monkeypatch):
+    """Make the ranges of all activations a hundred times too small, as bad calibration images would."""
+
+    def harmful(model, table):
+        plan = make_plan(model, table)
+        linears = tuple(
+            replace(linear, quantization=replace(found, activation_scale=found.activation_scale / 100))
+            for linear in plan.linears
+            if (found := linear.quantization)
+        )
+        return replace(plan, linears=linears)
+
+    monkeypatch.setattr(quantization, "make_plan", harmful)
+
+
+def test_export(edgevit, tmp_path, tiny_checkpoint):
+    path = tmp_path / "new.edgevit"
+    done = edgevit("export", tiny_checkpoint, "-o", path, "--data", SHAPES, "--json")
+    assert done.code == 0
+    assert "Tracing" in done.err
+    said = done.data()
+    assert said["bundle"] == str(path)
+    assert said["unreadable"] == []
+    (variant,) = said["variants"]
+    assert (variant["name"], variant["path"]) == ("float32", str(path / "float32/model.onnx"))
+    assert variant["bytes"] == (path / "float32/model.onnx").stat().st_size
+    manifest = Bundle.open(path).manifest
+    assert (manifest.spec, manifest.name) == (SPEC, "new")
+    assert manifest.labels == load_shapes("test").class_names
+    assert manifest.provenance.packages.keys() >= {"torch", "onnx", "onnxruntime"}
+
+
+def test_export_says_what_comes_next(edgevit, tmp_path, tiny_checkpoint):
+    path = tmp_path / "new.edgevit"
+    done = edgevit("export", tiny_checkpoint, "-o", path)  # on images that EdgeViT has
+    assert done.code == 0
+    assert f"next: edgevit quantize {path}" in done.out
+
+
+def test_quantize(edgevit, exported):
+    done = edgevit("quantize", exported, "--data", SHAPES, "--samples", "32", "--json")
+    assert done.code == 0
+    assert "Calibrating on 32 images" in done.err
+    said = done.data()
+    assert {"seconds", "peak_rss_mb", "variants"} <= said.keys()
+    assert said["seconds"] > 0
+    made = {variant["name"]: variant for variant in said["variants"]}
+    assert tuple(made) == VARIANTS[1:]
+    for name, variant in made.items():
+        assert set(variant) >= {"name", "path", "bytes"}
+        expected = LINEARS if name.startswith("int8") else 0
+        assert (variant["kernels"]["linears"], variant["kernels"]["integer_linears"]) == (LINEARS, expected)
+    assert made["int8-onnxruntime"]["bytes"] < 0.6 * Bundle.open(exported).variant("float32").bytes
+    plan = json.loads(Bundle.open(exported).verify_extra("calibration/plan.json").read_bytes())
+    assert plan
+
+
+def test_quantize_for_one_engine(edgevit, exported):
+    done = edgevit("quantize", exported, "--data", SHAPES, "--samples", "16", "--dialect", "onnxruntime")
+    assert done.code == 0
+    assert [variant.name for variant in Bundle.open(exported).manifest.variants] == ["float32", "int8-onnxruntime"]
+    assert f"{LINEARS} of {LINEARS} Linear layers in integers" in done.out
+    assert f"next: edgevit validate {exported}" in done.out
+
+
+def test_quantizing_again_replaces_and_forgets_what_was_measured(edgevit, quantized):
+    assert edgevit("validate", quantized, "--data", SHAPES, "--max-drop", "100").code == 0
+    before = Bundle.open(quantized)
+    assert edgevit("quantize", quantized, "--data", SHAPES, "--samples", "8").code == 0
+    after = Bundle.open(quantized)
+    assert [variant.name for variant in after.manifest.variants] == list(VARIANTS)
+    assert before.variant("int8-openvino").accuracy is not None
+    assert after.variant("int8-openvino").accuracy is None
+    assert after.variant("float32").accuracy == before.variant("float32").accuracy
+
+
+def test_build(edgevit, quantized):
+    done = edgevit("build", quantized, "--target", "x86-openvino", "--precision", "int8", "--json")
+    assert done.code == 0
+    (variant,) = done.data()["variants"]
+    assert (variant["name"], variant["kernels"]["integer_linears"]) == ("int8-openvino", LINEARS)
+    assert Bundle.open(quantized).variant("int8-openvino").target == "x86-openvino"
+
+
+def test_validate(edgevit, quantized):
+    done = edgevit("validate", quantized, "--data", SHAPES, "--max-drop", "100", "--json")
+    assert done.code == 0
+    said = done.data()
+    assert said["images"] == 96
+    assert [variant["name"] for variant in said["variants"]] == list(VARIANTS)
+    reference = said["variants"][0]
+    assert (reference["agreement"], reference["delta_top1"], reference["kl"]) == (1, 0, 0)
+    assert reference["top1"] > 0.15  # it has learnt something: chance is one in eight
+    for variant in said["variants"]:
+        assert variant.keys() >= ACCURACY_KEYS
+        assert variant["top1_ci95"][0] <= variant["top1"] <= variant["top1_ci95"][1]
+        assert variant["agreement"] > 0.85
+        assert variant == variant | {"data": SHAPES, "images": 96, "passed": True}
+    assert Bundle.open(quantized).variant("int8-openvino").accuracy.agreement == said["variants"][3]["agreement"]
+
+
+def test_validate_one_variant_named_twice(edgevit, quantized):
+    done = edgevit(
+        "validate", quantized, "--data", SHAPES, *("--variant", "float32-openvino") * 2, "--max-drop", "0", "--json"
+    )
+    assert done.code == 0
+    (variant,) = done.data()["variants"]
+    assert (variant["name"], variant["agreement"]) == ("float32-openvino", 1)
+
+
+def test_images_without_labels_are_judged_by_agreement(edgevit, quantized, pictures, tmp_path):
+    (tmp_path / "list.csv").write_text("path\n0.png\n1.png\n")
+    done = edgevit("validate", quantized, "--data", tmp_path / "list.csv", "--variant", "float32-openvino", "--json")
+    assert done.code == 0
+    (variant,) = done.data()["variants"]
+    assert (variant["top1"], variant["agreement"], variant["images"]) == (None, 1, 2)
+
+
+def test_a_harmed_variant_fails_the_gate_and_is_not_chosen(edgevit, exported, harm, pictures):
+    assert edgevit("quantize", exported, "--data", SHAPES).code == 0
+    done = edgevit("validate", exported, "--data", SHAPES, "--max-drop", "0", "--json")
+    assert done.code == 1
+    passed = {variant["name"]: variant["passed"] for variant in done.data()["variants"]}
+    assert passed == {name: name.startswith("float32") for name in VARIANTS}
+    assert "failed" in edgevit("inspect", exported).out
+    chosen = edgevit("predict", exported, pictures[0], "--json")
+    assert chosen.code == 0
+    assert chosen.data()["variant"].startswith("float32")
+
+
+def test_benchmark(edgevit, quantized):
+    done = edgevit("benchmark", quantized, "--duration", "0.2", "--threads", "1", "--batch", "2", "--json")
+    assert done.code == 0
+    said = done.data()
+    assert said["environment"]["packages"].keys() >= {"onnxruntime", "openvino"}
+    assert [variant["name"] for variant in said["variants"]] == list(VARIANTS)
+    for variant in said["variants"]:
+        assert variant.keys() >= LATENCY_KEYS
+        assert (variant["batch"], variant["threads"]) == (2, 1)
+        assert 0 < variant["p50_ms"] <= variant["p90_ms"] <= variant["p99_ms"]
+        assert variant["valid"] or variant["invalid_reason"]
+    assert said["variants"][3]["integer_linears"] == LINEARS
+
+
+def test_benchmark_of_one_variant_times_its_float32_too(edgevit, quantized):
+    done = edgevit("benchmark", quantized, "--duration", "0.1", "--variant", "int8-openvino")
+    assert done.code == 0
+    timed = {variant.name for variant in Bundle.open(quantized).manifest.variants if variant.latency}
+    assert timed == {"float32-openvino", "int8-openvino"}
+    assert f"next: edgevit report {quantized}" in done.out
+
+
+def test_benchmark_of_a_file_that_its_engine_cannot_open_is_a_failure(edgevit, quantized):
+    bundle = Bundle.open(quantized)
+
+    def fill(folder):
+        (folder / "model.onnx").write_bytes(b"no model")
+        return [folder / "model.onnx"]
+
+    bundle.add_variant("int8-onnxruntime", precision="int8", backend="onnxruntime", target="any", fill=fill)
+    done = edgevit("benchmark", quantized, "--duration", "0.1", "--variant", "int8-onnxruntime", "--json")
+    assert done.code == 1
+    timed = {variant["name"]: variant for variant in done.data()["variants"]}
+    assert timed["int8-onnxruntime"]["p50_ms"] is None
+    assert "cannot load" in timed["int8-onnxruntime"]["invalid_reason"]
+    assert timed["float32"]["p50_ms"] > 0
+
+
+def test_report(edgevit, quantized, tmp_path):
+    done = edgevit("report", quantized, "--json")
+    assert done.code == 0
+    assert done.data() == {
+        "report": str(quantized / "report/index.html"),
+        "json": str(quantized / "report/report.json"),
+    }
+    assert "int8-openvino" in (quantized / "report/index.html").read_text()
+    before = content(quantized)
+    assert edgevit("report", quantized, "-o", tmp_path / "site").out == f"{tmp_path / 'site/index.html'}\n"
+    assert json.loads((tmp_path / "site/report.json").read_bytes())["variants"]
+    assert content(quantized) == before
+
+
+def test_predict_says_what_the_runtime_says(edgevit, quantized, pictures):
+    done = edgevit("predict", quantized, *pictures, "--top", "3", "--variant", "int8-onnxruntime", "--json")
+    assert done.code == 0
+    said = done.data()
+    assert said["variant"] == "int8-onnxruntime"
+    with load(quantized, variant="int8-onnxruntime") as model:
+        for path, image in zip(pictures, said["images"], strict=True):
+            expected = model.predict(path, top=3)
+            assert image["path"] == str(path)
+            assert [found["label"] for found in image["predictions"]] == [each.label for each in expected]
+            probabilities = [found["probability"] for found in image["predictions"]]
+            assert probabilities == pytest.approx([each.probability for each in expected], abs=1e-6)
+    text = edgevit("predict", quantized, pictures[0], "--top", "1").out.splitlines()
+    assert text[0] == str(pictures[0])
+    assert len(text) == 2
+
+
+def test_predict_on_many_images_shows_how_far_it_is(edgevit, quantized, pictures):
+    done = edgevit("predict", quantized, *pictures * 20, "--json")
+    assert len(done.data()["images"]) == 40
+    assert "Predicting: 2/2" in done.err
+
+
+def test_inspect(edgevit, quantized):
+    done = edgevit("inspect", quantized, "--json")
+    assert done.code == 0
+    said = done.data()
+    assert [variant["name"] for variant in said["variants"]] == list(VARIANTS)
+    assert all(variant["problem"] is None for variant in said["variants"])
+    assert said["spec"]["width"] == SPEC.width
+    assert "width 32, depth 2" in edgevit("inspect", quantized).out
+
+
+@pytest.mark.parametrize("name", ["float32/model.onnx", "int8-openvino/model.bin"])
+def test_inspect_finds_a_changed_file(edgevit, quantized, name):
+    model = bytearray((quantized / name).read_bytes())
+    model[len(model) // 2] ^= 1
+    (quantized / name).write_bytes(model)
+    done = edgevit("inspect", quantized, "--json")
+    assert done.code == 1
+    problems = {variant["name"]: variant["problem"] for variant in done.data()["variants"]}
+    assert "damaged" in problems.pop(name.partition("/")[0])
+    assert set(problems.values()) == {None}
+    assert "damaged" in edgevit("inspect", quantized).out
+
+
+def test_pipeline(edgevit, tmp_path, tiny_checkpoint):
+    path = tmp_path / "whole.edgevit"
+    done = edgevit(
+        *("pipeline", tiny_checkpoint, "--data", SHAPES, "-o", path),
+        *("--target", "x86-onnxruntime", "--duration", "0.1", "--max-drop", "100", "--json"),
+    )
+    assert done.code == 0
+    said = done.data()
+    assert [variant["name"] for variant in said["variants"]] == ["float32", "int8-onnxruntime"]
+    for variant in said["variants"]:
+        assert variant["accuracy"]["images"] == 96
+        assert variant["latency"]["p50_ms"] > 0
+        assert variant["verdict"]
+    assert "int8-onnxruntime" in (path / "report/index.html").read_text()
+    steps = [line for line in done.err.splitlines() if line[:2] in {f"{step}/" for step in range(1, 6)}]
+    assert [line[:3] for line in steps] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
+
+
+def test_a_pipeline_whose_variant_fails_the_gate_reports_and_ends_with_1(edgevit, tmp_path, tiny_checkpoint, harm):
+    path = tmp_path / "whole.edgevit"
+    done = edgevit(
+        *("pipeline", tiny_checkpoint, "--data", SHAPES, "-o", path, "--calibration-data", SHAPES),
+        *("--target", "x86-onnxruntime", "--duration", "0.1"),
+    )
+    assert done.code == 1
+    assert "failed" in done.out
+    assert f"Report: {path / 'report/index.html'}" in done.out
+
+
+def test_train_and_export_the_run(edgevit, tmp_path):
+    run = tmp_path / "run"
+    options = ("--data", "shapes:size=28,count=64", "--epochs", "1", "--batch-size", "32", "--warmup-epochs", "0")
+    done = edgevit("train", *options, "-o", run, "--json")
+    assert done.code == 0
+    said = done.data()
+    assert said == said | {"run": str(run), "model": str(run / "model.safetensors"), "unreadable": []}
+    assert 0 <= said["test_accuracy"] <= 1
+    exported = edgevit("export", run, "-o", tmp_path / "run.edgevit", "--data", "shapes:size=28,count=16")
+    assert exported.code == 0, exported.err
+    assert Bundle.open(tmp_path / "run.edgevit").manifest.labels == load_shapes("test").class_names
+
+
+def test_training_images_are_no_test_images(edgevit, tmp_path):
+    shapes = load_shapes("train", "size=28,count=32")
+    for index in range(len(shapes)):
+        path = tmp_path / "data" / shapes.class_names[shapes.labels[index]] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shapes.image(index).save(path)
+    (tmp_path / "data" / "star" / "cut.png").write_bytes(b"\x89PNG")
+    options = ("--data", tmp_path / "data", "--epochs", "1", "--batch-size", "16", "--warmup-epochs", "0")
+    done = edgevit("train", *options, "-o", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "no images apart for testing" in done.err
+    assert "not measured" in done.out
+    assert "left out 1 image that cannot be read" in done.out
+    strict = edgevit("train", *options, "-o", tmp_path / "strict", "--strict")
+    assert strict.code == 2
+    assert "cut.png" in strict.failure()[0]
+    assert not (tmp_path / "strict").exists()
+
+
+def test_as_a_program(quantized, tmp_path, pictures):
+    done = finish(start("predict", quantized, pictures[0], "--json", scratch=tmp_path / "scratch"))
+    assert done.code == 0
+    assert done.data()["images"][0]["predictions"]
+    assert done.err == ""
+    moved = shutil.move(quantized, tmp_path / "elsewhere")
+    assert finish(start("inspect", moved, scratch=tmp_path / "scratch")).code == 0
+    gone = finish(start("inspect", quantized, scratch=tmp_path / "scratch"))
+    assert gone.code == 2
+    assert "there is no bundle" in gone.failure()[0]
+
+
+@pytest.mark.parametrize("missing", ["torch", "onnx_ir", "onnxruntime"])
+def test_a_package_that_is_not_installed_is_named_with_the_command_that_adds_it(missing, exported, tmp_path):
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None
+from edgevit.cli.app import run
+sys.exit(run({["export", "x", "-o", "y"] if missing == "torch" else ["quantize", str(exported), "--data", SHAPES]!r}))
+"""
+    before = content(exported)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    message, remedy = done.stderr.splitlines()
+    assert f"'{missing}' is not installed" in message
+    assert 'try: pip install "edgevit[' in remedy
+    assert content(exported) == before

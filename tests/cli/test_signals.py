@@ -1,0 +1,109 @@
+"""Ctrl-C and requests to end, in the middle of real work: one line, nothing half-written, nobody left behind."""
+
+import os
+import signal
+import time
+
+import pytest
+from tiny import Outcome, content, entries, start
+
+ENDINGS = {
+    signal.SIGINT: (130, "error: interrupted; nothing was left half-written"),
+    signal.SIGTERM: (143, "error: stopped by SIGTERM; nothing was left half-written"),
+    signal.SIGHUP: (129, "error: stopped by SIGHUP; nothing was left half-written"),
+}
+
+
+@pytest.fixture
+def stop(tmp_path):
+    """Return a function that runs a command until it says something, and then signals it and its children."""
+
+    def run(*arguments, at, number=signal.SIGINT, after=0.3):
+        scratch = tmp_path / "scratch"
+        process = start(*arguments, scratch=scratch)
+        said = ""
+        for line in process.stderr:
+            said += line
+            if at in line:
+                break
+        time.sleep(after)
+        assert process.poll() is None, said + process.stderr.read()
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=60)
+        done = Outcome(process.returncode, out, said + err)
+        code, line = ENDINGS[number]
+        assert done.code == code, done.err
+        assert done.err.splitlines()[-1] == line
+        assert "Traceback" not in done.err
+        assert entries(scratch) == [], "temporary files are left"
+        assert_gone(process.pid)
+        return done
+
+    return run
+
+
+def assert_gone(group):
+    """Check that the process group is empty: no worker has been left behind."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("a worker goes on")
+
+
+ENDLESS = "shapes:size=64,count=1000000"
+
+
+def test_export(stop, tiny_checkpoint, quantized):
+    before, beside = content(quantized), entries(quantized.parent)
+    for number, path in ((signal.SIGINT, quantized), (signal.SIGTERM, quantized.parent / "new.edgevit")):
+        arguments = ("export", tiny_checkpoint, "-o", path, "--overwrite")
+        stop(*arguments, at="Tracing the model", number=number)
+        assert content(quantized) == before
+        assert entries(quantized.parent) == sorted({*beside, "scratch"})
+
+
+@pytest.mark.parametrize("number", ENDINGS)
+def test_quantize(stop, quantized, number):
+    before = content(quantized)
+    stop("quantize", quantized, "--data", ENDLESS, "--samples", "100000", at="Calibrating on", number=number)
+    assert content(quantized) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_validate(stop, quantized, number):
+    before = content(quantized)
+    done = stop("validate", quantized, "--data", ENDLESS, "--json", at="Validating", number=number)
+    assert '"error"' in done.out
+    assert content(quantized) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", ["Timing", "open: 4/4"])
+def test_benchmark(stop, quantized, number, at):
+    before = content(quantized)
+    stop("benchmark", quantized, "--duration", "1000", at=at, number=number)
+    assert content(quantized) == before
+
+
+def test_train_and_go_on(stop, tmp_path):
+    run = tmp_path / "run"
+    arguments = ("train", "--data", "shapes:size=28,count=64", "--epochs", "100000", "--batch-size", "16", "-o", run)
+    stop(*arguments, at="epoch 1/100000: loss")
+    assert set(entries(run)) <= {"job.json", "metrics.jsonl", "state.pt"}
+    stop(*arguments, "--resume", at="epoch 2/100000", number=signal.SIGTERM)
+    assert set(entries(run)) == {"job.json", "metrics.jsonl", "state.pt"}
+
+
+def test_who_said_that_hangups_do_not_matter_is_heard(quantized, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        from edgevit.cli.signals import signals_stop
+
+        with signals_stop():
+            os.kill(os.getpid(), signal.SIGHUP)  # as under nohup
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from edgevit.data.batches import Strict, Unreadable
+from edgevit.data.shapes import load_shapes
+from edgevit.errors import DataError
+from edgevit.stages.images import ImageSource, LabelledBatches
+
+NAMES = load_shapes("test").class_names
+
+
+def source(**changes):
+    return ImageSource(**{"name": "shapes:size=16,count=80", "split": "test", "unreadable": Unreadable()} | changes)
+
+
+def test_samples_are_balanced_and_drawn_by_the_seed():
+    drawn = source(samples=16, seed=3).load()
+    assert np.bincount(drawn.labels).tolist() == [2] * 8
+    assert drawn.indices.tolist() == source(samples=16, seed=3).load().indices.tolist()
+    assert drawn.indices.tolist() != source(samples=16, seed=4).load().indices.tolist()
+
+
+@pytest.mark.parametrize("samples", [None, 80, 1000])
+def test_there_are_no_more_samples_than_images(samples):
+    assert len(source(samples=samples).load()) == 80
+
+
+def test_unlabelled_images_are_drawn_too(tmp_path):
+    for index in range(4):
+        load_shapes("test").image(index).save(tmp_path / f"{index}.png")
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f"{index}.png\n" for index in range(4)))
+    dataset = source(name=str(tmp_path / "list.csv"), samples=3).load()
+    assert len(dataset) == 3
+    assert LabelledBatches.of(dataset, NAMES).labels is None
+
+
+def test_labels_are_the_models_class_indices():
+    dataset = source().load()
+    turned = NAMES[::-1]
+    wanted = LabelledBatches.of(dataset, turned)
+    assert [turned[label] for label in wanted.labels] == [NAMES[label] for label in dataset.labels]
+    assert len(wanted) == 80
+
+
+def test_classes_that_the_model_lacks_are_an_error():
+    with pytest.raises(DataError, match="no class called 'bar'"):
+        LabelledBatches.of(source().load(), NAMES[1:])
+
+
+@pytest.mark.parametrize("collector", [Unreadable, Strict])
+def test_reading_goes_on_without_what_cannot_be_read_unless_strict(tmp_path, collector):
+    from tiny import PREPROCESS
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        load_shapes("test").image(0).save(tmp_path / name / "good.png")
+    (tmp_path / "a" / "bad.png").write_bytes(b"")
+    images = source(name=str(tmp_path), unreadable=collector())
+    wanted = LabelledBatches.of(images.load(), ("a", "b"))
+    reading = wanted.read(PREPROCESS, batch_size=2, unreadable=images.unreadable)
+    if collector is Strict:
+        with pytest.raises(DataError, match=r"bad\.png"):
+            list(reading)
+    else:
+        (batch,) = reading
+        assert wanted.labels[batch.indices].tolist() == [0, 1]
+        assert list(images.unreadable.images) == [str(tmp_path / "a" / "bad.png")]

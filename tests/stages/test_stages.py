@@ -1,0 +1,60 @@
+"""What the stages promise beyond what the commands show; see tests/cli for those."""
+
+import msgspec
+import numpy as np
+import pytest
+from tiny import SHAPES, content
+
+from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Unreadable
+from edgevit.errors import InputError, VerificationError
+from edgevit.models.loading import load_checkpoint
+from edgevit.runtime import load
+from edgevit.stages.export import CHECKED, GOLDEN, default_images, export
+from edgevit.stages.images import ImageSource
+from edgevit.stages.quantize import quantize
+from edgevit.targets import load_target
+
+IMAGES = ImageSource(SHAPES, "train", Unreadable(), samples=16)
+
+
+def test_default_images_need_nothing_from_outside():
+    for channels in (1, 3):
+        dataset = ImageSource(default_images(channels), "test", Unreadable(), samples=CHECKED).load()
+        assert len(dataset) == CHECKED
+
+
+def test_golden_images_show_as_many_classes_as_they_can(exported):
+    golden = Bundle.open(exported).golden()
+    assert len(golden.images) == GOLDEN
+    answers = golden.logits.argmax(axis=1)
+    with load(exported, check="files") as model:
+        found = model.infer(model.prepare(golden.images))
+        assert np.allclose(found, golden.logits, atol=1e-4)
+    # One of each class that the model finds at all, before any class comes twice.
+    distinct = len(set(answers.tolist()))
+    assert len(set(answers[:distinct].tolist())) == distinct > 3
+
+
+def test_a_file_that_differs_from_torch_makes_no_bundle(tiny_checkpoint, tmp_path, monkeypatch):
+    from edgevit.graph import verify
+
+    monkeypatch.setattr(verify, "TOLERANCE", 0.0)
+    with pytest.raises(VerificationError, match="differ from torch's"):
+        export(load_checkpoint(str(tiny_checkpoint)), tmp_path / "new.edgevit", IMAGES)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_in_float_leave_calibration_and_variants_as_they_were(quantized):
+    before = content(quantized)
+    right = load_target("x86-openvino")
+    wrong = msgspec.structs.replace(load_target("x86-onnxruntime"), dialect="openvino")
+    with pytest.raises(VerificationError, match="do not run on integer kernels"):
+        quantize(Bundle.open(quantized), IMAGES, {"right": right, "wrong": wrong})
+    assert content(quantized) == before
+
+
+def test_rivals_are_refused_before_the_work(quantized):
+    target = load_target("x86-openvino")
+    with pytest.raises(InputError, match="one and two would both make the variant int8-openvino"):
+        quantize(Bundle.open(quantized), IMAGES, {"one": target, "two": target})

@@ -1,0 +1,161 @@
+"""The whole way on the built-in model and on a real pretrained ViT; nothing here depends on how fast the machine is."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgevit.bundle.store import Bundle
+from edgevit.data import fashion_mnist
+from edgevit.data.fashion_mnist import load_fashion_mnist_sample
+from edgevit.models.spec import BUILTIN
+from edgevit.runtime import load
+
+pytestmark = pytest.mark.slow
+
+VARIANTS = ("float32", "int8-onnxruntime", "float32-openvino", "int8-openvino")
+
+
+def run(*arguments, expected=0):
+    from edgevit.cli.app import run as command
+
+    assert command([str(argument) for argument in arguments]) == expected
+
+
+@pytest.fixture(scope="module")
+def fashion(tmp_path_factory):
+    """Return the bundle that the pipeline makes of the built-in model and the images in the package."""
+    path = tmp_path_factory.mktemp("fashion") / "fashion-micro.edgevit"
+    run("pipeline", "fashion-micro", "--data", "fashion-mnist-sample", "-o", path, "--duration", "0.5")
+    return path
+
+
+def test_the_built_in_model_is_what_is_listed():
+    from edgevit.models.loading import load_checkpoint
+
+    for name in BUILTIN:
+        checkpoint = load_checkpoint(name)
+        checkpoint.model()
+        assert checkpoint.labels == fashion_mnist.CLASS_NAMES
+
+
+def test_the_pipeline_measures_every_variant_on_integer_kernels(fashion):
+    manifest = Bundle.open(fashion).manifest
+    assert tuple(variant.name for variant in manifest.variants) == VARIANTS
+    for variant in manifest.variants:
+        assert variant.accuracy.images == 2000
+        assert variant.accuracy.passed, variant.accuracy.reason
+        assert variant.latency.p50_ms > 0
+        integer = variant.kernels.linears if variant.precision == "int8" else 0
+        if variant.name != "float32":
+            assert variant.kernels.linears == 4 * manifest.spec.depth + 1
+            assert variant.kernels.integer_linears == integer
+    report = json.loads((fashion / "report/report.json").read_bytes())
+    assert [entry["name"] for entry in report["variants"]] == list(VARIANTS)
+    page = (fashion / "report/index.html").read_text()
+    assert all(name in page for name in VARIANTS)
+
+
+def test_the_table_shows_every_variant(fashion, edgevit):
+    shown = edgevit("inspect", fashion)
+    assert shown.code == 0
+    assert all(name in shown.out for name in VARIANTS)
+    assert "reference" in shown.out or "speed in doubt" in shown.out
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_predict_and_the_runtime_say_the_same_of_a_picture(fashion, edgevit, tmp_path, variant):
+    sample = load_fashion_mnist_sample("test")
+    paths = []
+    for index in range(20):
+        paths.append(tmp_path / f"{index}.png")
+        sample.image(index).save(paths[-1])
+    said = edgevit("predict", fashion, *paths, "--variant", variant, "--json").data()
+    right = 0
+    with load(fashion, variant=variant) as model:
+        for index, entry in enumerate(said["images"]):
+            expected = model.predict(paths[index])
+            assert [found["label"] for found in entry["predictions"]] == [each.label for each in expected]
+            right += expected[0].label == fashion_mnist.CLASS_NAMES[sample.labels[index]]
+    assert right >= 15
+
+
+def test_accuracy_on_all_test_images_of_fashion_mnist(fashion, edgevit):
+    if not fashion_mnist.available():
+        pytest.skip("needs the full Fashion-MNIST on this machine; 'edgevit validate ... --data fashion-mnist' gets it")
+    done = edgevit("validate", fashion, "--data", "fashion-mnist", "--max-drop", "0.3", "--json")
+    assert done.code == 0, done.out
+    said = done.data()
+    assert said["images"] == 10_000
+    top1 = {variant["name"]: variant["top1"] for variant in said["variants"]}
+    assert top1["float32"] >= 0.91
+    assert top1["float32-openvino"] >= 0.91
+    for name in ("int8-onnxruntime", "int8-openvino"):
+        assert top1[name] >= top1["float32"] - 0.003
+
+
+PHOTOS = 300
+
+
+@pytest.fixture(scope="module")
+def deit(shared, tmp_path_factory):
+    """Return the bundle of the pretrained DeiT-tiny, quantized for both engines, and a list of evaluation photos."""
+    folder = tmp_path_factory.mktemp("deit")
+    path = folder / "deit.edgevit"
+    photos = shared / "images/imagenette"
+    weights = shared / "weights/deit_tiny_patch16_224.safetensors"
+    run("export", weights, "-o", path, "--data", photos / "calibration.csv")
+    run("quantize", path, "--data", photos / "calibration.csv", "--samples", "64")
+    return path, _some_of(photos / "evaluation.csv", folder / "some.csv"), photos / "evaluation"
+
+
+def _some_of(table: Path, target: Path) -> Path:
+    """Write a list of photos from all over ``table``."""
+    with table.open() as stream:
+        rows = list(csv.DictReader(stream))
+    label = next(name for name in rows[0] if name != "path")
+    chosen = [rows[index] for index in np.linspace(0, len(rows) - 1, PHOTOS).astype(int)]
+    with target.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "label"])
+        writer.writerows([row["path"], row[label]] for row in chosen)
+    return target
+
+
+@pytest.mark.shared
+def test_deit_runs_in_integers_and_agrees_with_float(deit, edgevit):
+    path, photos, root = deit
+    done = edgevit("validate", path, "--data", photos, "--root", root, "--max-drop", "3", "--json")
+    assert done.code == 0, done.out
+    said = done.data()
+    assert said["images"] == PHOTOS
+    found = {variant["name"]: variant for variant in said["variants"]}
+    assert found["float32"]["top1"] > 0.65
+    assert found["float32-openvino"]["agreement"] == 1
+    for variant in Bundle.open(path).manifest.variants:
+        if variant.precision == "int8":
+            assert found[variant.name]["agreement"] >= 0.97
+            assert variant.kernels.linears == variant.kernels.integer_linears == 49
+
+
+@pytest.mark.shared
+def test_deit_answers_as_torch_does(deit, shared):
+    import torch
+
+    from edgevit.data.batches import Strict, batches
+    from edgevit.data.sources import load_dataset
+    from edgevit.models.loading import load_checkpoint
+
+    path, photos, root = deit
+    checkpoint = load_checkpoint(str(shared / "weights/deit_tiny_patch16_224.safetensors"))
+    model = checkpoint.model()
+    dataset = load_dataset(str(photos), split="test", root=root)
+    read = batches(dataset, checkpoint.preprocess, batch_size=50, unreadable=Strict())
+    with load(path, variant="float32") as onnxruntime, load(path, variant="float32-openvino") as openvino:
+        for batch in read:
+            with torch.inference_mode():
+                expected = model(torch.from_numpy(batch.images)).argmax(dim=1).numpy()
+            assert np.array_equal(onnxruntime.infer(batch.images).argmax(axis=1), expected)
+            assert np.array_equal(openvino.infer(batch.images).argmax(axis=1), expected)
