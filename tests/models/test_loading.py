@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgevit.errors import CheckpointError, SpecError
+from edgevit.data.batches import Unreadable
+from edgevit.errors import CheckpointError, DataError, InputError, SpecError
 from edgevit.models.families import FAMILIES, identify
 from edgevit.models.labels import imagenet_labels
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer, interpolate_positions
+from edgevit.runtime import load
+from edgevit.stages.export import export
+from edgevit.stages.images import ImageSource
+from edgevit.stages.validate import validate
 
 SPEC = ModelSpec(image_size=(32, 32), patch_size=(8, 8), width=64, depth=2, heads=1, classes=7)
 
@@ -256,3 +261,17 @@ def test_only_an_embedding_model_is_normalised(tmp_path):
     torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
     with pytest.raises(SpecError, match="neither projects nor normalises"):
         load_checkpoint(folder(tmp_path)).normalized()
+
+
+def test_an_embedding_models_bundle(tmp_path):
+    headless = {name: tensor for name, tensor in weights(depth=1).items() if not name.startswith("head")}
+    loaded = load_checkpoint(folder(tmp_path, tensors=headless), (16, 24)).normalized()
+    bundle = export(loaded, tmp_path / "embedding.edgevit", ImageSource("shapes", "test", Unreadable(), samples=4))
+    assert bundle.golden().logits.shape[1] == loaded.spec.outputs == 64
+    with load(bundle.path) as model:
+        features = model.infer(np.zeros((2, 3, 16, 24), dtype=np.float32))
+        np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
+        with pytest.raises(InputError, match="no classes: it gives features"):
+            model.predict(bundle.golden().images[0])
+    with pytest.raises(DataError, match="features, not classes"):
+        validate(bundle, ImageSource("shapes", "test", Unreadable(), samples=4), max_drop=1)
