@@ -16,6 +16,10 @@ settings.register_profile("edgevit", deadline=None, derandomize=True)
 settings.load_profile("edgevit")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-docs", action="store_true", help="write the parts of docs/ that tests generate")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Return the folder with real weights and photos that lies beside the repository."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import importlib
+import importlib.util
 import sys
+from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
@@ -54,3 +56,16 @@ def import_timm() -> ModuleType:
             loaded = {name: module for name, module in sys.modules.items() if not name.startswith("torchvision")}
         sys.modules.update(loaded)
     return sys.modules["timm"]
+
+
+def import_vit_pytorch() -> ModuleType:
+    """Import the one module of vit-pytorch with its ViT; the package as a whole asks for torchvision."""
+    package = importlib.util.find_spec("vit_pytorch")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(
+            "vit-pytorch is not installed: pip install --no-deps -r tests/requirements-nodeps.txt"
+        )
+    spec = importlib.util.spec_from_file_location("vit_pytorch_vit", Path(package.origin).with_name("vit.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -104,7 +104,7 @@ class Bundle(msgspec.Struct, frozen=True):
             return [Path(shutil.copyfile(float32, folder / "model.onnx"))]
 
         def fill_golden(folder: Path) -> Sequence[Path]:
-            return write_golden(folder, golden_images, golden_logits, classes=spec.classes)
+            return write_golden(folder, golden_images, golden_logits, classes=spec.outputs)
 
         with creation(path, existing) as change:
             model = Variant(
@@ -163,7 +163,7 @@ class Bundle(msgspec.Struct, frozen=True):
             ImageError: if one is not an image.
 
         """
-        return read_golden(verify(self.path, self.manifest.golden), classes=self.manifest.spec.classes)
+        return read_golden(verify(self.path, self.manifest.golden), classes=self.manifest.spec.outputs)
 
     def add_variant(
         self,

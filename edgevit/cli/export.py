@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from edgevit.cli import options
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import Output, Overwrite, Root, StrictImages, collector, existing
+from edgevit.cli.options import ImageSize, Output, Overwrite, Root, Source, StrictImages, collector, existing
 from edgevit.cli.tables import with_unreadable
 from edgevit.models.loading import load_checkpoint
 from edgevit.stages import export as stage
@@ -16,14 +17,16 @@ from edgevit.stages.images import ImageSource
 
 
 def export(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A RUN, a .safetensors or .pth file, or a built-in model's name.")
-    ],
+    source: Source,
     *,
     output: Output,
     data: Annotated[
         str | None, typer.Option(help="Images that the file is checked on.", show_default="images that EdgeViT has")
     ] = None,
+    image_size: ImageSize = None,
+    l2_normalize: Annotated[
+        bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.")
+    ] = False,
     root: Root = None,
     strict: StrictImages = False,
     overwrite: Overwrite = False,
@@ -31,7 +34,8 @@ def export(
     """Export a checkpoint to float32 ONNX in a new bundle, checked against torch on images."""
     unreadable = collector(strict=strict)
     with progress() as bars:
-        checkpoint = load_checkpoint(source)
+        checkpoint = load_checkpoint(source, options.image_size(image_size))
+        checkpoint = checkpoint.normalized() if l2_normalize else checkpoint
         for note in checkpoint.notes:
             bars.note(note)
         images = ImageSource(

@@ -17,9 +17,10 @@ def inspect(bundle: BundlePath) -> Result:
     opened = Bundle.open(bundle)
     found = summary(opened)
     spec = opened.manifest.spec
+    answer = f"{spec.classes} classes" if spec.classes else f"an embedding of {spec.outputs} features"
     lines = [
         f"{found.name}: ViT, {spec.image_size[0]}x{spec.image_size[1]} images, patch {spec.patch_size[0]}, "
-        f"width {spec.width}, depth {spec.depth}, {spec.heads} heads, {spec.classes} classes",
+        f"width {spec.width}, depth {spec.depth}, {spec.heads} heads, {answer}",
         f"from {opened.manifest.provenance.source}, {opened.manifest.provenance.created_at}",
     ]
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]

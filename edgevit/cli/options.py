@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,24 @@ import typer
 from edgevit.backends import BACKENDS, available_backends
 from edgevit.bundle.store import Existing
 from edgevit.data.batches import Strict, Unreadable
-from edgevit.errors import MissingDependencyError
+from edgevit.errors import InputError, MissingDependencyError
 from edgevit.targets import Target, load_target, target_names
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A RUN, a file of weights, a Hugging Face folder, hf://owner/name, or a built-in model's name.",
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The bundle to make: a folder, usually NAME.edgevit.")]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIDE|HxW", help="Use another resolution: positions are interpolated.", show_default="the checkpoint's"
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")]
 Data = Annotated[str, typer.Option(help="Images: a folder, a CSV file, or a built-in name.")]
 Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV start from.")]
@@ -22,6 +36,20 @@ StrictImages = Annotated[bool, typer.Option("--strict", help="Stop at the first 
 Variants = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; can be given again.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Build for this target; can be given again.")]
 MaxDrop = Annotated[float, typer.Option(min=0, max=100, help="Largest loss of top-1, in points, that passes.")]
+
+
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """Return height and width of an image size as users write it: 384, or 256x512.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
+    if match is None:
+        raise InputError(f"'{text}' is no image size", remedy="write one number, or HEIGHTxWIDTH, such as 256x512")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def collector(*, strict: bool) -> Unreadable:

@@ -10,13 +10,16 @@ from rich.console import Group
 from rich.text import Text
 
 from edgevit.bundle.store import Bundle
+from edgevit.cli import options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     Data,
+    ImageSize,
     MaxDrop,
     Output,
     Overwrite,
     Root,
+    Source,
     StrictImages,
     Targets,
     chosen_targets,
@@ -35,9 +38,7 @@ _DEFAULT = Load()
 
 
 def pipeline(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A RUN, a .safetensors or .pth file, or a built-in model's name.")
-    ],
+    source: Source,
     *,
     data: Data,
     output: Output,
@@ -50,6 +51,7 @@ def pipeline(
     batch: Annotated[int, typer.Option(help="Images per timed inference.")] = _DEFAULT.batch,
     threads: Annotated[int, typer.Option(help="Threads of a timed inference; 0: all cores.")] = _DEFAULT.threads,
     duration: Annotated[float, typer.Option(help="Seconds of timing, per variant.")] = _DEFAULT.duration_s,
+    image_size: ImageSize = None,
     root: Root = None,
     strict: StrictImages = False,
     overwrite: Overwrite = False,
@@ -66,6 +68,7 @@ def pipeline(
         calibration_data=calibration_data,
         unreadable=collector(strict=strict),
         root=root,
+        image_size=options.image_size(image_size),
         existing="replace" if overwrite else "refuse",
     )
     with progress() as bars:

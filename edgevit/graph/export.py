@@ -43,6 +43,8 @@ def export_onnx(
 ) -> None:
     """Write ``model`` to ``path`` as ONNX: ``images`` (batch, C, H, W) to ``logits`` (batch, classes), float32.
 
+    An embedding model's ``logits`` are its features (batch, ``spec.outputs``).
+
     Nodes and constants are named as ``NameByModule`` says. The file's metadata holds, as JSON, the spec, the
     preprocessing and the labels (``edgevit.spec``, ``edgevit.preprocess``, ``edgevit.labels``). Equal weights give
     equal bytes. What was written is well-formed, but not compared with torch: see ``verify.export_verified``.
@@ -100,7 +102,7 @@ def clean(graph: ir.Model) -> ir.Model:
     GemmToMatMul()(graph)
     onnxscript.optimizer.optimize(graph, input_size_limit=everything, output_size_limit=everything)
     ir.passes.Sequential(
-        NameByModule(("cls_token", "pos_embed")),
+        NameByModule(("cls_token", "reg_token", "pos_embed", "attn_pool.query")),
         common.RemoveUnusedNodesPass(),
         common.ClearMetadataAndDocStringPass(),
         ClearValueMetadata(),

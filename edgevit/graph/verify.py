@@ -83,7 +83,7 @@ def verify_export(model: VisionTransformer, path: Path, images: NDArray[np.float
             remedy=_REMEDY,
         )
     changed = np.flatnonzero(found.argmax(axis=1) != expected.argmax(axis=1))
-    if len(changed):
+    if len(changed) and model.spec.classes:  # the largest feature of an embedding means nothing
         raise VerificationError(
             f"the exported graph's top-1 differs from torch's on {len(changed)} of {len(images)} images, "
             f"the first of them image {changed[0]}",

@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -78,17 +78,17 @@ class Checkpoint:
         Raises:
             CheckpointError: if tensors are missing, left over, misshapen or not numbers.
         """
-        # Sizes may come from a hostile file: what they ask for is compared before any memory is taken for it.
-        if self.spec.depth > len(self.weights):
-            raise CheckpointError(
-                f"{self.source} has {len(self.weights)} tensors for {self.spec.depth} blocks", remedy=_COPIED_WHOLE
-            )
-        with torch.device("meta"):
-            wanted = VisionTransformer(self.spec).state_dict()
-        _check_tensors(self.weights, wanted, self.source)
-        model = VisionTransformer(self.spec)
-        model.load_state_dict(dict(self.weights))
+        model = check_tensors(self.weights, self.spec, self.source)
+        model.load_state_dict({name: tensor.clone() for name, tensor in self.weights.items()}, assign=True)
         return model.eval()
+
+    def normalized(self) -> Checkpoint:
+        """Return this embedding model with features of length 1.
+
+        Raises:
+            SpecError: if it is a classifier.
+        """
+        return replace(self, spec=msgspec.structs.replace(self.spec, l2_normalize=True))
 
     def sha256(self) -> str:
         """Return the SHA-256 of the weights' names, shapes and values."""
@@ -142,7 +142,24 @@ def _description(path: Path, text: str | None) -> Description | None:
     return description
 
 
-def _check_tensors(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+def check_tensors(weights: Mapping[str, Tensor], spec: ModelSpec, source: str) -> VisionTransformer:
+    """Return a model of ``spec`` without values, once ``weights`` are known to be its tensors.
+
+    Raises:
+        CheckpointError: if tensors are missing, left over, misshapen or not numbers.
+    """
+    if spec.depth > len(weights):
+        raise CheckpointError(
+            f"{source} has {len(weights)} tensors for {spec.depth} blocks",
+            remedy=_COPIED_WHOLE,
+        )
+    with torch.device("meta"):  # sizes from a file may be hostile: nothing is allocated before they are checked
+        model = VisionTransformer(spec)
+    _compare(weights, model.state_dict(), source)
+    return model
+
+
+def _compare(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
     missing = sorted(wanted.keys() - weights.keys())
     left_over = sorted(weights.keys() - wanted.keys())
     misshapen = [

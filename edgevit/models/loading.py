@@ -1,75 +1,108 @@
-"""Where a checkpoint comes from: a built-in model, a training run, or a file."""
+"""From a source to a checkpoint: a built-in model, a training run, a file, a Hugging Face folder, or the Hub."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
+from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError
-from edgevit.models import timm
-from edgevit.models.checkpoints import TORCH_LOAD_ERRORS, Checkpoint, Description, read_safetensors
-from edgevit.models.spec import BUILTIN
+from edgevit.models.canonical import canonical
+from edgevit.models.checkpoints import Checkpoint, check_tensors
+from edgevit.models.derive import check_config, spec_of
+from edgevit.models.families import identify
+from edgevit.models.families.base import Converted, Family, Raw
+from edgevit.models.hub import SCHEME, fetch
+from edgevit.models.labels import labels_of
+from edgevit.models.preprocessing import preprocess_of, resized
+from edgevit.models.resizing import at_image_size
+from edgevit.models.sources import read_source
+from edgevit.models.spec import BUILTIN, ModelSpec
 
-_PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
 
+def load_checkpoint(source: str, image_size: tuple[int, int] | None = None) -> Checkpoint:
+    """Return the checkpoint that ``source`` names: a built-in model, a RUN, a file, a folder, or hf://owner/name.
 
-def load_checkpoint(source: str) -> Checkpoint:
-    """Return the checkpoint that ``source`` names: a built-in model, a RUN folder, or a file.
+    ``image_size`` (height, width) has it interpolated to another resolution than it was trained at.
 
     Raises:
         CheckpointError: if there is none, or it cannot be used.
+        SpecError: if its sizes, or ``image_size``, do not fit each other.
+        MissingDataError: if it is on the Hub, which cannot be reached.
     """
+    checkpoint = _load(source)
+    return checkpoint if image_size is None else at_image_size(checkpoint, image_size)
+
+
+def _load(source: str) -> Checkpoint:
     if source in BUILTIN:
         with as_file(files("edgevit.models") / "builtin" / f"{source}.safetensors") as path:
-            return _from_file(path, source)
-    path = Path(source)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
+            return _from_path(path, source)
+    path = fetch(source) if source.startswith(SCHEME) else Path(source)
+    if not path.exists():
         close = difflib.get_close_matches(source, BUILTIN, n=1)
         hint = f"did you mean the built-in model '{close[0]}'?" if close else f"built in: {', '.join(BUILTIN)}"
         raise CheckpointError(
-            f"there is no checkpoint at {path}", remedy=f"give a .safetensors or .pth file, or a RUN folder; {hint}"
+            f"there is no checkpoint at {path}",
+            remedy=f"give a .safetensors, .pth or .npz file, a RUN or Hugging Face folder, or hf://owner/name; {hint}",
         )
-    return _from_file(path, str(source))
+    return _from_path(path, source)
 
 
-def _from_file(path: Path, source: str) -> Checkpoint:
-    weights, description = _read(path)
+def _from_path(path: Path, source: str) -> Checkpoint:
+    raw, description = read_source(path, source)
     if description is not None:
-        checkpoint = Checkpoint(description.spec, weights, description.preprocess, description.labels, source)
-    elif timm.recognises(weights):
-        checkpoint = timm.read(weights, source)
-    else:
-        raise CheckpointError(
-            f"{source} is of no known family; its first tensors are {', '.join(list(weights)[:5]) or 'none'}",
-            remedy="give a checkpoint that EdgeViT trained, or one of a plain ViT or DeiT under timm's names",
-        )
-    return checkpoint
+        return Checkpoint(
+            description.spec, raw.weights, description.preprocess, description.labels, source
+        )  # fmt: skip
+    return _assemble(raw, identify(list(raw.weights), source))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Description | None]:
-    if path.suffix in _PICKLE_SUFFIXES:
-        return _read_pickle(path), None
-    return read_safetensors(path)
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _assemble(raw: Raw, family: Family) -> Checkpoint:
+    """Convert the tensors of a family to a checkpoint, and say what was assumed on the way."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except TORCH_LOAD_ERRORS as error:
+        found = family.convert(raw)
+        grid = _grid(found, raw)
+        weights = canonical(found.weights, grid)
+    except (RuntimeError, IndexError, KeyError) as error:  # of torch, for tensors whose axes or sizes do not fit
         raise CheckpointError(
-            f"{path} is damaged, or holds more than tensors, which could run code: {str(error).splitlines()[0]}",
-            remedy="save its state_dict() alone, best with safetensors.torch.save_file",
+            f"the tensors of {raw.name} are named as those of a {family.name}, but do not fit together: "
+            f"{str(error).splitlines()[0]}",
+            remedy="check that the checkpoint was saved and copied whole",
         ) from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} does not hold a state_dict", remedy="save the model's state_dict() alone")
-    return {str(name): tensor.float() for name, tensor in content.items()}
+    spec = spec_of(found, weights, raw.name)
+    check_tensors(weights, spec, raw.name)
+    check_config(raw.config, spec, raw.name)
+    preprocess, said = preprocess_of(raw, family, spec)
+    labels, also_said = labels_of(raw.config, spec.classes, raw.name)
+    heads = (
+        () if found.heads else (f"assumed {spec.heads} attention heads, as in published models of width {spec.width}",)
+    )
+    notes = (f"a {family.name}", *found.notes, *heads, *said, *also_said)
+    return _fitted(
+        spec, preprocess, Checkpoint(spec, weights, resized(preprocess, spec.image_size), labels, raw.name, notes)
+    )
+
+
+def _fitted(spec: ModelSpec, preprocess: Preprocess, checkpoint: Checkpoint) -> Checkpoint:
+    """Give the model the size that its preprocessing makes; if patches do not fit that, the other way round."""
+    (height, width), native = preprocess.size, spec.image_size
+    if preprocess.size == native:
+        return checkpoint
+    if height % spec.patch_size[0] or width % spec.patch_size[1]:
+        note = f"its preprocessing makes {height}x{width}, which patches do not fill: taken as {native[0]}x{native[1]}"
+        return replace(checkpoint, notes=(*checkpoint.notes, note))
+    note = f"its preprocessing makes {height}x{width}, its positions are for {native[0]}x{native[1]}: interpolated"
+    fitted = at_image_size(checkpoint, preprocess.size)
+    return replace(fitted, preprocess=preprocess, notes=(*checkpoint.notes, note))
+
+
+def _grid(found: Converted, raw: Raw) -> tuple[int, int] | None:
+    if found.image_size is None:
+        return None
+    patch = found.patch[1:] if found.patch else tuple(found.weights["patch_embed.proj.weight"].shape[2:])
+    if len(patch) != 2 or min(patch) < 1:
+        raise CheckpointError(f"{raw.name} has no patches", remedy="check that the checkpoint was copied whole")
+    return found.image_size[0] // patch[0], found.image_size[1] // patch[1]

@@ -8,8 +8,9 @@ import msgspec
 
 from edgevit.errors import SpecError
 
-Pooling = Literal["class", "mean"]
+Pooling = Literal["class", "mean", "class+mean", "class+register", "attention"]
 PositionEmbedding = Literal["learned", "sincos"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu"]
 
 #: Specs come from files that may be hostile: no size in one may keep the machine busy or fill its memory.
 _LARGEST = 1 << 20
@@ -18,7 +19,21 @@ _LARGEST = 1 << 20
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The architecture of a ViT; everything that the weights do not say by themselves.
 
-    Sizes are in pixels (``image_size``, ``patch_size``), features (``width``) or counts.
+    Sizes are in pixels (``image_size``, ``patch_size``), features (``width``, ``attention_width``, ``pre_logits``,
+    ``projection``) or counts. What most ViTs do without, with the models that have it:
+
+    - ``register_tokens``: tokens beside the class token that stand for no patch (DINOv2; DeiT's distillation token).
+    - ``pre_norm``: a LayerNorm before the first block (CLIP). ``patch_norm``: one before and one after the patches are
+      projected (vit-pytorch).
+    - ``attention_width``: features of all heads together, where that is not ``width`` (vit-pytorch).
+    - ``gated_mlp``: a SwiGLU (DINOv2's giant); ``mlp_ratio`` then counts the features after the gate.
+    - ``norm_after_pooling``: the last LayerNorm works on the pooled vector (timm's ``fc_norm``).
+    - ``pre_logits``: features of a tanh layer before the head (the original ViT).
+    - ``classes`` 0: an embedding model. Its output is the pooled vector, or its ``projection`` (CLIP), and has length 1
+      with ``l2_normalize``.
+
+    Pooling is by the class token, the mean of the patch tokens, an attention of one query over them (SigLIP), or two
+    vectors side by side: class token and mean (DINOv2), class token and first register (distilled DeiT).
 
     Raises:
         SpecError: if the sizes contradict each other; the message names the fix.
@@ -36,27 +51,32 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     pooling: Pooling = "class"
     position_embedding: PositionEmbedding = "learned"
     norm_epsilon: float = 1e-6
+    class_token: bool = True
+    register_tokens: int = 0
+    pre_norm: bool = False
+    patch_norm: bool = False
+    attention_width: int | None = None
+    activation: Activation = "gelu"
+    gated_mlp: bool = False
+    norm_after_pooling: bool = False
+    pre_logits: int = 0
+    projection: int = 0
+    l2_normalize: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "classes", "channels"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"{name} is {getattr(self, name)}", remedy=f"give {name} a value of at least 1")
-            if getattr(self, name) > _LARGEST:
-                raise SpecError(f"{name} is {getattr(self, name)}", remedy=f"give {name} a value of at most {_LARGEST}")
-        for side, size, patch in zip(("height", "width"), self.image_size, self.patch_size, strict=True):
-            if patch < 1 or size < patch or size % patch:
-                fit = f"{max(patch, size // patch * patch)}" if patch >= 1 else "a multiple of the patch size"
-                raise SpecError(
-                    f"image {side} {size} is not divisible by the patch {side} {patch}",
-                    remedy=f"use image {side} {fit}, or a patch {side} that divides {size}",
-                )
-        if self.width % self.heads:
-            fits = [heads for heads in range(1, self.width + 1) if self.width % heads == 0]
-            nearest = min(fits, key=lambda heads: abs(heads - self.heads))
-            raise SpecError(
-                f"width {self.width} is not divisible by {self.heads} heads",
-                remedy=f"use {nearest} heads, or width {round(self.width / self.heads) * self.heads or self.heads}",
-            )
+        self._check_counts()
+        self._check_patches()
+        self._check_heads()
+        self._check_output()
+
+    def _check_counts(self) -> None:
+        least = dict.fromkeys(("width", "depth", "heads", "channels"), 1)
+        least |= dict.fromkeys(("classes", "register_tokens", "pre_logits", "projection"), 0)
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not bound <= value <= _LARGEST:
+                limit = f"at least {bound}" if value < bound else f"at most {_LARGEST}"
+                raise SpecError(f"{name} is {value}", remedy=f"give {name} a value of {limit}")
         if self.position_embedding == "sincos" and self.width % 4:
             raise SpecError(
                 f"2-D sine-cosine positions need a width divisible by 4, not {self.width}",
@@ -69,6 +89,40 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 f"norm_epsilon is {self.norm_epsilon}", remedy="give norm_epsilon a small positive value, usually 1e-6"
             )
 
+    def _check_patches(self) -> None:
+        for side, size, patch in zip(("height", "width"), self.image_size, self.patch_size, strict=True):
+            if patch < 1 or size < patch or size % patch:
+                fit = f"{max(patch, size // patch * patch)}" if patch >= 1 else "a multiple of the patch size"
+                raise SpecError(
+                    f"image {side} {size} is not divisible by the patch {side} {patch}",
+                    remedy=f"use image {side} {fit}, or a patch {side} that divides {size}",
+                )
+
+    def _check_heads(self) -> None:
+        width = self.width if self.attention_width is None else self.attention_width
+        if not 1 <= width <= _LARGEST:
+            raise SpecError(
+                f"attention_width is {width}", remedy=f"give it a value of 1 to {_LARGEST}, or leave it out"
+            )
+        if width % self.heads:
+            fits = [heads for heads in range(1, width + 1) if width % heads == 0]
+            nearest = min(fits, key=lambda heads: abs(heads - self.heads))
+            raise SpecError(
+                f"width {width} is not divisible by {self.heads} heads",
+                remedy=f"use {nearest} heads, or width {round(width / self.heads) * self.heads or self.heads}",
+            )
+
+    def _check_output(self) -> None:
+        if self.pooling.startswith("class") and not self.class_token:
+            raise SpecError("a model without a class token cannot pool by it", remedy="use pooling='mean'")
+        if self.pooling == "class+register" and not self.register_tokens:
+            raise SpecError("there is no register token to pool by", remedy="use register_tokens=1 or pooling='class'")
+        if self.classes and (self.projection or self.l2_normalize):
+            raise SpecError(
+                f"a classifier of {self.classes} classes neither projects nor normalises its output",
+                remedy="use classes=0 for an embedding model, else projection=0 and l2_normalize=False",
+            )
+
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
@@ -76,18 +130,33 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def tokens(self) -> int:
-        """Number of tokens in the encoder: the patches and the class token."""
-        return self.grid[0] * self.grid[1] + 1
+        """Number of tokens in the encoder: the patches and those before them."""
+        return self.grid[0] * self.grid[1] + self.prefix_tokens
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Number of tokens before the patches: the class token and the registers."""
+        return int(self.class_token) + self.register_tokens
 
     @property
     def head_width(self) -> int:
         """Features of one attention head."""
-        return self.width // self.heads
+        return (self.attention_width or self.width) // self.heads
 
     @property
     def mlp_width(self) -> int:
         """Features inside the MLP."""
-        return int(self.width * self.mlp_ratio)
+        return round(self.width * self.mlp_ratio)
+
+    @property
+    def pooled_width(self) -> int:
+        """Features of the pooled vector."""
+        return 2 * self.width if "+" in self.pooling else self.width
+
+    @property
+    def outputs(self) -> int:
+        """Values that the model gives for an image: logits, or the features of an embedding."""
+        return self.classes or self.projection or self.pre_logits or self.pooled_width
 
 
 def _imagenet(width: int, depth: int, heads: int) -> ModelSpec:

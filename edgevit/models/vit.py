@@ -2,10 +2,13 @@
 
 An image is cut into patches, each patch becomes a token, and a pre-norm transformer encoder mixes the tokens
 (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021). Parameter names are timm's, so that its checkpoints load
-as they are.
+as they are. What only some families have is in ``parts.py``.
+
+Every linear layer has a bias and every token a position: families without some of them load with zeros there. There
+is no LayerScale: it is multiplied into the linear layer before it when a checkpoint is loaded, which is the same.
 
 Shapes in comments: B images, C channels, H x W pixels, P pixels in a patch's values (C*p*p), N tokens including the
-class token, D width, h heads, d = D/h features per head.
+class token and registers, D width, h heads, d = D/h features per head.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgevit.models.spec import ModelSpec
+from edgevit.models.parts import AttentionPool, GatedMlp, NormalizedPatchEmbedding, PreLogits, activate
+from edgevit.models.spec import Activation, ModelSpec
 
 
 class PatchEmbedding(nn.Module):
@@ -43,8 +47,9 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = spec.heads
         self.scale = spec.head_width**-0.5
-        self.qkv = nn.Linear(spec.width, 3 * spec.width)
-        self.proj = nn.Linear(spec.width, spec.width)
+        inner = spec.heads * spec.head_width  # D, but for models whose heads have a width of their own
+        self.qkv = nn.Linear(spec.width, 3 * inner)
+        self.proj = nn.Linear(inner, spec.width)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
         query, key, value = (self._split_heads(part) for part in self.qkv(x).chunk(3, dim=-1))  # (B, h, N, d)
@@ -57,15 +62,16 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between them."""
+    """Two linear layers with an activation between them, a GELU as a rule."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        self.activation: Activation = spec.activation
         self.fc1 = nn.Linear(spec.width, spec.mlp_width)
         self.fc2 = nn.Linear(spec.mlp_width, spec.width)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
-        return self.fc2(functional.gelu(self.fc1(x)))
+        return self.fc2(activate(self.fc1(x), self.activation))
 
 
 class Block(nn.Module):
@@ -76,7 +82,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(spec.width, spec.norm_epsilon)
         self.attn = Attention(spec)
         self.norm2 = nn.LayerNorm(spec.width, spec.norm_epsilon)
-        self.mlp = Mlp(spec)
+        self.mlp = GatedMlp(spec) if spec.gated_mlp else Mlp(spec)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
         x = x + self.attn(self.norm1(x))
@@ -84,7 +90,7 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """A ViT classifier; ``forward_features`` gives its tokens to other tasks.
+    """A ViT classifier, or an embedding model; ``forward_features`` gives its tokens to other tasks.
 
     Linear weights start Glorot-uniform with zero biases, as in the original ViT: at widths below a few hundred this
     learns much faster than a fixed deviation of 0.02.
@@ -93,16 +99,24 @@ class VisionTransformer(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.patch_embed = PatchEmbedding(spec)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, spec.width))
-        positions = torch.empty(1, spec.tokens, spec.width)
+        self.patch_embed = NormalizedPatchEmbedding(spec) if spec.patch_norm else PatchEmbedding(spec)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, spec.width)) if spec.class_token else None
+        self.reg_token = (
+            nn.Parameter(torch.empty(1, spec.register_tokens, spec.width)) if spec.register_tokens else None
+        )
         if spec.position_embedding == "learned":
-            self.pos_embed = nn.Parameter(positions)
+            self.pos_embed = nn.Parameter(torch.empty(1, spec.tokens, spec.width))
         else:
-            self.register_buffer("pos_embed", sincos_positions(spec.grid, spec.width))
+            self.register_buffer("pos_embed", sincos_positions(spec.grid, spec.width, spec.prefix_tokens))
+        self.norm_pre = nn.LayerNorm(spec.width, spec.norm_epsilon) if spec.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList([Block(spec) for _ in range(spec.depth)])
-        self.norm = nn.LayerNorm(spec.width, spec.norm_epsilon)
-        self.head = nn.Linear(spec.width, spec.classes)
+        self.norm = nn.Identity() if spec.norm_after_pooling else nn.LayerNorm(spec.width, spec.norm_epsilon)
+        self.fc_norm = nn.LayerNorm(spec.pooled_width, spec.norm_epsilon) if spec.norm_after_pooling else nn.Identity()
+        if spec.pooling == "attention":
+            self.attn_pool = AttentionPool(spec, Mlp(spec))
+        self.pre_logits = PreLogits(spec) if spec.pre_logits else nn.Identity()
+        outputs = spec.classes or spec.projection
+        self.head = nn.Linear(spec.pre_logits or spec.pooled_width, outputs) if outputs else nn.Identity()
         self._initialise()
 
     def _initialise(self) -> None:
@@ -110,29 +124,45 @@ class VisionTransformer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.normal_(self.cls_token, std=1e-6)
+        for token in (self.cls_token, self.reg_token):
+            if token is not None:
+                nn.init.normal_(token, std=1e-6)
         if isinstance(self.pos_embed, nn.Parameter):
             nn.init.trunc_normal_(self.pos_embed, std=0.02, a=-0.04, b=0.04)
 
     def forward_features(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, N, D)
-        """Return all normalised tokens (B, 1+N, D), the class token first."""
-        patches = self.patch_embed(images)  # (B, N-1, D)
-        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)  # (B, N, D)
-        x = x + self.pos_embed
+        """Return all normalised tokens (B, N, D): the class token, the registers, the patches."""
+        patches = self.patch_embed(images)
+        prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
+        x = torch.cat([*(token.expand(patches.shape[0], -1, -1) for token in prefix), patches], dim=1)  # (B, N, D)
+        x = self.norm_pre(x + self.pos_embed)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
-    def pool(self, tokens: Tensor) -> Tensor:  # (B, N, D) -> (B, D)
-        """Return one vector per image: its class token, or the mean of its patch tokens."""
-        return tokens[:, 0] if self.spec.pooling == "class" else tokens[:, 1:].mean(dim=1)
+    def pool(self, tokens: Tensor) -> Tensor:  # (B, N, D) -> (B, D), or (B, 2D)
+        """Return one vector per image, as ``spec.pooling`` says."""
+        match self.spec.pooling:
+            case "class":
+                return tokens[:, 0]
+            case "mean":
+                return tokens[:, self.spec.prefix_tokens :].mean(dim=1)
+            case "class+mean":
+                return torch.cat([tokens[:, 0], tokens[:, self.spec.prefix_tokens :].mean(dim=1)], dim=1)
+            case "class+register":
+                return tokens[:, :2].flatten(1)
+            case "attention":
+                return self.attn_pool(tokens)
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)
-        return self.head(self.pool(self.forward_features(images)))
+    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes), or (B, features) without a head
+        x = self.head(self.pre_logits(self.fc_norm(self.pool(self.forward_features(images)))))
+        return functional.normalize(x, dim=-1) if self.spec.l2_normalize else x
 
 
-def sincos_positions(grid: tuple[int, int], width: int, temperature: float = 10_000.0) -> Tensor:
-    """Return fixed 2-D positions (1, 1+rows*columns, width); the class token's are zero.
+def sincos_positions(
+    grid: tuple[int, int], width: int, prefix: int = 1, *, temperature: float = 10_000.0
+) -> Tensor:  # (1, prefix + rows*columns, width)
+    """Return fixed 2-D positions; those of the ``prefix`` tokens before the patches are zero.
 
     A quarter of the features each is the sine and cosine of the column and of the row, at ``width // 4`` wavelengths
     (Vaswani et al. 2017, in two dimensions as in MAE, He et al. 2022).
@@ -143,17 +173,19 @@ def sincos_positions(grid: tuple[int, int], width: int, temperature: float = 10_
     frequencies = temperature ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = [axis.flatten()[:, None] * frequencies for axis in (columns, rows)]  # each (rows*columns, width/4)
     patches = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
-    return torch.cat([torch.zeros(1, width, dtype=torch.float64), patches])[None].float()
+    return torch.cat([torch.zeros(prefix, width, dtype=torch.float64), patches])[None].float()
 
 
-def interpolate_positions(positions: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Return learned positions (1, 1+N, D) for another grid of patches; the class token's stay as they are.
+def interpolate_positions(
+    positions: Tensor, source: tuple[int, int], target: tuple[int, int], prefix: int = 1
+) -> Tensor:  # (1, prefix + N, D) -> (1, prefix + N', D)
+    """Return learned positions for another grid of patches; those of the ``prefix`` tokens stay as they are.
 
     Antialiased bicubic, as timm does, so that a model can be used at a resolution it was not trained at.
     """
     if source == target:
         return positions
-    first, patches = positions[:, :1], positions[:, 1:]
+    first, patches = positions[:, :prefix], positions[:, prefix:]
     plane = patches.transpose(1, 2).unflatten(-1, source)  # (1, D, rows, columns)
     plane = functional.interpolate(plane, size=target, mode="bicubic", antialias=True)
     return torch.cat([first, plane.flatten(2).transpose(1, 2)], dim=1)

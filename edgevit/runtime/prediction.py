@@ -23,12 +23,14 @@ def predictions(logits: NDArray[np.float32], labels: Sequence[str], *, top: int)
     """Return the ``top`` most likely classes of each row of ``logits`` (B, classes), the likeliest first.
 
     Raises:
-        InputError: if ``top`` is less than 1.
+        InputError: if ``top`` is less than 1, or the model has no classes.
         VerificationError: if a logit is not a finite number.
 
     """
     if top < 1:
         raise InputError(f"cannot return the top {top} classes", remedy="ask for at least 1")
+    if not labels:
+        raise InputError("the model has no classes: it gives features", remedy="call its infer() for the features")
     if not np.isfinite(logits).all():
         raise VerificationError(
             "the model answered with logits that are not finite numbers", remedy="load the variant 'float32'"

@@ -13,6 +13,7 @@ from edgevit.data.batches import Batch, Unreadable, batches
 from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.sources import Split, load_dataset, map_labels, subset
+from edgevit.errors import DataError
 from edgevit.progress import SILENT, Progress
 
 
@@ -56,8 +57,13 @@ class LabelledBatches:
         """Take the labelled images of ``dataset``, or all of them where none has a label.
 
         Raises:
-            DataError: if a label is not one of the model's.
+            DataError: if a label is not one of the model's, or the model has none.
         """
+        if not model_labels:
+            raise DataError(
+                "the model gives features, not classes: there is no accuracy to measure",
+                remedy="compare the features that its variants give, by edgevit.runtime.load(...).infer(images)",
+            )
         if (dataset.labels < 0).all():
             return cls(dataset, None, np.arange(len(dataset)))
         labels = map_labels(dataset, tuple(model_labels))

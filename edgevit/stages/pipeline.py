@@ -24,7 +24,8 @@ from edgevit.targets import Target
 class PipelineJob:
     """What to take through the pipeline, and how; ``max_drop`` in points of top-1.
 
-    ``calibration_data`` is where the calibration images come from, if not the training part of ``data``.
+    ``calibration_data`` is where the calibration images come from, if not the training part of ``data``. With
+    ``image_size`` (height, width) the model is taken to another resolution than the checkpoint's.
     """
 
     source: str
@@ -37,6 +38,7 @@ class PipelineJob:
     unreadable: Unreadable
     calibration_data: str | None = None
     root: Path | None = None
+    image_size: tuple[int, int] | None = None
     existing: Existing = "refuse"
 
 
@@ -55,7 +57,7 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
         seed=job.recipe.seed,
     )
     progress.note(f"1/5 Export {job.source}")
-    checkpoint = load_checkpoint(job.source)
+    checkpoint = load_checkpoint(job.source, job.image_size)
     for note in checkpoint.notes:
         progress.note(f"    {note}")
     # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.

@@ -203,6 +203,6 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        plain = parameter.ndim <= 1 or name in {"cls_token", "pos_embed"}
+        plain = parameter.ndim <= 1 or name in {"cls_token", "reg_token", "pos_embed"}
         (others if plain else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -25,7 +25,15 @@ def make(**changes) -> ModelSpec:
         ({"mlp_ratio": float("nan")}, "mlp_ratio is nan", "usually 4"),
         ({"norm_epsilon": 0.0}, "norm_epsilon is 0.0", "usually 1e-6"),
         ({"depth": 0}, "depth is 0", "at least 1"),
-        ({"classes": -1}, "classes is -1", "at least 1"),
+        ({"classes": -1}, "classes is -1", "at least 0"),
+        ({"register_tokens": -1}, "register_tokens is -1", "at least 0"),
+        ({"width": 1 << 21}, "width is 2097152", "at most 1048576"),
+        ({"attention_width": 0}, "attention_width is 0", "leave it out"),
+        ({"attention_width": 30}, "width 30 is not divisible by 4 heads", "heads, or width 32"),
+        ({"class_token": False}, "without a class token", "pooling='mean'"),
+        ({"pooling": "class+register"}, "no register token", "register_tokens=1"),
+        ({"projection": 8}, "neither projects nor normalises", "use classes=0"),
+        ({"l2_normalize": True}, "neither projects nor normalises", "use classes=0"),
     ],
 )
 def test_contradictory_sizes_are_refused_with_the_fix(changes, fault, fix):

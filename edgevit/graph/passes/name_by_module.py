@@ -104,7 +104,8 @@ def _holds_weight(node: ir.Node) -> bool:
 def _parameters_of(node: ir.Node) -> Iterator[tuple[int, str]]:
     """Yield the inputs of a node that are a module's parameters, and which."""
     if _holds_weight(node):
-        yield from enumerate(_PARAMETERS[node.op_type], start=1)
+        roles = _PARAMETERS[node.op_type][: len(node.inputs) - 1]  # a convolution's bias of zeros has been dropped
+        yield from enumerate(roles, start=1)
     elif node.op_type == "Add":
         source = node.inputs[0].producer() if node.inputs[0] is not None else None
         bias = node.inputs[1]

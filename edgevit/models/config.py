@@ -1,0 +1,121 @@
+"""What a checkpoint's folder says of it: config.json, preprocessor_config.json, open_clip_config.json.
+
+Only the fields that EdgeViT uses; all others are passed over, all may be absent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from edgevit.errors import CheckpointError
+
+Sides = int | tuple[int, int]  # one number, or height and width
+T = TypeVar("T")
+
+_MOST_BYTES = 16 << 20  # the largest that are known name 21,841 classes in 2 MB
+
+
+class TimmCfg(msgspec.Struct, frozen=True):
+    """timm's ``pretrained_cfg``: the data that the weights were trained on."""
+
+    input_size: tuple[int, int, int] | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
+    crop_mode: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    num_classes: int | None = None
+
+
+class TimmArgs(msgspec.Struct, frozen=True):
+    """timm's ``model_args``: what departs from the architecture's defaults."""
+
+    act_layer: str | None = None
+    global_pool: str | None = None
+
+
+class Config(msgspec.Struct, frozen=True):
+    """config.json of transformers, or of timm."""
+
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+    num_attention_heads: int | None = None
+    intermediate_size: int | None = None
+    hidden_act: str | None = None
+    layer_norm_eps: float | None = None
+    image_size: Sides | None = None
+    patch_size: Sides | None = None
+    num_channels: int | None = None
+    id2label: dict[str, str] | None = None
+    vision_config: Config | None = None
+    architecture: str | None = None
+    num_classes: int | None = None
+    global_pool: str | None = None
+    pretrained_cfg: TimmCfg | None = None
+    model_args: TimmArgs | None = None
+    label_names: tuple[str, ...] | None = None
+    label_descriptions: dict[str, str] | tuple[str, ...] | None = None
+
+    @property
+    def vision(self) -> Config:
+        """The part on the image tower, in a config of two towers."""
+        return self.vision_config or self
+
+
+class Processor(msgspec.Struct, frozen=True):
+    """preprocessor_config.json of transformers."""
+
+    size: int | dict[str, int | None] | None = None
+    crop_size: int | dict[str, int | None] | None = None
+    resample: int | None = None
+    image_mean: tuple[float, ...] | None = None
+    image_std: tuple[float, ...] | None = None
+    do_resize: bool | None = None
+    do_center_crop: bool | None = None
+    do_normalize: bool | None = None
+
+
+class OpenClipModel(msgspec.Struct, frozen=True):
+    """The model's part of open_clip_config.json."""
+
+    quick_gelu: bool = False
+
+
+class OpenClipPreprocess(msgspec.Struct, frozen=True):
+    """The preprocessing's part of open_clip_config.json."""
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+class OpenClip(msgspec.Struct, frozen=True):
+    """open_clip_config.json."""
+
+    model_cfg: OpenClipModel = OpenClipModel()
+    preprocess_cfg: OpenClipPreprocess = OpenClipPreprocess()
+
+
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """Return what the JSON file at ``path`` holds, None if there is none.
+
+    Raises:
+        CheckpointError: if it is too large, not JSON, or its values are of other kinds.
+    """
+    if not path.is_file():
+        return None
+    if path.stat().st_size > _MOST_BYTES:
+        raise CheckpointError(f"{path} is larger than any config", remedy="check what it is, and download it again")
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (msgspec.MsgspecError, OSError, RecursionError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be used: {error}", remedy="download it again, or delete it to let the weights alone decide"
+        ) from error
+
+
+def sides(value: Sides | None) -> tuple[int, int] | None:
+    """Return height and width of what may be given as one number."""
+    return (value, value) if isinstance(value, int) else value

@@ -1,0 +1,134 @@
+"""The spec of a checkpoint from the shapes of its tensors; what they do not say comes from its config or family."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from edgevit.errors import CheckpointError
+from edgevit.models.canonical import placed_tokens
+from edgevit.models.config import Config, sides
+from edgevit.models.families.base import Converted
+from edgevit.models.spec import ModelSpec, Pooling
+
+#: Heads of the published widths that do not have 64 features each: ViT-H, SO400M, g and G (Zhai et al. 2022).
+_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+
+
+def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> ModelSpec:
+    """Return the architecture that canonical ``weights`` are of.
+
+    Raises:
+        CheckpointError: if a tensor that shows a size is missing or has the wrong number of axes.
+        SpecError: if the sizes contradict each other.
+    """
+    fc1 = _shape(weights, "blocks.0.mlp.fc1.weight", 2, source)
+    fc2 = _shape(weights, "blocks.0.mlp.fc2.weight", 2, source)
+    qkv = _shape(weights, "blocks.0.attn.qkv.weight", 2, source)
+    channels, *patch = found.patch or _shape(weights, "patch_embed.proj.weight", 4, source)[1:]
+    width, inner = fc2[0], qkv[0] // 3
+    gated = fc1[0] == 2 * fc2[1]
+    pre_logits, outputs = (
+        _shape(weights, name, 2, source)[0] if name in weights else 0
+        for name in ("pre_logits.fc.weight", "head.weight")
+    )
+    projected = "head.weight" in weights and "projection.weight" in found.weights
+    return ModelSpec(
+        image_size=_image_size(found, weights, (patch[0], patch[1]), source),
+        patch_size=(patch[0], patch[1]),
+        width=width,
+        depth=len({match[1] for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))}),
+        heads=found.heads or heads_of(inner),
+        classes=0 if projected else outputs,
+        channels=channels,
+        mlp_ratio=fc2[1] / width,
+        pooling=_pooling(found, weights, width),
+        norm_epsilon=found.norm_epsilon,
+        class_token="cls_token" in weights,
+        register_tokens=weights["reg_token"].shape[1] if "reg_token" in weights else 0,
+        pre_norm="norm_pre.weight" in weights,
+        patch_norm="patch_embed.norm_in.weight" in weights,
+        attention_width=None if inner == width else inner,
+        activation="silu" if gated else found.activation,
+        gated_mlp=gated,
+        norm_after_pooling="fc_norm.weight" in weights,
+        pre_logits=pre_logits,
+        projection=outputs if projected else 0,
+    )
+
+
+def heads_of(width: int) -> int:
+    """Return the number of heads of a ViT whose heads have ``width`` features together, as published models have it."""
+    return _HEADS.get(width, max(1, width // 64))
+
+
+def check_config(config: Config, spec: ModelSpec, source: str) -> None:
+    """Compare what a config says with what the weights are.
+
+    Raises:
+        CheckpointError: if they contradict each other.
+    """
+    vision, cfg = config.vision, config.pretrained_cfg
+    claims = {
+        "hidden_size": (vision.hidden_size, spec.width),
+        "num_hidden_layers": (vision.num_hidden_layers, spec.depth),
+        "intermediate_size": (None if spec.gated_mlp else vision.intermediate_size, spec.mlp_width),
+        "patch_size": (sides(vision.patch_size), spec.patch_size),
+        "image_size": (sides(vision.image_size), spec.image_size),
+        "num_channels": (vision.num_channels, spec.channels),
+        "pretrained_cfg.input_size": (cfg.input_size if cfg else None, (spec.channels, *spec.image_size)),
+        "num_classes": (config.num_classes, spec.classes or spec.projection),
+    }
+    wrong = [f"{name} is {said}, the weights have {found}" for name, (said, found) in claims.items()
+             if said is not None and said != found]  # fmt: skip
+    if wrong:
+        raise CheckpointError(
+            f"config.json contradicts the weights of {source}: {'; '.join(wrong)}",
+            remedy="put the config.json beside the weights that it was saved with",
+        )
+
+
+def _shape(weights: Mapping[str, Tensor], name: str, axes: int, source: str) -> tuple[int, ...]:
+    shape = tuple(weights[name].shape) if name in weights else ()
+    if len(shape) != axes or 0 in shape:
+        state = f"is {shape}" if name in weights else "is missing"
+        raise CheckpointError(
+            f"the tensors of {source} do not fit a ViT: {name} {state}, and it should have {axes} axes",
+            remedy="check that the checkpoint was saved and copied whole",
+        )
+    return shape
+
+
+def _image_size(
+    found: Converted, weights: Mapping[str, Tensor], patch: tuple[int, int], source: str
+) -> tuple[int, int]:
+    *_, positions, _ = _shape(weights, "pos_embed", 3, source)
+    tokens = {name: weights[name].shape[1] for name in ("cls_token", "reg_token") if name in weights}
+    prefix = sum(tokens.values())
+    grid = None if found.image_size is None else (found.image_size[0] // patch[0], found.image_size[1] // patch[1])
+    if placed_tokens(positions, "cls_token" in tokens, prefix, grid) != prefix:
+        wanted = f"a grid of {grid[0]}x{grid[1]}" if grid else "a square grid"
+        raise CheckpointError(
+            f"{source} has {positions} positions for {prefix} tokens before the patches, which leaves no {wanted}",
+            remedy="give a Hugging Face folder, whose config.json names the image_size"
+            if grid is None
+            else "correct the image size in config.json",
+        )
+    if found.image_size is not None:
+        return found.image_size
+    side = math.isqrt(positions - prefix)
+    return side * patch[0], side * patch[1]
+
+
+def _pooling(found: Converted, weights: Mapping[str, Tensor], width: int) -> Pooling:
+    head = weights.get("pre_logits.fc.weight", weights.get("head.weight"))
+    if head is not None and head.ndim == 2 and head.shape[1] == 2 * width and "cls_token" in weights:
+        return "class+register" if "dist_token" in found.weights else "class+mean"
+    if "attn_pool.query" in weights:
+        return "attention"
+    if "cls_token" not in weights or "fc_norm.weight" in weights or found.mean_pooling:
+        return "mean"
+    return "class"

@@ -1,0 +1,97 @@
+"""transformers' CLIP and SigLIP image towers, alone or beside their text towers."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from edgevit.errors import CheckpointError
+from edgevit.models.config import sides
+from edgevit.models.families.base import (
+    HALF,
+    OPENAI,
+    Converted,
+    Defaults,
+    Family,
+    Raw,
+    hugging_face_activation,
+    left_out,
+    rename,
+)
+from edgevit.models.spec import Activation
+
+_TOP = r"(?:vision_model\.)?"
+_LAYER = _TOP + r"encoder\.layers\.(\d+)\."
+_RULES = {
+    _TOP + r"embeddings\.class_embedding": "cls_token",
+    _TOP + r"embeddings\.patch_embedding\.(.*)": r"patch_embed.proj.\1",
+    _TOP + r"embeddings\.position_embedding\.weight": "pos_embed",
+    _TOP + r"pre_layrnorm\.(.*)": r"norm_pre.\1",
+    _LAYER + r"layer_norm([12])\.(.*)": r"blocks.\1.norm\2.\3",
+    _LAYER + r"self_attn\.([qkv])_proj\.(.*)": r"blocks.\1.attn.\2.\3",
+    _LAYER + r"self_attn\.out_proj\.(.*)": r"blocks.\1.attn.proj.\2",
+    _LAYER + r"mlp\.(.*)": r"blocks.\1.mlp.\2",
+    _TOP + r"post_layernorm\.(.*)": r"norm.\1",
+    r"visual_projection\.weight": "projection.weight",
+    _TOP + r"head\.probe": "attn_pool.latent",
+    _TOP + r"head\.attention\.in_proj_(weight|bias)": r"attn_pool.in_proj.\1",
+    _TOP + r"head\.attention\.out_proj\.(.*)": r"attn_pool.proj.\1",
+    _TOP + r"head\.layernorm\.(.*)": r"attn_pool.norm.\1",
+    _TOP + r"head\.mlp\.(.*)": r"attn_pool.mlp.\1",
+}
+_UNUSED = r"text_model\..*|text_projection\..*|logit_scale|logit_bias|(.*\.)?position_ids"
+
+
+def convert_clip(raw: Raw) -> Converted:
+    """Give the tensors timm's names.
+
+    Raises:
+        CheckpointError: if config.json names an activation that EdgeViT does not have.
+    """
+    return _convert(raw, "quick_gelu", 1e-5)
+
+
+def convert_siglip(raw: Raw) -> Converted:
+    """Give the tensors timm's names; the attention pool's query, keys and values part.
+
+    Raises:
+        CheckpointError: if config.json names an activation that EdgeViT does not have.
+    """
+    return _convert(raw, "gelu_tanh", 1e-6)
+
+
+def _convert(raw: Raw, default: Activation, epsilon: float) -> Converted:
+    config = raw.config.vision
+    activation = hugging_face_activation(config, default)
+    if activation is None:
+        raise CheckpointError(f"{raw.name} has the activation '{config.hidden_act}'", remedy="use a model with GELU")
+    weights, dropped = rename(raw.weights, _RULES, unused=_UNUSED)
+    return Converted(
+        _part_query(weights),
+        heads=config.num_attention_heads,
+        norm_epsilon=config.layer_norm_eps or epsilon,
+        activation=activation,
+        image_size=sides(config.image_size),
+        notes=left_out(dropped, "the text tower"),
+    )
+
+
+def _part_query(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Part the stacked projections (3D, D) of the attention pool into the query's and the others'."""
+    for kind in ("weight", "bias"):
+        stacked = weights.pop(f"attn_pool.in_proj.{kind}", None)
+        if stacked is not None:
+            width = stacked.shape[0] // 3
+            weights[f"attn_pool.q.{kind}"], weights[f"attn_pool.kv.{kind}"] = stacked[:width], stacked[width:]
+    return weights
+
+
+_MARKS = (_TOP + r"embeddings\.patch_embedding\.weight", _LAYER + r"self_attn\.q_proj\.weight")
+CLIP = Family(
+    "Hugging Face CLIP image tower",
+    (*_MARKS, _TOP + r"embeddings\.class_embedding", _TOP + r"pre_layrnorm\.weight"),
+    convert_clip,
+    Defaults(OPENAI, 1),
+)
+SIGLIP = Family(
+    "Hugging Face SigLIP image tower", (*_MARKS, _TOP + r"head\.probe"), convert_siglip, Defaults(HALF, None)
+)

@@ -1,0 +1,79 @@
+"""transformers' ViT, DeiT (one head or two), DINOv2 and DINOv2 with registers, which share their names."""
+
+from __future__ import annotations
+
+from edgevit.errors import CheckpointError
+from edgevit.models.config import sides
+from edgevit.models.families.base import (
+    HALF,
+    IMAGENET,
+    Converted,
+    Defaults,
+    Family,
+    Raw,
+    hugging_face_activation,
+    left_out,
+    rename,
+)
+
+_TOP = r"(?:vit\.|deit\.|dinov2\.|dinov2_with_registers\.)?"
+_LAYER = _TOP + r"encoder\.layer\.(\d+)\."
+_RULES = {
+    _TOP + r"embeddings\.cls_token": "cls_token",
+    _TOP + r"embeddings\.distillation_token": "dist_token",
+    _TOP + r"embeddings\.register_tokens": "reg_token",
+    _TOP + r"embeddings\.position_embeddings": "pos_embed",
+    _TOP + r"embeddings\.patch_embeddings\.projection\.(.*)": r"patch_embed.proj.\1",
+    _LAYER + r"(?:layernorm_before|norm1)\.(.*)": r"blocks.\1.norm1.\2",
+    _LAYER + r"(?:layernorm_after|norm2)\.(.*)": r"blocks.\1.norm2.\2",
+    _LAYER + r"attention\.attention\.([qkv])(?:uery|ey|alue)\.(.*)": r"blocks.\1.attn.\2.\3",
+    _LAYER + r"attention\.output\.dense\.(.*)": r"blocks.\1.attn.proj.\2",
+    _LAYER + r"(?:intermediate\.dense|mlp\.fc1|mlp\.weights_in)\.(.*)": r"blocks.\1.mlp.fc1.\2",
+    _LAYER + r"(?:output\.dense|mlp\.fc2|mlp\.weights_out)\.(.*)": r"blocks.\1.mlp.fc2.\2",
+    _LAYER + r"layer_scale([12])\.lambda1": r"blocks.\1.ls\2.gamma",
+    _TOP + r"layernorm\.(.*)": r"norm.\1",
+    r"(?:cls_)?classifier\.(.*)": r"head.\1",
+    r"distillation_classifier\.(.*)": r"head_dist.\1",
+}
+_UNUSED = _TOP + r"(embeddings\.mask_token|pooler\.dense\.(weight|bias))"
+
+
+def convert(raw: Raw) -> Converted:
+    """Give the tensors timm's names; heads, epsilon and activation are config.json's.
+
+    Raises:
+        CheckpointError: if config.json names an activation that EdgeViT does not have.
+    """
+    config = raw.config
+    activation = hugging_face_activation(config, "gelu")
+    if activation is None:
+        raise CheckpointError(f"{raw.name} has the activation '{config.hidden_act}'", remedy="use a model with GELU")
+    weights, dropped = rename(raw.weights, _RULES, unused=_UNUSED)
+    dino = any("layer_scale1" in name for name in raw.weights)
+    return Converted(
+        weights,
+        heads=config.num_attention_heads,
+        norm_epsilon=config.layer_norm_eps or (1e-6 if dino else 1e-12),
+        activation=activation,
+        image_size=sides(config.image_size),
+        notes=left_out(dropped, "masked training or a pooler"),
+    )
+
+
+_MARKS = (
+    _TOP + r"embeddings\.patch_embeddings\.projection\.weight",
+    _TOP + r"embeddings\.position_embeddings",
+    _LAYER + r"attention\.attention\.query\.weight",
+)
+VIT = Family(
+    "Hugging Face ViT", (*_MARKS, _LAYER + r"layernorm_before\.weight"), convert, Defaults(HALF, None, "bilinear")
+)
+DEIT = Family(
+    "Hugging Face DeiT",
+    (*_MARKS, _LAYER + r"layernorm_before\.weight", _TOP + r"embeddings\.distillation_token"),
+    convert,
+    Defaults(IMAGENET, 256 / 224),
+)
+DINOV2 = Family(
+    "Hugging Face DINOv2", (*_MARKS, _LAYER + r"layer_scale1\.lambda1"), convert, Defaults(IMAGENET, 256 / 224)
+)

@@ -1,0 +1,37 @@
+"""Use a checkpoint at another resolution than it was trained at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from edgevit.models.checkpoints import Checkpoint
+from edgevit.models.preprocessing import resized
+from edgevit.models.vit import interpolate_positions, sincos_positions
+
+
+def at_image_size(checkpoint: Checkpoint, size: tuple[int, int]) -> Checkpoint:
+    """Return the checkpoint for images of ``size`` (height, width): positions interpolated, preprocessing to match.
+
+    Fixed positions are computed anew, learned ones interpolated (antialiased bicubic).
+
+    Raises:
+        SpecError: if patches do not fill such an image.
+    """
+    old = checkpoint.spec
+    if size == old.image_size:
+        return checkpoint
+    spec = msgspec.structs.replace(old, image_size=size)
+    if spec.position_embedding == "sincos":
+        positions = sincos_positions(spec.grid, spec.width, spec.prefix_tokens)
+    else:
+        positions = interpolate_positions(checkpoint.weights["pos_embed"], old.grid, spec.grid, spec.prefix_tokens)
+    note = f"positions interpolated from {old.grid[0]}x{old.grid[1]} to {spec.grid[0]}x{spec.grid[1]} patches"
+    return replace(
+        checkpoint,
+        spec=spec,
+        weights={**checkpoint.weights, "pos_embed": positions},
+        preprocess=resized(checkpoint.preprocess, size),
+        notes=(*checkpoint.notes, f"{note}: check the accuracy at this size"),
+    )

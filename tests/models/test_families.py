@@ -1,0 +1,90 @@
+"""Every family against its own library: the same weights and images give the same output within 1e-5."""
+
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from zoo import CASES
+
+from edgevit.graph.verify import export_verified
+from edgevit.models.loading import load_checkpoint
+from edgevit.quantization.linears import find_linears, load_graph
+
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_outputs_equal_the_librarys(case, tmp_path):
+    path, reference = case.build(tmp_path)
+    loaded = load_checkpoint(str(path))
+    assert (loaded.spec.channels, *loaded.spec.image_size) == case.size
+    images = torch.randn(3, *case.size)
+    with torch.inference_mode():
+        expected, found = reference(images), loaded.model()(images)
+    assert expected.std() > 0.05, "the comparison would see nothing"
+    torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    assert found.shape == (3, loaded.spec.outputs)
+
+
+#: Of each part that only some families have, one: an export takes seconds.
+EXPORTED = (
+    "timm DeiT distilled: two tokens, two heads averaged",
+    "timm mean-pooled: fc_norm",
+    "timm registers: 4 registers, positions for patches alone",
+    "timm SigLIP: tanh GELU from config.json, classes",
+    "timm CLIP: QuickGELU from config.json",
+    "DINOv2: SwiGLU",
+    "Hugging Face DINOv2: registers",
+    "Hugging Face CLIP: CLIPVisionModelWithProjection",
+    "vit-pytorch: heads wider than the model",
+    "JAX .npz: AugReg with pre_logits, from an optimiser's state",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in EXPORTED], ids=lambda case: case.name)
+def test_exports_equal_the_library_and_their_linears_are_found(case, tmp_path):
+    path, reference = case.build(tmp_path)
+    loaded = load_checkpoint(str(path))
+    loaded = loaded if loaded.spec.classes else loaded.normalized()
+    images = torch.randn(4, *case.size)
+    onnx = tmp_path / "model.onnx"
+    model = loaded.model()
+    export_verified(model, onnx, images.numpy(), preprocess=loaded.preprocess, labels=loaded.labels)
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    with torch.inference_mode():
+        expected = reference(images)
+    if not loaded.spec.classes:
+        expected = expected / expected.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    linears = {layer.name: layer for layer in find_linears(load_graph(onnx).graph)}
+    assert set(linears) == {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert all(layer.bias is not None for layer in linears.values())
+
+
+def test_every_case_to_export_is_there():
+    assert set(EXPORTED) <= {case.name for case in CASES}
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+BEGIN, END = "<!-- made by: pytest tests/models/test_families.py --write-docs -->\n", "<!-- end -->"
+
+
+def table() -> str:
+    lines = ["| family | what was loaded and compared | input | exported too |", "| --- | --- | --- | --- |"]
+    for case in CASES:
+        size = "x".join(map(str, case.size))
+        lines.append(f"| {case.family} | {case.loads} | {size} | {'yes' if case.name in EXPORTED else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_table_in_the_docs_is_current(request):
+    text = DOCS.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    current, _, after = rest.partition(END)
+    if request.config.getoption("--write-docs"):
+        DOCS.write_text(before + BEGIN + table() + END + after, encoding="utf-8")
+    else:
+        assert current == table(), "run: pytest tests/models/test_families.py --write-docs"
