@@ -41,11 +41,11 @@ def calibrate(
         DataError: if there are no images, or they do not fit the model or are not finite.
 
     """
-    engine = _Observed(model)
+    engine = ObservedModel(model)
     observers = {name: RangeObserver() for name in engine.layers}
     digest = hashlib.sha256()
     count = 0
-    for image in _images(progress.track(batches, total=total, label="Calibrating")):
+    for image in one_by_one(progress.track(batches, total=total, label="Calibrating")):
         for name, values in zip(engine.layers, engine.run(image), strict=True):
             observers[name].update(values)
             _check_finite(name, observers[name], count)
@@ -61,7 +61,7 @@ def calibrate(
     )
 
 
-class _Observed:
+class ObservedModel:
     """The model in onnxruntime, with the inputs of its Linear layers as its outputs."""
 
     def __init__(self, path: Path) -> None:
@@ -103,7 +103,7 @@ def _session(model: ir.Model, observed: list[ir.Value], path: Path) -> onnxrunti
         raise GraphError(f"{path} cannot be run by onnxruntime: {error}", remedy="export it again") from error
 
 
-def _images(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+def one_by_one(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
     """Yield each image as a batch of one (1, C, H, W)."""
     for batch in batches:
         for image in batch:

@@ -23,18 +23,22 @@ class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """How one Linear layer is computed in integers.
 
     Its input is unsigned 8-bit with one scale and zero point, its weight signed 8-bit and symmetric with one scale per
-    output; scales are float32. See ``arithmetic`` for what they mean.
+    output; scales are float32. See ``arithmetic`` for what they mean. ``bias_correction`` (one per output, or none) is
+    added to the bias, see ``bias``.
     """
 
     activation_scale: float
     activation_zero_point: int
     weight_scales: tuple[float, ...]
+    bias_correction: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         scales = np.array((self.activation_scale, *self.weight_scales))
         limits = np.finfo(np.float32)
         if not ((scales >= limits.tiny) & (scales <= limits.max)).all():
             raise BundleError("the plan has a scale that is not above 0 and finite in float32", remedy=_REMEDY)
+        if not np.isfinite(self.bias_correction).all():
+            raise BundleError("the plan corrects a bias by what is not finite", remedy=_REMEDY)
         if not 0 <= self.activation_zero_point <= 255:
             raise BundleError(f"{self.activation_zero_point} is no zero point of 8 bits", remedy=_REMEDY)
 

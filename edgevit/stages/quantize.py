@@ -8,12 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.errors import InputError
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.bias import correct_biases
 from edgevit.quantization.calibrate import calibrate
 from edgevit.quantization.plan import QuantizationPlan, make_plan
 from edgevit.stages.build import PLAN, Compiled, add, compile_variant, variant_name
@@ -90,10 +94,15 @@ def _calibrate(bundle: Bundle, images: ImageSource, folder: Path, progress: Prog
     model = bundle.verify_files("float32")
     dataset = images.load(progress)
     progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
-    read = batches(dataset, bundle.manifest.preprocess, batch_size=_BATCH, unreadable=images.unreadable)
     total = -(-len(dataset) // _BATCH)
-    table = calibrate(model, (batch.images for batch in read), total=total, progress=progress)
-    plan = make_plan(model, table)
+
+    def read() -> Iterator[NDArray[np.float32]]:
+        preprocess = bundle.manifest.preprocess
+        for batch in batches(dataset, preprocess, batch_size=_BATCH, unreadable=images.unreadable):
+            yield batch.images
+
+    table = calibrate(model, read(), total=total, progress=progress)
+    plan = correct_biases(model, make_plan(model, table), read(), total=total, progress=progress)
     table.save(folder / "table.npz")
     plan.save(folder / "plan.json")
     return plan

@@ -42,7 +42,7 @@ def _replace(linear: QuantizedLinear) -> None:
             linear.constant("weight.scale", linear.weight_scales),
             zero_point,
             None,  # the weights' zero point: 0
-            None if layer.bias is None else linear.constant("bias.float32", layer.bias),
+            None if linear.bias is None else linear.constant("bias.float32", linear.bias),
         ],
         domain=_DOMAIN,
         name=layer.name,

@@ -37,8 +37,8 @@ def _replace(linear: QuantizedLinear) -> None:
     )
     product = ir.node("MatMul", [activation.outputs[0], weight.outputs[0]], name=layer.name)
     nodes = [quantized, activation, weight, product]
-    if layer.bias is not None:
+    if linear.bias is not None:
         product.outputs[0].name = f"{layer.name}.product"
-        bias = linear.constant("bias.float32", layer.bias)
+        bias = linear.constant("bias.float32", linear.bias)
         nodes.append(linear.node("add_bias", "Add", [product.outputs[0], bias]))
     linear.put_in_place(nodes)

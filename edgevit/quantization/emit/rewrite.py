@@ -22,7 +22,7 @@ _REMEDY = "quantize again with `edgevit quantize`"
 
 @dataclass(frozen=True, slots=True)
 class QuantizedLinear:
-    """One Linear layer with the constants of its integer form: weight (K, N) int8, its scales (N,)."""
+    """One Linear layer with the constants of its integer form: weight (K, N) int8, scales (N,), bias (N,) or None."""
 
     graph: ir.Graph
     layer: LinearLayer
@@ -30,6 +30,7 @@ class QuantizedLinear:
     zero_point: NDArray[np.uint8]
     weight: NDArray[np.int8]
     weight_scales: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
 
     def constant(self, suffix: str, values: NDArray[np.generic]) -> ir.Value:
         """Register ``values`` in the graph as the layer's constant ``suffix`` and return it."""
@@ -99,4 +100,18 @@ def _quantize(graph: ir.Graph, layer: LinearLayer, quantization: LinearQuantizat
         zero_point=np.array(quantization.activation_zero_point, dtype=np.uint8),
         weight=quantize(layer.weight, scales, np.int8(0)),
         weight_scales=scales,
+        bias=_bias(layer, quantization),
     )
+
+
+def _bias(layer: LinearLayer, quantization: LinearQuantization) -> NDArray[np.float32] | None:
+    if not quantization.bias_correction:
+        return layer.bias
+    if len(quantization.bias_correction) != layer.weight.shape[1]:
+        raise BundleError(
+            f"the plan corrects {len(quantization.bias_correction)} biases of '{layer.name}', "
+            f"which has {layer.weight.shape[1]} outputs",
+            remedy=_REMEDY,
+        )
+    bias = 0 if layer.bias is None else layer.bias
+    return (bias + np.array(quantization.bias_correction)).astype(np.float32)
