@@ -1,96 +1,207 @@
-"""From what a user asks for to a finished run: the data, what it needs for preprocessing, and the loop."""
+"""From what a user asks for to a finished run: the data, the weights to start from, and the loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from edgevit.data.batches import load_pixels
-from edgevit.data.dataset import Dataset
+from edgevit.data.dataset import ArrayDataset, Dataset
 from edgevit.data.preprocess import ChannelOrder, Preprocess
-from edgevit.data.sources import load_dataset, map_labels
-from edgevit.errors import DataError
+from edgevit.data.sources import map_labels
+from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
+from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import ModelSpec, preset
+from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
-from edgevit.training.loop import Images, train
+from edgevit.training.distributed import Processes, joined
+from edgevit.training.feeds import FeatureFeed, Feed, FileFeed, MemoryFeed
+from edgevit.training.heads import features, fit_head, freeze_backbone
+from edgevit.training.loop import Lesson, Outcome, train
+from edgevit.training.objective import Normalise, Objective, Teacher
+from edgevit.training.parts import Parts, load_parts
 from edgevit.training.recipe import Recipe
 from edgevit.training.run import Job, RunFolder
+from edgevit.training.scoring import Exam, FeatureExam, ImageExam
+
+_STATISTICS_IMAGES = 10_000  # enough for the mean and deviation of a channel to four digits
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to train: the preset ``model`` from random weights, or the checkpoint ``source`` if there is one.
+
+    ``teacher`` is a checkpoint to learn from. ``workers`` processes read images (None: as many as there are cores, up
+    to 8), and ``device`` is "auto", "cpu" or "cuda": neither changes what a run ends with but for rounding.
+    """
+
+    data: str
+    folder: Path
+    recipe: Recipe
+    model: str = "vit-micro"
+    source: str | None = None
+    teacher: str | None = None
+    workers: int | None = None
+    device: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run gave; ``test_accuracy`` in 0..1, of the weights that were kept."""
+    """What a finished run gave; ``accuracy`` in 0..1, of the weights that were kept, on the ``images`` named."""
 
     checkpoint: Checkpoint
     folder: RunFolder
-    test_accuracy: float | None
+    accuracy: float | None
+    images: str | None
 
 
-def start(data: str, model: str, folder: Path, recipe: Recipe, *, progress: Progress = SILENT) -> TrainingResult:
-    """Train the preset ``model`` on ``data`` from random weights, in a new run folder.
+def start(request: Request, *, progress: Progress = SILENT) -> TrainingResult:
+    """Train in a new run folder.
 
     Raises:
         InputError: if the folder is not new, or data or model cannot be used.
         TrainingError: if the loss is no longer a number.
     """
-    return _run(data, model, RunFolder(folder), recipe, RunFolder.begin, progress)
+    return _run(request, RunFolder.begin, progress)
 
 
-def resume(data: str, model: str, folder: Path, recipe: Recipe, *, progress: Progress = SILENT) -> TrainingResult:
-    """Go on with the run in ``folder``, which must have been started with the same arguments.
+def resume(request: Request, *, progress: Progress = SILENT) -> TrainingResult:
+    """Go on with the run in the folder, which must have been started with the same request.
 
     Raises:
-        InputError: if there is no run, or it was started with other arguments.
+        InputError: if there is no run, or it was started with another request.
         TrainingError: if the loss is no longer a number.
     """
-    return _run(data, model, RunFolder(folder), recipe, RunFolder.resume, progress)
+    return _run(request, RunFolder.resume, progress)
 
 
 def _run(
-    data: str,
-    model: str,
-    folder: RunFolder,
-    recipe: Recipe,
-    opening: Callable[[RunFolder, Job], Mapping[str, Any] | None],
-    progress: Progress,
+    request: Request, opening: Callable[[RunFolder, Job], dict[str, Any] | None], progress: Progress
 ) -> TrainingResult:
-    training, test = load_dataset(data, split="train"), load_dataset(data, split="test")
-    spec = _spec_for(preset(model), training)
-    raw = _preprocess(spec, (0.0,) * spec.channels, (1.0,) * spec.channels)
-    pixels = load_pixels(training, raw)
-    mean, std = _statistics(pixels)
-    preprocess = _preprocess(spec, mean, std)
-    job = Job(
-        data=data,
-        data_sha256=training.fingerprint(),
-        spec=spec,
-        preprocess=preprocess,
-        labels=training.class_names,
-        recipe=recipe,
-    )
-    state = opening(folder, job)
-    test_images = Images(load_pixels(test, preprocess), map_labels(test, job.labels))
-    checkpoint = train(folder, job, Images(pixels, training.labels), test_images, state=state, progress=progress)
-    return TrainingResult(checkpoint, folder, folder.metrics()[-1].test_accuracy)
-
-
-def _spec_for(spec: ModelSpec, training: Dataset) -> ModelSpec:
-    classes = len(training.class_names)
-    if classes < 2:
-        raise DataError(
-            f"{training.name} has {classes} class, and a classifier needs at least two",
-            remedy="add a folder with images of what is not of that class",
+    with joined(request.device) as processes:
+        said = processes.progress(progress)
+        parts = load_parts(request.data, request.recipe)
+        model, preprocess, weights_sha256, notes = _beginning(request, parts.training)
+        teacher = load_checkpoint(request.teacher) if request.teacher is not None else None
+        job = Job(
+            data=request.data,
+            data_sha256=parts.training.fingerprint(),
+            validation_sha256=parts.validation.fingerprint() if parts.validation is not None else "",
+            weights_sha256=weights_sha256,
+            teacher_sha256=teacher.sha256() if teacher is not None else "",
+            spec=model.spec,
+            preprocess=preprocess,
+            labels=parts.training.class_names,
+            recipe=request.recipe,
         )
-    if (training.labels < 0).any():
-        raise DataError(f"{training.name} has images without a label", remedy="label them, or leave them out")
-    return msgspec.structs.replace(spec, classes=classes)
+        _check_same_job(job, processes)
+        for note in (*notes, *parts.notes):
+            said.note(note)
+        folder = RunFolder(request.folder)
+        state = processes.on_main(lambda: opening(folder, job))
+        lesson = _lesson(request, job, model, parts, teacher, processes, said)
+        outcome = train(folder, job, lesson, processes, state=state, progress=said)
+        return _result(outcome, folder)
+
+
+def _result(outcome: Outcome, folder: RunFolder) -> TrainingResult:
+    accuracy = outcome.score.accuracy if outcome.score is not None else None
+    return TrainingResult(outcome.checkpoint, folder, accuracy, outcome.images)
+
+
+def _beginning(request: Request, training: Dataset) -> tuple[VisionTransformer, Preprocess, str, tuple[str, ...]]:
+    """Return the model to train, its preprocessing, the SHA-256 of its weights if they have learnt, and remarks."""
+    if request.source is None:
+        spec = msgspec.structs.replace(preset(request.model), classes=len(training.class_names))
+        with torch.random.fork_rng():
+            torch.manual_seed(request.recipe.seed)
+            model = VisionTransformer(spec)
+        return model, _measured_preprocess(spec, training), "", ()
+    checkpoint, said = fit_head(load_checkpoint(request.source), training.class_names)
+    return checkpoint.model(), checkpoint.preprocess, checkpoint.sha256(), (*checkpoint.notes, said)
+
+
+def _check_same_job(job: Job, processes: Processes) -> None:
+    """See to it that all processes found the same images and weights on their machines."""
+    if processes.on_main(lambda: job) != job:
+        raise InputError(
+            f"process {processes.rank} has other images or weights than process 0",
+            remedy="copy the same data and checkpoints to each machine, at the same paths",
+        )
+
+
+def _lesson(
+    request: Request,
+    job: Job,
+    model: VisionTransformer,
+    parts: Parts,
+    teacher: Checkpoint | None,
+    processes: Processes,
+    progress: Progress,
+) -> Lesson:
+    recipe = job.recipe
+    exams = [
+        ImageExam(name, dataset, map_labels(dataset, job.labels), job.preprocess) if dataset is not None else None
+        for name, dataset in (("validation", parts.validation), ("test", parts.test))
+    ]
+    if recipe.mode == "probe":
+        freeze_backbone(model)
+        # Inputs that never change give features that never change; a teacher has to see the images, though.
+        if recipe.shows_images_unchanged and teacher is None:
+            return _lesson_from_features(job, model, parts, processes, progress)
+    taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
+    objective = Objective(recipe, job.spec.classes, Normalise(job.preprocess).to(processes.device), taught)
+    feed = _feed(parts.training, job, _workers(request.workers, processes))
+    return Lesson(model, objective, feed, exams[0], exams[1])
+
+
+def _lesson_from_features(
+    job: Job, model: VisionTransformer, parts: Parts, processes: Processes, progress: Progress
+) -> Lesson:
+    """Show each image to the backbone once; the head learns from what it gave."""
+
+    def seen(dataset: Dataset, name: str) -> torch.Tensor:
+        return features(model, dataset, job.preprocess, name, processes, progress)
+
+    exams: list[Exam | None] = [
+        FeatureExam(name, seen(dataset, name), map_labels(dataset, job.labels)) if dataset is not None else None
+        for name, dataset in (("validation", parts.validation), ("test", parts.test))
+    ]
+    feed = FeatureFeed(seen(parts.training, "training"), parts.training.labels)
+    rest = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
+    objective = Objective(job.recipe, job.spec.classes, nn.Identity())
+    return Lesson(model.head, objective, feed, exams[0], exams[1], prefix="head.", rest=rest)
+
+
+def _feed(training: Dataset, job: Job, workers: int) -> Feed:
+    if isinstance(training, ArrayDataset) and not job.recipe.draws_on_whole_images:
+        return MemoryFeed(load_pixels(training, job.preprocess), training.labels, job.recipe)
+    return FileFeed(training, training.labels, job.preprocess, job.recipe, workers)
+
+
+def _workers(asked: int | None, processes: Processes) -> int:
+    if asked is not None:
+        return asked
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.count > 1 else 1
+    return max(1, min(8, len(os.sched_getaffinity(0)) // here))
+
+
+def _measured_preprocess(spec: ModelSpec, training: Dataset) -> Preprocess:
+    raw = _preprocess(spec, (0.0,) * spec.channels, (1.0,) * spec.channels)
+    chosen = None
+    if not isinstance(training, ArrayDataset) and len(training) > _STATISTICS_IMAGES:
+        chosen = np.random.default_rng(0).choice(len(training), _STATISTICS_IMAGES, replace=False)
+    return _preprocess(spec, *_statistics(load_pixels(training, raw, indices=chosen)))
 
 
 def _preprocess(spec: ModelSpec, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
