@@ -65,7 +65,7 @@ def features(
     """
     backbone: nn.Module = copy.deepcopy(model).eval().to(processes.device)
     backbone.head = nn.Identity()
-    found = torch.zeros(len(dataset), model.head.in_features)
+    found = torch.zeros(len(dataset), next(model.head.parameters()).shape[1])
     own = torch.arange(processes.rank, len(dataset), processes.count).numpy()
     stream = batches(dataset, preprocess, batch_size=_BATCH, indices=own, unreadable=Strict())
     with torch.inference_mode():
