@@ -23,9 +23,10 @@ from edgevit.training.recipe import Recipe
 
 
 class Feed(Protocol):
-    """Labelled inputs for training; ``labels`` (N,) are class indices."""
+    """Labelled inputs for training; ``labels`` (N,) are class indices, ``remedy`` says what would give them sooner."""
 
     labels: NDArray[np.int64]
+    remedy: str
 
     def inputs(self, pieces: Sequence[Piece]) -> Iterator[Tensor]:
         """Yield what the model learns from in each of ``pieces``: pixels (B, C, H, W), uint8, or features (B, D)."""
@@ -34,6 +35,8 @@ class Feed(Protocol):
 
 class MemoryFeed:
     """Images in memory as the model sees them before normalisation, uint8 (N, H, W, C), and class indices (N,)."""
+
+    remedy = "augment less"
 
     def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Recipe) -> None:
         _check(len(pixels), labels)
@@ -51,6 +54,8 @@ class MemoryFeed:
 
 class FileFeed:
     """Images that ``workers`` processes read and augment; with 0 workers, this process does it itself."""
+
+    remedy = "raise --workers, or save the images at the size that is used"
 
     def __init__(
         self, dataset: Dataset, labels: NDArray[np.int64], preprocess: Preprocess, recipe: Recipe, workers: int
@@ -87,6 +92,8 @@ class FileFeed:
 
 class FeatureFeed:
     """What a frozen backbone made of the images, computed once, float32 (N, D)."""
+
+    remedy = "use larger batches"
 
     def __init__(self, features: Tensor, labels: NDArray[np.int64]) -> None:
         _check(len(features), labels)

@@ -196,7 +196,7 @@ class _Run:
         exam = self.lesson.test or self.lesson.validation
         result = self._score(exam) if exam is not None else None
         checkpoint = self.lesson.checkpoint(self.job, self.trainer.averaged_weights(), str(self.folder.path))
-        self.progress.note(speed_limit(self.metrics))
+        self.progress.note(speed_limit(self.metrics, self.lesson.feed.remedy))
 
         def write() -> None:
             checkpoint.save(self.folder.model)
@@ -208,15 +208,12 @@ class _Run:
         return Outcome(checkpoint, result, exam.name if exam is not None else None)
 
 
-def speed_limit(metrics: list[EpochMetrics]) -> str:
-    """Say whether the model or the reading of images limited the speed, from the time spent waiting for images."""
+def speed_limit(metrics: list[EpochMetrics], remedy: str) -> str:
+    """Say whether the model or the making of its inputs limited the speed, and if these did, the ``remedy``."""
     share = sum(row.waited for row in metrics) / max(1e-9, sum(row.seconds for row in metrics))
     if share > _SLOW_FEED:
-        return (
-            f"reading images limits the speed: {share:.0%} of the time was spent waiting for them; "
-            "raise --workers, or save the images at the size that is used"
-        )
-    return f"the model limits the speed, not the reading of images: {share:.0%} of the time was spent waiting for them"
+        return f"the data limit the speed: {share:.0%} of the time was spent waiting for images; {remedy}"
+    return f"the model limits the speed, not the data: {share:.0%} of the time was spent waiting for images"
 
 
 def _describe(row: EpochMetrics, epochs: int, result: Epoch) -> str:

@@ -185,7 +185,7 @@ def test_fewer_images_than_a_batch_still_train(tmp_path):
     assert 0 <= folder.metrics()[0].train_accuracy <= 1
 
 
-@pytest.mark.parametrize(("waited", "said"), [(0.05, "the model limits"), (0.6, "reading images limits")])
+@pytest.mark.parametrize(("waited", "said"), [(0.05, "the model limits"), (0.6, "the data limit")])
 def test_the_log_says_what_limits_the_speed(waited, said):
     row = EpochMetrics(epoch=1, learning_rate=0.1, train_loss=1, train_accuracy=0, seconds=10, waited=10 * waited)
-    assert loop.speed_limit([row]).startswith(said)
+    assert loop.speed_limit([row], "raise --workers").startswith(said)
