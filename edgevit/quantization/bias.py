@@ -53,8 +53,8 @@ def correct_biases(
     """Return ``plan`` with a correction of each quantized layer's bias, measured on images (B, C, H, W).
 
     Clipping and rounding shift a layer's mean output, and a shift, unlike noise, does not cancel further on (Nagel et
-    al., Data-Free Quantization, 2019, with calibration images instead of batch norm's statistics). On DeiT-tiny it
-    takes a tenth off the KL to float32. One more pass over the images; memory does not grow with their number.
+    al., Data-Free Quantization, 2019, with calibration images instead of batch norm's statistics). One more pass over
+    the images; memory does not grow with their number.
 
     Raises:
         BundleError: if the plan was made for another model.
