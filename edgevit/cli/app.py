@@ -28,7 +28,10 @@ from edgevit.errors import EdgeViTError
 
 # Name -> (panel of the help page, one line of help). The function is edgevit.cli.NAME.NAME.
 COMMANDS = {
-    "train": ("Make", "Train a ViT; the run's folder is a SOURCE for ``edgevit export``."),
+    "train": (
+        "Make",
+        "Train a ViT, or fine-tune one on your images; the run's folder is a SOURCE for ``edgevit export``.",
+    ),
     "export": ("Make", "Export a checkpoint to float32 ONNX in a new bundle, checked against torch on images."),
     "quantize": ("Make", "Add INT8 variants, calibrated on images, and show that they run on integer kernels."),
     "build": ("Make", "Compile one precision for a target."),

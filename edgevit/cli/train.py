@@ -3,71 +3,170 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import msgspec
 import typer
 from rich.text import Text
 
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import Data, Root, StrictImages, collector
+from edgevit.cli.options import Data, ImageSize, Root, StrictImages, collector
+from edgevit.cli.options import image_size as parse_image_size
 from edgevit.cli.tables import with_unreadable
-from edgevit.models.loading import load_checkpoint
-from edgevit.models.spec import preset
+from edgevit.data.batches import Unreadable
+from edgevit.errors import InputError
 from edgevit.training import start as training
-from edgevit.training.recipe import Autocast, Recipe
+from edgevit.training.distributed import is_main
+from edgevit.training.parts import TrainingData
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, Autocast, Mode, Recipe, Sampling
 
-_DEFAULTS = Recipe()
+T = TypeVar("T")
+
+
+def _range(name: str) -> str:
+    """Say what an option is where it is not given: from random weights, fine-tuning, linear probe."""
+    return "/".join(f"{getattr(recipe, name)}" for recipe in (FROM_SCRATCH, FINE_TUNING, LINEAR_PROBE))
+
+
+def _option(name: str, text: str) -> object:
+    return typer.Option(help=f"{text} [{_range(name)}]", show_default=False)
 
 
 def train(
     *,
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")],
-    model: Annotated[str, typer.Option(help="Architecture: vit-micro, vit-tiny, ... (edgevit models)")] = "vit-micro",
     source: Annotated[
-        str | None, typer.Option("--from", help="Train on from this checkpoint.", show_default="random weights")
+        str | None, typer.Option("--from", metavar="SOURCE", help="Fine-tune this checkpoint, as in edgevit export.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Or train this architecture from random weights (edgevit models). [vit-micro]")
+    ] = None,
+    image_size: ImageSize = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
-    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = _DEFAULTS.epochs,
-    batch_size: Annotated[int, typer.Option(help="Images per step.")] = _DEFAULTS.batch_size,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = _DEFAULTS.learning_rate,
-    weight_decay: Annotated[float, typer.Option(help="Decay of the weight matrices.")] = _DEFAULTS.weight_decay,
-    warmup_epochs: Annotated[float, typer.Option(help="Epochs until the peak is reached.")] = _DEFAULTS.warmup_epochs,
-    label_smoothing: Annotated[float, typer.Option(help="Share of the target spread.")] = _DEFAULTS.label_smoothing,
-    shift: Annotated[int, typer.Option(help="Largest random shift in pixels.")] = _DEFAULTS.shift,
-    flip: Annotated[float, typer.Option(help="Probability of a mirrored image.")] = _DEFAULTS.flip,
-    erase: Annotated[float, typer.Option(help="Probability of an erased rectangle.")] = _DEFAULTS.erase,
-    ema_decay: Annotated[float, typer.Option(help="Decay of the averaged weights, per step.")] = _DEFAULTS.ema_decay,
-    autocast: Annotated[Autocast, typer.Option(help="Type of the matrix products.")] = _DEFAULTS.autocast,
-    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = _DEFAULTS.seed,
+    mode: Annotated[Mode, typer.Option(help="Train all weights, or a linear probe: the head alone.")] = "full",
+    teacher: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Learn from what this checkpoint says, too.")
+    ] = None,
+    epochs: Annotated[int | None, _option("epochs", "Passes over the images.")] = None,
+    batch_size: Annotated[int | None, _option("batch_size", "Images per step, over all processes.")] = None,
+    accumulate: Annotated[int | None, _option("accumulate", "Parts that a step is cut into, to save memory.")] = None,
+    learning_rate: Annotated[float | None, _option("learning_rate", "Peak learning rate.")] = None,
+    layer_decay: Annotated[float | None, _option("layer_decay", "Factor of the rate for each layer down.")] = None,
+    weight_decay: Annotated[float | None, _option("weight_decay", "Decay of the weight matrices.")] = None,
+    warmup_epochs: Annotated[float | None, _option("warmup_epochs", "Epochs until the peak is reached.")] = None,
+    label_smoothing: Annotated[float | None, _option("label_smoothing", "Share of the target spread.")] = None,
+    clip_norm: Annotated[float | None, _option("clip_norm", "Largest norm of the gradient.")] = None,
+    ema_decay: Annotated[float | None, _option("ema_decay", "Decay of the averaged weights, per step.")] = None,
+    crop: Annotated[float | None, _option("crop", "Smallest share of an image that is cut out.")] = None,
+    randaugment: Annotated[int | None, _option("randaugment", "Random operations on each image.")] = None,
+    magnitude: Annotated[float | None, _option("magnitude", "Their strength, 0 to 10.")] = None,
+    shift: Annotated[int | None, _option("shift", "Largest random shift in pixels.")] = None,
+    flip: Annotated[float | None, _option("flip", "Probability of a mirrored image.")] = None,
+    erase: Annotated[float | None, _option("erase", "Probability of an erased rectangle.")] = None,
+    mixup: Annotated[float | None, _option("mixup", "Alpha of mixup; 0 turns it off.")] = None,
+    cutmix: Annotated[float | None, _option("cutmix", "Alpha of CutMix; 0 turns it off.")] = None,
+    stochastic_depth: Annotated[
+        float | None, _option("stochastic_depth", "Probability that the last layer is skipped.")
+    ] = None,
+    sampling: Annotated[
+        Sampling | None, typer.Option(help="Shuffled, or balanced: classes come up equally often. [shuffled]")
+    ] = None,
+    patience: Annotated[
+        int | None, _option("patience", "Epochs without a better validation until it ends; 0: no validation.")
+    ] = None,
+    validation_share: Annotated[
+        float | None, _option("validation_share", "Held out of the training images, without a validation folder.")
+    ] = None,
+    teacher_weight: Annotated[float | None, _option("teacher_weight", "Share of the teacher in the loss.")] = None,
+    teacher_temperature: Annotated[float | None, _option("teacher_temperature", "Softness of its targets.")] = None,
+    autocast: Annotated[
+        Autocast | None, _option("autocast", "Type of the matrix products; auto measures which is faster.")
+    ] = None,
+    seed: Annotated[int | None, _option("seed", "Of weights, order and augmentation.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read images. [one per core, up to 8]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
-    """Train a ViT; the run's folder is a SOURCE for ``edgevit export``."""
-    recipe = Recipe(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        warmup_epochs=warmup_epochs,
-        label_smoothing=label_smoothing,
-        shift=shift,
-        flip=flip,
-        erase=erase,
-        ema_decay=ema_decay,
-        autocast=autocast,
-        seed=seed,
+    """Train a ViT, or fine-tune one on your images; the run's folder is a SOURCE for ``edgevit export``.
+
+    Defaults in brackets are for random weights / fine-tuning (--from) / a linear probe (--from, --mode probe).
+    """
+    given = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "learning_rate": learning_rate,
+        "layer_decay": layer_decay,
+        "weight_decay": weight_decay,
+        "warmup_epochs": warmup_epochs,
+        "label_smoothing": label_smoothing,
+        "clip_norm": clip_norm,
+        "ema_decay": ema_decay,
+        "crop": crop,
+        "randaugment": randaugment,
+        "magnitude": magnitude,
+        "shift": shift,
+        "flip": flip,
+        "erase": erase,
+        "mixup": mixup,
+        "cutmix": cutmix,
+        "stochastic_depth": stochastic_depth,
+        "sampling": sampling,
+        "patience": patience,
+        "validation_share": validation_share,
+        "teacher_weight": teacher_weight,
+        "teacher_temperature": teacher_temperature,
+        "autocast": autocast,
+        "seed": seed,
+    }
+    if source is not None and model is not None:
+        raise InputError("--from brings its own architecture", remedy="leave out --model, or --from")
+    if source is None and image_size is not None:
+        raise InputError(
+            "--image-size is for a checkpoint that has learnt at another",
+            remedy="name one with --from, or leave it out",
+        )
+    recipe = msgspec.structs.replace(
+        _defaults(source, mode), **{name: value for name, value in given.items() if value is not None}
+    )
+    unreadable = collector(strict=strict)
+    request = training.Request(
+        data=TrainingData(data, unreadable, root),
+        folder=output,
+        recipe=recipe,
+        model=model or "vit-micro",
+        source=source,
+        image_size=parse_image_size(image_size),
+        teacher=teacher,
+        workers=workers,
+        device=device,
     )
     begin = training.resume if resume else training.start
-    unreadable = collector(strict=strict)
     with progress() as bars:
-        images = training.TrainingData(data, unreadable, root)
-        initial = load_checkpoint(source) if source else training.fresh(preset(model), images, seed, progress=bars)
-        result = begin(images, initial, output, recipe, progress=bars)
-    accuracy = "not measured" if result.test_accuracy is None else f"{result.test_accuracy:.2%}"
+        result = begin(request, progress=bars)
+    if not is_main():
+        raise typer.Exit  # the first process speaks for all
+    return _shown(result, output, unreadable)
+
+
+def _defaults(source: str | None, mode: Mode) -> Recipe:
+    if source is None:
+        if mode == "probe":
+            raise InputError("a probe needs a backbone that has learnt", remedy="name a checkpoint with --from")
+        return FROM_SCRATCH
+    return FINE_TUNING if mode == "full" else LINEAR_PROBE
+
+
+def _shown(result: training.TrainingResult, output: Path, unreadable: Unreadable) -> Result:
+    accuracy = "not measured" if result.accuracy is None else f"{result.accuracy:.2%}"
+    files = [result.folder.model, result.folder.curves]
+    if result.accuracy is not None:
+        files.append(result.folder.confusion_chart)
     lines = (
-        f"Top-1 on the test images: {accuracy}",
-        str(result.folder.model),
+        f"Top-1 on the {result.images or 'test'} images: {accuracy}",
+        *map(str, files),
         "",
         f"next: edgevit export {output} -o {output.name}.edgevit",
     )
@@ -76,7 +175,10 @@ def train(
             "run": str(output),
             "model": str(result.folder.model),
             "curves": str(result.folder.curves),
-            "test_accuracy": result.test_accuracy,
+            "confusion": str(result.folder.confusion) if result.accuracy is not None else None,
+            "images": result.images,
+            "accuracy": result.accuracy,
+            "test_accuracy": result.accuracy if result.images == "test" else None,
             "unreadable": sorted(unreadable.images),
         },
         text=with_unreadable(Text("\n".join(lines)), unreadable),

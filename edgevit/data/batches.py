@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ from edgevit.data.dataset import ArrayDataset, Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, ImageError
 from edgevit.progress import SILENT, Progress
+
+T = TypeVar("T")
+
+_AHEAD = 64  # images that are decoded ahead where nothing else says how many
 
 
 class Unreadable:
@@ -89,8 +94,8 @@ def batches(
             part = chosen[start : start + batch_size]
             yield Batch(part, preprocess.normalize(stored[part]))
         return
-    readable = _decoded(dataset, preprocess, indices, unreadable, ahead=batch_size)
-    while chunk := list(islice(readable, batch_size)):
+    seen = _read(dataset, _pixels_of(dataset, preprocess), indices, unreadable, ahead=batch_size)
+    while chunk := list(islice(seen, batch_size)):
         pixels = np.stack([pixels for _, pixels in chunk])
         yield Batch(np.asarray([index for index, _ in chunk], dtype=np.int64), preprocess.normalize(pixels))
 
@@ -127,11 +132,30 @@ def load_readable(
         return Pixels(chosen, np.ascontiguousarray(stored[chosen]))
     pixels = np.empty((len(chosen), *preprocess.size, preprocess.channels), dtype=np.uint8)
     kept = []
-    readable = _decoded(dataset, preprocess, chosen, unreadable, ahead=64)
-    for row, (index, image) in enumerate(progress.track(readable, total=len(chosen), label="read images")):
+    seen = _read(dataset, _pixels_of(dataset, preprocess), chosen, unreadable, ahead=_AHEAD)
+    for row, (index, image) in enumerate(progress.track(seen, total=len(chosen), label="read images")):
         pixels[row] = image
         kept.append(index)
     return Pixels(np.asarray(kept, dtype=np.int64), pixels[: len(kept)])
+
+
+def readable(dataset: Dataset, *, unreadable: Unreadable, progress: Progress = SILENT) -> NDArray[np.int64]:
+    """Return which images can be read (N,); all others go to ``unreadable``. Each is decoded once.
+
+    Raises:
+        DataError: if none of the images can be read.
+
+    """
+    if isinstance(dataset, ArrayDataset):
+        return _all_or(None, dataset)
+
+    def check(index: int) -> None:
+        dataset.image(index)
+
+    seen = progress.track(
+        _read(dataset, check, None, unreadable, ahead=_AHEAD), total=len(dataset), label="Checking the images"
+    )
+    return np.asarray([index for index, _ in seen], dtype=np.int64)
 
 
 def _all_or(indices: NDArray[np.int64] | None, dataset: Dataset) -> NDArray[np.int64]:
@@ -147,26 +171,31 @@ def _stored(dataset: Dataset, preprocess: Preprocess) -> NDArray[np.uint8] | Non
     return dataset.pixels[..., ::-1] if preprocess.channel_order == "BGR" else dataset.pixels
 
 
-def _decoded(
-    dataset: Dataset, preprocess: Preprocess, indices: NDArray[np.int64] | None, unreadable: Unreadable, *, ahead: int
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield index and pixels of the images that can be read, in order, while threads decode ``ahead`` images more."""
+def _pixels_of(dataset: Dataset, preprocess: Preprocess) -> Callable[[int], NDArray[np.uint8]]:
+    return lambda index: preprocess.geometry(dataset.image(index))
 
-    def read(index: int) -> NDArray[np.uint8]:
-        return preprocess.geometry(dataset.image(index))
 
+def _read(
+    dataset: Dataset,
+    read: Callable[[int], T],
+    indices: NDArray[np.int64] | None,
+    unreadable: Unreadable,
+    *,
+    ahead: int,
+) -> Iterator[tuple[int, T]]:
+    """Yield index and what ``read`` gives for the images that can be read, in order; threads do ``ahead`` more."""
     wanted = range(len(dataset)) if indices is None else indices.tolist()
     seen = 0
     executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="edgevit-decode")
     try:
         for index, future in _in_order(((index, executor.submit(read, index)) for index in wanted), ahead):
             try:
-                pixels = future.result()
+                result = future.result()
             except ImageError as error:
                 unreadable.add(dataset.describe(index), error)
                 continue
             seen += 1
-            yield index, pixels
+            yield index, result
     finally:
         executor.shutdown(cancel_futures=True)
     if wanted and not seen:
@@ -176,11 +205,9 @@ def _decoded(
         )
 
 
-def _in_order(
-    started: Iterable[tuple[int, Future[NDArray[np.uint8]]]], ahead: int
-) -> Iterator[tuple[int, Future[NDArray[np.uint8]]]]:
+def _in_order(started: Iterable[tuple[int, Future[T]]], ahead: int) -> Iterator[tuple[int, Future[T]]]:
     """Yield what ``started`` yields, staying ``ahead`` items behind it so that they can get done."""
-    waiting: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
+    waiting: deque[tuple[int, Future[T]]] = deque()
     for item in started:
         waiting.append(item)
         if len(waiting) > ahead:

@@ -11,13 +11,19 @@ from edgevit.data.dataset import FileDataset
 from edgevit.data.images import SUFFIXES
 from edgevit.errors import DataError
 
-_SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "val", "valid")}
+_VALIDATION = ("validation", "val", "valid")
+_SPLIT_NAMES = {"train": ("train",), "validation": _VALIDATION, "test": ("test", *_VALIDATION)}
 """The folders that serve each split, the most wanted first."""
 
 _LAYOUT = "lay images out as CLASS/image.jpg, or train/CLASS/image.jpg and test/CLASS/image.jpg"
 
 
-def load_folder(root: Path, split: Literal["train", "test"]) -> FileDataset:
+def split_names(root: Path) -> frozenset[str]:
+    """Return which of "train", "validation" and "test" have a folder of their own under ``root``."""
+    return frozenset("validation" if name in _VALIDATION else name for name in _split_folders(root))
+
+
+def load_folder(root: Path, split: Literal["train", "validation", "test"]) -> FileDataset:
     """Return the images under ``root``, each labelled with the name of the folder that it is in.
 
     If ``root`` has a folder called train, test, validation, val or valid that itself holds folders, the wanted split

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -78,8 +79,7 @@ def map_labels(dataset: Dataset, model_labels: tuple[str, ...]) -> NDArray[np.in
     """
     used = [int(label) for label in np.unique(dataset.labels) if label >= 0]
     names = [dataset.class_names[label] for label in used]
-    known = _label_index(model_labels)
-    matches = [_match(name, known) for name in names]
+    matches = match_labels(names, model_labels)
     found = [match for match in matches if match is not None]
     table = np.full(len(dataset.class_names) + 1, -1, dtype=np.int64)  # its last entry serves label -1
     if len(found) == len(names):
@@ -91,6 +91,12 @@ def map_labels(dataset: Dataset, model_labels: tuple[str, ...]) -> NDArray[np.in
     else:
         raise _unmatched([name for name, match in zip(names, matches, strict=True) if match is None], model_labels)
     return table[dataset.labels]
+
+
+def match_labels(names: Sequence[str], model_labels: tuple[str, ...]) -> list[int | None]:
+    """Return for each of ``names`` the one model label that means the same (see ``map_labels``), None without one."""
+    known = _label_index(model_labels)
+    return [_match(name, known) for name in names]
 
 
 def _label_index(model_labels: tuple[str, ...]) -> dict[str, int]:

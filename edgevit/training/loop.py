@@ -1,208 +1,230 @@
-"""The training loop: AdamW, warm-up and cosine, augmentation, averaged weights, and a run that can be resumed."""
+"""A run from its first epoch to its last, or to where it stopped: what is kept, and what is said."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edgevit.data.preprocess import Preprocess
-from edgevit.errors import DataError, TrainingError
+from edgevit.errors import TrainingError
 from edgevit.models.checkpoints import Checkpoint
-from edgevit.models.vit import VisionTransformer
-from edgevit.progress import SILENT, Progress
-from edgevit.training.augment import augment
-from edgevit.training.recipe import Recipe
+from edgevit.progress import Progress
+from edgevit.training.autocast import faster_in_bfloat16
+from edgevit.training.charts import draw_curves, write_confusion
+from edgevit.training.distributed import Processes
+from edgevit.training.feeds import Feed
+from edgevit.training.objective import Objective
+from edgevit.training.plan import pieces
 from edgevit.training.run import EpochMetrics, Job, RunFolder
+from edgevit.training.scoring import Exam, Score, score
+from edgevit.training.trainer import Epoch, Trainer
 
-_EVALUATION_BATCH = 500
+_SLOW_FEED = 0.2  # share of the time spent waiting for images above which they are what limits speed
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
-    """Images in memory as the model sees them before normalisation, uint8 (N, H, W, C), and class indices (N,)."""
+class Lesson:
+    """What a run does: ``model`` learns from ``feed``; ``validation`` chooses the epoch, ``test`` measures it.
 
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    Where only the head learns, from features, ``model`` is the head alone; ``rest`` holds the other weights and
+    ``prefix`` what the head's have in their names.
+    """
 
-    def __post_init__(self) -> None:
-        if len(self.pixels) == 0 or len(self.pixels) != len(self.labels):
-            raise DataError(
-                f"there are {len(self.pixels)} images and {len(self.labels)} labels",
-                remedy="give a folder or CSV with labelled images",
-            )
+    model: nn.Module
+    objective: Objective
+    feed: Feed
+    validation: Exam | None
+    test: Exam | None
+    prefix: str = ""
+    rest: Mapping[str, Tensor] | None = None
+
+    def checkpoint(self, job: Job, weights: Mapping[str, Tensor], source: str) -> Checkpoint:
+        """Return the whole model with the ``weights`` that were learnt."""
+        whole = {**(self.rest or {}), **{f"{self.prefix}{name}": tensor for name, tensor in weights.items()}}
+        return Checkpoint(job.spec, whole, job.preprocess, job.labels, source)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The weights that were kept, and how they did on which images, if there were any to measure on."""
+
+    checkpoint: Checkpoint
+    score: Score | None
+    images: str | None
 
 
 def train(
     folder: RunFolder,
     job: Job,
-    initial: Checkpoint,
-    training: Images,
-    test: Images | None,
+    lesson: Lesson,
+    processes: Processes,
     *,
-    state: Mapping[str, Any] | None = None,
-    device: str = "cpu",
-    progress: Progress = SILENT,
-) -> Checkpoint:
-    """Train on from ``initial``, write the model and its curves into ``folder``, and return the averaged weights.
+    state: Mapping[str, Any] | None,
+    progress: Progress,
+) -> Outcome:
+    """Train until the last epoch, or until validation has not improved for the recipe's patience.
 
-    ``state`` is what ``RunFolder.resume`` gave. ``test`` images are measured after each epoch and decide nothing:
-    the weights that are kept are those of the last epoch.
+    Averaged weights are kept: those of the best epoch by validation, else of the last. ``state`` is what
+    ``RunFolder.resume`` gave. Only the first process writes into ``folder``.
 
     Raises:
-        TrainingError: if the loss is no longer a number; the last whole epoch's state is kept.
+        TrainingError: if the loss is no longer a number; the weights of the last whole epoch are kept.
         StorageError: if the disk is full or not writable.
     """
-    trainer = _Trainer(job.recipe, job.preprocess, initial.model(), len(training.labels), device)
-    metrics = folder.metrics()
-    if state is not None:
-        trainer.restore(state)
-    metrics = metrics[: trainer.epoch]
-    while trainer.epoch < job.recipe.epochs:
-        started = time.monotonic()
-        loss, accuracy = trainer.run_epoch(training, progress)
-        tested = trainer.evaluate(test) if test is not None else (None, None)
-        row = EpochMetrics(
-            epoch=trainer.epoch,
-            learning_rate=trainer.learning_rate,
-            train_loss=loss,
-            train_accuracy=accuracy,
-            test_loss=tested[0],
-            test_accuracy=tested[1],
-            seconds=time.monotonic() - started,
+    run = _Run(folder, job, lesson, processes, progress)
+    run.begin(state)
+    try:
+        while not run.finished:
+            run.epoch()
+    except TrainingError:
+        processes.on_main(run.keep_last)
+        raise
+    return run.finish()
+
+
+@dataclass
+class _Best:
+    """The best epoch so far by validation."""
+
+    epoch: int
+    accuracy: float
+    loss: float
+    weights: dict[str, Tensor]
+
+
+class _Run:
+    def __init__(self, folder: RunFolder, job: Job, lesson: Lesson, processes: Processes, progress: Progress) -> None:
+        self.folder = folder
+        self.job = job
+        self.recipe = job.recipe
+        self.lesson = lesson
+        self.processes = processes
+        self.progress = progress
+        self.trainer = Trainer(lesson.model, lesson.objective, job.recipe, processes)
+        self.best: _Best | None = None
+        self.metrics: list[EpochMetrics] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or no better one is to be expected."""
+        in_vain = self.best is not None and self.trainer.epoch - self.best.epoch >= self.recipe.patience
+        return in_vain or self.trainer.epoch >= self.recipe.epochs
+
+    def begin(self, state: Mapping[str, Any] | None) -> None:
+        if state is None:
+            if self.recipe.autocast == "auto":
+                self._choose_type()
+            # Before the first step, so that a run that is killed in its first epoch goes on in the same type.
+            self._save()
+            return
+        self.trainer.restore(state)
+        self.best = _Best(**state["best"]) if state["best"] else None
+        metrics = self.processes.on_main(self.folder.metrics)
+        self.metrics = metrics[: self.trainer.epoch]
+
+    def _choose_type(self) -> None:
+        feed = self.lesson.feed
+        plan = pieces(feed.labels, self.recipe, 0, self.processes.rank, self.processes.count)
+        first = next(plan)
+        inputs = next(iter(feed.inputs([first])))
+        labels = torch.from_numpy(feed.labels[first.indices])
+        self.trainer.bfloat16, said = faster_in_bfloat16(
+            self.trainer.model, self.lesson.objective, inputs, labels, first, self.processes
         )
-        metrics.append(row)
-        folder.save_metrics(metrics)
-        folder.save_state(trainer.state())
-        progress.note(_describe(row, job.recipe.epochs))
-    checkpoint = Checkpoint(job.spec, trainer.averaged_weights(), job.preprocess, job.labels, str(folder.path))
-    checkpoint.save(folder.model)
-    folder.plot(metrics)
-    return checkpoint
+        self.progress.note(said)
 
+    def epoch(self) -> None:
+        result = self.trainer.run_epoch(self.lesson.feed, self.progress)
+        validation, test = self._watch()
+        if validation is not None and self._is_best(validation):
+            weights = self.trainer.averaged_weights()
+            self.best = _Best(self.trainer.epoch, validation.accuracy, validation.loss, weights)
+        row = EpochMetrics(
+            epoch=self.trainer.epoch,
+            learning_rate=self.trainer.learning_rate,
+            train_loss=result.loss,
+            train_accuracy=result.accuracy,
+            validation_loss=validation.loss if validation else None,
+            validation_accuracy=validation.accuracy if validation else None,
+            test_loss=test.loss if test else None,
+            test_accuracy=test.accuracy if test else None,
+            seconds=result.seconds,
+            waited=result.waited,
+        )
+        self.metrics.append(row)
+        self.processes.on_main(lambda: self.folder.save_metrics(self.metrics))
+        self._save()
+        self.progress.note(_describe(row, self.recipe.epochs, result))
 
-def _describe(row: EpochMetrics, epochs: int) -> str:
-    left = (epochs - row.epoch) * row.seconds
-    test = "" if row.test_accuracy is None else f", test accuracy {row.test_accuracy:.2%}"
-    return (
-        f"epoch {row.epoch}/{epochs}: loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}{test}, "
-        f"{row.seconds:.0f} s, about {left / 60:.0f} min left"
-    )
+    def _watch(self) -> tuple[Score | None, Score | None]:
+        """Measure on the validation images; where there are none, watch the test images, which decide nothing."""
+        if self.lesson.validation is not None:
+            return self._score(self.lesson.validation), None
+        return None, self._score(self.lesson.test) if self.lesson.test is not None else None
 
+    def _score(self, exam: Exam) -> Score:
+        return score(self.trainer.average.module, exam, len(self.job.labels), self.processes)
 
-class _Trainer:
-    """A model with its optimizer and averages, and how many epochs it has seen."""
+    def _is_best(self, now: Score) -> bool:
+        return self.best is None or (now.accuracy, -now.loss) > (self.best.accuracy, -self.best.loss)
 
-    def __init__(
-        self, recipe: Recipe, preprocess: Preprocess, model: VisionTransformer, examples: int, device: str
-    ) -> None:
-        self.recipe = recipe
-        self.preprocess = preprocess
-        self.device = torch.device(device)
-        self.model = model.to(self.device)
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, recipe.weight_decay), recipe.learning_rate)
-        self.steps_per_epoch = max(1, examples // recipe.batch_size)
-        self.epoch = 0
-        self.learning_rate = 0.0
+    def _save(self) -> None:
+        best = vars(self.best) if self.best else None
+        self.processes.on_main(lambda: self.folder.save_state({**self.trainer.state(), "best": best}))
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "epoch": self.epoch,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+    def keep_last(self) -> None:
+        """Write the model of the last whole epoch."""
+        state = self.folder.state()
+        if state is None or state["epoch"] == 0:
+            return
+        self.trainer.restore(state)
+        source = str(self.folder.path)
+        self.lesson.checkpoint(self.job, self.trainer.averaged_weights(), source).save(self.folder.model)
+        draw_curves(self.folder, self.metrics)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.epoch = state["epoch"]
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def averaged_weights(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in self.average.module.state_dict().items()}
-
-    def run_epoch(self, training: Images, progress: Progress) -> tuple[float, float]:
-        """Pass once over the images; return the mean loss and accuracy on them, augmented."""
-        # Seeded by the epoch, so that a resumed run sees what an uninterrupted one would have seen.
-        random = np.random.default_rng([self.recipe.seed, self.epoch])
-        self.model.train()
-        total_loss, correct = 0.0, 0
-        label = f"epoch {self.epoch + 1}/{self.recipe.epochs}"
-        batches = self._batches(training, random)
-        for step, (images, labels) in enumerate(progress.track(batches, total=self.steps_per_epoch, label=label)):
-            self._set_rate(self.epoch * self.steps_per_epoch + step)
-            logits, loss = self._step(images, labels)
-            total_loss += loss
-            correct += int((logits.argmax(1) == labels).sum())
-        self.epoch += 1
-        return total_loss / self.steps_per_epoch, correct / (self.steps_per_epoch * self._batch(training))
-
-    def evaluate(self, test: Images) -> tuple[float, float]:
-        """Return loss and accuracy of the averaged weights."""
-        model = self.average.module.eval()
-        loss, correct = 0.0, 0
-        with torch.inference_mode():
-            for start in range(0, len(test.labels), _EVALUATION_BATCH):
-                part = slice(start, start + _EVALUATION_BATCH)
-                images, labels = self._tensors(test.pixels[part], test.labels[part])
-                logits = model(images)
-                loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-                correct += int((logits.argmax(1) == labels).sum())
-        return loss / len(test.labels), correct / len(test.labels)
-
-    def _batch(self, training: Images) -> int:
-        return min(self.recipe.batch_size, len(training.labels))
-
-    def _batches(self, training: Images, random: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        order = random.permutation(len(training.labels))
-        size = self._batch(training)
-        for step in range(self.steps_per_epoch):
-            chosen = order[step * size : (step + 1) * size]
-            yield self._tensors(augment(training.pixels[chosen], self.recipe, random), training.labels[chosen])
-
-    def _tensors(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        images = torch.from_numpy(self.preprocess.normalize(pixels)).to(self.device, non_blocking=True)
-        return images, torch.from_numpy(labels).to(self.device, non_blocking=True)
-
-    def _set_rate(self, step: int) -> None:
-        self.learning_rate = self.recipe.rate(step, self.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
-
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-        bfloat16 = self.recipe.autocast == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            logits = self.model(images)
-        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise TrainingError(
-                f"the loss became {value} in epoch {self.epoch + 1}",
-                remedy="lower --learning-rate or raise --warmup-epochs; the last whole epoch is kept, resume from it",
+    def finish(self) -> Outcome:
+        if self.best is not None:
+            self.trainer.average.module.load_state_dict(self.best.weights)
+            ending = "stopped early" if self.trainer.epoch < self.recipe.epochs else "finished"
+            self.progress.note(
+                f"{ending} after epoch {self.trainer.epoch}; kept are the averaged weights of epoch {self.best.epoch}, "
+                f"the best on the validation images ({self.best.accuracy:.2%})"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
-        self.average.update_parameters(self.model)
-        return logits.detach(), value
+        exam = self.lesson.test or self.lesson.validation
+        result = self._score(exam) if exam is not None else None
+        checkpoint = self.lesson.checkpoint(self.job, self.trainer.averaged_weights(), str(self.folder.path))
+        self.progress.note(speed_limit(self.metrics, self.lesson.feed.remedy))
+
+        def write() -> None:
+            checkpoint.save(self.folder.model)
+            draw_curves(self.folder, self.metrics)
+            if exam is not None and result is not None:
+                write_confusion(self.folder, result, exam.name, self.job.labels)
+
+        self.processes.on_main(write)
+        return Outcome(checkpoint, result, exam.name if exam is not None else None)
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the parameters: biases, norms, the class token and positions do not decay, as in DeiT and timm."""
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        plain = parameter.ndim <= 1 or name in {"cls_token", "reg_token", "pos_embed"}
-        (others if plain else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+def speed_limit(metrics: list[EpochMetrics], remedy: str) -> str:
+    """Say whether the model or the making of its inputs limited the speed, and if these did, the ``remedy``."""
+    share = sum(row.waited for row in metrics) / max(1e-9, sum(row.seconds for row in metrics))
+    if share > _SLOW_FEED:
+        return f"the data limit the speed: {share:.0%} of the time was spent waiting for images; {remedy}"
+    return f"the model limits the speed, not the data: {share:.0%} of the time was spent waiting for images"
+
+
+def _describe(row: EpochMetrics, epochs: int, result: Epoch) -> str:
+    watched = ", ".join(
+        f"{part} accuracy {accuracy:.2%}"
+        for part, accuracy in (("validation", row.validation_accuracy), ("test", row.test_accuracy))
+        if accuracy is not None
+    )
+    left = (epochs - row.epoch) * row.seconds
+    return (
+        f"epoch {row.epoch}/{epochs}: loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}, "
+        f"{watched + ', ' if watched else ''}{row.seconds:.0f} s ({result.waited / max(1e-9, result.seconds):.0%} "
+        f"waiting for images), about {left / 60:.0f} min left"
+    )

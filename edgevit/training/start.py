@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,138 +13,208 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from edgevit.data.batches import Unreadable, load_readable
-from edgevit.data.dataset import Dataset, Subset
+from edgevit.data.batches import load_pixels
+from edgevit.data.dataset import ArrayDataset, Dataset
 from edgevit.data.preprocess import ChannelOrder, Preprocess
-from edgevit.data.sources import Split, load_dataset, map_labels
-from edgevit.errors import DataError
+from edgevit.data.sources import map_labels
+from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
-from edgevit.models.spec import ModelSpec
+from edgevit.models.loading import load_checkpoint
+from edgevit.models.spec import ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
-from edgevit.training.loop import Images, train
+from edgevit.training.distributed import Processes, joined
+from edgevit.training.feeds import FeatureFeed, Feed, FileFeed, MemoryFeed
+from edgevit.training.heads import features, fit_head, freeze_backbone
+from edgevit.training.loop import Lesson, Outcome, train
+from edgevit.training.objective import Normalise, Objective, Teacher
+from edgevit.training.parts import Parts, TrainingData, load_parts
 from edgevit.training.recipe import Recipe
 from edgevit.training.run import Job, RunFolder
+from edgevit.training.scoring import Exam, FeatureExam, ImageExam
+
+_STATISTICS_IMAGES = 10_000  # enough for the mean and deviation of a channel to four digits
+_MEMORY = 1 << 30  # bytes; training images that take no more, as the model sees them, are read once
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to train: the preset ``model`` from random weights, or the checkpoint ``source`` if there is one.
+
+    ``image_size`` (height, width) has ``source`` interpolated to another resolution. ``teacher`` is a checkpoint to
+    learn from. ``workers`` processes read images (None: as many as there are cores, up to 8), and ``device`` is "auto",
+    "cpu" or "cuda": neither changes what a run ends with but for rounding.
+    """
+
+    data: TrainingData
+    folder: Path
+    recipe: Recipe
+    model: str = "vit-micro"
+    source: str | None = None
+    image_size: tuple[int, int] | None = None
+    teacher: str | None = None
+    workers: int | None = None
+    device: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run gave; ``test_accuracy`` in 0..1, of the weights that were kept."""
+    """What a finished run gave; ``accuracy`` in 0..1, of the weights that were kept, on the ``images`` named."""
 
     checkpoint: Checkpoint
     folder: RunFolder
-    test_accuracy: float | None
+    accuracy: float | None
+    images: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """Where the images come from, as a user says it; ``unreadable`` collects those that could not be read."""
-
-    name: str
-    unreadable: Unreadable
-    root: Path | None = None
-
-    def load(self, split: Split, progress: Progress) -> Dataset:
-        """Return the images of one part.
-
-        Raises:
-            DataError: if there are none.
-            MissingDataError: if they are not on this machine and cannot be fetched.
-        """
-        return load_dataset(self.name, split=split, root=self.root, progress=progress)
-
-
-def fresh(spec: ModelSpec, data: TrainingData, seed: int, *, progress: Progress = SILENT) -> Checkpoint:
-    """Return random weights for ``spec`` and the classes of ``data``, with the preprocessing that its images ask for.
+def start(request: Request, *, progress: Progress = SILENT) -> TrainingResult:
+    """Train in a new run folder.
 
     Raises:
-        DataError: if the images cannot be used, or are of one class only.
-    """
-    training = data.load("train", progress)
-    classes = len(training.class_names)
-    if classes < 2:
-        raise DataError(
-            f"{training.name} has {classes} class, and a classifier needs at least two",
-            remedy="add a folder with images of what is not of that class",
-        )
-    spec = msgspec.structs.replace(spec, classes=classes)
-    raw = _preprocess(spec, (0.0,) * spec.channels, (1.0,) * spec.channels)
-    mean, std = _statistics(load_readable(training, raw, unreadable=data.unreadable, progress=progress).pixels)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        weights = VisionTransformer(spec).state_dict()
-    return Checkpoint(spec, weights, _preprocess(spec, mean, std), training.class_names, source=f"seed {seed}")
-
-
-def start(
-    data: TrainingData, initial: Checkpoint, folder: Path, recipe: Recipe, *, progress: Progress = SILENT
-) -> TrainingResult:
-    """Train ``initial`` on ``data``, in a new run folder.
-
-    Raises:
-        InputError: if the folder is not new, or the data cannot be used.
+        InputError: if the folder is not new, or data or model cannot be used.
         TrainingError: if the loss is no longer a number.
     """
-    run = RunFolder(folder)
-    run.check_new()
-    return _run(data, initial, run, recipe, RunFolder.begin, progress)
+    return _run(request, RunFolder.begin, progress)
 
 
-def resume(
-    data: TrainingData, initial: Checkpoint, folder: Path, recipe: Recipe, *, progress: Progress = SILENT
-) -> TrainingResult:
-    """Go on with the run in ``folder``, which must have been started with the same arguments.
+def resume(request: Request, *, progress: Progress = SILENT) -> TrainingResult:
+    """Go on with the run in the folder, which must have been started with the same request.
 
     Raises:
-        InputError: if there is no run, or it was started with other arguments.
+        InputError: if there is no run, or it was started with another request.
         TrainingError: if the loss is no longer a number.
     """
-    return _run(data, initial, RunFolder(folder), recipe, RunFolder.resume, progress)
+    return _run(request, RunFolder.resume, progress)
 
 
 def _run(
-    data: TrainingData,
-    initial: Checkpoint,
-    folder: RunFolder,
-    recipe: Recipe,
-    opening: Callable[[RunFolder, Job], Mapping[str, Any] | None],
-    progress: Progress,
+    request: Request, opening: Callable[[RunFolder, Job], dict[str, Any] | None], progress: Progress
 ) -> TrainingResult:
-    training, test = data.load("train", progress), data.load("test", progress)
-    if (training.labels < 0).any():
-        raise DataError(f"{training.name} has images without a label", remedy="label them, or leave them out")
-    labels = map_labels(training, initial.labels)
-    found = load_readable(training, initial.preprocess, unreadable=data.unreadable, progress=progress)
-    job = Job(
-        data=data.name,
-        data_sha256=Subset(training, found.indices).fingerprint(progress),
-        spec=initial.spec,
-        preprocess=initial.preprocess,
-        labels=initial.labels,
-        recipe=recipe,
-        initial_sha256=initial.sha256(),
-    )
-    state = opening(folder, job)
-    images = Images(found.pixels, labels[found.indices])
-    if _same_images(test, training, found.indices, job.data_sha256):
-        progress.note(f"{data.name} has no images apart for testing: accuracy is measured while training alone")
-        test_images = None
-    else:
-        test_images = _read(test, initial, data.unreadable, progress)
-    checkpoint = train(folder, job, initial, images, test_images, state=state, progress=progress)
-    return TrainingResult(checkpoint, folder, folder.metrics()[-1].test_accuracy)
+    with joined(request.device) as processes:
+        said = processes.progress(progress)
+        folder = RunFolder(request.folder)
+        if opening is RunFolder.begin:
+            processes.on_main(folder.check_new)  # before anything that takes long
+        parts = load_parts(request.data, request.recipe, said)
+        initial, notes = _beginning(request, parts.training, said)
+        teacher = load_checkpoint(request.teacher) if request.teacher is not None else None
+        job = Job(
+            data=request.data.name,
+            data_sha256=parts.training.fingerprint(said),
+            validation_sha256=parts.validation.fingerprint(said) if parts.validation is not None else "",
+            initial_sha256=initial.sha256(),
+            teacher_sha256=teacher.sha256() if teacher is not None else "",
+            spec=initial.spec,
+            preprocess=initial.preprocess,
+            labels=initial.labels,
+            recipe=request.recipe,
+        )
+        _check_same_job(job, processes)
+        for note in (*notes, *parts.notes):
+            said.note(note)
+        state = processes.on_main(lambda: opening(folder, job))
+        lesson = _lesson(request, job, initial.model(), parts, teacher, processes, said)
+        outcome = train(folder, job, lesson, processes, state=state, progress=said)
+        return _result(outcome, folder)
 
 
-def _same_images(test: Dataset, training: Dataset, indices: NDArray[np.int64], sha256: str) -> bool:
-    """Say whether the test images are the training images: accuracy on them would show memory, not skill."""
-    return np.array_equal(test.labels, training.labels) and Subset(test, indices).fingerprint() == sha256
+def _result(outcome: Outcome, folder: RunFolder) -> TrainingResult:
+    accuracy = outcome.score.accuracy if outcome.score is not None else None
+    return TrainingResult(outcome.checkpoint, folder, accuracy, outcome.images)
 
 
-def _read(dataset: Dataset, model: Checkpoint, unreadable: Unreadable, progress: Progress) -> Images:
-    labels = map_labels(dataset, model.labels)
-    read = load_readable(dataset, model.preprocess, unreadable=unreadable, progress=progress)
-    return Images(read.pixels, labels[read.indices])
+def _beginning(request: Request, training: Dataset, progress: Progress) -> tuple[Checkpoint, tuple[str, ...]]:
+    """Return the weights to start from, for the labels of ``training``, and remarks on how they came about."""
+    if request.source is None:
+        return _random(request, training, progress), ()
+    checkpoint, said = fit_head(load_checkpoint(request.source, request.image_size), training.class_names)
+    return checkpoint, (*checkpoint.notes, said)
+
+
+def _random(request: Request, training: Dataset, progress: Progress) -> Checkpoint:
+    spec = msgspec.structs.replace(preset(request.model), classes=len(training.class_names))
+    preprocess = _measured_preprocess(spec, training, progress)
+    with torch.random.fork_rng():
+        torch.manual_seed(request.recipe.seed)
+        weights = VisionTransformer(spec).state_dict()
+    return Checkpoint(spec, weights, preprocess, training.class_names, source=f"seed {request.recipe.seed}")
+
+
+def _check_same_job(job: Job, processes: Processes) -> None:
+    """See to it that all processes found the same images and weights on their machines."""
+    if processes.on_main(lambda: job) != job:
+        raise InputError(
+            f"process {processes.rank} has other images or weights than process 0",
+            remedy="copy the same data and checkpoints to each machine, at the same paths",
+        )
+
+
+def _lesson(
+    request: Request,
+    job: Job,
+    model: VisionTransformer,
+    parts: Parts,
+    teacher: Checkpoint | None,
+    processes: Processes,
+    progress: Progress,
+) -> Lesson:
+    recipe = job.recipe
+    exams = [
+        ImageExam(name, dataset, map_labels(dataset, job.labels), job.preprocess) if dataset is not None else None
+        for name, dataset in (("validation", parts.validation), ("test", parts.test))
+    ]
+    if recipe.mode == "probe":
+        freeze_backbone(model)
+        # Inputs that never change give features that never change; a teacher has to see the images, though.
+        if recipe.shows_images_unchanged and teacher is None:
+            return _lesson_from_features(job, model, parts, processes, progress)
+    taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
+    objective = Objective(recipe, job.spec.classes, Normalise(job.preprocess).to(processes.device), taught)
+    feed = _feed(parts.training, job, _workers(request.workers, processes), progress)
+    return Lesson(model, objective, feed, exams[0], exams[1])
+
+
+def _lesson_from_features(
+    job: Job, model: VisionTransformer, parts: Parts, processes: Processes, progress: Progress
+) -> Lesson:
+    """Show each image to the backbone once; the head learns from what it gave."""
+
+    def seen(dataset: Dataset, name: str) -> torch.Tensor:
+        return features(model, dataset, job.preprocess, name, processes, progress)
+
+    exams: list[Exam | None] = [
+        FeatureExam(name, seen(dataset, name), map_labels(dataset, job.labels)) if dataset is not None else None
+        for name, dataset in (("validation", parts.validation), ("test", parts.test))
+    ]
+    feed = FeatureFeed(seen(parts.training, "training"), map_labels(parts.training, job.labels))
+    rest = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
+    objective = Objective(job.recipe, job.spec.classes, nn.Identity())
+    return Lesson(model.head, objective, feed, exams[0], exams[1], prefix="head.", rest=rest)
+
+
+def _feed(training: Dataset, job: Job, workers: int, progress: Progress) -> Feed:
+    labels = map_labels(training, job.labels)
+    size = len(training) * math.prod(job.preprocess.size) * job.preprocess.channels
+    if size <= _MEMORY and not job.recipe.draws_on_whole_images:
+        return MemoryFeed(load_pixels(training, job.preprocess, progress=progress), labels, job.recipe)
+    return FileFeed(training, labels, job.preprocess, job.recipe, workers)
+
+
+def _workers(asked: int | None, processes: Processes) -> int:
+    if asked is not None:
+        return asked
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.count > 1 else 1
+    return max(1, min(8, len(os.sched_getaffinity(0)) // here))
+
+
+def _measured_preprocess(spec: ModelSpec, training: Dataset, progress: Progress) -> Preprocess:
+    raw = _preprocess(spec, (0.0,) * spec.channels, (1.0,) * spec.channels)
+    chosen = None
+    if not isinstance(training, ArrayDataset) and len(training) > _STATISTICS_IMAGES:
+        chosen = np.random.default_rng(0).choice(len(training), _STATISTICS_IMAGES, replace=False)
+    return _preprocess(spec, *_statistics(load_pixels(training, raw, indices=chosen, progress=progress)))
 
 
 def _preprocess(spec: ModelSpec, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:

@@ -63,7 +63,7 @@ def test_train(refused, tmp_path, limit):
     message, _ = refused("train", *options, "-o", run, limit=limit)
     assert f"cannot write {run}" in message
     if limit:
-        assert entries(run) == ["job.json", "metrics.jsonl"]
+        assert entries(run) == ["job.json"]
         done = finish(start("train", *options, "-o", run, "--resume", scratch=tmp_path / "scratch"))
         assert done.code == 0, done.err
         assert (run / "model.safetensors").is_file()

@@ -1,0 +1,176 @@
+"""Where training batches come from: arrays in memory, files that worker processes decode, or features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils import data as torch_data
+
+from edgevit.data.dataset import Dataset
+from edgevit.data.preprocess import Preprocess
+from edgevit.errors import DataError, ImageError
+from edgevit.training.augment import augment
+from edgevit.training.photo import draw
+from edgevit.training.plan import Piece, Purpose
+from edgevit.training.recipe import Recipe
+
+
+class Feed(Protocol):
+    """Labelled inputs for training; ``labels`` (N,) are class indices, ``remedy`` says what would give them sooner."""
+
+    labels: NDArray[np.int64]
+    remedy: str
+
+    def inputs(self, pieces: Sequence[Piece]) -> Iterator[Tensor]:
+        """Yield what the model learns from in each of ``pieces``: pixels (B, C, H, W), uint8, or features (B, D)."""
+        ...
+
+
+class MemoryFeed:
+    """Images in memory as the model sees them before normalisation, uint8 (N, H, W, C), and class indices (N,)."""
+
+    remedy = "augment less"
+
+    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Recipe) -> None:
+        _check(len(pixels), labels)
+        self.labels = labels
+        self._pixels = pixels
+        self._recipe = recipe
+
+    def inputs(self, pieces: Sequence[Piece]) -> Iterator[Tensor]:
+        """Yield the augmented pixels of each piece."""
+        for piece in pieces:
+            # Of the whole batch, so that its random numbers do not depend on how it is cut into pieces.
+            batch = augment(self._pixels[piece.batch], self._recipe, piece.random(self._recipe, Purpose.AUGMENT))
+            yield torch.from_numpy(_planes(batch[piece.places]))
+
+
+class FileFeed:
+    """Images that ``workers`` processes read and augment; with 0 workers, this process does it itself."""
+
+    remedy = "raise --workers, or save the images at the size that is used"
+
+    def __init__(
+        self, dataset: Dataset, labels: NDArray[np.int64], preprocess: Preprocess, recipe: Recipe, workers: int
+    ) -> None:
+        _check(len(dataset), labels)
+        self.labels = labels
+        self._keys: list[list[_Key]] = []
+        # One loader for all epochs: its workers stay, and read what is in ``_keys`` when an epoch begins.
+        self._loader: torch_data.DataLoader[Tensor | _Unreadable] = torch_data.DataLoader(
+            _Examples(dataset, preprocess, recipe),
+            batch_sampler=self._keys,
+            num_workers=workers,
+            # Not forked: this process has threads, whose locks a fork would copy in whatever state they are in.
+            multiprocessing_context="forkserver" if workers else None,
+            collate_fn=_stack,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def inputs(self, pieces: Sequence[Piece]) -> Iterator[Tensor]:
+        """Yield the augmented pixels of each piece.
+
+        Raises:
+            ImageError: if an image cannot be read.
+        """
+        self._keys[:] = [
+            [_Key(piece.epoch, piece.step, place, int(piece.batch[place])) for place in range(piece.start, piece.stop)]
+            for piece in pieces
+        ]
+        for item in self._loader:
+            if isinstance(item, _Unreadable):
+                raise ImageError(item.message, remedy=item.remedy)
+            yield item
+
+
+class FeatureFeed:
+    """What a frozen backbone made of the images, computed once, float32 (N, D)."""
+
+    remedy = "use larger batches"
+
+    def __init__(self, features: Tensor, labels: NDArray[np.int64]) -> None:
+        _check(len(features), labels)
+        self.labels = labels
+        self._features = features
+
+    def inputs(self, pieces: Sequence[Piece]) -> Iterator[Tensor]:
+        """Yield the features of each piece."""
+        for piece in pieces:
+            yield self._features[torch.from_numpy(piece.indices)]
+
+
+class Stopwatch:
+    """Passes items on and measures how long it had to wait for them, in seconds."""
+
+    def __init__(self, items: Iterator[Tensor]) -> None:
+        self._items = items
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the items."""
+        while True:
+            started = time.monotonic()
+            item = next(self._items, None)
+            self.waited += time.monotonic() - started
+            if item is None:
+                return
+            yield item
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    epoch: int
+    step: int
+    place: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """Carries an ImageError out of a worker process: exceptions with a remedy do not travel."""
+
+    message: str
+    remedy: str
+
+
+class _Examples(torch_data.Dataset[Tensor | _Unreadable]):
+    """One training image at a time, changed at random as its key says and not by who reads it."""
+
+    def __init__(self, dataset: Dataset, preprocess: Preprocess, recipe: Recipe) -> None:
+        self._dataset = dataset
+        self._preprocess = preprocess
+        self._recipe = recipe
+
+    def __getitem__(self, key: _Key) -> Tensor | _Unreadable:
+        random = np.random.default_rng([self._recipe.seed, key.epoch, key.step, Purpose.IMAGE, key.place])
+        try:
+            pixels = draw(self._dataset.image(key.index), self._preprocess, self._recipe, random)
+        except ImageError as error:
+            return _Unreadable(f"{self._dataset.describe(key.index)}: {error.message}", error.remedy)
+        return torch.from_numpy(_planes(augment(pixels[None], self._recipe, random))[0])
+
+
+def _stack(items: list[Tensor | _Unreadable]) -> Tensor | _Unreadable:
+    whole = [item for item in items if isinstance(item, Tensor)]
+    return torch.stack(whole) if len(whole) == len(items) else next(i for i in items if isinstance(i, _Unreadable))
+
+
+def _planes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
+
+
+def _check(images: int, labels: NDArray[np.int64]) -> None:
+    if images == 0 or images != len(labels):
+        raise DataError(
+            f"there are {images} images and {len(labels)} labels",
+            remedy="give a folder or CSV with labelled images",
+        )

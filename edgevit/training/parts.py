@@ -1,0 +1,115 @@
+"""The parts of a data set: images to learn from, images that choose the weights, images that measure the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.data.batches import Unreadable, readable
+from edgevit.data.dataset import ArrayDataset, Dataset, Subset
+from edgevit.data.folder import load_folder, split_names
+from edgevit.data.sources import Split, load_dataset
+from edgevit.errors import DataError
+from edgevit.progress import Progress
+from edgevit.training.recipe import Recipe
+
+_NO_TEST = "{} has no images apart for testing: accuracy is measured while training alone"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Where images come from, as a user says it: see ``load_dataset``. What cannot be read goes to ``unreadable``."""
+
+    name: str
+    unreadable: Unreadable
+    root: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """No image of one part is in another, and each can be read; ``notes`` say where they came from."""
+
+    training: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+    notes: tuple[str, ...]
+
+
+def load_parts(data: TrainingData, recipe: Recipe, progress: Progress) -> Parts:
+    """Return the parts of ``data``; there is a validation part only if the recipe stops early by it.
+
+    Validation images are those of the data's own validation folder, else a share of the training images. Test images
+    never choose anything; a folder or CSV without a test part has none. Each image is decoded once, so that one that
+    cannot be read is known before hours are spent, and every process and every resumed run leaves out the same ones.
+
+    Raises:
+        DataError: if the images or their labels cannot be used.
+        MissingDataError: if they would have to be downloaded, and cannot be.
+    """
+
+    def load(split: Split) -> Dataset:
+        return whole(load_dataset(data.name, split=split, root=data.root, progress=progress))
+
+    def whole(dataset: Dataset) -> Dataset:
+        found = np.zeros(len(dataset), dtype=bool)
+        found[readable(dataset, unreadable=data.unreadable, progress=progress)] = True
+        return dataset if found.all() else _take(dataset, found)
+
+    own = _own_parts(data.name)
+    training = load("train")
+    _check(training)
+    if recipe.patience == 0:
+        # Validation images serve as a test where nothing is chosen by them; load_dataset sees to it.
+        watched = load("test") if own & {"test", "validation"} else None
+        return Parts(training, None, watched, () if watched is not None else (_NO_TEST.format(data.name),))
+    test = load("test") if "test" in own else None
+    if "validation" in own:
+        validation = whole(load_folder(Path(data.name).expanduser(), "validation"))
+        notes = [f"the best epoch is chosen by the {len(validation)} images of the validation folder"]
+    else:
+        training, validation = _hold_out(training, recipe)
+        notes = [f"the best epoch is chosen by {len(validation)} training images, which are held out"]
+    if test is None:
+        notes.append("there are no test images: the accuracy is on images that chose the epoch, and a little too high")
+    return Parts(training, validation, test, tuple(notes))
+
+
+def _own_parts(data: str) -> frozenset[str]:
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return split_names(path)
+    return frozenset() if path.is_file() else frozenset({"train", "test"})
+
+
+def _check(training: Dataset) -> None:
+    if len(training.class_names) < 2:
+        raise DataError(
+            f"{training.name} has {len(training.class_names)} class, and a classifier needs at least two",
+            remedy="add a folder with images of what is not of that class",
+        )
+    if (training.labels < 0).any():
+        raise DataError(f"{training.name} has images without a label", remedy="label them, or leave them out")
+
+
+def _hold_out(training: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset]:
+    """Return the training images without a share of each class, and that share."""
+    random = np.random.default_rng(recipe.seed)
+    held = np.zeros(len(training), dtype=bool)
+    for label in np.unique(training.labels):
+        places = random.permutation(np.flatnonzero(training.labels == label))
+        held[places[: round(recipe.validation_share * len(places))]] = True
+    if not held.any():
+        raise DataError(
+            f"{recipe.validation_share:.0%} of the {len(training)} images is too few to validate on",
+            remedy="raise --validation-share, add images, or train without --patience",
+        )
+    return _take(training, ~held), _take(training, held)
+
+
+def _take(dataset: Dataset, mask: NDArray[np.bool_]) -> Dataset:
+    if isinstance(dataset, ArrayDataset):
+        return ArrayDataset(dataset.name, dataset.pixels[mask], dataset.labels[mask], dataset.class_names)
+    return Subset(dataset, np.flatnonzero(mask).astype(np.int64))

@@ -1,0 +1,126 @@
+"""The engine of a run: a model with its optimizer and averages, and how many epochs it has seen."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from edgevit.errors import TrainingError
+from edgevit.progress import Progress
+from edgevit.training import optimizer as optimizers
+from edgevit.training.depth import StochasticDepth
+from edgevit.training.distributed import Processes
+from edgevit.training.feeds import Feed, Stopwatch
+from edgevit.training.objective import Objective
+from edgevit.training.plan import Piece, batch_size, pieces, steps_per_epoch
+from edgevit.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Mean loss and accuracy on the training images as they were changed; seconds of wall time, and of waiting."""
+
+    loss: float
+    accuracy: float
+    seconds: float
+    waited: float
+
+
+class Trainer:
+    """Trains ``model`` step by step; ``average`` follows it, smoother and usually better."""
+
+    def __init__(self, model: nn.Module, objective: Objective, recipe: Recipe, processes: Processes) -> None:
+        self.recipe = recipe
+        self.processes = processes
+        self.model = model.to(processes.device)
+        self.objective = objective
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
+        self.optimizer = optimizers.build(self.model, recipe)
+        # After the average was copied, which must not drop anything.
+        self._depth = StochasticDepth(self.model, recipe)
+        self._parallel = processes.parallel(self.model)
+        self.bfloat16 = recipe.autocast == "bfloat16"
+        self.epoch = 0
+        self.learning_rate = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Return all that decides how training goes on."""
+        return {
+            "epoch": self.epoch,
+            "bfloat16": self.bfloat16,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state``."""
+        self.epoch = state["epoch"]
+        self.bfloat16 = state["bfloat16"]
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """Return a copy of the averaged weights, on the CPU."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.average.module.state_dict().items()}
+
+    def run_epoch(self, feed: Feed, progress: Progress) -> Epoch:
+        """Pass once over the images.
+
+        Raises:
+            TrainingError: if the loss or the gradient is no longer a number.
+        """
+        started = time.monotonic()
+        examples = len(feed.labels)
+        steps = steps_per_epoch(self.recipe, examples)
+        plan = list(pieces(feed.labels, self.recipe, self.epoch, self.processes.rank, self.processes.count))
+        watch = Stopwatch(feed.inputs(plan))
+        self.model.train(self.recipe.mode == "full")
+        sums = torch.zeros(2, dtype=torch.float64)  # of the losses, and of the images that were classified rightly
+        step_loss = torch.zeros(1, dtype=torch.float64)
+        label = f"epoch {self.epoch + 1}/{self.recipe.epochs}"
+        for piece, inputs in zip(plan, progress.track(watch, total=len(plan), label=label), strict=True):
+            loss, correct = self._backward(piece, inputs, torch.from_numpy(feed.labels[piece.indices]))
+            sums += torch.tensor([loss, correct], dtype=torch.float64)
+            step_loss += loss
+            if piece.last:
+                self.learning_rate = self.recipe.rate(self.epoch * steps + piece.step, steps)
+                self._step(float(self.processes.total(step_loss)) / len(piece.batch))
+                step_loss.zero_()
+        self.epoch += 1
+        loss, correct = (self.processes.total(sums) / (steps * batch_size(self.recipe, examples))).tolist()
+        return Epoch(loss, correct, time.monotonic() - started, watch.waited)
+
+    def _backward(self, piece: Piece, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
+        """Add the gradient of ``piece`` to what is there; return the sum of its losses, and how many were right."""
+        device = self.processes.device
+        inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        exchange = nullcontext() if piece.last else self.processes.without_exchange(self._parallel)
+        with exchange, self._depth.drawn(piece, device):
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+                loss, correct = self.objective(self._parallel, inputs, labels, piece)
+            # Processes take the mean of their gradients, where the loss of a batch is a mean over its images.
+            (loss * self.processes.count / len(piece.batch)).backward()
+        return float(loss.detach()), correct
+
+    def _step(self, loss: float) -> None:
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient became {norm}"
+            raise TrainingError(
+                f"{what} in epoch {self.epoch + 1}",
+                remedy="lower --learning-rate or raise --warmup-epochs; the weights of the last whole epoch are kept",
+            )
+        optimizers.set_rate(self.optimizer, self.learning_rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.model)

@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from lessons import LABELS, fill_folder, save_checkpoint
+
+from edgevit.cli import app
+from edgevit.cli.train import _defaults
+from edgevit.errors import InputError
+from edgevit.models.loading import load_checkpoint
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE
+
+
+@pytest.fixture
+def data(tmp_path):
+    return fill_folder(tmp_path / "images")
+
+
+@pytest.fixture
+def source(tmp_path):
+    return save_checkpoint(tmp_path / "old.safetensors")
+
+
+def train(capsys, *arguments, code=0):
+    assert app.run(["train", *map(str, arguments), "--workers", "0", "--json"]) == code
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+def test_fine_tuning_learns_and_says_what_it_did(data, source, tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ("--epochs", 12, "--batch-size", 8, "--learning-rate", 0.01, "--patience", 12, "--ema-decay", 0.5)
+    result, said = train(capsys, "--data", data, "--from", source, "-o", run, *options)
+    assert result["images"] == "test"
+    assert result["test_accuracy"] == result["accuracy"] > 0.9
+    kept = load_checkpoint(str(run))
+    assert kept.labels == LABELS
+    assert (run / "confusion.png").is_file()
+    for line in ("2 labels instead of 2", "validation folder", "autocast: ", "the best on the validation", "limit"):
+        assert line in said
+
+
+def test_a_probe_learns_on_a_backbone_that_stays(data, source, tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ("--mode", "probe", "--epochs", 40, "--batch-size", 8, "--learning-rate", 0.1)
+    result, said = train(capsys, "--data", data, "--from", source, "-o", run, *options)
+    assert "features of the training images" in said
+    before, after = load_checkpoint(source).weights, load_checkpoint(str(run)).weights
+    assert result["accuracy"] > 0.9
+    for name, tensor in after.items():
+        assert torch.equal(tensor, before[name]) is not name.startswith("head"), name
+
+
+def test_a_probe_with_augmentation_or_a_teacher_sees_images(data, source, tmp_path, capsys):
+    teacher = save_checkpoint(tmp_path / "teacher.safetensors", LABELS)
+    options = ("--mode", "probe", "--epochs", 2, "--batch-size", 8, "--warmup-epochs", 0)
+    for name, more in (("flip", ("--flip", 0.5)), ("teacher", ("--teacher", teacher))):
+        _, said = train(capsys, "--data", data, "--from", source, "-o", tmp_path / name, *options, *more)
+        assert "features of" not in said
+        before, after = load_checkpoint(source).weights, load_checkpoint(str(tmp_path / name)).weights
+        assert torch.equal(before["blocks.1.mlp.fc1.weight"], after["blocks.1.mlp.fc1.weight"])
+        assert not torch.equal(before["head.weight"], after["head.weight"])
+
+
+def test_a_teacher_leads_the_student(data, source, tmp_path, capsys):
+    teacher = save_checkpoint(tmp_path / "teacher.safetensors", LABELS, seed=5)
+    options = ("--epochs", 1, "--batch-size", 8, "--autocast", "float32")
+    train(capsys, "--data", data, "--from", source, "-o", tmp_path / "alone", *options)
+    train(capsys, "--data", data, "--from", source, "--teacher", teacher, "-o", tmp_path / "taught", *options)
+    alone, taught = (load_checkpoint(str(tmp_path / name)).weights["head.weight"] for name in ("alone", "taught"))
+    assert not np.allclose(alone, taught)
+    result, _ = train(capsys, "--data", data, "--from", source, "--resume", "-o", tmp_path / "taught", *options, code=2)
+    assert "other teacher_sha256" in result["error"]["message"]
+
+
+def test_random_weights_learn_from_files(data, tmp_path, capsys):
+    options = ("--epochs", 1, "--batch-size", 8, "--crop", 0.5, "--randaugment", 1, "--warmup-epochs", 0)
+    result, _ = train(capsys, "--data", data, "-o", tmp_path / "run", *options)
+    assert result["images"] == "test"
+    assert load_checkpoint(result["run"]).spec.classes == 2
+
+
+def test_a_finished_run_can_be_resumed_and_gives_the_same(data, source, tmp_path, capsys):
+    options = ("--data", data, "--from", source, "--epochs", 1, "--batch-size", 8, "-o", tmp_path / "run")
+    first, _ = train(capsys, *options)
+    before = load_checkpoint(str(tmp_path / "run")).sha256()
+    again, _ = train(capsys, *options, "--resume")
+    assert (again, load_checkpoint(str(tmp_path / "run")).sha256()) == (first, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--mode", "probe"), "--from"),
+        (("--from", "x.safetensors", "--model", "vit-tiny"), "--model"),
+        (("--from", "x.safetensors", "--mode", "probe", "--stochastic-depth", "0.1"), "--mode full"),
+        (("--from", "nothing.safetensors"), "checkpoint"),
+        (("--device", "tpu"), "--device auto"),
+        (("--crop", "1.5"), "crop"),
+    ],
+)
+def test_what_cannot_be_done_is_said(data, tmp_path, capsys, arguments, said):
+    result, _ = train(capsys, "--data", data, "-o", tmp_path / "run", *arguments, code=2)
+    assert said in result["error"]["message"] + result["error"]["remedy"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_defaults_are_those_of_the_task():
+    assert _defaults(None, "full") == FROM_SCRATCH
+    assert _defaults("x", "full") == FINE_TUNING
+    assert _defaults("x", "probe") == LINEAR_PROBE
+    with pytest.raises(InputError):
+        _defaults(None, "probe")

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgevit.data.batches import Strict, Unreadable
+from edgevit.errors import DataError, ImageError
+from edgevit.progress import SILENT
+from edgevit.training.parts import TrainingData, load_parts
+from edgevit.training.recipe import Recipe
+
+STRICT = Strict()
+WATCHED = Recipe(patience=3, validation_share=0.25)
+
+
+def fill(root, *parts, count=8):
+    for part in parts:
+        for label in ("cat", "dog"):
+            for number in range(count):
+                path = root / part / label / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (4, 4), number).save(path)
+    return str(root)
+
+
+def load(data, recipe, unreadable=STRICT):
+    return load_parts(TrainingData(data, unreadable), recipe, SILENT)
+
+
+def paths(dataset):
+    return {dataset.describe(index) for index in range(len(dataset))}
+
+
+def test_own_validation_images_choose_and_test_images_do_not(tmp_path):
+    parts = load(fill(tmp_path, "train", "val", "test"), WATCHED)
+    assert {len(part) for part in (parts.training, parts.validation, parts.test)} == {16}
+    assert all("/val/" in path for path in paths(parts.validation))
+    assert all("/test/" in path for path in paths(parts.test))
+    assert "validation folder" in parts.notes[0]
+
+
+def test_without_validation_images_a_share_of_each_class_is_held_out(tmp_path):
+    data = fill(tmp_path, "train", "test")
+    parts = load(data, WATCHED)
+    assert np.bincount(parts.validation.labels).tolist() == [2, 2]
+    assert not paths(parts.validation) & paths(parts.training)
+    assert len(parts.training) == 12
+    assert paths(parts.validation) == paths(load(data, WATCHED).validation), "the same with the same seed"
+    assert "held out" in parts.notes[0]
+
+
+def test_validation_images_are_no_test(tmp_path):
+    parts = load(fill(tmp_path, "train", "validation"), WATCHED)
+    assert parts.test is None
+    assert "no test images" in parts.notes[-1]
+
+
+def test_a_folder_without_parts_has_no_test_images(tmp_path):
+    parts = load(fill(tmp_path, ""), WATCHED)
+    assert (len(parts.training), len(parts.validation), parts.test) == (12, 4, None)
+
+
+def test_without_patience_all_training_images_are_learnt_from(tmp_path):
+    parts = load(fill(tmp_path, "train", "val"), Recipe())
+    assert (len(parts.training), parts.validation) == (16, None)
+    assert len(parts.test) == 16
+    assert parts.notes == ()
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), WATCHED])
+def test_images_that_cannot_be_read_are_in_no_part(tmp_path, recipe):
+    data = fill(tmp_path, "train", "val", "test")
+    broken = [tmp_path / part / "cat" / "3.png" for part in ("train", "val", "test")]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:40])
+    unreadable = Unreadable()
+    parts = load(data, recipe, unreadable)
+    every = [part for part in (parts.training, parts.validation, parts.test) if part is not None]
+    assert {len(part) for part in every} == {15}
+    assert not {str(path) for path in broken} & set().union(*map(paths, every))
+    assert set(unreadable.images) == {str(path) for path in broken if recipe.patience or "val" not in str(path.parent)}
+    with pytest.raises(ImageError):
+        load(data, recipe)
+
+
+def test_a_set_without_test_images_says_so(tmp_path):
+    parts = load(fill(tmp_path, ""), Recipe())
+    assert parts.test is None
+    assert "no images apart for testing" in parts.notes[0]
+
+
+def test_paths_in_a_list_start_from_the_root(tmp_path):
+    fill(tmp_path / "images", "")
+    (tmp_path / "lists").mkdir()
+    table = tmp_path / "lists" / "train.csv"
+    table.write_text("path,label\n" + "".join(f"{kind}/{n}.png,{kind}\n" for kind in ("cat", "dog") for n in range(4)))
+    parts = load_parts(TrainingData(str(table), Strict(), tmp_path / "images"), Recipe(), SILENT)
+    assert (len(parts.training), parts.test) == (8, None)
+
+
+def test_images_in_memory_are_parted_too():
+    parts = load("shapes:size=16,count=80,seed=1", WATCHED)
+    assert len(parts.training) + len(parts.validation) == len(load("shapes:size=16,count=80,seed=1", Recipe()).training)
+    assert parts.test is not None
+
+
+def test_too_few_images_to_validate_on(tmp_path):
+    with pytest.raises(DataError, match="too few to validate on") as caught:
+        load(fill(tmp_path, "train", count=2), Recipe(patience=1, validation_share=0.1))
+    assert "--patience" in caught.value.remedy

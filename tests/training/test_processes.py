@@ -1,0 +1,110 @@
+"""Whole runs in processes of their own: several that train together, and one that is killed."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from lessons import assert_same_but_for_rounding, fill_folder, save_checkpoint
+
+from edgevit.models.loading import load_checkpoint
+from edgevit.training.run import RunFolder
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+TRAIN = ("-m", "edgevit", "train", "--workers", "1", "--autocast", "float32", "--device", "cpu")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def torchrun(*command, processes=2):
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-addr", "127.0.0.1")
+    return [sys.executable, *launcher, "--master-port", str(free_port()), *command]
+
+
+def run(command):
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=240)
+
+
+@pytest.fixture
+def options(tmp_path):
+    data = fill_folder(tmp_path / "images", count=12)
+    source = save_checkpoint(tmp_path / "old.safetensors")
+    every = ("--mixup", 0.5, "--cutmix", 0.5, "--stochastic-depth", 0.3, "--randaugment", 1, "--crop", 0.5)
+    few = ("--epochs", 4, "--batch-size", 8, "--learning-rate", 0.003, "--warmup-epochs", 1)
+    return tuple(map(str, ("--data", data, "--from", source, *few, *every)))
+
+
+def weights_of(path):
+    return load_checkpoint(str(path)).weights
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(options, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = run([sys.executable, *TRAIN, *options, "-o", str(one)])
+    assert alone.returncode == 0, alone.stderr
+    together = run(torchrun(*TRAIN, *options, "--accumulate", "1", "-o", str(two)))
+    assert together.returncode == 0, together.stderr
+    assert_same_but_for_rounding(weights_of(two), weights_of(one))
+    assert together.stdout.count("Top-1") == 1, "one of them speaks for all"
+    assert together.stderr.count("epoch 4/4: loss") == 1, "there is one log"
+    ours, theirs = (RunFolder(path).metrics() for path in (one, two))
+    for single, shared in zip(ours, theirs, strict=True):
+        assert shared.train_loss == pytest.approx(single.train_loss, rel=1e-4)
+        assert shared.validation_accuracy == single.validation_accuracy
+
+
+@pytest.mark.slow
+def test_what_one_process_refuses_all_refuse(options, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    done = run(torchrun(*TRAIN, *options, "-o", str(tmp_path / "full")))
+    assert done.returncode != 0
+    assert "exists already" in done.stderr
+    assert 'Traceback (most recent call last):\n  File "edgevit' not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(options, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    done = run([sys.executable, *TRAIN, *options, "-o", str(whole)])
+    assert done.returncode == 0, done.stderr
+
+    command = [sys.executable, *TRAIN, *options, "-o", str(broken)]
+    metrics = broken / "metrics.jsonl"
+    moments = (
+        lambda: (broken / "job.json").exists(),
+        lambda: (broken / "state.pt").exists(),
+        lambda: metrics.exists() and len(metrics.read_bytes().splitlines()) >= 1,
+        lambda: len(metrics.read_bytes().splitlines()) >= 3,
+    )
+    for moment in moments:
+        resume = ["--resume"] if (broken / "job.json").exists() else []
+        kill_when(moment, [*command, *resume])
+    done = run([*command, "--resume"])
+    assert done.returncode == 0, done.stderr
+    for name, tensor in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(broken)[name], tensor, rtol=0, atol=1e-6)
+    assert [row.epoch for row in RunFolder(broken).metrics()] == [1, 2, 3, 4]
+
+
+def kill_when(moment, command):
+    """Start ``command``, and kill it and its workers at once when ``moment`` has come."""
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not moment() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert moment()
+        with contextlib.suppress(ProcessLookupError):  # it may be done
+            os.killpg(process.pid, signal.SIGKILL)
