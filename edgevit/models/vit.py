@@ -167,6 +167,8 @@ def sincos_positions(
     A quarter of the features each is the sine and cosine of the column and of the row, at ``width // 4`` wavelengths
     (Vaswani et al. 2017, in two dimensions as in MAE, He et al. 2022).
     """
+    if torch.get_default_device().type == "meta":  # where only shapes count, arange would load torch's compiler first
+        return torch.empty(1, prefix + grid[0] * grid[1], width)
     rows, columns = torch.meshgrid(
         torch.arange(grid[0], dtype=torch.float64), torch.arange(grid[1], dtype=torch.float64), indexing="ij"
     )

@@ -196,7 +196,8 @@ class _Run:
         exam = self.lesson.test or self.lesson.validation
         result = self._score(exam) if exam is not None else None
         checkpoint = self.lesson.checkpoint(self.job, self.trainer.averaged_weights(), str(self.folder.path))
-        self.progress.note(speed_limit(self.metrics, self.lesson.feed.remedy))
+        if self.lesson.feed.remedy:
+            self.progress.note(speed_limit(self.metrics, self.lesson.feed.remedy))
 
         def write() -> None:
             checkpoint.save(self.folder.model)
@@ -222,9 +223,10 @@ def _describe(row: EpochMetrics, epochs: int, result: Epoch) -> str:
         for part, accuracy in (("validation", row.validation_accuracy), ("test", row.test_accuracy))
         if accuracy is not None
     )
-    left = (epochs - row.epoch) * row.seconds
+    left = (epochs - row.epoch) * row.seconds / 60
+    waiting = result.waited / max(1e-9, result.seconds)
     return (
         f"epoch {row.epoch}/{epochs}: loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}, "
-        f"{watched + ', ' if watched else ''}{row.seconds:.0f} s ({result.waited / max(1e-9, result.seconds):.0%} "
-        f"waiting for images), about {left / 60:.0f} min left"
+        f"{watched + ', ' if watched else ''}{row.seconds:.0f} s ({waiting:.0%} waiting for images)"
+        + (f", about {left:.0f} min left" if row.epoch < epochs else "")
     )

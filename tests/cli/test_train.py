@@ -1,14 +1,18 @@
 import json
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
-from lessons import LABELS, fill_folder, save_checkpoint
+from lessons import LABELS, PREPROCESS, SPEC, fill_folder, save_checkpoint
 
 from edgevit.cli import app
 from edgevit.cli.train import _defaults
 from edgevit.errors import InputError
+from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
+from edgevit.models.vit import VisionTransformer
 from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE
 
 
@@ -74,6 +78,31 @@ def test_a_teacher_leads_the_student(data, source, tmp_path, capsys):
     assert "other teacher_sha256" in result["error"]["message"]
 
 
+def test_a_backbone_is_fine_tuned_at_another_size(data, tmp_path, capsys):
+    spec = msgspec.structs.replace(SPEC, classes=0)
+    torch.manual_seed(0)
+    backbone = Checkpoint(spec, VisionTransformer(spec).state_dict(), PREPROCESS, (), "backbone")
+    backbone.save(tmp_path / "backbone.safetensors")
+    options = ("--epochs", 1, "--batch-size", 8, "--image-size", "12x8", "--autocast", "float32")
+    _, said = train(
+        capsys, "--data", data, "--from", tmp_path / "backbone.safetensors", "-o", tmp_path / "run", *options
+    )
+    assert "2 labels where it had none" in said
+    tuned = load_checkpoint(str(tmp_path / "run"))
+    assert (tuned.spec.image_size, tuned.preprocess.size, tuned.labels) == ((12, 8), (12, 8), LABELS)
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(data, source, tmp_path, capsys):
+    broken = Path(data) / "train" / "dark" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    options = ("--data", data, "--from", source, "--epochs", 1, "--batch-size", 8, "--autocast", "float32")
+    result, _ = train(capsys, *options, "-o", tmp_path / "run")
+    assert result["unreadable"] == [str(broken)]
+    refused, _ = train(capsys, *options, "-o", tmp_path / "strict", "--strict", code=2)
+    assert str(broken) in refused["error"]["message"]
+    assert not (tmp_path / "strict").exists()
+
+
 def test_random_weights_learn_from_files(data, tmp_path, capsys):
     options = ("--epochs", 1, "--batch-size", 8, "--crop", 0.5, "--randaugment", 1, "--warmup-epochs", 0)
     result, _ = train(capsys, "--data", data, "-o", tmp_path / "run", *options)
@@ -97,6 +126,7 @@ def test_a_finished_run_can_be_resumed_and_gives_the_same(data, source, tmp_path
         (("--from", "x.safetensors", "--mode", "probe", "--stochastic-depth", "0.1"), "--mode full"),
         (("--from", "nothing.safetensors"), "checkpoint"),
         (("--device", "tpu"), "--device auto"),
+        (("--image-size", "12"), "--from"),
         (("--crop", "1.5"), "crop"),
     ],
 )

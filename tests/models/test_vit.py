@@ -124,3 +124,12 @@ def test_interpolated_positions_equal_timms(timm):
     positions = torch.randn(1, 1 + 16, 8)
     expected = resample_abs_pos_embed(positions, (6, 5), (4, 4), num_prefix_tokens=1)
     torch.testing.assert_close(interpolate_positions(positions, (4, 4), (6, 5)), expected)
+
+
+def test_a_model_without_values_has_positions_of_the_same_shape():
+    spec = PRESETS["vit-micro"]
+    with torch.device("meta"):
+        empty = VisionTransformer(spec).state_dict()
+    assert {name: (tensor.shape, tensor.dtype) for name, tensor in empty.items()} == {
+        name: (tensor.shape, tensor.dtype) for name, tensor in VisionTransformer(spec).state_dict().items()
+    }
