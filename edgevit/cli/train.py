@@ -40,7 +40,12 @@ def train(
         str | None, typer.Option("--from", metavar="SOURCE", help="Fine-tune this checkpoint, as in edgevit export.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Or train this architecture from random weights (edgevit models). [vit-micro]")
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Or train this architecture from random weights (edgevit models).",
+            show_default="vit-micro",
+        ),
     ] = None,
     image_size: ImageSize = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
@@ -70,7 +75,8 @@ def train(
         float | None, _option("stochastic_depth", "Probability that the last layer is skipped.")
     ] = None,
     sampling: Annotated[
-        Sampling | None, typer.Option(help="Shuffled, or balanced: classes come up equally often. [shuffled]")
+        Sampling | None,
+        typer.Option(help="Shuffled, or balanced: classes come up equally often.", show_default="shuffled"),
     ] = None,
     patience: Annotated[
         int | None, _option("patience", "Epochs without a better validation until it ends; 0: no validation.")
@@ -84,7 +90,10 @@ def train(
         Autocast | None, _option("autocast", "Type of the matrix products; auto measures which is faster.")
     ] = None,
     seed: Annotated[int | None, _option("seed", "Of weights, order and augmentation.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that read images. [one per core, up to 8]")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, max=256, help="Processes that read images.", show_default="one per core, up to 8"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     root: Root = None,
     strict: StrictImages = False,

@@ -114,8 +114,9 @@ def _run(
         _check_same_job(job, processes)
         for note in (*notes, *parts.notes):
             said.note(note)
+        taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
         state = processes.on_main(lambda: opening(folder, job))
-        lesson = _lesson(request, job, initial.model(), parts, teacher, processes, said)
+        lesson = _lesson(request, job, initial.model(), parts, taught, processes, said)
         outcome = train(folder, job, lesson, processes, state=state, progress=said)
         return _result(outcome, folder)
 
@@ -156,7 +157,7 @@ def _lesson(
     job: Job,
     model: VisionTransformer,
     parts: Parts,
-    teacher: Checkpoint | None,
+    teacher: Teacher | None,
     processes: Processes,
     progress: Progress,
 ) -> Lesson:
@@ -170,8 +171,7 @@ def _lesson(
         # Inputs that never change give features that never change; a teacher has to see the images, though.
         if recipe.shows_images_unchanged and teacher is None:
             return _lesson_from_features(job, model, parts, processes, progress)
-    taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
-    objective = Objective(recipe, job.spec.classes, Normalise(job.preprocess).to(processes.device), taught)
+    objective = Objective(recipe, job.spec.classes, Normalise(job.preprocess).to(processes.device), teacher)
     feed = _feed(parts.training, job, _workers(request.workers, processes), progress)
     return Lesson(model, objective, feed, exams[0], exams[1])
 

@@ -103,6 +103,12 @@ def test_images_that_cannot_be_read_are_left_out_and_named(data, source, tmp_pat
     assert not (tmp_path / "strict").exists()
 
 
+def test_a_teacher_that_cannot_teach_leaves_no_run(data, source, tmp_path, capsys):
+    result, _ = train(capsys, "--data", data, "--teacher", source, "-o", tmp_path / "run", code=2)
+    assert "does not know the class" in result["error"]["message"]
+    assert not (tmp_path / "run").exists()
+
+
 def test_random_weights_learn_from_files(data, tmp_path, capsys):
     options = ("--epochs", 1, "--batch-size", 8, "--crop", 0.5, "--randaugment", 1, "--warmup-epochs", 0)
     result, _ = train(capsys, "--data", data, "-o", tmp_path / "run", *options)
