@@ -1,0 +1,102 @@
+"""How fast EdgeViT's variants are beside its peers' files, in interleaved blocks of one run.
+
+    python benchmarks/latency_vs_peers.py vit-small vit-tiny --calibration CSV [--threads 2] [--output FILE]
+
+Takes checkpoints, or presets for random weights: values do not change the time of dense arithmetic. Writes a Markdown
+table for each. Ratios are medians over interleaved blocks with a bootstrap interval, against EdgeViT's INT8 on the same
+backend (on onnxruntime for inductor, which EdgeViT does not have). Needs ``benchmarks/requirements-peers.txt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from comparison import Entry, machine, markdown, missing_lines, prepare
+
+from edgevit.bundle.manifest import Latency
+from edgevit.data.batches import Strict
+from edgevit.evaluation.latency import Candidate, measure_latency
+from edgevit.files import write_atomically
+from edgevit.report.formats import NOTHING, milliseconds, ratio, ratio_interval
+from edgevit.stages.images import ImageSource
+
+HEADER = ("what", "how", "backend", "p50", "p90", "its time over EdgeViT INT8's", "95 % interval", "")
+WORKER = (sys.executable, str(Path(__file__).with_name("inductor.py")))
+
+
+def candidate(entry: Entry) -> Candidate:
+    """Return what to time; EdgeViT's INT8 is what everything is compared with."""
+    assert entry.model is not None
+    backend = "onnxruntime" if entry.backend == "inductor" else entry.backend
+    return Candidate(
+        name=entry.name,
+        backend=entry.backend,
+        model=entry.model,
+        settings=entry.settings,
+        baseline=f"EdgeViT int8-{backend}",
+    )
+
+
+def row(entry: Entry, found: Latency) -> list[str]:
+    """Return the cells of one entry; a speed-up over INT8 below 1 is a time that many times as long."""
+    speedup, interval = found.speedup_vs_float32, found.speedup_ci95
+    return [
+        entry.name,
+        entry.description,
+        entry.backend,
+        milliseconds(found.p50_ms),
+        milliseconds(found.p90_ms),
+        NOTHING if speedup is None else ratio(1 / speedup),
+        NOTHING if interval is None else ratio_interval((1 / interval[1], 1 / interval[0])),
+        "" if found.valid else f"? {found.invalid_reason}",
+    ]
+
+
+def measure(source: str, calibration: ImageSource, options: argparse.Namespace) -> list[str]:
+    """Return the section of one model."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, entries = prepare(source, calibration, Path(folder), threads=options.threads, only=options.only)
+        made = [entry for entry in entries if entry.model is not None]
+        found = measure_latency(
+            [candidate(entry) for entry in made],
+            spec=bundle.manifest.spec,
+            threads=options.threads,
+            duration_s=options.duration,
+            command=WORKER,
+        )
+    rows = [row(entry, latency) for entry, latency in zip(made, found, strict=True)]
+    return [f"## {Path(source).name}", "", markdown(HEADER, rows), "", *missing_lines(entries), ""]
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--samples", type=int, default=32, help="calibration images (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--duration", type=float, default=10, help="seconds per candidate, about (%(default)s)")
+    parser.add_argument("--only", action="append", default=[], help="this peer; can be given again")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latency-vs-peers.md"))
+    options = parser.parse_args()
+    calibration = ImageSource(options.calibration, "train", Strict(), samples=options.samples)
+    text = [
+        "# INT8 beside its peers: latency",
+        "",
+        f"Written by `python benchmarks/latency_vs_peers.py {' '.join(Path(each).name for each in options.models)} "
+        f"--calibration {Path(options.calibration).name} --threads {options.threads}`.",
+        "",
+        machine(options.threads),
+        "",
+    ]
+    for source in options.models:
+        text += measure(source, calibration, options)
+    write_atomically(options.output, ("\n".join(text).rstrip() + "\n").encode())
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
