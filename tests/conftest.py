@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 from oracles import import_timm
-from tiny import SHAPES, VARIANTS, CommandLine, write_checkpoint
+from tiny import SHAPES, VARIANTS, CommandLine, write_checkpoint, write_headless
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -67,6 +67,30 @@ def tiny_quantized(tmp_path_factory: pytest.TempPathFactory, tiny_exported: Path
     assert run(["quantize", str(path), "--data", SHAPES, "--json"]) == 0
     assert tuple(variant.name for variant in Bundle.open(path).manifest.variants) == VARIANTS
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_embedding_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """Return the checkpoint without its head: an embedding model."""
+    return write_headless(tiny_checkpoint, tmp_path_factory.mktemp("headless") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def tiny_embedding(tmp_path_factory: pytest.TempPathFactory, tiny_embedding_checkpoint: Path) -> Path:
+    """Return a bundle of the embedding model with variants for both backends; tests work on copies."""
+    from edgevit.cli.app import run
+
+    path = tmp_path_factory.mktemp("embedding") / "tiny.edgevit"
+    source = str(tiny_embedding_checkpoint)
+    assert run(["export", source, "-o", str(path), "--data", SHAPES, "--l2-normalize", "--json"]) == 0
+    assert run(["quantize", str(path), "--data", SHAPES, "--json"]) == 0
+    return path
+
+
+@pytest.fixture
+def embedding(tmp_path: Path, tiny_embedding: Path) -> Path:
+    """Return a bundle of an embedding model, to be changed at will."""
+    return shutil.copytree(tiny_embedding, tmp_path / "tiny.edgevit")
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def judge_embedding(*, cosine: float, finite: bool, min_cosine: float = MIN_COSI
     if not finite:
         return Verdict(passed=False, reason="some features are not finite numbers")
     passed = cosine >= min_cosine - _ROUNDING
-    said = f"mean cosine {_floored(cosine)} with float32"
+    said = f"mean cosine {floored(cosine)} with float32"
     return Verdict(passed, said if passed else f"{said}, at least {min_cosine:.4g} wanted")
 
 
@@ -77,9 +77,9 @@ def check_limits(*, classes: int, max_drop: float | None, min_cosine: float | No
         )
 
 
-def _floored(cosine: float) -> str:
-    """Write a cosine to four digits, never rounded up: 1.0000 would say that nothing has changed."""
-    return f"{math.floor(cosine * 1e4 + _ROUNDING) / 1e4:.4f}"
+def floored(cosine: float) -> str:
+    """Return a cosine with four digits, never rounded up: one that misses a limit must not look as if it met it."""
+    return f"{math.floor(cosine * 1e4 + 1e-6) / 1e4:.4f}"
 
 
 def _change(points: float) -> str:

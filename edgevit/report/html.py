@@ -34,7 +34,7 @@ def render_html(data: dict[str, Any]) -> str:
             name: getattr(formats, name)
             for name in (
                 *("percent", "percent_interval", "points", "milliseconds", "three_digits", "ratio", "ratio_interval"),
-                *("megabytes", "mebibytes", "p_value", "nats", "decibels", "printable"),
+                *("megabytes", "mebibytes", "p_value", "nats", "decibels", "cosine", "printable"),
             )
         }
     )
