@@ -1,5 +1,10 @@
 """What the stages promise beyond what the commands show; see tests/cli for those."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,9 +14,13 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.errors import InputError, VerificationError
 from edgevit.models.loading import load_checkpoint
+from edgevit.recipes import load_recipe
 from edgevit.runtime import load
+from edgevit.stages import pipeline as stages
+from edgevit.stages.benchmark import Load
 from edgevit.stages.export import CHECKED, GOLDEN, default_images, export
 from edgevit.stages.images import ImageSource
+from edgevit.stages.pipeline import PipelineJob, pipeline
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
@@ -58,3 +67,41 @@ def test_rivals_are_refused_before_the_work(quantized):
     target = load_target("x86-openvino")
     with pytest.raises(InputError, match="one and two would both make the variant int8-openvino"):
         quantize(Bundle.open(quantized), IMAGES, {"one": target, "two": target})
+
+
+@pytest.mark.parametrize("steps", [("2", "5", "end"), pytest.param(("1", "3", "4"), marks=pytest.mark.slow)])
+def test_a_pipeline_that_is_killed_leaves_the_bundle_that_it_was_to_replace(tiny_checkpoint, quantized, steps):
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, str(here / "pipeline_kills.py"), str(tiny_checkpoint), str(quantized), *steps],
+        env={**os.environ, "PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here.parent}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == list(steps)
+
+
+def test_a_pipeline_that_fails_leaves_the_bundle_that_it_was_to_replace(tiny_checkpoint, quantized, monkeypatch):
+    before = content(quantized)
+
+    def failing(*arguments, **options):
+        assert not Bundle.open(quantized).manifest.variants[0].accuracy, "the old bundle serves meanwhile"
+        raise VerificationError("the stage before failed", remedy="none")
+
+    monkeypatch.setattr(stages, "validate", failing)
+    job = PipelineJob(
+        source=str(tiny_checkpoint),
+        data=SHAPES,
+        output=quantized,
+        targets={"x86-onnxruntime": load_target("x86-onnxruntime")},
+        recipe=load_recipe("default"),
+        load=Load(),
+        unreadable=Unreadable(),
+        existing="replace",
+    )
+    with pytest.raises(VerificationError, match="the stage before failed"):
+        pipeline(job)
+    assert content(quantized) == before
+    assert not (quantized / ".draft").exists()
