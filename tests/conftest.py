@@ -103,3 +103,15 @@ def exported(tmp_path: Path, tiny_exported: Path) -> Path:
 def quantized(tmp_path: Path, tiny_quantized: Path) -> Path:
     """Return a bundle with float32 and INT8 for both backends, to be changed at will."""
     return shutil.copytree(tiny_quantized, tmp_path / "tiny.edgevit")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Return two pictures of shapes as PNG files."""
+    from edgevit.data.shapes import load_shapes
+
+    shapes = load_shapes("test", "size=40,count=2")
+    paths = [tmp_path / f"{index}.png" for index in range(2)]
+    for index, path in enumerate(paths):
+        shapes.image(index).save(path)
+    return paths

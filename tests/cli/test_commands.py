@@ -28,16 +28,6 @@ LINEARS = 4 * SPEC.depth + 1
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Return two pictures of shapes as PNG files."""
-    shapes = load_shapes("test", "size=40,count=2")
-    paths = [tmp_path / f"{index}.png" for index in range(2)]
-    for index, path in enumerate(paths):
-        shapes.image(index).save(path)
-    return paths
-
-
-@pytest.fixture
 def harm(monkeypatch):
     """Make the ranges of all activations a hundred times too small, as bad calibration images would."""
 
