@@ -8,12 +8,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tiny import SHAPES, content
+from tiny import PREPROCESS, SHAPES, content
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.errors import InputError, VerificationError
+from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
+from edgevit.models.spec import ModelSpec
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load
 from edgevit.stages import pipeline as stages
@@ -22,6 +24,7 @@ from edgevit.stages.export import CHECKED, GOLDEN, default_images, export
 from edgevit.stages.images import ImageSource
 from edgevit.stages.pipeline import PipelineJob, pipeline
 from edgevit.stages.quantize import quantize
+from edgevit.stages.validate import validate
 from edgevit.targets import load_target
 
 IMAGES = ImageSource(SHAPES, "train", Unreadable(), samples=16)
@@ -105,3 +108,33 @@ def test_a_pipeline_that_fails_leaves_the_bundle_that_it_was_to_replace(tiny_che
         pipeline(job)
     assert content(quantized) == before
     assert not (quantized / ".draft").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "linears"),
+    [
+        ({"projection": 16, "pre_norm": True, "activation": "quick_gelu"}, 5),
+        ({"pooling": "attention", "class_token": False, "activation": "gelu_tanh"}, 8),
+        pytest.param({"pooling": "class+mean", "gated_mlp": True, "register_tokens": 2}, 4, marks=pytest.mark.slow),
+        pytest.param({"pooling": "mean", "norm_after_pooling": True, "l2_normalize": True}, 4, marks=pytest.mark.slow),
+    ],
+    ids=["CLIP", "SigLIP", "DINOv2", "mean"],
+)
+def test_every_kind_of_embedding_model_is_quantized_and_measured(kind, linears, tmp_path):
+    import torch
+
+    from edgevit.models.vit import VisionTransformer
+
+    spec = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=1, heads=2, classes=0, **kind)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VisionTransformer(spec)
+        for parameter in model.parameters():
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    bundle = export(Checkpoint(spec, model.state_dict(), PREPROCESS, (), "random"), tmp_path / "x.edgevit", IMAGES)
+    bundle = quantize(bundle, IMAGES, {"x86": load_target("x86-onnxruntime")}).bundle
+    bundle, _ = validate(bundle, IMAGES)
+    variant = bundle.variant("int8-onnxruntime")
+    assert (variant.kernels.linears, variant.kernels.integer_linears) == (linears, linears)
+    assert variant.accuracy.passed
+    assert 0.99 < variant.accuracy.similarity.cosine_mean < 1
