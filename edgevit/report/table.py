@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 HEADINGS = Row("variant", "size", "top-1 (95 %)", "change", "agree", "p50", "speed-up (95 %)", "verdict")
 
-_EMBEDDING_HEADINGS = HEADINGS._replace(top1="recall@1 (95 %)", change="cosine (worst 1 %)", agreement="same neighbour")
+_EMBEDDING_HEADINGS = HEADINGS._replace(top1="recall@1 (95 %)", change="cosine (worst 1 %)", agreement="neighbour")
 
 #: Marks a figure whose measurement was disturbed; ``remarks`` says by what.
 DOUBT = "?"
