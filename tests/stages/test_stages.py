@@ -12,10 +12,12 @@ from tiny import PREPROCESS, SHAPES, content
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
+from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError, VerificationError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import ModelSpec
+from edgevit.progress import Silent
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load
 from edgevit.stages import pipeline as stages
@@ -86,6 +88,39 @@ def test_a_pipeline_that_is_killed_leaves_the_bundle_that_it_was_to_replace(tiny
     assert done.stdout.split() == list(steps)
 
 
+def pipeline_job(source, output, **changes):
+    fields = {"data": SHAPES, "targets": {"x86-onnxruntime": load_target("x86-onnxruntime")}, "load": Load()}
+    fields |= {"recipe": load_recipe("default"), "unreadable": Unreadable()}
+    return PipelineJob(**{**fields, "source": str(source), "output": output, **changes})
+
+
+class Recorder(Silent):
+    def __init__(self):
+        self.said = []
+
+    def note(self, message):
+        self.said.append(message)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_pipeline_says_when_it_measures_on_what_it_calibrates_with(flat, tiny_checkpoint, tmp_path, monkeypatch):
+    shapes = load_shapes("train", "size=16,count=16")
+    for index, label in enumerate(shapes.labels):
+        part = "" if flat else ("train", "test")[index % 2]
+        path = tmp_path / "data" / part / shapes.class_names[label] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shapes.image(index).save(path)
+
+    def failing(*arguments, **options):
+        raise VerificationError("far enough", remedy="none")
+
+    monkeypatch.setattr(stages, "export", failing)
+    progress = Recorder()
+    with pytest.raises(VerificationError, match="far enough"):
+        pipeline(pipeline_job(tiny_checkpoint, tmp_path / "x.edgevit", data=str(tmp_path / "data")), progress=progress)
+    assert any("16 of the 16 calibration images are also measured on" in line for line in progress.said) == flat
+
+
 def test_a_pipeline_that_fails_leaves_the_bundle_that_it_was_to_replace(tiny_checkpoint, quantized, monkeypatch):
     before = content(quantized)
 
@@ -94,16 +129,7 @@ def test_a_pipeline_that_fails_leaves_the_bundle_that_it_was_to_replace(tiny_che
         raise VerificationError("the stage before failed", remedy="none")
 
     monkeypatch.setattr(stages, "validate", failing)
-    job = PipelineJob(
-        source=str(tiny_checkpoint),
-        data=SHAPES,
-        output=quantized,
-        targets={"x86-onnxruntime": load_target("x86-onnxruntime")},
-        recipe=load_recipe("default"),
-        load=Load(),
-        unreadable=Unreadable(),
-        existing="replace",
-    )
+    job = pipeline_job(tiny_checkpoint, quantized, existing="replace")
     with pytest.raises(VerificationError, match="the stage before failed"):
         pipeline(job)
     assert content(quantized) == before
