@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 from oracles import import_timm
-from tiny import SHAPES, VARIANTS, CommandLine, write_checkpoint
+from tiny import SHAPES, VARIANTS, CommandLine, write_checkpoint, write_headless
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -69,6 +69,30 @@ def tiny_quantized(tmp_path_factory: pytest.TempPathFactory, tiny_exported: Path
     return path
 
 
+@pytest.fixture(scope="session")
+def tiny_embedding_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """Return the checkpoint without its head: an embedding model."""
+    return write_headless(tiny_checkpoint, tmp_path_factory.mktemp("headless") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def tiny_embedding(tmp_path_factory: pytest.TempPathFactory, tiny_embedding_checkpoint: Path) -> Path:
+    """Return a bundle of the embedding model with variants for both backends; tests work on copies."""
+    from edgevit.cli.app import run
+
+    path = tmp_path_factory.mktemp("embedding") / "tiny.edgevit"
+    source = str(tiny_embedding_checkpoint)
+    assert run(["export", source, "-o", str(path), "--data", SHAPES, "--l2-normalize", "--json"]) == 0
+    assert run(["quantize", str(path), "--data", SHAPES, "--json"]) == 0
+    return path
+
+
+@pytest.fixture
+def embedding(tmp_path: Path, tiny_embedding: Path) -> Path:
+    """Return a bundle of an embedding model, to be changed at will."""
+    return shutil.copytree(tiny_embedding, tmp_path / "tiny.edgevit")
+
+
 @pytest.fixture
 def exported(tmp_path: Path, tiny_exported: Path) -> Path:
     """Return a bundle with float32 alone, to be changed at will."""
@@ -79,3 +103,15 @@ def exported(tmp_path: Path, tiny_exported: Path) -> Path:
 def quantized(tmp_path: Path, tiny_quantized: Path) -> Path:
     """Return a bundle with float32 and INT8 for both backends, to be changed at will."""
     return shutil.copytree(tiny_quantized, tmp_path / "tiny.edgevit")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Return two pictures of shapes as PNG files."""
+    from edgevit.data.shapes import load_shapes
+
+    shapes = load_shapes("test", "size=40,count=2")
+    paths = [tmp_path / f"{index}.png" for index in range(2)]
+    for index, path in enumerate(paths):
+        shapes.image(index).save(path)
+    return paths

@@ -53,6 +53,20 @@ def write_checkpoint(path: Path) -> Path:
     return path
 
 
+def write_headless(checkpoint: Path, path: Path) -> Path:
+    """Write the checkpoint without its head to ``path``: an embedding model."""
+    from dataclasses import replace
+
+    import msgspec
+
+    from edgevit.models.loading import load_checkpoint
+
+    whole = load_checkpoint(str(checkpoint))
+    weights = {name: tensor for name, tensor in whole.weights.items() if not name.startswith("head.")}
+    replace(whole, spec=msgspec.structs.replace(whole.spec, classes=0), weights=weights, labels=()).save(path)
+    return path
+
+
 class Outcome(NamedTuple):
     """How a command ended, and what it said where."""
 

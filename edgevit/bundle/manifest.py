@@ -44,13 +44,36 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     measured_at: str
 
 
-class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Similarity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How near a variant's features are to float32's, on the same images; an embedding model's measure.
+
+    ``cosine_mean`` and ``cosine_p1``, the 1st percentile, are of the cosine similarities, one for each image.
+    ``cosine_between`` is float32's own mean cosine between different images: where it is near 1, so is every cosine.
+    ``recall_at_1`` is the share of images whose nearest other image, by the cosine, has their label, with its interval;
+    ``delta_recall_at_1`` its change from float32. They are None where the images have no labels, cosines where a
+    feature is not a finite number. ``min_cosine`` is the ``cosine_mean`` that the gate asks for.
+    """
+
+    cosine_mean: float | None
+    cosine_p1: float | None
+    cosine_between: float | None
+    recall_at_1: float | None
+    recall_at_1_ci95: tuple[float, float] | None
+    delta_recall_at_1: float | None
+    min_cosine: float
+
+
+class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A variant against float32 on the same images; rates in 0..1, ``delta_top1`` negative when the variant is worse.
 
     ``top1``, ``top5``, ``delta_top1`` and ``mcnemar_p`` are None where the images have no labels. ``agreement`` is the
     share of images with float32's top-1; ``kl`` the mean KL(float32 || variant) in nats; ``sqnr_db`` the logits'
     signal to quantization noise ratio, None for float32 itself. Both are None where a logit is not a finite number.
     ``passed`` is the gate's verdict for a drop of at most ``max_drop`` percentage points, ``reason`` why, in a line.
+
+    An embedding model has a ``similarity``, which a classifier's JSON does not even name. Its ``agreement`` is the
+    share of images with float32's nearest neighbour among the others, its ``sqnr_db`` that of the features; what is
+    said of classes, and ``max_drop``, is None.
     """
 
     data: str
@@ -64,9 +87,10 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     agreement: float
     kl: float | None
     sqnr_db: float | None
-    max_drop: float
+    max_drop: float | None
     passed: bool
     reason: str
+    similarity: Similarity | None = None
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -79,6 +79,8 @@ def _contradiction(manifest: Manifest) -> str | None:
         return f"{len(manifest.labels)} labels for {spec.classes} classes - at `$.labels`"
     if size != spec.image_size or manifest.preprocess.channels != spec.channels:
         return "images are preprocessed to another size than the model takes - at `$.preprocess`"
+    if any(one.accuracy and (one.accuracy.similarity is None) == (spec.classes == 0) for one in manifest.variants):
+        return "a variant was measured as another kind of model than it is - at `$.variants`"
     return None
 
 

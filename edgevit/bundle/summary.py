@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from edgevit.bundle.manifest import Accuracy, Kernels, Latency, Precision, Provenance
-from edgevit.bundle.reading import all_files, logical_path
+from edgevit.bundle.manifest import Accuracy, File, Kernels, Latency, Precision, Provenance
+from edgevit.bundle.reading import all_files, logical_path, verify
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
@@ -29,7 +31,10 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A bundle; ``bytes`` is the size of all its files."""
+    """A bundle; ``bytes`` is the size of all its files.
+
+    ``problems`` say what is wrong with files that are no variant's: golden images, calibration, report.
+    """
 
     path: str
     name: str
@@ -42,10 +47,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     golden_images: int
     variants: tuple[VariantSummary, ...]
     extra: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def summary(bundle: Bundle) -> Summary:
-    """Return what is in ``bundle``; every file of a variant is read, to say whether it is damaged."""
+    """Return what is in ``bundle``; every file is read, to say whether it is damaged."""
     manifest = bundle.manifest
     return Summary(
         path=str(bundle.path),
@@ -59,6 +65,9 @@ def summary(bundle: Bundle) -> Summary:
         golden_images=max(0, len(manifest.golden) - 1),
         variants=tuple(_variant(bundle, variant.name) for variant in manifest.variants),
         extra=tuple(logical_path(file) for file in manifest.extra),
+        problems=tuple(
+            problem for file in (*manifest.golden, *manifest.extra) if (problem := _problem(bundle, [file]))
+        ),
     )
 
 
@@ -72,16 +81,16 @@ def _variant(bundle: Bundle, name: str) -> VariantSummary:
         path=str(bundle.path / variant.files[0].path),
         bytes=variant.bytes,
         settings=variant.settings,
-        problem=_problem(bundle, name),
+        problem=_problem(bundle, variant.files),
         accuracy=variant.accuracy,
         latency=variant.latency,
         kernels=variant.kernels,
     )
 
 
-def _problem(bundle: Bundle, name: str) -> str | None:
+def _problem(bundle: Bundle, files: Sequence[File]) -> str | None:
     try:
-        bundle.verify_files(name)
+        verify(bundle.path, files)
     except BundleError as error:
         return error.message
     return None

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +53,12 @@ class Transaction:
         folder.mkdir(parents=True)
         return folder
 
+    def place(self, name: str) -> Path:
+        """Return where in the draft a whole bundle called ``name`` can be built, for ``adopt``."""
+        place = self._draft / "built"
+        place.mkdir()
+        return place / name
+
     def publish(self, manifest: Manifest, *names: str) -> Manifest:
         """Make ``manifest`` the bundle's, with the filled folders ``names``; return it as it was written.
 
@@ -64,6 +70,18 @@ class Transaction:
             if links := self._link(manifest):
                 self._publish(manifest, links)
         return self.manifest or manifest
+
+    def adopt(self, built: Path) -> Manifest:
+        """Make the bundle that was built in the folder ``built``, on the same disk, this one; return its manifest.
+
+        What was there before gives way as a whole; ``built`` is used up.
+        """
+        manifest = read_manifest(built)
+        names = {place: logical_name(place) for place in _folders(manifest)}
+        for place, name in names.items():
+            self.folder(name).rmdir()
+            (built / place).rename(self._draft / "folders" / name)
+        return self.publish(_relocate(manifest, names), *names.values())
 
     def _publish(self, manifest: Manifest, drafts: Mapping[str, Path]) -> None:
         places = {name: _free_name(self.path, name) for name in drafts}
@@ -110,7 +128,13 @@ def transaction(path: Path) -> Iterator[Transaction]:
         StorageError: if the disk is full or not writable; the bundle is as it was before.
 
     """
-    with storage_errors(path), _lock(path):
+    with storage_errors(path), _changing(path) as change:
+        yield change
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[Transaction]:
+    with _lock(path):
         _clean(path)
         try:
             change = Transaction(path)
@@ -167,6 +191,27 @@ def creation(path: Path, existing: Literal["refuse", "replace"]) -> Iterator[Tra
             path.rmdir()  # only if it is empty: the lock could not be made either
 
 
+@contextmanager
+def rebuilding(path: Path) -> Iterator[Path]:
+    """Yield where to build a bundle that takes the place of the one at ``path``, on a clean exit and at one moment.
+
+    Until then the old bundle is as it was, and no other process can change it. What a killed process has built the
+    next change of the old bundle removes.
+
+    Raises:
+        BundleError: if there is no bundle at ``path``, another process is changing it, or none was built.
+        StorageError: if the disk is full or not writable; the bundle is as it was before.
+
+    """
+    with ExitStack() as stack:
+        with storage_errors(path):
+            change = stack.enter_context(_changing(path))
+            place = change.place(path.name)
+        yield place  # errors of the work itself are none of storing the bundle: they pass as they are
+        with storage_errors(path):
+            change.adopt(place)
+
+
 def refuse_existing(path: Path, existing: Literal["refuse", "replace"]) -> None:
     """Check that a bundle may be made at ``path``.
 
@@ -174,7 +219,7 @@ def refuse_existing(path: Path, existing: Literal["refuse", "replace"]) -> None:
         BundleError: if something is there that may not be replaced.
 
     """
-    if os.path.lexists(path / MANIFEST):
+    if is_bundle(path):
         if existing == "refuse":
             raise BundleError(f"{path} exists already", remedy="add --overwrite, or give another path with -o")
     elif os.path.lexists(path) and not (path.is_dir() and _is_unborn(path)):
@@ -190,8 +235,13 @@ def _names(path: Path) -> set[str]:
     return {entry.name for entry in path.iterdir()}
 
 
+def is_bundle(path: Path) -> bool:
+    """Say whether there is a bundle at ``path``, whole or damaged."""
+    return os.path.lexists(path / MANIFEST)
+
+
 def _manifest_if_any(path: Path) -> Manifest | None:
-    return read_manifest(path) if os.path.lexists(path / MANIFEST) else None
+    return read_manifest(path) if is_bundle(path) else None
 
 
 def _folders(manifest: Manifest | None) -> set[str]:

@@ -9,7 +9,17 @@ from rich.text import Text
 
 from edgevit.cli import options
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import ImageSize, Output, Overwrite, Root, Source, StrictImages, collector, existing
+from edgevit.cli.options import (
+    ImageSize,
+    L2Normalize,
+    Output,
+    Overwrite,
+    Root,
+    Source,
+    StrictImages,
+    collector,
+    existing,
+)
 from edgevit.cli.tables import with_unreadable
 from edgevit.models.loading import load_checkpoint
 from edgevit.stages import export as stage
@@ -24,9 +34,7 @@ def export(
         str | None, typer.Option(help="Images that the file is checked on.", show_default="images that EdgeViT has")
     ] = None,
     image_size: ImageSize = None,
-    l2_normalize: Annotated[
-        bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.")
-    ] = False,
+    l2_normalize: L2Normalize = False,
     root: Root = None,
     strict: StrictImages = False,
     overwrite: Overwrite = False,

@@ -24,6 +24,7 @@ def inspect(bundle: BundlePath) -> Result:
         f"from {opened.manifest.provenance.source}, {opened.manifest.provenance.created_at}",
     ]
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]
+    damaged += found.problems
     table = variants_table(opened, [variant.name for variant in opened.manifest.variants])
     return Result(
         data=found,

@@ -12,6 +12,7 @@ from edgevit.backends import BACKENDS, available_backends
 from edgevit.bundle.store import Existing
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.errors import InputError, MissingDependencyError
+from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
 from edgevit.targets import Target, load_target, target_names
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
@@ -35,7 +36,22 @@ Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV 
 StrictImages = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
 Variants = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; can be given again.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Build for this target; can be given again.")]
-MaxDrop = Annotated[float, typer.Option(min=0, max=100, help="Largest loss of top-1, in points, that passes.")]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=100, help="Largest loss of a classifier's top-1, in points, that passes.", show_default=f"{MAX_DROP}"
+    ),
+]
+MinCosine = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Smallest mean cosine of an embedding model's features with float32's that passes.",
+        show_default=f"{MIN_COSINE}",
+    ),
+]
+L2Normalize = Annotated[bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.")]
 
 
 def image_size(text: str | None) -> tuple[int, int] | None:

@@ -15,7 +15,9 @@ from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     Data,
     ImageSize,
+    L2Normalize,
     MaxDrop,
+    MinCosine,
     Output,
     Overwrite,
     Root,
@@ -26,7 +28,6 @@ from edgevit.cli.options import (
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
-from edgevit.evaluation.gate import MAX_DROP
 from edgevit.recipes import load_recipe
 from edgevit.report.verdict import outcome
 from edgevit.stages.benchmark import Load
@@ -47,11 +48,13 @@ def pipeline(
         str | None, typer.Option(help="Calibration images.", show_default="the training part of --data")
     ] = None,
     recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
-    max_drop: MaxDrop = MAX_DROP,
+    max_drop: MaxDrop = None,
+    min_cosine: MinCosine = None,
     batch: Annotated[int, typer.Option(help="Images per timed inference.")] = _DEFAULT.batch,
     threads: Annotated[int, typer.Option(help="Threads of a timed inference; 0: all cores.")] = _DEFAULT.threads,
     duration: Annotated[float, typer.Option(help="Seconds of timing, per variant.")] = _DEFAULT.duration_s,
     image_size: ImageSize = None,
+    l2_normalize: L2Normalize = False,
     root: Root = None,
     strict: StrictImages = False,
     overwrite: Overwrite = False,
@@ -65,10 +68,12 @@ def pipeline(
         recipe=load_recipe(recipe),
         load=Load(batch=batch, threads=threads, duration_s=duration),
         max_drop=max_drop,
+        min_cosine=min_cosine,
         calibration_data=calibration_data,
         unreadable=collector(strict=strict),
         root=root,
         image_size=options.image_size(image_size),
+        l2_normalize=l2_normalize,
         existing="replace" if overwrite else "refuse",
     )
     with progress() as bars:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import numpy as np
 import typer
 from rich.text import Text
 
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath
 from edgevit.progress import SILENT
-from edgevit.runtime import Prediction, load
+from edgevit.runtime import Model, load
 
 _AT_ONCE = 32
+_SHOWN = 6
 
 
 def predict(
@@ -24,24 +27,38 @@ def predict(
     variant: Annotated[str | None, typer.Option(help="Which variant runs.", show_default="the fastest")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 leaves their number to the backend.")] = 0,
 ) -> Result:
-    """Say what is on images."""
+    """Say what is on images; an embedding model gives its features of them."""
     parts = [images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE)]
     with progress() as bars, load(bundle, variant=variant, threads=threads) as model:
         shown = bars if len(parts) > 1 else SILENT
         answers = [
             answer
             for part in shown.track(parts, total=len(parts), label="Predicting")
-            for answer in model.predict_batch(part, top=top)
+            for answer in (_classes(model, part, top) if model.labels else _features(model, part))
         ]
         name = model.variant.name
+    found = list(zip(images, answers, strict=True))
     return Result(
-        data={
-            "variant": name,
-            "images": [{"path": path, "predictions": found} for path, found in zip(images, answers, strict=True)],
-        },
-        text=Text("\n\n".join(_lines(path, found) for path, found in zip(images, answers, strict=True))),
+        data={"variant": name, "images": [{"path": path} | answer.data for path, answer in found]},
+        text=Text("\n\n".join("\n".join([str(path), *answer.lines]) for path, answer in found)),
     )
 
 
-def _lines(path: Path, found: list[Prediction]) -> str:
-    return "\n".join([str(path), *(f"  {item.probability:6.1%}  {item.label}" for item in found)])
+class _Answer(NamedTuple):
+    """What a model says to one image: for scripts, and for people."""
+
+    data: dict[str, object]
+    lines: list[str]
+
+
+def _classes(model: Model, images: list[Path], top: int) -> Iterator[_Answer]:
+    for found in model.predict_batch(images, top=top):
+        yield _Answer({"predictions": found}, [f"  {item.probability:6.1%}  {item.label}" for item in found])
+
+
+def _features(model: Model, images: list[Path]) -> Iterator[_Answer]:
+    for features in model.embed_batch(images):
+        values = features.tolist()
+        first = " ".join(f"{value:.4g}" for value in values[:_SHOWN])
+        size = f"{len(values)} features of length {np.linalg.norm(features):.4g} (all of them: --json)"
+        yield _Answer({"embedding": values}, [f"  {first} ...", f"  {size}"])

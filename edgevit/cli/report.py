@@ -10,7 +10,7 @@ import typer
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result
 from edgevit.cli.options import BundlePath
-from edgevit.report.html import write_report
+from edgevit.report.html import refuse_report, write_report
 from edgevit.stages.report import PAGE
 from edgevit.stages.report import report as stage
 
@@ -21,8 +21,14 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write to.", show_default="the bundle's own")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace index.html and report.json there.")] = False,
 ) -> Result:
     """Write what was measured as one HTML page and its JSON."""
     opened = Bundle.open(bundle)
-    page = stage(opened).verify_extra(PAGE) if output is None else write_report(opened.manifest, output)[0]
+    if output is None:
+        page = stage(opened).verify_extra(PAGE)
+    else:
+        if not overwrite:
+            refuse_report(output)
+        page = write_report(opened.manifest, output)[0]
     return Result(data={"report": page, "json": page.with_name("report.json")}, text=str(page))

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
-from edgevit.report.table import HEADINGS, Row, remarks, rows
+from edgevit.report.table import Row, headings, remarks, rows
 
 _RIGHT = {"size", "change", "agreement", "p50"}
 
@@ -18,9 +18,10 @@ _RIGHT = {"size", "change", "agreement", "p50"}
 def variants_table(bundle: Bundle, names: Collection[str], columns: Collection[str] = Row._fields) -> RenderableType:
     """Return a table of the variants called ``names``, and what a reader must know beside it."""
     table = Table()
+    above = headings(bundle.manifest)
     fields = [field for field in Row._fields if field in columns]
     for field in fields:
-        table.add_column(getattr(HEADINGS, field), justify="right" if field in _RIGHT else "left", no_wrap=True)
+        table.add_column(getattr(above, field), justify="right" if field in _RIGHT else "left", no_wrap=True)
     for row in rows(bundle.manifest):
         if row.variant in names:
             table.add_row(*(Text(getattr(row, field)) for field in fields))

@@ -8,9 +8,8 @@ from rich.text import Text
 
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath, Data, MaxDrop, Root, StrictImages, Variants, collector
+from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, Root, StrictImages, Variants, collector
 from edgevit.cli.tables import variants_table, with_unreadable
-from edgevit.evaluation.gate import MAX_DROP
 from edgevit.stages.images import ImageSource
 from edgevit.stages.validate import validate as stage
 
@@ -20,7 +19,8 @@ def validate(
     *,
     data: Data,
     variant: Variants = None,
-    max_drop: MaxDrop = MAX_DROP,
+    max_drop: MaxDrop = None,
+    min_cosine: MinCosine = None,
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
@@ -28,7 +28,14 @@ def validate(
     unreadable = collector(strict=strict)
     images = ImageSource(data, "test", unreadable, root=root)
     with progress() as bars:
-        result, names = stage(Bundle.open(bundle), images, variants=variant or (), max_drop=max_drop, progress=bars)
+        result, names = stage(
+            Bundle.open(bundle),
+            images,
+            variants=variant or (),
+            max_drop=max_drop,
+            min_cosine=min_cosine,
+            progress=bars,
+        )
     measured = [(result.variant(name), accuracy) for name in names if (accuracy := result.variant(name).accuracy)]
     columns = ("variant", "size", "top1", "change", "agreement", "verdict")
     return Result(

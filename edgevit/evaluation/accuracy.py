@@ -73,9 +73,9 @@ def measure_accuracy(
         DataError: if the sizes differ, or a label is not one of the classes.
 
     """
-    if labels is not None and (labels == UNLABELLED).all():
-        labels = None
-    _check(reference_logits, logits, labels)
+    labels = known_labels(labels)
+    check_outputs(reference_logits, logits, labels)
+    _check_classes(labels, logits.shape[1])
     finite = bool(np.isfinite(reference_logits).all() and np.isfinite(logits).all())
     rates = _rates(reference_logits, logits, labels)
     agreement = statistics.agreement(reference_logits, logits)
@@ -110,7 +110,20 @@ def _rates(reference: NDArray[np.float32], logits: NDArray[np.float32], labels: 
     )
 
 
-def _check(reference: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64] | None) -> None:
+def known_labels(labels: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """Return ``labels`` (N,), or None where not one image has one."""
+    return None if labels is None or (labels == UNLABELLED).all() else labels
+
+
+def check_outputs(
+    reference: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64] | None
+) -> None:
+    """Check that two models' outputs (N, width), and the labels (N,) if there are any, are of the same images.
+
+    Raises:
+        DataError: if they are not, or some images have labels and others none.
+
+    """
     if logits.ndim != 2 or reference.shape != logits.shape or not len(logits):
         raise DataError(
             f"logits of shape {logits.shape} cannot be compared with float32's of shape {reference.shape}",
@@ -125,9 +138,14 @@ def _check(reference: NDArray[np.float32], logits: NDArray[np.float32], labels: 
             f"{int((labels == UNLABELLED).sum())} of {len(labels)} images have no label",
             remedy="label all of the images, or none",
         )
-    wrong = labels[(labels < 0) | (labels >= logits.shape[1])]
+
+
+def _check_classes(labels: NDArray[np.int64] | None, classes: int) -> None:
+    if labels is None:
+        return
+    wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
         raise DataError(
-            f"label {wrong[0]} is not one of the model's {logits.shape[1]} classes",
+            f"label {wrong[0]} is not one of the model's {classes} classes",
             remedy="use data with the model's own classes, or without labels",
         )

@@ -1,4 +1,4 @@
-"""The arithmetic behind every figure that EdgeViT prints: rates, tests, intervals and distances between logits."""
+"""The arithmetic behind every figure that EdgeViT prints: rates, tests, intervals, distances between outputs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Logits = NDArray[np.float32]
+Features = NDArray[np.float32]
+
+#: Images that are compared with all others at once: bounds the memory that nearest neighbours take.
+_BLOCK = 1024
 
 
 def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -132,3 +136,52 @@ def sqnr_db(reference: Logits, logits: Logits) -> float | None:
     if noise_power == 0 or signal_power == 0:
         return None
     return 10 * math.log10(signal_power / noise_power)
+
+
+def cosines(reference: Features, features: Features) -> NDArray[np.float64]:
+    """Return, for each image, the cosine similarity (N,) of its features in both (N, width), in -1..1.
+
+    It is 0 where one of the two has no direction: where it is zero, or not finite.
+    """
+    (one, _), (other, _) = _directions(reference), _directions(features)
+    return np.asarray(np.clip((one * other).sum(axis=1), -1.0, 1.0), dtype=np.float64)
+
+
+def mean_cosine_between(features: Features) -> float | None:
+    """Return the mean cosine similarity of all pairs of different images (N, width); None if there is no pair.
+
+    Images whose features have no direction are left out.
+    """
+    directions, valid = _directions(features)
+    count = int(valid.sum())
+    if count < 2:
+        return None
+    total = directions.sum(axis=0)  # the square of the sum is the sum over all pairs, of which `count` are the same
+    return float(total @ total - count) / (count * (count - 1))
+
+
+def nearest_neighbors(features: Features) -> NDArray[np.int64]:
+    """Return, for each image, which other one (N,) has the largest cosine similarity with it; features are (N, width).
+
+    Of equals it is the first. Features without a direction neither have nor are a neighbour: theirs is -1.
+    """
+    directions, valid = _directions(features)
+    units = directions.astype(np.float32)
+    nearest = np.full(len(units), -1, dtype=np.int64)
+    if int(valid.sum()) < 2:
+        return nearest
+    for start in range(0, len(units), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(units)))
+        similarity = units[rows] @ units.T
+        similarity[:, ~valid] = -np.inf
+        similarity[np.arange(len(rows)), rows] = -np.inf
+        nearest[rows] = np.where(valid[rows], similarity.argmax(axis=1), -1)
+    return nearest
+
+
+def _directions(features: Features) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return features (N, width) at length 1, or zero where they have no direction, and where they have one (N,)."""
+    finite = np.where(finite_rows(features)[:, None], features, 0).astype(np.float64)
+    lengths = np.linalg.norm(finite, axis=1, keepdims=True)
+    valid = lengths[:, 0] > 0
+    return np.divide(finite, lengths, out=np.zeros_like(finite), where=lengths > 0), valid

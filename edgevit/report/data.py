@@ -66,7 +66,7 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
 
 
 def accuracy_axis(manifest: Manifest) -> str:
-    """Return which rate variants are compared by: ``top1``, or ``agreement`` where any has no labels."""
+    """Return which rate variants are compared by: ``top1``, or ``agreement`` where any has none."""
     measured = [variant.accuracy for variant in manifest.variants if variant.accuracy]
     return "top1" if all(accuracy.top1 is not None for accuracy in measured) else "agreement"
 

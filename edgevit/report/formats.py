@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from edgevit.evaluation.gate import floored
+
 _DASH = "\N{EN DASH}"
 NOTHING = _DASH
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -86,6 +88,11 @@ def nats(value: float | None) -> str:
 def decibels(value: float | None) -> str:
     """Write a signal to noise ratio."""
     return NOTHING if value is None else f"{value:.1f}{_SPACE}dB"
+
+
+def cosine(value: float | None) -> str:
+    """Write a cosine similarity, never rounded up."""
+    return NOTHING if value is None else floored(value)
 
 
 def printable(text: str, limit: int = 200) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import msgspec
 
 from edgevit.bundle.manifest import Manifest
 from edgevit.dependencies import require
+from edgevit.errors import InputError
 from edgevit.files import write_atomically
 from edgevit.report import formats
 from edgevit.report.data import report_data
 from edgevit.report.plot import by_name, by_number, scatter
+
+_PAGE, _DATA = "index.html", "report.json"
 
 
 def render_html(data: dict[str, Any]) -> str:
@@ -30,7 +34,7 @@ def render_html(data: dict[str, Any]) -> str:
             name: getattr(formats, name)
             for name in (
                 *("percent", "percent_interval", "points", "milliseconds", "three_digits", "ratio", "ratio_interval"),
-                *("megabytes", "mebibytes", "p_value", "nats", "decibels", "printable"),
+                *("megabytes", "mebibytes", "p_value", "nats", "decibels", "cosine", "printable"),
             )
         }
     )
@@ -56,6 +60,18 @@ def _bar_end(entry: dict[str, Any]) -> float:
     return float(latency["p90_ms"] or 0.0) if latency else 0.0
 
 
+def refuse_report(folder: Path) -> None:
+    """Check that ``write_report`` would replace nothing in ``folder``: a page there may be someone else's.
+
+    Raises:
+        InputError: if it would.
+
+    """
+    for path in (folder / _PAGE, folder / _DATA):
+        if os.path.lexists(path):
+            raise InputError(f"{path} exists already", remedy="add --overwrite, or give another folder with -o")
+
+
 def write_report(manifest: Manifest, folder: Path) -> tuple[Path, Path]:
     """Write ``index.html`` and ``report.json`` into ``folder``, each whole or not at all, and return their paths.
 
@@ -66,7 +82,7 @@ def write_report(manifest: Manifest, folder: Path) -> tuple[Path, Path]:
     """
     data = report_data(manifest)
     page = render_html(data)
-    html_path, json_path = folder / "index.html", folder / "report.json"
+    html_path, json_path = folder / _PAGE, folder / _DATA
     write_atomically(html_path, page.encode("utf-8", "replace"))
     write_atomically(json_path, msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
     return html_path, json_path

@@ -10,7 +10,10 @@ from edgevit.report.verdict import outcome
 
 
 class Row(NamedTuple):
-    """The formatted cells of one variant; plain text, free of control characters but not of markup of any kind."""
+    """The formatted cells of one variant; plain text, free of control characters but not of markup of any kind.
+
+    An embedding model has other figures in the places of ``top1``, ``change`` and ``agreement``: see ``headings``.
+    """
 
     variant: str
     size: str
@@ -24,8 +27,15 @@ class Row(NamedTuple):
 
 HEADINGS = Row("variant", "size", "top-1 (95 %)", "change", "agree", "p50", "speed-up (95 %)", "verdict")
 
+_EMBEDDING_HEADINGS = HEADINGS._replace(top1="recall@1 (95 %)", change="cosine (worst 1 %)", agreement="neighbour")
+
 #: Marks a figure whose measurement was disturbed; ``remarks`` says by what.
 DOUBT = "?"
+
+
+def headings(manifest: Manifest) -> Row:
+    """Return what stands above the rows of a bundle."""
+    return HEADINGS if manifest.spec.classes else _EMBEDDING_HEADINGS
 
 
 def rows(manifest: Manifest) -> list[Row]:
@@ -63,10 +73,18 @@ def _accuracy(variant: Variant) -> tuple[str, str, str]:
     if accuracy is None:
         return formats.NOTHING, formats.NOTHING, formats.NOTHING
     images = accuracy.images
-    top1 = formats.NOTHING
-    if accuracy.top1_ci95 is not None:
-        top1 = f"{formats.percent(accuracy.top1, images)} ({formats.percent_interval(accuracy.top1_ci95, images)})"
+    if accuracy.similarity is not None:
+        recall, interval = accuracy.similarity.recall_at_1, accuracy.similarity.recall_at_1_ci95
+        mean, worst = formats.cosine(accuracy.similarity.cosine_mean), formats.cosine(accuracy.similarity.cosine_p1)
+        return _rate(recall, interval, images), f"{mean} ({worst})", formats.percent(accuracy.agreement, images)
+    top1 = _rate(accuracy.top1, accuracy.top1_ci95, images)
     return top1, formats.points(accuracy.delta_top1, images), formats.percent(accuracy.agreement, images)
+
+
+def _rate(rate: float | None, interval: tuple[float, float] | None, images: int) -> str:
+    if interval is None:
+        return formats.NOTHING
+    return f"{formats.percent(rate, images)} ({formats.percent_interval(interval, images)})"
 
 
 def _latency(variant: Variant) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.images import ImageSource, decode
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import InputError
-from edgevit.runtime.prediction import Prediction, predictions
+from edgevit.runtime.prediction import Prediction, finite_outputs, predictions
 from edgevit.runtime.selection import select_variant
 from edgevit.runtime.verification import Check, verify_golden
 
@@ -48,7 +48,8 @@ def load(bundle: str | Path, *, variant: str | None = None, threads: int = 0, ch
         model = stack.enter_context(Model(opened, chosen, open_variant(opened, chosen.name, threads=threads)))
         if check == "golden":
             golden = opened.golden()
-            verify_golden(model.infer(model.prepare(golden.images)), golden.logits, precision=chosen.precision)
+            answers = model.infer(model.prepare(golden.images))
+            verify_golden(answers, golden.logits, precision=chosen.precision, classes=len(model.labels))
         stack.pop_all()  # it stays open: the caller closes it
     return model
 
@@ -60,6 +61,7 @@ class Model:
         self.variant = variant
         self.labels: tuple[str, ...] = bundle.manifest.labels
         self.preprocess: Preprocess = bundle.manifest.preprocess
+        self._outputs = bundle.manifest.spec.outputs
         self._stack = ExitStack()
         self._session: Session | None = self._stack.enter_context(session)
 
@@ -70,7 +72,7 @@ class Model:
 
         Raises:
             ImageError: if it cannot be read.
-            InputError: if ``top`` is less than 1, or the model has been closed.
+            InputError: if ``top`` is less than 1, the model has no classes, or it has been closed.
 
         """
         return self.predict_batch([image], top=top)[0]
@@ -83,6 +85,34 @@ class Model:
             answers += predictions(logits, self.labels, top=top)
         return answers
 
+    def embed(self, image: ImageSource) -> NDArray[np.float32]:
+        """Return an embedding model's features (width,) of one image, of any kind that ``predict`` takes.
+
+        Raises:
+            ImageError: if it cannot be read.
+            InputError: if the model is a classifier, or has been closed.
+            VerificationError: if a feature is not a finite number.
+
+        """
+        return np.asarray(self.embed_batch([image])[0])
+
+    def embed_batch(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+        """Return an embedding model's features (B, width) of images, as ``embed`` does.
+
+        Two images are alike where the cosine of their features is near 1; of a model that was exported with
+        ``--l2-normalize`` that is ``features @ features.T``.
+        """
+        if self.labels:
+            raise InputError(
+                f"the model has {len(self.labels)} classes and gives no features",
+                remedy="call its predict(), or export the checkpoint without its head",
+            )
+        parts = [
+            finite_outputs(self.infer(self.prepare(images[start : start + _BATCH])))
+            for start in range(0, len(images), _BATCH)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self._outputs), dtype=np.float32)
+
     def prepare(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
         """Return the model's input (B, C, H, W) for images, which are decoded, resized, cropped and normalised.
 
@@ -93,7 +123,7 @@ class Model:
         return np.stack([self.preprocess(decode(image)) for image in images])
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (B, classes) of preprocessed images (B, C, H, W).
+        """Return the logits (B, classes), or an embedding model's features, of preprocessed images (B, C, H, W).
 
         Raises:
             DataError: if ``images`` are not float32 of that shape.

@@ -19,6 +19,20 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     probability: float
 
 
+def finite_outputs(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a model's ``outputs`` (B, width), which are known to be numbers then.
+
+    Raises:
+        VerificationError: if one is not a finite number.
+
+    """
+    if not np.isfinite(outputs).all():
+        raise VerificationError(
+            "the model answered with values that are not finite numbers", remedy="load the variant 'float32'"
+        )
+    return outputs
+
+
 def predictions(logits: NDArray[np.float32], labels: Sequence[str], *, top: int) -> list[list[Prediction]]:
     """Return the ``top`` most likely classes of each row of ``logits`` (B, classes), the likeliest first.
 
@@ -30,11 +44,8 @@ def predictions(logits: NDArray[np.float32], labels: Sequence[str], *, top: int)
     if top < 1:
         raise InputError(f"cannot return the top {top} classes", remedy="ask for at least 1")
     if not labels:
-        raise InputError("the model has no classes: it gives features", remedy="call its infer() for the features")
-    if not np.isfinite(logits).all():
-        raise VerificationError(
-            "the model answered with logits that are not finite numbers", remedy="load the variant 'float32'"
-        )
+        raise InputError("the model has no classes: it gives features", remedy="call its embed() for them")
+    finite_outputs(logits)
     exponentials = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     # Stable, so that of equals the class with the lower index comes first, as with argmax.

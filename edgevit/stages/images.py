@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.data.batches import Batch, Unreadable, batches
-from edgevit.data.dataset import Dataset
+from edgevit.data.dataset import Dataset, FileDataset, Subset
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.sources import Split, load_dataset, map_labels, subset
-from edgevit.errors import DataError
 from edgevit.progress import SILENT, Progress
 
 
@@ -44,9 +44,30 @@ class ImageSource:
         return subset(dataset, self.samples, seed=self.seed, balanced=bool((dataset.labels >= 0).all()))
 
 
+def shared_images(calibration: Dataset, test: Dataset) -> str | None:
+    """Return a note where images to calibrate with are also images to measure on, or None.
+
+    Files are told apart by their paths, images of a built-in set by the name of the set: those have parts of their own.
+    """
+    common = len(_paths(calibration) & _paths(test))
+    if not common:
+        return None
+    return (
+        f"{common} of the {len(calibration)} calibration images are also measured on, which may flatter INT8 a little: "
+        "give others by --calibration-data, or lay them out as train/CLASS/image.jpg and test/CLASS/image.jpg"
+    )
+
+
+def _paths(dataset: Dataset) -> set[str]:
+    if isinstance(dataset, Subset):
+        whole = dataset.dataset
+        return {os.path.realpath(whole.paths[i]) for i in dataset.indices} if isinstance(whole, FileDataset) else set()
+    return {os.path.realpath(path) for path in dataset.paths} if isinstance(dataset, FileDataset) else set()
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledBatches:
-    """Images of a data set that a model can be measured on, with their labels as the model's class indices."""
+    """Images of a data set that a model can be measured on, with their labels as its class indices if it has any."""
 
     dataset: Dataset
     labels: NDArray[np.int64] | None
@@ -56,17 +77,14 @@ class LabelledBatches:
     def of(cls, dataset: Dataset, model_labels: Sequence[str]) -> LabelledBatches:
         """Take the labelled images of ``dataset``, or all of them where none has a label.
 
+        An embedding model has no labels of its own; the data set's then tell which images are of one kind.
+
         Raises:
-            DataError: if a label is not one of the model's, or the model has none.
+            DataError: if a label is not one of the model's.
         """
-        if not model_labels:
-            raise DataError(
-                "the model gives features, not classes: there is no accuracy to measure",
-                remedy="compare the features that its variants give, by edgevit.runtime.load(...).infer(images)",
-            )
         if (dataset.labels < 0).all():
             return cls(dataset, None, np.arange(len(dataset)))
-        labels = map_labels(dataset, tuple(model_labels))
+        labels = map_labels(dataset, tuple(model_labels)) if model_labels else dataset.labels
         return cls(dataset, labels, np.flatnonzero(labels >= 0))
 
     def __len__(self) -> int:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgevit.bundle.store import Bundle, Existing
+from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
+from edgevit.evaluation.gate import check_limits
+from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.export import CHECKED, export
-from edgevit.stages.images import ImageSource, LabelledBatches
+from edgevit.stages.images import ImageSource, LabelledBatches, shared_images
 from edgevit.stages.quantize import quantize, refuse_rivals
 from edgevit.stages.report import report
 from edgevit.stages.validate import validate
@@ -22,10 +26,11 @@ from edgevit.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class PipelineJob:
-    """What to take through the pipeline, and how; ``max_drop`` in points of top-1.
+    """What to take through the pipeline, and how; ``max_drop`` and ``min_cosine`` are as in ``validate``.
 
     ``calibration_data`` is where the calibration images come from, if not the training part of ``data``. With
-    ``image_size`` (height, width) the model is taken to another resolution than the checkpoint's.
+    ``image_size`` (height, width) the model is taken to another resolution than the checkpoint's, with
+    ``l2_normalize`` an embedding model's features to length 1.
     """
 
     source: str
@@ -34,19 +39,25 @@ class PipelineJob:
     targets: Mapping[str, Target]
     recipe: Recipe
     load: Load
-    max_drop: float
     unreadable: Unreadable
+    max_drop: float | None = None
+    min_cosine: float | None = None
     calibration_data: str | None = None
     root: Path | None = None
     image_size: tuple[int, int] | None = None
+    l2_normalize: bool = False
     existing: Existing = "refuse"
 
 
 def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
     """Export, quantize, validate, benchmark and report; return the bundle with everything that was measured.
 
+    A new bundle grows stage by stage at ``job.output``. One that is there already is replaced by the whole new one once
+    the last stage is through, whether the gate lets its variants pass or not.
+
     Raises:
-        EdgeViTError: as the stages do; what the stages before made is kept.
+        EdgeViTError: as the stages do; what the stages before made is kept, unless a bundle was to be replaced: then
+            that one is as it was.
     """
     test = ImageSource(job.data, "test", job.unreadable, root=job.root)
     calibration = replace(
@@ -58,20 +69,40 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
     )
     progress.note(f"1/5 Export {job.source}")
     checkpoint = load_checkpoint(job.source, job.image_size)
+    checkpoint = checkpoint.normalized() if job.l2_normalize else checkpoint
     for note in checkpoint.notes:
         progress.note(f"    {note}")
     # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.
     Bundle.check_place(job.output, job.existing)
     refuse_rivals(job.targets)
-    calibration.load(progress)
-    LabelledBatches.of(test.load(progress), checkpoint.labels)
+    check_limits(classes=checkpoint.spec.classes, max_drop=job.max_drop, min_cosine=job.min_cosine)
+    seen, judged = calibration.load(progress), test.load(progress)
+    LabelledBatches.of(judged, checkpoint.labels)
+    if shared := shared_images(seen, judged):
+        progress.note(f"    {shared}")
+    with ExitStack() as stack:
+        replaced = job.existing == "replace" and is_bundle(job.output)
+        output = stack.enter_context(rebuilding(job.output)) if replaced else job.output
+        _stages(job, checkpoint, output, test, calibration, progress)
+    return Bundle.open(job.output)
+
+
+def _stages(
+    job: PipelineJob,
+    checkpoint: Checkpoint,
+    output: Path,
+    test: ImageSource,
+    calibration: ImageSource,
+    progress: Progress,
+) -> None:
+    """Export ``checkpoint`` to ``output``, and take it through the other stages there."""
     checked = replace(test, samples=CHECKED)
-    bundle = export(checkpoint, job.output, checked, existing=job.existing, progress=progress)
+    bundle = export(checkpoint, output, checked, existing=job.existing, progress=progress)
     progress.note(f"2/5 Quantize for {', '.join(job.targets)}")
     bundle = quantize(bundle, calibration, job.targets, progress=progress).bundle
     progress.note(f"3/5 Validate on {job.data}")
-    bundle, _ = validate(bundle, test, max_drop=job.max_drop, progress=progress)
+    bundle, _ = validate(bundle, test, max_drop=job.max_drop, min_cosine=job.min_cosine, progress=progress)
     progress.note("4/5 Benchmark on this machine")
     bundle, _ = benchmark(bundle, job.load, progress=progress)
     progress.note("5/5 Report")
-    return report(bundle)
+    report(bundle)

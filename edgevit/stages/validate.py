@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from edgevit.backends.variants import open_variant
 from edgevit.bundle.store import Bundle
 from edgevit.data.dataset import Subset
 from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
+from edgevit.evaluation.embedding import measure_embedding
+from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import ImageSource, LabelledBatches
 
@@ -24,17 +27,22 @@ def validate(
     images: ImageSource,
     *,
     variants: Sequence[str] = (),
-    max_drop: float,
+    max_drop: float | None = None,
+    min_cosine: float | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Bundle, tuple[str, ...]]:
     """Measure ``variants`` (all if none are named) on ``images``, note it in the bundle, and return whom it measured.
 
-    ``max_drop`` is the largest loss of top-1 in points that passes.
+    ``max_drop`` is the largest loss of top-1 in points that passes, ``min_cosine`` the smallest mean cosine similarity
+    with float32 of an embedding model's features; None stands for ``gate``'s defaults.
 
     Raises:
+        InputError: if there is a limit of the kind that means nothing for this model.
         BundleError: if there is no such variant, or its files are damaged.
         DataError: if the images cannot be used.
     """
+    classes = bundle.manifest.spec.classes
+    check_limits(classes=classes, max_drop=max_drop, min_cosine=min_cosine)
     chosen = variants or [variant.name for variant in bundle.manifest.variants]
     names = tuple(dict.fromkeys(bundle.variant(name).name for name in chosen))
     dataset = images.load(progress)
@@ -56,14 +64,12 @@ def validate(
     labels = None if wanted.labels is None else wanted.labels[measured]
     # Of the images that were measured alone: others may not even be there.
     fingerprint = Subset(dataset, measured).fingerprint(progress)
+    measure = (
+        partial(measure_accuracy, max_drop=MAX_DROP if max_drop is None else max_drop)
+        if classes
+        else partial(measure_embedding, min_cosine=MIN_COSINE if min_cosine is None else min_cosine)
+    )
     for name in names:
-        accuracy = measure_accuracy(
-            logits[_REFERENCE],
-            logits[name],
-            labels,
-            data=images.name,
-            data_sha256=fingerprint,
-            max_drop=max_drop,
-        )
+        accuracy = measure(logits[_REFERENCE], logits[name], labels, data=images.name, data_sha256=fingerprint)
         bundle = bundle.update_variant(name, accuracy=accuracy)
     return bundle, names

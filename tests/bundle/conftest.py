@@ -61,8 +61,10 @@ LATENCY = Latency(
 KERNELS = Kernels(linears=5, integer_linears=5, float_linears=())
 
 
-def make_bundle(path: Path, model: bytes = b"float32 model" * 100, *, existing: Existing = "refuse") -> Bundle:
-    source = path.parent / f"source{len(model)}.onnx"
+def make_bundle(
+    path: Path, model: bytes = b"float32 model" * 100, *, existing: Existing = "refuse", beside: Path | None = None
+) -> Bundle:
+    source = (beside or path).parent / f"source{len(model)}.onnx"
     if not source.exists():
         source.write_bytes(model)
     noise = np.random.default_rng(len(model)).integers(0, 256, (2, 10, 12, 3), dtype=np.uint8)

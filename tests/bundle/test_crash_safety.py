@@ -24,6 +24,8 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         ("create", "full"),
         pytest.param("replace_whole", "kill", marks=pytest.mark.slow),
         ("replace_whole", "full"),
+        pytest.param("rebuild", "kill", marks=pytest.mark.slow),
+        ("rebuild", "full"),
         ("add", "kill"),
         ("add", "full"),
         ("replace", "kill"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgevit.bundle.golden import read_golden
-from edgevit.bundle.manifest import SCHEMA_VERSION, File, Manifest, Provenance, Variant
+from edgevit.bundle.manifest import SCHEMA_VERSION, Accuracy, File, Manifest, Provenance, Similarity, Variant
 from edgevit.bundle.reading import decode_manifest, encode_manifest, locate, logical_path, read_manifest, verify
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
@@ -274,3 +274,30 @@ def test_damaged_logits_are_refused_without_unpickling(content):
         logits.write_bytes(content)
         with pytest.raises(BundleError):
             read_golden([image, logits], classes=2)
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_figures_of_another_kind_of_model_are_refused(classes):
+    similarity = Similarity(
+        cosine_mean=1.0,
+        cosine_p1=1.0,
+        cosine_between=0.5,
+        recall_at_1=None,
+        recall_at_1_ci95=None,
+        delta_recall_at_1=None,
+        min_cosine=0.99,
+    )
+    rates = dict.fromkeys(("top1", "top1_ci95", "top5", "delta_top1", "mcnemar_p", "kl", "sqnr_db", "max_drop"))
+
+    def measured(found):
+        accuracy = Accuracy(
+            **rates, data="d", data_sha256="0" * 64, images=2, agreement=1.0, passed=True, reason="", similarity=found
+        )
+        variant = msgspec.structs.replace(decode_manifest(CONTENT).variants[0], accuracy=accuracy)
+        spec = msgspec.structs.replace(BASE.spec, classes=classes)
+        return msgspec.structs.replace(BASE, spec=spec, labels=("a", "b")[:classes], variants=(variant,))
+
+    right, wrong = (None, similarity) if classes else (similarity, None)
+    assert decode_manifest(encode_manifest(measured(right))) == measured(right)
+    with pytest.raises(BundleError, match="another kind of model"):
+        encode_manifest(measured(wrong))

@@ -11,6 +11,7 @@ from tiny import SHAPES, SPEC, VARIANTS, content, finish, start
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.shapes import load_shapes
+from edgevit.errors import InputError
 from edgevit.quantization.plan import make_plan
 from edgevit.runtime import load
 from edgevit.stages import quantize as quantization
@@ -24,16 +25,6 @@ LATENCY_KEYS = {
     *("speedup_ci95", "rss_mb", "cold_start_ms", "linears", "integer_linears", "valid", "invalid_reason"),
 }
 LINEARS = 4 * SPEC.depth + 1
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    """Return two pictures of shapes as PNG files."""
-    shapes = load_shapes("test", "size=40,count=2")
-    paths = [tmp_path / f"{index}.png" for index in range(2)]
-    for index, path in enumerate(paths):
-        shapes.image(index).save(path)
-    return paths
 
 
 @pytest.fixture
@@ -263,6 +254,44 @@ def test_inspect_finds_a_changed_file(edgevit, quantized, name):
     assert "damaged" in problems.pop(name.partition("/")[0])
     assert set(problems.values()) == {None}
     assert "damaged" in edgevit("inspect", quantized).out
+
+
+@pytest.mark.parametrize("name", ["golden/00.png", "golden/logits.npy", "calibration/table.npz", "report/index.html"])
+def test_inspect_finds_a_changed_file_that_is_no_variants(edgevit, quantized, name):
+    assert edgevit("report", quantized).code == 0
+    file = bytearray((quantized / name).read_bytes())
+    file[-1] ^= 1
+    (quantized / name).write_bytes(file)
+    done = edgevit("inspect", quantized, "--json")
+    assert done.code == 1
+    said = done.data()
+    assert {variant["problem"] for variant in said["variants"]} == {None}
+    (problem,) = said["problems"]
+    assert f"{quantized / name} is damaged" in problem
+    assert name in edgevit("inspect", quantized).out.replace("\n", "")
+
+
+def test_a_report_elsewhere_replaces_nothing_unasked(edgevit, quantized, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text("someone's own page")
+    message, remedy = edgevit("report", quantized, "-o", site).failure()
+    assert message == f"{site / 'index.html'} exists already"
+    assert "--overwrite" in remedy
+    assert content(site).keys() == {"index.html"}
+    assert (site / "index.html").read_text() == "someone's own page"
+    assert edgevit("report", quantized, "-o", site, "--overwrite").code == 0
+    assert "int8-openvino" in (site / "index.html").read_text()
+    (site / "index.html").unlink()
+    assert "report.json exists already" in edgevit("report", quantized, "-o", site).failure()[0]
+
+
+def test_a_classifiers_json_knows_nothing_of_embeddings(edgevit, quantized):
+    done = edgevit("validate", quantized, "--data", SHAPES, "--variant", "float32", "--json")
+    assert "similarity" not in done.out
+    assert "similarity" not in (quantized / "manifest.json").read_text()
+    with pytest.raises(InputError, match="8 classes and gives no features"), load(quantized) as model:
+        model.embed(load_shapes("test").image(0))
 
 
 def test_pipeline(edgevit, tmp_path, tiny_checkpoint):

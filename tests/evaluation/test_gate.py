@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevit.evaluation.gate import judge
+from edgevit.errors import InputError
+from edgevit.evaluation.gate import check_limits, floored, judge, judge_embedding
 
 
 @given(st.integers(-1000, 1000), st.floats(0, 20))
@@ -33,6 +34,29 @@ def test_without_labels_no_more_answers_may_differ_than_points_may_be_lost():
     assert "1.00 % of answers differ" in verdict.reason
     assert "--max-drop" in verdict.reason
     assert judge(delta_top1=None, agreement=0.99, finite=True, max_drop=1.0).passed
+
+
+@given(st.floats(-1, 1), st.floats(0, 1))
+def test_an_embedding_model_is_judged_by_its_cosine(cosine, least):
+    verdict = judge_embedding(cosine=cosine, finite=True, min_cosine=least)
+    assert verdict.passed == (cosine >= least or abs(cosine - least) < 1e-9)
+    assert not judge_embedding(cosine=cosine, finite=False, min_cosine=0).passed
+
+
+def test_a_cosine_below_the_limit_does_not_look_as_if_it_met_it():
+    verdict = judge_embedding(cosine=0.98999, finite=True)
+    assert verdict == (False, "mean cosine 0.9899 with float32, at least 0.99 wanted")
+    assert floored(1.0) == "1.0000"
+
+
+@pytest.mark.parametrize(
+    ("classes", "max_drop", "min_cosine", "words"), [(8, None, 0.9, "8 classes"), (0, 0.0, None, "for classifiers")]
+)
+def test_a_limit_of_the_other_kind_is_refused(classes, max_drop, min_cosine, words):
+    check_limits(classes=classes, max_drop=None, min_cosine=None)
+    with pytest.raises(InputError, match=words) as caught:
+        check_limits(classes=classes, max_drop=max_drop, min_cosine=min_cosine)
+    assert caught.value.remedy
 
 
 def test_logits_that_are_not_numbers_fail_however_good_the_rest():

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgevit.data.batches import Unreadable
-from edgevit.errors import CheckpointError, DataError, InputError, SpecError
+from edgevit.errors import CheckpointError, InputError, SpecError
 from edgevit.models.families import FAMILIES, identify
 from edgevit.models.labels import imagenet_labels
 from edgevit.models.loading import load_checkpoint
@@ -271,7 +271,12 @@ def test_an_embedding_models_bundle(tmp_path):
     with load(bundle.path) as model:
         features = model.infer(np.zeros((2, 3, 16, 24), dtype=np.float32))
         np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
-        with pytest.raises(InputError, match="no classes: it gives features"):
-            model.predict(bundle.golden().images[0])
-    with pytest.raises(DataError, match="features, not classes"):
-        validate(bundle, ImageSource("shapes", "test", Unreadable(), samples=4), max_drop=1)
+        image = bundle.golden().images[0]
+        assert model.embed(image).shape == (64,)
+        np.testing.assert_allclose(model.embed_batch([image] * 33)[32], model.embed(image), atol=1e-5)
+        assert model.embed_batch([]).shape == (0, 64)
+        with pytest.raises(InputError, match="no classes: it gives features") as caught:
+            model.predict(image)
+        assert "embed()" in caught.value.remedy
+    bundle, _ = validate(bundle, ImageSource("shapes", "test", Unreadable(), samples=4))
+    assert bundle.variant("float32").accuracy.similarity.cosine_mean == pytest.approx(1)

@@ -10,6 +10,7 @@ from edgevit.bundle.manifest import (
     Latency,
     Manifest,
     Provenance,
+    Similarity,
     Variant,
 )
 from edgevit.data.preprocess import Preprocess
@@ -144,6 +145,43 @@ FULL = manifest(
         settings={"INFERENCE_PRECISION_HINT": "f32"},
     ),
 )
+
+
+def similarity(**changes):
+    fields = {
+        "cosine_mean": 0.99567,
+        "cosine_p1": 0.98123,
+        "cosine_between": 0.31415,
+        "recall_at_1": 0.8421,
+        "recall_at_1_ci95": (0.8348, 0.8491),
+        "delta_recall_at_1": -0.0031,
+        "min_cosine": 0.99,
+    }
+    return Similarity(**{**fields, **changes})
+
+
+def embedding_accuracy(**changes):
+    classes = ("top1", "top1_ci95", "top5", "delta_top1", "mcnemar_p", "kl", "max_drop")
+    reason = "mean cosine 0.9956 with float32"
+    return accuracy(
+        **{**dict.fromkeys(classes), "reason": reason, "agreement": 0.9012, "similarity": similarity(), **changes}
+    )
+
+
+_FOUND = manifest(
+    variant(
+        "float32",
+        "float32",
+        "onnxruntime",
+        accuracy=embedding_accuracy(
+            agreement=1.0, similarity=similarity(cosine_mean=1.0, cosine_p1=1.0, delta_recall_at_1=0.0)
+        ),
+        latency=latency(1.31, 1.0),
+    ),
+    variant("int8-onnxruntime", "int8", "onnxruntime", accuracy=embedding_accuracy(), latency=latency(0.71, 1.83)),
+    variant("int8-new", "int8", "openvino", kernels=None),
+)
+EMBEDDING = msgspec.structs.replace(_FOUND, spec=msgspec.structs.replace(_FOUND.spec, classes=0), labels=())
 
 TROUBLED = manifest(
     variant("float32-onnxruntime", "float32", "onnxruntime", accuracy=REFERENCE, latency=latency(1.31, 1.0)),

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edgevit.errors import MissingDependencyError, StorageError
+from edgevit.errors import InputError, MissingDependencyError, StorageError
 from edgevit.report.data import SCHEMA_VERSION, report_data
-from edgevit.report.html import render_html, write_report
+from edgevit.report.html import refuse_report, render_html, write_report
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 HOSTILE = (
@@ -165,3 +165,34 @@ def test_without_jinja2_the_remedy_is_named(sample, monkeypatch):
     with pytest.raises(MissingDependencyError) as caught:
         render_html(report_data(sample.FULL))
     assert "edgevit[report]" in caught.value.remedy
+
+
+def test_the_page_of_an_embedding_model(sample):
+    data = report_data(sample.EMBEDDING)
+    assert (data["accuracy_axis"], data["headline"]) == ("agreement", "int8-onnxruntime")
+    words = Page(render_html(data)).words
+    assert "its features have a mean cosine of 0.9956 with float32\u2019s on 10,000 images" in words
+    assert "Recall@1" in words
+    assert "84.21 % 83.48-84.91 -0.31 points" in words.replace("\u00a0", " ")
+    assert "different images have a mean cosine of 0.3141" in words
+    assert "an embedding instead of classes" in words
+    for absent in ("Top-1", "McNemar", "0 classes"):
+        assert absent not in words
+
+
+def test_the_page_of_an_embedding_model_that_was_not_measured(sample):
+    bare = [
+        sample.msgspec.structs.replace(variant, accuracy=None, latency=None) for variant in sample.EMBEDDING.variants
+    ]
+    bundle = sample.msgspec.structs.replace(sample.EMBEDDING, variants=tuple(bare))
+    assert "not validated" in Page(render_html(report_data(bundle))).words
+
+
+def test_pages_that_are_there_are_refused(sample, tmp_path):
+    refuse_report(tmp_path)
+    write_report(sample.FULL, tmp_path)
+    for name in ("index.html", "report.json"):
+        with pytest.raises(InputError, match=f"{name} exists already") as caught:
+            refuse_report(tmp_path)
+        assert "--overwrite" in caught.value.remedy
+        (tmp_path / name).unlink()

@@ -1,6 +1,6 @@
 """The table of the terminal, and the words of its verdicts."""
 
-from edgevit.report.table import HEADINGS, remarks, rows
+from edgevit.report.table import HEADINGS, headings, remarks, rows
 
 PLAIN = str.maketrans("\N{NO-BREAK SPACE}\N{EN DASH}\N{MINUS SIGN}\N{MULTIPLICATION SIGN}", " --x")
 
@@ -63,6 +63,21 @@ def test_without_labels_agreement_stands_alone(sample):
     unlabelled = sample.accuracy(top1=None, top1_ci95=None, top5=None, delta_top1=None, mcnemar_p=None, images=500)
     bundle = sample.manifest(sample.variant("int8", "int8", "o", accuracy=unlabelled))
     assert plain(rows(bundle)[0])[2:5] == ["-", "-", "98.9 %"]
+
+
+def test_an_embedding_model_has_its_own_figures(sample):
+    above = headings(sample.EMBEDDING)
+    assert above[2:5] == ("recall@1 (95 %)", "cosine (worst 1 %)", "neighbour")
+    assert headings(sample.FULL) == HEADINGS
+    table = [plain(row) for row in rows(sample.EMBEDDING)]
+    assert table[1][2:5] == ["84.21 % (83.48-84.91)", "0.9956 (0.9812)", "90.12 %"]
+    assert table[1][-1] == "passed"
+    assert table[2][2:5] == ["-", "-", "-"]
+    unlabelled = sample.similarity(recall_at_1=None, recall_at_1_ci95=None, delta_recall_at_1=None)
+    bundle = sample.manifest(
+        sample.variant("int8", "int8", "o", accuracy=sample.embedding_accuracy(similarity=unlabelled))
+    )
+    assert plain(rows(bundle)[0])[2:5] == ["-", "0.9956 (0.9812)", "90.12 %"]
 
 
 def test_names_cannot_write_to_the_terminal(sample):

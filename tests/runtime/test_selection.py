@@ -140,12 +140,12 @@ def test_golden_answers_bound_what_noise_may_do():
     def at(decibel: float) -> np.ndarray:
         return expected + noise * np.float32(10 ** (-decibel / 20))
 
-    verify_golden(at(15), expected, precision="int8")
-    verify_golden(at(40) + 5, expected, precision="fp16")  # softmax does not see what is added to all
-    verify_golden(at(90), expected, precision="float32")
+    verify_golden(at(15), expected, precision="int8", classes=10)
+    verify_golden(at(40) + 5, expected, precision="fp16", classes=10)  # softmax does not see what is added to all
+    verify_golden(at(90), expected, precision="float32", classes=10)
     for decibel, precision in ((3, "int8"), (10, "fp16"), (40, "float32")):
         with pytest.raises(VerificationError):
-            verify_golden(at(decibel), expected, precision=precision)
+            verify_golden(at(decibel), expected, precision=precision, classes=10)
 
 
 def test_the_right_shape_of_logits_with_the_wrong_classes_is_found():
@@ -154,4 +154,14 @@ def test_the_right_shape_of_logits_with_the_wrong_classes_is_found():
     wrong = expected.copy()
     wrong[:, 4] = 1.25
     with pytest.raises(VerificationError):
-        verify_golden(wrong, expected, precision="int8")
+        verify_golden(wrong, expected, precision="int8", classes=10)
+
+
+def test_features_are_compared_as_directions_and_not_as_classes():
+    expected = np.full((4, 10), 1.0, np.float32)
+    expected[:, 3] = 1.2
+    near = expected.copy()
+    near[:, 4] = 1.25  # another largest feature, and almost the same direction
+    verify_golden(near, expected, precision="int8", classes=0)
+    with pytest.raises(VerificationError, match="cosine"):
+        verify_golden(expected - 1, expected, precision="int8", classes=0)

@@ -4,7 +4,7 @@ import pytest
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import DataError
-from edgevit.stages.images import ImageSource, LabelledBatches
+from edgevit.stages.images import ImageSource, LabelledBatches, shared_images
 
 NAMES = load_shapes("test").class_names
 
@@ -40,6 +40,28 @@ def test_labels_are_the_models_class_indices():
     wanted = LabelledBatches.of(dataset, turned)
     assert [turned[label] for label in wanted.labels] == [NAMES[label] for label in dataset.labels]
     assert len(wanted) == 80
+
+
+def test_an_embedding_model_takes_the_labels_of_the_data():
+    dataset = source().load()
+    assert LabelledBatches.of(dataset, ()).labels.tolist() == dataset.labels.tolist()
+
+
+def test_images_that_serve_two_ends_are_counted(tmp_path):
+    for name in ("train/a/0", "train/b/1", "test/a/2", "test/b/3"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        load_shapes("test").image(0).save(path)
+    (tmp_path / "list.csv").write_text("path\ntest/a/2.png\ntrain/a/0.png\n")
+    parts = [source(name=str(tmp_path), split=split).load() for split in ("train", "test")]
+    assert shared_images(*parts) is None
+    listed = source(name=str(tmp_path / "list.csv"))
+    assert shared_images(listed.load(), parts[1]).startswith("1 of the 2 calibration images are also measured on")
+    drawn = source(name=str(tmp_path / "list.csv"), samples=1).load()
+    assert shared_images(drawn, listed.load()).startswith("1 of the 1 ")
+    flat = [source(name=str(tmp_path / "train"), split=split).load() for split in ("train", "test")]
+    assert shared_images(*flat).startswith("2 of the 2 ")
+    assert shared_images(source().load(), source().load()) is None
 
 
 def test_classes_that_the_model_lacks_are_an_error():

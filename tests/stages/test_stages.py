@@ -1,18 +1,32 @@
 """What the stages promise beyond what the commands show; see tests/cli for those."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
-from tiny import SHAPES, content
+from tiny import PREPROCESS, SHAPES, content
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
+from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError, VerificationError
+from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
+from edgevit.models.spec import ModelSpec
+from edgevit.progress import Silent
+from edgevit.recipes import load_recipe
 from edgevit.runtime import load
+from edgevit.stages import pipeline as stages
+from edgevit.stages.benchmark import Load
 from edgevit.stages.export import CHECKED, GOLDEN, default_images, export
 from edgevit.stages.images import ImageSource
+from edgevit.stages.pipeline import PipelineJob, pipeline
 from edgevit.stages.quantize import quantize
+from edgevit.stages.validate import validate
 from edgevit.targets import load_target
 
 IMAGES = ImageSource(SHAPES, "train", Unreadable(), samples=16)
@@ -58,3 +72,95 @@ def test_rivals_are_refused_before_the_work(quantized):
     target = load_target("x86-openvino")
     with pytest.raises(InputError, match="one and two would both make the variant int8-openvino"):
         quantize(Bundle.open(quantized), IMAGES, {"one": target, "two": target})
+
+
+@pytest.mark.parametrize("steps", [("2", "5", "end"), pytest.param(("1", "3", "4"), marks=pytest.mark.slow)])
+def test_a_pipeline_that_is_killed_leaves_the_bundle_that_it_was_to_replace(tiny_checkpoint, quantized, steps):
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, str(here / "pipeline_kills.py"), str(tiny_checkpoint), str(quantized), *steps],
+        env={**os.environ, "PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here.parent}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == list(steps)
+
+
+def pipeline_job(source, output, **changes):
+    fields = {"data": SHAPES, "targets": {"x86-onnxruntime": load_target("x86-onnxruntime")}, "load": Load()}
+    fields |= {"recipe": load_recipe("default"), "unreadable": Unreadable()}
+    return PipelineJob(**{**fields, "source": str(source), "output": output, **changes})
+
+
+class Recorder(Silent):
+    def __init__(self):
+        self.said = []
+
+    def note(self, message):
+        self.said.append(message)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_pipeline_says_when_it_measures_on_what_it_calibrates_with(flat, tiny_checkpoint, tmp_path, monkeypatch):
+    shapes = load_shapes("train", "size=16,count=16")
+    for index, label in enumerate(shapes.labels):
+        part = "" if flat else ("train", "test")[index % 2]
+        path = tmp_path / "data" / part / shapes.class_names[label] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shapes.image(index).save(path)
+
+    def failing(*arguments, **options):
+        raise VerificationError("far enough", remedy="none")
+
+    monkeypatch.setattr(stages, "export", failing)
+    progress = Recorder()
+    with pytest.raises(VerificationError, match="far enough"):
+        pipeline(pipeline_job(tiny_checkpoint, tmp_path / "x.edgevit", data=str(tmp_path / "data")), progress=progress)
+    assert any("16 of the 16 calibration images are also measured on" in line for line in progress.said) == flat
+
+
+def test_a_pipeline_that_fails_leaves_the_bundle_that_it_was_to_replace(tiny_checkpoint, quantized, monkeypatch):
+    before = content(quantized)
+
+    def failing(*arguments, **options):
+        assert not Bundle.open(quantized).manifest.variants[0].accuracy, "the old bundle serves meanwhile"
+        raise VerificationError("the stage before failed", remedy="none")
+
+    monkeypatch.setattr(stages, "validate", failing)
+    job = pipeline_job(tiny_checkpoint, quantized, existing="replace")
+    with pytest.raises(VerificationError, match="the stage before failed"):
+        pipeline(job)
+    assert content(quantized) == before
+    assert not (quantized / ".draft").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "linears"),
+    [
+        ({"projection": 16, "pre_norm": True, "activation": "quick_gelu"}, 5),
+        ({"pooling": "attention", "class_token": False, "activation": "gelu_tanh"}, 8),
+        pytest.param({"pooling": "class+mean", "gated_mlp": True, "register_tokens": 2}, 4, marks=pytest.mark.slow),
+        pytest.param({"pooling": "mean", "norm_after_pooling": True, "l2_normalize": True}, 4, marks=pytest.mark.slow),
+    ],
+    ids=["CLIP", "SigLIP", "DINOv2", "mean"],
+)
+def test_every_kind_of_embedding_model_is_quantized_and_measured(kind, linears, tmp_path):
+    import torch
+
+    from edgevit.models.vit import VisionTransformer
+
+    spec = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=1, heads=2, classes=0, **kind)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VisionTransformer(spec)
+        for parameter in model.parameters():
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    bundle = export(Checkpoint(spec, model.state_dict(), PREPROCESS, (), "random"), tmp_path / "x.edgevit", IMAGES)
+    bundle = quantize(bundle, IMAGES, {"x86": load_target("x86-onnxruntime")}).bundle
+    bundle, _ = validate(bundle, IMAGES)
+    variant = bundle.variant("int8-onnxruntime")
+    assert (variant.kernels.linears, variant.kernels.integer_linears) == (linears, linears)
+    assert variant.accuracy.passed
+    assert 0.99 < variant.accuracy.similarity.cosine_mean < 1

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from edgevit.data.preprocess import Interpolation
-from edgevit.models.config import Config, OpenClip, Processor
+from edgevit.errors import CheckpointError
+from edgevit.models.config import Config, OpenClip, Processor, sides
 from edgevit.models.spec import Activation
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -95,9 +96,34 @@ def left_out(count: int, what: str) -> tuple[str, ...]:
     return (f"left out {count} tensors of {what}, which play no part in the output",) if count else ()
 
 
-def hugging_face_activation(config: Config, default: Activation) -> Activation | None:
+def from_hugging_face(
+    raw: Raw, rules: Mapping[str, str], *, unused: str, of: str, activation: Activation, norm_epsilon: float
+) -> Converted:
+    """Rename a transformers model's tensors as ``rename`` does; heads, sizes, epsilon and activation are config.json's.
+
+    ``of`` says what the ``unused`` tensors are; ``activation`` and ``norm_epsilon`` stand in where the config has none.
+
+    Raises:
+        CheckpointError: if config.json names an activation that EdgeViT does not have.
+    """
+    config = raw.config.vision
+    known = _activation(config, activation)
+    if known is None:
+        raise CheckpointError(f"{raw.name} has the activation '{config.hidden_act}'", remedy="use a model with GELU")
+    weights, dropped = rename(raw.weights, rules, unused=unused)
+    return Converted(
+        weights,
+        heads=config.num_attention_heads,
+        norm_epsilon=config.layer_norm_eps or norm_epsilon,
+        activation=known,
+        image_size=sides(config.image_size),
+        notes=left_out(dropped, of),
+    )
+
+
+def _activation(config: Config, default: Activation) -> Activation | None:
     """Return the activation that a transformers config names; None if EdgeViT does not have it."""
-    if config.vision.hidden_act is None:
+    if config.hidden_act is None:
         return default
     known: dict[str, Activation] = {
         "gelu": "gelu",
@@ -105,4 +131,4 @@ def hugging_face_activation(config: Config, default: Activation) -> Activation |
         "gelu_pytorch_tanh": "gelu_tanh",
         "quick_gelu": "quick_gelu",
     }
-    return known.get(config.vision.hidden_act)
+    return known.get(config.hidden_act)

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
-from edgevit.errors import CheckpointError
-from edgevit.models.config import sides
-from edgevit.models.families.base import (
-    HALF,
-    OPENAI,
-    Converted,
-    Defaults,
-    Family,
-    Raw,
-    hugging_face_activation,
-    left_out,
-    rename,
-)
+from edgevit.models.families.base import HALF, OPENAI, Converted, Defaults, Family, Raw, from_hugging_face
 from edgevit.models.spec import Activation
 
 _TOP = r"(?:vision_model\.)?"
@@ -59,20 +49,11 @@ def convert_siglip(raw: Raw) -> Converted:
     return _convert(raw, "gelu_tanh", 1e-6)
 
 
-def _convert(raw: Raw, default: Activation, epsilon: float) -> Converted:
-    config = raw.config.vision
-    activation = hugging_face_activation(config, default)
-    if activation is None:
-        raise CheckpointError(f"{raw.name} has the activation '{config.hidden_act}'", remedy="use a model with GELU")
-    weights, dropped = rename(raw.weights, _RULES, unused=_UNUSED)
-    return Converted(
-        _part_query(weights),
-        heads=config.num_attention_heads,
-        norm_epsilon=config.layer_norm_eps or epsilon,
-        activation=activation,
-        image_size=sides(config.image_size),
-        notes=left_out(dropped, "the text tower"),
+def _convert(raw: Raw, activation: Activation, epsilon: float) -> Converted:
+    converted = from_hugging_face(
+        raw, _RULES, unused=_UNUSED, of="the text tower", activation=activation, norm_epsilon=epsilon
     )
+    return replace(converted, weights=_part_query(converted.weights))
 
 
 def _part_query(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from edgevit.errors import CheckpointError
-from edgevit.models.config import sides
-from edgevit.models.families.base import (
-    HALF,
-    IMAGENET,
-    Converted,
-    Defaults,
-    Family,
-    Raw,
-    hugging_face_activation,
-    left_out,
-    rename,
-)
+from edgevit.models.families.base import HALF, IMAGENET, Converted, Defaults, Family, Raw, from_hugging_face
 
 _TOP = r"(?:vit\.|deit\.|dinov2\.|dinov2_with_registers\.)?"
 _LAYER = _TOP + r"encoder\.layer\.(\d+)\."
@@ -44,19 +32,14 @@ def convert(raw: Raw) -> Converted:
     Raises:
         CheckpointError: if config.json names an activation that EdgeViT does not have.
     """
-    config = raw.config
-    activation = hugging_face_activation(config, "gelu")
-    if activation is None:
-        raise CheckpointError(f"{raw.name} has the activation '{config.hidden_act}'", remedy="use a model with GELU")
-    weights, dropped = rename(raw.weights, _RULES, unused=_UNUSED)
     dino = any("layer_scale1" in name for name in raw.weights)
-    return Converted(
-        weights,
-        heads=config.num_attention_heads,
-        norm_epsilon=config.layer_norm_eps or (1e-6 if dino else 1e-12),
-        activation=activation,
-        image_size=sides(config.image_size),
-        notes=left_out(dropped, "masked training or a pooler"),
+    return from_hugging_face(
+        raw,
+        _RULES,
+        unused=_UNUSED,
+        of="masked training or a pooler",
+        activation="gelu",
+        norm_epsilon=1e-6 if dino else 1e-12,
     )
 
 

@@ -1,0 +1,86 @@
+"""Kills ``edgevit pipeline --overwrite`` with SIGKILL at the given steps (1 to 5); run as a script.
+
+Usage: pipeline_kills.py CHECKPOINT BUNDLE STEP... For each step a forked child runs the pipeline and is killed when it
+says that it begins that step. The old bundle must then be whole and the same, and the next change must clear away what
+the child left. With step "end" the child is let go to its end, and the new bundle must be whole.
+"""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from tiny import SHAPES, content
+
+from edgevit.bundle.reading import all_files, verify
+from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Unreadable
+from edgevit.graph import export  # noqa: F401  # loads torch once, for all children
+from edgevit.progress import Silent
+from edgevit.recipes import load_recipe
+from edgevit.stages.benchmark import Load
+from edgevit.stages.pipeline import PipelineJob, pipeline
+from edgevit.targets import load_target
+
+
+class Killer(Silent):
+    def __init__(self, step):
+        self.step = step
+
+    def note(self, message):
+        if message.startswith(f"{self.step}/5"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(checkpoint, path, step):
+    """Run the pipeline in a child; return the signal that ended it, or 0."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            job = PipelineJob(
+                source=checkpoint,
+                data=SHAPES,
+                output=path,
+                targets={"x86-onnxruntime": load_target("x86-onnxruntime")},
+                recipe=load_recipe("default"),
+                load=Load(threads=1, duration_s=0.1),
+                unreadable=Unreadable(),
+                max_drop=100.0,
+                existing="replace",
+            )
+            pipeline(job, progress=Killer(step))
+            os._exit(0)
+        except BaseException:  # noqa: BLE001
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(1)
+    status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the pipeline failed"
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def main(checkpoint, bundle, *steps):
+    for step in steps:
+        path = bundle.with_name(f"{step}.edgevit")
+        shutil.copytree(bundle, path)
+        before = content(path)
+        ended = run(checkpoint, path, step)
+        if step == "end":
+            assert ended == 0
+            assert [variant.name for variant in Bundle.open(path).manifest.variants] == ["float32", "int8-onnxruntime"]
+            assert Bundle.open(path).manifest.name == "end"
+            assert not (path / "int8-openvino").exists()
+        else:
+            assert ended == signal.SIGKILL
+            after = {name: sha for name, sha in content(path).items() if not name.startswith(".draft/")}
+            assert after == before, f"killed at step {step}: the old bundle is not as it was"
+            verify(path, all_files(Bundle.open(path).manifest))
+            Bundle.open(path).update_variant("float32", accuracy=None)
+        assert not (path / ".draft").exists()
+        verify(path, all_files(Bundle.open(path).manifest))
+        sys.stdout.write(f"{step} ")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
