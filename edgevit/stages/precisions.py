@@ -90,6 +90,12 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
     return kernels
 
 
+def calibrating(bundle: Bundle, precision: Precision) -> str:
+    """Return the command that looks at images for ``precision``."""
+    chosen = "" if precision == "int8" else f" --precision {precision}"
+    return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"
+
+
 def load_decided(bundle: Bundle, precision: Precision) -> Decided:
     """Return what was decided on images for ``precision`` when the bundle was quantized; None if nothing is needed.
 
@@ -103,7 +109,7 @@ def load_decided(bundle: Bundle, precision: Precision) -> Decided:
     if all(logical_path(file) != place for file in bundle.manifest.extra):
         raise BundleError(
             f"{bundle.path} has not been calibrated for {precision}",
-            remedy=f"edgevit quantize {bundle.path} --precision {precision} --data IMAGES",
+            remedy=calibrating(bundle, precision),
         )
     path = bundle.verify_extra(place)
     return QuantizationPlan.load(path) if precision == "int8" else Float16Plan.load(path)
