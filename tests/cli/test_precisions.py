@@ -77,6 +77,11 @@ def test_settings_say_how_openvino_must_be_opened(edgevit, exported):
     assert sizes == {"int8-dynamic": "64", "int8-weights": None, "int4-weights": "32"}
 
 
+def test_settings_say_that_onnxruntime_takes_images_one_by_one(edgevit, exported):
+    assert edgevit("quantize", exported, "--precision", "int8-dynamic", "--dialect", "onnxruntime").code == 0
+    assert Bundle.open(exported).variant("int8-dynamic-onnxruntime").settings == {"images": "one-by-one"}
+
+
 @pytest.mark.parametrize("precision", NEED_NONE)
 def test_build_needs_no_images_either(edgevit, exported, precision):
     done = edgevit("build", exported, "--target", "x86-onnxruntime", "--precision", precision, "--json")

@@ -9,11 +9,12 @@ from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from edgevit.backends import get_backend
-from edgevit.errors import VerificationError
+from edgevit.errors import BundleError, VerificationError
 from edgevit.quantization.arithmetic import quantize, weight_scales
 from edgevit.quantization.dynamic import GROUP_SIZE, check_dynamic, emit_dynamic
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.weights import emit_weights_int8
+from edgevit.targets import load_target
 
 
 def run(path, images):
@@ -51,6 +52,22 @@ def test_logits_are_those_of_onnxruntimes_own(quantized, dynamic, batch, tmp_pat
     assert error > 5e-4  # quantization does something
     # A value that lies on the edge between two integers may be rounded either way; all else must be alike.
     assert np.abs(found - expected).mean() < 0.1 * error
+
+
+def test_one_by_one_an_image_does_not_depend_on_the_others(quantized, dynamic):
+    images = quantized.images
+    loud = np.concatenate([images[:1], 10 * images[1:2]])
+    settings = load_target("x86-onnxruntime").settings_for("int8-dynamic")
+    with get_backend("onnxruntime").open(dynamic, threads=1, settings=settings) as session:
+        alone, beside = session.infer(images[:1]), session.infer(loud)
+        assert session.infer(images).shape == (len(images), 5)
+    np.testing.assert_array_equal(alone[0], beside[0])
+    assert np.abs(run(dynamic, loud)[0] - alone[0]).max() > 0  # together it does
+
+
+def test_images_go_together_or_one_by_one(dynamic):
+    with pytest.raises(BundleError, match="cannot take images 'backwards'"):
+        get_backend("onnxruntime").open(dynamic, threads=1, settings={"images": "backwards"})
 
 
 def test_the_file_is_well_formed_and_small(quantized, dynamic):

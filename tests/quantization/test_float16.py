@@ -180,7 +180,7 @@ def test_unusable_images(quantized, images):
 
 
 GRAPHS = {
-    "constants in nodes": "[c] b = Constant<value = float[6] {1, 2, 3, 4, 5, 6}>() [fc] m = MatMul(images, w) y = Add(m, b)",
+    "constants in nodes": "[c] b = Constant<value = float[6] {1, 2, 3, 4, 5, 6}>() m = MatMul(images, w) y = Add(m, b)",
     "a cast of its own": "[fc] m = MatMul(images, w) [cast] y = Cast<to = 1>(m)",
     "from integers": "[fc] m = MatMul(images, w) s = Shape(m) t = Cast<to = 1>(s) r = ReduceMax(t) y = Mul(m, r)",
     "nodes without names": "m = MatMul(images, w) y = Relu(m)",
