@@ -81,8 +81,10 @@ def test_packing_loses_nothing(values):
 
 
 def rounded(model, layers, bits):
-    """Return a copy of ``model`` whose Linear weights are what the stored integers stand for."""
+    """Return a copy of ``model`` whose weights are what is stored: integers, and float16 for the patch embedding."""
     model = copy.deepcopy(model)
+    patches = model.patch_embed.proj.weight
+    patches.data = patches.data.half().float()
     for name in layers:
         module = model.get_submodule(name)
         weight = module.weight.detach().numpy().T.copy()
@@ -135,6 +137,19 @@ def test_the_file_is_well_formed_and_holds_no_float_weights(quantized, emitted):
         assert stored.data_type == (onnx.TensorProto.INT8 if bits == "int8" else onnx.TensorProto.UINT8)
         weight = next(constant for constant in before.initializer if constant.name == f"{name}.weight")
         assert len(stored.raw_data) == len(weight.raw_data) // (4 if bits == "int8" else 8)
+
+
+def test_what_else_is_large_is_stored_as_float16_unless_it_would_not_fit(quantized, tmp_path):
+    model = onnx.load(quantized.path)
+    before = {constant.name: constant for constant in model.graph.initializer}
+    name = "patch_embed.proj.weight"
+    for factor, fits in ((1, True), (1e6, False), (1e-13, False)):
+        values = onnx.numpy_helper.to_array(before[name]) * np.float32(factor)
+        before[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
+        onnx.save(model, tmp_path / "float.onnx")
+        emit_weights_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+        found = {constant.name for constant in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+        assert (f"{name}.float16" in found, name in found) == (fits, not fits)
 
 
 def test_float_weights_in_memory_are_refused(quantized):
