@@ -33,7 +33,10 @@ COMMANDS = {
         "Train a ViT, or fine-tune one on your images; the run's folder is a SOURCE for ``edgevit export``.",
     ),
     "export": ("Make", "Export a checkpoint to float32 ONNX in a new bundle, checked against torch on images."),
-    "quantize": ("Make", "Add INT8 variants, calibrated on images, and show that they run on integer kernels."),
+    "quantize": (
+        "Make",
+        "Add variants in INT8 or another precision, and show that they run on the kernels that they are made for.",
+    ),
     "build": ("Make", "Compile one precision for a target."),
     "pipeline": (
         "Make",

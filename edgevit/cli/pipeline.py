@@ -13,6 +13,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.cli import options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
+    PRECISIONS,
     Data,
     ImageSize,
     L2Normalize,
@@ -26,6 +27,7 @@ from edgevit.cli.options import (
     Targets,
     chosen_targets,
     collector,
+    precision_called,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.recipes import load_recipe
@@ -44,6 +46,10 @@ def pipeline(
     data: Data,
     output: Output,
     target: Targets = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="|".join(PRECISIONS), help="Beside float32; can be given again.", show_default="int8"),
+    ] = None,
     calibration_data: Annotated[
         str | None, typer.Option(help="Calibration images.", show_default="the training part of --data")
     ] = None,
@@ -69,6 +75,7 @@ def pipeline(
         load=Load(batch=batch, threads=threads, duration_s=duration),
         max_drop=max_drop,
         min_cosine=min_cosine,
+        precisions=tuple(dict.fromkeys(precision_called(name) for name in precision or ["int8"])),
         calibration_data=calibration_data,
         unreadable=collector(strict=strict),
         root=root,

@@ -105,7 +105,7 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             BundleError: if it was made for another.
 
         """
-        _check_sha256("this quantization plan", self.model_sha256, model)
+        check_model_sha256("this quantization plan", self.model_sha256, model)
 
 
 def make_plan(model: Path, table: CalibrationTable) -> QuantizationPlan:
@@ -120,7 +120,7 @@ def make_plan(model: Path, table: CalibrationTable) -> QuantizationPlan:
         GraphError: if the file is no float32 ONNX model with Linear layers.
 
     """
-    _check_sha256("this calibration table", table.model_sha256, model)
+    check_model_sha256("this calibration table", table.model_sha256, model)
     if table.images < 1:
         raise DataError("the calibration table saw no images", remedy="calibrate again with images")
     layers = find_linears(load_graph(model).graph)
@@ -156,7 +156,13 @@ def _plan_layer(layer: LinearLayer, statistics: TensorStatistics) -> LinearPlan:
     )
 
 
-def _check_sha256(what: str, expected: str, model: Path) -> None:
+def check_model_sha256(what: str, expected: str, model: Path) -> None:
+    """Check that the file ``model`` is the one that ``what`` was made for, by its SHA-256.
+
+    Raises:
+        BundleError: if it is another.
+
+    """
     found = sha256_of(model)
     if found != expected:
         raise BundleError(

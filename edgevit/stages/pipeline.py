@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
@@ -18,6 +19,7 @@ from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.export import CHECKED, export
 from edgevit.stages.images import ImageSource, LabelledBatches, shared_images
+from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize, refuse_rivals
 from edgevit.stages.report import report
 from edgevit.stages.validate import validate
@@ -28,7 +30,7 @@ from edgevit.targets import Target
 class PipelineJob:
     """What to take through the pipeline, and how; ``max_drop`` and ``min_cosine`` are as in ``validate``.
 
-    ``calibration_data`` is where the calibration images come from, if not the training part of ``data``. With
+    ``precisions`` are those to make beside float32. ``calibration_data`` is where the calibration images come from, if not the training part of ``data``. With
     ``image_size`` (height, width) the model is taken to another resolution than the checkpoint's, with
     ``l2_normalize`` an embedding model's features to length 1.
     """
@@ -42,6 +44,7 @@ class PipelineJob:
     unreadable: Unreadable
     max_drop: float | None = None
     min_cosine: float | None = None
+    precisions: tuple[Precision, ...] = ("int8",)
     calibration_data: str | None = None
     root: Path | None = None
     image_size: tuple[int, int] | None = None
@@ -74,7 +77,8 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
         progress.note(f"    {note}")
     # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.
     Bundle.check_place(job.output, job.existing)
-    refuse_rivals(job.targets)
+    for precision in job.precisions:
+        refuse_rivals(job.targets, precision)
     check_limits(classes=checkpoint.spec.classes, max_drop=job.max_drop, min_cosine=job.min_cosine)
     seen, judged = calibration.load(progress), test.load(progress)
     LabelledBatches.of(judged, checkpoint.labels)
@@ -99,7 +103,9 @@ def _stages(
     checked = replace(test, samples=CHECKED)
     bundle = export(checkpoint, output, checked, existing=job.existing, progress=progress)
     progress.note(f"2/5 Quantize for {', '.join(job.targets)}")
-    bundle = quantize(bundle, calibration, job.targets, progress=progress).bundle
+    for precision in job.precisions:
+        images = calibration if precision in NEED_IMAGES else None
+        bundle = quantize(bundle, images, job.targets, precision, progress=progress).bundle
     progress.note(f"3/5 Validate on {job.data}")
     bundle, _ = validate(bundle, test, max_drop=job.max_drop, min_cosine=job.min_cosine, progress=progress)
     progress.note("4/5 Benchmark on this machine")
