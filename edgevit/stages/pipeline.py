@@ -30,9 +30,9 @@ from edgevit.targets import Target
 class PipelineJob:
     """What to take through the pipeline, and how; ``max_drop`` and ``min_cosine`` are as in ``validate``.
 
-    ``precisions`` are those to make beside float32. ``calibration_data`` is where the calibration images come from, if not the training part of ``data``. With
-    ``image_size`` (height, width) the model is taken to another resolution than the checkpoint's, with
-    ``l2_normalize`` an embedding model's features to length 1.
+    ``precisions`` are those to make beside float32. ``calibration_data`` is where the calibration images come from, if
+    not the training part of ``data``. With ``image_size`` (height, width) the model is taken to another resolution than
+    the checkpoint's, with ``l2_normalize`` an embedding model's features to length 1.
     """
 
     source: str
