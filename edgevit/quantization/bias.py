@@ -22,7 +22,7 @@ class _InputMeans:
 
     def __init__(self, quantization: LinearQuantization) -> None:
         self._scale = np.float32(quantization.activation_scale)
-        self._zero_point = np.uint8(quantization.activation_zero_point)
+        self._zero_point = quantization.zero_point()
         self._float: NDArray[np.float64] | float = 0.0
         self._quantized: NDArray[np.float64] | float = 0.0
         self._tokens = 0

@@ -25,6 +25,19 @@ def test_every_layer_of_a_vit_is_planned(quantized):
         np.testing.assert_array_equal(np.array(chosen.weight_scales, dtype=np.float32), expected)
 
 
+def test_a_symmetric_plan_is_signed_around_0(quantized):
+    plan = make_plan(quantized.path, quantized.table, scheme="symmetric")
+    assert plan.integer_layers() == tuple(quantized.layers)
+    for linear, other in zip(plan.linears, quantized.plan.linears, strict=True):
+        statistics, chosen = quantized.table.inputs[linear.name], linear.quantization
+        largest = max(-statistics.average_minimum, statistics.average_maximum)
+        assert chosen.activation_scale == pytest.approx(largest / 127, rel=1e-6)
+        assert chosen.zero_point() == 0
+        assert chosen.zero_point().dtype == np.int8
+        assert other.quantization.zero_point().dtype == np.uint8
+        assert chosen.weight_scales == other.quantization.weight_scales
+
+
 def test_a_plan_comes_back_as_it_was(quantized, tmp_path):
     quantized.plan.save(tmp_path / "plan.json")
     assert QuantizationPlan.load(tmp_path / "plan.json") == quantized.plan
@@ -76,6 +89,8 @@ def test_a_table_without_a_layer_or_images_is_refused(quantized):
         {"activation_scale": 1e-50},  # zero in float32
         {"activation_zero_point": 256},
         {"activation_zero_point": -1},
+        {"activation_zero_point": 1, "activation_type": "int8"},
+        {"activation_type": "int4"},
         {"weight_scales": [0.0] * 96},
         {"weight_scales": "abc"},
         {"surprise": 1},

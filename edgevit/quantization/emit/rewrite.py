@@ -27,7 +27,7 @@ class QuantizedLinear:
     graph: ir.Graph
     layer: LinearLayer
     scale: NDArray[np.float32]  # rank 0, as is the zero point: onnxruntime's integer kernels take true scalars only
-    zero_point: NDArray[np.uint8]
+    zero_point: NDArray[np.uint8 | np.int8]
     weight: NDArray[np.int8]
     weight_scales: NDArray[np.float32]
     bias: NDArray[np.float32] | None
@@ -97,7 +97,7 @@ def _quantize(graph: ir.Graph, layer: LinearLayer, quantization: LinearQuantizat
         graph=graph,
         layer=layer,
         scale=np.array(quantization.activation_scale, dtype=np.float32),
-        zero_point=np.array(quantization.activation_zero_point, dtype=np.uint8),
+        zero_point=np.asarray(quantization.zero_point()),
         weight=quantize(layer.weight, scales, np.int8(0)),
         weight_scales=scales,
         bias=_bias(layer, quantization),
