@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +90,13 @@ def find_linears(graph: ir.Graph) -> list[LinearLayer]:
     for layer in layers:
         _check(layer)
     return layers
+
+
+def as_it_is_now(layer: LinearLayer) -> LinearLayer:
+    """Return ``layer`` with the constants that its nodes have by now."""
+    found = _as_linear(layer.product)
+    assert found is not None  # noqa: S101 - rewrites change a layer's constants, not what it is
+    return replace(found, name=layer.name)
 
 
 def _as_linear(node: ir.Node) -> LinearLayer | None:

@@ -69,11 +69,13 @@ class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of each Linear layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
 
-    ``images`` and ``images_sha256`` say what it was calibrated on.
+    That file is a rewritten, prepared form of the one with ``source_sha256`` (see ``prepare``), or that file itself
+    where there is no such hash. ``images`` and ``images_sha256`` say what it was calibrated on.
     """
 
     schema_version: int = SCHEMA_VERSION
     model_sha256: str
+    source_sha256: str | None = None
     images: int
     images_sha256: str
     linears: tuple[LinearPlan, ...]
@@ -117,6 +119,15 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
         """
         _check_sha256("this quantization plan", self.model_sha256, model)
+
+    def check_source(self, model: Path) -> None:
+        """Check that the plan comes from the float32 ONNX file ``model``, before it was prepared.
+
+        Raises:
+            BundleError: if it comes from another.
+
+        """
+        _check_sha256("this quantization plan", self.source_sha256 or self.model_sha256, model)
 
 
 def make_plan(model: Path, table: CalibrationTable, *, scheme: Scheme = "asymmetric") -> QuantizationPlan:

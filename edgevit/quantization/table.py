@@ -39,6 +39,15 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if not ordered or self.minimum == -np.inf or self.maximum == np.inf:
             raise BundleError(f"{self} is no range of activations", remedy=_REMEDY)
 
+    @classmethod
+    def within(cls, reach: float) -> TensorStatistics:
+        """Return the statistics of a tensor that is expected to stay within ``reach`` of 0."""
+        return cls(minimum=-reach, maximum=reach, average_minimum=-reach, average_maximum=reach)
+
+    def shifted(self, by: float) -> TensorStatistics:
+        """Return the statistics of the same tensor less ``by``."""
+        return TensorStatistics(**{field: getattr(self, field) - by for field in _FIELDS})
+
 
 _FIELDS = TensorStatistics.__struct_fields__
 

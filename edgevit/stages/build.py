@@ -13,12 +13,14 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, InputError
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.emit import emit
+from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.plan import QuantizationPlan
+from edgevit.quantization.plan import QuantizationPlan, Scheme
+from edgevit.quantization.prepare import Prepared
 from edgevit.targets import Target
 
-PLAN = "calibration/plan.json"
+#: The folder of a bundle that holds what calibration made: ranges, and for each scheme a prepared model and its plan.
+CALIBRATION = "calibration"
 
 _MAKEABLE: tuple[Precision, ...] = ("float32", "int8")
 
@@ -58,37 +60,37 @@ def build(
     if precision not in possible:
         unable = f"target {target_name} does not take" if precision in _MAKEABLE else "this EdgeViT cannot make"
         raise InputError(f"{unable} {precision}", remedy=f"use --precision {' or '.join(possible)}")
-    plan = _plan(bundle) if precision == "int8" else None
+    prepared = _prepared(bundle, scheme_of(target.dialect)) if precision == "int8" else None
     with scratch_folder() as scratch:
-        return add(bundle, compile_variant(bundle, target_name, target, plan, scratch, progress=progress))
+        return add(bundle, compile_variant(bundle, target_name, target, prepared, scratch, progress=progress))
 
 
 def compile_variant(
     bundle: Bundle,
     target_name: str,
     target: Target,
-    plan: QuantizationPlan | None,
+    prepared: Prepared | None,
     scratch: Path,
     *,
     progress: Progress = SILENT,
 ) -> Compiled:
-    """Compile the model for ``target`` below ``scratch``, as INT8 where there is a ``plan``, else as float32.
+    """Compile the model for ``target`` below ``scratch``, as INT8 where it is ``prepared``, else as float32.
 
     Raises:
+        BundleError: if it was prepared from another model.
         VerificationError: if a layer that the plan quantizes runs in float.
         MissingDependencyError: if the backend is not installed.
     """
-    precision: Precision = "float32" if plan is None else "int8"
+    precision: Precision = "float32" if prepared is None else "int8"
     name = variant_name(target, precision)
     backend = get_backend(target.backend)
     progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
     source = bundle.verify_files("float32")
     integer_layers: tuple[str, ...] = ()
-    if plan is not None:
-        source, integer_layers = (
-            _quantized(source, plan, target.dialect, scratch / f"{name}.onnx"),
-            plan.integer_layers(),
-        )
+    if prepared is not None:
+        prepared.plan.check_source(source)
+        source, integer_layers = scratch / f"{name}.onnx", prepared.plan.integer_layers()
+        emit(prepared.model, prepared.plan, target.dialect, source)
     folder = scratch / name
     folder.mkdir()
     model = backend.build(source, folder)[0]
@@ -119,15 +121,15 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
     )
 
 
-def _quantized(float32: Path, plan: QuantizationPlan, dialect: str, path: Path) -> Path:
-    emit(float32, plan, dialect, path)
-    return path
-
-
-def _plan(bundle: Bundle) -> QuantizationPlan:
-    if all(file.path.rpartition("/")[2] != "plan.json" for file in bundle.manifest.extra):
+def _prepared(bundle: Bundle, scheme: Scheme) -> Prepared:
+    model, plan = f"{scheme}.onnx", f"{scheme}.json"
+    present = {file.path.rpartition("/")[2] for file in bundle.manifest.extra}
+    if not {model, plan} <= present:
         raise BundleError(
-            f"{bundle.path} has not been calibrated for INT8",
+            f"{bundle.path} has not been calibrated for {scheme} INT8",
             remedy=f"edgevit quantize {bundle.path} --data IMAGES",
         )
-    return QuantizationPlan.load(bundle.verify_extra(PLAN))
+    return Prepared(
+        bundle.verify_extra(f"{CALIBRATION}/{model}"),
+        QuantizationPlan.load(bundle.verify_extra(f"{CALIBRATION}/{plan}")),
+    )

@@ -17,10 +17,10 @@ from edgevit.errors import InputError
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.bias import correct_biases
-from edgevit.quantization.calibrate import calibrate
-from edgevit.quantization.plan import QuantizationPlan, make_plan
-from edgevit.stages.build import PLAN, Compiled, add, compile_variant, variant_name
+from edgevit.quantization.emit import scheme_of
+from edgevit.quantization.plan import Scheme
+from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
+from edgevit.stages.build import CALIBRATION, Compiled, add, compile_variant, variant_name
 from edgevit.stages.images import ImageSource
 from edgevit.targets import Target
 
@@ -52,10 +52,11 @@ def quantize(
     started = time.monotonic()
     refuse_rivals(targets)
     with scratch_folder() as scratch:
-        calibration = scratch / PLAN.partition("/")[0]
+        calibration = scratch / CALIBRATION
         calibration.mkdir()
-        plan = _calibrate(bundle, images, calibration, progress)
-        made = list(_compile(bundle, targets, plan, scratch, progress))
+        schemes = list(dict.fromkeys(scheme_of(target.dialect) for target in targets.values()))
+        prepared = _calibrate(bundle, images, schemes, calibration, progress)
+        made = list(_compile(bundle, targets, prepared, scratch, progress))
         bundle = _add_calibration(bundle, calibration)
         for compiled in made:
             bundle = add(bundle, compiled)
@@ -80,32 +81,36 @@ def refuse_rivals(targets: Mapping[str, Target]) -> None:
 
 
 def _compile(
-    bundle: Bundle, targets: Mapping[str, Target], plan: QuantizationPlan, scratch: Path, progress: Progress
+    bundle: Bundle,
+    targets: Mapping[str, Target],
+    prepared: Mapping[Scheme, Prepared],
+    scratch: Path,
+    progress: Progress,
 ) -> Iterator[Compiled]:
     present = {variant.name for variant in bundle.manifest.variants}
     for name, target in targets.items():
         if variant_name(target, "float32") not in present:
             yield compile_variant(bundle, name, target, None, scratch, progress=progress)
-        yield compile_variant(bundle, name, target, plan, scratch, progress=progress)
+        yield compile_variant(bundle, name, target, prepared[scheme_of(target.dialect)], scratch, progress=progress)
 
 
-def _calibrate(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> QuantizationPlan:
-    """Write the table of ranges and the plan that follows from them into ``folder``."""
+def _calibrate(
+    bundle: Bundle, images: ImageSource, schemes: Sequence[Scheme], folder: Path, progress: Progress
+) -> dict[Scheme, Prepared]:
+    """Write the table of ranges, and for each scheme the prepared model and its plan, into ``folder``."""
     model = bundle.verify_files("float32")
     dataset = images.load(progress)
     progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
-    total = -(-len(dataset) // _BATCH)
 
     def read() -> Iterator[NDArray[np.float32]]:
         preprocess = bundle.manifest.preprocess
         for batch in batches(dataset, preprocess, batch_size=_BATCH, unreadable=images.unreadable):
             yield batch.images
 
-    table = calibrate(model, read(), total=total, progress=progress)
-    plan = correct_biases(model, make_plan(model, table), read(), total=total, progress=progress)
+    calibration = CalibrationImages(read, -(-len(dataset) // _BATCH), progress)
+    table, prepared = prepare(model, calibration, schemes, folder)
     table.save(folder / "table.npz")
-    plan.save(folder / "plan.json")
-    return plan
+    return prepared
 
 
 def _add_calibration(bundle: Bundle, made: Path) -> Bundle:

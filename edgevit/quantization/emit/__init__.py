@@ -11,10 +11,17 @@ from edgevit.dependencies import require
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
-    from edgevit.quantization.plan import QuantizationPlan
+    from edgevit.quantization.plan import QuantizationPlan, Scheme
 
 #: Each is a module of this package, and named after the backend that it is for.
 DIALECTS = ("onnxruntime", "openvino")
+
+_ASYMMETRIC = ("onnxruntime", "openvino")
+
+
+def scheme_of(dialect: str) -> Scheme:
+    """Return how ``dialect`` stores the inputs of Linear layers: with a zero point where its engine takes one."""
+    return "asymmetric" if dialect in _ASYMMETRIC else "symmetric"
 
 
 def emit(model: Path, plan: QuantizationPlan, dialect: str, path: Path) -> None:
