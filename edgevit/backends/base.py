@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 
 class LinearKernel(msgspec.Struct, frozen=True, kw_only=True):
-    """How one Linear layer is executed: the layer's name in the float32 graph, the backend's kernel, its type."""
+    """How one Linear layer is executed: the layer's name in the float32 graph, the backend's kernel, its type.
+
+    ``weight`` is the type that the weight has in memory, such as float32, int8 or uint4. ``integer`` is False where the
+    kernel does not say what it multiplies in, as with those that take weights alone in integers.
+    """
 
     layer: str
     kernel: str
     integer: bool
+    weight: str
 
 
 class Session(Protocol):

@@ -116,7 +116,7 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             BundleError: if it was made for another.
 
         """
-        _check_sha256("this quantization plan", self.model_sha256, model)
+        check_model_sha256("this quantization plan", self.model_sha256, model)
 
 
 def make_plan(model: Path, table: CalibrationTable, *, scheme: Scheme = "asymmetric") -> QuantizationPlan:
@@ -131,7 +131,7 @@ def make_plan(model: Path, table: CalibrationTable, *, scheme: Scheme = "asymmet
         GraphError: if the file is no float32 ONNX model with Linear layers.
 
     """
-    _check_sha256("this calibration table", table.model_sha256, model)
+    check_model_sha256("this calibration table", table.model_sha256, model)
     if table.images < 1:
         raise DataError("the calibration table saw no images", remedy="calibrate again with images")
     layers = find_linears(load_graph(model).graph)
@@ -169,7 +169,13 @@ def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme
     )
 
 
-def _check_sha256(what: str, expected: str, model: Path) -> None:
+def check_model_sha256(what: str, expected: str, model: Path) -> None:
+    """Check that the file ``model`` is the one that ``what`` was made for, by its SHA-256.
+
+    Raises:
+        BundleError: if it is another.
+
+    """
     found = sha256_of(model)
     if found != expected:
         raise BundleError(

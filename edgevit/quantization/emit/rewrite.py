@@ -16,6 +16,7 @@ from edgevit.files import atomic_path
 from edgevit.quantization.arithmetic import quantize
 from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
 from edgevit.quantization.plan import LinearQuantization, QuantizationPlan
+from edgevit.quantization.replace import add_constant, replace_layer
 
 _REMEDY = "quantize again with `edgevit quantize`"
 
@@ -34,11 +35,7 @@ class QuantizedLinear:
 
     def constant(self, suffix: str, values: NDArray[np.generic]) -> ir.Value:
         """Register ``values`` in the graph as the layer's constant ``suffix`` and return it."""
-        name = f"{self.layer.name}.{suffix}"
-        value = ir.Value(name=name, const_value=ir.tensor(values, name=name))
-        value.shape, value.dtype = ir.Shape(values.shape), ir.DataType.from_numpy(values.dtype)
-        self.graph.register_initializer(value)
-        return value
+        return add_constant(self.graph, f"{self.layer.name}.{suffix}", values)
 
     def node(self, suffix: str, op_type: str, inputs: list[ir.Value], **attributes: int) -> ir.Node:
         """Return a new node of the layer, not yet in the graph."""
@@ -55,10 +52,7 @@ class QuantizedLinear:
 
     def put_in_place(self, nodes: list[ir.Node]) -> None:
         """Put ``nodes`` in the layer's place; the last one gives its output."""
-        layer, new = self.layer, nodes[-1].outputs[0]
-        new.shape, new.type = layer.output.shape, layer.output.type
-        replaced = [layer.product] if layer.addition is None else [layer.product, layer.addition]
-        ir.convenience.replace_nodes_and_values(self.graph, replaced[-1], replaced, nodes, [layer.output], [new])
+        replace_layer(self.graph, self.layer, nodes)
 
 
 def rewrite(model: Path, plan: QuantizationPlan, path: Path, replace: Callable[[QuantizedLinear], None]) -> None:
