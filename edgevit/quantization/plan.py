@@ -109,6 +109,21 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise BundleError(f"{path} has version {plan.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
         return plan
 
+    def check_scheme(self, scheme: Scheme) -> None:
+        """Check that the plan stores activations by ``scheme``.
+
+        Raises:
+            BundleError: if it does not.
+
+        """
+        kind = "uint8" if scheme == "asymmetric" else "int8"
+        for linear in self.linears:
+            if linear.quantization is not None and linear.quantization.activation_type != kind:
+                raise BundleError(
+                    f"the plan stores the input of '{linear.name}' as {linear.quantization.activation_type}, not {kind}",
+                    remedy=_REMEDY,
+                )
+
     def check_model(self, model: Path) -> None:
         """Check that the plan was made for the float32 ONNX file ``model``.
 
