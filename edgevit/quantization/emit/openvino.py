@@ -25,11 +25,12 @@ def emit_float32(model: Path, path: Path) -> None:
 
 
 def _substitute(linear: QuantizedLinear) -> None:
-    activation = linear.dequantize_input()
+    activation = linear.shifted_input()
     for part in linear.parts():
         weight = part.dequantized_weight()
         nodes = [weight, part.product("MatMul", [activation, weight.outputs[0]])]
-        if part.bias is not None:
-            bias = part.constant("bias.float32", part.bias)
-            nodes.append(part.node("add_bias", "Add", [nodes[-1].outputs[0], bias], part.output.shape))
+        bias = part.unshifted_bias()
+        if bias is not None:
+            value = part.constant("bias.float32", bias)
+            nodes.append(part.node("add_bias", "Add", [nodes[-1].outputs[0], value], part.output.shape))
         part.put_in_place(nodes)
