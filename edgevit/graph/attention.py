@@ -61,7 +61,13 @@ def _attention(softmax: ir.Node) -> Attention | None:
     unscaled, scale = (scores.inputs[0], 1.0) if scaled is None else _factor(scaled)
     query, key = _heads(unscaled, _SPLIT_HEADS), _heads(scores.inputs[1], _SPLIT_AND_TRANSPOSE)
     value, joined = _heads(mixed.inputs[1], _SPLIT_HEADS), _joined(mixed)
-    if query is None or key is None or value is None or joined is None or len({query.heads, key.heads, value.heads}) > 1:
+    if (
+        query is None
+        or key is None
+        or value is None
+        or joined is None
+        or len({query.heads, key.heads, value.heads}) > 1
+    ):
         return None
     scaling = () if scaled is None else (scaled,)
     return Attention(

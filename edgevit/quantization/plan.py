@@ -118,10 +118,10 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """
         kind = "uint8" if scheme == "asymmetric" else "int8"
         for linear in self.linears:
-            if linear.quantization is not None and linear.quantization.activation_type != kind:
+            found = kind if linear.quantization is None else linear.quantization.activation_type
+            if found != kind:
                 raise BundleError(
-                    f"the plan stores the input of '{linear.name}' as {linear.quantization.activation_type}, not {kind}",
-                    remedy=_REMEDY,
+                    f"the plan stores the input of '{linear.name}' as {found}, not {kind}", remedy=_REMEDY
                 )
 
     def check_model(self, model: Path) -> None:

@@ -13,8 +13,18 @@ from edgevit.quantization.replace import add_constant
 
 #: Whose later versions only take more types, or attributes that are not used here.
 _SAME = frozenset(
-    ("Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Shape", "Squeeze", "Transpose",
-     "Unsqueeze")
+    (
+        "Cast",
+        "DequantizeLinear",
+        "Flatten",
+        "Identity",
+        "QuantizeLinear",
+        "Reshape",
+        "Shape",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
 )
 _IR_VERSION = 8  # what parsers of opset 17's time read
 
@@ -58,13 +68,16 @@ class LowerOpset(ir.passes.InPlacePass):
         node.version = None
 
     def _changed(self, node: ir.Node, before: int) -> bool:
-        versions = []
-        for opset in (self._opset, before):
-            try:
-                versions.append(onnx.defs.get_schema(node.op_type, opset, node.domain).since_version)
-            except onnx.defs.SchemaError:
-                return True
-        return versions[0] != versions[1]
+        return _since(node, self._opset) != _since(node, before)
+
+
+def _since(node: ir.Node, opset: int) -> int | None:
+    """Return the opset since which ``node``'s operator is what it is in ``opset``, None if it is not there."""
+    try:
+        version: int = onnx.defs.get_schema(node.op_type, opset, node.domain).since_version
+    except onnx.defs.SchemaError:
+        return None
+    return version
 
 
 def _gelu_by_erf(graph: ir.Graph, node: ir.Node) -> None:

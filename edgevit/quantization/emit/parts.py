@@ -12,10 +12,10 @@ from edgevit.quantization.replace import add_constant
 def parts_of(layer: LinearLayer) -> list[tuple[slice, ir.Value]]:
     """Return the columns of ``layer`` that each output of a Split behind it takes, with that output.
 
-    None if the layer's output goes anywhere else than to one Split of its last axis in equal parts.
+    There is none if the layer's output goes anywhere else than to one Split of its last axis in equal parts.
     """
-    uses = layer.output.uses()
-    split = uses[0].node if len(uses) == 1 else None
+    users = [node for node, _ in layer.output.uses()]
+    split = users[0] if len(users) == 1 else None
     if split is None or split.op_type != "Split" or layer.output.is_graph_output() or layer.output.shape is None:
         return []
     last = len(layer.output.shape) - 1
@@ -56,7 +56,11 @@ def _part(graph: ir.Graph, layer: LinearLayer) -> bool:
             bias = add_constant(graph, f"{name}.bias", layer.bias[columns].copy())
             nodes.append(ir.node("Add", [nodes[0].outputs[0], bias], name=f"{name}.add"))
         for node in nodes:
-            node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = f"{node.name}.output", output.shape, output.type
+            node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = (
+                f"{node.name}.output",
+                output.shape,
+                output.type,
+            )
         place = layer.addition or layer.product
         ir.convenience.replace_nodes_and_values(graph, place, [], nodes, [output], [nodes[-1].outputs[0]])
     return bool(parts)

@@ -1,7 +1,8 @@
 """One file for many engines: standard ONNX operators, signed symmetric Q/DQ, nothing that TensorRT's parser rejects.
 
 onnxruntime and OpenVINO run its Linear layers on integer kernels. For onnxruntime the bias must not be (N,): it would
-fuse the float MatMul with the Add first, and unpack the weights on every run.
+fuse the float MatMul with the Add first, and unpack the weights on every run. TensorRT multiplies query, key and value
+in float unless each has a product of its own; it puts the three together again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite
 from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.plan import QuantizationPlan
@@ -25,19 +27,17 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
 
 
 def _substitute(linear: QuantizedLinear) -> None:
-    activation, weight = linear.dequantize_input(), linear.dequantized_weight()
-    nodes = [weight, linear.product("MatMul", [activation, weight.outputs[0]])]
-    if linear.bias is not None:
-        nodes += _add_bias(linear, nodes[-1].outputs[0], linear.bias)
-    linear.put_in_place(nodes)
+    put_in_place(linear, linear.dequantize_input(), _add_bias)
 
 
-def _add_bias(linear: QuantizedLinear, product: ir.Value, bias: np.ndarray) -> list[ir.Node]:
+def _add_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
+    if linear.bias is None:
+        return []
     shape = linear.output.shape
-    value = linear.constant("bias.float32", bias.reshape(1, 1, -1))
+    bias = linear.constant("bias.float32", linear.bias.reshape(1, 1, -1))
     if shape is None or len(shape) >= _UNFUSED:
-        return [linear.node("add_bias", "Add", [product, value], shape)]
+        return [linear.node("add_bias", "Add", [product, bias], shape)]
     # Of rank 2, as the head's output is: the bias makes it (1, B, N), and the first axis is dropped again.
-    added = linear.node("add_bias", "Add", [product, value], ir.Shape([1, *shape]))
+    added = linear.node("add_bias", "Add", [product, bias], ir.Shape([1, *shape]))
     axis = linear.constant("bias.axis", np.array([0], dtype=np.int64))
     return [added, linear.node("squeeze", "Squeeze", [added.outputs[0], axis], shape)]

@@ -78,12 +78,12 @@ class QuantizedLinear:
         scale, zero_point = self.constant("input.scale", self.scale), self.constant("input.zero_point", self.zero_point)
         shape = self.layer.input.shape
         node = self.node("input.quantize", "QuantizeLinear", [self.layer.input, scale, zero_point], shape)
-        node.outputs[0].dtype = zero_point.dtype
+        node.outputs[0].dtype = ir.DataType.from_numpy(self.zero_point.dtype)
         self.graph.insert_before(self.layer.product, node)
         return node.outputs[0], scale, zero_point
 
     def dequantize_input(self) -> ir.Value:
-        """Put a QuantizeLinear and a DequantizeLinear in front of the layer; return the layer's input as they give it."""
+        """Put a QuantizeLinear and a DequantizeLinear in front of the layer; return what they give."""
         node = self.node("input.dequantize", "DequantizeLinear", list(self.quantize_input()), self.layer.input.shape)
         self.graph.insert_before(self.layer.product, node)
         return node.outputs[0]
@@ -105,7 +105,8 @@ class QuantizedLinear:
             return self.bias
         sums = self.weight.sum(axis=0, dtype=np.int64) * self.weight_scales.astype(np.float64)
         shift = float(self.scale) * float(self.zero_point) * sums
-        return ((0 if self.bias is None else self.bias) - shift).astype(np.float32)
+        bias: NDArray[np.float32] = ((0 if self.bias is None else self.bias) - shift).astype(np.float32)
+        return bias
 
     def dequantized_weight(self) -> ir.Node:
         """Return the node that gives the weight (K, N) as float, one scale per column."""
@@ -139,7 +140,7 @@ def rewrite(
     weight_bits: WeightBits = 8,
     scale_type: type[np.float16 | np.float32] = np.float32,
 ) -> None:
-    """Write to ``path`` the float32 ONNX file ``model`` with ``substitute`` applied to each layer that ``plan`` quantizes.
+    """Write the float32 ONNX file ``model`` to ``path``, with ``substitute`` applied to each layer that is quantized.
 
     ``passes`` are applied to the graph after that. With 7 ``weight_bits``, weights take half of the range of 8.
     Scales are rounded to ``scale_type`` before anything is divided by them, so that it may hold them in the file.
@@ -211,7 +212,8 @@ def _quantize(
 
 def _rounded(scales: NDArray[np.float32], kind: type[np.float16 | np.float32]) -> NDArray[np.float32]:
     """Return ``scales`` as ``kind`` holds them; those too small for it to hold precisely become its smallest."""
-    return np.maximum(scales.astype(kind), np.finfo(kind).tiny).astype(np.float32)
+    rounded: NDArray[np.float32] = np.maximum(scales.astype(kind), np.finfo(kind).tiny).astype(np.float32)
+    return rounded
 
 
 def _bias(layer: LinearLayer, quantization: LinearQuantization) -> NDArray[np.float32] | None:

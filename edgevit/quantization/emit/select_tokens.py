@@ -63,7 +63,7 @@ def _move(graph: ir.Graph, choice: ir.Node) -> bool:
         attention = attentions.get(node.outputs[0])
         if attention is not None:
             _shorten(graph, attention.query_path)
-            single |= {each: () for each in attention.query_path}
+            single |= dict.fromkeys(attention.query_path, ())
             single[attention.query_path[0]] = (0,)
         elif _is_row_wise(node):
             single[node] = _ROW_WISE[node.op_type]

@@ -12,8 +12,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from edgevit.quantization.emit.qdq import substitute
-from edgevit.quantization.emit.rewrite import WeightBits, rewrite
+from edgevit.quantization.emit.qdq import put_in_place
+from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite
 from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.float16 import retype
 from edgevit.quantization.plan import QuantizationPlan
@@ -23,7 +23,7 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
     passes = (SelectTokens(), ToFloat16())
-    rewrite(model, plan, path, substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
+    rewrite(model, plan, path, _substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
 
 
 class ToFloat16(ir.passes.InPlacePass):
@@ -35,3 +35,7 @@ class ToFloat16(ir.passes.InPlacePass):
         common.ShapeInferencePass()(model)
         retype(model.graph, set())
         return ir.passes.PassResult(model, modified=True)
+
+
+def _substitute(linear: QuantizedLinear) -> None:
+    put_in_place(linear, linear.dequantize_input())
