@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -53,7 +54,7 @@ def read(kind: str, place: Path, name: str, type_: type[T]) -> T:
     """
     path = Path(name) if name.endswith(".toml") else place / f"{name}.toml"
     if not name.endswith(".toml") and name not in names(place):
-        raise InputError(f"there is no {kind} '{name}'", remedy=_nearest(name, names(place)))
+        raise InputError(f"there is no {kind} '{name}'", remedy=nearest(name, names(place)))
     try:
         return msgspec.toml.decode(path.read_bytes(), type=type_)
     except OSError as error:
@@ -62,6 +63,7 @@ def read(kind: str, place: Path, name: str, type_: type[T]) -> T:
         raise InputError(f"{path} is not a {kind}: {error}", remedy=f"correct it as in {place}") from error
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return a remedy for the mistyped ``name``: those of the ``known`` ones that are like it, or all of them."""
     close = get_close_matches(name, known)
     return f"use {' or '.join(close)}" if close else f"use one of {', '.join(known)}"

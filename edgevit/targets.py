@@ -17,9 +17,9 @@ Dialect = Literal["portable", "onnxruntime", "openvino"]
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A family of devices.
 
-    ``precisions`` are raced against each other, and the fastest that stays accurate wins. ``dialect`` is the form of
-    Q/DQ nodes that reaches the backend's integer kernels. ``settings`` are what the backend is opened with, for every
-    precision alike. ``why`` says where these choices come from.
+    ``precisions`` are those that can be made for it. ``dialect`` is the form of Q/DQ nodes that reaches the backend's
+    integer kernels. ``settings`` are what the backend is opened with, for every precision alike, and ``settings_of``
+    what one precision needs beside them. ``why`` says where these choices come from.
     """
 
     description: str
@@ -28,6 +28,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     precisions: tuple[Precision, ...]
     why: str
     settings: dict[str, str] = {}
+    settings_of: dict[Precision, dict[str, str]] = {}
+
+    def settings_for(self, precision: Precision) -> dict[str, str]:
+        """Return what the backend is opened with for ``precision``."""
+        return self.settings | self.settings_of.get(precision, {})
 
 
 def _place() -> Path:

@@ -33,6 +33,7 @@ class _Product:
     node: str
     operator: str
     weight: str
+    type: str
 
 
 def read_kernels(model: Path, optimised: Path) -> list[LinearKernel]:
@@ -44,9 +45,10 @@ def read_kernels(model: Path, optimised: Path) -> list[LinearKernel]:
     names = {product.weight: product.node for product in _products(model)}
     return [
         LinearKernel(
-            layer=names.get(product.weight, product.node),
+            layer=names.get(_undecorated(product.weight), product.node),
             kernel=product.operator,
             integer=product.operator in _INTEGER,
+            weight=product.type,
         )
         for product in _products(optimised)
     ]
@@ -62,17 +64,29 @@ def _products(path: Path) -> list[_Product]:
         position = _WEIGHT_INPUT.get(node.op_type)
         if position is None or len(node.inputs) <= position:
             continue
-        weight = _stored(node.inputs[position])
+        blocks = node.op_type == "MatMulNBits"
+        weight = _stored(node.inputs[position], rank=3 if blocks else 2)
         if weight is not None:
-            found.append(_Product(node.name or str(node.outputs[0].name), node.op_type, weight))
+            kind = f"uint{node.attributes.get_int('bits', 4)}" if blocks else _type(weight)
+            name = node.name or str(node.outputs[0].name)
+            found.append(_Product(name, node.op_type, str(weight.name), kind))
     return found
 
 
-def _stored(value: ir.Value | None) -> str | None:
-    """Return the name of the matrix in the file that ``value`` is, or is made of; None for an activation."""
+def _undecorated(name: str) -> str:
+    """Return the name that a weight had before onnxruntime moved a Cast over it, or transposed it."""
+    return name.removeprefix("FusedBack_").removesuffix("_T")
+
+
+def _type(weight: ir.Value) -> str:
+    return str(weight.const_value.dtype.numpy()) if weight.const_value is not None else ""
+
+
+def _stored(value: ir.Value | None, *, rank: int) -> ir.Value | None:
+    """Return the matrix in the file that ``value`` is, or is made of; None for an activation, or another rank."""
     while value is not None:
         if value.const_value is not None and not value.is_graph_input():
-            return value.name if len(value.const_value.shape) == 2 else None
+            return value if len(value.const_value.shape) == rank else None
         producer = value.producer()
         if producer is None or producer.op_type not in _PREPARATION:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import LinearKernel, check_images, merge_settings
+from edgevit.backends.base import LinearKernel, check_images, join_parts, merge_settings
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
 from edgevit.files import storage_errors
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 #: Layers of the compiled model that multiply by a weight; a MatMul is one only if its second input is constant.
 _FULLY_CONNECTED = "FullyConnected"
-_WEIGHT_SUFFIXES = (".weight.int8", ".weight")
+_WEIGHT_SUFFIXES = (".weight.int8", ".weight.int4", ".weight.float16", ".weight")
 _INTEGER_TYPES = ("i8", "u8")
+_FLOAT_KERNELS = ("_f32", "_bf16", "_f16")
+#: What OpenVINO's short names of types begin with, in full.
+_TYPES = {"f": "float", "bf": "bfloat", "i": "int", "u": "uint"}
 
 
 class OpenVINO:
@@ -32,7 +36,8 @@ class OpenVINO:
     name = "openvino"
     extra = "openvino"
     #: By itself OpenVINO computes in BF16 on CPUs that can, and calls that float32: the precision is pinned.
-    settings: Mapping[str, str] = {"INFERENCE_PRECISION_HINT": "f32"}
+    #: It also quantizes activations as they come, where weights alone are integers, unless the group size is 0.
+    settings: Mapping[str, str] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 
     def __init__(self) -> None:
         with _without_telemetry():
@@ -122,7 +127,8 @@ class OpenVINOSession:
         With a batch of any size, OpenVINO chooses kernels when it meets a size: one image is run first.
         """
         self.infer(np.zeros([size or 1 for size in self._shape], dtype=np.float32))
-        return [_kernel(node) for node in self._compiled.get_runtime_model().get_ordered_ops() if _is_linear(node)]
+        nodes = self._compiled.get_runtime_model().get_ordered_ops()
+        return join_parts(_kernel(node) for node in nodes if _is_linear(node))
 
     def __enter__(self) -> Self:
         return self
@@ -134,11 +140,24 @@ class OpenVINOSession:
 
 
 def _kernel(node: Any) -> LinearKernel:  # noqa: ANN401
-    return LinearKernel(
-        layer=_layer(node),
-        kernel=_info(node, "primitiveType"),
-        integer=_info(node, "runtimePrecision") in _INTEGER_TYPES,
-    )
+    kernel = _info(node, "primitiveType")
+    # Where weights alone are integers, OpenVINO calls the precision theirs and the kernel a float one; whether that
+    # kernel quantizes the activations as they come, it does not tell.
+    integer = _info(node, "runtimePrecision") in _INTEGER_TYPES and not kernel.endswith(_FLOAT_KERNELS)
+    return LinearKernel(layer=_layer(node), kernel=kernel, integer=integer, weight=_weight_type(node))
+
+
+def _weight(node: Any) -> Any:  # noqa: ANN401
+    """Return the constant that is, or becomes, the weight of a Linear layer."""
+    weight = node.input_value(1).get_node()
+    while weight.get_input_size():
+        weight = weight.input_value(0).get_node()
+    return weight
+
+
+def _weight_type(node: Any) -> str:  # noqa: ANN401
+    short = str(_weight(node).get_output_element_type(0).get_type_name())
+    return re.sub(r"\A(f|bf|i|u)(\d+)\Z", lambda match: f"{_TYPES[match[1]]}{match[2]}", short)
 
 
 def _layer(node: Any) -> str:  # noqa: ANN401
@@ -147,11 +166,8 @@ def _layer(node: Any) -> str:  # noqa: ANN401
     Nodes are renamed, the one behind the model's output for one; constants are not. EdgeViT calls a layer's weight
     ``LAYER.weight``, and ``LAYER.weight.int8`` when it is quantized. With other names, the node's own has to do.
     """
-    weight = node.input_value(1).get_node()
-    while weight.get_input_size():
-        weight = weight.input_value(0).get_node()
     for suffix in _WEIGHT_SUFFIXES:
-        if (name := weight.get_friendly_name()).endswith(suffix):
+        if (name := _weight(node).get_friendly_name()).endswith(suffix):
             return str(name.removesuffix(suffix))
     # What is fused into a layer is listed after it.
     return _info(node, "originalLayersNames").split(",")[0]

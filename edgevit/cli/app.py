@@ -30,7 +30,10 @@ from edgevit.errors import EdgeViTError
 COMMANDS = {
     "train": ("Make", "Train a ViT; the run's folder is a SOURCE for ``edgevit export``."),
     "export": ("Make", "Export a checkpoint to float32 ONNX in a new bundle, checked against torch on images."),
-    "quantize": ("Make", "Add INT8 variants, calibrated on images, and show that they run on integer kernels."),
+    "quantize": (
+        "Make",
+        "Add variants in INT8 or another precision, and show that they run on the kernels that they are made for.",
+    ),
     "build": ("Make", "Compile one precision for a target."),
     "pipeline": (
         "Make",

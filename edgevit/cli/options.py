@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from edgevit.backends import BACKENDS, available_backends
+from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Existing
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.errors import InputError, MissingDependencyError
+from edgevit.resources import nearest
 from edgevit.targets import Target, load_target, target_names
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
@@ -35,6 +37,10 @@ Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV 
 StrictImages = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
 Variants = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; can be given again.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Build for this target; can be given again.")]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PrecisionName = Annotated[
+    str, typer.Option("--precision", metavar="|".join(PRECISIONS), help="What to compute, or to store weights, in.")
+]
 MaxDrop = Annotated[float, typer.Option(min=0, max=100, help="Largest loss of top-1, in points, that passes.")]
 
 
@@ -50,6 +56,18 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise InputError(f"'{text}' is no image size", remedy="write one number, or HEIGHTxWIDTH, such as 256x512")
     return int(match[1]), int(match[2] or match[1])
+
+
+def precision_called(text: str) -> Precision:
+    """Return the precision that a user has named.
+
+    Raises:
+        InputError: if there is none; the remedy names the closest.
+    """
+    for precision in PRECISIONS:
+        if precision == text:
+            return precision
+    raise InputError(f"there is no precision '{text}'", remedy=nearest(text, PRECISIONS))
 
 
 def collector(*, strict: bool) -> Unreadable:

@@ -13,6 +13,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.cli import options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
+    PRECISIONS,
     Data,
     ImageSize,
     MaxDrop,
@@ -24,6 +25,7 @@ from edgevit.cli.options import (
     Targets,
     chosen_targets,
     collector,
+    precision_called,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.evaluation.gate import MAX_DROP
@@ -43,6 +45,10 @@ def pipeline(
     data: Data,
     output: Output,
     target: Targets = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="|".join(PRECISIONS), help="Beside float32; can be given again.", show_default="int8"),
+    ] = None,
     calibration_data: Annotated[
         str | None, typer.Option(help="Calibration images.", show_default="the training part of --data")
     ] = None,
@@ -65,6 +71,7 @@ def pipeline(
         recipe=load_recipe(recipe),
         load=Load(batch=batch, threads=threads, duration_s=duration),
         max_drop=max_drop,
+        precisions=tuple(dict.fromkeys(precision_called(name) for name in precision or ["int8"])),
         calibration_data=calibration_data,
         unreadable=collector(strict=strict),
         root=root,

@@ -9,7 +9,15 @@ import typer
 from edgevit.bundle.store import Bundle
 from edgevit.cli.built import built
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath, Data, Root, StrictImages, chosen_targets, collector
+from edgevit.cli.options import (
+    BundlePath,
+    PrecisionName,
+    Root,
+    StrictImages,
+    chosen_targets,
+    collector,
+    precision_called,
+)
 from edgevit.recipes import load_recipe
 from edgevit.stages.images import ImageSource
 from edgevit.stages.quantize import quantize as stage
@@ -18,20 +26,27 @@ from edgevit.stages.quantize import quantize as stage
 def quantize(
     bundle: BundlePath,
     *,
-    data: Data,
+    precision: PrecisionName = "int8",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Calibration images, for int8 and fp16: a folder, a CSV file, or a built-in name."),
+    ] = None,
     dialect: Annotated[
-        Literal["auto", "onnxruntime", "openvino"], typer.Option(help="Whose integer kernels to reach; auto: all here.")
+        Literal["auto", "onnxruntime", "openvino"], typer.Option(help="Whose kernels to reach; auto: all here.")
     ] = "auto",
     recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
     samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
-    """Add INT8 variants, calibrated on images, and show that they run on integer kernels."""
+    """Add variants in INT8 or another precision, and show that they run on the kernels that they are made for."""
+    wanted = precision_called(precision)
     chosen = load_recipe(recipe)
     unreadable = collector(strict=strict)
-    images = ImageSource(data, "train", unreadable, root=root, samples=samples or chosen.samples, seed=chosen.seed)
+    images = data and ImageSource(
+        data, "train", unreadable, root=root, samples=samples or chosen.samples, seed=chosen.seed
+    )
     targets = chosen_targets(None if dialect == "auto" else [f"x86-{dialect}"])
     with progress() as bars:
-        result = stage(Bundle.open(bundle), images, targets, progress=bars)
-    return built(result, unreadable, f"next: edgevit validate {bundle} --data {data}")
+        result = stage(Bundle.open(bundle), images or None, targets, wanted, observer=chosen.observer, progress=bars)
+    return built(result, unreadable, f"next: edgevit validate {bundle} --data {data or 'IMAGES'}")

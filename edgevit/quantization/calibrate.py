@@ -12,12 +12,14 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
+from onnx_ir.passes import common
 
 from edgevit.backends.base import check_images
 from edgevit.backends.onnxruntime import engine_errors
 from edgevit.errors import DataError, GraphError
 from edgevit.files import sha256_of
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.observers import RangeObserver
 from edgevit.quantization.table import CalibrationTable
@@ -93,10 +95,16 @@ def observe(engine: ObservedModel, observers: Mapping[str, Observer], batches: I
 
 
 class ObservedModel:
-    """The model in onnxruntime, with the inputs of its Linear layers as its outputs."""
+    """The model in onnxruntime, with the inputs of its Linear layers as its outputs.
+
+    Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
+    seen of the layers there is what counts.
+    """
 
     def __init__(self, path: Path) -> None:
         model = load_graph(path)
+        common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
+        SelectTokens()(model)
         observed = {layer.name: layer.input for layer in find_linears(model.graph)}
         if len(model.graph.inputs) != 1:
             raise GraphError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgevit.backends.base import Session
+from edgevit.backends.base import LinearKernel, Session
 from edgevit.bundle.manifest import Kernels
 from edgevit.errors import VerificationError
 
@@ -33,6 +33,11 @@ def check_kernels(session: Session, expected: Sequence[str]) -> Kernels:
             remedy="use the dialect of this backend; if it is that one, report it with the versions that "
             "`edgevit doctor` prints",
         )
+    return kernels_of(kernels)
+
+
+def kernels_of(kernels: Sequence[LinearKernel]) -> Kernels:
+    """Return what a bundle notes of ``kernels``."""
     return Kernels(
         linears=len(kernels),
         integer_linears=sum(kernel.integer for kernel in kernels),

@@ -13,11 +13,13 @@ from edgevit.files import sha256_of, write_atomically
 from edgevit.quantization.arithmetic import activation_parameters, symmetric_parameters, weight_scales
 from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
+from edgevit.recipes import Observer
 
 SCHEMA_VERSION = 1
 
 #: How the inputs of Linear layers are stored: unsigned with a zero point, or signed around 0, which TensorRT asks for.
 Scheme = Literal["asymmetric", "symmetric"]
+SCHEMES: tuple[Scheme, ...] = ("asymmetric", "symmetric")
 
 _LARGEST = 64 << 20  # bytes; a ViT-L's plan takes 5 MB
 _REMEDY = "quantize again with `edgevit quantize`"
@@ -111,6 +113,21 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise BundleError(f"{path} has version {plan.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
         return plan
 
+    def check_scheme(self, scheme: Scheme) -> None:
+        """Check that the plan stores activations by ``scheme``.
+
+        Raises:
+            BundleError: if it does not.
+
+        """
+        kind = "uint8" if scheme == "asymmetric" else "int8"
+        for linear in self.linears:
+            found = kind if linear.quantization is None else linear.quantization.activation_type
+            if found != kind:
+                raise BundleError(
+                    f"the plan stores the input of '{linear.name}' as {found}, not {kind}", remedy=_REMEDY
+                )
+
     def check_model(self, model: Path) -> None:
         """Check that the plan was made for the float32 ONNX file ``model``.
 
@@ -118,7 +135,7 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             BundleError: if it was made for another.
 
         """
-        _check_sha256("this quantization plan", self.model_sha256, model)
+        check_model_sha256("this quantization plan", self.model_sha256, model)
 
     def check_source(self, model: Path) -> None:
         """Check that the plan comes from the float32 ONNX file ``model``, before it was prepared.
@@ -127,14 +144,16 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             BundleError: if it comes from another.
 
         """
-        _check_sha256("this quantization plan", self.source_sha256 or self.model_sha256, model)
+        check_model_sha256("this quantization plan", self.source_sha256 or self.model_sha256, model)
 
 
-def make_plan(model: Path, table: CalibrationTable, *, scheme: Scheme = "asymmetric") -> QuantizationPlan:
+def make_plan(
+    model: Path, table: CalibrationTable, *, scheme: Scheme = "asymmetric", observer: Observer = "minmax"
+) -> QuantizationPlan:
     """Decide how each Linear layer of the float32 ONNX file ``model`` is quantized, from what was calibrated on it.
 
-    Activations: the average range of a group of images, asymmetric (unsigned, the range widened to hold 0) or symmetric
-    (signed, its largest magnitude). Weights: signed, symmetric, per output.
+    Activations: the range that ``observer`` reads off the table, asymmetric (unsigned, the range widened to hold 0) or
+    symmetric (signed, its largest magnitude). Weights: signed, symmetric, per output.
 
     Raises:
         BundleError: if the table was made for another model.
@@ -142,7 +161,7 @@ def make_plan(model: Path, table: CalibrationTable, *, scheme: Scheme = "asymmet
         GraphError: if the file is no float32 ONNX model with Linear layers.
 
     """
-    _check_sha256("this calibration table", table.model_sha256, model)
+    check_model_sha256("this calibration table", table.model_sha256, model)
     if table.images < 1:
         raise DataError("the calibration table saw no images", remedy="calibrate again with images")
     layers = find_linears(load_graph(model).graph)
@@ -156,13 +175,13 @@ def make_plan(model: Path, table: CalibrationTable, *, scheme: Scheme = "asymmet
         model_sha256=table.model_sha256,
         images=table.images,
         images_sha256=table.images_sha256,
-        linears=tuple(_plan_layer(layer, table.inputs[layer.name], scheme) for layer in layers),
+        linears=tuple(_plan_layer(layer, table.inputs[layer.name], scheme, observer) for layer in layers),
     )
 
 
-def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme) -> LinearPlan:
+def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme, observer: Observer) -> LinearPlan:
     rule = activation_parameters if scheme == "asymmetric" else symmetric_parameters
-    parameters = rule(statistics.average_minimum, statistics.average_maximum)
+    parameters = rule(*statistics.range(observer))
     if parameters is None:
         reason = (
             f"its input stayed within {max(abs(statistics.minimum), abs(statistics.maximum)):g} of 0 on every image"
@@ -180,7 +199,13 @@ def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme
     )
 
 
-def _check_sha256(what: str, expected: str, model: Path) -> None:
+def check_model_sha256(what: str, expected: str, model: Path) -> None:
+    """Check that the file ``model`` is the one that ``what`` was made for, by its SHA-256.
+
+    Raises:
+        BundleError: if it is another.
+
+    """
     found = sha256_of(model)
     if found != expected:
         raise BundleError(

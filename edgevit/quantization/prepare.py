@@ -12,7 +12,7 @@ already, and the plan that belongs to it. Emitters need nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from edgevit.backends import get_backend
-from edgevit.errors import VerificationError
+from edgevit.errors import BundleError, VerificationError
 from edgevit.files import atomic_path, scratch_folder, sha256_of
-from edgevit.graph.passes.select_tokens import SelectTokens
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibrate import ObservedModel, observe
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, load_graph
@@ -37,6 +36,7 @@ from edgevit.quantization.rewrites.sites import find_sites
 from edgevit.quantization.rounding import Moments, round_linear
 from edgevit.quantization.smoothing import choose_migration
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
+from edgevit.recipes import Observer
 
 #: An input is centred if that makes its largest magnitude smaller than this share of what it was.
 _WORTH_CENTRING = 0.75
@@ -66,12 +66,34 @@ class Prepared:
     plan: QuantizationPlan
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedModels:
+    """One model, prepared for each way to store activations."""
+
+    schemes: Mapping[Scheme, Prepared]
+
+    def of(self, scheme: Scheme) -> Prepared:
+        """Return what was prepared for ``scheme``.
+
+        Raises:
+            BundleError: if nothing was.
+
+        """
+        if scheme not in self.schemes:
+            raise BundleError(
+                f"the model was calibrated for {' and '.join(self.schemes)} INT8, not for {scheme}",
+                remedy="quantize it with `edgevit quantize --dialect` or `--target` for what you build",
+            )
+        return self.schemes[scheme]
+
+
 def prepare(
-    model: Path, images: CalibrationImages, schemes: Sequence[Scheme], folder: Path
-) -> tuple[CalibrationTable, dict[Scheme, Prepared]]:
+    model: Path, images: CalibrationImages, schemes: Sequence[Scheme], folder: Path, *, observer: Observer = "minmax"
+) -> tuple[CalibrationTable, PreparedModels]:
     """Prepare the float32 ONNX file ``model`` for INT8 in each of ``schemes``, and write what comes out to ``folder``.
 
-    Returns the ranges that calibration saw, and for each scheme the prepared model with its plan.
+    ``observer`` reads the range off the inputs that cannot be shifted and scaled. Returns the ranges that calibration
+    saw, and what was prepared.
 
     Raises:
         GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
@@ -82,38 +104,21 @@ def prepare(
     """
     source = sha256_of(model)
     with scratch_folder() as scratch:
-        selected, smoothed = scratch / "selected.onnx", scratch / "smoothed.onnx"
-        select_tokens(model, selected)
-        table = smooth(selected, images, smoothed)
+        smoothed = scratch / "smoothed.onnx"
+        table = smooth(model, images, smoothed)
         check_rewritten(model, smoothed, images)
-        prepared = {}
+        prepared: dict[Scheme, Prepared] = {}
         for scheme in schemes:
             base, ranges = smoothed, table
             if scheme == "symmetric":
                 base = scratch / "centred.onnx"
-                ranges = centre(smoothed, table, base)
-            plan = make_plan(base, ranges, scheme=scheme)
+                ranges = centre(smoothed, table, base, observer)
+            plan = make_plan(base, ranges, scheme=scheme, observer=observer)
             path = folder / f"{scheme}.onnx"
             plan = msgspec.structs.replace(round_weights(base, plan, images, path), source_sha256=source)
             plan.save(folder / f"{scheme}.json")
             prepared[scheme] = Prepared(path, plan)
-    return table, prepared
-
-
-def select_tokens(model: Path, path: Path) -> None:
-    """Write ``model`` to ``path`` without what it computes for tokens that its head does not look at.
-
-    The ranges and moments of the layers behind the last attention are then those of the tokens that count.
-
-    Raises:
-        GraphError: if the file is no valid ONNX model.
-        StorageError: if the file cannot be written.
-
-    """
-    onnx_model = load_graph(model)
-    common.ShapeInferencePass()(onnx_model)  # files of others seldom say the shapes of values
-    SelectTokens()(onnx_model)
-    save(onnx_model, path)
+    return table, PreparedModels(prepared)
 
 
 def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> None:
@@ -154,6 +159,7 @@ def smooth(model: Path, images: CalibrationImages, path: Path) -> CalibrationTab
     seen = observe(engine, observers, images.track("Calibrating"))
     inputs = {name: observer.range.statistics() for name, observer in observers.items()}
     onnx_model = load_graph(model)
+    common.ShapeInferencePass()(onnx_model)  # files of others seldom say the shapes of values
     for site in find_sites(onnx_model.graph):
         channels = observers[site.readers[0].name].channels.statistics()
         weights = [as_it_is_now(reader).weight for reader in site.readers]
@@ -164,7 +170,7 @@ def smooth(model: Path, images: CalibrationImages, path: Path) -> CalibrationTab
     return CalibrationTable(inputs=inputs, images=seen.images, model_sha256=sha256_of(path), images_sha256=seen.sha256)
 
 
-def centre(model: Path, table: CalibrationTable, path: Path) -> CalibrationTable:
+def centre(model: Path, table: CalibrationTable, path: Path, observer: Observer) -> CalibrationTable:
     """Write ``model`` to ``path`` with an Add in front of each Linear layer whose input is one-sided.
 
     Returns the ranges that its layers' inputs have then.
@@ -178,7 +184,7 @@ def centre(model: Path, table: CalibrationTable, path: Path) -> CalibrationTable
     inputs = dict(table.inputs)
     for layer in find_linears(onnx_model.graph):
         statistics = inputs[layer.name]
-        low, high = statistics.average_minimum, statistics.average_maximum
+        low, high = statistics.range(observer)
         if layer.bias is not None and high - low < 2 * _WORTH_CENTRING * max(abs(low), abs(high)):
             shift = (low + high) / 2
             centre_input(onnx_model.graph, layer, shift)
@@ -198,10 +204,14 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
 
     """
     plan.check_model(model)
-    moments = {linear.name: Moments(linear.quantization) for linear in plan.linears if linear.quantization}
-    observe(ObservedModel(model), moments, images.track("Rounding weights"))
     onnx_model = load_graph(model)
     layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
+    moments = {
+        linear.name: Moments(linear.quantization, len(layers[linear.name].weight))
+        for linear in plan.linears
+        if linear.quantization
+    }
+    observe(ObservedModel(model), moments, images.track("Rounding weights"))
     linears = tuple(_round(onnx_model.graph, linear, layers[linear.name], moments) for linear in plan.linears)
     save(onnx_model, path)
     return msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears)

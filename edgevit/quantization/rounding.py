@@ -27,31 +27,30 @@ class Moments:
     Memory is K*K floats for K inputs, whatever the number of images.
     """
 
-    def __init__(self, quantization: LinearQuantization) -> None:
+    def __init__(self, quantization: LinearQuantization, width: int) -> None:
         self._scale = np.float32(quantization.activation_scale)
         self._zero_point = quantization.zero_point()
         self._origin: NDArray[np.float32] | None = None
-        self._products: NDArray[np.float32] | None = None
-        self._float: NDArray[np.float64] | float = 0.0
-        self._quantized: NDArray[np.float64] | float = 0.0
+        self._products = np.zeros((width, width), dtype=np.float32)
+        self._float = np.zeros(width)
+        self._quantized = np.zeros(width)
         self._tokens = 0
 
     def update(self, values: NDArray[np.float32]) -> None:
         """Take in the input (..., K) for one image."""
         rows = values.reshape(-1, values.shape[-1])
         rounded = dequantize(quantize(rows, self._scale, self._zero_point), self._scale, self._zero_point)
-        if self._origin is None or self._products is None:
+        self._float += rows.sum(axis=0, dtype=np.float64)
+        self._quantized += rounded.sum(axis=0, dtype=np.float64)
+        if self._origin is None:
             self._origin = rounded.mean(axis=0)  # products of what is near 0 lose no digits in float32
-            self._products = np.zeros((rows.shape[1], rows.shape[1]), dtype=np.float32)
         rounded -= self._origin
         self._products += rounded.T @ rounded
-        self._float = self._float + rows.sum(axis=0, dtype=np.float64)
-        self._quantized = self._quantized + rounded.sum(axis=0, dtype=np.float64)
         self._tokens += len(rows)
 
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the mean of the input, and of the quantized input, both (K,)."""
-        return np.asarray(self._float / self._tokens), np.asarray(self._quantized / self._tokens + self._origin)
+        return self._float / self._tokens, self._quantized / self._tokens
 
     def covariance(self) -> NDArray[np.float64]:
         """Return the covariance of the quantized input (K, K), shrunk towards its diagonal where tokens are few.
@@ -59,8 +58,8 @@ class Moments:
         Between K inputs, chance alone gives correlations of about one over the root of the number of tokens; a layer
         that sees one token of each image would be fitted to them (shrinkage, Ledoit and Wolf 2004).
         """
-        assert self._products is not None  # noqa: S101 - observe() needs an image
-        mean = np.asarray(self._quantized / self._tokens)
+        assert self._origin is not None  # noqa: S101 - observe() needs an image
+        mean = self._quantized / self._tokens - self._origin
         covariance: NDArray[np.float64] = self._products.astype(np.float64) / self._tokens - np.outer(mean, mean)
         diagonal = np.diag(covariance).copy()
         covariance *= self._tokens / (self._tokens + len(mean))

@@ -25,9 +25,12 @@ _SMALLEST = 1e-5  # of the largest: channels narrower than that, or without weig
 
 
 #: How far beyond what calibration saw a channel is expected to reach, and how many of its standard deviations at least.
-#: Scaling leaves many channels at the edge of the range, where every image that was not seen would be clipped.
+#: Scaling leaves many channels at the edge of the range, where every image that was not seen would be clipped. With one
+#: kind of layer of DeiT-tiny quantized at a time, 48 to 64 photos to calibrate and 40 to 60 others to judge by, headroom
+#: took the logits' SQNR from 26 to 36 dB (head), 27 to 32 (proj, fc1), and from 35 to 34 (qkv); 6 deviations gave 33 to
+#: 36. Notes of trials by hand, all on calibration photos: no command in this repository prints them.
 HEADROOM = 1.1
-DEVIATIONS = 6.0
+DEVIATIONS = 5.0
 
 
 class ChannelStatistics(NamedTuple):
@@ -57,12 +60,12 @@ def choose_migration(
         shiftable: whether the layers can take up a shift.
 
     """
-    weight = np.concatenate(weights, axis=1).astype(np.float64)
+    weight = np.abs(np.concatenate(weights, axis=1))
     shift = (channels.minimum + channels.maximum) / 2 if shiftable else np.zeros(len(weight))
     seen = HEADROOM * np.maximum(channels.maximum - shift, shift - channels.minimum)
     reach = _at_least(np.maximum(seen, DEVIATIONS * np.sqrt(channels.variance)))
-    largest = _at_least(np.abs(weight).max(axis=1))
-    squares = (weight**2).sum(axis=1)
+    largest = _at_least(weight.max(axis=1).astype(np.float64))
+    squares = np.einsum("kn,kn->k", weight, weight).astype(np.float64)
     candidates = [_normalised(reach**a / largest**b) for a, b in EXPONENTS]
     errors = [_expected_error(scale, weight, squares, reach, channels.variance) for scale in candidates]
     best = candidates[int(np.argmin(errors))]
@@ -70,11 +73,14 @@ def choose_migration(
 
 
 def _expected_error(
-    scale: Channels, weight: NDArray[np.float64], squares: Channels, reach: Channels, variance: Channels
+    scale: Channels, weight: NDArray[np.float32], squares: Channels, reach: Channels, variance: Channels
 ) -> float:
-    """Return the mean squared error of a layer's outputs, added up, if rounding errors are uniform and independent."""
+    """Return the mean squared error of a layer's outputs, added up, if rounding errors are uniform and independent.
+
+    ``weight`` are the weights' magnitudes (K, N).
+    """
     step = (reach / scale).max() / WEIGHT_LIMIT
-    weight_steps = np.abs(scale[:, None] * weight).max(axis=0) / WEIGHT_LIMIT
+    weight_steps = (scale.astype(np.float32)[:, None] * weight).max(axis=0).astype(np.float64) / WEIGHT_LIMIT
     of_inputs = step**2 * (scale**2 * squares).sum()
     of_weights = (weight_steps**2).sum() * (variance / scale**2).sum()
     return float(of_inputs + of_weights) / 12

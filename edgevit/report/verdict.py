@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from edgevit.bundle.manifest import Latency, Variant
+from edgevit.bundle.manifest import INTEGER_PRECISIONS, Latency, Variant
 
 Tone = Literal["good", "bad", "doubt", "neutral"]
 
@@ -22,7 +22,7 @@ def outcome(variant: Variant) -> Outcome:
     accuracy, kernels, latency = variant.accuracy, variant.kernels, variant.latency
     if accuracy is not None and not accuracy.passed:
         return Outcome("failed", "bad", accuracy.reason)
-    if variant.precision == "int8" and kernels is not None and kernels.float_linears:
+    if variant.precision in INTEGER_PRECISIONS and kernels is not None and kernels.float_linears:
         missing = len(kernels.float_linears)
         return Outcome("failed", "bad", f"{missing} of {kernels.linears} Linear layers run in float")
     if accuracy is None:

@@ -28,7 +28,13 @@ class Bound(NamedTuple):
     agreement: float
 
 
-BOUNDS: dict[Precision, Bound] = {"fp16": Bound(0.99, 0.5), "int8": Bound(0.9, 0.5)}
+BOUNDS: dict[Precision, Bound] = {
+    "fp16": Bound(0.99, 0.5),
+    "int8": Bound(0.9, 0.5),
+    "int8-dynamic": Bound(0.9, 0.5),
+    "int8-weights": Bound(0.9, 0.5),
+    "int4-weights": Bound(0.8, 0.25),
+}
 
 
 def verify_golden(logits: NDArray[np.float32], expected: NDArray[np.float32], *, precision: Precision) -> None:

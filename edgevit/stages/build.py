@@ -10,24 +10,19 @@ from pathlib import Path
 from edgevit.backends import get_backend
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.store import Bundle
-from edgevit.errors import BundleError, InputError
+from edgevit.errors import InputError
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.emit import emit, scheme_of
-from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.plan import QuantizationPlan, Scheme
-from edgevit.quantization.prepare import Prepared
+from edgevit.stages.precisions import Decided, check, load_decided, write_source
 from edgevit.targets import Target
-
-#: The folder of a bundle that holds what calibration made: ranges, and for each scheme a prepared model and its plan.
-CALIBRATION = "calibration"
-
-_MAKEABLE: tuple[Precision, ...] = ("float32", "int8")
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A variant that is ready and checked, but not in the bundle yet; ``model`` in ``folder`` is the file to open."""
+    """A variant that is ready and checked, but not in the bundle yet; ``model`` in ``folder`` is the file to open.
+
+    ``kernels`` is None where the engine does not tell.
+    """
 
     name: str
     precision: Precision
@@ -35,7 +30,7 @@ class Compiled:
     target: Target
     folder: Path
     model: Path
-    kernels: Kernels
+    kernels: Kernels | None
 
 
 def variant_name(target: Target, precision: Precision) -> str:
@@ -52,50 +47,53 @@ def build(
 
     Raises:
         InputError: if the target does not take that precision.
-        BundleError: if the bundle lacks the plan that INT8 needs.
+        BundleError: if the bundle lacks the plan that INT8 or FP16 needs.
         VerificationError: if a quantized layer runs in float; the bundle is as it was.
         MissingDependencyError: if the backend is not installed.
     """
-    possible = [each for each in target.precisions if each in _MAKEABLE]
-    if precision not in possible:
-        unable = f"target {target_name} does not take" if precision in _MAKEABLE else "this EdgeViT cannot make"
-        raise InputError(f"{unable} {precision}", remedy=f"use --precision {' or '.join(possible)}")
-    prepared = _prepared(bundle, scheme_of(target.dialect)) if precision == "int8" else None
+    check_takes(target_name, target, precision)
+    decided = load_decided(bundle, precision)
     with scratch_folder() as scratch:
-        return add(bundle, compile_variant(bundle, target_name, target, prepared, scratch, progress=progress))
+        return add(bundle, compile_variant(bundle, target_name, target, precision, decided, scratch, progress=progress))
+
+
+def check_takes(target_name: str, target: Target, precision: Precision) -> None:
+    """Check that ``precision`` can be made for ``target``.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    if precision not in target.precisions:
+        raise InputError(
+            f"target {target_name} does not take {precision}",
+            remedy=f"use --precision {' or '.join(target.precisions)}",
+        )
 
 
 def compile_variant(
     bundle: Bundle,
     target_name: str,
     target: Target,
-    prepared: Prepared | None,
+    precision: Precision,
+    decided: Decided,
     scratch: Path,
     *,
     progress: Progress = SILENT,
 ) -> Compiled:
-    """Compile the model for ``target`` below ``scratch``, as INT8 where it is ``prepared``, else as float32.
+    """Compile the model for ``target`` in ``precision`` below ``scratch``, by what was ``decided`` on images for it.
 
     Raises:
-        BundleError: if it was prepared from another model.
-        VerificationError: if a layer that the plan quantizes runs in float.
+        VerificationError: if a layer does not run as the precision promises, such as in float what INT8 quantizes.
         MissingDependencyError: if the backend is not installed.
     """
-    precision: Precision = "float32" if prepared is None else "int8"
     name = variant_name(target, precision)
     backend = get_backend(target.backend)
     progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
-    source = bundle.verify_files("float32")
-    integer_layers: tuple[str, ...] = ()
-    if prepared is not None:
-        prepared.plan.check_source(source)
-        source, integer_layers = scratch / f"{name}.onnx", prepared.plan.integer_layers()
-        emit(prepared.model, prepared.plan, target.dialect, source)
+    source = write_source(bundle.verify_files("float32"), precision, target, decided, scratch / f"{name}.onnx")
     folder = scratch / name
     folder.mkdir()
-    model = backend.build(source, folder)[0]
-    with backend.open(model, threads=0, settings=target.settings) as session:
-        kernels = check_kernels(session, integer_layers)
+    model = backend.build(source.model, folder)[0]
+    kernels = check(bundle, source, precision, target, model)
     return Compiled(name, precision, target_name, target, folder, model, kernels)
 
 
@@ -115,21 +113,7 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         precision=compiled.precision,
         backend=compiled.target.backend,
         target=compiled.target_name,
-        settings=compiled.target.settings,
+        settings=compiled.target.settings_for(compiled.precision),
         kernels=compiled.kernels,
         fill=fill,
-    )
-
-
-def _prepared(bundle: Bundle, scheme: Scheme) -> Prepared:
-    model, plan = f"{scheme}.onnx", f"{scheme}.json"
-    present = {file.path.rpartition("/")[2] for file in bundle.manifest.extra}
-    if not {model, plan} <= present:
-        raise BundleError(
-            f"{bundle.path} has not been calibrated for {scheme} INT8",
-            remedy=f"edgevit quantize {bundle.path} --data IMAGES",
-        )
-    return Prepared(
-        bundle.verify_extra(f"{CALIBRATION}/{model}"),
-        QuantizationPlan.load(bundle.verify_extra(f"{CALIBRATION}/{plan}")),
     )

@@ -1,16 +1,18 @@
-"""``edgevit quantize``: calibrate once, then build the INT8 variant of each target."""
+"""``edgevit quantize``: calibrate once if the precision asks for it, then build its variant for each target."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.errors import InputError
@@ -18,10 +20,14 @@ from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.emit import scheme_of
+from edgevit.quantization.float16 import Float16Plan
+from edgevit.quantization.float16_scan import scan_float16
 from edgevit.quantization.plan import Scheme
-from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
-from edgevit.stages.build import CALIBRATION, Compiled, add, compile_variant, variant_name
+from edgevit.quantization.prepare import CalibrationImages, PreparedModels, prepare
+from edgevit.recipes import Observer
+from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.images import ImageSource
+from edgevit.stages.precisions import CALIBRATION, FLOAT16_PLAN, NEED_IMAGES, Decided
 from edgevit.targets import Target
 
 _BATCH = 16
@@ -29,49 +35,67 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """A bundle with new variants, and what making them took: seconds of wall time, MiB at the most."""
+    """A bundle with new variants, and what making them took: seconds of wall time, MiB at the most.
+
+    ``float32_nodes`` are those that FP16 is no good for, with the reasons.
+    """
 
     bundle: Bundle
     names: tuple[str, ...]
     seconds: float
     peak_rss_mb: float
+    float32_nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 def quantize(
-    bundle: Bundle, images: ImageSource, targets: Mapping[str, Target], *, progress: Progress = SILENT
+    bundle: Bundle,
+    images: ImageSource | None,
+    targets: Mapping[str, Target],
+    precision: Precision = "int8",
+    *,
+    observer: Observer = "minmax",
+    progress: Progress = SILENT,
 ) -> BuildResult:
-    """Add an INT8 variant for each of ``targets``, and the float32 one that it will be compared with if it is missing.
+    """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
-    The bundle changes only once all of them are built and checked.
+    ``images`` may be None where none are looked at; ``observer`` reads ranges for INT8 off them. The bundle changes
+    only once all variants are built and checked.
 
     Raises:
-        InputError: if two targets would make the same variant.
+        InputError: if two targets would make the same variant, one does not take ``precision``, or images are needed.
         DataError: if there are no images to calibrate with.
-        VerificationError: if a quantized layer would run in float; the bundle is as it was.
+        VerificationError: if a layer does not run as the precision promises; the bundle is as it was.
     """
     started = time.monotonic()
-    refuse_rivals(targets)
+    refuse_rivals(targets, precision)
+    _check_images(bundle, images, precision, progress)
     with scratch_folder() as scratch:
-        calibration = scratch / CALIBRATION
-        calibration.mkdir()
-        schemes = list(dict.fromkeys(scheme_of(target.dialect) for target in targets.values()))
-        prepared = _calibrate(bundle, images, schemes, calibration, progress)
-        made = list(_compile(bundle, targets, prepared, scratch, progress))
-        bundle = _add_calibration(bundle, calibration)
+        decided: Decided = None
+        if precision in NEED_IMAGES:
+            assert images is not None  # noqa: S101 - _check_images has seen to it
+            folder = scratch / _folder(precision)
+            folder.mkdir()
+            rules = _Rules(tuple(dict.fromkeys(scheme_of(target.dialect) for target in targets.values())), observer)
+            decided = _decide(bundle, images, precision, rules, folder, progress)
+        made = list(_compile(bundle, targets, precision, decided, scratch, progress))
+        if precision in NEED_IMAGES:
+            bundle = _add_extra(bundle, scratch / _folder(precision))
         for compiled in made:
             bundle = add(bundle, compiled)
-    return BuildResult(bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb())
+    kept = decided.float32_nodes if isinstance(decided, Float16Plan) else {}
+    return BuildResult(bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept)
 
 
-def refuse_rivals(targets: Mapping[str, Target]) -> None:
-    """Check that no two of ``targets`` would make the same variant.
+def refuse_rivals(targets: Mapping[str, Target], precision: Precision = "int8") -> None:
+    """Check that each of ``targets`` takes ``precision``, and that no two of them would make the same variant.
 
     Raises:
-        InputError: if two would.
+        InputError: if one does not, or two would.
     """
     names: dict[str, str] = {}
     for name, target in targets.items():
-        variant = variant_name(target, "int8")
+        check_takes(name, target, precision)
+        variant = variant_name(target, precision)
         if variant in names:
             raise InputError(
                 f"targets {names[variant]} and {name} would both make the variant {variant}",
@@ -80,23 +104,67 @@ def refuse_rivals(targets: Mapping[str, Target]) -> None:
         names[variant] = name
 
 
+def _check_images(bundle: Bundle, images: ImageSource | None, precision: Precision, progress: Progress) -> None:
+    if images is None and precision in NEED_IMAGES:
+        raise InputError(
+            f"{precision} needs calibration images",
+            remedy=f"edgevit quantize {bundle.path} --precision {precision} --data IMAGES, "
+            "or --precision int8-dynamic, which needs none",
+        )
+    if images is not None and precision not in NEED_IMAGES:
+        progress.note(f"{precision} needs no images: those of {images.name} are not looked at")
+
+
+def _folder(precision: Precision) -> str:
+    return CALIBRATION if precision == "int8" else FLOAT16_PLAN.partition("/")[0]
+
+
+class _Rules(NamedTuple):
+    """How INT8 is calibrated: for which ways to store activations, and how ranges are read off."""
+
+    schemes: tuple[Scheme, ...]
+    observer: Observer
+
+
+def _decide(
+    bundle: Bundle, images: ImageSource, precision: Precision, rules: _Rules, folder: Path, progress: Progress
+) -> Decided:
+    """Look at the images, write what follows from them into ``folder``, and return it."""
+    if precision == "fp16":
+        return _scan(bundle, images, folder, progress)
+    return _calibrate(bundle, images, rules, folder, progress)
+
+
 def _compile(
     bundle: Bundle,
     targets: Mapping[str, Target],
-    prepared: Mapping[Scheme, Prepared],
+    precision: Precision,
+    decided: Decided,
     scratch: Path,
     progress: Progress,
 ) -> Iterator[Compiled]:
     present = {variant.name for variant in bundle.manifest.variants}
     for name, target in targets.items():
         if variant_name(target, "float32") not in present:
-            yield compile_variant(bundle, name, target, None, scratch, progress=progress)
-        yield compile_variant(bundle, name, target, prepared[scheme_of(target.dialect)], scratch, progress=progress)
+            yield compile_variant(bundle, name, target, "float32", None, scratch, progress=progress)
+        yield compile_variant(bundle, name, target, precision, decided, scratch, progress=progress)
 
 
-def _calibrate(
-    bundle: Bundle, images: ImageSource, schemes: Sequence[Scheme], folder: Path, progress: Progress
-) -> dict[Scheme, Prepared]:
+def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> Float16Plan:
+    """Write into ``folder`` which nodes float16 is no good for."""
+    model = bundle.verify_files("float32")
+    dataset = images.load(progress)
+    progress.note(f"Scanning {len(dataset)} images of {dataset.name} for values that float16 cannot hold")
+    read = (
+        batch.images
+        for batch in batches(dataset, bundle.manifest.preprocess, batch_size=_BATCH, unreadable=images.unreadable)
+    )
+    plan = scan_float16(model, read, total=-(-len(dataset) // _BATCH), progress=progress)
+    plan.save(folder / "plan.json")
+    return plan
+
+
+def _calibrate(bundle: Bundle, images: ImageSource, rules: _Rules, folder: Path, progress: Progress) -> PreparedModels:
     """Write the table of ranges, and for each scheme the prepared model and its plan, into ``folder``."""
     model = bundle.verify_files("float32")
     dataset = images.load(progress)
@@ -108,12 +176,12 @@ def _calibrate(
             yield batch.images
 
     calibration = CalibrationImages(read, -(-len(dataset) // _BATCH), progress)
-    table, prepared = prepare(model, calibration, schemes, folder)
+    table, prepared = prepare(model, calibration, rules.schemes, folder, observer=rules.observer)
     table.save(folder / "table.npz")
     return prepared
 
 
-def _add_calibration(bundle: Bundle, made: Path) -> Bundle:
+def _add_extra(bundle: Bundle, made: Path) -> Bundle:
     def fill(folder: Path) -> Sequence[Path]:
         return [Path(shutil.copyfile(file, folder / file.name)) for file in sorted(made.iterdir())]
 

@@ -1,0 +1,120 @@
+"""What each precision is made of, and how it is shown to be what it is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgevit.backends import get_backend
+from edgevit.bundle.manifest import Kernels, Precision
+from edgevit.bundle.reading import logical_path
+from edgevit.bundle.store import Bundle
+from edgevit.errors import BundleError
+from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
+from edgevit.quantization.emit import emit, scheme_of
+from edgevit.quantization.float16 import Float16Plan, emit_float16
+from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.plan import SCHEMES, QuantizationPlan
+from edgevit.quantization.prepare import Prepared, PreparedModels
+from edgevit.quantization.weights import check_packed, emit_weights_int4, emit_weights_int8
+from edgevit.targets import Target
+
+#: Where a bundle keeps what was decided on images.
+CALIBRATION = "calibration"
+FLOAT16_PLAN = "float16/plan.json"
+
+#: Those for which images are looked at first.
+NEED_IMAGES: tuple[Precision, ...] = ("int8", "fp16")
+
+#: What was decided on images: for INT8, for FP16, or nothing, where nothing is to be decided.
+Decided = PreparedModels | Float16Plan | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An ONNX file for a backend to build from, and what its Linear layers must show afterwards.
+
+    ``integer_layers`` must run in integers, and ``packed_layers`` is how many must keep their weights in integers;
+    None where the engine is not asked.
+    """
+
+    model: Path
+    integer_layers: tuple[str, ...] = ()
+    packed_layers: int | None = None
+
+
+def write_source(float32: Path, precision: Precision, target: Target, decided: Decided, path: Path) -> Source:
+    """Write the float32 ONNX file in ``precision`` to ``path``, in the form for ``target``; float32 is taken as it is.
+
+    Raises:
+        BundleError: if what was ``decided`` was for another model.
+        GraphError: if the model has no Linear layers.
+        StorageError: if the file cannot be written.
+
+    """
+    match decided:
+        case PreparedModels():
+            prepared = decided.of(scheme_of(target.dialect))
+            prepared.plan.check_source(float32)
+            emit(prepared.model, prepared.plan, target.dialect, path)
+            return Source(path, integer_layers=prepared.plan.integer_layers())
+        case Float16Plan():
+            emit_float16(float32, decided, path)
+            return Source(path)
+    if precision == "int8-dynamic" and target.backend == "onnxruntime":
+        return Source(path, integer_layers=emit_dynamic(float32, path))
+    if precision in ("int8-dynamic", "int8-weights"):
+        return Source(path, packed_layers=len(emit_weights_int8(float32, path)))
+    if precision == "int4-weights":
+        return Source(path, packed_layers=len(emit_weights_int4(float32, path)))
+    return Source(float32)
+
+
+def check(bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path) -> Kernels | None:
+    """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
+
+    Return in which arithmetic; None where the engine does not tell.
+
+    Raises:
+        VerificationError: if it does not.
+
+    """
+    backend, settings = get_backend(target.backend), target.settings_for(precision)
+    with backend.open(model, threads=0, settings=settings) as session:
+        if source.packed_layers is None:
+            return check_kernels(session, source.integer_layers)
+        kernels = check_packed(session, source.packed_layers)
+    if precision == "int8-dynamic":
+        images = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images])
+        check_dynamic(backend, model, settings, images)
+        return None
+    return kernels
+
+
+def load_decided(bundle: Bundle, precision: Precision) -> Decided:
+    """Return what was decided on images for ``precision`` when the bundle was quantized; None if nothing is needed.
+
+    Raises:
+        BundleError: if that has not been done yet, or is damaged.
+
+    """
+    if precision not in NEED_IMAGES:
+        return None
+    present = {logical_path(file) for file in bundle.manifest.extra}
+    if precision == "fp16" and FLOAT16_PLAN in present:
+        return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN))
+    places = {scheme: [f"{CALIBRATION}/{scheme}.{kind}" for kind in ("onnx", "json")] for scheme in SCHEMES}
+    found = {scheme: names for scheme, names in places.items() if present.issuperset(names)}
+    if precision == "fp16" or not found:
+        raise BundleError(
+            f"{bundle.path} has not been calibrated for {precision}",
+            remedy=f"edgevit quantize {bundle.path} --precision {precision} --data IMAGES",
+        )
+    return PreparedModels(
+        {
+            scheme: Prepared(bundle.verify_extra(model), QuantizationPlan.load(bundle.verify_extra(plan)))
+            for scheme, (model, plan) in found.items()
+        }
+    )
