@@ -18,7 +18,7 @@ def test_every_layer_of_a_vit_is_planned(quantized):
     weights = {layer.name: layer.weight for layer in find_linears(load_graph(quantized.path).graph)}
     for linear in plan.linears:
         statistics, chosen = quantized.table.inputs[linear.name], linear.quantization
-        low, high = min(statistics.average_minimum, 0), max(statistics.average_maximum, 0)
+        low, high = min(statistics.minimum, 0), max(statistics.maximum, 0)
         assert chosen.activation_scale == pytest.approx((high - low) / 255, rel=1e-6)
         assert chosen.activation_zero_point == round(-low / chosen.activation_scale)
         expected = np.abs(weights[linear.name]).max(axis=0) / np.float32(127)
@@ -30,7 +30,7 @@ def test_a_symmetric_plan_is_signed_around_0(quantized):
     assert plan.integer_layers() == tuple(quantized.layers)
     for linear, other in zip(plan.linears, quantized.plan.linears, strict=True):
         statistics, chosen = quantized.table.inputs[linear.name], linear.quantization
-        largest = max(-statistics.average_minimum, statistics.average_maximum)
+        largest = max(-statistics.minimum, statistics.maximum)
         assert chosen.activation_scale == pytest.approx(largest / 127, rel=1e-6)
         assert chosen.zero_point() == 0
         assert chosen.zero_point().dtype == np.int8
