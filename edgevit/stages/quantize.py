@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Precision
+from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.errors import InputError
@@ -20,12 +21,13 @@ from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.bias import correct_biases
 from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
-from edgevit.quantization.plan import QuantizationPlan, make_plan
+from edgevit.quantization.plan import QuantizationPlan, Scheme, make_plan
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.images import ImageSource
-from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLAN, Decided
+from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, Decided
 from edgevit.targets import Target
 
 _BATCH = 16
@@ -66,13 +68,14 @@ def quantize(
     refuse_rivals(targets, precision)
     _check_images(bundle, images, precision, progress)
     with scratch_folder() as scratch:
-        decided = _decide(bundle, images, precision, scratch, progress) if precision in NEED_IMAGES else None
+        dialects = [target.dialect for target in targets.values()]
+        decided = _decide(bundle, images, precision, dialects, scratch, progress) if precision in NEED_IMAGES else {}
         made = list(_compile(bundle, targets, precision, decided, scratch, progress))
         if precision in NEED_IMAGES:
             bundle = _add_extra(bundle, scratch / _folder(precision))
         for compiled in made:
             bundle = add(bundle, compiled)
-    kept = decided.float32_nodes if isinstance(decided, Float16Plan) else {}
+    kept = next((plan.float32_nodes for plan in decided.values() if isinstance(plan, Float16Plan)), {})
     return BuildResult(bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept)
 
 
@@ -106,24 +109,33 @@ def _check_images(bundle: Bundle, images: ImageSource | None, precision: Precisi
 
 
 def _folder(precision: Precision) -> str:
-    return (PLAN if precision == "int8" else FLOAT16_PLAN).partition("/")[0]
+    return (PLANS["asymmetric"] if precision == "int8" else FLOAT16_PLAN).partition("/")[0]
 
 
 def _decide(
-    bundle: Bundle, images: ImageSource | None, precision: Precision, scratch: Path, progress: Progress
-) -> Decided:
-    """Look at the images, write what follows from them into a folder of ``scratch``, and return it."""
+    bundle: Bundle,
+    images: ImageSource | None,
+    precision: Precision,
+    dialects: Sequence[str],
+    scratch: Path,
+    progress: Progress,
+) -> Mapping[str, Decided]:
+    """Look at the images, write what follows from them into a folder of ``scratch``, and return it for each dialect."""
     assert images is not None  # noqa: S101 - _check_images has seen to it
     folder = scratch / _folder(precision)
     folder.mkdir()
-    return (_calibrate if precision == "int8" else _scan)(bundle, images, folder, progress)
+    if precision == "fp16":
+        return dict.fromkeys(dialects, _scan(bundle, images, folder, progress))
+    plans = _calibrate(bundle, images, [scheme_of(dialect) for dialect in dialects], folder, progress)
+    _keep_other_plans(bundle, folder)
+    return {dialect: plans[scheme_of(dialect)] for dialect in dialects}
 
 
 def _compile(
     bundle: Bundle,
     targets: Mapping[str, Target],
     precision: Precision,
-    decided: Decided,
+    decided: Mapping[str, Decided],
     scratch: Path,
     progress: Progress,
 ) -> Iterator[Compiled]:
@@ -131,7 +143,7 @@ def _compile(
     for name, target in targets.items():
         if variant_name(target, "float32") not in present:
             yield compile_variant(bundle, name, target, "float32", None, scratch, progress=progress)
-        yield compile_variant(bundle, name, target, precision, decided, scratch, progress=progress)
+        yield compile_variant(bundle, name, target, precision, decided.get(target.dialect), scratch, progress=progress)
 
 
 def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> Float16Plan:
@@ -148,8 +160,10 @@ def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress)
     return plan
 
 
-def _calibrate(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> QuantizationPlan:
-    """Write the table of ranges and the plan that follows from them into ``folder``."""
+def _calibrate(
+    bundle: Bundle, images: ImageSource, schemes: Sequence[Scheme], folder: Path, progress: Progress
+) -> dict[Scheme, QuantizationPlan]:
+    """Write the table of ranges, and the plan that follows from them for each of ``schemes``, into ``folder``."""
     model = bundle.verify_files("float32")
     dataset = images.load(progress)
     progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
@@ -161,10 +175,21 @@ def _calibrate(bundle: Bundle, images: ImageSource, folder: Path, progress: Prog
             yield batch.images
 
     table = calibrate(model, read(), total=total, progress=progress)
-    plan = correct_biases(model, make_plan(model, table), read(), total=total, progress=progress)
     table.save(folder / "table.npz")
-    plan.save(folder / "plan.json")
-    return plan
+    plans: dict[Scheme, QuantizationPlan] = {}
+    for scheme in dict.fromkeys(schemes):
+        plan = make_plan(model, table, scheme=scheme)
+        plans[scheme] = correct_biases(model, plan, read(), total=total, progress=progress)
+        plans[scheme].save(folder.parent / PLANS[scheme])
+    return plans
+
+
+def _keep_other_plans(bundle: Bundle, folder: Path) -> None:
+    """Copy to ``folder`` those plans of the bundle that were not made anew: their variants are there still."""
+    present = {logical_path(file) for file in bundle.manifest.extra}
+    for place in PLANS.values():
+        if place in present and not (folder.parent / place).exists():
+            shutil.copyfile(bundle.verify_extra(place), folder.parent / place)
 
 
 def _add_extra(bundle: Bundle, made: Path) -> Bundle:

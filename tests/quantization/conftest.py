@@ -14,7 +14,7 @@ from edgevit.graph.export import export_onnx
 from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.calibrate import calibrate
-from edgevit.quantization.emit import DIALECTS, emit
+from edgevit.quantization.emit import DIALECTS, emit, scheme_of
 from edgevit.quantization.plan import QuantizationPlan, make_plan
 from edgevit.quantization.table import CalibrationTable
 
@@ -32,6 +32,7 @@ class Quantized(NamedTuple):
     images: NDArray[np.float32]
     table: CalibrationTable
     plan: QuantizationPlan
+    plans: dict[str, QuantizationPlan]  # by dialect
     int8: dict[str, Path]
 
 
@@ -47,11 +48,11 @@ def quantized(tmp_path_factory) -> Quantized:
     path = folder / "model.onnx"
     export_onnx(model, path, preprocess=preprocess, labels=tuple("abcde"))
     table = calibrate(path, [images[:8], images[8:]], total=2)
-    plan = make_plan(path, table)
+    plans = {dialect: make_plan(path, table, scheme=scheme_of(dialect)) for dialect in DIALECTS}
     int8 = {dialect: folder / f"{dialect}.onnx" for dialect in DIALECTS}
     for dialect, target in int8.items():
-        emit(path, plan, dialect, target)
-    return Quantized(LAYERS, model, path, images, table, plan, int8)
+        emit(path, plans[dialect], dialect, target)
+    return Quantized(LAYERS, model, path, images, table, make_plan(path, table), plans, int8)
 
 
 @pytest.fixture(scope="session")

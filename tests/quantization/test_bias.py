@@ -68,11 +68,12 @@ def test_the_correction_reaches_the_logits_of_the_last_layer(quantized, tmp_path
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_correction_of_another_width_is_refused(quantized, tmp_path, dialect):
-    head = quantized.plan.linears[-1]
+    plan = quantized.plans[dialect]
+    head = plan.linears[-1]
     wrong = msgspec.structs.replace(
         head, quantization=msgspec.structs.replace(head.quantization, bias_correction=(1.0,))
     )
-    plan = msgspec.structs.replace(quantized.plan, linears=(*quantized.plan.linears[:-1], wrong))
+    plan = msgspec.structs.replace(plan, linears=(*plan.linears[:-1], wrong))
     with pytest.raises(BundleError, match="corrects 1 biases of 'head'"):
         emit(quantized.path, plan, dialect, tmp_path / "model.onnx")
 
