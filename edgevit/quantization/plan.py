@@ -19,7 +19,6 @@ SCHEMA_VERSION = 1
 
 #: How the inputs of Linear layers are stored: unsigned with a zero point, or signed around 0, which TensorRT asks for.
 Scheme = Literal["asymmetric", "symmetric"]
-SCHEMES: tuple[Scheme, ...] = ("asymmetric", "symmetric")
 
 _LARGEST = 64 << 20  # bytes; a ViT-L's plan takes 5 MB
 _REMEDY = "quantize again with `edgevit quantize`"

@@ -12,7 +12,7 @@ already, and the plan that belongs to it. Emitters need nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from edgevit.backends import get_backend
-from edgevit.errors import BundleError, VerificationError
+from edgevit.errors import VerificationError
 from edgevit.files import atomic_path, scratch_folder, sha256_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibrate import ObservedModel, observe
@@ -66,34 +66,13 @@ class Prepared:
     plan: QuantizationPlan
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedModels:
-    """One model, prepared for each way to store activations."""
-
-    schemes: Mapping[Scheme, Prepared]
-
-    def of(self, scheme: Scheme) -> Prepared:
-        """Return what was prepared for ``scheme``.
-
-        Raises:
-            BundleError: if nothing was.
-
-        """
-        if scheme not in self.schemes:
-            raise BundleError(
-                f"the model was calibrated for {' and '.join(self.schemes)} INT8, not for {scheme}",
-                remedy="quantize it with `edgevit quantize --dialect` or `--target` for what you build",
-            )
-        return self.schemes[scheme]
-
-
 def prepare(
-    model: Path, images: CalibrationImages, schemes: Sequence[Scheme], folder: Path, *, observer: Observer = "minmax"
-) -> tuple[CalibrationTable, PreparedModels]:
-    """Prepare the float32 ONNX file ``model`` for INT8 in each of ``schemes``, and write what comes out to ``folder``.
+    model: Path, images: CalibrationImages, places: Mapping[Scheme, Path], *, observer: Observer = "minmax"
+) -> tuple[CalibrationTable, dict[Scheme, Prepared]]:
+    """Prepare the float32 ONNX file ``model`` for INT8, and write what comes out for each scheme to its place.
 
     ``observer`` reads the range off the inputs that cannot be shifted and scaled. Returns the ranges that calibration
-    saw, and what was prepared.
+    saw, and for each scheme the prepared model with its plan.
 
     Raises:
         GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
@@ -103,22 +82,20 @@ def prepare(
 
     """
     source = sha256_of(model)
+    prepared: dict[Scheme, Prepared] = {}
     with scratch_folder() as scratch:
         smoothed = scratch / "smoothed.onnx"
         table = smooth(model, images, smoothed)
         check_rewritten(model, smoothed, images)
-        prepared: dict[Scheme, Prepared] = {}
-        for scheme in schemes:
+        for scheme, path in places.items():
             base, ranges = smoothed, table
             if scheme == "symmetric":
                 base = scratch / "centred.onnx"
                 ranges = centre(smoothed, table, base, observer)
             plan = make_plan(base, ranges, scheme=scheme, observer=observer)
-            path = folder / f"{scheme}.onnx"
-            plan = msgspec.structs.replace(round_weights(base, plan, images, path), source_sha256=source)
-            plan.save(folder / f"{scheme}.json")
-            prepared[scheme] = Prepared(path, plan)
-    return table, PreparedModels(prepared)
+            plan = round_weights(base, plan, images, path)
+            prepared[scheme] = Prepared(path, msgspec.structs.replace(plan, source_sha256=source))
+    return table, prepared
 
 
 def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> None:

@@ -7,29 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevit.backends import get_backend
+from edgevit.backends import BACKENDS, available_backends, get_backend
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
 from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
-from edgevit.quantization.emit import emit, scheme_of
+from edgevit.quantization.emit import emit, emit_float32, scheme_of
 from edgevit.quantization.float16 import Float16Plan, emit_float16
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.plan import SCHEMES, QuantizationPlan
-from edgevit.quantization.prepare import Prepared, PreparedModels
+from edgevit.quantization.lint import check_tensorrt
+from edgevit.quantization.plan import QuantizationPlan, Scheme
+from edgevit.quantization.prepare import Prepared
 from edgevit.quantization.weights import check_packed, emit_weights_int4, emit_weights_int8
 from edgevit.targets import Target
 
 #: Where a bundle keeps what was decided on images.
-CALIBRATION = "calibration"
+PLANS: dict[Scheme, str] = {"asymmetric": "calibration/plan.json", "symmetric": "calibration/plan-symmetric.json"}
+PREPARED: dict[Scheme, str] = {"asymmetric": "calibration/model.onnx", "symmetric": "calibration/model-symmetric.onnx"}
 FLOAT16_PLAN = "float16/plan.json"
 
 #: Those for which images are looked at first.
 NEED_IMAGES: tuple[Precision, ...] = ("int8", "fp16")
 
 #: What was decided on images: for INT8, for FP16, or nothing, where nothing is to be decided.
-Decided = PreparedModels | Float16Plan | None
+Decided = Prepared | Float16Plan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Source:
 
 
 def write_source(float32: Path, precision: Precision, target: Target, decided: Decided, path: Path) -> Source:
-    """Write the float32 ONNX file in ``precision`` to ``path``, in the form for ``target``; float32 is taken as it is.
+    """Write the float32 ONNX file in ``precision`` to ``path``, in the form for ``target``.
 
     Raises:
         BundleError: if what was ``decided`` was for another model.
@@ -55,11 +57,10 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
 
     """
     match decided:
-        case PreparedModels():
-            prepared = decided.of(scheme_of(target.dialect))
-            prepared.plan.check_source(float32)
-            emit(prepared.model, prepared.plan, target.dialect, path)
-            return Source(path, integer_layers=prepared.plan.integer_layers())
+        case Prepared():
+            decided.plan.check_source(float32)
+            emit(decided.model, decided.plan, target.dialect, path, weight_bits=target.weight_bits_on())
+            return Source(path, integer_layers=decided.plan.integer_layers())
         case Float16Plan():
             emit_float16(float32, decided, path)
             return Source(path)
@@ -69,18 +70,26 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
         return Source(path, packed_layers=len(emit_weights_int8(float32, path)))
     if precision == "int4-weights":
         return Source(path, packed_layers=len(emit_weights_int4(float32, path)))
-    return Source(float32)
+    emit_float32(float32, target.dialect, path)
+    return Source(path)
 
 
 def check(bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
 
-    Return in which arithmetic; None where the engine does not tell.
+    Return in which arithmetic; None where the engine does not tell, or is not there: TensorRT builds on the device, and
+    what it would take is known from its rules alone.
 
     Raises:
         VerificationError: if it does not.
 
     """
+    if precision == "int8" and scheme_of(target.dialect) == "symmetric":
+        check_tensorrt(source.model)
+    if target.backend not in BACKENDS:
+        return None
+    if target.dialect == "portable":
+        _check_elsewhere(source, target)
     backend, settings = get_backend(target.backend), target.settings_for(precision)
     with backend.open(model, threads=0, settings=settings) as session:
         if source.packed_layers is None:
@@ -93,7 +102,15 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
     return kernels
 
 
-def load_decided(bundle: Bundle, precision: Precision) -> Decided:
+def _check_elsewhere(source: Source, target: Target) -> None:
+    """Show that all other engines that are installed run the same file in integers too."""
+    for name in available_backends():
+        if name != target.backend:
+            with get_backend(name).open(source.model, threads=0, settings={}) as session:
+                check_kernels(session, source.integer_layers)
+
+
+def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decided:
     """Return what was decided on images for ``precision`` when the bundle was quantized; None if nothing is needed.
 
     Raises:
@@ -102,19 +119,13 @@ def load_decided(bundle: Bundle, precision: Precision) -> Decided:
     """
     if precision not in NEED_IMAGES:
         return None
-    present = {logical_path(file) for file in bundle.manifest.extra}
-    if precision == "fp16" and FLOAT16_PLAN in present:
-        return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN))
-    places = {scheme: [f"{CALIBRATION}/{scheme}.{kind}" for kind in ("onnx", "json")] for scheme in SCHEMES}
-    found = {scheme: names for scheme, names in places.items() if present.issuperset(names)}
-    if precision == "fp16" or not found:
+    scheme = scheme_of(target.dialect)
+    places = [PREPARED[scheme], PLANS[scheme]] if precision == "int8" else [FLOAT16_PLAN]
+    if not {logical_path(file) for file in bundle.manifest.extra}.issuperset(places):
         raise BundleError(
-            f"{bundle.path} has not been calibrated for {precision}",
-            remedy=f"edgevit quantize {bundle.path} --precision {precision} --data IMAGES",
+            f"{bundle.path} has not been calibrated for {precision} in the dialect {target.dialect}",
+            remedy=f"edgevit quantize {bundle.path} --precision {precision} --dialect {target.dialect} --data IMAGES",
         )
-    return PreparedModels(
-        {
-            scheme: Prepared(bundle.verify_extra(model), QuantizationPlan.load(bundle.verify_extra(plan)))
-            for scheme, (model, plan) in found.items()
-        }
-    )
+    if precision == "fp16":
+        return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN))
+    return Prepared(bundle.verify_extra(PREPARED[scheme]), QuantizationPlan.load(bundle.verify_extra(PLANS[scheme])))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Precision
+from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.errors import InputError
@@ -23,11 +24,11 @@ from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
 from edgevit.quantization.plan import Scheme
-from edgevit.quantization.prepare import CalibrationImages, PreparedModels, prepare
+from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
 from edgevit.recipes import Observer
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.images import ImageSource
-from edgevit.stages.precisions import CALIBRATION, FLOAT16_PLAN, NEED_IMAGES, Decided
+from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided
 from edgevit.targets import Target
 
 _BATCH = 16
@@ -70,19 +71,14 @@ def quantize(
     refuse_rivals(targets, precision)
     _check_images(bundle, images, precision, progress)
     with scratch_folder() as scratch:
-        decided: Decided = None
-        if precision in NEED_IMAGES:
-            assert images is not None  # noqa: S101 - _check_images has seen to it
-            folder = scratch / _folder(precision)
-            folder.mkdir()
-            rules = _Rules(tuple(dict.fromkeys(scheme_of(target.dialect) for target in targets.values())), observer)
-            decided = _decide(bundle, images, precision, rules, folder, progress)
+        rules = _Rules(tuple(target.dialect for target in targets.values()), observer)
+        decided = _decide(bundle, images, precision, rules, scratch, progress) if precision in NEED_IMAGES else {}
         made = list(_compile(bundle, targets, precision, decided, scratch, progress))
         if precision in NEED_IMAGES:
             bundle = _add_extra(bundle, scratch / _folder(precision))
         for compiled in made:
             bundle = add(bundle, compiled)
-    kept = decided.float32_nodes if isinstance(decided, Float16Plan) else {}
+    kept = next((plan.float32_nodes for plan in decided.values() if isinstance(plan, Float16Plan)), {})
     return BuildResult(bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept)
 
 
@@ -116,30 +112,40 @@ def _check_images(bundle: Bundle, images: ImageSource | None, precision: Precisi
 
 
 def _folder(precision: Precision) -> str:
-    return CALIBRATION if precision == "int8" else FLOAT16_PLAN.partition("/")[0]
+    return (PLANS["asymmetric"] if precision == "int8" else FLOAT16_PLAN).partition("/")[0]
 
 
 class _Rules(NamedTuple):
-    """How INT8 is calibrated: for which ways to store activations, and how ranges are read off."""
+    """What INT8 is calibrated for, and how ranges are read off."""
 
-    schemes: tuple[Scheme, ...]
+    dialects: tuple[str, ...]
     observer: Observer
 
 
 def _decide(
-    bundle: Bundle, images: ImageSource, precision: Precision, rules: _Rules, folder: Path, progress: Progress
-) -> Decided:
-    """Look at the images, write what follows from them into ``folder``, and return it."""
+    bundle: Bundle,
+    images: ImageSource | None,
+    precision: Precision,
+    rules: _Rules,
+    scratch: Path,
+    progress: Progress,
+) -> Mapping[str, Decided]:
+    """Look at the images, write what follows from them into a folder of ``scratch``, and return it for each dialect."""
+    assert images is not None  # noqa: S101 - _check_images has seen to it
+    folder = scratch / _folder(precision)
+    folder.mkdir()
     if precision == "fp16":
-        return _scan(bundle, images, folder, progress)
-    return _calibrate(bundle, images, rules, folder, progress)
+        return dict.fromkeys(rules.dialects, _scan(bundle, images, folder, progress))
+    prepared = _calibrate(bundle, images, rules, folder, progress)
+    _keep_others(bundle, folder)
+    return {dialect: prepared[scheme_of(dialect)] for dialect in rules.dialects}
 
 
 def _compile(
     bundle: Bundle,
     targets: Mapping[str, Target],
     precision: Precision,
-    decided: Decided,
+    decided: Mapping[str, Decided],
     scratch: Path,
     progress: Progress,
 ) -> Iterator[Compiled]:
@@ -147,7 +153,7 @@ def _compile(
     for name, target in targets.items():
         if variant_name(target, "float32") not in present:
             yield compile_variant(bundle, name, target, "float32", None, scratch, progress=progress)
-        yield compile_variant(bundle, name, target, precision, decided, scratch, progress=progress)
+        yield compile_variant(bundle, name, target, precision, decided.get(target.dialect), scratch, progress=progress)
 
 
 def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> Float16Plan:
@@ -164,8 +170,10 @@ def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress)
     return plan
 
 
-def _calibrate(bundle: Bundle, images: ImageSource, rules: _Rules, folder: Path, progress: Progress) -> PreparedModels:
-    """Write the table of ranges, and for each scheme the prepared model and its plan, into ``folder``."""
+def _calibrate(
+    bundle: Bundle, images: ImageSource, rules: _Rules, folder: Path, progress: Progress
+) -> dict[Scheme, Prepared]:
+    """Write the table of ranges, and for each way to store activations the prepared model and its plan."""
     model = bundle.verify_files("float32")
     dataset = images.load(progress)
     progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
@@ -176,9 +184,20 @@ def _calibrate(bundle: Bundle, images: ImageSource, rules: _Rules, folder: Path,
             yield batch.images
 
     calibration = CalibrationImages(read, -(-len(dataset) // _BATCH), progress)
-    table, prepared = prepare(model, calibration, rules.schemes, folder, observer=rules.observer)
+    places = {scheme: folder.parent / PREPARED[scheme] for scheme in map(scheme_of, rules.dialects)}
+    table, prepared = prepare(model, calibration, places, observer=rules.observer)
     table.save(folder / "table.npz")
+    for scheme, one in prepared.items():
+        one.plan.save(folder.parent / PLANS[scheme])
     return prepared
+
+
+def _keep_others(bundle: Bundle, folder: Path) -> None:
+    """Copy to ``folder`` what the bundle has and what was not made anew: variants of it are there still."""
+    present = {logical_path(file) for file in bundle.manifest.extra}
+    for place in (*PLANS.values(), *PREPARED.values()):
+        if place in present and not (folder.parent / place).exists():
+            shutil.copyfile(bundle.verify_extra(place), folder.parent / place)
 
 
 def _add_extra(bundle: Bundle, made: Path) -> Bundle:

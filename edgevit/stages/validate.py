@@ -14,6 +14,7 @@ from edgevit.data.dataset import Subset
 from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import ImageSource, LabelledBatches
+from edgevit.stages.runnable import runnable
 
 _REFERENCE = "float32"
 _BATCH = 32
@@ -35,8 +36,7 @@ def validate(
         BundleError: if there is no such variant, or its files are damaged.
         DataError: if the images cannot be used.
     """
-    chosen = variants or [variant.name for variant in bundle.manifest.variants]
-    names = tuple(dict.fromkeys(bundle.variant(name).name for name in chosen))
+    names = runnable(bundle, variants, progress)
     dataset = images.load(progress)
     wanted = LabelledBatches.of(dataset, bundle.manifest.labels)
     progress.note(f"Validating {', '.join(names)} on {len(wanted)} images of {dataset.name}")

@@ -90,7 +90,7 @@ def test_quantize(edgevit, exported):
         expected = LINEARS if name.startswith("int8") else 0
         assert (variant["kernels"]["linears"], variant["kernels"]["integer_linears"]) == (LINEARS, expected)
     assert made["int8-onnxruntime"]["bytes"] < 0.6 * Bundle.open(exported).variant("float32").bytes
-    plan = json.loads(Bundle.open(exported).verify_extra("calibration/asymmetric.json").read_bytes())
+    plan = json.loads(Bundle.open(exported).verify_extra("calibration/plan.json").read_bytes())
     assert plan
 
 

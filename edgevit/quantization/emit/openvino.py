@@ -30,7 +30,7 @@ def emit_float32(model: Path, path: Path) -> None:
 
 
 def _substitute(linear: QuantizedLinear) -> None:
-    put_in_place(linear, linear.shifted_input(), _add_unshifted_bias)
+    put_in_place(linear.parts(), linear.shifted_input(), _add_unshifted_bias)
 
 
 def _add_unshifted_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:

@@ -1,8 +1,9 @@
 """One file for many engines: standard ONNX operators, signed symmetric Q/DQ, nothing that TensorRT's parser rejects.
 
 onnxruntime and OpenVINO run its Linear layers on integer kernels. For onnxruntime the bias must not be (N,): it would
-fuse the float MatMul with the Add first, and unpack the weights on every run. TensorRT multiplies query, key and value
-in float unless each has a product of its own; it puts the three together again.
+fuse the float MatMul with the Add first, and unpack the weights on every run. Query, key and value stay one product:
+where three take the same quantized input, onnxruntime does not always find them. TensorRT then multiplies these in
+float; its own dialect is better there.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
 
 
 def _substitute(linear: QuantizedLinear) -> None:
-    put_in_place(linear, linear.dequantize_input(), _add_bias)
+    put_in_place([linear], linear.dequantize_input(), _add_bias)
 
 
 def _add_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:

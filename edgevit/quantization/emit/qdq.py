@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -20,9 +20,9 @@ def add_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
     return [linear.node("add_bias", "Add", [product, bias], linear.output.shape)]
 
 
-def put_in_place(linear: QuantizedLinear, activation: ir.Value, add_bias: AddBias = add_bias) -> None:
-    """Put the layer's nodes in its place, a product for each part; ``activation`` is its input, dequantized."""
-    for part in linear.parts():
+def put_in_place(parts: Sequence[QuantizedLinear], activation: ir.Value, add_bias: AddBias = add_bias) -> None:
+    """Put the nodes of each part of a layer in its place; ``activation`` is the layer's input, dequantized."""
+    for part in parts:
         weight = part.dequantized_weight()
         product = part.product("MatMul", [activation, weight.outputs[0]])
         part.put_in_place([weight, product, *add_bias(part, product.outputs[0])])

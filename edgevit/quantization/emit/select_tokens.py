@@ -156,11 +156,22 @@ def _cut(graph: ir.Graph, choice: ir.Node, single: dict[ir.Node, tuple[int, ...]
 
 
 def _gather(graph: ir.Graph, value: ir.Value, index: ir.Value) -> ir.Value:
+    """Return one token of ``value``; of what is dequantized, the integers' token, dequantized by a node of its own.
+
+    Engines look for DequantizeLinear right in front of a product.
+    """
+    producer = value.producer()
+    if producer is not None and producer.op_type == "DequantizeLinear" and producer.inputs[0] is not None:
+        token = _gather(graph, producer.inputs[0], index)
+        clone = ir.node("DequantizeLinear", [token, *producer.inputs[1:]], name=f"{producer.name}.token")
+        clone.outputs[0].name, clone.outputs[0].type = f"{value.name}.token", value.type
+        clone.outputs[0].shape = token.shape
+        graph.insert_after(producer, clone)
+        return clone.outputs[0]
     node = ir.node("Gather", [value, index], attributes={"axis": _TOKENS}, name=f"{value.name}.token")
     taken = node.outputs[0]
     taken.name, taken.type, taken.shape = f"{value.name}.token", value.type, value.shape
     _forget_tokens(taken)
-    producer = value.producer()
     if producer is None:
         graph.insert_before(graph[0], node)
     else:

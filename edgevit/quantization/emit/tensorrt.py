@@ -1,7 +1,8 @@
 """For TensorRT 10.12 and later: float16 types, signed symmetric Q/DQ with float16 scales, the bias in float.
 
 Precision lives in the types of the file: what has no Q/DQ around it runs in float16, and attention is fused in it. The
-model's input and output stay float32. Scales in float16 are what opset 19 brought.
+model's input and output stay float32. Scales in float16 are what opset 19 brought. TensorRT multiplies query, key and
+value in float unless each has a product of its own; it puts the three together again.
 """
 
 from __future__ import annotations
@@ -38,4 +39,4 @@ class ToFloat16(ir.passes.InPlacePass):
 
 
 def _substitute(linear: QuantizedLinear) -> None:
-    put_in_place(linear, linear.dequantize_input())
+    put_in_place(linear.parts(), linear.dequantize_input())

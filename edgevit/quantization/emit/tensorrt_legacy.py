@@ -20,4 +20,4 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
 
 
 def _substitute(linear: QuantizedLinear) -> None:
-    put_in_place(linear, linear.dequantize_input())
+    put_in_place(linear.parts(), linear.dequantize_input())
