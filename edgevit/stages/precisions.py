@@ -107,6 +107,14 @@ def _check_elsewhere(source: Source, target: Target) -> None:
                 check_kernels(session, source.integer_layers)
 
 
+def calibrating(bundle: Bundle, precision: Precision, target: Target | None = None) -> str:
+    """Return the command that looks at images for ``precision``, and the dialect of ``target`` if need be."""
+    chosen = "" if precision == "int8" else f" --precision {precision}"
+    if target is not None and precision == "int8" and scheme_of(target.dialect) == "symmetric":
+        chosen += f" --dialect {target.dialect}"
+    return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"
+
+
 def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decided:
     """Return what was decided on images for ``precision`` when the bundle was quantized; None if nothing is needed.
 
@@ -119,8 +127,8 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
     place = PLANS[scheme_of(target.dialect)] if precision == "int8" else FLOAT16_PLAN
     if all(logical_path(file) != place for file in bundle.manifest.extra):
         raise BundleError(
-            f"{bundle.path} has not been calibrated for {precision} in the dialect {target.dialect}",
-            remedy=f"edgevit quantize {bundle.path} --precision {precision} --dialect {target.dialect} --data IMAGES",
+            f"{bundle.path} has not been calibrated for {precision}",
+            remedy=calibrating(bundle, precision, target),
         )
     path = bundle.verify_extra(place)
     return QuantizationPlan.load(path) if precision == "int8" else Float16Plan.load(path)

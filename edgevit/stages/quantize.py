@@ -27,7 +27,7 @@ from edgevit.quantization.float16_scan import scan_float16
 from edgevit.quantization.plan import QuantizationPlan, Scheme, make_plan
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.images import ImageSource
-from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, Decided
+from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, Decided, calibrating
 from edgevit.targets import Target
 
 _BATCH = 16
@@ -98,11 +98,14 @@ def refuse_rivals(targets: Mapping[str, Target], precision: Precision = "int8") 
 
 
 def _check_images(bundle: Bundle, images: ImageSource | None, precision: Precision, progress: Progress) -> None:
+    if precision == "float32":
+        raise InputError(
+            "float32 is not quantized", remedy=f"edgevit build {bundle.path} --target TARGET --precision float32"
+        )
     if images is None and precision in NEED_IMAGES:
         raise InputError(
             f"{precision} needs calibration images",
-            remedy=f"edgevit quantize {bundle.path} --precision {precision} --data IMAGES, "
-            "or --precision int8-dynamic, which needs none",
+            remedy=f"{calibrating(bundle, precision)}, or --precision int8-dynamic, which needs none",
         )
     if images is not None and precision not in NEED_IMAGES:
         progress.note(f"{precision} needs no images: those of {images.name} are not looked at")
