@@ -65,5 +65,5 @@ def read(kind: str, place: Path, name: str, type_: type[T]) -> T:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return a remedy for the mistyped ``name``: those of the ``known`` ones that are like it, or all of them."""
-    close = get_close_matches(name, known)
+    close = [each for each in known if name and each.startswith(name)] or get_close_matches(name, known)
     return f"use {' or '.join(close)}" if close else f"use one of {', '.join(known)}"

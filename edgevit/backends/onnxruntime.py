@@ -27,7 +27,9 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     extra = "onnxruntime"
-    settings: Mapping[str, str] = {}
+    #: "together" or "one-by-one": how the images of a batch go through the model. Where activations are quantized as
+    #: they come, a whole batch shares a range, and what is said of an image would depend on those beside it.
+    settings: Mapping[str, str] = {"images": "together"}
 
     def __init__(self) -> None:
         self._engine = require("onnxruntime", extra=self.extra)
@@ -48,17 +50,20 @@ class OnnxRuntime:
         """Load an ONNX file.
 
         Raises:
-            BundleError: if it is missing or damaged, or takes more than images.
+            BundleError: if it is missing or damaged, takes more than images, or a setting is unknown.
 
         """
-        merge_settings(self.name, self.settings, settings)
-        return OnnxRuntimeSession(self._engine, model, threads)
+        images = merge_settings(self.name, self.settings, settings)["images"]
+        if images not in ("together", "one-by-one"):
+            raise BundleError(f"onnxruntime cannot take images '{images}'", remedy="use together or one-by-one")
+        return OnnxRuntimeSession(self._engine, model, threads, largest_batch=1 if images == "one-by-one" else None)
 
 
 class OnnxRuntimeSession:
-    """An ONNX model in onnxruntime."""
+    """An ONNX model in onnxruntime, which sees at most ``largest_batch`` images at once."""
 
-    def __init__(self, engine: ModuleType, model: Path, threads: int) -> None:
+    def __init__(self, engine: ModuleType, model: Path, threads: int, *, largest_batch: int | None = None) -> None:
+        self._largest_batch = largest_batch
         self._engine = engine
         self._model = model
         self._threads = threads
@@ -75,8 +80,12 @@ class OnnxRuntimeSession:
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes) of preprocessed images (B, C, H, W)."""
         check_images(images, self._shape)
-        logits: NDArray[np.float32] = self._session.run(self._outputs, {self._input: images})[0]
-        return logits
+        size = self._largest_batch or max(1, len(images))
+        parts = [images[start : start + size] for start in range(0, max(1, len(images)), size)]
+        logits: list[NDArray[np.float32]] = [
+            self._session.run(self._outputs, {self._input: np.ascontiguousarray(part)})[0] for part in parts
+        ]
+        return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
     def linear_kernels(self) -> list[LinearKernel]:
         """Return how each Linear layer is executed, read from the graph as onnxruntime has optimised it."""

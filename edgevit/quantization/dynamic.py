@@ -4,7 +4,8 @@ Two forms, of the same weights:
 
 - ``emit_dynamic`` for onnxruntime: com.microsoft's DynamicQuantizeMatMul, which takes the range of a layer's input,
   quantizes it and multiplies in integers, in one kernel. It is what ``quantize_dynamic`` becomes after fusion, written
-  out, with one scale per output and the bias inside. The range is that of all images of a batch.
+  out, with one scale per output and the bias inside. The range is that of all images of a batch, so it is to be
+  opened with images one by one.
 - ``weights.emit_weights_int8`` for OpenVINO, which finds a range for each group of values of each token by itself,
   if it is opened with a group size.
 """

@@ -27,6 +27,10 @@ HEADROOM = 2.0
 #: Relative root mean square error of rounding that is too much. Where all numbers are normal it is 2**-11 at the most.
 TOLERANCE = 2.0**-9
 
+#: Root mean square from which on rounding need not be tried: a normal number changes by 2**-11 of itself at the most,
+#: a smaller one by 2**-25, which is 2**-10 of this.
+_SMALL = 2.0**-15
+
 #: Operators that move values and leave them as they are: what holds for their inputs holds for their outputs.
 _MOVES = frozenset(
     "Concat Expand Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split()  # noqa: SIM905
@@ -44,18 +48,19 @@ class Scan:
     def update(self, values: NDArray[np.float32]) -> None:
         """Take in ``values`` of any shape."""
         # np.maximum, unlike max(), keeps a NaN whichever side it is on.
-        self.largest = float(np.maximum(self.largest, np.abs(values).max(initial=0)))
+        self.largest = float(np.maximum(self.largest, np.maximum(values.max(initial=0), -values.min(initial=0))))
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is told from ``largest``
-            errors = (values.astype(np.float16).astype(np.float32) - values).ravel()
-            self._errors += float(np.dot(errors, errors))
-            self._squares += float(np.dot(values.ravel(), values.ravel()))
+            squares = float(np.dot(values.ravel(), values.ravel()))
+            self._squares += squares
+            if squares < values.size * _SMALL**2:
+                errors = (values.astype(np.float16).astype(np.float32) - values).ravel()
+                self._errors += float(np.dot(errors, errors))
 
     def fault(self, headroom: float = 1.0) -> str | None:
         """Return why the tensor does not fit float16; None if it does. ``headroom`` is what is left for others."""
         if not self.largest * headroom <= LARGEST:
-            return (
-                f"{'comes near' if self.largest < LARGEST else 'exceeds'} float16's {LARGEST:.0f}: {self.largest:.4g}"
-            )
+            how = "exceeds" if self.largest > LARGEST else "comes too near to"
+            return f"{how} float16's largest number, {LARGEST:.0f}: {self.largest:.4g}"
         if self._errors > TOLERANCE**2 * self._squares:
             error = (self._errors / self._squares) ** 0.5
             return f"is at most {self.largest:.2g}, and rounding it to float16 changes it by {100 * error:.2g} %"

@@ -31,11 +31,14 @@ def replace_layer(graph: ir.Graph, layer: LinearLayer, nodes: Sequence[ir.Node])
 
 
 def rewrite_linears(
-    model: Path, path: Path, replacement: Callable[[ir.Graph, LinearLayer], Sequence[ir.Node]]
+    model: Path,
+    path: Path,
+    replacement: Callable[[ir.Graph, LinearLayer], Sequence[ir.Node]],
+    *further: Callable[[ir.Graph], None],
 ) -> tuple[str, ...]:
     """Write to ``path`` the float32 ONNX file ``model`` with another form of each Linear layer; return their names.
 
-    ``replacement`` gives the nodes for a layer; the last one gives its output.
+    ``replacement`` gives the nodes for a layer; the last one gives its output. ``further`` changes follow.
 
     Raises:
         GraphError: if the file is no float32 ONNX model with Linear layers.
@@ -46,8 +49,10 @@ def rewrite_linears(
     layers = find_linears(onnx_model.graph)
     for layer in layers:
         replace_layer(onnx_model.graph, layer, replacement(onnx_model.graph, layer))
-    onnx_model.graph.sort()
     common.RemoveUnusedNodesPass()(onnx_model)
+    for change in further:
+        change(onnx_model.graph)
+    onnx_model.graph.sort()
     with atomic_path(path) as draft:
         ir.save(onnx_model, draft)
     return tuple(layer.name for layer in layers)

@@ -5,6 +5,9 @@ integers in memory and unpack them as they multiply.
 
 INT4: blocks of ``BLOCK`` weights of one output, each with a scale and a zero point, as com.microsoft's MatMulNBits,
 which both engines take.
+
+What else is large, such as the patch embedding and the scales of INT4, is stored as float16 and cast to float32, which
+the engines do once, when they load the file.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Kernels
 from edgevit.errors import VerificationError
 from edgevit.quantization.arithmetic import quantize, weight_scales
+from edgevit.quantization.float16_scan import Scan
 from edgevit.quantization.kernels import kernels_of
 from edgevit.quantization.linears import LinearLayer
 from edgevit.quantization.replace import add_constant, rewrite_linears
@@ -31,6 +35,7 @@ _BITS = 4
 _LEVELS = 2**_BITS - 1
 #: How far the range of a block may be narrowed, at either end, to make its weights' squared error smaller.
 _SHRINKS = np.linspace(1.0, 0.7, 7, dtype=np.float32)
+_LARGE = 1024  # numbers; what is smaller is not worth a Cast
 _DOMAIN = "com.microsoft"
 _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: the least precise arithmetic that the engine may choose
 
@@ -106,7 +111,7 @@ def emit_weights_int8(model: Path, path: Path) -> tuple[str, ...]:
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    return rewrite_linears(model, path, _int8)
+    return rewrite_linears(model, path, _int8, _halve_constants)
 
 
 def emit_weights_int4(model: Path, path: Path) -> tuple[str, ...]:
@@ -117,7 +122,7 @@ def emit_weights_int4(model: Path, path: Path) -> tuple[str, ...]:
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    return rewrite_linears(model, path, _int4)
+    return rewrite_linears(model, path, _int4, _halve_constants)
 
 
 def check_packed(session: Session, layers: int) -> Kernels:
@@ -179,6 +184,25 @@ def _int4(graph: ir.Graph, layer: LinearLayer) -> list[ir.Node]:
     )
     graph.opset_imports[_DOMAIN] = 1
     return [product, *_add_bias(graph, layer, product)]
+
+
+def _halve_constants(graph: ir.Graph) -> None:
+    """Store the large float32 constants that fit float16 as such; vectors, which are small, stay."""
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or value.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2 or tensor.size < _LARGE:
+            continue
+        scan = Scan()
+        scan.update(tensor.numpy())
+        if scan.fault() is None:
+            name = str(value.name)
+            del graph.initializers[name]
+            half = add_constant(graph, f"{name}.float16", tensor.numpy().astype(np.float16))
+            node = ir.node("Cast", [half], attributes={"to": int(ir.DataType.FLOAT)}, name=f"{name}.cast")
+            (cast,) = node.outputs
+            cast.name, cast.shape, cast.dtype = name, value.shape, value.dtype
+            value.replace_all_uses_with(cast)
+            graph.append(node)
 
 
 def _add_bias(graph: ir.Graph, layer: LinearLayer, product: ir.Node) -> list[ir.Node]:

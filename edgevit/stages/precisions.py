@@ -110,6 +110,14 @@ def _check_elsewhere(source: Source, target: Target) -> None:
                 check_kernels(session, source.integer_layers)
 
 
+def calibrating(bundle: Bundle, precision: Precision, target: Target | None = None) -> str:
+    """Return the command that looks at images for ``precision``, and the dialect of ``target`` if need be."""
+    chosen = "" if precision == "int8" else f" --precision {precision}"
+    if target is not None and precision == "int8" and scheme_of(target.dialect) == "symmetric":
+        chosen += f" --dialect {target.dialect}"
+    return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"
+
+
 def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decided:
     """Return what was decided on images for ``precision`` when the bundle was quantized; None if nothing is needed.
 
@@ -123,8 +131,8 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
     places = [PREPARED[scheme], PLANS[scheme]] if precision == "int8" else [FLOAT16_PLAN]
     if not {logical_path(file) for file in bundle.manifest.extra}.issuperset(places):
         raise BundleError(
-            f"{bundle.path} has not been calibrated for {precision} in the dialect {target.dialect}",
-            remedy=f"edgevit quantize {bundle.path} --precision {precision} --dialect {target.dialect} --data IMAGES",
+            f"{bundle.path} has not been calibrated for {precision}",
+            remedy=calibrating(bundle, precision, target),
         )
     if precision == "fp16":
         return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN))

@@ -28,7 +28,7 @@ from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
 from edgevit.recipes import Observer
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.images import ImageSource
-from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided
+from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
 _BATCH = 16
@@ -101,11 +101,14 @@ def refuse_rivals(targets: Mapping[str, Target], precision: Precision = "int8") 
 
 
 def _check_images(bundle: Bundle, images: ImageSource | None, precision: Precision, progress: Progress) -> None:
+    if precision == "float32":
+        raise InputError(
+            "float32 is not quantized", remedy=f"edgevit build {bundle.path} --target TARGET --precision float32"
+        )
     if images is None and precision in NEED_IMAGES:
         raise InputError(
             f"{precision} needs calibration images",
-            remedy=f"edgevit quantize {bundle.path} --precision {precision} --data IMAGES, "
-            "or --precision int8-dynamic, which needs none",
+            remedy=f"{calibrating(bundle, precision)}, or --precision int8-dynamic, which needs none",
         )
     if images is not None and precision not in NEED_IMAGES:
         progress.note(f"{precision} needs no images: those of {images.name} are not looked at")

@@ -330,13 +330,6 @@ def test_no_such_target_or_recipe(refused, quantized, tiny_checkpoint, tmp_path)
     assert message == "there is no recipe 'defualt'"
 
 
-def test_a_precision_that_the_target_does_not_take(refused, quantized):
-    arguments = ("build", quantized, "--target", "x86-openvino", "--precision", "fp16")
-    message, remedy = refused(*arguments, bundle=quantized)
-    assert message == "this EdgeViT cannot make fp16"
-    assert remedy == "use --precision float32 or int8"
-
-
 def test_int8_before_calibration(refused, exported):
     arguments = ("build", exported, "--target", "x86-openvino", "--precision", "int8")
     message, remedy = refused(*arguments, bundle=exported)

@@ -1,5 +1,6 @@
 """The table of the terminal, and the words of its verdicts."""
 
+from edgevit.bundle.manifest import Kernels
 from edgevit.report.table import HEADINGS, remarks, rows
 
 PLAIN = str.maketrans("\N{NO-BREAK SPACE}\N{EN DASH}\N{MINUS SIGN}\N{MULTIPLICATION SIGN}", " --x")
@@ -51,6 +52,15 @@ def test_a_speed_up_that_may_be_none_is_not_passed(sample):
     latency = sample.latency(0.9, 1.01, speedup_ci95=(0.97, 1.04))
     bundle = sample.manifest(sample.variant("int8", "int8", "o", accuracy=sample.accuracy(), latency=latency))
     assert rows(bundle)[0].verdict == "accurate, not faster"
+
+
+def test_only_precisions_that_promise_integers_fail_without_them(sample):
+    kernels = Kernels(linears=25, integer_linears=0, float_linears=tuple("ab"))
+    for precision, verdict in (("int8-dynamic", "failed"), ("int8-weights", "passed"), ("fp16", "passed")):
+        one = sample.variant(
+            precision, precision, "o", accuracy=sample.accuracy(), latency=sample.latency(0.9, 1.2), kernels=kernels
+        )
+        assert rows(sample.manifest(one))[0].verdict == verdict
 
 
 def test_without_times_nothing_is_said_of_speed(sample):
