@@ -13,6 +13,7 @@ from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.prepare import CalibrationImages, centre, prepare, smooth
 
 SCHEMES = ("asymmetric", "symmetric")
+DIALECTS = {"asymmetric": "openvino", "symmetric": "portable"}  # one of each
 
 
 def calibration(images):
@@ -82,7 +83,7 @@ def _is_centred(layer):
     return producer is not None and producer.name == f"{layer.name}.centre"
 
 
-@pytest.mark.parametrize(("scheme", "dialect"), zip(SCHEMES, ("openvino", "portable"), strict=True))
+@pytest.mark.parametrize(("scheme", "dialect"), list(DIALECTS.items()))
 def test_integers_are_nearer_to_float32_than_without_preparation(quantized, prepared, tmp_path, scheme, dialect):
     one = prepared[1][scheme]
     emit(one.model, one.plan, dialect, tmp_path / "model.onnx")
@@ -148,19 +149,18 @@ def test_an_activation_that_is_not_finite_is_named(write_graph, tmp_path):
 
 def test_models_of_others_whose_layers_are_gemm_or_lack_a_bias_are_prepared(write_graph, tmp_path):
     random = np.random.default_rng(0)
+    shapes = {"weight": 4, "bias": 4, "w": (4, 4), "b": 4}
     path = write_graph(
         "g (float[n, 4] images) => (float[n, 4] logits)"
-        "{ x = LayerNormalization(images, weight, bias) h = Gemm<transB = 1>(x, w, b) a = Gelu(h) logits = MatMul(a, w) }",
-        {
-            name: random.normal(size=(4, 4) if name == "w" else 4).astype(np.float32)
-            for name in ("weight", "bias", "w", "b")
-        },
+        "{ x = LayerNormalization(images, weight, bias) h = Gemm<transB = 1>(x, w, b)"
+        "  a = Gelu(h) logits = MatMul(a, w) }",
+        {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()},
     )
     images = random.normal(size=(40, 4)).astype(np.float32)
     source = CalibrationImages(lambda: iter([images]), 1)
     _, models = prepare(path, source, {scheme: tmp_path / f"{scheme}.onnx" for scheme in SCHEMES})
     exact = run(path, images)
-    for one in models.values():
+    for scheme, one in models.items():
         assert len(one.plan.integer_layers()) == 2
-        emit(one.model, one.plan, "openvino" if one is models["asymmetric"] else "portable", tmp_path / "int8.onnx")
+        emit(one.model, one.plan, DIALECTS[scheme], tmp_path / "int8.onnx")
         assert ((run(tmp_path / "int8.onnx", images) - exact) ** 2).mean() < 1e-3 * (exact**2).mean()
