@@ -9,7 +9,8 @@ import msgspec
 
 from edgevit import resources
 
-Observer = Literal["average-minmax"]
+#: How a range is read off the values that a tensor took: all of it, or the mean of those of groups of images.
+Observer = Literal["minmax", "average-minmax"]
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

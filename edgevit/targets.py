@@ -10,16 +10,21 @@ import msgspec
 from edgevit import resources
 from edgevit.bundle.manifest import Precision
 
-BackendName = Literal["onnxruntime", "openvino"]
-Dialect = Literal["portable", "onnxruntime", "openvino"]
+BackendName = Literal["onnxruntime", "openvino", "tensorrt"]
+Dialect = Literal["onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
+
+#: What x86 processors call instructions that multiply 8-bit integers and add up in 32 bits.
+_VNNI = frozenset(("avx512_vnni", "avx_vnni"))
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A family of devices.
 
     ``precisions`` are those that can be made for it. ``dialect`` is the form of Q/DQ nodes that reaches the backend's
-    integer kernels. ``settings`` are what the backend is opened with, for every precision alike, and ``settings_of``
-    what one precision needs beside them. ``why`` says where these choices come from.
+    integer kernels. ``weight_bits`` is 7 where 8 would overflow: on x86 processors without VNNI; "auto" looks at the
+    one that EdgeViT runs on. ``settings`` are what the backend is opened with, for every precision alike, and
+    ``settings_of`` what one precision needs beside them. ``why`` says where these choices come from.
     """
 
     description: str
@@ -27,12 +32,27 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dialect: Dialect
     precisions: tuple[Precision, ...]
     why: str
+    weight_bits: Literal["auto", 7, 8] = "auto"
     settings: dict[str, str] = {}
     settings_of: dict[Precision, dict[str, str]] = {}
 
     def settings_for(self, precision: Precision) -> dict[str, str]:
         """Return what the backend is opened with for ``precision``."""
         return self.settings | self.settings_of.get(precision, {})
+
+    def weight_bits_on(self, cpuinfo: Path = _CPUINFO) -> Literal[7, 8]:
+        """Return how many bits INT8 weights take on the processor that the file ``cpuinfo`` describes.
+
+        8 where there is no such file, or it has no x86 flags.
+        """
+        if self.weight_bits != "auto":
+            return self.weight_bits
+        try:
+            lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return 8
+        flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), None)
+        return 8 if flags is None or _VNNI.intersection(flags) else 7
 
 
 def _place() -> Path:

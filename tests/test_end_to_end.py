@@ -15,7 +15,7 @@ from edgevit.runtime import load
 
 pytestmark = pytest.mark.slow
 
-VARIANTS = ("float32", "int8-onnxruntime", "float32-openvino", "int8-openvino")
+VARIANTS = ("float32", "float32-onnxruntime", "int8-onnxruntime", "float32-openvino", "int8-openvino")
 
 
 def run(*arguments, expected=0):

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit import resources
+from edgevit.backends import BACKENDS
 from edgevit.errors import InputError, MissingDataError
 from edgevit.recipes import Recipe, load_recipe, recipe_names
 from edgevit.targets import load_target, target_names
@@ -14,7 +15,8 @@ def test_every_target_is_valid_and_says_why():
         target = load_target(name)
         assert target.description
         assert target.why
-        assert "float32" in target.precisions, "the others are measured against it"
+        # The others are measured against it; every bundle has the exported file, where the target has no form of it.
+        assert "float32" in target.precisions or target.dialect not in BACKENDS
 
 
 def test_openvino_is_pinned_to_float32_because_it_would_silently_run_bf16():

@@ -23,7 +23,7 @@ from edgevit.models.spec import ModelSpec
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=8)
 PREPROCESS = Preprocess(size=(16, 16), resize=16, mean=(0.5,) * 3, std=(0.25,) * 3)
 SHAPES = "shapes:size=16,count=96"
-VARIANTS = ("float32", "int8-onnxruntime", "float32-openvino", "int8-openvino")
+VARIANTS = ("float32", "float32-onnxruntime", "int8-onnxruntime", "float32-openvino", "int8-openvino")
 
 
 def write_checkpoint(path: Path) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_PART = re.compile(r"\[\d+\]\Z")
+
+
 class LinearKernel(msgspec.Struct, frozen=True, kw_only=True):
     """How one Linear layer is executed: the layer's name in the float32 graph, the backend's kernel, its type.
 
@@ -28,6 +32,23 @@ class LinearKernel(msgspec.Struct, frozen=True, kw_only=True):
     kernel: str
     integer: bool
     weight: str
+
+
+def join_parts(kernels: Iterable[LinearKernel]) -> list[LinearKernel]:
+    """Return ``kernels`` with the parts of a layer as one, which is integer if they all are.
+
+    A layer whose output is only ever used in parts, as that for query, key and value is, may be emitted as one product
+    for each part: LAYER[0], LAYER[1]...
+    """
+    joined: dict[str, LinearKernel] = {}
+    for kernel in kernels:
+        layer = _PART.sub("", kernel.layer)
+        integer = kernel.integer and (layer not in joined or joined[layer].integer)
+        first = joined.get(layer, kernel)
+        if not kernel.integer:
+            first = kernel  # what runs in float is what a message must name
+        joined[layer] = msgspec.structs.replace(first, layer=layer, integer=integer)
+    return list(joined.values())
 
 
 class Session(Protocol):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import LinearKernel, check_images, merge_settings
+from edgevit.backends.base import LinearKernel, check_images, join_parts, merge_settings
 from edgevit.dependencies import require
 from edgevit.errors import BundleError
 from edgevit.files import atomic_path, scratch_folder
@@ -97,7 +97,7 @@ class OnnxRuntimeSession:
             options = self._options()
             options.optimized_model_filepath = str(optimised)
             self._load(options)
-            return read_kernels(self._model, optimised)
+            return join_parts(read_kernels(self._model, optimised))
 
     def __enter__(self) -> Self:
         return self

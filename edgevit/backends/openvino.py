@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import LinearKernel, check_images, merge_settings
+from edgevit.backends.base import LinearKernel, check_images, join_parts, merge_settings
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
 from edgevit.files import storage_errors
@@ -127,7 +127,8 @@ class OpenVINOSession:
         With a batch of any size, OpenVINO chooses kernels when it meets a size: one image is run first.
         """
         self.infer(np.zeros([size or 1 for size in self._shape], dtype=np.float32))
-        return [_kernel(node) for node in self._compiled.get_runtime_model().get_ordered_ops() if _is_linear(node)]
+        nodes = self._compiled.get_runtime_model().get_ordered_ops()
+        return join_parts(_kernel(node) for node in nodes if _is_linear(node))
 
     def __enter__(self) -> Self:
         return self

@@ -97,7 +97,7 @@ def existing(*, overwrite: bool) -> Existing:
 
 
 def chosen_targets(names: list[str] | None) -> dict[str, Target]:
-    """Return the targets called ``names``; if there are none, those whose backend is installed here.
+    """Return the targets called ``names``; if there are none, those for this machine's own backends.
 
     Raises:
         InputError: if there is no such target.
@@ -107,7 +107,7 @@ def chosen_targets(names: list[str] | None) -> dict[str, Target]:
         return {name: load_target(name) for name in names}
     backends = available_backends()
     every = {name: load_target(name) for name in target_names()}
-    found = {name: target for name, target in every.items() if target.backend in backends}
+    found = {name: target for name, target in every.items() if target.dialect in backends}
     if not found:
         raise MissingDependencyError(
             "no backend is installed", remedy=f'pip install "edgevit[{",".join(BACKENDS)}]", or one of them'

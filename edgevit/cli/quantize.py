@@ -22,6 +22,11 @@ from edgevit.recipes import load_recipe
 from edgevit.stages.images import ImageSource
 from edgevit.stages.quantize import quantize as stage
 
+DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
+
+#: The target for a dialect, where it is not called as that.
+_TARGETS = {"onnxruntime": "x86-onnxruntime", "openvino": "x86-openvino"}
+
 
 def quantize(
     bundle: BundlePath,
@@ -31,9 +36,7 @@ def quantize(
         str | None,
         typer.Option(help="Calibration images, for int8 and fp16: a folder, a CSV file, or a built-in name."),
     ] = None,
-    dialect: Annotated[
-        Literal["auto", "onnxruntime", "openvino"], typer.Option(help="Whose kernels to reach; auto: all here.")
-    ] = "auto",
+    dialect: Annotated[DialectName, typer.Option(help="Whose kernels to reach; auto: all here.")] = "auto",
     recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
     samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
     root: Root = None,
@@ -46,7 +49,7 @@ def quantize(
     images = data and ImageSource(
         data, "train", unreadable, root=root, samples=samples or chosen.samples, seed=chosen.seed
     )
-    targets = chosen_targets(None if dialect == "auto" else [f"x86-{dialect}"])
+    targets = chosen_targets(None if dialect == "auto" else [_TARGETS.get(dialect, dialect)])
     with progress() as bars:
-        result = stage(Bundle.open(bundle), images or None, targets, wanted, progress=bars)
+        result = stage(Bundle.open(bundle), images or None, targets, wanted, observer=chosen.observer, progress=bars)
     return built(result, unreadable, f"next: edgevit validate {bundle} --data {data or 'IMAGES'}")

@@ -60,11 +60,14 @@ class _Turn(NamedTuple):
 
 
 def baseline_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
-    """Return the float32 variant to compare with: on the same backend, if possible for the same target."""
+    """Return the float32 variant to compare with: on the same backend, if possible for the same target.
+
+    Else one that was built for any, which is faster than the exported file.
+    """
     if variant.precision == "float32":
         return variant
     same = [other for other in variants if other.precision == "float32" and other.backend == variant.backend]
-    return next((other for other in same if other.target == variant.target), same[0] if same else None)
+    return next((other for other in same if other.target == variant.target), same[-1] if same else None)
 
 
 def candidates_of(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Integer = TypeVar("Integer", np.uint8, np.int8)
+Integer = TypeVar("Integer", bound="np.uint8 | np.int8")
 
 #: Largest magnitude of a symmetric 8-bit weight: -128 is left out, so that w and -w are rounded alike.
 WEIGHT_LIMIT = 127
@@ -30,6 +30,15 @@ def activation_parameters(minimum: float, maximum: float) -> tuple[np.float32, n
     if not scale >= _SMALLEST_SCALE:
         return None
     return scale, np.uint8(np.clip(np.rint(-low / np.float64(scale)), 0, 255))
+
+
+def symmetric_parameters(minimum: float, maximum: float) -> tuple[np.float32, np.int8] | None:
+    """Return the scale that maps the largest magnitude in [minimum, maximum] onto 127, and the zero point 0.
+
+    None if the range is empty, or too small for a scale in float32.
+    """
+    scale = np.float32(max(abs(minimum), abs(maximum)) / 127)
+    return (scale, np.int8(0)) if scale >= _SMALLEST_SCALE else None
 
 
 def weight_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
+from onnx_ir.passes import common
 
 from edgevit.backends.base import check_images
 from edgevit.backends.onnxruntime import engine_errors
 from edgevit.errors import DataError, GraphError
 from edgevit.files import sha256_of
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.observers import RangeObserver
 from edgevit.quantization.table import CalibrationTable
+
+
+class Observer(Protocol):
+    """Takes in a layer's inputs, image by image, in memory that does not grow."""
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Take in the input (..., K) for one image."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How many images passed, and the SHA-256 of all of them in order."""
+
+    images: int
+    sha256: str
 
 
 def calibrate(
@@ -43,29 +63,48 @@ def calibrate(
     """
     engine = ObservedModel(model)
     observers = {name: RangeObserver() for name in engine.layers}
+    seen = observe(engine, observers, progress.track(batches, total=total, label="Observing ranges"))
+    return CalibrationTable(
+        inputs={name: observer.statistics() for name, observer in observers.items()},
+        images=seen.images,
+        model_sha256=sha256_of(model),
+        images_sha256=seen.sha256,
+    )
+
+
+def observe(engine: ObservedModel, observers: Mapping[str, Observer], batches: Iterable[NDArray[np.float32]]) -> Seen:
+    """Show the input of each layer that has one of ``observers`` to it, one image after the other.
+
+    Raises:
+        GraphError: if an activation is not finite; the message names the layer and the image.
+        DataError: if there are no images, or they do not fit the model or are not finite.
+
+    """
     digest = hashlib.sha256()
     count = 0
-    for image in one_by_one(progress.track(batches, total=total, label="Calibrating")):
+    for image in one_by_one(batches):
         for name, values in zip(engine.layers, engine.run(image), strict=True):
-            observers[name].update(values)
-            _check_finite(name, observers[name], count)
+            if name in observers:
+                _check_finite(name, values, count)
+                observers[name].update(values)
         digest.update(image.tobytes())
         count += 1
     if not count:
         raise DataError("there are no calibration images", remedy="give at least one image with --data, better 128")
-    return CalibrationTable(
-        inputs={name: observer.statistics() for name, observer in observers.items()},
-        images=count,
-        model_sha256=sha256_of(model),
-        images_sha256=digest.hexdigest(),
-    )
+    return Seen(count, digest.hexdigest())
 
 
 class ObservedModel:
-    """The model in onnxruntime, with the inputs of its Linear layers as its outputs."""
+    """The model in onnxruntime, with the inputs of its Linear layers as its outputs.
+
+    Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
+    seen of the layers there is what counts.
+    """
 
     def __init__(self, path: Path) -> None:
         model = load_graph(path)
+        common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
+        SelectTokens()(model)
         observed = {layer.name: layer.input for layer in find_linears(model.graph)}
         if len(model.graph.inputs) != 1:
             raise GraphError(
@@ -112,8 +151,8 @@ def one_by_one(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.fl
             yield np.ascontiguousarray(image[None])
 
 
-def _check_finite(name: str, observer: RangeObserver, image: int) -> None:
-    if not observer.finite():
+def _check_finite(name: str, values: NDArray[np.float32], image: int) -> None:
+    if not np.isfinite(values).all():
         raise GraphError(
             f"the input of '{name}' has values that are not finite on calibration image {image}",
             remedy="check that the model gives finite logits on this image in float32: its weights may be broken",

@@ -89,7 +89,7 @@ def emit_float16(model: Path, plan: Float16Plan, path: Path) -> None:
     unknown = plan.float32_nodes.keys() - set(names.values())
     if unknown:
         raise BundleError(f"the plan's '{min(unknown)}' is not in the model", remedy=_REMEDY)
-    _retype(graph, {node for node in graph if names[node] in plan.float32_nodes})
+    retype(graph, {node for node in graph if names[node] in plan.float32_nodes})
     graph.sort()
     common.RemoveUnusedNodesPass()(onnx_model)
     with atomic_path(path) as draft:
@@ -131,7 +131,7 @@ def floats(values: Iterable[ir.Value | None]) -> Iterator[ir.Value]:
     yield from (value for value in values if value is not None and value.name and value.dtype == ir.DataType.FLOAT)
 
 
-def _retype(graph: ir.Graph, kept: set[ir.Node]) -> None:
+def retype(graph: ir.Graph, kept: set[ir.Node]) -> None:
     """Make float16 of all float32 in ``graph`` but the nodes ``kept``, with a Cast wherever the two meet."""
     outputs = [value for value in graph.outputs if value.dtype == ir.DataType.FLOAT]
     casts = _Casts(graph)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,21 +75,34 @@ def find_linears(graph: ir.Graph) -> list[LinearLayer]:
         GraphError: if there is no such layer, a weight is not float32, or a weight or bias is not finite.
 
     """
-    found = [layer for node in graph if (layer := _as_linear(node)) is not None]
-    if not found:
+    layers = linears_in(graph)
+    if not layers:
         raise GraphError(
             "the graph has no Linear layer: no MatMul or Gemm with a constant weight",
             remedy="give a float32 ViT; a model that is quantized already cannot be quantized again",
         )
+    for layer in layers:
+        _check(layer)
+    return layers
+
+
+def linears_in(graph: ir.Graph) -> list[LinearLayer]:
+    """Return what ``find_linears`` does, unchecked: there may be none, and values of any kind."""
+    found = [layer for node in graph if (layer := _as_linear(node)) is not None]
     seen: set[str] = set()
     layers = []
     for layer in found:
         name = layer.name if layer.name and layer.name not in seen else str(layer.product.outputs[0].name)
         seen.add(name)
         layers.append(LinearLayer(name, layer.product, layer.addition, layer.weight, layer.bias))
-    for layer in layers:
-        _check(layer)
     return layers
+
+
+def as_it_is_now(layer: LinearLayer) -> LinearLayer:
+    """Return ``layer`` with the constants that its nodes have by now."""
+    found = _as_linear(layer.product)
+    assert found is not None  # noqa: S101 - rewrites change a layer's constants, not what it is
+    return replace(found, name=layer.name)
 
 
 def _as_linear(node: ir.Node) -> LinearLayer | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.quantization.smoothing import ChannelStatistics
 from edgevit.quantization.table import TensorStatistics
 
 #: Images whose ranges are joined before they are averaged. On DeiT-tiny (128 calibration images, 400 others to judge
@@ -53,10 +54,6 @@ class RangeObserver:
             self._maxima += self._group.maximum
             self._group = MinMax()
 
-    def finite(self) -> bool:
-        """Say whether all values so far were finite."""
-        return bool(np.isfinite(self._all.minimum) and np.isfinite(self._all.maximum))
-
     def statistics(self) -> TensorStatistics:
         """Return what was seen; there must have been something, and all of it finite.
 
@@ -69,3 +66,44 @@ class RangeObserver:
             average_minimum=self._minima / groups if groups else self._all.minimum,
             average_maximum=self._maxima / groups if groups else self._all.maximum,
         )
+
+
+class ChannelObserver:
+    """The range and the variance of each channel."""
+
+    def __init__(self) -> None:
+        self._minimum: NDArray[np.float32] | None = None
+        self._maximum: NDArray[np.float32] | None = None
+        self._sum: NDArray[np.float64] | float = 0.0
+        self._squares: NDArray[np.float64] | float = 0.0
+        self._rows = 0
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Take in values (..., K)."""
+        rows = values.reshape(-1, values.shape[-1])
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        self._minimum = low if self._minimum is None else np.minimum(self._minimum, low)
+        self._maximum = high if self._maximum is None else np.maximum(self._maximum, high)
+        self._sum = self._sum + rows.sum(axis=0, dtype=np.float64)
+        self._squares = self._squares + np.einsum("nk,nk->k", rows, rows, dtype=np.float64)
+        self._rows += len(rows)
+
+    def statistics(self) -> ChannelStatistics:
+        """Return what was seen; there must have been something."""
+        assert self._minimum is not None and self._maximum is not None  # noqa: S101, PT018 - observe() needs an image
+        mean = np.asarray(self._sum) / self._rows
+        variance = np.maximum(np.asarray(self._squares) / self._rows - mean**2, 0.0)
+        return ChannelStatistics(self._minimum.astype(np.float64), self._maximum.astype(np.float64), variance)
+
+
+class InputObserver:
+    """The range of all values together, and of each channel."""
+
+    def __init__(self) -> None:
+        self.range = RangeObserver()
+        self.channels = ChannelObserver()
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Take in the values (..., K) of one image."""
+        self.range.update(values)
+        self.channels.update(values)

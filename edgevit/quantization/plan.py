@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
 
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of, write_atomically
-from edgevit.quantization.arithmetic import activation_parameters, weight_scales
+from edgevit.quantization.arithmetic import activation_parameters, symmetric_parameters, weight_scales
 from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
+from edgevit.recipes import Observer
 
 SCHEMA_VERSION = 1
+
+#: How the inputs of Linear layers are stored: unsigned with a zero point, or signed around 0, which TensorRT asks for.
+Scheme = Literal["asymmetric", "symmetric"]
 
 _LARGEST = 64 << 20  # bytes; a ViT-L's plan takes 5 MB
 _REMEDY = "quantize again with `edgevit quantize`"
@@ -22,13 +27,14 @@ _REMEDY = "quantize again with `edgevit quantize`"
 class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one Linear layer is computed in integers.
 
-    Its input is unsigned 8-bit with one scale and zero point, its weight signed 8-bit and symmetric with one scale per
-    output; scales are float32. See ``arithmetic`` for what they mean. ``bias_correction`` (one per output, or none) is
-    added to the bias, see ``bias``.
+    Its input is 8-bit with one scale: unsigned with a zero point, or signed with zero point 0. Its weight is signed
+    8-bit and symmetric with one scale per output; scales are float32. See ``arithmetic`` for what they mean.
+    ``bias_correction`` (one per output, or none) is added to the bias, see ``bias``.
     """
 
     activation_scale: float
     activation_zero_point: int
+    activation_type: Literal["uint8", "int8"] = "uint8"
     weight_scales: tuple[float, ...]
     bias_correction: tuple[float, ...] = ()
 
@@ -39,8 +45,14 @@ class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             raise BundleError("the plan has a scale that is not above 0 and finite in float32", remedy=_REMEDY)
         if not np.isfinite(self.bias_correction).all():
             raise BundleError("the plan corrects a bias by what is not finite", remedy=_REMEDY)
-        if not 0 <= self.activation_zero_point <= 255:
-            raise BundleError(f"{self.activation_zero_point} is no zero point of 8 bits", remedy=_REMEDY)
+        if not 0 <= self.activation_zero_point <= (255 if self.activation_type == "uint8" else 0):
+            raise BundleError(
+                f"{self.activation_zero_point} is no zero point of {self.activation_type}", remedy=_REMEDY
+            )
+
+    def zero_point(self) -> np.uint8 | np.int8:
+        """Return the zero point of the input, in the type that the input is stored in."""
+        return (np.uint8 if self.activation_type == "uint8" else np.int8)(self.activation_zero_point)
 
 
 class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,11 +70,13 @@ class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of each Linear layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
 
-    ``images`` and ``images_sha256`` say what it was calibrated on.
+    That file is a rewritten, prepared form of the one with ``source_sha256`` (see ``prepare``), or that file itself
+    where there is no such hash. ``images`` and ``images_sha256`` say what it was calibrated on.
     """
 
     schema_version: int = SCHEMA_VERSION
     model_sha256: str
+    source_sha256: str | None = None
     images: int
     images_sha256: str
     linears: tuple[LinearPlan, ...]
@@ -98,6 +112,21 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise BundleError(f"{path} has version {plan.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
         return plan
 
+    def check_scheme(self, scheme: Scheme) -> None:
+        """Check that the plan stores activations by ``scheme``.
+
+        Raises:
+            BundleError: if it does not.
+
+        """
+        kind = "uint8" if scheme == "asymmetric" else "int8"
+        for linear in self.linears:
+            found = kind if linear.quantization is None else linear.quantization.activation_type
+            if found != kind:
+                raise BundleError(
+                    f"the plan stores the input of '{linear.name}' as {found}, not {kind}", remedy=_REMEDY
+                )
+
     def check_model(self, model: Path) -> None:
         """Check that the plan was made for the float32 ONNX file ``model``.
 
@@ -107,12 +136,23 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """
         check_model_sha256("this quantization plan", self.model_sha256, model)
 
+    def check_source(self, model: Path) -> None:
+        """Check that the plan comes from the float32 ONNX file ``model``, before it was prepared.
 
-def make_plan(model: Path, table: CalibrationTable) -> QuantizationPlan:
+        Raises:
+            BundleError: if it comes from another.
+
+        """
+        check_model_sha256("this quantization plan", self.source_sha256 or self.model_sha256, model)
+
+
+def make_plan(
+    model: Path, table: CalibrationTable, *, scheme: Scheme = "asymmetric", observer: Observer = "minmax"
+) -> QuantizationPlan:
     """Decide how each Linear layer of the float32 ONNX file ``model`` is quantized, from what was calibrated on it.
 
-    Activations: unsigned, asymmetric, the average range of a group of images, widened to hold 0. Weights: signed,
-    symmetric, per output.
+    Activations: the range that ``observer`` reads off the table, asymmetric (unsigned, the range widened to hold 0) or
+    symmetric (signed, its largest magnitude). Weights: signed, symmetric, per output.
 
     Raises:
         BundleError: if the table was made for another model.
@@ -134,12 +174,13 @@ def make_plan(model: Path, table: CalibrationTable) -> QuantizationPlan:
         model_sha256=table.model_sha256,
         images=table.images,
         images_sha256=table.images_sha256,
-        linears=tuple(_plan_layer(layer, table.inputs[layer.name]) for layer in layers),
+        linears=tuple(_plan_layer(layer, table.inputs[layer.name], scheme, observer) for layer in layers),
     )
 
 
-def _plan_layer(layer: LinearLayer, statistics: TensorStatistics) -> LinearPlan:
-    parameters = activation_parameters(statistics.average_minimum, statistics.average_maximum)
+def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme, observer: Observer) -> LinearPlan:
+    rule = activation_parameters if scheme == "asymmetric" else symmetric_parameters
+    parameters = rule(*statistics.range(observer))
     if parameters is None:
         reason = (
             f"its input stayed within {max(abs(statistics.minimum), abs(statistics.maximum)):g} of 0 on every image"
@@ -151,6 +192,7 @@ def _plan_layer(layer: LinearLayer, statistics: TensorStatistics) -> LinearPlan:
         quantization=LinearQuantization(
             activation_scale=float(scale),
             activation_zero_point=int(zero_point),
+            activation_type="uint8" if scheme == "asymmetric" else "int8",
             weight_scales=tuple(weight_scales(layer.weight).tolist()),
         ),
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgevit.errors import BundleError
 from edgevit.files import atomic_path
+from edgevit.recipes import Observer
 
 SCHEMA_VERSION = 1
 
@@ -38,6 +39,21 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         ordered = self.minimum <= self.average_minimum <= self.average_maximum <= self.maximum
         if not ordered or self.minimum == -np.inf or self.maximum == np.inf:
             raise BundleError(f"{self} is no range of activations", remedy=_REMEDY)
+
+    def range(self, observer: Observer) -> tuple[float, float]:
+        """Return the range that ``observer`` reads off them."""
+        if observer == "minmax":
+            return self.minimum, self.maximum
+        return self.average_minimum, self.average_maximum
+
+    @classmethod
+    def within(cls, reach: float) -> TensorStatistics:
+        """Return the statistics of a tensor that is expected to stay within ``reach`` of 0."""
+        return cls(minimum=-reach, maximum=reach, average_minimum=-reach, average_maximum=reach)
+
+    def shifted(self, by: float) -> TensorStatistics:
+        """Return the statistics of the same tensor less ``by``."""
+        return TensorStatistics(**{field: getattr(self, field) - by for field in _FIELDS})
 
 
 _FIELDS = TensorStatistics.__struct_fields__

@@ -9,6 +9,7 @@ from edgevit.backends import get_backend
 from edgevit.bundle.store import Bundle
 from edgevit.evaluation.latency import candidates_of, measure_latency
 from edgevit.progress import SILENT, Progress
+from edgevit.stages.runnable import runnable
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def benchmark(
         BundleError: if there is no such variant, or its files are damaged.
         MissingDependencyError: if a backend is not installed.
     """
-    candidates = candidates_of(bundle, variants)
+    candidates = candidates_of(bundle, runnable(bundle, variants, progress))
     for backend in {candidate.backend for candidate in candidates}:
         get_backend(backend).version()
     names = tuple(candidate.name for candidate in candidates)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgevit.backends import get_backend
+from edgevit.backends import BACKENDS, get_backend
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
@@ -34,10 +34,13 @@ class Compiled:
 
 
 def variant_name(target: Target, precision: Precision) -> str:
-    """Return what the variant of ``precision`` for ``target`` is called; plain float32 is the exported file itself."""
-    if precision == "float32" and target.backend == "onnxruntime":
+    """Return what the variant of ``precision`` for ``target`` is called.
+
+    Where float32 has no form of its own, it is the exported file itself, which is called float32 alone.
+    """
+    if precision == "float32" and precision not in target.precisions:
         return "float32"
-    return f"{precision}-{target.backend}"
+    return f"{precision}-{target.dialect}"
 
 
 def build(
@@ -52,7 +55,7 @@ def build(
         MissingDependencyError: if the backend is not installed.
     """
     check_takes(target_name, target, precision)
-    decided = load_decided(bundle, precision)
+    decided = load_decided(bundle, precision, target)
     with scratch_folder() as scratch:
         return add(bundle, compile_variant(bundle, target_name, target, precision, decided, scratch, progress=progress))
 
@@ -87,12 +90,17 @@ def compile_variant(
         MissingDependencyError: if the backend is not installed.
     """
     name = variant_name(target, precision)
-    backend = get_backend(target.backend)
-    progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
-    source = write_source(bundle.verify_files("float32"), precision, target, decided, scratch / f"{name}.onnx")
-    folder = scratch / name
+    float32, folder = bundle.verify_files("float32"), scratch / name
     folder.mkdir()
-    model = backend.build(source.model, folder)[0]
+    if target.backend in BACKENDS:
+        backend = get_backend(target.backend)
+        progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
+        source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
+        model = backend.build(source.model, folder)[0]
+    else:
+        progress.note(f"Writing {name} for {target_name}, as ONNX: {target.backend} builds on the device")
+        source = write_source(float32, precision, target, decided, folder / "model.onnx")
+        model = source.model
     kernels = check(bundle, source, precision, target, model)
     return Compiled(name, precision, target_name, target, folder, model, kernels)
 

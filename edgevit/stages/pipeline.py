@@ -105,7 +105,9 @@ def _stages(
     progress.note(f"2/5 Quantize for {', '.join(job.targets)}")
     for precision in job.precisions:
         images = calibration if precision in NEED_IMAGES else None
-        bundle = quantize(bundle, images, job.targets, precision, progress=progress).bundle
+        bundle = quantize(
+            bundle, images, job.targets, precision, observer=job.recipe.observer, progress=progress
+        ).bundle
     progress.note(f"3/5 Validate on {job.data}")
     bundle, _ = validate(bundle, test, max_drop=job.max_drop, min_cosine=job.min_cosine, progress=progress)
     progress.note("4/5 Benchmark on this machine")

@@ -7,28 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevit.backends import get_backend
+from edgevit.backends import BACKENDS, available_backends, get_backend
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
 from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
-from edgevit.quantization.emit import emit
+from edgevit.quantization.emit import emit, emit_float32, scheme_of
 from edgevit.quantization.float16 import Float16Plan, emit_float16
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.plan import QuantizationPlan
+from edgevit.quantization.lint import check_tensorrt
+from edgevit.quantization.plan import QuantizationPlan, Scheme
+from edgevit.quantization.prepare import Prepared
 from edgevit.quantization.weights import check_packed, emit_weights_int4, emit_weights_int8
 from edgevit.targets import Target
 
 #: Where a bundle keeps what was decided on images.
-PLAN = "calibration/plan.json"
+PLANS: dict[Scheme, str] = {"asymmetric": "calibration/plan.json", "symmetric": "calibration/plan-symmetric.json"}
+PREPARED: dict[Scheme, str] = {"asymmetric": "calibration/model.onnx", "symmetric": "calibration/model-symmetric.onnx"}
 FLOAT16_PLAN = "float16/plan.json"
 
 #: Those for which images are looked at first.
 NEED_IMAGES: tuple[Precision, ...] = ("int8", "fp16")
 
 #: What was decided on images: for INT8, for FP16, or nothing, where nothing is to be decided.
-Decided = QuantizationPlan | Float16Plan | None
+Decided = Prepared | Float16Plan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Source:
 
 
 def write_source(float32: Path, precision: Precision, target: Target, decided: Decided, path: Path) -> Source:
-    """Write the float32 ONNX file in ``precision`` to ``path``, in the form for ``target``; float32 is taken as it is.
+    """Write the float32 ONNX file in ``precision`` to ``path``, in the form for ``target``.
 
     Raises:
         BundleError: if what was ``decided`` was for another model.
@@ -54,9 +57,10 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
 
     """
     match decided:
-        case QuantizationPlan():
-            emit(float32, decided, target.dialect, path)
-            return Source(path, integer_layers=decided.integer_layers())
+        case Prepared():
+            decided.plan.check_source(float32)
+            emit(decided.model, decided.plan, target.dialect, path, weight_bits=target.weight_bits_on())
+            return Source(path, integer_layers=decided.plan.integer_layers())
         case Float16Plan():
             emit_float16(float32, decided, path)
             return Source(path)
@@ -66,18 +70,26 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
         return Source(path, packed_layers=len(emit_weights_int8(float32, path)))
     if precision == "int4-weights":
         return Source(path, packed_layers=len(emit_weights_int4(float32, path)))
-    return Source(float32)
+    emit_float32(float32, target.dialect, path)
+    return Source(path)
 
 
 def check(bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
 
-    Return in which arithmetic; None where the engine does not tell.
+    Return in which arithmetic; None where the engine does not tell, or is not there: TensorRT builds on the device, and
+    what it would take is known from its rules alone.
 
     Raises:
         VerificationError: if it does not.
 
     """
+    if precision == "int8" and scheme_of(target.dialect) == "symmetric":
+        check_tensorrt(source.model)
+    if target.backend not in BACKENDS:
+        return None
+    if target.dialect == "portable":
+        _check_elsewhere(source, target)
     backend, settings = get_backend(target.backend), target.settings_for(precision)
     with backend.open(model, threads=0, settings=settings) as session:
         if source.packed_layers is None:
@@ -90,13 +102,23 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
     return kernels
 
 
-def calibrating(bundle: Bundle, precision: Precision) -> str:
-    """Return the command that looks at images for ``precision``."""
+def _check_elsewhere(source: Source, target: Target) -> None:
+    """Show that all other engines that are installed run the same file in integers too."""
+    for name in available_backends():
+        if name != target.backend:
+            with get_backend(name).open(source.model, threads=0, settings={}) as session:
+                check_kernels(session, source.integer_layers)
+
+
+def calibrating(bundle: Bundle, precision: Precision, target: Target | None = None) -> str:
+    """Return the command that looks at images for ``precision``, and the dialect of ``target`` if need be."""
     chosen = "" if precision == "int8" else f" --precision {precision}"
+    if target is not None and precision == "int8" and scheme_of(target.dialect) == "symmetric":
+        chosen += f" --dialect {target.dialect}"
     return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"
 
 
-def load_decided(bundle: Bundle, precision: Precision) -> Decided:
+def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decided:
     """Return what was decided on images for ``precision`` when the bundle was quantized; None if nothing is needed.
 
     Raises:
@@ -105,11 +127,13 @@ def load_decided(bundle: Bundle, precision: Precision) -> Decided:
     """
     if precision not in NEED_IMAGES:
         return None
-    place = PLAN if precision == "int8" else FLOAT16_PLAN
-    if all(logical_path(file) != place for file in bundle.manifest.extra):
+    scheme = scheme_of(target.dialect)
+    places = [PREPARED[scheme], PLANS[scheme]] if precision == "int8" else [FLOAT16_PLAN]
+    if not {logical_path(file) for file in bundle.manifest.extra}.issuperset(places):
         raise BundleError(
             f"{bundle.path} has not been calibrated for {precision}",
-            remedy=calibrating(bundle, precision),
+            remedy=calibrating(bundle, precision, target),
         )
-    path = bundle.verify_extra(place)
-    return QuantizationPlan.load(path) if precision == "int8" else Float16Plan.load(path)
+    if precision == "fp16":
+        return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN))
+    return Prepared(bundle.verify_extra(PREPARED[scheme]), QuantizationPlan.load(bundle.verify_extra(PLANS[scheme])))

@@ -7,25 +7,28 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Precision
+from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.errors import InputError
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.bias import correct_biases
-from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
-from edgevit.quantization.plan import QuantizationPlan, make_plan
+from edgevit.quantization.plan import Scheme
+from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
+from edgevit.recipes import Observer
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.images import ImageSource
-from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLAN, Decided, calibrating
+from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
 _BATCH = 16
@@ -51,11 +54,13 @@ def quantize(
     targets: Mapping[str, Target],
     precision: Precision = "int8",
     *,
+    observer: Observer = "minmax",
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
-    ``images`` may be None where none are looked at. The bundle changes only once all variants are built and checked.
+    ``images`` may be None where none are looked at; ``observer`` reads ranges for INT8 off them. The bundle changes
+    only once all variants are built and checked.
 
     Raises:
         InputError: if two targets would make the same variant, one does not take ``precision``, or images are needed.
@@ -66,13 +71,14 @@ def quantize(
     refuse_rivals(targets, precision)
     _check_images(bundle, images, precision, progress)
     with scratch_folder() as scratch:
-        decided = _decide(bundle, images, precision, scratch, progress) if precision in NEED_IMAGES else None
+        rules = _Rules(tuple(target.dialect for target in targets.values()), observer)
+        decided = _decide(bundle, images, precision, rules, scratch, progress) if precision in NEED_IMAGES else {}
         made = list(_compile(bundle, targets, precision, decided, scratch, progress))
         if precision in NEED_IMAGES:
             bundle = _add_extra(bundle, scratch / _folder(precision))
         for compiled in made:
             bundle = add(bundle, compiled)
-    kept = decided.float32_nodes if isinstance(decided, Float16Plan) else {}
+    kept = next((plan.float32_nodes for plan in decided.values() if isinstance(plan, Float16Plan)), {})
     return BuildResult(bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept)
 
 
@@ -109,24 +115,40 @@ def _check_images(bundle: Bundle, images: ImageSource | None, precision: Precisi
 
 
 def _folder(precision: Precision) -> str:
-    return (PLAN if precision == "int8" else FLOAT16_PLAN).partition("/")[0]
+    return (PLANS["asymmetric"] if precision == "int8" else FLOAT16_PLAN).partition("/")[0]
+
+
+class _Rules(NamedTuple):
+    """What INT8 is calibrated for, and how ranges are read off."""
+
+    dialects: tuple[str, ...]
+    observer: Observer
 
 
 def _decide(
-    bundle: Bundle, images: ImageSource | None, precision: Precision, scratch: Path, progress: Progress
-) -> Decided:
-    """Look at the images, write what follows from them into a folder of ``scratch``, and return it."""
+    bundle: Bundle,
+    images: ImageSource | None,
+    precision: Precision,
+    rules: _Rules,
+    scratch: Path,
+    progress: Progress,
+) -> Mapping[str, Decided]:
+    """Look at the images, write what follows from them into a folder of ``scratch``, and return it for each dialect."""
     assert images is not None  # noqa: S101 - _check_images has seen to it
     folder = scratch / _folder(precision)
     folder.mkdir()
-    return (_calibrate if precision == "int8" else _scan)(bundle, images, folder, progress)
+    if precision == "fp16":
+        return dict.fromkeys(rules.dialects, _scan(bundle, images, folder, progress))
+    prepared = _calibrate(bundle, images, rules, folder, progress)
+    _keep_others(bundle, folder)
+    return {dialect: prepared[scheme_of(dialect)] for dialect in rules.dialects}
 
 
 def _compile(
     bundle: Bundle,
     targets: Mapping[str, Target],
     precision: Precision,
-    decided: Decided,
+    decided: Mapping[str, Decided],
     scratch: Path,
     progress: Progress,
 ) -> Iterator[Compiled]:
@@ -134,7 +156,7 @@ def _compile(
     for name, target in targets.items():
         if variant_name(target, "float32") not in present:
             yield compile_variant(bundle, name, target, "float32", None, scratch, progress=progress)
-        yield compile_variant(bundle, name, target, precision, decided, scratch, progress=progress)
+        yield compile_variant(bundle, name, target, precision, decided.get(target.dialect), scratch, progress=progress)
 
 
 def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> Float16Plan:
@@ -151,23 +173,34 @@ def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress)
     return plan
 
 
-def _calibrate(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> QuantizationPlan:
-    """Write the table of ranges and the plan that follows from them into ``folder``."""
+def _calibrate(
+    bundle: Bundle, images: ImageSource, rules: _Rules, folder: Path, progress: Progress
+) -> dict[Scheme, Prepared]:
+    """Write the table of ranges, and for each way to store activations the prepared model and its plan."""
     model = bundle.verify_files("float32")
     dataset = images.load(progress)
     progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
-    total = -(-len(dataset) // _BATCH)
 
     def read() -> Iterator[NDArray[np.float32]]:
         preprocess = bundle.manifest.preprocess
         for batch in batches(dataset, preprocess, batch_size=_BATCH, unreadable=images.unreadable):
             yield batch.images
 
-    table = calibrate(model, read(), total=total, progress=progress)
-    plan = correct_biases(model, make_plan(model, table), read(), total=total, progress=progress)
+    calibration = CalibrationImages(read, -(-len(dataset) // _BATCH), progress)
+    places = {scheme: folder.parent / PREPARED[scheme] for scheme in map(scheme_of, rules.dialects)}
+    table, prepared = prepare(model, calibration, places, observer=rules.observer)
     table.save(folder / "table.npz")
-    plan.save(folder / "plan.json")
-    return plan
+    for scheme, one in prepared.items():
+        one.plan.save(folder.parent / PLANS[scheme])
+    return prepared
+
+
+def _keep_others(bundle: Bundle, folder: Path) -> None:
+    """Copy to ``folder`` what the bundle has and what was not made anew: variants of it are there still."""
+    present = {logical_path(file) for file in bundle.manifest.extra}
+    for place in (*PLANS.values(), *PREPARED.values()):
+        if place in present and not (folder.parent / place).exists():
+            shutil.copyfile(bundle.verify_extra(place), folder.parent / place)
 
 
 def _add_extra(bundle: Bundle, made: Path) -> Bundle:

@@ -17,6 +17,7 @@ from edgevit.evaluation.embedding import measure_embedding
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import ImageSource, LabelledBatches
+from edgevit.stages.runnable import runnable
 
 _REFERENCE = "float32"
 _BATCH = 32
@@ -43,8 +44,7 @@ def validate(
     """
     classes = bundle.manifest.spec.classes
     check_limits(classes=classes, max_drop=max_drop, min_cosine=min_cosine)
-    chosen = variants or [variant.name for variant in bundle.manifest.variants]
-    names = tuple(dict.fromkeys(bundle.variant(name).name for name in chosen))
+    names = runnable(bundle, variants, progress)
     dataset = images.load(progress)
     wanted = LabelledBatches.of(dataset, bundle.manifest.labels)
     progress.note(f"Validating {', '.join(names)} on {len(wanted)} images of {dataset.name}")

@@ -12,9 +12,9 @@ from tiny import SHAPES, SPEC, VARIANTS, content, finish, start
 from edgevit.bundle.store import Bundle
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError
+from edgevit.quantization import prepare
 from edgevit.quantization.plan import make_plan
 from edgevit.runtime import load
-from edgevit.stages import quantize as quantization
 
 ACCURACY_KEYS = {
     *("name", "precision", "backend", "top1", "top1_ci95", "top5", "delta_top1", "mcnemar_p"),
@@ -31,8 +31,8 @@ LINEARS = 4 * SPEC.depth + 1
 def harm(monkeypatch):
     """Make the ranges of all activations a hundred times too small, as bad calibration images would."""
 
-    def harmful(model, table):
-        plan = make_plan(model, table)
+    def harmful(model, table, **rules):
+        plan = make_plan(model, table, **rules)
         linears = tuple(
             replace(linear, quantization=replace(found, activation_scale=found.activation_scale / 100))
             for linear in plan.linears
@@ -40,7 +40,7 @@ def harm(monkeypatch):
         )
         return replace(plan, linears=linears)
 
-    monkeypatch.setattr(quantization, "make_plan", harmful)
+    monkeypatch.setattr(prepare, "make_plan", harmful)
 
 
 def test_export(edgevit, tmp_path, tiny_checkpoint):
@@ -88,7 +88,7 @@ def test_quantize(edgevit, exported):
 def test_quantize_for_one_engine(edgevit, exported):
     done = edgevit("quantize", exported, "--data", SHAPES, "--samples", "16", "--dialect", "onnxruntime")
     assert done.code == 0
-    assert [variant.name for variant in Bundle.open(exported).manifest.variants] == ["float32", "int8-onnxruntime"]
+    assert [variant.name for variant in Bundle.open(exported).manifest.variants] == [*VARIANTS[:3]]
     assert f"{LINEARS} of {LINEARS} Linear layers in integers" in done.out
     assert f"next: edgevit validate {exported}" in done.out
 
@@ -126,7 +126,7 @@ def test_validate(edgevit, quantized):
         assert variant["top1_ci95"][0] <= variant["top1"] <= variant["top1_ci95"][1]
         assert variant["agreement"] > 0.85
         assert variant == variant | {"data": SHAPES, "images": 96, "passed": True}
-    assert Bundle.open(quantized).variant("int8-openvino").accuracy.agreement == said["variants"][3]["agreement"]
+    assert Bundle.open(quantized).variant("int8-openvino").accuracy.agreement == said["variants"][4]["agreement"]
 
 
 def test_validate_one_variant_named_twice(edgevit, quantized):
@@ -169,7 +169,7 @@ def test_benchmark(edgevit, quantized):
         assert (variant["batch"], variant["threads"]) == (2, 1)
         assert 0 < variant["p50_ms"] <= variant["p90_ms"] <= variant["p99_ms"]
         assert variant["valid"] or variant["invalid_reason"]
-    assert said["variants"][3]["integer_linears"] == LINEARS
+    assert said["variants"][4]["integer_linears"] == LINEARS
 
 
 def test_benchmark_of_one_variant_times_its_float32_too(edgevit, quantized):
@@ -302,7 +302,7 @@ def test_pipeline(edgevit, tmp_path, tiny_checkpoint):
     )
     assert done.code == 0
     said = done.data()
-    assert [variant["name"] for variant in said["variants"]] == ["float32", "int8-onnxruntime"]
+    assert [variant["name"] for variant in said["variants"]] == [*VARIANTS[:3]]
     for variant in said["variants"]:
         assert variant["accuracy"]["images"] == 96
         assert variant["latency"]["p50_ms"] > 0

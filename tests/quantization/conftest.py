@@ -14,7 +14,7 @@ from edgevit.graph.export import export_onnx
 from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.calibrate import calibrate
-from edgevit.quantization.emit import DIALECTS, emit
+from edgevit.quantization.emit import DIALECTS, emit, scheme_of
 from edgevit.quantization.plan import QuantizationPlan, make_plan
 from edgevit.quantization.table import CalibrationTable
 
@@ -32,6 +32,7 @@ class Quantized(NamedTuple):
     images: NDArray[np.float32]
     table: CalibrationTable
     plan: QuantizationPlan
+    plans: dict[str, QuantizationPlan]  # by dialect
     int8: dict[str, Path]
 
 
@@ -47,19 +48,20 @@ def quantized(tmp_path_factory) -> Quantized:
     path = folder / "model.onnx"
     export_onnx(model, path, preprocess=preprocess, labels=tuple("abcde"))
     table = calibrate(path, [images[:8], images[8:]], total=2)
-    plan = make_plan(path, table)
+    plans = {dialect: make_plan(path, table, scheme=scheme_of(dialect)) for dialect in DIALECTS}
     int8 = {dialect: folder / f"{dialect}.onnx" for dialect in DIALECTS}
     for dialect, target in int8.items():
-        emit(path, plan, dialect, target)
-    return Quantized(LAYERS, model, path, images, table, plan, int8)
+        emit(path, plans[dialect], dialect, target)
+    return Quantized(LAYERS, model, path, images, table, make_plan(path, table), plans, int8)
 
 
 @pytest.fixture(scope="session")
 def write_graph(tmp_path_factory):
     """Return a function that writes the ONNX text of a graph, with its constants, to a file."""
 
-    def write(text, constants, opset=20):
-        model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> {text}')
+    def write(text, constants, opset=20, domains=()):
+        imports = ", ".join(f'"{domain}": {version}' for domain, version in [("", opset), *((d, 1) for d in domains)])
+        model = onnx.parser.parse_model(f"<ir_version: 8, opset_import: [{imports}]> {text}")
         model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
         path = tmp_path_factory.mktemp("graph") / "model.onnx"
         onnx.save(model, path)

@@ -33,6 +33,8 @@ def test_ranges_are_what_torch_sees(quantized):
         hook.remove()
     assert list(quantized.table.inputs) == quantized.layers
     for name, statistics in quantized.table.inputs.items():
+        if name in ("blocks.1.attn.proj", "blocks.1.mlp.fc1", "blocks.1.mlp.fc2"):
+            seen[name] = seen[name][:, :1]  # behind the last attention, the class token alone counts
         assert statistics.minimum == pytest.approx(seen[name].min().item(), abs=1e-4)
         assert statistics.maximum == pytest.approx(seen[name].max().item(), abs=1e-4)
         groups = [group for group in seen[name].split(GROUP) if len(group) == GROUP]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgevit.quantization.observers import GROUP, RangeObserver
+from edgevit.quantization.observers import GROUP, ChannelObserver, InputObserver, RangeObserver
 
 IMAGE = arrays(np.float32, (2, 3), elements=st.floats(-100, 100, width=32))
 
@@ -25,11 +25,20 @@ def test_ranges_are_those_of_all_images_and_of_groups_on_average(images):
     assert found.average_maximum == pytest.approx(np.mean([np.max(group) for group in groups]), abs=1e-4)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_not_forgotten(bad):
-    one = np.ones((2, 3), dtype=np.float32)
-    broken = one.copy()
-    broken[1, 1] = bad
-    assert observe([one, one]).finite()
-    assert not observe([one, broken, one]).finite()
-    assert not observe([broken, one]).finite()
+@given(st.lists(IMAGE, min_size=1, max_size=5))
+def test_channels_are_the_last_axis(images):
+    observer = ChannelObserver()
+    for image in images:
+        observer.update(image)
+    found = observer.statistics()
+    rows = np.concatenate(images)
+    np.testing.assert_array_equal(found.minimum, rows.min(axis=0))
+    np.testing.assert_array_equal(found.maximum, rows.max(axis=0))
+    np.testing.assert_allclose(found.variance, rows.astype(np.float64).var(axis=0), atol=1e-6, rtol=1e-6)
+
+
+def test_an_input_is_seen_as_a_whole_and_by_channel():
+    observer = InputObserver()
+    observer.update(np.array([[1, -2], [3, 4]], dtype=np.float32))
+    assert (observer.range.statistics().minimum, observer.range.statistics().maximum) == (-2, 4)
+    np.testing.assert_array_equal(observer.channels.statistics().minimum, [1, -2])

@@ -18,11 +18,24 @@ def test_every_layer_of_a_vit_is_planned(quantized):
     weights = {layer.name: layer.weight for layer in find_linears(load_graph(quantized.path).graph)}
     for linear in plan.linears:
         statistics, chosen = quantized.table.inputs[linear.name], linear.quantization
-        low, high = min(statistics.average_minimum, 0), max(statistics.average_maximum, 0)
+        low, high = min(statistics.minimum, 0), max(statistics.maximum, 0)
         assert chosen.activation_scale == pytest.approx((high - low) / 255, rel=1e-6)
         assert chosen.activation_zero_point == round(-low / chosen.activation_scale)
         expected = np.abs(weights[linear.name]).max(axis=0) / np.float32(127)
         np.testing.assert_array_equal(np.array(chosen.weight_scales, dtype=np.float32), expected)
+
+
+def test_a_symmetric_plan_is_signed_around_0(quantized):
+    plan = make_plan(quantized.path, quantized.table, scheme="symmetric")
+    assert plan.integer_layers() == tuple(quantized.layers)
+    for linear, other in zip(plan.linears, quantized.plan.linears, strict=True):
+        statistics, chosen = quantized.table.inputs[linear.name], linear.quantization
+        largest = max(-statistics.minimum, statistics.maximum)
+        assert chosen.activation_scale == pytest.approx(largest / 127, rel=1e-6)
+        assert chosen.zero_point() == 0
+        assert chosen.zero_point().dtype == np.int8
+        assert other.quantization.zero_point().dtype == np.uint8
+        assert chosen.weight_scales == other.quantization.weight_scales
 
 
 def test_a_plan_comes_back_as_it_was(quantized, tmp_path):
@@ -76,6 +89,8 @@ def test_a_table_without_a_layer_or_images_is_refused(quantized):
         {"activation_scale": 1e-50},  # zero in float32
         {"activation_zero_point": 256},
         {"activation_zero_point": -1},
+        {"activation_zero_point": 1, "activation_type": "int8"},
+        {"activation_type": "int4"},
         {"weight_scales": [0.0] * 96},
         {"weight_scales": "abc"},
         {"surprise": 1},

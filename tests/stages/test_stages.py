@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from tiny import PREPROCESS, SHAPES, content
 
+from edgevit.backends import get_backend
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
@@ -17,11 +20,16 @@ from edgevit.errors import InputError, VerificationError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import ModelSpec
-from edgevit.progress import Silent
+from edgevit.progress import Progress, Silent
+from edgevit.quantization.emit import emit
+from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.lint import lint
+from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load
 from edgevit.stages import pipeline as stages
-from edgevit.stages.benchmark import Load
+from edgevit.stages.benchmark import Load, benchmark
+from edgevit.stages.build import build
 from edgevit.stages.export import CHECKED, GOLDEN, default_images, export
 from edgevit.stages.images import ImageSource
 from edgevit.stages.pipeline import PipelineJob, pipeline
@@ -61,7 +69,7 @@ def test_a_file_that_differs_from_torch_makes_no_bundle(tiny_checkpoint, tmp_pat
 
 def test_layers_in_float_leave_calibration_and_variants_as_they_were(quantized):
     before = content(quantized)
-    right = load_target("x86-openvino")
+    right = load_target("portable")
     wrong = msgspec.structs.replace(load_target("x86-onnxruntime"), dialect="openvino")
     with pytest.raises(VerificationError, match="do not run on integer kernels"):
         quantize(Bundle.open(quantized), IMAGES, {"right": right, "wrong": wrong})
@@ -164,3 +172,70 @@ def test_every_kind_of_embedding_model_is_quantized_and_measured(kind, linears, 
     assert (variant.kernels.linears, variant.kernels.integer_linears) == (linears, linears)
     assert variant.accuracy.passed
     assert 0.99 < variant.accuracy.similarity.cosine_mean < 1
+
+
+def test_the_portable_variant_runs_in_integers_on_both_engines(exported):
+    bundle = quantize(Bundle.open(exported), IMAGES, {"portable": load_target("portable")}).bundle
+    assert [variant.name for variant in bundle.manifest.variants] == ["float32", "int8-portable"]
+    variant = bundle.variant("int8-portable")
+    assert variant.kernels.integer_linears == variant.kernels.linears > 0
+    path = bundle.verify_files("int8-portable")
+    plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan-symmetric.json"))
+    for name in ("onnxruntime", "openvino"):
+        with get_backend(name).open(path, threads=1, settings={}) as session:
+            assert check_kernels(session, plan.integer_layers()) == variant.kernels
+    with load(bundle.path, variant="int8-portable") as model:  # answers to the golden images as float32 does
+        assert model.variant.target == "portable"
+
+
+@pytest.mark.parametrize(("name", "opset"), [("tensorrt", 20), ("tensorrt-legacy", 17)])
+def test_what_is_built_on_the_device_is_kept_as_onnx_and_not_run_here(exported, name, opset):
+    notes = Notes()
+    bundle = quantize(Bundle.open(exported), IMAGES, {name: load_target(name)}).bundle
+    variant = bundle.variant(f"int8-{name}")
+    assert (variant.backend, variant.kernels, len(variant.files)) == ("tensorrt", None, 1)
+    path = bundle.verify_files(variant.name)
+    assert onnx.load(path).opset_import[0].version == opset
+    assert lint(path) == []
+    test = replace(IMAGES, split="test")
+    bundle, names = validate(bundle, test, max_drop=100, progress=notes)
+    assert names == ("float32",)
+    assert notes.said == [f"Leaving out int8-{name}: tensorrt runs on the device, not here"]
+    with pytest.raises(InputError, match=f"int8-{name} cannot be run here"):
+        validate(bundle, test, variants=[f"int8-{name}"], max_drop=100)
+    with pytest.raises(InputError, match="cannot be run here"):
+        benchmark(bundle, Load(duration_s=0.1), variants=[f"int8-{name}"])
+    with pytest.raises(InputError, match="no backend 'tensorrt'"):
+        load(bundle.path, variant=variant.name)
+
+
+def test_plans_of_another_scheme_are_kept_for_the_variants_that_were_made_from_them(quantized):
+    before = Bundle.open(quantized).verify_extra("calibration/plan.json").read_bytes()
+    bundle = quantize(Bundle.open(quantized), IMAGES, {"portable": load_target("portable")}).bundle
+    assert bundle.verify_extra("calibration/plan.json").read_bytes() == before
+    again = build(bundle, "x86-openvino", load_target("x86-openvino"), "int8")
+    assert again.variant("int8-openvino").kernels == bundle.variant("int8-openvino").kernels
+
+
+def test_a_file_that_tensorrt_would_reject_is_not_kept(exported, monkeypatch):
+    from edgevit.quantization.emit import portable
+
+    monkeypatch.setattr(portable, "emit", lambda model, plan, path, bits: emit(model, plan, "onnxruntime", path))
+    before = content(exported)
+    with pytest.raises(VerificationError, match="MatMulIntegerToFloat is an operator of com"):
+        quantize(Bundle.open(exported), IMAGES, {"portable": load_target("portable")})
+    assert content(exported) == before
+
+
+class Notes(Progress):
+    """Keeps what it is told, but for what is in progress."""
+
+    def __init__(self):
+        self.said = []
+
+    def track(self, items, *, total, label):
+        return items
+
+    def note(self, text):
+        if not text.startswith("Validating"):
+            self.said.append(text)

@@ -3,36 +3,72 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edgevit.dependencies import require
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
-    from edgevit.quantization.plan import QuantizationPlan
+    from edgevit.quantization.emit.rewrite import WeightBits
+    from edgevit.quantization.plan import QuantizationPlan, Scheme
 
-#: Each is a module of this package, and named after the backend that it is for.
-DIALECTS = ("onnxruntime", "openvino")
+#: By name, with how activations must be stored; each is a module of this package.
+_SCHEMES: dict[str, Scheme] = {
+    "onnxruntime": "asymmetric",
+    "openvino": "asymmetric",
+    "portable": "symmetric",
+    "tensorrt": "symmetric",
+    "tensorrt-legacy": "symmetric",
+}
+
+DIALECTS = tuple(_SCHEMES)
 
 
-def emit(model: Path, plan: QuantizationPlan, dialect: str, path: Path) -> None:
+def scheme_of(dialect: str) -> Scheme:
+    """Return how a plan for ``dialect`` must store activations.
+
+    Raises:
+        InputError: if there is no such dialect.
+
+    """
+    if dialect not in _SCHEMES:
+        raise InputError(f"there is no dialect '{dialect}'", remedy=f"use one of {', '.join(DIALECTS)}")
+    return _SCHEMES[dialect]
+
+
+def emit(model: Path, plan: QuantizationPlan, dialect: str, path: Path, *, weight_bits: WeightBits = 8) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 in ``dialect``, one of ``DIALECTS``.
 
-    Weights are stored as int8, so the file is about a quarter of the size. The batch stays dynamic.
+    Weights are stored as int8, so the file is about a quarter of the size. The batch stays dynamic. ``weight_bits`` 7
+    is for x86 processors without VNNI, which would overflow with 8.
 
     Raises:
         InputError: if there is no such dialect.
         MissingDependencyError: if onnx-ir is not installed.
-        BundleError: if the plan was made for another model.
+        BundleError: if the plan was made for another model, or stores activations as the dialect cannot.
         GraphError: if the file is no float32 ONNX model with Linear layers.
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    if dialect not in DIALECTS:
-        raise InputError(f"there is no dialect '{dialect}'", remedy=f"use one of {', '.join(DIALECTS)}")
+    _module(dialect).emit(model, plan, path, weight_bits)
+
+
+def emit_float32(model: Path, dialect: str, path: Path) -> None:
+    """Write the float32 ONNX file ``model`` to ``path`` in the form that the engine of ``dialect`` runs fastest.
+
+    Raises:
+        InputError: if there is no such dialect.
+        MissingDependencyError: if onnx-ir is not installed.
+        GraphError: if the file is no valid ONNX model.
+        StorageError: if the file cannot be written; what was at ``path`` before is still there.
+
+    """
+    _module(dialect).emit_float32(model, path)
+
+
+def _module(dialect: str) -> ModuleType:
+    scheme_of(dialect)
     require("onnx_ir", extra="quantize")
-    module = importlib.import_module(f"{__name__}.{dialect}")
-    emitter: Callable[[Path, QuantizationPlan, Path], None] = module.emit
-    emitter(model, plan, path)
+    return importlib.import_module(f"{__name__}.{dialect.replace('-', '_')}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -13,50 +14,136 @@ from onnx_ir.passes import common
 
 from edgevit.errors import BundleError
 from edgevit.files import atomic_path
-from edgevit.quantization.arithmetic import quantize
+from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize
+from edgevit.quantization.emit.parts import part_name, parts_of
 from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
 from edgevit.quantization.plan import LinearQuantization, QuantizationPlan
-from edgevit.quantization.replace import add_constant, replace_layer
+from edgevit.quantization.replace import add_constant
 
+#: x86 processors without VNNI add pairs of products in 16 bits, where two of 8-bit weights can overflow.
+WeightBits = Literal[7, 8]
+
+_SEVEN, _SEVEN_BIT_LIMIT = 7, 63
 _REMEDY = "quantize again with `edgevit quantize`"
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizedLinear:
-    """One Linear layer with the constants of its integer form: weight (K, N) int8, scales (N,), bias (N,) or None."""
+    """One Linear layer with the constants of its integer form: weight (K, N) int8, scales (N,), bias (N,) or None.
+
+    Or a part of a layer, some of its columns; ``name`` and ``output`` are then the part's.
+    """
 
     graph: ir.Graph
     layer: LinearLayer
+    name: str
+    output: ir.Value
     scale: NDArray[np.float32]  # rank 0, as is the zero point: onnxruntime's integer kernels take true scalars only
-    zero_point: NDArray[np.uint8]
+    zero_point: NDArray[np.uint8 | np.int8]
     weight: NDArray[np.int8]
     weight_scales: NDArray[np.float32]
     bias: NDArray[np.float32] | None
 
-    def constant(self, suffix: str, values: NDArray[np.generic]) -> ir.Value:
-        """Register ``values`` in the graph as the layer's constant ``suffix`` and return it."""
-        return add_constant(self.graph, f"{self.layer.name}.{suffix}", values)
+    def parts(self) -> list[QuantizedLinear]:
+        """Return the parts that a Split behind the layer cuts it into, or the layer itself where there is none."""
+        parts = [
+            replace(
+                self,
+                name=part_name(self.name, index),
+                output=output,
+                weight=self.weight[:, columns].copy(),
+                weight_scales=self.weight_scales[columns],
+                bias=None if self.bias is None else self.bias[columns],
+            )
+            for index, (columns, output) in enumerate(parts_of(self.layer))
+        ]
+        return parts or [self]
 
-    def node(self, suffix: str, op_type: str, inputs: list[ir.Value], **attributes: int) -> ir.Node:
-        """Return a new node of the layer, not yet in the graph."""
-        name = f"{self.layer.name}.{suffix}"
+    def constant(self, suffix: str, values: NDArray[np.generic]) -> ir.Value:
+        """Register ``values`` in the graph as the constant ``suffix`` and return it."""
+        return add_constant(self.graph, f"{self.name}.{suffix}", values)
+
+    def node(
+        self, suffix: str, op_type: str, inputs: list[ir.Value], shape: ir.Shape | None, **attributes: int
+    ) -> ir.Node:
+        """Return a new node, not yet in the graph, with a float32 output of ``shape``."""
+        name = f"{self.name}.{suffix}"
         node = ir.node(op_type, inputs, attributes=attributes, name=name)
-        node.outputs[0].name = name
+        output = node.outputs[0]
+        output.name, output.shape, output.dtype = name, shape, ir.DataType.FLOAT
         return node
 
-    def quantized_input(self) -> tuple[ir.Node, ir.Value, ir.Value]:
-        """Return the node that quantizes the layer's input, the scale and the zero point."""
-        scale = self.constant("input.scale", self.scale)
-        zero_point = self.constant("input.zero_point", self.zero_point)
-        return self.node("input.quantize", "QuantizeLinear", [self.layer.input, scale, zero_point]), scale, zero_point
+    def quantize_input(self) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """Put a QuantizeLinear in front of the layer; return what it gives, the scale and the zero point."""
+        scale, zero_point = self.constant("input.scale", self.scale), self.constant("input.zero_point", self.zero_point)
+        shape = self.layer.input.shape
+        node = self.node("input.quantize", "QuantizeLinear", [self.layer.input, scale, zero_point], shape)
+        node.outputs[0].dtype = ir.DataType.from_numpy(self.zero_point.dtype)
+        self.graph.insert_before(self.layer.product, node)
+        return node.outputs[0], scale, zero_point
+
+    def dequantize_input(self) -> ir.Value:
+        """Put a QuantizeLinear and a DequantizeLinear in front of the layer; return what they give."""
+        node = self.node("input.dequantize", "DequantizeLinear", list(self.quantize_input()), self.layer.input.shape)
+        self.graph.insert_before(self.layer.product, node)
+        return node.outputs[0]
+
+    def shifted_input(self) -> ir.Value:
+        """Put Q/DQ in front of the layer that leave the zero point in; ``unshifted_bias`` takes it out again.
+
+        What is given is the input plus scale times zero point: kernels that multiply without a zero point are faster.
+        """
+        quantized, scale, _ = self.quantize_input()
+        zero = self.constant("input.zero", np.zeros_like(self.zero_point))
+        node = self.node("input.dequantize", "DequantizeLinear", [quantized, scale, zero], self.layer.input.shape)
+        self.graph.insert_before(self.layer.product, node)
+        return node.outputs[0]
+
+    def unshifted_bias(self) -> NDArray[np.float32] | None:
+        """Return the bias less what ``shifted_input`` adds to the output; None if that leaves nothing to add."""
+        if self.zero_point == 0:
+            return self.bias
+        sums = self.weight.sum(axis=0, dtype=np.int64) * self.weight_scales.astype(np.float64)
+        shift = float(self.scale) * float(self.zero_point) * sums
+        bias: NDArray[np.float32] = ((0 if self.bias is None else self.bias) - shift).astype(np.float32)
+        return bias
+
+    def dequantized_weight(self) -> ir.Node:
+        """Return the node that gives the weight (K, N) as float, one scale per column."""
+        weight = self.constant("weight.int8", self.weight)
+        scales = self.constant("weight.scale", self.weight_scales)
+        shape = ir.Shape(self.weight.shape)
+        return self.node("weight.dequantize", "DequantizeLinear", [weight, scales], shape, axis=1)
+
+    def product(self, op_type: str, inputs: list[ir.Value | None], domain: str = "") -> ir.Node:
+        """Return the node that multiplies, not yet in the graph, with the layer's name and an output of its shape."""
+        node = ir.node(op_type, inputs, domain=domain, name=self.name)
+        output = node.outputs[0]
+        output.name, output.shape, output.type = f"{self.name}.product", self.output.shape, self.output.type
+        return node
 
     def put_in_place(self, nodes: list[ir.Node]) -> None:
-        """Put ``nodes`` in the layer's place; the last one gives its output."""
-        replace_layer(self.graph, self.layer, nodes)
+        """Put ``nodes`` in the place of what gave the output before; the last one gives it now."""
+        new = nodes[-1].outputs[0]
+        new.shape, new.type = self.output.shape, self.output.type
+        place = self.layer.addition or self.layer.product
+        ir.convenience.replace_nodes_and_values(self.graph, place, [], nodes, [self.output], [new])
 
 
-def rewrite(model: Path, plan: QuantizationPlan, path: Path, replace: Callable[[QuantizedLinear], None]) -> None:
-    """Write to ``path`` the float32 ONNX file ``model`` with ``replace`` applied to each layer that ``plan`` quantizes.
+def rewrite(
+    model: Path,
+    plan: QuantizationPlan,
+    path: Path,
+    substitute: Callable[[QuantizedLinear], None],
+    passes: Sequence[ir.passes.PassBase] = (),
+    *,
+    weight_bits: WeightBits = 8,
+    scale_type: type[np.float16 | np.float32] = np.float32,
+) -> None:
+    """Write the float32 ONNX file ``model`` to ``path``, with ``substitute`` applied to each layer that is quantized.
+
+    ``passes`` are applied to the graph after that. With 7 ``weight_bits``, weights take half of the range of 8.
+    Scales are rounded to ``scale_type`` before anything is divided by them, so that it may hold them in the file.
 
     Raises:
         BundleError: if the plan was made for another model.
@@ -72,14 +159,34 @@ def rewrite(model: Path, plan: QuantizationPlan, path: Path, replace: Callable[[
         if layer is None:
             raise BundleError(f"the plan's '{linear.name}' is not in the model", remedy=_REMEDY)
         if linear.quantization is not None:
-            replace(_quantize(onnx_model.graph, layer, linear.quantization))
-    onnx_model.graph.sort()
-    common.RemoveUnusedNodesPass()(onnx_model)
+            substitute(_quantize(onnx_model.graph, layer, linear.quantization, weight_bits, scale_type))
+    write(onnx_model, passes, path)
+
+
+def write(model: ir.Model, passes: Sequence[ir.passes.PassBase], path: Path) -> None:
+    """Write ``model`` to ``path`` after ``passes``, without what is not used.
+
+    Raises:
+        StorageError: if the file cannot be written; what was at ``path`` before is still there.
+
+    """
+    common.RemoveUnusedNodesPass()(model)
+    model.graph.sort()
+    for each in passes:
+        each(model)
+        common.RemoveUnusedNodesPass()(model)
+        model.graph.sort()
     with atomic_path(path) as draft:
-        ir.save(onnx_model, draft)
+        ir.save(model, draft)
 
 
-def _quantize(graph: ir.Graph, layer: LinearLayer, quantization: LinearQuantization) -> QuantizedLinear:
+def _quantize(
+    graph: ir.Graph,
+    layer: LinearLayer,
+    quantization: LinearQuantization,
+    weight_bits: WeightBits,
+    scale_type: type[np.float16 | np.float32],
+) -> QuantizedLinear:
     if layer.weight.shape[1] != len(quantization.weight_scales):
         raise BundleError(
             f"the plan has {len(quantization.weight_scales)} weight scales for '{layer.name}', "
@@ -87,15 +194,26 @@ def _quantize(graph: ir.Graph, layer: LinearLayer, quantization: LinearQuantizat
             remedy=_REMEDY,
         )
     scales = np.array(quantization.weight_scales, dtype=np.float32)
+    if weight_bits == _SEVEN:
+        scales = scales * np.float32(WEIGHT_LIMIT / _SEVEN_BIT_LIMIT)
+    scales = _rounded(scales, scale_type)
     return QuantizedLinear(
         graph=graph,
         layer=layer,
-        scale=np.array(quantization.activation_scale, dtype=np.float32),
-        zero_point=np.array(quantization.activation_zero_point, dtype=np.uint8),
+        name=layer.name,
+        output=layer.output,
+        scale=_rounded(np.array(quantization.activation_scale, dtype=np.float32), scale_type),
+        zero_point=np.asarray(quantization.zero_point()),
         weight=quantize(layer.weight, scales, np.int8(0)),
         weight_scales=scales,
         bias=_bias(layer, quantization),
     )
+
+
+def _rounded(scales: NDArray[np.float32], kind: type[np.float16 | np.float32]) -> NDArray[np.float32]:
+    """Return ``scales`` as ``kind`` holds them; those too small for it to hold precisely become its smallest."""
+    rounded: NDArray[np.float32] = np.maximum(scales.astype(kind), np.finfo(kind).tiny).astype(np.float32)
+    return rounded
 
 
 def _bias(layer: LinearLayer, quantization: LinearQuantization) -> NDArray[np.float32] | None:

@@ -1,0 +1,144 @@
+"""Find multi-head self-attention in a graph, in the form that the exporter gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+_SPLIT_HEADS = (0, 2, 1, 3)  # (B, N, h, d) -> (B, h, N, d), and back
+_SPLIT_AND_TRANSPOSE = (0, 2, 3, 1)  # (B, N, h, d) -> (B, h, d, N)
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """softmax(scale Q K^T) V in each of ``heads``, from tokens to tokens.
+
+    ``query``, ``key`` and ``value`` are (B, N, D) before heads are split, ``output`` (B, N, D) after they are joined.
+    ``query_path`` are the nodes on the way from ``query`` to ``output``, in the order in which they run.
+    """
+
+    softmax: ir.Node
+    query: ir.Value
+    key: ir.Value
+    value: ir.Value
+    output: ir.Value
+    heads: int
+    scale: float
+    query_path: tuple[ir.Node, ...]
+
+    @property
+    def name(self) -> str:
+        """The module's name, such as ``blocks.0.attn``."""
+        return (self.softmax.name or str(self.output.name)).rpartition(".")[0] or str(self.output.name)
+
+    def packed(self) -> ir.Value | None:
+        """Return the value (B, N, 3D) that holds query, key and value side by side, if there is one."""
+        split = self.query.producer()
+        if split is None or split.op_type != "Split" or list(split.outputs) != [self.query, self.key, self.value]:
+            return None
+        whole = split.inputs[0]
+        equal = "num_outputs" in split.attributes or len({str(value.shape) for value in split.outputs}) == 1
+        return whole if equal and split.attributes.get_int("axis", 0) in (2, -1) else None
+
+
+def find_attentions(graph: ir.Graph) -> list[Attention]:
+    """Return the attentions of ``graph`` in the order in which they run; any other form than the exporter's is none."""
+    found = (_attention(node) for node in graph if node.op_type == "Softmax")
+    return [attention for attention in found if attention is not None]
+
+
+def _attention(softmax: ir.Node) -> Attention | None:
+    """Return the attention around ``softmax``, if it is one."""
+    if softmax.attributes.get_int("axis", -1) not in (-1, 3):
+        return None
+    scores, mixed = _producer(softmax.inputs[0], "MatMul"), _consumer(softmax.outputs[0], "MatMul")
+    if scores is None or mixed is None or mixed.inputs[0] is not softmax.outputs[0]:
+        return None
+    scaled = _producer(scores.inputs[0], "Mul")
+    unscaled, scale = (scores.inputs[0], 1.0) if scaled is None else _factor(scaled)
+    query, key = _heads(unscaled, _SPLIT_HEADS), _heads(scores.inputs[1], _SPLIT_AND_TRANSPOSE)
+    value, joined = _heads(mixed.inputs[1], _SPLIT_HEADS), _joined(mixed)
+    if (
+        query is None
+        or key is None
+        or value is None
+        or joined is None
+        or len({query.heads, key.heads, value.heads}) > 1
+    ):
+        return None
+    scaling = () if scaled is None else (scaled,)
+    return Attention(
+        softmax=softmax,
+        query=query.tokens,
+        key=key.tokens,
+        value=value.tokens,
+        output=joined[-1].outputs[0],
+        heads=query.heads,
+        scale=scale,
+        query_path=(*query.nodes, *scaling, scores, softmax, mixed, *joined),
+    )
+
+
+class _Heads(NamedTuple):
+    """A value with its heads apart: the tokens (B, N, D) that it is made of, how many heads, and by which nodes."""
+
+    tokens: ir.Value
+    heads: int
+    nodes: tuple[ir.Node, ...]
+
+
+def _heads(value: ir.Value | None, perm: tuple[int, ...]) -> _Heads | None:
+    transpose = _producer(value, "Transpose")
+    if transpose is None or tuple(transpose.attributes.get_ints("perm", ())) != perm:
+        return None
+    reshape = _producer(transpose.inputs[0], "Reshape")
+    shape = None if reshape is None else _constant_shape(reshape)
+    if reshape is None or shape is None or len(shape) != 4 or shape[2] < 1 or reshape.inputs[0] is None:
+        return None
+    return _Heads(reshape.inputs[0], shape[2], (reshape, transpose))
+
+
+def _joined(mixed: ir.Node) -> tuple[ir.Node, ir.Node] | None:
+    """Return the nodes that join the heads of ``mixed`` to tokens (B, N, D)."""
+    transpose = _consumer(mixed.outputs[0], "Transpose")
+    if transpose is None or tuple(transpose.attributes.get_ints("perm", ())) != _SPLIT_HEADS:
+        return None
+    reshape = _consumer(transpose.outputs[0], "Reshape")
+    shape = None if reshape is None else _constant_shape(reshape)
+    return None if reshape is None or shape is None or len(shape) != 3 else (transpose, reshape)
+
+
+def _factor(product: ir.Node) -> tuple[ir.Value | None, float]:
+    """Return what ``product`` multiplies by a constant, and that constant; None where neither input is one."""
+    for factor, other in (product.inputs, product.inputs[::-1]):
+        constant = None if factor is None else ir.convenience.get_const_tensor(factor)
+        if constant is not None and constant.size == 1:
+            return other, float(constant.numpy().item())
+    return None, 1.0
+
+
+def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """Return the node that computes ``value`` for one other node alone, if it is an ``op_type``."""
+    node = None if value is None or not _private(value) else value.producer()
+    return node if node is not None and node.op_type == op_type else None
+
+
+def _consumer(value: ir.Value, op_type: str) -> ir.Node | None:
+    """Return the one node that takes ``value``, if it is an ``op_type``."""
+    if not _private(value):
+        return None
+    (node,) = value.consumers()
+    return node if node.op_type == op_type else None
+
+
+def _private(value: ir.Value) -> bool:
+    return len(value.uses()) == 1 and not value.is_graph_output()
+
+
+def _constant_shape(reshape: ir.Node) -> list[int] | None:
+    value = reshape.inputs[1]
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else np.asarray(tensor.numpy()).tolist()

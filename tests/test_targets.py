@@ -1,0 +1,28 @@
+import msgspec
+import pytest
+
+from edgevit.targets import load_target
+
+TARGET = load_target("x86-onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "bits"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n", 8),
+        ("processor : 0\nflags\t\t: fpu avx2 avx_vnni\n", 8),
+        ("processor : 0\nflags\t\t: fpu avx2 avx512f\n", 7),
+        ("processor : 0\nFeatures\t: fp asimd asimddp\n", 8),  # no x86
+        ("", 8),
+    ],
+)
+def test_weights_take_seven_bits_where_eight_would_overflow(tmp_path, cpuinfo, bits):
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert TARGET.weight_bits == "auto"
+    assert TARGET.weight_bits_on(tmp_path / "cpuinfo") == bits
+    for fixed in (7, 8):
+        assert msgspec.structs.replace(TARGET, weight_bits=fixed).weight_bits_on(tmp_path / "cpuinfo") == fixed
+
+
+def test_without_cpuinfo_weights_take_eight_bits(tmp_path):
+    assert TARGET.weight_bits_on(tmp_path / "nowhere") == 8
