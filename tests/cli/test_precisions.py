@@ -43,7 +43,11 @@ def test_from_quantize_to_predict(edgevit, exported, precision, tmp_path):
 
     done = edgevit("benchmark", exported, "--duration", "0.1", "--variant", wanted[0], "--variant", wanted[1], "--json")
     assert done.code == 0, done.err
-    assert {variant["name"] for variant in done.data()["variants"]} == {*wanted, "float32-onnxruntime", "float32-openvino"}
+    assert {variant["name"] for variant in done.data()["variants"]} == {
+        *wanted,
+        "float32-onnxruntime",
+        "float32-openvino",
+    }
     assert edgevit("report", exported).code == 0
     page = (exported / "report/index.html").read_text()
     shown = edgevit("inspect", exported)
