@@ -93,6 +93,19 @@ def test_quantize_for_one_engine(edgevit, exported):
     assert f"next: edgevit validate {exported}" in done.out
 
 
+@pytest.mark.parametrize("dialect", ["portable", "tensorrt", "tensorrt-legacy"])
+def test_quantize_in_a_dialect_that_has_no_engine_of_its_own(edgevit, exported, dialect):
+    done = edgevit("quantize", exported, "--data", SHAPES, "--samples", "16", "--dialect", dialect, "--json")
+    assert done.code == 0, done.err
+    (variant,) = done.data()["variants"]
+    assert variant["name"] == f"int8-{dialect}"
+    done = edgevit("validate", exported, "--data", SHAPES, "--max-drop", "100", "--json")
+    assert done.code == 0, done.err
+    measured = {variant["name"] for variant in done.data()["variants"]}
+    assert measured == ({"float32", "int8-portable"} if dialect == "portable" else {"float32"})
+    assert (f"Leaving out int8-{dialect}: tensorrt runs on the device" in done.err) == (dialect != "portable")
+
+
 def test_quantizing_again_replaces_and_forgets_what_was_measured(edgevit, quantized):
     assert edgevit("validate", quantized, "--data", SHAPES, "--max-drop", "100").code == 0
     before = Bundle.open(quantized)

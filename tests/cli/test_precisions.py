@@ -27,7 +27,7 @@ def test_from_quantize_to_predict(edgevit, exported, precision, tmp_path):
     assert done.code == 0, done.err
     made = {variant["name"]: variant for variant in done.data()["variants"]}
     wanted = [f"{precision}-onnxruntime", f"{precision}-openvino"]
-    assert made.keys() == {*wanted, "float32-openvino"}
+    assert made.keys() == {*wanted, "float32-onnxruntime", "float32-openvino"}
     assert done.data()["float32_nodes"] == {}
     float32 = Bundle.open(exported).variant("float32").bytes
     # The smallest of models has much beside its weights.
@@ -43,7 +43,11 @@ def test_from_quantize_to_predict(edgevit, exported, precision, tmp_path):
 
     done = edgevit("benchmark", exported, "--duration", "0.1", "--variant", wanted[0], "--variant", wanted[1], "--json")
     assert done.code == 0, done.err
-    assert {variant["name"] for variant in done.data()["variants"]} == {*wanted, "float32", "float32-openvino"}
+    assert {variant["name"] for variant in done.data()["variants"]} == {
+        *wanted,
+        "float32-onnxruntime",
+        "float32-openvino",
+    }
     assert edgevit("report", exported).code == 0
     page = (exported / "report/index.html").read_text()
     shown = edgevit("inspect", exported)
@@ -110,7 +114,7 @@ def test_pipeline_takes_several(edgevit, tmp_path, tiny_checkpoint):
     )
     assert done.code == 0, done.err
     assert [variant["name"] for variant in done.data()["variants"]] == [
-        *("float32", "fp16-onnxruntime", "int8-dynamic-onnxruntime")
+        *("float32", "float32-onnxruntime", "fp16-onnxruntime", "int8-dynamic-onnxruntime")
     ]
 
 
