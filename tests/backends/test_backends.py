@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 
 from edgevit.backends import BACKENDS, available_backends, get_backend
