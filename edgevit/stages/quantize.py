@@ -27,7 +27,7 @@ from edgevit.quantization.plan import Scheme
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
 from edgevit.recipes import Observer
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import ImageSource, doubts
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
@@ -180,6 +180,8 @@ def _calibrate(
     model = bundle.verify_files("float32")
     dataset = images.load(progress)
     progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
+    for doubt in doubts(dataset):
+        progress.note(doubt)
 
     def read() -> Iterator[NDArray[np.float32]]:
         preprocess = bundle.manifest.preprocess
