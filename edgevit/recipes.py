@@ -17,13 +17,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How a model is calibrated.
 
     ``samples`` images are drawn with ``seed``; ``observer`` is how a range is read off the values that a tensor took
-    on them. ``why`` says where these choices come from.
+    on them. ``split`` channels, the widest of what follows a GELU, are multiplied by themselves; 0 leaves all together.
+    ``why`` says where these choices come from.
     """
 
     description: str
     samples: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
     observer: Observer
     seed: Annotated[int, msgspec.Meta(ge=0)]
+    split: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     why: str
 
 

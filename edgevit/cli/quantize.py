@@ -51,5 +51,13 @@ def quantize(
     )
     targets = chosen_targets(None if dialect == "auto" else [_TARGETS.get(dialect, dialect)])
     with progress() as bars:
-        result = stage(Bundle.open(bundle), images or None, targets, wanted, observer=chosen.observer, progress=bars)
+        result = stage(
+            Bundle.open(bundle),
+            images or None,
+            targets,
+            wanted,
+            observer=chosen.observer,
+            split=chosen.split,
+            progress=bars,
+        )
     return built(result, unreadable, f"next: edgevit validate {bundle} --data {data or 'IMAGES'}")

@@ -76,7 +76,7 @@ class ChannelObserver:
         self._maximum: NDArray[np.float32] | None = None
         self._sum: NDArray[np.float64] | float = 0.0
         self._squares: NDArray[np.float64] | float = 0.0
-        self._rows = 0
+        self.rows = 0
 
     def update(self, values: NDArray[np.float32]) -> None:
         """Take in values (..., K)."""
@@ -86,13 +86,13 @@ class ChannelObserver:
         self._maximum = high if self._maximum is None else np.maximum(self._maximum, high)
         self._sum = self._sum + rows.sum(axis=0, dtype=np.float64)
         self._squares = self._squares + np.einsum("nk,nk->k", rows, rows, dtype=np.float64)
-        self._rows += len(rows)
+        self.rows += len(rows)
 
     def statistics(self) -> ChannelStatistics:
         """Return what was seen; there must have been something."""
         assert self._minimum is not None and self._maximum is not None  # noqa: S101, PT018 - observe() needs an image
-        mean = np.asarray(self._sum) / self._rows
-        variance = np.maximum(np.asarray(self._squares) / self._rows - mean**2, 0.0)
+        mean = np.asarray(self._sum) / self.rows
+        variance = np.maximum(np.asarray(self._squares) / self.rows - mean**2, 0.0)
         return ChannelStatistics(self._minimum.astype(np.float64), self._maximum.astype(np.float64), variance)
 
 

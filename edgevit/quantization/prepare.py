@@ -28,11 +28,12 @@ from edgevit.files import atomic_path, scratch_folder, sha256_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibrate import ObservedModel, observe
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, load_graph
-from edgevit.quantization.observers import InputObserver
+from edgevit.quantization.observers import ChannelObserver, InputObserver
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, Scheme, make_plan
 from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.constants import set_linear
 from edgevit.quantization.rewrites.sites import find_sites
+from edgevit.quantization.rewrites.split import source_of, split_input, wide_name
 from edgevit.quantization.rounding import Moments, round_linear
 from edgevit.quantization.smoothing import choose_migration
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
@@ -40,6 +41,9 @@ from edgevit.recipes import Observer
 
 #: An input is centred if that makes its largest magnitude smaller than this share of what it was.
 _WORTH_CENTRING = 0.75
+
+#: A layer's inputs are split only if there are so many times more of them than go into the small part.
+_SPLIT_FROM = 8
 
 _CHECKED = 4  # images that the rewritten model is compared on
 _TOLERANCE = 1e-3  # of the largest logit; float32 in another order differs by about 1e-6 of it
@@ -67,12 +71,17 @@ class Prepared:
 
 
 def prepare(
-    model: Path, images: CalibrationImages, places: Mapping[Scheme, Path], *, observer: Observer = "minmax"
+    model: Path,
+    images: CalibrationImages,
+    places: Mapping[Scheme, Path],
+    *,
+    observer: Observer = "minmax",
+    split: int = 0,
 ) -> tuple[CalibrationTable, dict[Scheme, Prepared]]:
     """Prepare the float32 ONNX file ``model`` for INT8, and write what comes out for each scheme to its place.
 
-    ``observer`` reads the range off the inputs that cannot be shifted and scaled. Returns the ranges that calibration
-    saw, and for each scheme the prepared model with its plan.
+    ``observer`` reads the range off the inputs that cannot be shifted and scaled; ``split`` is as in ``smooth``.
+    Returns the ranges that calibration saw, and for each scheme the prepared model with its plan.
 
     Raises:
         GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
@@ -85,7 +94,7 @@ def prepare(
     prepared: dict[Scheme, Prepared] = {}
     with scratch_folder() as scratch:
         smoothed = scratch / "smoothed.onnx"
-        table = smooth(model, images, smoothed)
+        table = smooth(model, images, smoothed, split=split)
         check_rewritten(model, smoothed, images)
         for scheme, path in places.items():
             base, ranges = smoothed, table
@@ -120,10 +129,11 @@ def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> 
         )
 
 
-def smooth(model: Path, images: CalibrationImages, path: Path) -> CalibrationTable:
+def smooth(model: Path, images: CalibrationImages, path: Path, *, split: int = 0) -> CalibrationTable:
     """Write ``model`` to ``path`` with its Linear layers' inputs shifted and scaled, channel by channel, for nothing.
 
-    Returns the ranges to expect of all Linear layers' inputs then.
+    Of inputs that can only be put in another order, the ``split`` widest channels get a product of their own. Returns
+    the ranges to expect of all Linear layers' inputs then.
 
     Raises:
         GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
@@ -142,9 +152,33 @@ def smooth(model: Path, images: CalibrationImages, path: Path) -> CalibrationTab
         weights = [as_it_is_now(reader).weight for reader in site.readers]
         migration = choose_migration(channels, weights, shiftable=site.shiftable)
         site.move(onnx_model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
-        inputs |= {reader.name: TensorStatistics.within(migration.reach) for reader in site.readers}
+        inputs |= {reader.name: TensorStatistics.between(-migration.reach, migration.reach) for reader in site.readers}
+    several = {name: observer.channels for name, observer in observers.items() if observer.channels.rows > seen.images}
+    if split:
+        inputs |= _split_inputs(onnx_model.graph, several, split)
     save(onnx_model, path)
     return CalibrationTable(inputs=inputs, images=seen.images, model_sha256=sha256_of(path), images_sha256=seen.sha256)
+
+
+def _split_inputs(graph: ir.Graph, observers: Mapping[str, ChannelObserver], count: int) -> dict[str, TensorStatistics]:
+    """Split the inputs of layers where that is worth it, and return the ranges of the parts.
+
+    ``observers`` are of layers that see several tokens of each image: a split stands in the way of leaving tokens out.
+    """
+    ranges = {}
+    layers = find_linears(graph)
+    by_output = {layer.output: layer for layer in layers}
+    for layer in layers:
+        source = source_of(layer, by_output)
+        if source is None or layer.name not in observers or len(layer.weight) < _SPLIT_FROM * count:
+            continue
+        channels = observers[layer.name].statistics()
+        order = np.argsort(np.maximum(channels.maximum, -channels.minimum), kind="stable")
+        for name, part in ((layer.name, order[:-count]), (wide_name(layer), order[-count:])):
+            low, high = float(channels.minimum[part].min()), float(channels.maximum[part].max())
+            ranges[name] = TensorStatistics.between(low, high)
+        split_input(graph, layer, source, np.sort(order[-count:]))
+    return ranges
 
 
 def centre(model: Path, table: CalibrationTable, path: Path, observer: Observer) -> CalibrationTable:

@@ -47,9 +47,9 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return self.average_minimum, self.average_maximum
 
     @classmethod
-    def within(cls, reach: float) -> TensorStatistics:
-        """Return the statistics of a tensor that is expected to stay within ``reach`` of 0."""
-        return cls(minimum=-reach, maximum=reach, average_minimum=-reach, average_maximum=reach)
+    def between(cls, minimum: float, maximum: float) -> TensorStatistics:
+        """Return the statistics of a tensor that is expected to stay between both."""
+        return cls(minimum=minimum, maximum=maximum, average_minimum=minimum, average_maximum=maximum)
 
     def shifted(self, by: float) -> TensorStatistics:
         """Return the statistics of the same tensor less ``by``."""

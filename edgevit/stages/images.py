@@ -65,6 +65,20 @@ def _paths(dataset: Dataset) -> set[str]:
     return {os.path.realpath(path) for path in dataset.paths} if isinstance(dataset, FileDataset) else set()
 
 
+#: Fewer images than this hardly show what ranges activations take.
+_FEW = 16
+
+
+def doubts(dataset: Dataset) -> list[str]:
+    """Return what speaks against calibrating on ``dataset``, as sentences for the user; nothing if all looks well."""
+    found = []
+    if len(dataset) < _FEW:
+        found.append(f"Only {len(dataset)} images to calibrate on: ranges may be too narrow, give 128 or so")
+    elif np.unique(dataset.labels).size == 1 and dataset.labels[0] >= 0:
+        found.append("All calibration images are of one class: ranges may be too narrow for the others")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledBatches:
     """Images of a data set that a model can be measured on, with their labels as its class indices if it has any."""

@@ -106,7 +106,13 @@ def _stages(
     for precision in job.precisions:
         images = calibration if precision in NEED_IMAGES else None
         bundle = quantize(
-            bundle, images, job.targets, precision, observer=job.recipe.observer, progress=progress
+            bundle,
+            images,
+            job.targets,
+            precision,
+            observer=job.recipe.observer,
+            split=job.recipe.split,
+            progress=progress,
         ).bundle
     progress.note(f"3/5 Validate on {job.data}")
     bundle, _ = validate(bundle, test, max_drop=job.max_drop, min_cosine=job.min_cosine, progress=progress)

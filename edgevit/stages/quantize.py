@@ -27,7 +27,7 @@ from edgevit.quantization.plan import Scheme
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
 from edgevit.recipes import Observer
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import ImageSource, doubts
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
@@ -55,12 +55,13 @@ def quantize(
     precision: Precision = "int8",
     *,
     observer: Observer = "minmax",
+    split: int = 0,
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
-    ``images`` may be None where none are looked at; ``observer`` reads ranges for INT8 off them. The bundle changes
-    only once all variants are built and checked.
+    ``images`` may be None where none are looked at; ``observer`` and ``split`` are as in ``Recipe``, for INT8. The
+    bundle changes only once all variants are built and checked.
 
     Raises:
         InputError: if two targets would make the same variant, one does not take ``precision``, or images are needed.
@@ -71,7 +72,7 @@ def quantize(
     refuse_rivals(targets, precision)
     _check_images(bundle, images, precision, progress)
     with scratch_folder() as scratch:
-        rules = _Rules(tuple(target.dialect for target in targets.values()), observer)
+        rules = _Rules(tuple(target.dialect for target in targets.values()), observer, split)
         decided = _decide(bundle, images, precision, rules, scratch, progress) if precision in NEED_IMAGES else {}
         made = list(_compile(bundle, targets, precision, decided, scratch, progress))
         if precision in NEED_IMAGES:
@@ -123,6 +124,7 @@ class _Rules(NamedTuple):
 
     dialects: tuple[str, ...]
     observer: Observer
+    split: int
 
 
 def _decide(
@@ -180,6 +182,8 @@ def _calibrate(
     model = bundle.verify_files("float32")
     dataset = images.load(progress)
     progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
+    for doubt in doubts(dataset):
+        progress.note(doubt)
 
     def read() -> Iterator[NDArray[np.float32]]:
         preprocess = bundle.manifest.preprocess
@@ -188,7 +192,7 @@ def _calibrate(
 
     calibration = CalibrationImages(read, -(-len(dataset) // _BATCH), progress)
     places = {scheme: folder.parent / PREPARED[scheme] for scheme in map(scheme_of, rules.dialects)}
-    table, prepared = prepare(model, calibration, places, observer=rules.observer)
+    table, prepared = prepare(model, calibration, places, observer=rules.observer, split=rules.split)
     table.save(folder / "table.npz")
     for scheme, one in prepared.items():
         one.plan.save(folder.parent / PLANS[scheme])

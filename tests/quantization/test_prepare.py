@@ -107,8 +107,8 @@ def test_a_plan_of_another_model_is_refused(quantized, prepared, tmp_path):
 
 
 def test_a_rewrite_that_changes_the_logits_is_noticed(quantized, tmp_path, monkeypatch):
-    def broken(model, images, path):
-        table = smooth(model, images, path)
+    def broken(model, images, path, **rules):
+        table = smooth(model, images, path, **rules)
         changed = onnx.load(path)
         next(node for node in changed.graph.node if node.op_type == "Softmax").attribute[0].i = 2
         onnx.save(changed, path)

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from edgevit.data.batches import Strict, Unreadable
+from edgevit.data.dataset import ArrayDataset
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import DataError
-from edgevit.stages.images import ImageSource, LabelledBatches, shared_images
+from edgevit.stages.images import ImageSource, LabelledBatches, doubts, shared_images
 
 NAMES = load_shapes("test").class_names
 
@@ -32,6 +33,20 @@ def test_unlabelled_images_are_drawn_too(tmp_path):
     dataset = source(name=str(tmp_path / "list.csv"), samples=3).load()
     assert len(dataset) == 3
     assert LabelledBatches.of(dataset, NAMES).labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 1] * 8, []),
+        ([-1] * 16, []),
+        ([1] * 16, ["All calibration images are of one class: ranges may be too narrow for the others"]),
+        ([0, 1], ["Only 2 images to calibrate on: ranges may be too narrow, give 128 or so"]),
+    ],
+)
+def test_what_speaks_against_images_to_calibrate_on_is_said(labels, said):
+    pixels = np.zeros((len(labels), 4, 4, 3), dtype=np.uint8)
+    assert doubts(ArrayDataset("some", pixels, np.array(labels), ("a", "b"))) == said
 
 
 def test_labels_are_the_models_class_indices():
