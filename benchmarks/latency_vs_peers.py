@@ -10,6 +10,7 @@ backend (on onnxruntime for inductor, which EdgeViT does not have). Needs ``benc
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -86,8 +87,7 @@ def main() -> None:
     text = [
         "# INT8 beside its peers: latency",
         "",
-        f"Written by `python benchmarks/latency_vs_peers.py {' '.join(Path(each).name for each in options.models)} "
-        f"--calibration {Path(options.calibration).name} --threads {options.threads}`.",
+        f"Written by `python benchmarks/latency_vs_peers.py {shlex.join(sys.argv[1:])}`.",
         "",
         machine(options.threads),
         "",
