@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from edgevit import resources
+from edgevit.backends.base import BatchProfile, BuildOptions, ComputeCapability
 from edgevit.bundle.manifest import Precision
 
-BackendName = Literal["onnxruntime", "openvino", "tensorrt"]
+BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 Dialect = Literal["onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
 
 #: What x86 processors call instructions that multiply 8-bit integers and add up in 32 bits.
@@ -24,7 +25,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``precisions`` are those that can be made for it. ``dialect`` is the form of Q/DQ nodes that reaches the backend's
     integer kernels. ``weight_bits`` is 7 where 8 would overflow: on x86 processors without VNNI; "auto" looks at the
     one that EdgeViT runs on. ``settings`` are what the backend is opened with, for every precision alike, and
-    ``settings_of`` what one precision needs beside them. ``why`` says where these choices come from.
+    ``settings_of`` what one precision needs beside them. ``versions`` are those of the engine that serve the device, as
+    in PEP 440 (``>=10.3,<10.4``); ``compute_capability`` is an NVIDIA GPU's, such as 8.7; ``workspace_mb`` is how much
+    memory a build may take, in MiB; ``batch`` is what the variant is built for. ``why`` says where these choices come
+    from.
     """
 
     description: str
@@ -35,6 +39,19 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weight_bits: Literal["auto", 7, 8] = "auto"
     settings: dict[str, str] = {}
     settings_of: dict[Precision, dict[str, str]] = {}
+    versions: str | None = None
+    compute_capability: ComputeCapability | None = None
+    workspace_mb: Annotated[int, msgspec.Meta(ge=64)] | None = None
+    batch: BatchProfile | None = None
+
+    def build_options(self, precision: Precision) -> BuildOptions:
+        """Return what the backend must know to build ``precision`` for this device."""
+        return BuildOptions(
+            settings=self.settings_for(precision),
+            batch=self.batch,
+            compute_capability=self.compute_capability,
+            workspace_mb=self.workspace_mb,
+        )
 
     def settings_for(self, precision: Precision) -> dict[str, str]:
         """Return what the backend is opened with for ``precision``."""

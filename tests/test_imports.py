@@ -28,7 +28,7 @@ ROOMS = {
     "data": BASE,
     "models": BASE | {"data"},
     "bundle": BASE | {"data", "models"},
-    "targets": BASE | {"bundle"},
+    "targets": BASE | {"bundle", "backends"},
     "recipes": BASE,
     "backends": BASE | {"data", "bundle"},
     "runtime": DEVICE,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 import numpy as np
@@ -18,7 +18,41 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+#: Of an NVIDIA GPU: 8.7 is an Orin's.
+ComputeCapability = Annotated[str, msgspec.Meta(pattern=r"\A[1-9]\d?\.\d\Z")]
+_Images = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+
 _PART = re.compile(r"\[\d+\]\Z")
+
+
+class BatchProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many images a model is built to take at once: at least, usually (what it is tuned for), at the most."""
+
+    min: _Images = 1
+    opt: _Images = 1
+    max: _Images = 1
+
+    def __post_init__(self) -> None:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"a batch of {self.min} to {self.max} images has no {self.opt} in it")
+
+
+class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a backend is told of the device that it builds for; None leaves it to the backend.
+
+    ``settings`` are those that the file will be opened with; ``batch`` None keeps any number of images, where the
+    engine can. ``compute_capability`` is an NVIDIA GPU's; ``workspace_mb``, in MiB, is how much memory the build may
+    take.
+    """
+
+    settings: Mapping[str, str] = {}
+    batch: BatchProfile | None = None
+    compute_capability: ComputeCapability | None = None
+    workspace_mb: int | None = None
+
+
+#: For the machine that EdgeViT runs on, and any number of images.
+ANY_DEVICE = BuildOptions()
 
 
 class LinearKernel(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,10 +127,11 @@ class Backend(Protocol):
         """Return the version of the engine."""
         ...
 
-    def build(self, model: Path, folder: Path) -> list[Path]:
+    def build(self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE) -> list[Path]:
         """Turn the ONNX file ``model`` into this backend's own files in ``folder``; the first is the one to open.
 
         Raises:
+            InputError: if the engine cannot do what ``options`` ask for.
             GraphError: if the engine cannot take the model.
             StorageError: if the files cannot be written.
 

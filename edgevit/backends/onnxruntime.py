@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import LinearKernel, check_images, join_parts, merge_settings
+from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, join_parts, merge_settings
 from edgevit.dependencies import require
 from edgevit.errors import BundleError
 from edgevit.files import atomic_path, scratch_folder
@@ -39,8 +39,8 @@ class OnnxRuntime:
         """Return onnxruntime's version."""
         return str(self._engine.__version__)
 
-    def build(self, model: Path, folder: Path) -> list[Path]:
-        """Copy the ONNX file ``model`` to ``folder/model.onnx``; onnxruntime optimises it when it is opened."""
+    def build(self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE) -> list[Path]:  # noqa: ARG002
+        """Copy the ONNX file ``model`` to ``folder/model.onnx``; onnxruntime optimises it when it opens it."""
         path = folder / "model.onnx"
         with atomic_path(path) as draft:
             shutil.copyfile(model, draft)

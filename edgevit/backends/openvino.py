@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import LinearKernel, check_images, join_parts, merge_settings
+from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, join_parts, merge_settings
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
 from edgevit.files import storage_errors
@@ -49,7 +49,7 @@ class OpenVINO:
         """Return OpenVINO's version, such as 2026.4.1."""
         return str(self._engine.get_version()).partition("-")[0]
 
-    def build(self, model: Path, folder: Path) -> list[Path]:
+    def build(self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE) -> list[Path]:  # noqa: ARG002
         """Convert the ONNX file ``model`` to ``folder/model.xml`` and ``.bin``, with all constants as they are.
 
         Raises:

@@ -96,7 +96,7 @@ def compile_variant(
         backend = get_backend(target.backend)
         progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
         source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
-        model = backend.build(source.model, folder)[0]
+        model = backend.build(source.model, folder, target.build_options(precision))[0]
     else:
         progress.note(f"Writing {name} for {target_name}, as ONNX: {target.backend} builds on the device")
         source = write_source(float32, precision, target, decided, folder / "model.onnx")
