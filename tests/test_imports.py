@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "edgevit"
 
-BASE = {"errors", "dependencies", "files", "progress", "resources"}
+BASE = {"errors", "dependencies", "files", "progress", "resources", "statistics"}
 DEVICE = BASE | {"data", "models", "bundle", "backends"}
 WORKSHOP = DEVICE | {"targets", "recipes", "graph", "quantization", "evaluation"}
 
@@ -24,6 +24,7 @@ ROOMS = {
     "dependencies": {"errors"},
     "files": {"errors"},
     "resources": {"errors"},
+    "statistics": set(),
     "_resources": set(),
     "data": BASE,
     "models": BASE | {"data"},

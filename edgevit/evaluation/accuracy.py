@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit import statistics
 from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Accuracy
 from edgevit.errors import DataError
-from edgevit.evaluation import statistics
 from edgevit.evaluation.gate import MAX_DROP, judge
 from edgevit.progress import SILENT, Progress
 

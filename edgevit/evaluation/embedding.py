@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit import statistics
 from edgevit.bundle.manifest import Accuracy, Similarity
 from edgevit.errors import DataError
-from edgevit.evaluation import statistics
 from edgevit.evaluation.accuracy import check_outputs, known_labels
 from edgevit.evaluation.gate import MIN_COSINE, judge_embedding
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import NamedTuple
 
+from edgevit import statistics
 from edgevit.bundle.manifest import Environment, Latency
-from edgevit.evaluation import statistics
 
 #: Rounds that a valid result needs at least.
 MIN_ROUNDS = 10

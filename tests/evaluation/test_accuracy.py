@@ -9,7 +9,7 @@ import pytest
 from edgevit.bundle.manifest import Accuracy
 from edgevit.errors import DataError
 from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
-from edgevit.evaluation.statistics import mcnemar_p, wilson_interval
+from edgevit.statistics import mcnemar_p, wilson_interval
 
 
 def measure(reference, logits, labels=None, **options):

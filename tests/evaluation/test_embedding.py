@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.spatial.distance import cdist
 
+from edgevit import statistics
 from edgevit.bundle.manifest import Accuracy
 from edgevit.errors import DataError
-from edgevit.evaluation import statistics
 from edgevit.evaluation.embedding import measure_embedding
-from edgevit.evaluation.statistics import cosines, mean_cosine_between, nearest_neighbors, wilson_interval
+from edgevit.statistics import cosines, mean_cosine_between, nearest_neighbors, wilson_interval
 
 FEATURES = arrays.arrays(
     np.float32, st.tuples(st.integers(2, 12), st.integers(1, 5)), elements=st.integers(-3, 3).map(float)

@@ -13,13 +13,13 @@ from edgevit.bundle.manifest import Kernels
 from edgevit.data.batches import Strict, batches
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.table import load_csv
-from edgevit.evaluation.statistics import mean_kl, sqnr_db
 from edgevit.graph.export import export_onnx
 from edgevit.models.spec import PRESETS
 from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.statistics import mean_kl, sqnr_db
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 

@@ -15,7 +15,6 @@ from edgevit.data.batches import Strict, batches
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.table import load_csv
 from edgevit.errors import VerificationError
-from edgevit.evaluation.statistics import agreement, mean_kl, sqnr_db
 from edgevit.graph.export import export_onnx
 from edgevit.models.spec import PRESETS
 from edgevit.models.vit import VisionTransformer
@@ -23,6 +22,7 @@ from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.float16 import emit_float16
 from edgevit.quantization.float16_scan import scan_float16
 from edgevit.quantization.weights import emit_weights_int4, emit_weights_int8
+from edgevit.statistics import agreement, mean_kl, sqnr_db
 from edgevit.targets import load_target
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]

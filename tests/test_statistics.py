@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgevit.evaluation import statistics
+from edgevit import statistics
 
 counts = st.integers(1, 3000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials)))
 logit_pairs = st.tuples(st.integers(1, 6), st.integers(2, 8)).flatmap(

@@ -1,0 +1,60 @@
+"""Images that nothing was fitted to, and how near to float32 a model stays on them.
+
+What a choice does to a layer's own error misleads: outliers carry meaning, and errors of some tokens and layers hardly
+reach the output. So choices are judged by what the whole model gives, on images of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.backends import get_backend
+from edgevit.errors import DataError
+from edgevit.statistics import agreement, mean_kl, sqnr_db
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How near outputs are to float32's: KL(float32 || model) in nats, SQNR in dB, share of images of the same top-1.
+
+    ``sqnr_db`` is None where they are the same.
+    """
+
+    kl: float
+    sqnr_db: float | None
+    agreement: float
+
+
+class Judge:
+    """Float32's outputs for images that nothing was fitted to."""
+
+    def __init__(self, model: Path, images: Iterable[NDArray[np.float32]]) -> None:
+        """Run the float32 ONNX file ``model`` on ``images`` of (B, C, H, W), which are kept.
+
+        Raises:
+            DataError: if there are no images.
+
+        """
+        self._images = tuple(images)
+        if not self._images:
+            raise DataError("there are no images to judge by", remedy="give more images with --data")
+        self._reference = self.outputs(model)
+
+    def outputs(self, model: Path) -> NDArray[np.float32]:
+        """Return what the ONNX file ``model`` gives for the images (N, classes or features), on onnxruntime."""
+        with get_backend("onnxruntime").open(model, threads=0, settings={}) as session:
+            return np.concatenate([session.infer(batch) for batch in self._images])
+
+    def score(self, model: Path) -> Score:
+        """Return how near the ONNX file ``model`` stays to float32."""
+        outputs = self.outputs(model)
+        return Score(
+            mean_kl(self._reference, outputs),
+            sqnr_db(self._reference, outputs),
+            agreement(self._reference, outputs),
+        )
