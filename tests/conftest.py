@@ -18,6 +18,7 @@ settings.load_profile("edgevit")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-docs", action="store_true", help="write the parts of docs/ that tests generate")
+    parser.addoption("--every-export", action="store_true", help="export each model that loads, not one of each kind")
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,19 @@ def timm_case(architecture: str, file: str = "model.pth", config: dict | None = 
     return build
 
 
+def pre_logits_case(hidden: int) -> Build:
+    """The linear layer and tanh that timm's ImageNet-21k models had before their head; timm 1.0 has dropped it."""
+
+    def build(folder: Path) -> tuple[Path, Reference]:
+        path, backbone = timm_case("vit_tiny_patch16_224", num_classes=0)(folder)
+        pre_logits, head = randomise(nn.Linear(128, hidden)), randomise(nn.Linear(hidden, 7))
+        weights = {**torch.load(path), **pre_logits.state_dict(prefix="pre_logits.fc.")}
+        torch.save({**weights, **head.state_dict(prefix="head.")}, path)
+        return path, lambda images: head(pre_logits(backbone(images)).tanh())
+
+    return build
+
+
 def dinov2_case(rename: dict[str, str], **options: Any) -> Build:
     """timm's DINOv2 under its authors' names, with the tensors that they store and timm does not."""
 
@@ -125,7 +138,7 @@ def open_clip_case(file: str, top: str, width: int, extras: dict[str, Tensor], c
                 )
             )
         )
-        weights = {**extras, **{f"{top}{name}": tensor for name, tensor in _openai_names(model.state_dict()).items()}}
+        weights = {**extras, **{f"{top}{name}": tensor for name, tensor in openai_names(model.state_dict()).items()}}
         if config is not None:
             (folder / "open_clip_config.json").write_text(json.dumps(config))
             save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / file)
@@ -136,7 +149,29 @@ def open_clip_case(file: str, top: str, width: int, extras: dict[str, Tensor], c
     return build
 
 
-def _openai_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def timm_tower_case(architecture: str, pool: str, projection: int = 0, **options: Any) -> Build:
+    """One of timm's models as OpenCLIP's image tower, beside a text tower, with what open_clip_config.json says."""
+
+    def build(folder: Path) -> tuple[Path, Reference]:
+        timm = import_timm()
+        base = {"img_size": 32, "patch_size": 8, "embed_dim": 128, "depth": 2, "num_heads": 2, "num_classes": 0}
+        model = randomise(timm.create_model(architecture, pretrained=False, **{**base, **options}))
+        weights = {"logit_bias": torch.ones(1), "text.positional_embedding": torch.ones(3, 3)}
+        weights |= {f"visual.trunk.{name}": tensor for name, tensor in model.state_dict().items()}
+        matrix = torch.randn(projection, 128) * 0.1
+        if projection:
+            weights["visual.head.proj.weight"] = matrix
+        vision = {"image_size": 32, "timm_model_name": architecture, "timm_pool": pool}
+        config = {"model_cfg": {"embed_dim": projection or model.num_features, "vision_cfg": vision}}
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+        save_file(weights, folder / "open_clip_model.safetensors")
+        return folder, (lambda images: model(images) @ matrix.T) if projection else model
+
+    return build
+
+
+def openai_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of transformers' CLIPVisionModelWithProjection, of two layers, as OpenAI names them."""
     weights = {
         "class_embedding": state["vision_model.embeddings.class_embedding"],
         "conv1.weight": state["vision_model.embeddings.patch_embedding.weight"],
@@ -286,6 +321,7 @@ CASES = (
         "vit_tiny_patch16_224", img_size=(32, 64), config={"pretrained_cfg": {"input_size": [3, 32, 64]}}),
         (3, 32, 64)),
     Case("timm", "ViT without qkv biases", timm_case("vit_tiny_patch16_224", qkv_bias=False)),
+    Case("timm", "pre_logits, as older versions store it", pre_logits_case(48)),
     Case("timm", "backbone without a head", timm_case("vit_tiny_patch16_224", num_classes=0)),
     Case("timm DeiT distilled", "two tokens, two heads averaged", timm_case("deit_tiny_distilled_patch16_224")),
     Case("timm DeiT distilled", "width 192", timm_case(
@@ -343,6 +379,12 @@ CASES = (
     Case("CLIP", "OpenCLIP's image tower alone", open_clip_case("visual.pt", "", 128, {})),
     Case("CLIP", "OpenCLIP folder, QuickGELU from open_clip_config.json", open_clip_case(
         "open_clip_model.safetensors", "visual.", 128, _CLIP_TEXT, {"model_cfg": {"quick_gelu": True}})),
+    Case("OpenCLIP SigLIP", "attention pool, text tower left out", timm_tower_case(
+        "vit_base_patch16_siglip_224", "map")),
+    Case("OpenCLIP SigLIP", "tanh GELU, width 192", timm_tower_case(
+        "vit_base_patch32_siglip_256", "map", embed_dim=192, num_heads=3)),
+    Case("OpenCLIP SigLIP", "a tower of timm's with a projection", timm_tower_case(
+        "vit_tiny_patch16_224", "avg", 24, global_pool="avg", fc_norm=False)),
     Case("torchvision", "vit_b_16 and kin", torchvision_case(128, ("0", "3"))),
     Case("torchvision", "older names, pre_logits", torchvision_case(192, ("linear_1", "linear_2"), 48)),
     Case("vit-pytorch", "ViT", vit_pytorch_case()),

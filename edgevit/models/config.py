@@ -78,10 +78,24 @@ class Processor(msgspec.Struct, frozen=True):
     do_normalize: bool | None = None
 
 
+class OpenClipVision(msgspec.Struct, frozen=True):
+    """The image tower's part of open_clip_config.json; ``timm_*`` where the tower is one of timm's."""
+
+    image_size: Sides | None = None
+    patch_size: Sides | None = None
+    width: int | None = None
+    layers: int | tuple[int, ...] | None = None
+    pool_type: str | None = None
+    timm_model_name: str | None = None
+    timm_pool: str | None = None
+
+
 class OpenClipModel(msgspec.Struct, frozen=True):
     """The model's part of open_clip_config.json."""
 
     quick_gelu: bool = False
+    embed_dim: int | None = None
+    vision_cfg: OpenClipVision = OpenClipVision()
 
 
 class OpenClipPreprocess(msgspec.Struct, frozen=True):
@@ -89,6 +103,8 @@ class OpenClipPreprocess(msgspec.Struct, frozen=True):
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    interpolation: str | None = None
+    resize_mode: str | None = None
 
 
 class OpenClip(msgspec.Struct, frozen=True):

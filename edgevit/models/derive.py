@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgevit.errors import CheckpointError
 from edgevit.models.canonical import placed_tokens
-from edgevit.models.config import Config, sides
+from edgevit.models.config import Config, OpenClip, sides
 from edgevit.models.families.base import Converted
 from edgevit.models.spec import ModelSpec, Pooling
 
@@ -82,12 +82,36 @@ def check_config(config: Config, spec: ModelSpec, source: str) -> None:
         "pretrained_cfg.input_size": (cfg.input_size if cfg else None, (spec.channels, *spec.image_size)),
         "num_classes": (config.num_classes, spec.classes or spec.projection),
     }
+    _check_claims("config.json", claims, source)
+
+
+def check_open_clip(config: OpenClip, spec: ModelSpec, source: str) -> None:
+    """Compare what open_clip_config.json says with what the weights are.
+
+    Raises:
+        CheckpointError: if they contradict each other.
+    """
+    vision = config.model_cfg.vision_cfg
+    claims: dict[str, tuple[object, object]] = {
+        "embed_dim": (config.model_cfg.embed_dim, spec.outputs),
+        "image_size": (sides(vision.image_size), spec.image_size),
+    }
+    if vision.timm_model_name is None:  # else the rest is left at defaults
+        claims |= {
+            "width": (vision.width, spec.width),
+            "layers": (vision.layers, spec.depth),
+            "patch_size": (sides(vision.patch_size), spec.patch_size),
+        }
+    _check_claims("open_clip_config.json", claims, source)
+
+
+def _check_claims(file: str, claims: Mapping[str, tuple[object, object]], source: str) -> None:
     wrong = [f"{name} is {said}, the weights have {found}" for name, (said, found) in claims.items()
              if said is not None and said != found]  # fmt: skip
     if wrong:
         raise CheckpointError(
-            f"config.json contradicts the weights of {source}: {'; '.join(wrong)}",
-            remedy="put the config.json beside the weights that it was saved with",
+            f"{file} contradicts the weights of {source}: {'; '.join(wrong)}",
+            remedy=f"put the {file} beside the weights that it was saved with",
         )
 
 
@@ -110,12 +134,12 @@ def _image_size(
     prefix = sum(tokens.values())
     grid = None if found.image_size is None else (found.image_size[0] // patch[0], found.image_size[1] // patch[1])
     if placed_tokens(positions, "cls_token" in tokens, prefix, grid) != prefix:
-        wanted = f"a grid of {grid[0]}x{grid[1]}" if grid else "a square grid"
+        wanted = f"grid of {grid[0]}x{grid[1]}" if grid else "square grid"
         raise CheckpointError(
             f"{source} has {positions} positions for {prefix} tokens before the patches, which leaves no {wanted}",
             remedy="give a Hugging Face folder, whose config.json names the image_size"
             if grid is None
-            else "correct the image size in config.json",
+            else "correct the image size in the config beside the weights",
         )
     if found.image_size is not None:
         return found.image_size

@@ -11,8 +11,8 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError
 from edgevit.models.canonical import canonical
 from edgevit.models.checkpoints import Checkpoint, check_tensors
-from edgevit.models.derive import check_config, spec_of
-from edgevit.models.families import identify
+from edgevit.models.derive import check_config, check_open_clip, spec_of
+from edgevit.models.families import OPEN_CLIP, identify
 from edgevit.models.families.base import Converted, Family, Raw
 from edgevit.models.hub import SCHEME, fetch
 from edgevit.models.labels import labels_of
@@ -75,6 +75,8 @@ def _assemble(raw: Raw, family: Family) -> Checkpoint:
     spec = spec_of(found, weights, raw.name)
     check_tensors(weights, spec, raw.name)
     check_config(raw.config, spec, raw.name)
+    if raw.open_clip is not None and family in OPEN_CLIP:
+        check_open_clip(raw.open_clip, spec, raw.name)
     preprocess, said = preprocess_of(raw, family, spec)
     labels, also_said = labels_of(raw.config, spec.classes, raw.name)
     heads = (

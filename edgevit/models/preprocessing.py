@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgevit.data.preprocess import ChannelOrder, Interpolation, Preprocess
-from edgevit.models.config import Processor, TimmCfg
+from edgevit.models.config import OpenClipPreprocess, Processor, TimmCfg
 from edgevit.models.families.base import Defaults, Family, Raw
 from edgevit.models.spec import ModelSpec
 
@@ -23,10 +23,8 @@ def preprocess_of(raw: Raw, family: Family, spec: ModelSpec) -> tuple[Preprocess
         return _of_processor(raw.processor, family.defaults, spec)
     if cfg is not None and cfg.mean is not None and cfg.std is not None:
         return _of_timm(cfg, spec)
-    defaults = family.defaults
     if raw.open_clip is not None and raw.open_clip.preprocess_cfg.mean and raw.open_clip.preprocess_cfg.std:
-        statistics = (raw.open_clip.preprocess_cfg.mean, raw.open_clip.preprocess_cfg.std)
-        return _make(spec, spec.image_size, _edge(spec.image_size, defaults.resize), defaults.interpolation, statistics)
+        return _of_open_clip(raw.open_clip.preprocess_cfg, family.defaults, spec)
     return _of_family(family, spec)
 
 
@@ -96,6 +94,16 @@ def _of_timm(cfg: TimmCfg, spec: ModelSpec) -> tuple[Preprocess, tuple[str, ...]
     )
     preprocess, more = _make(spec, size, edge, interpolation, (cfg.mean or (), cfg.std or ()))
     return preprocess, (*notes, *more)
+
+
+def _of_open_clip(cfg: OpenClipPreprocess, defaults: Defaults, spec: ModelSpec) -> tuple[Preprocess, tuple[str, ...]]:
+    way: dict[str | None, int | None] = {"squash": None, "shortest": max(spec.image_size)}
+    edge = way.get(cfg.resize_mode, _edge(spec.image_size, defaults.resize))
+    interpolation: Interpolation = "bilinear" if cfg.interpolation == "bilinear" else defaults.interpolation
+    preprocess, notes = _make(spec, spec.image_size, edge, interpolation, (cfg.mean or (), cfg.std or ()))
+    if cfg.resize_mode == "longest":
+        notes += (f"its preprocessing pads images to a square: taken as {describe(preprocess)}",)
+    return preprocess, notes
 
 
 def _make(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from edgevit.models.checkpoints import TORCH_LOAD_ERRORS, Description, read_safe
 from edgevit.models.config import Config, OpenClip, Processor, read_json
 from edgevit.models.families.base import Raw
 
-_PICKLES = (".pth", ".pt", ".bin")
+_PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # timm's training writes .pth.tar, which is no archive of files
 _SUFFIXES = (".safetensors", *_PICKLES, ".npz")
 #: Names that libraries give to weights, the safest format first.
 _STANDARD = (
@@ -30,7 +32,7 @@ _STANDARD = (
 )
 _WRAPPINGS = ("state_dict", "model", "model_state_dict", "teacher", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-_MOST_INFLATION = 50  # an honest .npz hardly shrinks
+_MOST_INFLATION = 50  # honest weights hardly shrink
 
 
 class _Index(msgspec.Struct, frozen=True):
@@ -84,6 +86,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Description | None]:
         return _unwrapped(_read_pickle(path)), None
     if path.suffix == ".npz":
         return _read_npz(path), None
+    if path.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{path} is no kind of file that weights are read from",
+            remedy=f"give a file that ends in {', '.join(_SUFFIXES)}, or the folder that it lies in",
+        )
     weights, description = read_safetensors(path)
     return (weights if description else _unwrapped(weights)), description
 
@@ -113,30 +120,61 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    remedy = "save its state_dict() alone, best with safetensors.torch.save_file"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except TORCH_LOAD_ERRORS as error:
-        raise CheckpointError(
-            f"{path} is damaged, or holds more than tensors, which could run code: {str(error).splitlines()[0]}",
-            remedy="save its state_dict() alone, best with safetensors.torch.save_file",
-        ) from error
+        if zipfile.is_zipfile(path):
+            _check_inflation(path, remedy)
+            _check_no_program(path)
+        with torch.serialization.safe_globals([Namespace]):  # the options of a training; holds values, runs nothing
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (*TORCH_LOAD_ERRORS, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} {_fault(str(error))}", remedy=remedy) from error
     for key in _WRAPPINGS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} does not hold a state_dict", remedy="save the model's state_dict() alone")
+    odd = [str(name) for name, tensor in content.items() if not _is_plain(tensor)]
+    if odd:
+        raise CheckpointError(f"{path} holds tensors that are no plain arrays of numbers: {odd[0]}", remedy=remedy)
     return {str(name): tensor.float() for name, tensor in content.items()}
+
+
+def _fault(error: str) -> str:
+    """Say in words what torch did not like; its own message tells how to run the code that a file brings."""
+    if found := re.search(r"(?:Unsupported global: |unsupported )GLOBAL ([\w.]+)", error):
+        return f"holds more than tensors, which could run code: {found[1]}"
+    return f"is damaged, or holds more than tensors, which could run code: {error.splitlines()[0]}"
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether each value of ``tensor`` is a real number that the file has bytes for (views may repeat some)."""
+    kinds = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return kinds and not tensor.is_complex() and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     remedy = "download it again; only .npz files of plain arrays are read"
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _MOST_INFLATION * path.stat().st_size:
-                raise CheckpointError(f"{path} would fill the memory when unpacked", remedy=remedy)
+        _check_inflation(path, remedy)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
     except (ValueError, TypeError, EOFError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(
             f"{path} is not a readable .npz file: {str(error).splitlines()[0]}", remedy=remedy
         ) from error
+
+
+def _check_inflation(path: Path, remedy: str) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > _MOST_INFLATION * path.stat().st_size:
+            raise CheckpointError(f"{path} would fill the memory when unpacked", remedy=remedy)
+
+
+def _check_no_program(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise CheckpointError(
+                f"{path} is a TorchScript archive, a program that brings its tensors along",
+                remedy="if you trust it: torch.save(torch.jit.load(OLD).state_dict(), NEW), and give NEW",
+            )

@@ -8,6 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from edgevit.progress import SILENT, Progress
 from edgevit.training.distributed import Processes
 from edgevit.training.objective import Objective
 from edgevit.training.plan import Piece
@@ -17,21 +18,34 @@ _WORTHWHILE = 0.95  # of the time in float32: below that, bfloat16's rounding is
 
 
 def faster_in_bfloat16(
-    model: nn.Module, objective: Objective, inputs: Tensor, labels: Tensor, piece: Piece, processes: Processes
+    model: nn.Module,
+    objective: Objective,
+    inputs: Tensor,
+    labels: Tensor,
+    piece: Piece,
+    processes: Processes,
+    progress: Progress = SILENT,
 ) -> tuple[bool, str]:
     """Return whether a step of ``model`` is faster in bfloat16, and a line that says what was measured.
 
     The first process measures, for all. Gradients are thrown away: the model is as it was.
     """
-    return processes.on_main(lambda: _measure(model, objective, inputs, labels, piece, processes.device))
+    return processes.on_main(lambda: _measure(model, objective, inputs, labels, piece, processes.device, progress))
 
 
 def _measure(
-    model: nn.Module, objective: Objective, inputs: Tensor, labels: Tensor, piece: Piece, device: torch.device
+    model: nn.Module,
+    objective: Objective,
+    inputs: Tensor,
+    labels: Tensor,
+    piece: Piece,
+    device: torch.device,
+    progress: Progress,
 ) -> tuple[bool, str]:
     inputs, labels = inputs.to(device), labels.to(device)
     seconds: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(1 + _ROUNDS):  # in turns, so that what disturbs one disturbs the other
+    rounds = progress.track(range(1 + _ROUNDS), total=1 + _ROUNDS, label="timing steps in bfloat16 and float32")
+    for _ in rounds:  # in turns, so that what disturbs one disturbs the other
         for bfloat16, times in seconds.items():
             started = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):

@@ -132,7 +132,7 @@ class _Run:
         inputs = next(iter(feed.inputs([first])))
         labels = torch.from_numpy(feed.labels[first.indices])
         self.trainer.bfloat16, said = faster_in_bfloat16(
-            self.trainer.model, self.lesson.objective, inputs, labels, first, self.processes
+            self.trainer.model, self.lesson.objective, inputs, labels, first, self.processes, self.progress
         )
         self.progress.note(said)
 
@@ -166,7 +166,7 @@ class _Run:
         return None, self._score(self.lesson.test) if self.lesson.test is not None else None
 
     def _score(self, exam: Exam) -> Score:
-        return score(self.trainer.average.module, exam, len(self.job.labels), self.processes)
+        return score(self.trainer.average.module, exam, len(self.job.labels), self.processes, self.progress)
 
     def _is_best(self, now: Score) -> bool:
         return self.best is None or (now.accuracy, -now.loss) > (self.best.accuracy, -self.best.loss)

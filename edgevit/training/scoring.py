@@ -16,6 +16,7 @@ from edgevit.data.batches import Strict, batches
 from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError
+from edgevit.progress import SILENT, Progress
 from edgevit.training.distributed import Processes
 
 _BATCH = 256
@@ -39,7 +40,7 @@ class Exam(Protocol):
 
     name: str
 
-    def share(self, processes: Processes) -> Iterator[tuple[Tensor, Tensor]]:
+    def share(self, processes: Processes, progress: Progress) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this process's share of the inputs, ready for the model, and class indices (B,)."""
         ...
 
@@ -55,10 +56,11 @@ class ImageExam:
         if not (labels >= 0).any():
             raise DataError(f"none of the {name} images has a label", remedy="label them, or leave them out")
 
-    def share(self, processes: Processes) -> Iterator[tuple[Tensor, Tensor]]:
+    def share(self, processes: Processes, progress: Progress) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this process's share; threads decode ahead."""
         own = np.flatnonzero(self.labels >= 0)[processes.rank :: processes.count]
-        for batch in batches(self._dataset, self._preprocess, batch_size=_BATCH, indices=own, unreadable=Strict()):
+        stream = batches(self._dataset, self._preprocess, batch_size=_BATCH, indices=own, unreadable=Strict())
+        for batch in progress.track(stream, total=-(-len(own) // _BATCH), label=f"the {self.name} images"):
             yield torch.from_numpy(batch.images), torch.from_numpy(self.labels[batch.indices])
 
 
@@ -70,20 +72,20 @@ class FeatureExam:
         self.labels = labels
         self._features = features
 
-    def share(self, processes: Processes) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield this process's share."""
+    def share(self, processes: Processes, progress: Progress) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002
+        """Yield this process's share; it is over in a moment."""
         own = torch.arange(processes.rank, len(self.labels), processes.count)
         for part in own.split(_BATCH):
             yield self._features[part], torch.from_numpy(self.labels)[part]
 
 
-def score(model: nn.Module, exam: Exam, classes: int, processes: Processes) -> Score:
+def score(model: nn.Module, exam: Exam, classes: int, processes: Processes, progress: Progress = SILENT) -> Score:
     """Return how ``model``, in evaluation mode, does on ``exam``, all processes together."""
     model.eval()
     loss = torch.zeros(1, dtype=torch.float64)
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
     with torch.inference_mode():
-        for inputs, labels in exam.share(processes):
+        for inputs, labels in exam.share(processes, progress):
             logits = model(inputs.to(processes.device)).float().cpu()
             loss += functional.cross_entropy(logits.double(), labels, reduction="sum")
             confusion += torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)

@@ -116,9 +116,13 @@ class Trainer:
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient became {norm}"
+            kept = (
+                "the weights of the last whole epoch are kept"
+                if self.epoch
+                else "nothing was learnt that could be kept"
+            )
             raise TrainingError(
-                f"{what} in epoch {self.epoch + 1}",
-                remedy="lower --learning-rate or raise --warmup-epochs; the weights of the last whole epoch are kept",
+                f"{what} in epoch {self.epoch + 1}", remedy=f"lower --learning-rate or raise --warmup-epochs; {kept}"
             )
         optimizers.set_rate(self.optimizer, self.learning_rate)
         self.optimizer.step()

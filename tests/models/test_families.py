@@ -27,7 +27,7 @@ def test_outputs_equal_the_librarys(case, tmp_path):
     assert found.shape == (3, loaded.spec.outputs)
 
 
-#: Of each part that only some families have, one: an export takes seconds.
+#: Of each adapter, and of each part that only some families have, one: an export takes seconds. All: --every-export.
 EXPORTED = (
     "timm DeiT distilled: two tokens, two heads averaged",
     "timm mean-pooled: fc_norm",
@@ -36,19 +36,31 @@ EXPORTED = (
     "timm CLIP: QuickGELU from config.json",
     "DINOv2: SwiGLU",
     "Hugging Face DINOv2: registers",
+    "Hugging Face ViT: sharded, width 64, images of 16x40, no qkv biases",
+    "Hugging Face DeiT: two heads averaged",
     "Hugging Face CLIP: CLIPVisionModelWithProjection",
+    "Hugging Face SigLIP: SiglipVisionModel",
+    "CLIP: OpenAI's state_dict, QuickGELU, text tower left out",
+    "OpenCLIP SigLIP: a tower of timm's with a projection",
+    "torchvision: older names, pre_logits",
     "vit-pytorch: heads wider than the model",
     "JAX .npz: AugReg with pre_logits, from an optimiser's state",
 )
 
 
+def pytest_generate_tests(metafunc):
+    if "exported" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--every-export")
+        chosen = [case for case in CASES if every or case.name in EXPORTED]
+        metafunc.parametrize("exported", chosen, ids=lambda case: case.name)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [case for case in CASES if case.name in EXPORTED], ids=lambda case: case.name)
-def test_exports_equal_the_library_and_their_linears_are_found(case, tmp_path):
-    path, reference = case.build(tmp_path)
+def test_exports_equal_the_library_and_their_linears_are_found(exported, tmp_path):
+    path, reference = exported.build(tmp_path)
     loaded = load_checkpoint(str(path))
     loaded = loaded if loaded.spec.classes else loaded.normalized()
-    images = torch.randn(4, *case.size)
+    images = torch.randn(4, *exported.size)
     onnx = tmp_path / "model.onnx"
     model = loaded.model()
     export_verified(model, onnx, images.numpy(), preprocess=loaded.preprocess, labels=loaded.labels)

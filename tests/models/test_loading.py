@@ -1,5 +1,6 @@
 """Sources, their configs, labels and preprocessing, and what is wrong with them."""
 
+import importlib
 import json
 import pickle
 import zipfile
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
+from zoo import openai_names
 
 from edgevit.data.batches import Unreadable
 from edgevit.errors import CheckpointError, InputError, SpecError
@@ -88,7 +90,7 @@ def test_imagenets_labels_equal_timms(timm):
         ({"hidden_size": 128}, r"hidden_size is 128, the weights have 64"),
         ({"num_hidden_layers": 3, "patch_size": 4}, r"num_hidden_layers is 3, .*; patch_size is \(4, 4\)"),
         ({"num_classes": 1000}, "num_classes is 1000, the weights have 7"),
-        ({"pretrained_cfg": {"input_size": [3, 48, 48]}}, "leaves no a grid of 6x6|17 positions"),
+        ({"pretrained_cfg": {"input_size": [3, 48, 48]}}, "leaves no grid of 6x6|17 positions"),
         ({"pretrained_cfg": {"input_size": [1, 32, 32]}}, r"input_size is \(1, 32, 32\)"),
         ({"hidden_size": "wide"}, "cannot be used: Expected `int"),
         ("{", "cannot be used"),
@@ -98,6 +100,33 @@ def test_imagenets_labels_equal_timms(timm):
 def test_a_config_that_contradicts_the_weights_is_refused(tmp_path, config, fault):
     with pytest.raises(CheckpointError, match=fault):
         load_checkpoint(folder(tmp_path, config))
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [
+        ({"embed_dim": 24, "vision_cfg": {"image_size": 32, "width": 64, "layers": 2, "patch_size": 8}}, None),
+        ({"embed_dim": 48, "vision_cfg": {"layers": 3}}, "embed_dim is 48, the weights have 24; layers is 3"),
+        ({"vision_cfg": {"layers": [3, 4, 6, 3], "width": 32}}, "width is 32, the weights have 64; layers is"),
+        ({"vision_cfg": {"image_size": 48}}, "leaves no grid of 6x6"),
+        ({"vision_cfg": {"pool_type": "avg"}}, "pools by 'avg'"),
+    ],
+)
+def test_what_open_clips_config_says_is_compared_with_the_weights(tmp_path, model, fault):
+    transformers = importlib.import_module("transformers")
+    config = transformers.CLIPVisionConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=1, image_size=32, patch_size=8, projection_dim=24
+    )
+    state = transformers.CLIPVisionModelWithProjection(config).state_dict()
+    tensors = {f"visual.{name}": tensor.contiguous() for name, tensor in openai_names(state).items()}
+    save_file(tensors, tmp_path / "open_clip_model.safetensors")
+    written = {"model_cfg": model, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(written))
+    if fault is None:
+        assert load_checkpoint(str(tmp_path)).preprocess.resize is None
+        return
+    with pytest.raises(CheckpointError, match=fault):
+        load_checkpoint(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -190,6 +219,9 @@ def test_an_unknown_family_names_the_closest():
     with pytest.raises(CheckpointError) as caught:
         identify(["layer1.conv"], "it")
     assert "does not look like a ViT" in caught.value.remedy
+    with pytest.raises(CheckpointError) as inside:
+        identify([*(f"net.{name}" for name in weights()), "loss.weight"], "it")
+    assert "the tensors under 'net.' are a timm ViT or DeiT's" in inside.value.remedy
     assert all(family.name in caught.value.remedy for family in FAMILIES)
 
 

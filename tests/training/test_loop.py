@@ -88,7 +88,7 @@ def test_the_best_epoch_by_validation_is_kept_and_patience_ends_the_run(tmp_path
     job = make_job(epochs=10, patience=3)
     accuracies = iter([0.5, 0.7, 0.9, 0.9, 0.8, 0.7, 0.99])
 
-    def scored(model, exam, classes, processes):
+    def scored(model, exam, classes, processes, progress):
         right = round(100 * next(accuracies)) if exam.name == "validation" else 60
         averages.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return loop.Score(1.0, np.asarray([[right, 100 - right], [0, 0]]))
@@ -142,6 +142,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(tmp_path, monke
     with pytest.raises(TrainingError, match="nan in epoch 2") as caught:
         run(folder, job, make_images())
     assert "--learning-rate" in caught.value.remedy
+    assert "the last whole epoch are kept" in caught.value.remedy
     monkeypatch.undo()
     assert folder.resume(job)["epoch"] == 1
     kept = load_checkpoint(str(folder.path))
@@ -154,8 +155,9 @@ def test_a_gradient_that_is_no_number_does_not_reach_the_weights(tmp_path):
     folder = begun(tmp_path / "run", job)
     lesson = make_lesson(job, make_images())
     lesson.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(TrainingError, match="the gradient became"):
+    with pytest.raises(TrainingError, match="the gradient became") as caught:
         loop.train(folder, job, lesson, CPU, state=None, progress=SILENT)
+    assert "nothing was learnt that could be kept" in caught.value.remedy
     assert not folder.model.exists(), "nothing was learnt that could be kept"
     assert all(torch.isfinite(tensor).all() for tensor in lesson.model.state_dict().values())
 

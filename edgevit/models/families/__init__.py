@@ -17,6 +17,9 @@ from edgevit.models.families import (
 )
 from edgevit.models.families.base import Family
 
+#: Those that open_clip_config.json describes.
+OPEN_CLIP = (open_clip.FAMILY, open_clip.TIMM_TOWER)
+
 #: Those with more marks stand before those that share some of them.
 FAMILIES: tuple[Family, ...] = (
     dinov2.FAMILY,
@@ -26,7 +29,7 @@ FAMILIES: tuple[Family, ...] = (
     hugging_face_vit.DINOV2,
     hugging_face_clip.CLIP,
     hugging_face_clip.SIGLIP,
-    open_clip.FAMILY,
+    *OPEN_CLIP,
     torchvision.FAMILY,
     vit_pytorch.FAMILY,
     jax.FAMILY,
@@ -43,9 +46,17 @@ def identify(names: Sequence[str], source: str) -> Family:
     for score, family in scores:
         if score == 1:
             return family
-    best, closest = max(scores, key=lambda entry: entry[0])
-    hint = f"the closest is {closest.name}; is the checkpoint whole?" if best else "it does not look like a ViT"
     raise CheckpointError(
         f"{source} is of no known family; its first tensors are {', '.join(names[:5]) or 'none'}",
-        remedy=f"{hint}. EdgeViT knows: {', '.join(family.name for family in FAMILIES)}",
+        remedy=f"{_hint(names, scores)}. EdgeViT knows: {', '.join(family.name for family in FAMILIES)}",
     )
+
+
+def _hint(names: Sequence[str], scores: Sequence[tuple[float, Family]]) -> str:
+    for prefix in dict.fromkeys(name[: name.find(".") + 1] for name in names if "." in name):
+        inner = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        for family in FAMILIES:
+            if family.recognises(inner) == 1:
+                return f"the tensors under '{prefix}' are a {family.name}'s: save that part's state_dict() alone"
+    best, closest = max(scores, key=lambda entry: entry[0])
+    return f"the closest is {closest.name}; is the checkpoint whole?" if best else "it does not look like a ViT"

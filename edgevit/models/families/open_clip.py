@@ -1,8 +1,16 @@
-"""CLIP as OpenAI and OpenCLIP store it: ``visual.`` beside a text tower, or the image tower alone."""
+"""CLIP as OpenAI and OpenCLIP store it: ``visual.`` beside a text tower, or the image tower alone.
+
+OpenCLIP's SigLIP has one of timm's models for its image tower, under ``visual.trunk.``.
+"""
 
 from __future__ import annotations
 
-from edgevit.models.families.base import OPENAI, Converted, Defaults, Family, Raw, left_out, rename
+from dataclasses import replace
+
+from edgevit.errors import CheckpointError
+from edgevit.models.config import Config, OpenClipVision, sides
+from edgevit.models.families import timm
+from edgevit.models.families.base import HALF, OPENAI, Converted, Defaults, Family, Raw, left_out, rename
 
 _TOP = r"(?:visual\.)?"
 _LAYER = _TOP + r"transformer\.resblocks\.(\d+)\."
@@ -23,7 +31,14 @@ _RULES = {
 
 
 def convert(raw: Raw) -> Converted:
-    """Give the tensors timm's names."""
+    """Give the tensors timm's names.
+
+    Raises:
+        CheckpointError: if the image tower pools by something else than the class token.
+    """
+    vision = _vision(raw)
+    if vision.pool_type not in (None, "tok"):
+        raise CheckpointError(f"{raw.name} pools by '{vision.pool_type}'", remedy="use a model that pools by 'tok'")
     both = any(name.startswith("visual.") for name in raw.weights)
     weights, dropped = rename(raw.weights, _RULES, unused=r"(?!visual\.).*" if both else r"(?!)")
     if "projection" in weights:
@@ -36,7 +51,32 @@ def convert(raw: Raw) -> Converted:
     else:
         quick = False
         notes += ("assumed GELU; OpenAI's weights have QuickGELU, as open_clip_config.json would say",)
-    return Converted(weights, norm_epsilon=1e-5, activation="quick_gelu" if quick else "gelu", notes=notes)
+    return Converted(
+        weights,
+        norm_epsilon=1e-5,
+        activation="quick_gelu" if quick else "gelu",
+        image_size=sides(vision.image_size),
+        notes=notes,
+    )
+
+
+def convert_timm_tower(raw: Raw) -> Converted:
+    """Take timm's model out of its wrapping; a linear layer behind it is the projection."""
+    vision = _vision(raw)
+    rules = {r"visual\.trunk\.(.*)": r"\1", r"visual\.head\.proj\.(.*)": r"projection.\1"}
+    weights, dropped = rename(raw.weights, rules, unused=r"(?!visual\.).*")
+    described = Config(architecture=vision.timm_model_name, global_pool=vision.timm_pool)
+    converted = timm.convert(replace(raw, weights=weights, config=described))
+    assumed = ("assumed GELU; some SigLIP models have its tanh form, as open_clip_config.json would say",)
+    return replace(
+        converted,
+        image_size=sides(vision.image_size),
+        notes=(*left_out(dropped, "the text tower"), *converted.notes, *(() if raw.open_clip else assumed)),
+    )
+
+
+def _vision(raw: Raw) -> OpenClipVision:
+    return raw.open_clip.model_cfg.vision_cfg if raw.open_clip is not None else OpenClipVision()
 
 
 FAMILY = Family(
@@ -49,4 +89,10 @@ FAMILY = Family(
     ),
     convert,
     Defaults(OPENAI, 1),
+)
+TIMM_TOWER = Family(
+    "OpenCLIP image tower of timm's (SigLIP)",
+    (r"visual\.trunk\.patch_embed\.proj\.weight", r"visual\.trunk\.blocks\.0\.attn\.qkv\.weight"),
+    convert_timm_tower,
+    Defaults(HALF, None),
 )
