@@ -50,7 +50,17 @@ def remarks(manifest: Manifest) -> list[str]:
         result = outcome(variant)
         if result.tone in {"bad", "doubt"}:
             lines.append(formats.printable(f"{variant.name}: {result.word}: {result.detail}", limit=400))
+        if variant.accuracy is not None and variant.limit is not None and not variant.limit.passed:
+            lines.append(formats.printable(f"{variant.name}: limit missed: {variant.limit.reason}", limit=400))
     return lines
+
+
+def float_layers(variant: Variant) -> list[str]:
+    """Return a line for each layer that is float on purpose, with the reason."""
+    return [
+        formats.printable(f"{variant.name}: {each.layer} stays float: {each.reason}", limit=600)
+        for each in variant.fallback
+    ]
 
 
 def _row(variant: Variant) -> Row:
