@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from edgevit.bundle.manifest import INTEGER_PRECISIONS, Variant
 from edgevit.cli.console import Result
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.data.batches import Unreadable
-from edgevit.report import formats
 from edgevit.report.table import float_layers
 from edgevit.stages.quantize import BuildResult
 
@@ -32,8 +30,10 @@ def built(result: BuildResult, unreadable: Unreadable, following: str) -> Result
     lines += [f"{name} stays float32: {why}" for name, why in list(result.float32_nodes.items())[:_LISTED]]
     if len(result.float32_nodes) > _LISTED:
         lines.append(f"and {len(result.float32_nodes) - _LISTED} more nodes stay float32: see --json")
-    for variant in variants:
-        lines += _float_layers(variant)
+    kept = float_layers(variants)
+    lines += kept[:_LISTED]
+    if len(kept) > _LISTED:
+        lines.append(f"and {len(kept) - _LISTED} more layers stay float: edgevit inspect {bundle.path}")
     lines += _limits(variants)
     summary = f"{result.seconds:.1f} s, {result.peak_rss_mb:.0f} MiB at the most"
     table = variants_table(bundle, result.names, ("variant", "size"))
@@ -60,17 +60,9 @@ def built(result: BuildResult, unreadable: Unreadable, following: str) -> Result
             "peak_rss_mb": result.peak_rss_mb,
             "unreadable": sorted(unreadable.images),
         },
-        text=with_unreadable(
-            Group(table, *_rankings(result), *(Text(line) for line in (*lines, summary, "", following))), unreadable
-        ),
+        text=with_unreadable(Group(table, *(Text(line) for line in (*lines, summary, "", following))), unreadable),
         exit_code=0 if all(variant.limit is None or variant.limit.passed for variant in variants) else 1,
     )
-
-
-def _float_layers(variant: Variant) -> list[str]:
-    lines = float_layers(variant)
-    more = len(lines) - _LISTED
-    return lines[:_LISTED] + ([f"{variant.name}: and {more} more layers stay float: see --json"] if more > 0 else [])
 
 
 def _limits(variants: Sequence[Variant]) -> Iterator[str]:
@@ -81,12 +73,3 @@ def _limits(variants: Sequence[Variant]) -> Iterator[str]:
             yield f"{variant.name}: {word}: {variant.limit.reason}"
     if any(variant.limit is not None and not variant.limit.passed for variant in variants):
         yield "    try: more calibration images (--samples), --recipe accurate, a larger limit, or --precision fp16"
-
-
-def _rankings(result: BuildResult) -> Iterator[Table]:
-    """Return a table of what each layer costs alone, for each way to store activations."""
-    for scheme, costs in result.sensitivity.items():
-        table = Table("", "layer", "KL (nats)", "SQNR", title=f"What each layer costs alone ({scheme} activations)")
-        for place, cost in enumerate(costs, start=1):
-            table.add_row(str(place), Text(cost.layer), formats.nats(cost.kl), formats.decibels(cost.sqnr_db))
-        yield table

@@ -27,7 +27,7 @@ def inspect(bundle: BundlePath) -> Result:
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]
     damaged += found.problems
     table = variants_table(opened, [variant.name for variant in opened.manifest.variants])
-    stay_float = [line for variant in opened.manifest.variants for line in float_layers(variant)]
+    stay_float = float_layers(opened.manifest.variants)
     return Result(
         data=found,
         text=Group(*(Text(line) for line in lines), table, *(Text(line) for line in (*stay_float, *damaged))),

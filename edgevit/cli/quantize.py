@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from edgevit.bundle.store import Bundle
 from edgevit.cli.built import built
@@ -20,8 +24,10 @@ from edgevit.cli.options import (
     precision_called,
 )
 from edgevit.recipes import load_recipe
+from edgevit.report import formats
 from edgevit.stages.fallback import Wish
 from edgevit.stages.images import ImageSource
+from edgevit.stages.quantize import BuildResult
 from edgevit.stages.quantize import quantize as stage
 
 DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
@@ -88,4 +94,14 @@ def quantize(
             wish=replace(own or recipes, costs=sensitivity),
             progress=bars,
         )
-    return built(result, unreadable, f"next: edgevit validate {bundle} --data {data or 'IMAGES'}")
+    shown = built(result, unreadable, f"next: edgevit validate {bundle} --data {data or 'IMAGES'}")
+    return replace(shown, text=Group(*_rankings(result), shown.text)) if sensitivity else shown
+
+
+def _rankings(result: BuildResult) -> Iterator[Table]:
+    """Return a table of what each layer costs alone, for each way to store activations."""
+    for scheme, costs in result.sensitivity.items():
+        table = Table("", "layer", "KL (nats)", "SQNR", title=f"What each layer costs alone ({scheme} activations)")
+        for place, cost in enumerate(costs, start=1):
+            table.add_row(str(place), Text(cost.layer), formats.nats(cost.kl), formats.decibels(cost.sqnr_db))
+        yield table

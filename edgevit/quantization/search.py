@@ -1,16 +1,16 @@
 """Which layers must go back to float, so that what quantization costs stays within a limit.
 
 Layers are ranked once, by what each costs alone (``sensitivity``), and go back to float in that order. How many of them
-is found by doubling and then bisecting, so that of 49 layers at most a dozen choices are looked at. Costs alone do not
-add up exactly: so each choice is emitted and run on images that nothing was fitted to, and only what was seen to hold
-is taken.
+is found by doubling and then bisecting, so that of 49 layers at most a dozen choices are looked at; then each of those
+is tried in integers again, and stays so where the limit holds without it. Costs alone do not add up exactly: so each
+choice is emitted and run on images that nothing was fitted to, and only what was seen to hold is taken.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +26,20 @@ from edgevit.quantization.plan import LayerCost
 from edgevit.quantization.prepare import Prepared
 from edgevit.quantization.sensitivity import Form
 
+#: So many of the layers in float, the cheapest first, are tried in integers again: costs alone do not add up exactly.
+_TRIED_AGAIN = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is lost with so many of the dearest layers in float, by the worst of the forms."""
+    """What is lost with ``layers`` in float, by the worst of the forms."""
 
-    count: int
+    layers: tuple[str, ...]
     loss: float
 
 
 class Search:
-    """Tries how many of the dearest layers must be float for a limit to hold."""
+    """Tries which of the dearest layers must be float for a limit to hold."""
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Search:
         self._limit = limit
         self._scratch = scratch
         self._progress = progress
+        self._trials: dict[frozenset[str], Trial] = {}
 
     def run(self, rank: Callable[[], Sequence[LayerCost]]) -> Prepared:
         """Return the model with as few layers in float as were found to do, and the verdict in its plan.
@@ -64,64 +68,88 @@ class Search:
         least one layer stays integer: else it would be float32. Where no choice holds, what comes nearest to the limit
         is returned.
         """
-        layers = len(self._prepared.plan.integer_layers())
-        integer = self._try((), 0)
-        if holds(self._limit, integer.loss) or layers < 2:
-            return self._judged(self._prepared, (), integer, layers)
+        integer = self._try((), "All layers in integers")
+        count = len(self._prepared.plan.integer_layers())
+        if self._holds(integer) or count < 2:
+            return self._judged(self._prepared, integer)
         ranked = self._prepared.plan.sensitivity or tuple(rank())
-        trials = {0: integer}
+        plan = msgspec.structs.replace(self._prepared.plan, sensitivity=ranked)
+        self._prepared = Prepared(self._prepared.model, plan)
+        order = tuple(cost.layer for cost in ranked)
 
-        def try_count(count: int) -> bool:
-            trials[count] = self._try(ranked, count)
-            return holds(self._limit, trials[count].loss)
+        enough = fewest(count - 1, lambda dearest: self._holds(self._try(order[:dearest], _in_float(dearest))))
+        if enough is None:
+            nearest = min(self._trials.values(), key=lambda trial: (trial.loss, len(trial.layers)))
+            return self._returned(nearest, integer, {})
+        chosen, needed = self._without_the_needless(self._trials[frozenset(order[:enough])])
+        return self._returned(chosen, integer, needed)
 
-        count = fewest(layers - 1, try_count)
-        if count is None:
-            count = min(trials.values(), key=lambda trial: (trial.loss, trial.count)).count
-        if not count:
-            return self._judged(self._prepared, ranked, integer, layers)
-        reasons = self._reasons(ranked, integer, trials[count])
-        found = self._returned(reasons, self._scratch / "found.onnx")
-        shutil.move(found.model, self._prepared.model)
-        return self._judged(Prepared(self._prepared.model, found.plan), ranked, trials[count], layers)
+    def _without_the_needless(self, found: Trial) -> tuple[Trial, dict[str, float]]:
+        """Return the layers of ``found`` that the limit does not hold without, and what is lost without each."""
+        needed = {}
+        for layer in reversed(found.layers[-_TRIED_AGAIN:]):
+            others = tuple(other for other in found.layers if other != layer)
+            without = self._try(others, f"{layer} in integers again")
+            if self._holds(without):
+                found = without
+            else:
+                needed[layer] = without.loss
+        return found, needed
 
-    def _try(self, ranked: Sequence[LayerCost], count: int) -> Trial:
-        reasons = {cost.layer: "tried" for cost in ranked[:count]}
-        tried = self._returned(reasons, self._scratch / "tried.onnx") if reasons else self._prepared
+    def _holds(self, trial: Trial) -> bool:
+        return holds(self._limit, trial.loss)
+
+    def _try(self, layers: tuple[str, ...], label: str) -> Trial:
+        """Emit the model with ``layers`` in float, and run it; what was tried before is known."""
+        known = self._trials.get(frozenset(layers))
+        if known is not None:
+            return known
+        reasons = dict.fromkeys(layers, "tried")
+        tried = return_to_float(self._prepared, self._unrounded, reasons, self._scratch / "tried.onnx")
         emitted = self._scratch / "tried-int8.onnx"
         losses = []
-        label = f"Trying {count} layers in float" if count else "Trying all layers in integers"
         for form in self._progress.track(self._forms, total=len(self._forms), label=label):
             emit(tried.model, tried.plan, form.dialect, emitted, weight_bits=form.weight_bits)
             outputs = self._judge.outputs(emitted, form.backend, form.settings)
             losses.append(measure(self._limit, self._judge.reference, outputs))
-        loss = max(losses)
-        self._progress.note(f"{_in_float(count)}: {describe(self._limit, loss)}, {self._limit.say_allowed()}")
-        return Trial(count, loss)
+        trial = Trial(layers, max(losses))
+        self._progress.note(f"{label}: {describe(self._limit, trial.loss)}, {self._limit.say_allowed()}")
+        self._trials[frozenset(layers)] = trial
+        return trial
 
-    def _returned(self, reasons: dict[str, str], path: Path) -> Prepared:
-        return return_to_float(self._prepared, self._unrounded, reasons, path)
+    def _returned(self, chosen: Trial, integer: Trial, needed: Mapping[str, float]) -> Prepared:
+        """Return the model with the ``chosen`` layers in float, in the place of the one that was prepared."""
+        if not chosen.layers:
+            return self._judged(self._prepared, chosen)
+        place, reasons = self._prepared.model, self._reasons(chosen, integer, needed)
+        found = return_to_float(self._prepared, self._unrounded, reasons, self._scratch / "found.onnx")
+        shutil.move(found.model, place)
+        return self._judged(Prepared(place, found.plan), chosen)
 
-    def _reasons(self, ranked: Sequence[LayerCost], integer: Trial, chosen: Trial) -> dict[str, str]:
+    def _reasons(self, chosen: Trial, integer: Trial, needed: Mapping[str, float]) -> dict[str, str]:
         """Say for each layer what it costs alone, and what becomes of the model with and without those returned."""
+        limit, ranked = self._limit, self._prepared.plan.sensitivity
         together = (
-            f"on {len(self._judge)} held-out images {describe(self._limit, integer.loss)} with all layers in integers, "
-            f"{describe(self._limit, chosen.loss)} with {chosen.count} in float; {self._limit.say_allowed()}"
+            f"on {len(self._judge)} held-out images {describe(limit, integer.loss)} with all layers in integers, "
+            f"{describe(limit, chosen.loss)} with {len(chosen.layers)} in float"
         )
-        return {
-            cost.layer: f"number {place} of {len(ranked)} by what it costs alone ({cost.say()}); {together}"
-            for place, cost in enumerate(ranked[: chosen.count], start=1)
-        }
+        reasons = {}
+        for place, cost in enumerate(ranked, start=1):
+            if cost.layer in chosen.layers:
+                alone = f"number {place} of {len(ranked)} by what it costs alone ({cost.say()})"
+                again = f", {describe(limit, needed[cost.layer])} without this one" if cost.layer in needed else ""
+                reasons[cost.layer] = f"{alone}; {together}{again}; {limit.say_allowed()}"
+        return reasons
 
-    def _judged(self, found: Prepared, ranked: tuple[LayerCost, ...], trial: Trial, layers: int) -> Prepared:
-        passed = holds(self._limit, trial.loss)
-        said = f"{describe(self._limit, trial.loss)} on {len(self._judge)} held-out images, {self._limit.say_allowed()}"
-        reason = f"{said}; {trial.count} of {layers} layers returned to float"
+    def _judged(self, found: Prepared, trial: Trial) -> Prepared:
+        passed, images = self._holds(trial), len(self._judge)
+        said = f"{describe(self._limit, trial.loss)} on {images} held-out images, {self._limit.say_allowed()}"
+        layers = len(self._prepared.plan.integer_layers())
+        reason = f"{said}; {len(trial.layers)} of {layers} layers returned to float"
         if not passed and math.isfinite(trial.loss):
             reason += f"; {self._limit.option(trial.loss)} would hold"
-        verdict = LimitVerdict(passed=passed, images=len(self._judge), reason=reason)
-        known = ranked or found.plan.sensitivity
-        return Prepared(found.model, msgspec.structs.replace(found.plan, limit=verdict, sensitivity=known))
+        verdict = LimitVerdict(passed=passed, images=images, reason=reason)
+        return Prepared(found.model, msgspec.structs.replace(found.plan, limit=verdict))
 
 
 def fewest(most: int, enough: Callable[[int], bool]) -> int | None:
@@ -141,4 +169,4 @@ def fewest(most: int, enough: Callable[[int], bool]) -> int | None:
 
 
 def _in_float(count: int) -> str:
-    return f"{count} layer{'s' * (count > 1)} in float" if count else "All layers in integers"
+    return f"{count} layer{'s' * (count > 1)} in float"

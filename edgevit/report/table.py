@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from edgevit.bundle.manifest import Manifest, Variant
+from edgevit.bundle.manifest import Fallback, Manifest, Variant
 from edgevit.report import formats
 from edgevit.report.verdict import outcome
 
@@ -55,11 +56,15 @@ def remarks(manifest: Manifest) -> list[str]:
     return lines
 
 
-def float_layers(variant: Variant) -> list[str]:
-    """Return a line for each layer that is float on purpose, with the reason."""
+def float_layers(variants: Iterable[Variant]) -> list[str]:
+    """Return a line for each layer that is float on purpose, with the variants and the reason."""
+    found: dict[Fallback, list[str]] = {}
+    for variant in variants:
+        for each in variant.fallback:
+            found.setdefault(each, []).append(variant.name)
     return [
-        formats.printable(f"{variant.name}: {each.layer} stays float: {each.reason}", limit=600)
-        for each in variant.fallback
+        formats.printable(f"{', '.join(names)}: {each.layer} stays float: {each.reason}", limit=600)
+        for each, names in found.items()
     ]
 
 

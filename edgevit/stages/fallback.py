@@ -32,7 +32,7 @@ from edgevit.targets import Target, load_target
 
 #: Images to judge by at the most, and how many of them each layer by itself is judged on.
 HELD_OUT = 256
-RANKED = 64
+RANKED = 32
 
 _BATCH = 16
 

@@ -65,8 +65,8 @@ class ImageSource:
         samples = min(self.samples or len(order), len(order))
         chosen, apart = order[:samples], order[samples:]
         if len(apart) < max(1, samples // _PART):
-            kept = np.arange(len(order)) % _PART == 1
-            chosen, apart = order[~kept][:samples], order[kept]
+            part = max(len(order) // _PART, min(len(order) - 1, 1))  # the first ones are of all classes alike
+            chosen, apart = order[part:][:samples], order[:part]
         looked_at = progress.track(chosen.tolist(), total=len(chosen), label="Telling images apart")
         fitted = {_content(dataset, index) for index in looked_at}
         others = (index for index in apart.tolist() if _content(dataset, index) not in fitted)
