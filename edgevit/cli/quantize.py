@@ -98,10 +98,11 @@ def quantize(
     return replace(shown, text=Group(*_rankings(result), shown.text)) if sensitivity else shown
 
 
-def _rankings(result: BuildResult) -> Iterator[Table]:
+def _rankings(result: BuildResult) -> Iterator[Table | Text]:
     """Return a table of what each layer costs alone, for each way to store activations."""
     for scheme, costs in result.sensitivity.items():
-        table = Table("", "layer", "KL (nats)", "SQNR", title=f"What each layer costs alone ({scheme} activations)")
+        table = Table("", "layer", "KL (nats)", "SQNR")
         for place, cost in enumerate(costs, start=1):
             table.add_row(str(place), Text(cost.layer), formats.nats(cost.kl), formats.decibels(cost.sqnr_db))
+        yield Text(f"What each layer costs alone ({scheme} activations):")
         yield table
