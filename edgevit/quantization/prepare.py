@@ -12,9 +12,11 @@ already, and the plan that belongs to it. Emitters need nothing else.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -77,12 +79,14 @@ def prepare(
     images: CalibrationImages,
     places: Mapping[Scheme, Path],
     *,
+    unrounded: Mapping[Scheme, Path] = MappingProxyType({}),
     observer: Observer = "minmax",
     split: int = 0,
 ) -> tuple[CalibrationTable, dict[Scheme, Prepared]]:
     """Prepare the float32 ONNX file ``model`` for INT8, and write what comes out for each scheme to its place.
 
     ``observer`` reads the range off the inputs that cannot be shifted and scaled; ``split`` is as in ``smooth``.
+    The models with weights as they were before rounding go to ``unrounded``, where that is given for a scheme.
     Returns the ranges that calibration saw, and for each scheme the prepared model with its plan.
 
     Raises:
@@ -105,6 +109,8 @@ def prepare(
                 ranges = centre(smoothed, table, base, observer)
             plan = make_plan(base, ranges, scheme=scheme, observer=observer)
             plan = round_weights(base, plan, images, path)
+            if scheme in unrounded:
+                shutil.copyfile(base, unrounded[scheme])
             prepared[scheme] = Prepared(path, msgspec.structs.replace(plan, source_sha256=source))
     return table, prepared
 
