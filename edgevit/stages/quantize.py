@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.reading import logical_path
@@ -20,14 +19,17 @@ from edgevit.errors import InputError
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.arithmetic import Scheme
+from edgevit.quantization.choose import try_observers
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
-from edgevit.quantization.plan import Scheme
+from edgevit.quantization.plan import Trial
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
-from edgevit.recipes import Observer
+from edgevit.recipes import Observer, ObserverChoice
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
-from edgevit.stages.images import ImageSource, doubts
+from edgevit.stages.calibrate import TABLE, Draft, Selection, calibrated
+from edgevit.stages.images import ImageSource
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
@@ -54,7 +56,7 @@ def quantize(
     targets: Mapping[str, Target],
     precision: Precision = "int8",
     *,
-    observer: Observer = "minmax",
+    observer: ObserverChoice = "minmax",
     split: int = 0,
     progress: Progress = SILENT,
 ) -> BuildResult:
@@ -77,6 +79,8 @@ def quantize(
         made = list(_compile(bundle, targets, precision, decided, scratch, progress))
         if precision in NEED_IMAGES:
             bundle = _add_extra(bundle, scratch / _folder(precision))
+        if precision == "int8":
+            Draft(bundle.path).remove()
         for compiled in made:
             bundle = add(bundle, compiled)
     kept = next((plan.float32_nodes for plan in decided.values() if isinstance(plan, Float16Plan)), {})
@@ -123,7 +127,7 @@ class _Rules(NamedTuple):
     """What INT8 is calibrated for, and how ranges are read off."""
 
     dialects: tuple[str, ...]
-    observer: Observer
+    observer: ObserverChoice
     split: int
 
 
@@ -180,23 +184,32 @@ def _calibrate(
 ) -> dict[Scheme, Prepared]:
     """Write the table of ranges, and for each way to store activations the prepared model and its plan."""
     model = bundle.verify_files("float32")
-    dataset = images.load(progress)
-    progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
-    for doubt in doubts(dataset):
-        progress.note(doubt)
-
-    def read() -> Iterator[NDArray[np.float32]]:
-        preprocess = bundle.manifest.preprocess
-        for batch in batches(dataset, preprocess, batch_size=_BATCH, unreadable=images.unreadable):
-            yield batch.images
-
-    calibration = CalibrationImages(read, -(-len(dataset) // _BATCH), progress)
-    places = {scheme: folder.parent / PREPARED[scheme] for scheme in map(scheme_of, rules.dialects)}
-    table, prepared = prepare(model, calibration, places, observer=rules.observer, split=rules.split)
-    table.save(folder / "table.npz")
-    for scheme, one in prepared.items():
-        one.plan.save(folder.parent / PLANS[scheme])
+    selection = Selection.of(images, bundle.manifest.preprocess, progress)
+    table = calibrated(bundle, model, selection, progress)
+    table.save(folder.parent / TABLE)
+    calibration = CalibrationImages(selection.images_alone, selection.batches, progress)
+    prepared = {}
+    for scheme, (observer, trials) in _observers(model, calibration, rules).items():
+        place = {scheme: folder.parent / PREPARED[scheme]}
+        _, made = prepare(model, calibration, place, table=table, observer=observer, split=rules.split)
+        plan = msgspec.structs.replace(made[scheme].plan, trials=trials)
+        plan.save(folder.parent / PLANS[scheme])
+        prepared[scheme] = replace(made[scheme], plan=plan)
     return prepared
+
+
+def _observers(
+    model: Path, images: CalibrationImages, rules: _Rules
+) -> dict[Scheme, tuple[Observer, tuple[Trial, ...]]]:
+    """Return the observer for each way to store activations, and what was found out about it and others, if asked."""
+    schemes = dict.fromkeys(map(scheme_of, rules.dialects))
+    if rules.observer != "auto":
+        return dict.fromkeys(schemes, (rules.observer, ()))
+    found = try_observers(model, images, schemes, split=rules.split)
+    for scheme, trials in found.items():
+        figures = "; ".join(trial.say() for trial in trials)
+        images.progress.note(f"Observers for {scheme} activations, the nearest to float32 first: {figures}")
+    return {scheme: (trials[0].observer, trials) for scheme, trials in found.items()}
 
 
 def _keep_others(bundle: Bundle, folder: Path) -> None:
