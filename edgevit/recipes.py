@@ -31,11 +31,26 @@ def observer_name(observer: ObserverChoice) -> str:
     return f"percentile {observer.percent:g}" if isinstance(observer, Percentile) else observer
 
 
+class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is rewritten before rounding, at a price when the model runs; nothing if not given.
+
+    ``narrow`` is the share of channels behind a GELU that are divided, the widest. ``fine`` is how many layers, the
+    first that end an attention or an MLP, multiply what rounding leaves of their input, too.
+    """
+
+    narrow: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
+    fine: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+
+
+#: For models that nothing may slow down.
+NO_REWRITES = Rewrites()
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model is calibrated.
 
     ``samples`` images are drawn with ``seed``; ``observer`` is how a range is read off the values that a tensor took
-    on them. ``split`` channels, the widest of what follows a GELU, are multiplied by themselves; 0 leaves all together.
+    on them, where ``rewrites`` have not changed that; an observer that clips goes with ``rewrites.narrow`` 0 only.
     Where ``max_drop`` (points of top-1) or, for images without labels, ``max_kl`` (nats), or for embedding models
     ``min_cosine`` is given, layers go back to float until INT8 keeps it on images that are held out.
     ``why`` says where these choices come from.
@@ -45,11 +60,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     samples: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
     observer: ObserverChoice
     seed: Annotated[int, msgspec.Meta(ge=0)]
-    split: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    rewrites: Rewrites = NO_REWRITES
     max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
     min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     why: str
+
+    def __post_init__(self) -> None:
+        if self.rewrites.narrow and self.observer != "minmax":
+            raise ValueError(
+                f"observer {observer_name(self.observer)} has nothing to read where rewrites.narrow is not 0"
+            )
 
 
 def _place() -> Path:

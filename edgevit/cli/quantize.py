@@ -90,7 +90,7 @@ def quantize(
             targets,
             wanted,
             observer=chosen.observer,
-            split=chosen.split,
+            rewrites=chosen.rewrites,
             wish=replace(own or recipes, costs=sensitivity),
             progress=bars,
         )

@@ -21,7 +21,7 @@ from edgevit.quantization.emit import emit
 from edgevit.quantization.judge import Judge, Score
 from edgevit.quantization.plan import LinearPlan, Trial
 from edgevit.quantization.prepare import CalibrationImages, plan_scheme, smooth
-from edgevit.recipes import Observer, Percentile
+from edgevit.recipes import NO_REWRITES, Observer, Percentile, Rewrites
 
 #: What is tried. Of those that come out alike the first is taken, so what clips least comes first.
 CANDIDATES: tuple[Observer, ...] = (
@@ -44,7 +44,7 @@ _DIALECTS: dict[Scheme, str] = {"asymmetric": "onnxruntime", "symmetric": "porta
 
 
 def try_observers(
-    model: Path, images: CalibrationImages, schemes: Iterable[Scheme], *, split: int = 0
+    model: Path, images: CalibrationImages, schemes: Iterable[Scheme], *, rewrites: Rewrites = NO_REWRITES
 ) -> dict[Scheme, tuple[Trial, ...]]:
     """Return for each scheme what each of ``CANDIDATES`` gave, the nearest to float32 by the logits' SQNR first.
 
@@ -65,13 +65,13 @@ def try_observers(
     judge = Judge(model, (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH)))
     table = calibrate(model, _fitted(images), total=images.batches)
     with scratch_folder() as scratch:
-        ranges = smooth(model, table, scratch / "smoothed.onnx", split=split)
+        ranges = smooth(model, table, scratch / "smoothed.onnx", rewrites=rewrites)
         found = {}
         for scheme in schemes:
             scores: dict[tuple[LinearPlan, ...], Score] = {}
             trials = []
             for observer in images.progress.track(CANDIDATES, total=len(CANDIDATES), label="Trying observers"):
-                base, plan = plan_scheme(scratch / "smoothed.onnx", ranges, scheme, observer, scratch / "centred.onnx")
+                base, plan = plan_scheme(scratch / "smoothed.onnx", ranges, scheme, observer, rewrites, scratch)
                 if plan.linears not in scores:
                     emit(base, plan, _DIALECTS[scheme], scratch / "int8.onnx")
                     scores[plan.linears] = judge.score(scratch / "int8.onnx")

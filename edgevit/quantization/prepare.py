@@ -37,18 +37,16 @@ from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_model_
 from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.constants import set_linear
+from edgevit.quantization.rewrites.fine import first_to_add, multiply_rest, rest_name
+from edgevit.quantization.rewrites.narrow import follows_activation, narrow_input
 from edgevit.quantization.rewrites.sites import find_sites
-from edgevit.quantization.rewrites.split import source_of, split_input, wide_name
 from edgevit.quantization.rounding import Moments, round_linear
-from edgevit.quantization.smoothing import ChannelStatistics, choose_migration
+from edgevit.quantization.smoothing import ChannelStatistics, choose_migration, choose_narrowing
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
-from edgevit.recipes import Observer
+from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 
 #: An input is centred if that makes its largest magnitude smaller than this share of what it was.
 _WORTH_CENTRING = 0.75
-
-#: A layer's inputs are split only if there are so many times more of them than go into the small part.
-_SPLIT_FROM = 8
 
 _CHECKED = 4  # images that the rewritten model is compared on
 _TOLERANCE = 1e-3  # of the largest logit; float32 in another order differs by about 1e-6 of it
@@ -83,14 +81,14 @@ def prepare(
     table: CalibrationTable | None = None,
     unrounded: Mapping[Scheme, Path] = MappingProxyType({}),
     observer: Observer = "minmax",
-    split: int = 0,
+    rewrites: Rewrites = NO_REWRITES,
 ) -> tuple[CalibrationTable, dict[Scheme, Prepared]]:
     """Prepare the float32 ONNX file ``model`` for INT8, and write what comes out for each scheme to its place.
 
     ``table`` is what calibration saw of the model on ``images``; None lets it look. ``observer`` reads the range off
-    the inputs that cannot be shifted and scaled; ``split`` is as in ``smooth``. Returns what calibration saw, and for
-    each scheme the prepared model with its plan.
-    The models with weights as they were before rounding go to ``unrounded``, where that is given for a scheme.
+    the inputs that cannot be shifted and scaled. Returns what calibration saw, and for each scheme the prepared model
+    with its plan. The models with weights as they were before rounding go to ``unrounded``, where that is given for a
+    scheme.
 
     Raises:
         BundleError: if the table was made for another model.
@@ -105,10 +103,10 @@ def prepare(
     prepared: dict[Scheme, Prepared] = {}
     with scratch_folder() as scratch:
         smoothed = scratch / "smoothed.onnx"
-        ranges = smooth(model, table, smoothed, split=split)
+        ranges = smooth(model, table, smoothed, rewrites=rewrites)
         check_rewritten(model, smoothed, images)
         for scheme, path in places.items():
-            base, plan = plan_scheme(smoothed, ranges, scheme, observer, scratch / "centred.onnx")
+            base, plan = plan_scheme(smoothed, ranges, scheme, observer, rewrites, scratch)
             plan = round_weights(base, plan, images, path)
             if scheme in unrounded:
                 shutil.copyfile(base, unrounded[scheme])
@@ -117,16 +115,46 @@ def prepare(
 
 
 def plan_scheme(
-    smoothed: Path, ranges: CalibrationTable, scheme: Scheme, observer: Observer, centred: Path
+    smoothed: Path, ranges: CalibrationTable, scheme: Scheme, observer: Observer, rewrites: Rewrites, folder: Path
 ) -> tuple[Path, QuantizationPlan]:
-    """Return the model to round, which is written to ``centred`` if the ``scheme`` asks for that, and its plan.
+    """Return the model to round, and its plan; ``smoothed`` and ``ranges`` are what ``smooth`` made.
 
-    ``smoothed`` and ``ranges`` are what ``smooth`` made.
+    Signed activations are centred. Unsigned ones, whose engines run on processors, get what ``rewrites.fine`` asks for:
+    TensorRT would count second products of a layer against it. What is written goes to ``folder``.
     """
     if scheme == "symmetric":
+        centred = folder / "centred.onnx"
         ranges = centre(smoothed, ranges, centred, observer)
-        smoothed = centred
-    return smoothed, make_plan(smoothed, ranges, scheme=scheme, observer=observer)
+        return centred, make_plan(centred, ranges, scheme=scheme, observer=observer)
+    plan = make_plan(smoothed, ranges, scheme=scheme, observer=observer)
+    if not rewrites.fine:
+        return smoothed, plan
+    refined = folder / "refined.onnx"
+    ranges = refine(smoothed, ranges, plan, rewrites.fine, refined)
+    return refined, make_plan(refined, ranges, scheme=scheme, observer=observer)
+
+
+def refine(model: Path, table: CalibrationTable, plan: QuantizationPlan, count: int, path: Path) -> CalibrationTable:
+    """Write ``model`` to ``path`` with a second product for the first ``count`` layers that end an attention or MLP.
+
+    Returns the ranges that its layers' inputs have then.
+
+    Raises:
+        GraphError: if the file is no float32 ONNX model with Linear layers.
+        StorageError: if the file cannot be written.
+
+    """
+    onnx_model = load_graph(model)
+    inputs = dict(table.inputs)
+    quantizations = {linear.name: linear.quantization for linear in plan.linears}
+    for layer in first_to_add(onnx_model.graph, count):
+        quantization = quantizations[layer.name]
+        if quantization is not None:
+            multiply_rest(onnx_model.graph, layer, quantization)
+            half = quantization.activation_scale / 2
+            inputs[rest_name(layer)] = TensorStatistics.between(-half, half)
+    save(onnx_model, path)
+    return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
 def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> None:
@@ -151,10 +179,10 @@ def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> 
         )
 
 
-def smooth(model: Path, table: CalibrationTable, path: Path, *, split: int = 0) -> CalibrationTable:
+def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrites = NO_REWRITES) -> CalibrationTable:
     """Write ``model`` to ``path`` with its Linear layers' inputs shifted and scaled, channel by channel, for nothing.
 
-    Of inputs that can only be put in another order, the ``split`` widest channels get a product of their own.
+    Of inputs behind a GELU the widest channels are divided, if ``rewrites.narrow`` asks for it.
     ``table`` is what calibration saw of ``model``. Returns the ranges to expect of all Linear layers' inputs then.
 
     Raises:
@@ -175,31 +203,22 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, split: int = 0) 
         site.move(onnx_model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
         inputs |= {reader.name: TensorStatistics.between(-migration.reach, migration.reach) for reader in site.readers}
     fold_attention_scales(onnx_model.graph)  # last: the search for scales counts errors by how large outputs are
-    several = {name: one for name, one in channels.items() if table.inputs[name].tokens > table.images}
-    if split:
-        inputs |= _split_inputs(onnx_model.graph, several, split)
+    if rewrites.narrow:
+        inputs |= _narrow_inputs(onnx_model.graph, channels, rewrites.narrow)
     save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
-def _split_inputs(graph: ir.Graph, seen: Mapping[str, ChannelStatistics], count: int) -> dict[str, TensorStatistics]:
-    """Split the inputs of layers where that is worth it, and return the ranges of the parts.
-
-    ``seen`` is of layers that see several tokens of each image: a split stands in the way of leaving tokens out.
-    """
+def _narrow_inputs(
+    graph: ir.Graph, channels: Mapping[str, ChannelStatistics], share: float
+) -> dict[str, TensorStatistics]:
+    """Divide the widest channels of what follows an activation function, and return the ranges that are left."""
     ranges = {}
-    layers = find_linears(graph)
-    by_output = {layer.output: layer for layer in layers}
-    for layer in layers:
-        source = source_of(layer, by_output)
-        if source is None or layer.name not in seen or len(layer.weight) < _SPLIT_FROM * count:
-            continue
-        channels = seen[layer.name]
-        order = np.argsort(np.maximum(channels.maximum, -channels.minimum), kind="stable")
-        for name, part in ((layer.name, order[:-count]), (wide_name(layer), order[-count:])):
-            low, high = float(channels.minimum[part].min()), float(channels.maximum[part].max())
-            ranges[name] = TensorStatistics.between(low, high)
-        split_input(graph, layer, source, np.sort(order[-count:]))
+    for layer in find_linears(graph):
+        if follows_activation(layer) and len(layer.weight) > 1:
+            narrowing = choose_narrowing(channels[layer.name], share)
+            narrow_input(graph, layer, narrowing.scale.astype(np.float32))
+            ranges[layer.name] = TensorStatistics.between(narrowing.low, narrowing.high)
     return ranges
 
 

@@ -50,6 +50,29 @@ class Migration(NamedTuple):
     reach: float
 
 
+class Narrowing(NamedTuple):
+    """By what each channel is divided, (K,), never less than 1, and the range to expect then."""
+
+    scale: Channels
+    low: float
+    high: float
+
+
+def choose_narrowing(channels: ChannelStatistics, share: float) -> Narrowing:
+    """Return divisors that take the widest ``share`` of the channels down to the range of the next one.
+
+    On DeiT-tiny shares from 1/12 to 1/2 gave the same KL divergence, a third below that without (132 photos to judge
+    by): what wide channels gain in step, their larger weights lose sooner or later.
+    """
+    reach = _at_least(
+        np.maximum(HEADROOM * np.maximum(channels.maximum, -channels.minimum), DEVIATIONS * np.sqrt(channels.variance))
+    )
+    limit = np.sort(reach)[::-1][min(int(share * len(reach)), len(reach) - 1)]
+    scale = np.maximum(1.0, reach / limit)
+    low = float(HEADROOM * (channels.minimum / scale).min())
+    return Narrowing(scale, max(low, -float(limit)), float(limit))
+
+
 def choose_migration(
     channels: ChannelStatistics, weights: Sequence[NDArray[np.float32]], *, shiftable: bool
 ) -> Migration:

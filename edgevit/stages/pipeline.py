@@ -112,7 +112,7 @@ def _stages(
             job.targets,
             precision,
             observer=job.recipe.observer,
-            split=job.recipe.split,
+            rewrites=job.recipe.rewrites,
             wish=Wish.of(job.recipe, classes=checkpoint.spec.classes) if precision == "int8" else Wish(),
             progress=progress,
         ).bundle

@@ -27,7 +27,7 @@ from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
 from edgevit.quantization.plan import LayerCost, Trial
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
-from edgevit.recipes import Observer, ObserverChoice
+from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.calibrate import TABLE, Draft, Selection, calibrated
 from edgevit.stages.fallback import HELD_OUT, Wish, settle, to_judge_by
@@ -62,13 +62,13 @@ def quantize(
     precision: Precision = "int8",
     *,
     observer: ObserverChoice = "minmax",
-    split: int = 0,
+    rewrites: Rewrites = NO_REWRITES,
     wish: Wish = _NO_WISH,
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
-    ``images`` may be None where none are looked at; ``observer`` and ``split`` are as in ``Recipe``, for INT8. Where
+    ``images`` may be None where none are looked at; ``observer`` and ``rewrites`` are as in ``Recipe``, for INT8. Where
     INT8 cannot keep the limit of ``wish``, what comes nearest is added, and its variants' ``limit`` says so. The bundle
     changes only once all variants are built and checked.
 
@@ -83,7 +83,7 @@ def quantize(
     _check_images(bundle, images, precision, progress)
     wish.check(bundle, precision)
     with scratch_folder() as scratch:
-        rules = _Rules(tuple(targets.values()), observer, split, wish)
+        rules = _Rules(tuple(targets.values()), observer, rewrites, wish)
         decided = _decide(bundle, images, precision, rules, scratch, progress) if precision in NEED_IMAGES else {}
         made = list(_compile(bundle, targets, precision, decided, scratch, progress))
         if precision in NEED_IMAGES:
@@ -144,7 +144,7 @@ class _Rules(NamedTuple):
 
     targets: tuple[Target, ...]
     observer: ObserverChoice
-    split: int
+    rewrites: Rewrites
     wish: Wish
 
     @property
@@ -217,7 +217,7 @@ def _calibrate(
         place = {scheme: folder.parent / PREPARED[scheme]}
         before = {} if held_out is None else {scheme: folder.parent / f"unrounded-{scheme}.onnx"}
         _, made = prepare(
-            model, calibration, place, table=table, unrounded=before, observer=observer, split=rules.split
+            model, calibration, place, table=table, unrounded=before, observer=observer, rewrites=rules.rewrites
         )
         prepared[scheme] = replace(made[scheme], plan=msgspec.structs.replace(made[scheme].plan, trials=trials))
         unrounded |= before
@@ -257,7 +257,7 @@ def _observers(
     schemes = dict.fromkeys(map(scheme_of, rules.dialects))
     if rules.observer != "auto":
         return dict.fromkeys(schemes, (rules.observer, ()))
-    found = try_observers(model, images, schemes, split=rules.split)
+    found = try_observers(model, images, schemes, rewrites=rules.rewrites)
     for scheme, trials in found.items():
         figures = "; ".join(trial.say() for trial in trials)
         images.progress.note(f"Observers for {scheme} activations, the nearest to float32 first: {figures}")

@@ -19,6 +19,7 @@ from edgevit.quantization.emit.parts import part_name, parts_of
 from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
 from edgevit.quantization.plan import LinearQuantization, QuantizationPlan
 from edgevit.quantization.replace import add_constant
+from edgevit.quantization.rewrites.fine import off_the_grid
 
 #: x86 processors without VNNI add pairs of products in 16 bits, where two of 8-bit weights can overflow.
 WeightBits = Literal[7, 8]
@@ -76,8 +77,8 @@ class QuantizedLinear:
     def quantize_input(self) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Put a QuantizeLinear in front of the layer; return what it gives, the scale and the zero point."""
         scale, zero_point = self.constant("input.scale", self.scale), self.constant("input.zero_point", self.zero_point)
-        shape = self.layer.input.shape
-        node = self.node("input.quantize", "QuantizeLinear", [self.layer.input, scale, zero_point], shape)
+        source = off_the_grid(self.layer.input)
+        node = self.node("input.quantize", "QuantizeLinear", [source, scale, zero_point], source.shape)
         node.outputs[0].dtype = ir.DataType.from_numpy(self.zero_point.dtype)
         self.graph.insert_before(self.layer.product, node)
         return node.outputs[0], scale, zero_point

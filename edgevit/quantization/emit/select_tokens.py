@@ -24,6 +24,7 @@ _ROW_WISE = {
     "QuantizeLinear": (0,),
     "Relu": (0,),
     "Sigmoid": (0,),
+    "Sub": (0, 1),
     "Tanh": (0,),
 }
 

@@ -1,0 +1,69 @@
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgevit.backends import get_backend
+from edgevit.quantization.emit import emit
+from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.quantization.prepare import CalibrationImages, prepare, save
+from edgevit.quantization.rewrites.narrow import follows_activation, narrow_input
+from edgevit.quantization.smoothing import HEADROOM, ChannelStatistics, choose_narrowing
+from edgevit.recipes import Rewrites
+
+
+def run(path, images):
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})[0]
+
+
+def test_fc2_follows_an_activation_and_nothing_else_does(quantized):
+    layers = find_linears(load_graph(quantized.path).graph)
+    found = [layer.name for layer in layers if follows_activation(layer)]
+    assert found == [f"blocks.{block}.mlp.fc2" for block in (0, 1)]
+
+
+def test_narrowing_changes_no_logits(quantized, tmp_path):
+    model = load_graph(quantized.path)
+    for layer in find_linears(model.graph):
+        if follows_activation(layer):
+            scale = np.linspace(1, 8, len(layer.weight)).astype(np.float32)
+            narrow_input(model.graph, layer, scale)
+    save(model, tmp_path / "narrow.onnx")
+    after = {layer.name: layer for layer in find_linears(load_graph(tmp_path / "narrow.onnx").graph)}
+    before = {layer.name: layer for layer in find_linears(load_graph(quantized.path).graph)}
+    name = "blocks.0.mlp.fc2"
+    np.testing.assert_allclose(after[name].weight, before[name].weight * scale[:, None], rtol=1e-6)
+    np.testing.assert_allclose(
+        run(tmp_path / "narrow.onnx", quantized.images), run(quantized.path, quantized.images), atol=1e-5
+    )
+
+
+statistics = st.integers(2, 40).flatmap(
+    lambda width: st.tuples(*[hnp.arrays(np.float64, width, elements=st.floats(0, 100)) for _ in range(3)])
+)
+
+
+@given(statistics, st.floats(0.01, 0.5))
+def test_no_channel_is_made_wider_and_all_fit_what_is_left(values, share):
+    low, high, variance = -values[0], values[1], values[2]
+    narrowing = choose_narrowing(ChannelStatistics(low, high, variance, np.zeros_like(low)), share)
+    assert (narrowing.scale >= 1).all()
+    assert (HEADROOM * high / narrowing.scale <= narrowing.high * (1 + 1e-9)).all()
+    assert (HEADROOM * low / narrowing.scale >= narrowing.low - 1e-9 * abs(narrowing.low)).all()
+    assert (narrowing.scale > 1).sum() <= max(1, share * len(low)) + 1e-9
+
+
+@pytest.mark.parametrize(("scheme", "dialect"), [("asymmetric", "onnxruntime"), ("symmetric", "portable")])
+def test_a_narrowed_model_is_nearer_and_runs_in_integers(quantized, tmp_path, scheme, dialect):
+    images = CalibrationImages(lambda: iter([quantized.images]), 1)
+    places = {scheme: tmp_path / "model.onnx"}
+    one = prepare(quantized.path, images, places, rewrites=Rewrites(narrow=0.25))[1][scheme]
+    emit(one.model, one.plan, dialect, tmp_path / "int8.onnx")
+    exact = run(quantized.path, quantized.images)
+    error = ((run(tmp_path / "int8.onnx", quantized.images) - exact) ** 2).mean()
+    assert error < ((run(quantized.int8[dialect], quantized.images) - exact) ** 2).mean()
+    with get_backend("onnxruntime").open(tmp_path / "int8.onnx", threads=1, settings={}) as session:
+        assert not check_kernels(session, one.plan.integer_layers()).float_linears
