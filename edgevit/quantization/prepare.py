@@ -204,7 +204,8 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
         inputs |= {reader.name: TensorStatistics.between(-migration.reach, migration.reach) for reader in site.readers}
     fold_attention_scales(onnx_model.graph)  # last: the search for scales counts errors by how large outputs are
     if rewrites.narrow:
-        inputs |= _narrow_inputs(onnx_model.graph, channels, rewrites.narrow)
+        several = {name: one for name, one in channels.items() if table.inputs[name].tokens > table.images}
+        inputs |= _narrow_inputs(onnx_model.graph, several, rewrites.narrow)
     save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
@@ -212,10 +213,14 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
 def _narrow_inputs(
     graph: ir.Graph, channels: Mapping[str, ChannelStatistics], share: float
 ) -> dict[str, TensorStatistics]:
-    """Divide the widest channels of what follows an activation function, and return the ranges that are left."""
+    """Divide the widest channels of what follows an activation function, and return the ranges that are left.
+
+    ``channels`` are of layers that see several tokens of each image: of one that sees a single token, too few values are
+    known to tell which channels are wide.
+    """
     ranges = {}
     for layer in find_linears(graph):
-        if follows_activation(layer) and len(layer.weight) > 1:
+        if layer.name in channels and follows_activation(layer):
             narrowing = choose_narrowing(channels[layer.name], share)
             narrow_input(graph, layer, narrowing.scale.astype(np.float32))
             ranges[layer.name] = TensorStatistics.between(narrowing.low, narrowing.high)
