@@ -19,10 +19,11 @@ from edgevit.data.dataset import Dataset
 from edgevit.errors import DataError, InputError
 from edgevit.evaluation.gate import MIN_COSINE, check_limits
 from edgevit.progress import Progress
+from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.judge import Judge
 from edgevit.quantization.limits import CosineLimit, KlLimit, Limit, Top1Limit
-from edgevit.quantization.plan import Measure, Scheme
+from edgevit.quantization.plan import Measure
 from edgevit.quantization.prepare import Prepared
 from edgevit.quantization.search import Search
 from edgevit.quantization.sensitivity import Form, rank_layers

@@ -17,6 +17,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.data.sources import Split, load_dataset, map_labels, subset
 from edgevit.errors import DataError, ImageError
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.pixels import PixelStatistics
 
 #: One in so many images is kept apart where none is left to judge by.
 _PART = 4
@@ -112,8 +113,42 @@ def _paths(dataset: Dataset) -> set[str]:
 _FEW = 16
 
 
-def doubts(dataset: Dataset) -> list[str]:
-    """Return what speaks against calibrating on ``dataset``, as sentences for the user; nothing if all looks well."""
+#: Share of the images that must look alike before a word is said about it.
+_NEARLY_ALL = 0.9
+
+#: Mean and deviation of preprocessed pixels that photos do not have: they are near 0 and 1, or 0.5 and 0.25.
+_FAR_OFF = 1.5
+_DEVIATIONS = (0.1, 3.0)
+
+
+def doubts(dataset: Dataset, pixels: PixelStatistics | None = None) -> list[str]:
+    """Return what speaks against calibrating on ``dataset``, as sentences for the user; nothing if all looks well.
+
+    ``pixels`` is how its images look to the model.
+    """
+    return _doubts_of_number(dataset) + (_doubts_of_looks(pixels) if pixels else [])
+
+
+def _doubts_of_looks(pixels: PixelStatistics) -> list[str]:
+    most = _NEARLY_ALL * pixels.images
+    if pixels.flat >= most:
+        return [
+            f"{pixels.flat:.0f} of the {pixels.images:.0f} calibration images are of one colour: ranges will not do"
+        ]
+    found = []
+    if pixels.images > 1 and pixels.repeated >= most - 1:
+        found.append(f"{pixels.repeated + 1:.0f} of {pixels.images:.0f} calibration images are the same image")
+    if pixels.grey >= most:
+        found.append("The calibration images have no colour, and the model takes colour: are they of its kind?")
+    if abs(pixels.mean) > _FAR_OFF or not _DEVIATIONS[0] <= pixels.deviation <= _DEVIATIONS[1]:
+        found.append(
+            f"Preprocessed calibration images have mean {pixels.mean:.2f} and deviation {pixels.deviation:.2f}, far "
+            "from what photos have: are they of the model's kind, and are its mean and std right?"
+        )
+    return found
+
+
+def _doubts_of_number(dataset: Dataset) -> list[str]:
     found = []
     if len(dataset) < _FEW:
         found.append(f"Only {len(dataset)} images to calibrate on: ranges may be too narrow, give 128 or so")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.reading import logical_path
@@ -21,15 +20,18 @@ from edgevit.errors import InputError
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.arithmetic import Scheme
+from edgevit.quantization.choose import try_observers
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
-from edgevit.quantization.plan import LayerCost, Scheme
+from edgevit.quantization.plan import LayerCost, Trial
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
-from edgevit.recipes import Observer
+from edgevit.recipes import Observer, ObserverChoice
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
+from edgevit.stages.calibrate import TABLE, Draft, Selection, calibrated
 from edgevit.stages.fallback import HELD_OUT, Wish, settle, to_judge_by
-from edgevit.stages.images import ImageSource, LabelledBatches, doubts
+from edgevit.stages.images import ImageSource, LabelledBatches
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
@@ -59,7 +61,7 @@ def quantize(
     targets: Mapping[str, Target],
     precision: Precision = "int8",
     *,
-    observer: Observer = "minmax",
+    observer: ObserverChoice = "minmax",
     split: int = 0,
     wish: Wish = _NO_WISH,
     progress: Progress = SILENT,
@@ -86,6 +88,8 @@ def quantize(
         made = list(_compile(bundle, targets, precision, decided, scratch, progress))
         if precision in NEED_IMAGES:
             bundle = _add_extra(bundle, scratch / _folder(precision))
+        if precision == "int8":
+            Draft(bundle.path).remove()
         for compiled in made:
             bundle = add(bundle, compiled)
     kept = next((plan.float32_nodes for plan in decided.values() if isinstance(plan, Float16Plan)), {})
@@ -139,7 +143,7 @@ class _Rules(NamedTuple):
     """What INT8 is calibrated for, and how ranges are read off."""
 
     targets: tuple[Target, ...]
-    observer: Observer
+    observer: ObserverChoice
     split: int
     wish: Wish
 
@@ -203,22 +207,20 @@ def _calibrate(
     """Write the table of ranges, and for each way to store activations the prepared model and its plan."""
     model = bundle.verify_files("float32")
     dataset, held_out = _load(bundle, images, rules.wish, progress)
-    progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
-    for doubt in doubts(dataset):
-        progress.note(doubt)
-
-    def read() -> Iterator[NDArray[np.float32]]:
-        preprocess = bundle.manifest.preprocess
-        for batch in batches(dataset, preprocess, batch_size=_BATCH, unreadable=images.unreadable):
-            yield batch.images
-
-    calibration = CalibrationImages(read, -(-len(dataset) // _BATCH), progress)
-    places = {scheme: folder.parent / PREPARED[scheme] for scheme in map(scheme_of, rules.dialects)}
-    unrounded = {} if held_out is None else {scheme: folder.parent / f"unrounded-{scheme}.onnx" for scheme in places}
-    table, prepared = prepare(
-        model, calibration, places, unrounded=unrounded, observer=rules.observer, split=rules.split
-    )
-    table.save(folder / "table.npz")
+    selection = Selection.of(images, bundle.manifest.preprocess, progress, dataset=dataset)
+    table = calibrated(bundle, model, selection, progress)
+    table.save(folder.parent / TABLE)
+    calibration = CalibrationImages(selection.images_alone, selection.batches, progress)
+    prepared: dict[Scheme, Prepared] = {}
+    unrounded: dict[Scheme, Path] = {}
+    for scheme, (observer, trials) in _observers(model, calibration, rules).items():
+        place = {scheme: folder.parent / PREPARED[scheme]}
+        before = {} if held_out is None else {scheme: folder.parent / f"unrounded-{scheme}.onnx"}
+        _, made = prepare(
+            model, calibration, place, table=table, unrounded=before, observer=observer, split=rules.split
+        )
+        prepared[scheme] = replace(made[scheme], plan=msgspec.structs.replace(made[scheme].plan, trials=trials))
+        unrounded |= before
     if held_out is not None:
         prepared = settle(
             rules.wish,
@@ -246,6 +248,20 @@ def _load(
     held_out = to_judge_by(wish, apart, bundle.manifest.labels, progress)
     progress.note(f"Judging by {len(held_out)} images of {dataset.name} that are not calibrated with")
     return dataset, held_out
+
+
+def _observers(
+    model: Path, images: CalibrationImages, rules: _Rules
+) -> dict[Scheme, tuple[Observer, tuple[Trial, ...]]]:
+    """Return the observer for each way to store activations, and what was found out about it and others, if asked."""
+    schemes = dict.fromkeys(map(scheme_of, rules.dialects))
+    if rules.observer != "auto":
+        return dict.fromkeys(schemes, (rules.observer, ()))
+    found = try_observers(model, images, schemes, split=rules.split)
+    for scheme, trials in found.items():
+        figures = "; ".join(trial.say() for trial in trials)
+        images.progress.note(f"Observers for {scheme} activations, the nearest to float32 first: {figures}")
+    return {scheme: (trials[0].observer, trials) for scheme, trials in found.items()}
 
 
 def _keep_others(bundle: Bundle, folder: Path) -> None:
