@@ -39,6 +39,9 @@ def quantize(
     dialect: Annotated[DialectName, typer.Option(help="Whose kernels to reach; auto: all here.")] = "auto",
     recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
     samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws the calibration images.", show_default="the recipe's")
+    ] = None,
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
@@ -47,7 +50,12 @@ def quantize(
     chosen = load_recipe(recipe)
     unreadable = collector(strict=strict)
     images = data and ImageSource(
-        data, "train", unreadable, root=root, samples=samples or chosen.samples, seed=chosen.seed
+        data,
+        "train",
+        unreadable,
+        root=root,
+        samples=samples or chosen.samples,
+        seed=chosen.seed if seed is None else seed,
     )
     targets = chosen_targets(None if dialect == "auto" else [_TARGETS.get(dialect, dialect)])
     with progress() as bars:
