@@ -215,8 +215,8 @@ def _narrow_inputs(
 ) -> dict[str, TensorStatistics]:
     """Divide the widest channels of what follows an activation function, and return the ranges that are left.
 
-    ``channels`` are of layers that see several tokens of each image: of one that sees a single token, too few values are
-    known to tell which channels are wide.
+    ``channels`` are of layers that see several tokens of each image: of one that sees a single token, too few values
+    are known to tell which channels are wide.
     """
     ranges = {}
     for layer in find_linears(graph):
