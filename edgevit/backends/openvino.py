@@ -205,9 +205,13 @@ def _normalised_by(converted: Any, model: Path) -> Preprocess | None:  # noqa: A
     """Return how the model in the file ``model`` normalises uint8 pixels; None if it takes what is normalised."""
     if not any(entry.get_element_type().get_type_name() == "u8" for entry in converted.inputs):
         return None
-    preprocess = preprocess_of(converted)
+    remedy = "build this variant again"
+    try:
+        preprocess = preprocess_of(converted)
+    except GraphError as error:
+        raise BundleError(f"{model}: {error.message}", remedy=remedy) from error
     if preprocess is None:
-        raise GraphError(f"{model} does not say how it normalises its pixels", remedy="build this variant again")
+        raise BundleError(f"{model} does not say how it normalises its pixels", remedy=remedy)
     return preprocess
 
 

@@ -113,6 +113,7 @@ class ModelCache:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for blob in self._blobs():
                     if not _is_as_written(blob):
+                        _sum_of(blob).unlink(missing_ok=True)
                         blob.unlink(missing_ok=True)
         except StorageError as error:
             raise _cannot_be_kept(error) from error
