@@ -99,7 +99,7 @@ class OpenVINO:
         try:
             read = self._read(model)
             if asked["CACHE"] == "on":
-                cache = ModelCache(model)
+                cache = ModelCache(model, {**given, "DEVICE": asked["DEVICE"], "VERSION": self.version()})
                 compiled = core.compile_model(read, asked["DEVICE"], {**given, "CACHE_DIR": str(cache.folder)})
                 cache.note()
             else:

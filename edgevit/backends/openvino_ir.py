@@ -78,11 +78,11 @@ def labels_of(model: Any) -> tuple[str, ...]:  # noqa: ANN401
 def describe(engine: Any, model: Any) -> None:  # noqa: ANN401
     """Write into a model, in place, what other OpenVINO tools read: layouts, labels and preprocessing.
 
-    That is the section ``model_info`` as OpenVINO's Model API defines it, which DL Streamer and OpenVINO Model Server
-    read too. It cannot say all that EdgeViT knows: labels are separated by blanks, so that those within one become
-    underscores; and of resizing it has two kinds, the whole image squashed and the largest crop in the middle, which is
-    more than a model sees whose ``resize`` is larger than its crop. What holds exactly stands as JSON in the section
-    ``framework``, under ``edgevit.preprocess`` and ``edgevit.labels``.
+    That is the section ``model_info`` as OpenVINO's Model API defines it. It cannot say all that EdgeViT knows: labels
+    are separated by blanks, so that those within one become underscores; and of resizing it has two kinds, the whole
+    image squashed and the largest crop in the middle, which is more than a model sees whose ``resize`` is larger than
+    its crop. What holds exactly stands as JSON in the section ``framework``, under ``edgevit.preprocess`` and
+    ``edgevit.labels``.
     """
     pixels = model.inputs[0].get_element_type() == engine.Type.u8
     engine.layout_helpers.set_layout(model.inputs[0], engine.Layout("NHWC" if pixels else "NCHW"))
@@ -101,7 +101,7 @@ def model_info(preprocess: Preprocess, labels: Sequence[str], *, normalises: boo
     info = {
         "resize_type": "standard" if preprocess.resize is None else "crop",
         "interpolation_mode": {"bicubic": "CUBIC", "bilinear": "LINEAR"}[preprocess.interpolation],
-        "reverse_input_channels": "YES" if preprocess.channel_order == "RGB" else "NO",
+        "reverse_input_channels": str(preprocess.channel_order == "RGB"),
     }
     if labels:
         info |= {"model_type": "Classification", "labels": " ".join(re.sub(r"\s+", "_", label) for label in labels)}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevit.backends.base import merge_settings
 from edgevit.errors import BundleError, MissingDependencyError, StorageError
@@ -95,19 +98,22 @@ def check_device(device: str, found: Collection[str]) -> None:
 class ModelCache:
     """A folder of the user's for what OpenVINO has compiled a model to, so that it starts sooner the next time.
 
-    The folder belongs to the contents of the model's files: a model that was changed has another. What lies in it must
-    have the SHA-256 that was noted when OpenVINO wrote it; OpenVINO itself would run most of what is damaged.
+    The folder belongs to the contents of the model's files, what it is compiled for and by which version: a model that
+    was changed has another. By itself, OpenVINO takes what it compiled for other streams, and for a file of the same
+    name, size and age. What lies in the folder must have the SHA-256 that was noted when OpenVINO wrote it; OpenVINO
+    would run most of what is damaged.
     """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, compiled_for: Mapping[str, str]) -> None:
         """Clear the cache for the IR or ONNX file ``model`` of whatever is not as it was written.
 
         Raises:
             StorageError: if the folder cannot be made or changed.
 
         """
-        files = [model, *(path for path in [model.with_suffix(".bin")] if path.is_file() and path != model)]
-        self.folder = cache_folder() / "openvino" / "-".join(sha256_of(path)[:32] for path in files)
+        files = [path for path in dict.fromkeys((model, model.with_suffix(".bin"))) if path.is_file()]
+        key = msgspec.json.encode([[sha256_of(path) for path in files], sorted(compiled_for.items())])
+        self.folder = cache_folder() / "openvino" / sha256(key).hexdigest()
         try:
             with storage_errors(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)

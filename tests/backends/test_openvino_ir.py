@@ -44,7 +44,7 @@ EXPECTED = {
     "labels": 'a_cat a_"dog"_&_<bird> ça_va',
     "resize_type": "standard",
     "interpolation_mode": "LINEAR",
-    "reverse_input_channels": "NO",
+    "reverse_input_channels": "False",
     "mean_values": "76.5",
     "scale_values": "51",
 }
@@ -56,12 +56,12 @@ def test_what_is_said_of_colour_and_of_a_crop():
     assert info == {
         "resize_type": "crop",
         "interpolation_mode": "CUBIC",
-        "reverse_input_channels": "YES",  # they read images as BGR
+        "reverse_input_channels": "True",  # they read images as BGR
         "mean_values": "123.675 116.28 103.53",
         "scale_values": "58.395 57.12 57.375",
     }
     turned = msgspec.structs.replace(colour, channel_order="BGR")
-    assert model_info(turned, (), normalises=False)["reverse_input_channels"] == "NO"
+    assert model_info(turned, (), normalises=False)["reverse_input_channels"] == "False"
 
 
 def test_a_model_that_normalises_is_not_normalised_for_again(described, tmp_path):

@@ -93,8 +93,8 @@ def test_a_model_for_a_device_that_this_machine_lacks(model, tmp_path, kind):
         backend.open(backend.build(model, tmp_path)[0], threads=0, settings={"DEVICE": kind})
 
 
-def infer(path, images):
-    with get_backend("openvino").open(path, threads=1, settings={"CACHE": "on"}) as session:
+def infer(path, images, **settings):
+    with get_backend("openvino").open(path, threads=1, settings={"CACHE": "on", **settings}) as session:
         return session._compiled.get_property("LOADED_FROM_CACHE"), session.infer(images)
 
 
@@ -158,5 +158,13 @@ def test_a_cache_that_cannot_be_written(model, tmp_path, cache):
     cache.write_text("in the way")
     path = get_backend("openvino").build(model, tmp_path / "ir")[0]
     with pytest.raises(StorageError) as caught:
-        ModelCache(path)
+        ModelCache(path, {})
     assert "EDGEVIT_CACHE" in caught.value.remedy
+
+
+def test_what_was_compiled_for_other_settings_is_not_used(model, tmp_path, images):
+    path = get_backend("openvino").build(model, tmp_path)[0]
+    infer(path, images)
+    for settings in ({"NUM_STREAMS": "2"}, {"PERFORMANCE_HINT": "THROUGHPUT"}, {"INFERENCE_PRECISION_HINT": "f16"}):
+        assert [infer(path, images, **settings)[0] for _ in range(2)] == [False, True], settings
+    assert infer(path, images)[0]
