@@ -99,9 +99,8 @@ class ModelCache:
     """A folder of the user's for what OpenVINO has compiled a model to, so that it starts sooner the next time.
 
     The folder belongs to the contents of the model's files, what it is compiled for and by which version: a model that
-    was changed has another. By itself, OpenVINO takes what it compiled for other streams, and for a file of the same
-    name, size and age. What lies in the folder must have the SHA-256 that was noted when OpenVINO wrote it; OpenVINO
-    would run most of what is damaged.
+    was changed has another. By itself, OpenVINO goes by a file's name, size and age. What lies in the folder must have
+    the SHA-256 that was noted when OpenVINO wrote it; OpenVINO would run most of what is damaged.
     """
 
     def __init__(self, model: Path, compiled_for: Mapping[str, str]) -> None:
