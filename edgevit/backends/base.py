@@ -164,6 +164,11 @@ def merge_settings(backend: str, known: Mapping[str, str], given: Mapping[str, s
     return {**known, **given}
 
 
+def split(images: NDArray[np.float32], most: int) -> list[NDArray[np.float32]]:
+    """Return ``images`` (B, ...) in parts of at most ``most``, one after the other; no images are one part too."""
+    return [images[start : start + most] for start in range(0, max(1, len(images)), most)]
+
+
 def check_images(images: NDArray[np.float32], expected: Sequence[int | None]) -> None:
     """Check that ``images`` are float32 of the shape ``expected``; None stands for any size.
 

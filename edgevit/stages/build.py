@@ -39,11 +39,13 @@ class Compiled:
 def variant_name(target: Target, precision: Precision) -> str:
     """Return what the variant of ``precision`` for ``target`` is called.
 
-    Where float32 has no form of its own, it is the exported file itself, which is called float32 alone.
+    One that takes uint8 pixels says so. Where float32 has no form of its own, it is the exported file itself, which is
+    called float32 alone.
     """
     if precision == "float32" and precision not in target.precisions:
         return "float32"
-    return f"{precision}-{target.dialect}"
+    pixels = "-uint8" if target.settings_for(precision).get("INPUT") == "uint8-nhwc" else ""
+    return f"{precision}-{target.dialect}{pixels}"
 
 
 def build(
