@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU."""
+"""OpenVINO on the CPU, and on Intel's GPUs and NPUs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, join_parts, merge_settings
 from edgevit.dependencies import require
-from edgevit.errors import BundleError, GraphError, StorageError
+from edgevit.errors import BundleError, GraphError, MissingDependencyError, StorageError
 from edgevit.files import storage_errors
 
 if TYPE_CHECKING:
@@ -29,15 +29,29 @@ _FLOAT_KERNELS = ("_f32", "_bf16", "_f16")
 #: What OpenVINO's short names of types begin with, in full.
 _TYPES = {"f": "float", "bf": "bfloat", "i": "int", "u": "uint"}
 
+#: What brings a device that OpenVINO does not find, on Debian and Ubuntu.
+_DRIVERS = {
+    "GPU": "sudo apt install intel-opencl-icd && sudo usermod -aG render $USER, then log in again",
+    "NPU": "sudo snap install intel-npu-driver && sudo usermod -aG render $USER, then log in again",
+}
+
 
 class OpenVINO:
-    """Backend for OpenVINO's CPU plugin; its own file format is the IR: ``model.xml`` and ``model.bin``."""
+    """Backend for OpenVINO; its own file format is the IR: ``model.xml`` and ``model.bin``.
+
+    The setting DEVICE says what it runs on: CPU, GPU or NPU. What else stands in ``settings`` is the CPU's; on the
+    others OpenVINO takes what it finds best, unless it is given.
+    """
 
     name = "openvino"
     extra = "openvino"
     #: By itself OpenVINO computes in BF16 on CPUs that can, and calls that float32: the precision is pinned.
     #: It also quantizes activations as they come, where weights alone are integers, unless the group size is 0.
-    settings: Mapping[str, str] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    settings: Mapping[str, str] = {
+        "DEVICE": "CPU",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+    }
 
     def __init__(self) -> None:
         with _without_telemetry():
@@ -80,14 +94,21 @@ class OpenVINO:
 
         Raises:
             BundleError: if it is missing or damaged, takes more than images, or a setting is unknown or refused.
+            MissingDependencyError: if this machine lacks the device, or its driver.
 
         """
         properties: dict[str, Any] = merge_settings(self.name, self.settings, settings)
-        properties["PERFORMANCE_HINT"] = "LATENCY"
-        if threads:
+        device = properties.pop("DEVICE")
+        if device != "CPU":
+            properties = {key: value for key, value in settings.items() if key != "DEVICE"}
+        elif threads:
             properties["INFERENCE_NUM_THREADS"] = threads
+        properties["PERFORMANCE_HINT"] = "LATENCY"
+        core = self._engine.Core()
+        if device != "CPU":  # asking for the others starts their drivers
+            _check_device(device, core.available_devices)
         try:
-            compiled = self._engine.Core().compile_model(self._read(model), "CPU", properties)
+            compiled = core.compile_model(self._read(model), device, properties)
         except self._errors as error:
             raise BundleError(
                 f"OpenVINO cannot load {model}: {_reason(error)}", remedy="build this variant again"
@@ -137,6 +158,17 @@ class OpenVINOSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._request, self._compiled
+
+
+def _check_device(device: str, found: list[str]) -> None:
+    """Check that ``device``, GPU or NPU, is one of those that OpenVINO has found, such as CPU, GPU.0, GPU.1."""
+    if device not in _DRIVERS:
+        raise BundleError(f"OpenVINO has no device '{device}'", remedy=f"use CPU, {', '.join(_DRIVERS)}")
+    if device not in {name.partition(".")[0] for name in found}:
+        raise MissingDependencyError(
+            f"OpenVINO finds no {device} here, but {', '.join(found) or 'nothing'}",
+            remedy=_DRIVERS[device],
+        )
 
 
 def _kernel(node: Any) -> LinearKernel:  # noqa: ANN401

@@ -132,7 +132,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One precision of the model for one backend: its files, and what was measured on them.
 
     ``files`` share a folder, called ``name`` or ``name.2``; the first is the one that the backend opens. ``settings``
-    are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint.
+    are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint. ``versions``
+    are those of the backend that the target is for, as in PEP 440.
     """
 
     name: FolderName
@@ -141,6 +142,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     target: str
     files: Annotated[tuple[File, ...], msgspec.Meta(min_length=1)]
     settings: dict[str, str] = {}
+    versions: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     accuracy: Accuracy | None = None
     latency: Latency | None = None
     kernels: Kernels | None = None

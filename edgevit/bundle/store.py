@@ -175,12 +175,14 @@ class Bundle(msgspec.Struct, frozen=True):
         fill: Callable[[Path], Sequence[Path]],
         settings: Mapping[str, str] | None = None,
         kernels: Kernels | None = None,
+        versions: str | None = None,
     ) -> Bundle:
         """Add a variant, in place of the one of that name if there is one.
 
         ``fill`` writes files into the empty folder that it is given and returns them, the one to open first, as
         ``Backend.build`` does. All files in the folder become the variant's. Whatever ``fill`` raises leaves the
-        bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in.
+        bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in, ``versions`` which
+        of the backend's serve the target.
 
         Raises:
             BundleError: if another process is changing the bundle, the name will not do, or ``fill`` made no file.
@@ -200,6 +202,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 files=_filled(change, name, fill),
                 settings=dict(settings or {}),
                 kernels=kernels,
+                versions=versions,
             )
             return Bundle(self.path, change.publish(_with_variant(manifest, variant), name))
 

@@ -14,18 +14,15 @@ from edgevit.cli.options import (
     PrecisionName,
     Root,
     StrictImages,
-    chosen_targets,
     collector,
     precision_called,
+    targets_for_dialect,
 )
 from edgevit.recipes import load_recipe
 from edgevit.stages.images import ImageSource
 from edgevit.stages.quantize import quantize as stage
 
 DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
-
-#: The target for a dialect, where it is not called as that.
-_TARGETS = {"onnxruntime": "x86-onnxruntime", "openvino": "x86-openvino"}
 
 
 def quantize(
@@ -49,7 +46,7 @@ def quantize(
     images = data and ImageSource(
         data, "train", unreadable, root=root, samples=samples or chosen.samples, seed=chosen.seed
     )
-    targets = chosen_targets(None if dialect == "auto" else [_TARGETS.get(dialect, dialect)])
+    targets = targets_for_dialect(dialect)
     with progress() as bars:
         result = stage(
             Bundle.open(bundle),

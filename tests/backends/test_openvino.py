@@ -17,7 +17,11 @@ def test_the_precision_is_pinned_unless_a_setting_says_otherwise(model, tmp_path
             hint = session._compiled.get_property("INFERENCE_PRECISION_HINT")
             assert hint.to_dtype() == np.dtype(expected)
             assert session._compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    assert backend.settings == {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    assert backend.settings == {
+        "DEVICE": "CPU",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+    }
 
 
 def test_a_precision_that_there_is_not(model, tmp_path):
