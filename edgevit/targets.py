@@ -136,8 +136,10 @@ class Profile(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def target(self, edition: Edition | None = None) -> Target:
         """Return the target that ``edition`` is, one of ``editions``, or without any the profile itself."""
         fields = {name: getattr(self, name) for name in Target.__struct_fields__}
-        changed = {} if edition is None else msgspec.structs.asdict(edition)
-        return Target(**fields | {name: changed[name] for name in fields if changed.get(name) is not None})
+        if edition is not None:
+            changed = msgspec.structs.asdict(edition) | {"description": f"{self.description}; {edition.description}"}
+            fields |= {name: changed[name] for name in fields if changed.get(name) is not None}
+        return Target(**fields)
 
     def edition(self, name: str | None) -> Edition | None:
         """Return the edition of that name, the first one for None; None where there is no such edition."""
@@ -259,12 +261,16 @@ def split_name(name: str) -> tuple[str, str | None]:
     return base, edition
 
 
+def same_machine(machine: str) -> str:
+    """Return what Linux calls a processor that another system calls ``machine``."""
+    return _SAME_MACHINE.get(machine.lower(), machine)
+
+
 def own_targets(machine: str) -> dict[str, Target]:
     """Return the targets for the processor of a machine that calls itself ``machine``, one for each of its engines."""
-    processor = _SAME_MACHINE.get(machine.lower(), machine)
     every = {name: load_target(name) for name in target_names()}
     return {
         name: target
         for name, target in every.items()
-        if target.device == "CPU" and processor in target.machines and target.dialect == target.backend
+        if target.device == "CPU" and same_machine(machine) in target.machines and target.dialect == target.backend
     }

