@@ -22,7 +22,7 @@ def targets(
         ),
     ] = None,
 ) -> Result:
-    """List the devices that EdgeViT builds for, or show one and why it is as it is."""
+    """List the devices that EdgeViT builds for, or show one and its reasons."""
     return _list() if name is None else _show(name)
 
 

@@ -23,7 +23,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 _BUILD = "quantize, build"
 
-#: "onnx": EdgeViT writes the file from which the engine is built on the device, and builds no engine itself.
+#: "onnx": EdgeViT writes the file from which the engine is built on the device.
 Build = Literal["yes", "onnx", "no"]
 
 
@@ -93,7 +93,7 @@ def _judge(name: str, target: Target, findings: Sequence[Finding], building: Abi
     lacking = None if building.works else _Obstacle(building.problem or "", building.remedy or "")
     if lacking:
         build = "no"
-    elif target.backend not in BACKENDS:
+    elif target.backend.startswith("tensorrt") and not _builds(target, engine, wrong_gpu):
         build = "onnx"
     elif wrong or not _builds(target, engine, wrong_gpu):
         build = "no"
@@ -109,7 +109,7 @@ def _judge(name: str, target: Target, findings: Sequence[Finding], building: Abi
 
 def _builds(target: Target, engine: Finding | None, wrong_gpu: _Obstacle | None) -> bool:
     """Say whether the engine builds for the target here: what is built is opened, but by TensorRT-RTX."""
-    if engine is None:
+    if engine is None or target.backend not in BACKENDS:
         return False
     if target.backend == "tensorrt-rtx":
         return engine.builds
