@@ -253,6 +253,16 @@ def load_target(name: str) -> Target:
     return profile.target(edition)
 
 
+def edition_for(base: str, version: str) -> str | None:
+    """Return the name of the target of the profile ``base`` that a ``version`` of its engine serves; None if none."""
+    profile = load_profile(base)
+    for edition in profile.editions:
+        serving = profile.target(edition).versions
+        if serving is None or versions.within(version, serving):
+            return base if edition is profile.editions[0] else f"{base}@{edition.names[0]}"
+    return None
+
+
 def split_name(name: str) -> tuple[str, str | None]:
     """Return the profile's name, or path, and the edition's, if the target's ``name`` has one."""
     if name.endswith(".toml") or "@" not in name:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edgevit.backends.base import Backend
-from edgevit.targets import Target, load_profile, split_name
-from edgevit.versions import check_version, within
+from edgevit.targets import Target, edition_for, split_name, target_names
+from edgevit.versions import check_version
 
 
 def check_engine(backend: Backend, target_name: str, target: Target) -> None:
@@ -22,10 +22,8 @@ def check_engine(backend: Backend, target_name: str, target: Target) -> None:
 def other_version(target_name: str, target: Target, found: str) -> str:
     """Return what helps where the engine's version ``found`` does not serve ``target``."""
     base, _ = split_name(target_name)
-    profile = load_profile(base)
-    for edition in profile.editions:
-        if within(found, profile.target(edition).versions or "") and not base.endswith(".toml"):
-            return f"use target {base}@{edition.names[0]}, which is for {found}"
+    if base in target_names() and (other := edition_for(base, found)):
+        return f"use the target {other}, which is for {found}"
     if target.backend in ("onnxruntime", "openvino"):
         return f'pip install "{target.backend}{target.versions}"'
     return f"install {target.backend} {target.versions}"
