@@ -9,8 +9,26 @@ import msgspec
 
 from edgevit import resources, toml
 
-#: How a range is read off the values that a tensor took: all of it, or the mean of those of groups of images.
-Observer = Literal["minmax", "average-minmax"]
+
+class Percentile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="percentile"):
+    """The range that holds ``percent`` per cent of the values: as much is clipped at either end.
+
+    In a recipe: ``observer = {name = "percentile", percent = 99.9}``.
+    """
+
+    percent: Annotated[float, msgspec.Meta(gt=50, le=100)] = 99.99
+
+
+#: How a range is read off the values that a tensor took; ``quantization/ranges.py`` says what each does.
+Observer = Literal["minmax", "average-minmax", "moving-average", "percentile", "entropy", "mse"] | Percentile
+
+#: Or which is best is found out, by what each does to the logits on images that it was not fitted to.
+ObserverChoice = Observer | Literal["auto"]
+
+
+def observer_name(observer: ObserverChoice) -> str:
+    """Return what to call ``observer`` in a message."""
+    return f"percentile {observer.percent:g}" if isinstance(observer, Percentile) else observer
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,14 +36,19 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``samples`` images are drawn with ``seed``; ``observer`` is how a range is read off the values that a tensor took
     on them. ``split`` channels, the widest of what follows a GELU, are multiplied by themselves; 0 leaves all together.
+    Where ``max_drop`` (points of top-1) or, for images without labels, ``max_kl`` (nats), or for embedding models
+    ``min_cosine`` is given, layers go back to float until INT8 keeps it on images that are held out.
     ``why`` says where these choices come from.
     """
 
     description: str
     samples: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
-    observer: Observer
+    observer: ObserverChoice
     seed: Annotated[int, msgspec.Meta(ge=0)]
     split: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     why: str
 
 

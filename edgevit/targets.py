@@ -197,13 +197,20 @@ def _contradictions(target: Target) -> Iterator[tuple[str, str]]:
         yield "precisions", "a precision is named twice"
     for precision in target.settings_of.keys() - set(target.precisions):
         yield "settings_of", f"settings for {precision}, which is not one of the precisions"
+    yield from _device_contradictions(target)
+    yield from _version_contradictions(target)
+
+
+def _device_contradictions(target: Target) -> Iterator[tuple[str, str]]:
+    named = target.settings.get("DEVICE", target.device)
+    if named.partition(".")[0] != target.device:
+        yield "settings", f"the setting DEVICE is {named}, and the key device {target.device}: make both the same"
     if target.weight_bits == "auto" and (target.device != "CPU" or "x86_64" not in target.machines):
         yield "weight_bits", '"auto" looks at an x86 processor: write 8'
-    if target.compute_capability and not backend.startswith("tensorrt"):
-        yield "compute_capability", f"{backend} does not run on an NVIDIA GPU"
+    if target.compute_capability and not target.backend.startswith("tensorrt"):
+        yield "compute_capability", f"{target.backend} does not run on an NVIDIA GPU"
     if target.device == "NPU" and target.batch is not None and target.batch.min != target.batch.max:
         yield "batch", "an NPU takes one number of images only: make min and max the same"
-    yield from _version_contradictions(target)
 
 
 def _version_contradictions(target: Target) -> Iterator[tuple[str, str]]:

@@ -234,6 +234,7 @@ description = "other"
         (8, "batch = { min = 3, opt = 2, max = 4 }", "a batch of 3 to 4 images has no 2 in it"),
         (8, "batch = { min = 1, opt = 2, mux = 4 }", "there is no key 'mux' in batch"),
         (8, "batch = { min = 0 }", "batch.min: expected `int` >= 1"),
+        (8, 'settings = { DEVICE = "CPU" }', "the setting DEVICE is CPU, and the key device GPU"),
         (14, 'compute_capability = "sm89"', "editions[0].compute_capability: this is not how it is written"),
         (14, 'versions = ">=10.11"', "dialect 'tensorrt' is for TensorRT 10.12 and later, and this has 10.11 in it"),
         (17, 'names = ["a"]', "there are two editions 'a'"),

@@ -17,10 +17,15 @@ class Attention:
     """softmax(scale Q K^T) V in each of ``heads``, from tokens to tokens.
 
     ``query``, ``key`` and ``value`` are (B, N, D) before heads are split, ``output`` (B, N, D) after they are joined.
-    ``query_path`` are the nodes on the way from ``query`` to ``output``, in the order in which they run.
+    ``scores`` multiplies query and key, ``mixed`` the softmax and the values. ``query_path`` are the nodes on the way
+    from ``query`` to ``output``, in the order in which they run; ``scaling`` is the one of them that multiplies the
+    query by ``scale``, None where it is not scaled.
     """
 
     softmax: ir.Node
+    scores: ir.Node
+    mixed: ir.Node
+    scaling: ir.Node | None
     query: ir.Value
     key: ir.Value
     value: ir.Value
@@ -31,8 +36,9 @@ class Attention:
 
     @property
     def name(self) -> str:
-        """The module's name, such as ``blocks.0.attn``."""
-        return (self.softmax.name or str(self.output.name)).rpartition(".")[0] or str(self.output.name)
+        """The module's name, such as ``blocks.0.attn`` or, in files of others, ``/encoder/layer.0/attention``."""
+        softmax = self.softmax.name or ""
+        return softmax[: max(softmax.rfind("."), softmax.rfind("/"), 0)] or str(self.output.name)
 
     def packed(self) -> ir.Value | None:
         """Return the value (B, N, 3D) that holds query, key and value side by side, if there is one."""
@@ -72,6 +78,9 @@ def _attention(softmax: ir.Node) -> Attention | None:
     scaling = () if scaled is None else (scaled,)
     return Attention(
         softmax=softmax,
+        scores=scores,
+        mixed=mixed,
+        scaling=scaled,
         query=query.tokens,
         key=key.tokens,
         value=value.tokens,

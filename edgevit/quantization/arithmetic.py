@@ -6,12 +6,15 @@ A real number x is stored as q = saturate(round(x / scale) + zero_point), with h
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Integer = TypeVar("Integer", bound="np.uint8 | np.int8")
+
+#: How the inputs of Linear layers are stored: unsigned with a zero point, or signed around 0, which TensorRT asks for.
+Scheme = Literal["asymmetric", "symmetric"]
 
 #: Largest magnitude of a symmetric 8-bit weight: -128 is left out, so that w and -w are rounded alike.
 WEIGHT_LIMIT = 127

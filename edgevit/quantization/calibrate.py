@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,8 @@ from edgevit.files import sha256_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.linears import find_linears, load_graph
-from edgevit.quantization.observers import RangeObserver
+from edgevit.quantization.observers import InputObserver, Resumable, State, joined, restore
+from edgevit.quantization.pixels import PixelObserver
 from edgevit.quantization.table import CalibrationTable
 
 
@@ -35,16 +36,32 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How many images passed, and the SHA-256 of all of them in order."""
+    """How many images passed, and a SHA-256 of all of them in order, each hashed with the one of those before."""
 
     images: int
     sha256: str
+
+    def then(self, image: NDArray[np.float32]) -> Seen:
+        """Return what was seen with one image more."""
+        digest = hashlib.sha256(self.sha256.encode())
+        digest.update(np.ascontiguousarray(image).data)
+        return Seen(self.images + 1, digest.hexdigest())
+
+    def check(self) -> None:
+        """Check that there was an image.
+
+        Raises:
+            DataError: if there was none.
+
+        """
+        if not self.images:
+            raise DataError("there are no calibration images", remedy="give at least one image with --data, better 128")
 
 
 def calibrate(
     model: Path, batches: Iterable[NDArray[np.float32]], *, total: int, progress: Progress = SILENT
 ) -> CalibrationTable:
-    """Run the float32 ONNX file ``model`` on preprocessed images and return the ranges of its Linear layers' inputs.
+    """Run the float32 ONNX file ``model`` on preprocessed images and return what its Linear layers' inputs do.
 
     Images pass one at a time, so memory depends on the model alone, not on how many images there are or how they are
     batched. One pass, in float32, on the CPU.
@@ -61,15 +78,80 @@ def calibrate(
         DataError: if there are no images, or they do not fit the model or are not finite.
 
     """
-    engine = ObservedModel(model)
-    observers = {name: RangeObserver() for name in engine.layers}
-    seen = observe(engine, observers, progress.track(batches, total=total, label="Observing ranges"))
-    return CalibrationTable(
-        inputs={name: observer.statistics() for name, observer in observers.items()},
-        images=seen.images,
-        model_sha256=sha256_of(model),
-        images_sha256=seen.sha256,
-    )
+    observation = Observation(model)
+    for batch in progress.track(batches, total=total, label="Calibrating"):
+        observation.update(batch)
+    return observation.table()
+
+
+class Observation:
+    """The pass over the images, as far as it has come; it can stop after any batch and go on in another process."""
+
+    def __init__(self, model: Path, *, seed: int = 0) -> None:
+        """Open the float32 ONNX file ``model``; ``seed`` is for the sample of rows.
+
+        Raises:
+            GraphError: if it is no float32 ONNX model with Linear layers.
+
+        """
+        self._model = model
+        self._engine = ObservedModel(model)
+        self._observers = {
+            name: InputObserver(width, seed=seed)
+            for name, width in zip(self._engine.layers, self._engine.widths, strict=True)
+        }
+        self._pixels = PixelObserver()
+        self.seen = Seen(0, "")
+
+    def update(self, batch: NDArray[np.float32]) -> None:
+        """Take in images (B, C, H, W).
+
+        Raises:
+            GraphError: if an activation is not finite; the message names the layer and the image.
+            DataError: if they do not fit the model or are not finite.
+
+        """
+        for image in one_by_one([batch]):
+            self.seen = observe_image(self._engine, self._observers, image, self.seen)
+            self._pixels.update(image)
+
+    def table(self, selection_sha256: str = "") -> CalibrationTable:
+        """Return what was seen.
+
+        Raises:
+            DataError: if there were no images.
+
+        """
+        self.seen.check()
+        return CalibrationTable(
+            inputs={name: observer.statistics() for name, observer in self._observers.items()},
+            images=self.seen.images,
+            model_sha256=sha256_of(self._model),
+            images_sha256=self.seen.sha256,
+            selection_sha256=selection_sha256,
+            pixels=self._pixels.statistics(),
+        )
+
+    def state(self) -> State:
+        """Return all there is to know, for ``restore``; there must have been an image."""
+        seen = {"images": np.array(self.seen.images), "sha256": np.array(self.seen.sha256)}
+        return joined(self._parts()) | seen
+
+    def restore(self, state: State) -> None:
+        """Go on from the ``state`` of a pass over the same model.
+
+        Raises:
+            ValueError: if it is of another model; any of ``arrays.DAMAGE`` if it is none.
+
+        """
+        fields = dict(state)
+        seen = Seen(int(fields.pop("images")), str(fields.pop("sha256")))
+        restore(self._parts(), fields)
+        self.seen = seen
+
+    def _parts(self) -> dict[str, Resumable]:
+        layers = {str(index): observer for index, observer in enumerate(self._observers.values())}
+        return {**layers, "pixels": self._pixels}
 
 
 def observe(engine: ObservedModel, observers: Mapping[str, Observer], batches: Iterable[NDArray[np.float32]]) -> Seen:
@@ -80,37 +162,43 @@ def observe(engine: ObservedModel, observers: Mapping[str, Observer], batches: I
         DataError: if there are no images, or they do not fit the model or are not finite.
 
     """
-    digest = hashlib.sha256()
-    count = 0
+    seen = Seen(0, "")
     for image in one_by_one(batches):
-        for name, values in zip(engine.layers, engine.run(image), strict=True):
-            if name in observers:
-                _check_finite(name, values, count)
-                observers[name].update(values)
-        digest.update(image.tobytes())
-        count += 1
-    if not count:
-        raise DataError("there are no calibration images", remedy="give at least one image with --data, better 128")
-    return Seen(count, digest.hexdigest())
+        seen = observe_image(engine, observers, image, seen)
+    seen.check()
+    return seen
+
+
+def observe_image(
+    engine: ObservedModel, observers: Mapping[str, Observer], image: NDArray[np.float32], before: Seen
+) -> Seen:
+    """Show the layers' inputs for one image (1, C, H, W) to ``observers``, and return what was seen with it."""
+    for name, values in zip(engine.layers, engine.run(image), strict=True):
+        if name in observers:
+            _check_finite(name, values, before.images)
+            observers[name].update(values)
+    return before.then(image)
 
 
 class ObservedModel:
     """The model in onnxruntime, with the inputs of its Linear layers as its outputs.
 
     Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
-    seen of the layers there is what counts.
+    seen of the layers there is what counts. ``also`` gives further values to look at, by the names they shall have.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {}) -> None:
         model = load_graph(path)
         common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
         SelectTokens()(model)
-        observed = {layer.name: layer.input for layer in find_linears(model.graph)}
+        layers = find_linears(model.graph)
+        observed = {layer.name: layer.input for layer in layers} | dict(also(model.graph))
         if len(model.graph.inputs) != 1:
             raise GraphError(
                 f"{path} has {len(model.graph.inputs)} inputs, not one", remedy="give a model that takes images alone"
             )
         self.layers = list(observed)
+        self.widths = [len(layer.weight) for layer in layers]
         self._values = [str(value.name) for value in observed.values()]
         self._distinct = list(dict.fromkeys(self._values))
         self._input = str(model.graph.inputs[0].name)

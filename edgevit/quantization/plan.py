@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
 
+from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of, write_atomically
-from edgevit.quantization.arithmetic import activation_parameters, symmetric_parameters, weight_scales
+from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
 from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
-from edgevit.recipes import Observer
+from edgevit.recipes import Observer, observer_name
 
 SCHEMA_VERSION = 1
 
-#: How the inputs of Linear layers are stored: unsigned with a zero point, or signed around 0, which TensorRT asks for.
-Scheme = Literal["asymmetric", "symmetric"]
+#: What layers are ranked by: a classifier's KL divergence, or the noise in an embedding model's features.
+Measure = Literal["kl", "sqnr_db"]
 
 _LARGEST = 64 << 20  # bytes; a ViT-L's plan takes 5 MB
 _REMEDY = "quantize again with `edgevit quantize`"
@@ -39,10 +41,7 @@ class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     bias_correction: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        scales = np.array((self.activation_scale, *self.weight_scales))
-        limits = np.finfo(np.float32)
-        if not ((scales >= limits.tiny) & (scales <= limits.max)).all():
-            raise BundleError("the plan has a scale that is not above 0 and finite in float32", remedy=_REMEDY)
+        _check_scales(self.activation_scale, *self.weight_scales)
         if not np.isfinite(self.bias_correction).all():
             raise BundleError("the plan corrects a bias by what is not finite", remedy=_REMEDY)
         if not 0 <= self.activation_zero_point <= (255 if self.activation_type == "uint8" else 0):
@@ -67,11 +66,73 @@ class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise BundleError(f"the plan must either quantize '{self.name}' or say why not", remedy=_REMEDY)
 
 
+class AttentionPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the two products of an attention are computed in integers, for dialects that do so.
+
+    Query (as it is multiplied, scaled), key and value are signed 8-bit and symmetric with one scale each. What softmax
+    gives has a fixed scale, as its range is known.
+    """
+
+    name: str
+    query_scale: float
+    key_scale: float
+    value_scale: float
+
+    def __post_init__(self) -> None:
+        _check_scales(self.query_scale, self.key_scale, self.value_scale)
+
+
+class LayerCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far the outputs move with this layer alone in INT8: KL(float32 || model) in nats, SQNR in dB.
+
+    ``kl`` is None for embedding models, and both are where an output is not a finite number; ``sqnr_db`` is None, too,
+    where the outputs do not move at all. ``finite`` tells the two apart.
+    """
+
+    layer: str
+    kl: float | None
+    sqnr_db: float | None
+    finite: bool = True
+
+    def dearness(self, measure: Measure) -> float:
+        """Return by what layers are ranked: the larger, the dearer."""
+        if not self.finite:
+            return math.inf
+        if measure == "kl":
+            return self.kl or 0.0
+        return -math.inf if self.sqnr_db is None else -self.sqnr_db
+
+    def say(self) -> str:
+        """Return the cost in words."""
+        if not self.finite:
+            return "some outputs are not finite numbers"
+        moved = "no noise" if self.sqnr_db is None else f"SQNR {self.sqnr_db:.1f} dB"
+        return moved if self.kl is None else f"KL {self.kl:.2g} nats, {moved}"
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an observer did to the outputs, on images that it was not fitted to: see ``judge.Score``."""
+
+    observer: Observer
+    kl: float
+    sqnr_db: float | None
+    agreement: float
+
+    def say(self) -> str:
+        """Return the observer and what it gave, in a few words."""
+        noise = "exact" if self.sqnr_db is None else f"{self.sqnr_db:.1f} dB"
+        return f"{observer_name(self.observer)} {noise}, KL {self.kl:.4f}"
+
+
 class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of each Linear layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
 
     That file is a rewritten, prepared form of the one with ``source_sha256`` (see ``prepare``), or that file itself
-    where there is no such hash. ``images`` and ``images_sha256`` say what it was calibrated on.
+    where there is no such hash. ``images`` and ``images_sha256`` say what it was calibrated on, ``observer`` how ranges
+    were read off, ``trials`` what others gave where several were tried (see ``choose``), the best first.
+    ``attentions`` are those whose products could be computed in integers too; a dialect need not. ``limit`` is the
+    verdict where layers were to return to float until a limit holds (see ``search``), ``sensitivity`` what each of them
+    costs alone, where that was measured.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -80,10 +141,23 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     images: int
     images_sha256: str
     linears: tuple[LinearPlan, ...]
+    attentions: tuple[AttentionPlan, ...] = ()
+    limit: LimitVerdict | None = None
+    sensitivity: tuple[LayerCost, ...] = ()
+    observer: Observer = "minmax"
+    trials: tuple[Trial, ...] = ()
 
     def integer_layers(self) -> tuple[str, ...]:
         """Return the names of the layers that must run on integer kernels."""
         return tuple(linear.name for linear in self.linears if linear.quantization is not None)
+
+    def float_layers(self) -> tuple[Fallback, ...]:
+        """Return the layers that stay float, with the reasons."""
+        return tuple(
+            Fallback(layer=linear.name, reason=linear.fallback)
+            for linear in self.linears
+            if linear.fallback is not None
+        )
 
     def save(self, path: Path) -> None:
         """Write the plan to ``path`` as JSON, whole or not at all.
@@ -174,13 +248,14 @@ def make_plan(
         model_sha256=table.model_sha256,
         images=table.images,
         images_sha256=table.images_sha256,
+        observer=observer,
         linears=tuple(_plan_layer(layer, table.inputs[layer.name], scheme, observer) for layer in layers),
     )
 
 
 def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme, observer: Observer) -> LinearPlan:
     rule = activation_parameters if scheme == "asymmetric" else symmetric_parameters
-    parameters = rule(*statistics.range(observer))
+    parameters = rule(*statistics.range(observer, scheme))
     if parameters is None:
         reason = (
             f"its input stayed within {max(abs(statistics.minimum), abs(statistics.maximum)):g} of 0 on every image"
@@ -196,6 +271,13 @@ def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme
             weight_scales=tuple(weight_scales(layer.weight).tolist()),
         ),
     )
+
+
+def _check_scales(*scales: float) -> None:
+    values = np.array(scales)
+    limits = np.finfo(np.float32)
+    if not ((values >= limits.tiny) & (values <= limits.max)).all():
+        raise BundleError("the plan has a scale that is not above 0 and finite in float32", remedy=_REMEDY)
 
 
 def check_model_sha256(what: str, expected: str, model: Path) -> None:

@@ -12,9 +12,11 @@ already, and the plan that belongs to it. Emitters need nothing else.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -26,16 +28,19 @@ from edgevit.backends import get_backend
 from edgevit.errors import VerificationError
 from edgevit.files import atomic_path, scratch_folder, sha256_of
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.calibrate import ObservedModel, observe
+from edgevit.quantization.arithmetic import Scheme
+from edgevit.quantization.attention import operands_of, plan_attentions
+from edgevit.quantization.calibrate import ObservedModel, calibrate, observe
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, load_graph
-from edgevit.quantization.observers import ChannelObserver, InputObserver
-from edgevit.quantization.plan import LinearPlan, QuantizationPlan, Scheme, make_plan
+from edgevit.quantization.observers import RangeObserver
+from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_model_sha256, make_plan
+from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.constants import set_linear
 from edgevit.quantization.rewrites.sites import find_sites
 from edgevit.quantization.rewrites.split import source_of, split_input, wide_name
 from edgevit.quantization.rounding import Moments, round_linear
-from edgevit.quantization.smoothing import choose_migration
+from edgevit.quantization.smoothing import ChannelStatistics, choose_migration
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
 from edgevit.recipes import Observer
 
@@ -75,15 +80,20 @@ def prepare(
     images: CalibrationImages,
     places: Mapping[Scheme, Path],
     *,
+    table: CalibrationTable | None = None,
+    unrounded: Mapping[Scheme, Path] = MappingProxyType({}),
     observer: Observer = "minmax",
     split: int = 0,
 ) -> tuple[CalibrationTable, dict[Scheme, Prepared]]:
     """Prepare the float32 ONNX file ``model`` for INT8, and write what comes out for each scheme to its place.
 
-    ``observer`` reads the range off the inputs that cannot be shifted and scaled; ``split`` is as in ``smooth``.
-    Returns the ranges that calibration saw, and for each scheme the prepared model with its plan.
+    ``table`` is what calibration saw of the model on ``images``; None lets it look. ``observer`` reads the range off
+    the inputs that cannot be shifted and scaled; ``split`` is as in ``smooth``. Returns what calibration saw, and for
+    each scheme the prepared model with its plan.
+    The models with weights as they were before rounding go to ``unrounded``, where that is given for a scheme.
 
     Raises:
+        BundleError: if the table was made for another model.
         GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
         DataError: if there are no images, or they do not fit.
         VerificationError: if the rewritten model gives other logits.
@@ -91,20 +101,32 @@ def prepare(
 
     """
     source = sha256_of(model)
+    table = table or calibrate(model, images.read(), total=images.batches, progress=images.progress)
     prepared: dict[Scheme, Prepared] = {}
     with scratch_folder() as scratch:
         smoothed = scratch / "smoothed.onnx"
-        table = smooth(model, images, smoothed, split=split)
+        ranges = smooth(model, table, smoothed, split=split)
         check_rewritten(model, smoothed, images)
         for scheme, path in places.items():
-            base, ranges = smoothed, table
-            if scheme == "symmetric":
-                base = scratch / "centred.onnx"
-                ranges = centre(smoothed, table, base, observer)
-            plan = make_plan(base, ranges, scheme=scheme, observer=observer)
+            base, plan = plan_scheme(smoothed, ranges, scheme, observer, scratch / "centred.onnx")
             plan = round_weights(base, plan, images, path)
+            if scheme in unrounded:
+                shutil.copyfile(base, unrounded[scheme])
             prepared[scheme] = Prepared(path, msgspec.structs.replace(plan, source_sha256=source))
     return table, prepared
+
+
+def plan_scheme(
+    smoothed: Path, ranges: CalibrationTable, scheme: Scheme, observer: Observer, centred: Path
+) -> tuple[Path, QuantizationPlan]:
+    """Return the model to round, which is written to ``centred`` if the ``scheme`` asks for that, and its plan.
+
+    ``smoothed`` and ``ranges`` are what ``smooth`` made.
+    """
+    if scheme == "symmetric":
+        ranges = centre(smoothed, ranges, centred, observer)
+        smoothed = centred
+    return smoothed, make_plan(smoothed, ranges, scheme=scheme, observer=observer)
 
 
 def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> None:
@@ -129,50 +151,50 @@ def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> 
         )
 
 
-def smooth(model: Path, images: CalibrationImages, path: Path, *, split: int = 0) -> CalibrationTable:
+def smooth(model: Path, table: CalibrationTable, path: Path, *, split: int = 0) -> CalibrationTable:
     """Write ``model`` to ``path`` with its Linear layers' inputs shifted and scaled, channel by channel, for nothing.
 
-    Of inputs that can only be put in another order, the ``split`` widest channels get a product of their own. Returns
-    the ranges to expect of all Linear layers' inputs then.
+    Of inputs that can only be put in another order, the ``split`` widest channels get a product of their own.
+    ``table`` is what calibration saw of ``model``. Returns the ranges to expect of all Linear layers' inputs then.
 
     Raises:
-        GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
-        DataError: if there are no images, or they do not fit.
+        BundleError: if the table was made for another model.
+        GraphError: if the file is no float32 ONNX model with Linear layers.
         StorageError: if the file cannot be written.
 
     """
-    engine = ObservedModel(model)
-    observers = {name: InputObserver() for name in engine.layers}
-    seen = observe(engine, observers, images.track("Calibrating"))
-    inputs = {name: observer.range.statistics() for name, observer in observers.items()}
+    check_model_sha256("this calibration table", table.model_sha256, model)
+    channels = {name: one.channels for name, one in table.inputs.items() if one.channels is not None}
+    inputs = dict(table.inputs)
     onnx_model = load_graph(model)
+    table.check_layers({layer.name: len(layer.weight) for layer in find_linears(onnx_model.graph)})
     common.ShapeInferencePass()(onnx_model)  # files of others seldom say the shapes of values
     for site in find_sites(onnx_model.graph):
-        channels = observers[site.readers[0].name].channels.statistics()
         weights = [as_it_is_now(reader).weight for reader in site.readers]
-        migration = choose_migration(channels, weights, shiftable=site.shiftable)
+        migration = choose_migration(channels[site.readers[0].name], weights, shiftable=site.shiftable)
         site.move(onnx_model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
         inputs |= {reader.name: TensorStatistics.between(-migration.reach, migration.reach) for reader in site.readers}
-    several = {name: observer.channels for name, observer in observers.items() if observer.channels.rows > seen.images}
+    fold_attention_scales(onnx_model.graph)  # last: the search for scales counts errors by how large outputs are
+    several = {name: one for name, one in channels.items() if table.inputs[name].tokens > table.images}
     if split:
         inputs |= _split_inputs(onnx_model.graph, several, split)
     save(onnx_model, path)
-    return CalibrationTable(inputs=inputs, images=seen.images, model_sha256=sha256_of(path), images_sha256=seen.sha256)
+    return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
-def _split_inputs(graph: ir.Graph, observers: Mapping[str, ChannelObserver], count: int) -> dict[str, TensorStatistics]:
+def _split_inputs(graph: ir.Graph, seen: Mapping[str, ChannelStatistics], count: int) -> dict[str, TensorStatistics]:
     """Split the inputs of layers where that is worth it, and return the ranges of the parts.
 
-    ``observers`` are of layers that see several tokens of each image: a split stands in the way of leaving tokens out.
+    ``seen`` is of layers that see several tokens of each image: a split stands in the way of leaving tokens out.
     """
     ranges = {}
     layers = find_linears(graph)
     by_output = {layer.output: layer for layer in layers}
     for layer in layers:
         source = source_of(layer, by_output)
-        if source is None or layer.name not in observers or len(layer.weight) < _SPLIT_FROM * count:
+        if source is None or layer.name not in seen or len(layer.weight) < _SPLIT_FROM * count:
             continue
-        channels = observers[layer.name].statistics()
+        channels = seen[layer.name]
         order = np.argsort(np.maximum(channels.maximum, -channels.minimum), kind="stable")
         for name, part in ((layer.name, order[:-count]), (wide_name(layer), order[-count:])):
             low, high = float(channels.minimum[part].min()), float(channels.maximum[part].max())
@@ -222,10 +244,13 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
         for linear in plan.linears
         if linear.quantization
     }
-    observe(ObservedModel(model), moments, images.track("Rounding weights"))
+    engine = ObservedModel(model, operands_of)
+    operands = {name: RangeObserver() for name in engine.layers if name not in layers}
+    observe(engine, {**moments, **operands}, images.track("Rounding weights"))
     linears = tuple(_round(onnx_model.graph, linear, layers[linear.name], moments) for linear in plan.linears)
     save(onnx_model, path)
-    return msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears)
+    attentions = plan_attentions({name: range_.statistics() for name, range_ in operands.items()})
+    return msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears, attentions=attentions)
 
 
 def _round(graph: ir.Graph, linear: LinearPlan, layer: LinearLayer, moments: dict[str, Moments]) -> LinearPlan:

@@ -39,6 +39,7 @@ class ChannelStatistics(NamedTuple):
     minimum: Channels
     maximum: Channels
     variance: Channels
+    mean: Channels
 
 
 class Migration(NamedTuple):

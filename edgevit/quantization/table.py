@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from edgevit.errors import BundleError
-from edgevit.files import atomic_path
-from edgevit.recipes import Observer
+from edgevit.quantization import ranges
+from edgevit.quantization.arithmetic import Scheme
+from edgevit.quantization.arrays import DAMAGE, Arrays, load_arrays, save_arrays
+from edgevit.quantization.histogram import BINS, Histogram
+from edgevit.quantization.pixels import PixelStatistics
+from edgevit.quantization.smoothing import ChannelStatistics
+from edgevit.recipes import Observer, Percentile
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_LARGEST = 64 << 20  # bytes that a table's arrays may take; a ViT-L's takes 20 kB
 _REMEDY = "calibrate again with `edgevit quantize`"
 
 
-class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, eq=False):
     """One activation tensor over all calibration images.
 
-    ``minimum`` and ``maximum`` are its smallest and largest value; ``average_minimum`` and ``average_maximum`` the mean
-    of those of groups of images (see ``observers``), within them.
+    ``minimum`` and ``maximum`` are its smallest and largest value; ``average_...`` the mean of those of groups of
+    images, ``moving_...`` the moving average of those of images (see ``observers``), both within them.
+
+    What was seen, not foretold, has more: a ``histogram`` of its values, statistics of each of its K ``channels``, a
+    random sample of its ``rows`` (n, K), and of how many they are, ``tokens``.
 
     Raises:
-        BundleError: if they are not finite, or not in order.
+        BundleError: if they are not finite, not in order, or contradict each other.
 
     """
 
@@ -34,63 +41,135 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     maximum: float
     average_minimum: float
     average_maximum: float
+    moving_minimum: float
+    moving_maximum: float
+    histogram: Histogram | None = None
+    channels: ChannelStatistics | None = None
+    rows: NDArray[np.float32] | None = None
+    tokens: int = 0
 
     def __post_init__(self) -> None:
-        ordered = self.minimum <= self.average_minimum <= self.average_maximum <= self.maximum
-        if not ordered or self.minimum == -np.inf or self.maximum == np.inf:
-            raise BundleError(f"{self} is no range of activations", remedy=_REMEDY)
+        for low, high in ((self.average_minimum, self.average_maximum), (self.moving_minimum, self.moving_maximum)):
+            if not self.minimum <= low <= high <= self.maximum:
+                raise BundleError(f"{self.numbers()} are no range of activations", remedy=_REMEDY)
+        if self.minimum == -np.inf or self.maximum == np.inf:
+            raise BundleError(f"{self.numbers()} are no range of activations", remedy=_REMEDY)
 
-    def range(self, observer: Observer) -> tuple[float, float]:
-        """Return the range that ``observer`` reads off them."""
-        if observer == "minmax":
-            return self.minimum, self.maximum
-        return self.average_minimum, self.average_maximum
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TensorStatistics):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, field), getattr(other, field)) for field in self.__struct_fields__)
+
+    def numbers(self) -> tuple[float, ...]:
+        """Return the ranges, in the order of the fields."""
+        return tuple(getattr(self, field) for field in _RANGES)
+
+    def range(self, observer: Observer, scheme: Scheme = "asymmetric") -> tuple[float, float]:
+        """Return the range that ``observer`` reads off them, for integers of that ``scheme``.
+
+        What was foretold has no other range than its whole one, and a range of nothing is widened to the whole, too.
+        """
+        match observer:
+            case "average-minmax":
+                return self.average_minimum, self.average_maximum
+            case "moving-average":
+                return self.moving_minimum, self.moving_maximum
+        low, high = self._clipped(observer, scheme)
+        low, high = max(low, self.minimum), min(high, self.maximum)
+        return (low, high) if low < high else (self.minimum, self.maximum)
+
+    def _clipped(self, observer: Observer, scheme: Scheme) -> tuple[float, float]:
+        if self.histogram is not None:
+            match observer:
+                case Percentile(percent=percent):
+                    return ranges.percentile(self.histogram, percent, scheme)
+                case "percentile":
+                    return ranges.percentile(self.histogram, Percentile().percent, scheme)
+                case "entropy":
+                    return ranges.entropy(self.histogram)
+                case "mse":
+                    return ranges.mean_squared_error(self.histogram, scheme)
+        return self.minimum, self.maximum
 
     @classmethod
     def between(cls, minimum: float, maximum: float) -> TensorStatistics:
         """Return the statistics of a tensor that is expected to stay between both."""
-        return cls(minimum=minimum, maximum=maximum, average_minimum=minimum, average_maximum=maximum)
+        return cls.of((minimum, maximum) * 3)
+
+    @classmethod
+    def of(cls, numbers: Iterable[float]) -> TensorStatistics:
+        """Return the statistics with the ranges that ``numbers`` returned."""
+        low, high, average_low, average_high, moving_low, moving_high = numbers
+        return cls(
+            minimum=low,
+            maximum=high,
+            average_minimum=average_low,
+            average_maximum=average_high,
+            moving_minimum=moving_low,
+            moving_maximum=moving_high,
+        )
 
     def shifted(self, by: float) -> TensorStatistics:
-        """Return the statistics of the same tensor less ``by``."""
-        return TensorStatistics(**{field: getattr(self, field) - by for field in _FIELDS})
+        """Return the statistics of the same tensor less ``by``, without its channels and rows."""
+        moved = TensorStatistics.of(value - by for value in self.numbers())
+        return msgspec.structs.replace(moved, histogram=self.histogram and self.histogram.shifted(by))
 
 
-_FIELDS = TensorStatistics.__struct_fields__
+_RANGES = TensorStatistics.__struct_fields__[:6]
 
 
 class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The inputs of a model's Linear layers, by the layer's name, over ``images`` calibration images.
 
     ``model_sha256`` is that of the float32 ONNX file, ``images_sha256`` that of the preprocessed images in order.
+    ``selection_sha256`` is of the files that the images were chosen from and of how they are preprocessed, known before
+    they are looked at; "" where nobody asked. ``pixels`` says how the images looked.
     """
 
     inputs: dict[str, TensorStatistics]
     images: int
     model_sha256: str
     images_sha256: str
+    selection_sha256: str = ""
+    pixels: PixelStatistics | None = None
+
+    def check_layers(self, widths: Mapping[str, int]) -> None:
+        """Check that the table has what was seen of layers with these numbers of inputs.
+
+        Raises:
+            BundleError: if it has not.
+
+        """
+        for name, width in widths.items():
+            seen = self.inputs[name].channels if name in self.inputs else None
+            if seen is None or len(seen.mean) != width:
+                raise BundleError(f"the calibration table lacks the {width} inputs of '{name}'", remedy=_REMEDY)
 
     def save(self, path: Path) -> None:
-        """Write the table to ``path``, whole or not at all.
+        """Write a table of what was seen to ``path``, whole or not at all.
 
         Raises:
             StorageError: if it cannot be written.
 
         """
-        with atomic_path(path) as draft, draft.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                allow_pickle=False,
-                schema_version=np.int64(SCHEMA_VERSION),
-                layers=np.array(list(self.inputs), dtype=np.str_),
-                **{
-                    field: np.array([getattr(statistics, field) for statistics in self.inputs.values()])
-                    for field in _FIELDS
-                },
-                images=np.int64(self.images),
-                model_sha256=np.str_(self.model_sha256),
-                images_sha256=np.str_(self.images_sha256),
-            )
+        save_arrays(path, self._arrays())
+
+    def _arrays(self) -> Arrays:
+        statistics = list(self.inputs.values())
+        arrays: dict[str, NDArray[np.generic]] = {
+            "schema_version": np.array(SCHEMA_VERSION),
+            "layers": np.array(list(self.inputs), dtype=np.str_),
+            "images": np.array(self.images),
+            "pixels": np.array(list(msgspec.structs.astuple(self.pixels)) if self.pixels else [], dtype=np.float64),
+            "tokens": np.array([one.tokens for one in statistics], dtype=np.int64),
+        }
+        for index, one in enumerate(statistics):
+            arrays |= {f"{name}/{index}": array for name, array in _seen_arrays(one).items()}
+        for name in _TEXTS:
+            arrays[name] = np.array(getattr(self, name), dtype=np.str_)
+        for field in _RANGES:
+            arrays[field] = np.array([getattr(one, field) for one in statistics], dtype=np.float64)
+        return arrays
 
     @classmethod
     def load(cls, path: Path) -> CalibrationTable:
@@ -101,23 +180,66 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
         """
         try:
-            with zipfile.ZipFile(path) as archive:
-                size = sum(entry.file_size for entry in archive.infolist())
-            if size > _LARGEST:
-                raise BundleError(f"{path} would take {size} bytes unpacked", remedy=_REMEDY)
-            with np.load(path, allow_pickle=False) as arrays:
-                version = int(arrays["schema_version"])
-                if version != SCHEMA_VERSION:
-                    raise BundleError(f"{path} has version {version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
-                columns = zip(arrays["layers"], *(arrays[field] for field in _FIELDS), strict=True)
-                return cls(
-                    inputs={
-                        str(name): TensorStatistics(**dict(zip(_FIELDS, map(float, values), strict=True)))
-                        for name, *values in columns
-                    },
-                    images=int(arrays["images"]),
-                    model_sha256=str(arrays["model_sha256"]),
-                    images_sha256=str(arrays["images_sha256"]),
-                )
-        except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            arrays = load_arrays(path)
+            version = int(arrays["schema_version"])
+            if version != SCHEMA_VERSION:
+                raise BundleError(f"{path} has version {version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
+            return cls._of(arrays)
+        except DAMAGE as error:
             raise BundleError(f"{path} is no calibration table: {error}", remedy=_REMEDY) from error
+
+    @classmethod
+    def _of(cls, arrays: Arrays) -> CalibrationTable:
+        columns = zip(arrays["layers"], *(arrays[field] for field in (*_RANGES, "tokens")), strict=True)
+        inputs = {}
+        for index, (name, *numbers, tokens) in enumerate(columns):
+            part = msgspec.structs.replace(TensorStatistics.of(map(float, numbers)), tokens=int(tokens))
+            inputs[str(name)] = _with_seen(part, arrays, index) if f"counts/{index}" in arrays else part
+        return cls(
+            inputs=inputs,
+            images=int(arrays["images"]),
+            pixels=PixelStatistics(*arrays["pixels"].tolist()) if arrays["pixels"].size else None,
+            **{name: str(arrays[name]) for name in _TEXTS},
+        )
+
+
+_TEXTS = ("model_sha256", "images_sha256", "selection_sha256")
+
+
+def _seen_arrays(statistics: TensorStatistics) -> Arrays:
+    """Return what was seen of a tensor beside its ranges, nothing where nothing was."""
+    histogram, channels, rows = statistics.histogram, statistics.channels, statistics.rows
+    if histogram is None or channels is None or rows is None:
+        return {}
+    grid = np.array([histogram.low, histogram.width])
+    return {"counts": histogram.counts, "grid": grid, "channels": np.stack(channels), "rows": rows}
+
+
+def _with_seen(statistics: TensorStatistics, arrays: Arrays, index: int) -> TensorStatistics:
+    """Return ``statistics`` with what a table says was seen of tensor ``index``.
+
+    Raises:
+        BundleError: if that can't be.
+
+    """
+    counts, grid, channels, rows = (arrays[f"{name}/{index}"] for name in ("counts", "grid", "channels", "rows"))
+    low, width = map(float, grid)
+    whole = (
+        counts.dtype == np.int64
+        and counts.ndim == 1
+        and 0 < len(counts) <= BINS
+        and counts.min() >= 0
+        and counts.sum() > 0
+        and 0 < width < np.inf
+        and np.isfinite(low)
+    )
+    alike = channels.ndim == rows.ndim == 2 and len(channels) == 4 and channels.shape[1] == rows.shape[1]
+    real = rows.dtype == np.float32 and channels.dtype == np.float64
+    if not (whole and alike and real and np.isfinite(rows).all() and np.isfinite(channels).all()):
+        raise BundleError(f"what the table says was seen of tensor {index} cannot be", remedy=_REMEDY)
+    return msgspec.structs.replace(
+        statistics,
+        histogram=Histogram(low, width, counts.astype(np.int64)),
+        channels=ChannelStatistics(*channels.astype(np.float64)),
+        rows=rows.astype(np.float32),
+    )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgevit.backends import BACKENDS, get_backend
-from edgevit.bundle.manifest import Kernels, Precision
+from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.prepare import Prepared
 from edgevit.stages.engines import check_engine
 from edgevit.stages.precisions import Decided, check, load_decided, write_source
 from edgevit.targets import Target
@@ -22,7 +23,7 @@ from edgevit.targets import Target
 class Compiled:
     """A variant that is ready and checked, but not in the bundle yet; ``model`` in ``folder`` is the file to open.
 
-    ``kernels`` is None where the engine does not tell.
+    ``kernels`` is None where the engine does not tell; ``fallback`` and ``limit`` are as in ``Variant``.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Compiled:
     folder: Path
     model: Path
     kernels: Kernels | None
+    fallback: tuple[Fallback, ...] = ()
+    limit: LimitVerdict | None = None
 
 
 def variant_name(target: Target, precision: Precision) -> str:
@@ -104,7 +107,10 @@ def compile_variant(
         source = write_source(float32, precision, target, decided, folder / "model.onnx")
         model = source.model
     kernels = check(bundle, source, precision, target, model)
-    return Compiled(name, precision, target_name, target, folder, model, kernels)
+    compiled = Compiled(name, precision, target_name, target, folder, model, kernels)
+    if isinstance(decided, Prepared):
+        return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
+    return compiled
 
 
 def add(bundle: Bundle, compiled: Compiled) -> Bundle:
@@ -126,5 +132,7 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         settings=compiled.target.settings_for(compiled.precision),
         kernels=compiled.kernels,
         versions=compiled.target.versions,
+        fallback=compiled.fallback,
+        limit=compiled.limit,
         fill=fill,
     )

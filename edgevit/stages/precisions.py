@@ -12,12 +12,13 @@ from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
+from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.emit import emit, emit_float32, scheme_of
 from edgevit.quantization.float16 import Float16Plan, emit_float16
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.lint import check_tensorrt
-from edgevit.quantization.plan import QuantizationPlan, Scheme
+from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.prepare import Prepared
 from edgevit.quantization.weights import check_packed, emit_weights_int4, emit_weights_int8
 from edgevit.runtime.verification import verify_golden

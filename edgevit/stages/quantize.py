@@ -5,40 +5,46 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
+from edgevit.data.dataset import Dataset
 from edgevit.errors import InputError
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.arithmetic import Scheme
+from edgevit.quantization.choose import try_observers
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
-from edgevit.quantization.plan import Scheme
+from edgevit.quantization.plan import LayerCost, Trial
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
-from edgevit.recipes import Observer
+from edgevit.recipes import Observer, ObserverChoice
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
-from edgevit.stages.images import ImageSource, doubts
+from edgevit.stages.calibrate import TABLE, Draft, Selection, calibrated
+from edgevit.stages.fallback import HELD_OUT, Wish, settle, to_judge_by
+from edgevit.stages.images import ImageSource, LabelledBatches
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
 _BATCH = 16
+_NO_WISH = Wish()
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
     """A bundle with new variants, and what making them took: seconds of wall time, MiB at the most.
 
-    ``float32_nodes`` are those that FP16 is no good for, with the reasons.
+    ``float32_nodes`` are those that FP16 is no good for, with the reasons, ``sensitivity`` what each layer costs alone
+    in INT8, the dearest first, where that was measured.
     """
 
     bundle: Bundle
@@ -46,6 +52,7 @@ class BuildResult:
     seconds: float
     peak_rss_mb: float
     float32_nodes: Mapping[str, str] = field(default_factory=dict)
+    sensitivity: Mapping[Scheme, tuple[LayerCost, ...]] = field(default_factory=dict)
 
 
 def quantize(
@@ -54,33 +61,46 @@ def quantize(
     targets: Mapping[str, Target],
     precision: Precision = "int8",
     *,
-    observer: Observer = "minmax",
+    observer: ObserverChoice = "minmax",
     split: int = 0,
+    wish: Wish = _NO_WISH,
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
-    ``images`` may be None where none are looked at; ``observer`` and ``split`` are as in ``Recipe``, for INT8. The
-    bundle changes only once all variants are built and checked.
+    ``images`` may be None where none are looked at; ``observer`` and ``split`` are as in ``Recipe``, for INT8. Where
+    INT8 cannot keep the limit of ``wish``, what comes nearest is added, and its variants' ``limit`` says so. The bundle
+    changes only once all variants are built and checked.
 
     Raises:
-        InputError: if two targets would make the same variant, one does not take ``precision``, or images are needed.
+        InputError: if two targets would make the same variant, one does not take ``precision``, images are needed, or
+            ``wish`` means nothing for them.
         DataError: if there are no images to calibrate with.
         VerificationError: if a layer does not run as the precision promises; the bundle is as it was.
     """
     started = time.monotonic()
     refuse_rivals(targets, precision)
     _check_images(bundle, images, precision, progress)
+    wish.check(bundle, precision)
     with scratch_folder() as scratch:
-        rules = _Rules(tuple(target.dialect for target in targets.values()), observer, split)
+        rules = _Rules(tuple(targets.values()), observer, split, wish)
         decided = _decide(bundle, images, precision, rules, scratch, progress) if precision in NEED_IMAGES else {}
         made = list(_compile(bundle, targets, precision, decided, scratch, progress))
         if precision in NEED_IMAGES:
             bundle = _add_extra(bundle, scratch / _folder(precision))
+        if precision == "int8":
+            Draft(bundle.path).remove()
         for compiled in made:
             bundle = add(bundle, compiled)
     kept = next((plan.float32_nodes for plan in decided.values() if isinstance(plan, Float16Plan)), {})
-    return BuildResult(bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept)
+    costs = {
+        scheme_of(dialect): one.plan.sensitivity
+        for dialect, one in decided.items()
+        if isinstance(one, Prepared) and one.plan.sensitivity
+    }
+    return BuildResult(
+        bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept, costs
+    )
 
 
 def refuse_rivals(targets: Mapping[str, Target], precision: Precision = "int8") -> None:
@@ -122,9 +142,15 @@ def _folder(precision: Precision) -> str:
 class _Rules(NamedTuple):
     """What INT8 is calibrated for, and how ranges are read off."""
 
-    dialects: tuple[str, ...]
-    observer: Observer
+    targets: tuple[Target, ...]
+    observer: ObserverChoice
     split: int
+    wish: Wish
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        """Return the dialects of the targets."""
+        return tuple(target.dialect for target in self.targets)
 
 
 def _decide(
@@ -180,23 +206,62 @@ def _calibrate(
 ) -> dict[Scheme, Prepared]:
     """Write the table of ranges, and for each way to store activations the prepared model and its plan."""
     model = bundle.verify_files("float32")
-    dataset = images.load(progress)
-    progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
-    for doubt in doubts(dataset):
-        progress.note(doubt)
-
-    def read() -> Iterator[NDArray[np.float32]]:
-        preprocess = bundle.manifest.preprocess
-        for batch in batches(dataset, preprocess, batch_size=_BATCH, unreadable=images.unreadable):
-            yield batch.images
-
-    calibration = CalibrationImages(read, -(-len(dataset) // _BATCH), progress)
-    places = {scheme: folder.parent / PREPARED[scheme] for scheme in map(scheme_of, rules.dialects)}
-    table, prepared = prepare(model, calibration, places, observer=rules.observer, split=rules.split)
-    table.save(folder / "table.npz")
+    dataset, held_out = _load(bundle, images, rules.wish, progress)
+    selection = Selection.of(images, bundle.manifest.preprocess, progress, dataset=dataset)
+    table = calibrated(bundle, model, selection, progress)
+    table.save(folder.parent / TABLE)
+    calibration = CalibrationImages(selection.images_alone, selection.batches, progress)
+    prepared: dict[Scheme, Prepared] = {}
+    unrounded: dict[Scheme, Path] = {}
+    for scheme, (observer, trials) in _observers(model, calibration, rules).items():
+        place = {scheme: folder.parent / PREPARED[scheme]}
+        before = {} if held_out is None else {scheme: folder.parent / f"unrounded-{scheme}.onnx"}
+        _, made = prepare(
+            model, calibration, place, table=table, unrounded=before, observer=observer, split=rules.split
+        )
+        prepared[scheme] = replace(made[scheme], plan=msgspec.structs.replace(made[scheme].plan, trials=trials))
+        unrounded |= before
+    if held_out is not None:
+        prepared = settle(
+            rules.wish,
+            bundle,
+            held_out,
+            images.unreadable,
+            prepared,
+            unrounded,
+            rules.targets,
+            folder.parent,
+            progress,
+        )
     for scheme, one in prepared.items():
         one.plan.save(folder.parent / PLANS[scheme])
     return prepared
+
+
+def _load(
+    bundle: Bundle, images: ImageSource, wish: Wish, progress: Progress
+) -> tuple[Dataset, LabelledBatches | None]:
+    """Return the images to calibrate with, and those to judge by if there is anything to be judged."""
+    if not wish:
+        return images.load(progress), None
+    dataset, apart = images.load_apart(HELD_OUT, progress)
+    held_out = to_judge_by(wish, apart, bundle.manifest.labels, progress)
+    progress.note(f"Judging by {len(held_out)} images of {dataset.name} that are not calibrated with")
+    return dataset, held_out
+
+
+def _observers(
+    model: Path, images: CalibrationImages, rules: _Rules
+) -> dict[Scheme, tuple[Observer, tuple[Trial, ...]]]:
+    """Return the observer for each way to store activations, and what was found out about it and others, if asked."""
+    schemes = dict.fromkeys(map(scheme_of, rules.dialects))
+    if rules.observer != "auto":
+        return dict.fromkeys(schemes, (rules.observer, ()))
+    found = try_observers(model, images, schemes, split=rules.split)
+    for scheme, trials in found.items():
+        figures = "; ".join(trial.say() for trial in trials)
+        images.progress.note(f"Observers for {scheme} activations, the nearest to float32 first: {figures}")
+    return {scheme: (trials[0].observer, trials) for scheme, trials in found.items()}
 
 
 def _keep_others(bundle: Bundle, folder: Path) -> None:

@@ -17,7 +17,7 @@ def layer(seed, outlier=1.0, offset=0.0):
 
 
 def statistics(values):
-    return ChannelStatistics(values.min(axis=0), values.max(axis=0), values.var(axis=0))
+    return ChannelStatistics(values.min(axis=0), values.max(axis=0), values.var(axis=0), values.mean(axis=0))
 
 
 def error(values, weight, migration):

@@ -11,8 +11,9 @@ from edgevit.dependencies import require
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
+    from edgevit.quantization.arithmetic import Scheme
     from edgevit.quantization.emit.rewrite import WeightBits
-    from edgevit.quantization.plan import QuantizationPlan, Scheme
+    from edgevit.quantization.plan import QuantizationPlan
 
 #: By name, with how activations must be stored; each is a module of this package.
 _SCHEMES: dict[str, Scheme] = {

@@ -1,0 +1,199 @@
+"""Calibrate a bundle's model: not again where that was done, and on from where it was killed.
+
+What calibration saw is kept in the bundle (``calibration/table.npz``) with a hash of the model's file, and one of the
+images: of the bytes of their files, in order, with the preprocessing. Both are known before any image is decoded. While
+images are looked at, what was seen so far is kept in the hidden folder ``.calibrating`` of the bundle, which is no part
+of it; it goes when the table is in the bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.bundle.reading import logical_path
+from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Batch, batches
+from edgevit.data.dataset import Dataset
+from edgevit.data.preprocess import Preprocess
+from edgevit.errors import BundleError, ImageError
+from edgevit.progress import SILENT, Progress
+from edgevit.quantization.arrays import DAMAGE, load_arrays, save_arrays
+from edgevit.quantization.calibrate import Observation
+from edgevit.quantization.table import CalibrationTable
+from edgevit.stages.images import ImageSource, doubts
+
+TABLE = "calibration/table.npz"
+
+BATCH = 16
+
+EVERY_S = 10.0  # what was seen is kept
+
+_STATE = "state.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The images of ``dataset`` that a model sees, and a hash of them and of how they are prepared for it."""
+
+    dataset: Dataset
+    preprocess: Preprocess
+    images: ImageSource
+    sha256: str
+
+    @classmethod
+    def of(
+        cls,
+        images: ImageSource,
+        preprocess: Preprocess,
+        progress: Progress = SILENT,
+        *,
+        dataset: Dataset | None = None,
+    ) -> Selection:
+        """Load ``images`` and hash them; ``dataset`` are those images where they are loaded already.
+
+        Raises:
+            DataError: if there are none.
+            MissingDataError: if they are not on this machine and cannot be fetched.
+        """
+        dataset = images.load(progress) if dataset is None else dataset
+        digest = hashlib.sha256(msgspec.json.encode(preprocess))
+        for index in progress.track(range(len(dataset)), total=len(dataset), label="Hashing the images"):
+            digest.update(_hash_of(dataset, index))
+        return cls(dataset, preprocess, images, digest.hexdigest())
+
+    @property
+    def batches(self) -> int:
+        """How many batches they come in, if all can be read."""
+        return -(-len(self.dataset) // BATCH)
+
+    def images_alone(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the images (B, C, H, W), from the first on."""
+        for batch in self.read():
+            yield batch.images
+
+    def read(self, start: int = 0) -> Iterator[Batch]:
+        """Yield the images from number ``start`` on; what cannot be read is left out."""
+        yield from batches(
+            self.dataset,
+            self.preprocess,
+            batch_size=BATCH,
+            indices=np.arange(start, len(self.dataset)),
+            unreadable=self.images.unreadable,
+        )
+
+
+def _hash_of(dataset: Dataset, index: int) -> bytes:
+    try:
+        return dataset.image_sha256(index).encode()
+    except ImageError:
+        return b"unreadable"  # it is left out, or stops the command, when it is decoded
+
+
+def calibrated(bundle: Bundle, model: Path, selection: Selection, progress: Progress = SILENT) -> CalibrationTable:
+    """Return what the Linear layers of ``model``, the bundle's float32 file, do on the images.
+
+    Raises:
+        GraphError: if an activation is not finite, or the model has no Linear layers.
+        DataError: if no image can be read.
+        StorageError: if what was seen cannot be kept.
+    """
+    table = _kept(bundle, selection.sha256)
+    if table is not None:
+        progress.note(f"These {table.images} images have been observed on this model before: not again")
+    else:
+        progress.note(f"Calibrating on {len(selection.dataset)} images of {selection.dataset.name}")
+        draft = Draft(bundle.path, f"{bundle.variant('float32').files[0].sha256} {selection.sha256}")
+        table = _observe(draft, model, selection, progress)
+    for doubt in doubts(selection.dataset, table.pixels):
+        progress.note(doubt)
+    return table
+
+
+def _kept(bundle: Bundle, selection_sha256: str) -> CalibrationTable | None:
+    """Return the bundle's table, if it is of this model and these images."""
+    if TABLE not in {logical_path(file) for file in bundle.manifest.extra}:
+        return None
+    try:
+        table = CalibrationTable.load(bundle.verify_extra(TABLE))
+    except BundleError:  # damaged, or of another version: it is made anew
+        return None
+    made_for = (table.model_sha256, table.selection_sha256)
+    return table if made_for == (bundle.variant("float32").files[0].sha256, selection_sha256) else None
+
+
+def _observe(draft: Draft, model: Path, selection: Selection, progress: Progress) -> CalibrationTable:
+    observation, start = draft.restored(model)
+    if start:
+        progress.note(f"Going on after {start} images, where an earlier calibration stopped")
+    # The last image seen is read again and left out: it can be read, where perhaps no other can.
+    first = max(start - 1, 0)
+    total = -(-(len(selection.dataset) - first) // BATCH)
+    kept_at = time.monotonic()
+    for batch in progress.track(selection.read(first), total=total, label="Calibrating"):
+        observation.update(batch.images[batch.indices >= start])
+        start = int(batch.indices[-1]) + 1
+        if time.monotonic() - kept_at >= EVERY_S:
+            draft.keep(observation, start)
+            kept_at = time.monotonic()
+    if draft.exists():  # what follows may be interrupted, too
+        draft.keep(observation, start)
+    return observation.table(selection.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a pass over the images has seen so far, in a hidden folder of the bundle in the folder ``bundle``.
+
+    It is believed only if it is whole, and has the ``key`` of this model and these images.
+    """
+
+    bundle: Path
+    key: str = ""
+
+    @property
+    def _folder(self) -> Path:
+        return self.bundle / ".calibrating"
+
+    def exists(self) -> bool:
+        """Say whether there is one, whatever is in it."""
+        return self._folder.is_dir() and not self._folder.is_symlink()
+
+    def keep(self, observation: Observation, position: int) -> None:
+        """Keep what was seen of the first ``position`` images.
+
+        Raises:
+            StorageError: if the disk is full or not writable.
+        """
+        if not self.exists():
+            self.remove()
+        about = {"key": np.array(self.key), "position": np.array(position)}
+        save_arrays(self._folder / _STATE, {**observation.state(), **about})
+
+    def restored(self, model: Path) -> tuple[Observation, int]:
+        """Return a pass over ``model`` that goes on from what was kept, if anything, and how many images that were."""
+        observation = Observation(model)
+        try:
+            state = load_arrays(self._folder / _STATE)
+            if str(state.pop("key")) != self.key:
+                return observation, 0
+            position = int(state.pop("position"))
+            observation.restore(state)
+        except DAMAGE:
+            return Observation(model), 0  # the first may have been restored in part
+        return observation, position
+
+    def remove(self) -> None:
+        """Remove what was kept."""
+        if self._folder.is_symlink():
+            self._folder.unlink()
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
