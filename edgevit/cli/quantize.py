@@ -19,9 +19,9 @@ from edgevit.cli.options import (
     PrecisionName,
     Root,
     StrictImages,
-    chosen_targets,
     collector,
     precision_called,
+    targets_for_dialect,
 )
 from edgevit.recipes import load_recipe
 from edgevit.report import formats
@@ -31,9 +31,6 @@ from edgevit.stages.quantize import BuildResult
 from edgevit.stages.quantize import quantize as stage
 
 DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
-
-#: The target for a dialect, where it is not called as that.
-_TARGETS = {"onnxruntime": "x86-onnxruntime", "openvino": "x86-openvino"}
 
 
 def quantize(
@@ -79,7 +76,7 @@ def quantize(
     images = data and ImageSource(
         data, "train", unreadable, root=root, samples=samples or chosen.samples, seed=chosen.seed
     )
-    targets = chosen_targets(None if dialect == "auto" else [_TARGETS.get(dialect, dialect)])
+    targets = targets_for_dialect(dialect)
     opened = Bundle.open(bundle)
     recipes = Wish.of(chosen, classes=opened.manifest.spec.classes) if wanted == "int8" else Wish()
     own = Wish(max_drop, max_kl, min_cosine)

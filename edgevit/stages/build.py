@@ -14,6 +14,7 @@ from edgevit.errors import InputError
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.prepare import Prepared
+from edgevit.stages.engines import check_engine
 from edgevit.stages.precisions import Decided, check, load_decided, write_source
 from edgevit.targets import Target
 
@@ -44,8 +45,7 @@ def variant_name(target: Target, precision: Precision) -> str:
     """
     if precision == "float32" and precision not in target.precisions:
         return "float32"
-    pixels = "-uint8" if target.settings_for(precision).get("INPUT") == "uint8-nhwc" else ""
-    return f"{precision}-{target.dialect}{pixels}"
+    return target.variant_of(precision)
 
 
 def build(
@@ -57,7 +57,7 @@ def build(
         InputError: if the target does not take that precision.
         BundleError: if the bundle lacks the plan that INT8 or FP16 needs.
         VerificationError: if a quantized layer runs in float; the bundle is as it was.
-        MissingDependencyError: if the backend is not installed.
+        MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     check_takes(target_name, target, precision)
     decided = load_decided(bundle, precision, target)
@@ -92,13 +92,14 @@ def compile_variant(
 
     Raises:
         VerificationError: if a layer does not run as the precision promises, such as in float what INT8 quantizes.
-        MissingDependencyError: if the backend is not installed.
+        MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     name = variant_name(target, precision)
     float32, folder = bundle.verify_files("float32"), scratch / name
     folder.mkdir()
     if target.backend in BACKENDS:
         backend = get_backend(target.backend)
+        check_engine(backend, target_name, target)
         progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
         source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
         model = backend.build(source.model, folder, target.build_options(precision))[0]
@@ -131,6 +132,7 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         target=compiled.target_name,
         settings=compiled.target.settings_for(compiled.precision),
         kernels=compiled.kernels,
+        versions=compiled.target.versions,
         fallback=compiled.fallback,
         limit=compiled.limit,
         fill=fill,
