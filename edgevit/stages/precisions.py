@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevit.backends import BACKENDS, available_backends, get_backend
+from edgevit.backends import ON_DEVICE, available_backends, get_backend, why_not_here
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
@@ -77,8 +77,8 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
 def check(bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
 
-    Return in which arithmetic; None where the engine does not tell, or is not there: TensorRT builds on the device, and
-    what it would take is known from its rules alone.
+    Return in which arithmetic; None where the engine does not tell, or its device is not here: what TensorRT would take
+    is known from its rules alone then.
 
     Raises:
         VerificationError: if it does not.
@@ -86,11 +86,12 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
     """
     if precision == "int8" and scheme_of(target.dialect) == "symmetric":
         check_tensorrt(source.model)
-    if target.backend not in BACKENDS:
+    settings = target.settings_for(precision)
+    if why_not_here(target.backend, model, settings) is not None:
         return None
     if target.dialect == "portable":
         _check_elsewhere(source, target)
-    backend, settings = get_backend(target.backend), target.settings_for(precision)
+    backend = get_backend(target.backend)
     with backend.open(model, threads=0, settings=settings) as session:
         if source.packed_layers is None:
             return check_kernels(session, source.integer_layers)
@@ -105,7 +106,7 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
 def _check_elsewhere(source: Source, target: Target) -> None:
     """Show that all other engines that are installed run the same file in integers too."""
     for name in available_backends():
-        if name != target.backend:
+        if name not in (target.backend, *ON_DEVICE):
             with get_backend(name).open(source.model, threads=0, settings={}) as session:
                 check_kernels(session, source.integer_layers)
 
