@@ -51,6 +51,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             batch=self.batch,
             compute_capability=self.compute_capability,
             workspace_mb=self.workspace_mb,
+            precision=precision,
         )
 
     def settings_for(self, precision: Precision) -> dict[str, str]:

@@ -17,6 +17,7 @@ from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
 from edgevit.files import storage_errors
+from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,7 +50,14 @@ class OpenVINO:
         """Return OpenVINO's version, such as 2026.4.1."""
         return str(self._engine.get_version()).partition("-")[0]
 
-    def build(self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE) -> list[Path]:  # noqa: ARG002
+    def build(
+        self,
+        model: Path,
+        folder: Path,
+        options: BuildOptions = ANY_DEVICE,  # noqa: ARG002
+        *,
+        progress: Progress = SILENT,  # noqa: ARG002
+    ) -> list[Path]:
         """Convert the ONNX file ``model`` to ``folder/model.xml`` and ``.bin``, with all constants as they are.
 
         Raises:
