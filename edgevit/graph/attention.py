@@ -17,10 +17,15 @@ class Attention:
     """softmax(scale Q K^T) V in each of ``heads``, from tokens to tokens.
 
     ``query``, ``key`` and ``value`` are (B, N, D) before heads are split, ``output`` (B, N, D) after they are joined.
-    ``query_path`` are the nodes on the way from ``query`` to ``output``, in the order in which they run.
+    ``scores`` multiplies query and key, ``mixed`` the softmax and the values. ``query_path`` are the nodes on the way
+    from ``query`` to ``output``, in the order in which they run; ``scaling`` is the one of them that multiplies the
+    query by ``scale``, None where it is not scaled.
     """
 
     softmax: ir.Node
+    scores: ir.Node
+    mixed: ir.Node
+    scaling: ir.Node | None
     query: ir.Value
     key: ir.Value
     value: ir.Value
@@ -72,6 +77,9 @@ def _attention(softmax: ir.Node) -> Attention | None:
     scaling = () if scaled is None else (scaled,)
     return Attention(
         softmax=softmax,
+        scores=scores,
+        mixed=mixed,
+        scaling=scaled,
         query=query.tokens,
         key=key.tokens,
         value=value.tokens,

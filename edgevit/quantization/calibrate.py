@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -98,14 +98,14 @@ class ObservedModel:
     """The model in onnxruntime, with the inputs of its Linear layers as its outputs.
 
     Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
-    seen of the layers there is what counts.
+    seen of the layers there is what counts. ``also`` gives further values to look at, by the names they shall have.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {}) -> None:
         model = load_graph(path)
         common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
         SelectTokens()(model)
-        observed = {layer.name: layer.input for layer in find_linears(model.graph)}
+        observed = {layer.name: layer.input for layer in find_linears(model.graph)} | dict(also(model.graph))
         if len(model.graph.inputs) != 1:
             raise GraphError(
                 f"{path} has {len(model.graph.inputs)} inputs, not one", remedy="give a model that takes images alone"

@@ -39,10 +39,7 @@ class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     bias_correction: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        scales = np.array((self.activation_scale, *self.weight_scales))
-        limits = np.finfo(np.float32)
-        if not ((scales >= limits.tiny) & (scales <= limits.max)).all():
-            raise BundleError("the plan has a scale that is not above 0 and finite in float32", remedy=_REMEDY)
+        _check_scales(self.activation_scale, *self.weight_scales)
         if not np.isfinite(self.bias_correction).all():
             raise BundleError("the plan corrects a bias by what is not finite", remedy=_REMEDY)
         if not 0 <= self.activation_zero_point <= (255 if self.activation_type == "uint8" else 0):
@@ -67,11 +64,28 @@ class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise BundleError(f"the plan must either quantize '{self.name}' or say why not", remedy=_REMEDY)
 
 
+class AttentionPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the two products of an attention are computed in integers, for dialects that do so.
+
+    Query (as it is multiplied, scaled), key and value are signed 8-bit and symmetric with one scale each. What softmax
+    gives has a fixed scale, as its range is known.
+    """
+
+    name: str
+    query_scale: float
+    key_scale: float
+    value_scale: float
+
+    def __post_init__(self) -> None:
+        _check_scales(self.query_scale, self.key_scale, self.value_scale)
+
+
 class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of each Linear layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
 
     That file is a rewritten, prepared form of the one with ``source_sha256`` (see ``prepare``), or that file itself
-    where there is no such hash. ``images`` and ``images_sha256`` say what it was calibrated on.
+    where there is no such hash. ``images`` and ``images_sha256`` say what it was calibrated on. ``attentions`` are
+    those whose products could be computed in integers too; a dialect need not.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -80,6 +94,7 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     images: int
     images_sha256: str
     linears: tuple[LinearPlan, ...]
+    attentions: tuple[AttentionPlan, ...] = ()
 
     def integer_layers(self) -> tuple[str, ...]:
         """Return the names of the layers that must run on integer kernels."""
@@ -196,6 +211,13 @@ def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme
             weight_scales=tuple(weight_scales(layer.weight).tolist()),
         ),
     )
+
+
+def _check_scales(*scales: float) -> None:
+    values = np.array(scales)
+    limits = np.finfo(np.float32)
+    if not ((values >= limits.tiny) & (values <= limits.max)).all():
+        raise BundleError("the plan has a scale that is not above 0 and finite in float32", remedy=_REMEDY)
 
 
 def check_model_sha256(what: str, expected: str, model: Path) -> None:

@@ -26,10 +26,12 @@ from edgevit.backends import get_backend
 from edgevit.errors import VerificationError
 from edgevit.files import atomic_path, scratch_folder, sha256_of
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.attention import operands_of, plan_attentions
 from edgevit.quantization.calibrate import ObservedModel, observe
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, load_graph
-from edgevit.quantization.observers import ChannelObserver, InputObserver
+from edgevit.quantization.observers import ChannelObserver, InputObserver, RangeObserver
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, Scheme, make_plan
+from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.constants import set_linear
 from edgevit.quantization.rewrites.sites import find_sites
@@ -153,6 +155,7 @@ def smooth(model: Path, images: CalibrationImages, path: Path, *, split: int = 0
         migration = choose_migration(channels, weights, shiftable=site.shiftable)
         site.move(onnx_model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
         inputs |= {reader.name: TensorStatistics.between(-migration.reach, migration.reach) for reader in site.readers}
+    fold_attention_scales(onnx_model.graph)  # last: the search for scales counts errors by how large outputs are
     several = {name: observer.channels for name, observer in observers.items() if observer.channels.rows > seen.images}
     if split:
         inputs |= _split_inputs(onnx_model.graph, several, split)
@@ -222,10 +225,13 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
         for linear in plan.linears
         if linear.quantization
     }
-    observe(ObservedModel(model), moments, images.track("Rounding weights"))
+    engine = ObservedModel(model, operands_of)
+    operands = {name: RangeObserver() for name in engine.layers if name not in layers}
+    observe(engine, {**moments, **operands}, images.track("Rounding weights"))
     linears = tuple(_round(onnx_model.graph, linear, layers[linear.name], moments) for linear in plan.linears)
     save(onnx_model, path)
-    return msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears)
+    attentions = plan_attentions({name: range_.statistics() for name, range_ in operands.items()})
+    return msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears, attentions=attentions)
 
 
 def _round(graph: ir.Graph, linear: LinearPlan, layer: LinearLayer, moments: dict[str, Moments]) -> LinearPlan:

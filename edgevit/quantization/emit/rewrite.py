@@ -196,13 +196,13 @@ def _quantize(
     scales = np.array(quantization.weight_scales, dtype=np.float32)
     if weight_bits == _SEVEN:
         scales = scales * np.float32(WEIGHT_LIMIT / _SEVEN_BIT_LIMIT)
-    scales = _rounded(scales, scale_type)
+    scales = rounded_scales(scales, scale_type)
     return QuantizedLinear(
         graph=graph,
         layer=layer,
         name=layer.name,
         output=layer.output,
-        scale=_rounded(np.array(quantization.activation_scale, dtype=np.float32), scale_type),
+        scale=rounded_scales(np.array(quantization.activation_scale, dtype=np.float32), scale_type),
         zero_point=np.asarray(quantization.zero_point()),
         weight=quantize(layer.weight, scales, np.int8(0)),
         weight_scales=scales,
@@ -210,7 +210,7 @@ def _quantize(
     )
 
 
-def _rounded(scales: NDArray[np.float32], kind: type[np.float16 | np.float32]) -> NDArray[np.float32]:
+def rounded_scales(scales: NDArray[np.float32], kind: type[np.float16 | np.float32]) -> NDArray[np.float32]:
     """Return ``scales`` as ``kind`` holds them; those too small for it to hold precisely become its smallest."""
     rounded: NDArray[np.float32] = np.maximum(scales.astype(kind), np.finfo(kind).tiny).astype(np.float32)
     return rounded
