@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
-    from edgevit.backends.base import Backend, BuildOptions
+    from edgevit.backends.base import Backend, BuildOptions, LinearKernel
     from edgevit.backends.tensorrt.bindings import Flavour
 
 
@@ -86,6 +86,19 @@ def why_not_here(name: str, model: Path, settings: Mapping[str, str]) -> str | N
     from edgevit.backends.tensorrt import probe
 
     return probe.why_not_here(cast("Flavour", name), model, settings)
+
+
+def kernels_when_built(name: str, model: Path) -> list[LinearKernel] | None:
+    """Return how ``model``, a file of the backend called ``name``, executes its Linear layers, as its build found.
+
+    None where the build does not tell: the others tell when they are opened.
+    """
+    if name not in ON_DEVICE:
+        return None
+    from edgevit.backends.tensorrt.report import KERNELS, read_report
+
+    path = model.with_name(KERNELS)
+    return list(read_report(path).linears) if path.is_file() else None
 
 
 def how_to_get(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevit.backends import ON_DEVICE, available_backends, get_backend, why_not_here
+from edgevit.backends import ON_DEVICE, available_backends, get_backend, kernels_when_built, why_not_here
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
@@ -15,7 +15,7 @@ from edgevit.errors import BundleError
 from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.emit import emit, emit_float32, scheme_of
 from edgevit.quantization.float16 import Float16Plan, emit_float16
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernels import check_kernels, check_linears
 from edgevit.quantization.lint import check_tensorrt
 from edgevit.quantization.plan import QuantizationPlan, Scheme
 from edgevit.quantization.prepare import Prepared
@@ -77,8 +77,8 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
 def check(bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
 
-    Return in which arithmetic; None where the engine does not tell, or its device is not here: what TensorRT would take
-    is known from its rules alone then.
+    Return in which arithmetic; None where the engine does not tell, or is built elsewhere: what TensorRT would take is
+    known from its rules alone then. An engine that was built for another machine is judged by the build's own report.
 
     Raises:
         VerificationError: if it does not.
@@ -88,7 +88,8 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
         check_tensorrt(source.model)
     settings = target.settings_for(precision)
     if why_not_here(target.backend, model, settings) is not None:
-        return None
+        built = kernels_when_built(target.backend, model)
+        return None if built is None else check_linears(built, source.integer_layers)
     if target.dialect == "portable":
         _check_elsewhere(source, target)
     backend = get_backend(target.backend)

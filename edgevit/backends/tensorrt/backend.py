@@ -12,9 +12,11 @@ import msgspec
 from edgevit.backends.base import ANY_DEVICE, BatchProfile, BuildOptions
 from edgevit.backends.tensorrt import memory, sidecar
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, load_bindings
-from edgevit.backends.tensorrt.builder import Engine, Job, build_engine
+from edgevit.backends.tensorrt.builder import Engine, Job, build_engine, inspect_engine
 from edgevit.backends.tensorrt.cuda import Device, Driver, open_driver
+from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.backends.tensorrt.probe import target_capability
+from edgevit.backends.tensorrt.report import KERNELS, KernelReport, report_of_inspection, report_of_log
 from edgevit.backends.tensorrt.session import TensorRTSession
 from edgevit.backends.tensorrt.settings import DEFAULTS, Settings, build_settings, parse_settings
 from edgevit.backends.tensorrt.sidecar import ENGINE, SIDECAR, SOURCE, EngineInfo
@@ -76,13 +78,23 @@ class TensorRT:
             workspace_mb=plan,
             settings=settings,
         )
-        engine = self._build(job, progress)
-        return _write(self._info(job, engine), engine, model, folder)
+        engine, report = self._build(job, progress)
+        return _write(self._info(job, engine), engine, report, model, folder)
 
-    def _build(self, job: Job, progress: Progress) -> Engine:
+    def _build(self, job: Job, progress: Progress) -> tuple[Engine, KernelReport | None]:
+        """Return the engine, and what is known of its kernels; trtexec does not tell."""
         if isinstance(self._driver, Trtexec):
-            return build_with_trtexec(self._driver, job, progress=progress)
-        return build_engine(self._driver, job, progress=progress)
+            return build_with_trtexec(self._driver, job, progress=progress), None
+        log = DetailedLog()
+        engine = build_engine(self._driver, job, log=log, progress=progress)
+        try:
+            return engine, self._report(self._driver, engine, log)
+        except BundleError as error:  # the engine is good all the same
+            progress.note(f"There is no report of the kernels: {error.message}")
+            return engine, None
+
+    def _report(self, bindings: Bindings, engine: Engine, log: DetailedLog) -> KernelReport:
+        return report_of_inspection(inspect_engine(bindings, engine.content), log.lines)
 
     def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
         """Say what memory the build may take, and return how much workspace, in MiB; None leaves it to TensorRT."""
@@ -173,6 +185,9 @@ class TensorRTRTX(TensorRT):
     def _find(self) -> Bindings:
         return load_bindings(self.flavour)
 
+    def _report(self, bindings: Bindings, engine: Engine, log: DetailedLog) -> KernelReport:  # noqa: ARG002
+        return report_of_log(log.lines)  # the engine cannot be asked where its GPU is not
+
     def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
         """Say what memory the build may take; the workspace is the other GPU's, as is what is free of it."""
         plan = memory.plan_elsewhere(model.stat().st_size, memory.free_host_mb())
@@ -180,11 +195,14 @@ class TensorRTRTX(TensorRT):
         return options.workspace_mb
 
 
-def _write(info: EngineInfo, engine: Engine, model: Path, folder: Path) -> list[Path]:
-    """Write an engine, what it is and the ONNX file that it was built from."""
+def _write(info: EngineInfo, engine: Engine, report: KernelReport | None, model: Path, folder: Path) -> list[Path]:
+    """Write an engine, what it is, what is known of its kernels, and the ONNX file that it was built from."""
     paths = [folder / ENGINE, folder / SIDECAR, folder / SOURCE]
     write_atomically(paths[0], engine.content)
     sidecar.write_info(info, paths[1])
     with atomic_path(paths[2]) as draft:
         shutil.copyfile(model, draft)
+    if report is not None:
+        paths.append(folder / KERNELS)
+        report.save(paths[-1])
     return paths

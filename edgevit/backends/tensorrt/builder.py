@@ -78,6 +78,24 @@ def build_engine(bindings: Bindings, job: Job, *, log: Log | None = None, progre
     return Engine(content, batch)
 
 
+def inspect_engine(bindings: Bindings, content: bytes) -> str:
+    """Return all that TensorRT's inspector tells of an engine's kernels, as JSON; that takes a GPU.
+
+    Raises:
+        GraphError: if the engine cannot be loaded again.
+
+    """
+    trt = bindings.trt
+    log = Log()
+    logger = make_logger(bindings, log)
+    runtime = trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise _failed(bindings, log)
+    inspector = engine.create_engine_inspector()
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
 @contextmanager
 def _starting(bindings: Bindings, log: Log) -> Iterator[None]:
     try:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from edgevit.backends.base import BatchProfile, LinearKernel, check_images
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings
 from edgevit.backends.tensorrt.cuda import Device, Driver
-from edgevit.backends.tensorrt.linears import linear_kernels
 from edgevit.backends.tensorrt.log import Log, make_logger
+from edgevit.backends.tensorrt.report import KERNELS, read_report
 from edgevit.backends.tensorrt.settings import Settings
 from edgevit.errors import BundleError, MissingError
 
@@ -28,12 +28,12 @@ class TensorRTSession:
     """An engine, ready to run; what is larger than its batch is cut."""
 
     def __init__(self, bindings: Bindings, driver: Driver, path: Path, settings: Settings) -> None:
-        self._bindings = bindings
+        self._bindings, self._path = bindings, path
         self._log = Log()
         self._logger = make_logger(bindings, self._log)
         with ExitStack() as stack:
             self._device = stack.enter_context(Device(driver))
-            self._runtime, self._engine = self._load(path, settings)
+            self._runtime, self._engine = self._load(settings)
             self._tensors = _Tensors(bindings, self._engine, path)
             captures = settings.cuda_graph == "auto" and not _captures_itself(bindings)
             self._lanes = [
@@ -64,12 +64,8 @@ class TensorRTSession:
         return logits
 
     def linear_kernels(self) -> list[LinearKernel]:
-        """Return how each Linear layer is executed, read from the engine by TensorRT's inspector."""
-        return linear_kernels(self.inspection())
-
-    def inspection(self) -> str:
-        """Return all that TensorRT's inspector tells of the engine's kernels, as JSON."""
-        return inspect_engine(self._bindings, self._engine)
+        """Return how each Linear layer is executed, from the report of the engine's kernels that lies beside it."""
+        return list(read_report(self._path.with_name(KERNELS)).linears)
 
     def __enter__(self) -> Self:
         return self
@@ -81,25 +77,19 @@ class TensorRTSession:
         del self._engine, self._runtime
         self._stack.close()
 
-    def _load(self, path: Path, settings: Settings) -> tuple[Any, Any]:
+    def _load(self, settings: Settings) -> tuple[Any, Any]:
         trt = self._bindings.trt
         runtime = trt.Runtime(self._logger)
         if settings.host_code == "yes":
             runtime.engine_host_code_allowed = True
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        engine = runtime.deserialize_cuda_engine(self._path.read_bytes())
         if engine is None:
+            name = f"{NAMES[self._bindings.flavour]} {self._bindings.version}"
             raise BundleError(
-                f"{NAMES[self._bindings.flavour]} {self._bindings.version} cannot load {path}: {self._log.reason()}",
+                f"{name} cannot load {self._path}: {self._log.reason()}",
                 remedy="build this variant again, on this machine",
             )
         return runtime, engine
-
-
-def inspect_engine(bindings: Bindings, engine: Any) -> str:  # noqa: ANN401 - the engine's own class, here and below
-    """Return all that the inspector tells of the kernels of ``engine``, as JSON."""
-    trt = bindings.trt
-    inspector = engine.create_engine_inspector()
-    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 class _Tensors:
