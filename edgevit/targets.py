@@ -71,6 +71,7 @@ class Target(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
             batch=self.batch,
             compute_capability=self.compute_capability,
             workspace_mb=self.workspace_mb,
+            precision=precision,
         )
 
     def settings_for(self, precision: Precision) -> dict[str, str]:
@@ -79,7 +80,10 @@ class Target(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return device | self.settings | self.settings_of.get(precision, {})
 
     def variant_of(self, precision: Precision) -> str:
-        """Return what a variant for this target is called: what differs in its files or settings is in the name."""
+        """Return what a variant for this target is called.
+
+        What differs in its files or settings is in the name: a device, a kind of GPU, uint8 pixels as input.
+        """
         device = f"-{self.device.lower()}" if self.backend == "openvino" and self.device != "CPU" else ""
         gpu = f"-sm{self.compute_capability.replace('.', '')}" if self.compute_capability else ""
         form = self.backend if self.backend == "tensorrt-rtx" else self.dialect

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import ENGINES
 
-from edgevit.backends import BACKENDS
 from edgevit.errors import InputError
 from edgevit.quantization.emit import DIALECTS, scheme_of
 from edgevit.targets import load_profile, load_target, own_targets, target_names
@@ -77,7 +77,7 @@ def test_a_target_says_what_it_must(name):
     assert len(target.why) > 100
     assert target.dialect in DIALECTS
     assert target.versions
-    if target.backend in BACKENDS:  # what was tested is served
+    if target.backend in ENGINES:  # what was tested is served
         pinned = re.search(rf"^{target.backend}==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
         assert within(pinned[1], target.versions)
     if target.device != "CPU":

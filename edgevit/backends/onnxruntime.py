@@ -23,6 +23,7 @@ from edgevit.backends.base import (
 from edgevit.dependencies import require
 from edgevit.errors import BundleError
 from edgevit.files import atomic_path, scratch_folder
+from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -47,7 +48,14 @@ class OnnxRuntime:
         """Return onnxruntime's version."""
         return str(self._engine.__version__)
 
-    def build(self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE) -> list[Path]:  # noqa: ARG002
+    def build(
+        self,
+        model: Path,
+        folder: Path,
+        options: BuildOptions = ANY_DEVICE,  # noqa: ARG002
+        *,
+        progress: Progress = SILENT,  # noqa: ARG002
+    ) -> list[Path]:
         """Copy the ONNX file ``model`` to ``folder/model.onnx``; onnxruntime optimises it when it opens it."""
         path = folder / "model.onnx"
         with atomic_path(path) as draft:

@@ -20,6 +20,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
 from edgevit.files import storage_errors
+from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +54,14 @@ class OpenVINO:
         """Return OpenVINO's version, such as 2026.4.1."""
         return str(self._engine.get_version()).partition("-")[0]
 
-    def build(self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE) -> list[Path]:
+    def build(
+        self,
+        model: Path,
+        folder: Path,
+        options: BuildOptions = ANY_DEVICE,
+        *,
+        progress: Progress = SILENT,  # noqa: ARG002
+    ) -> list[Path]:
         """Convert the ONNX file ``model`` to ``folder/model.xml`` and ``.bin``.
 
         All constants stay as they are: an FP16 file holds float16, and is no larger than it must be.

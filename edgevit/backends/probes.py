@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from edgevit.backends import get_backend, tiny_model
+from edgevit.backends import get_backend, how_to_get, tiny_model
 from edgevit.backends.base import BuildOptions
 from edgevit.dependencies import EXTRAS, require
 from edgevit.errors import EdgeViTError, MissingDependencyError, VerificationError
@@ -137,7 +137,7 @@ def probe_tensorrt() -> list[Finding]:
 
 def probe_tensorrt_rtx() -> list[Finding]:
     """Make a builder of TensorRT-RTX, which needs no GPU; to run its engines does."""
-    return [_probe_tensorrt("tensorrt-rtx", "tensorrt_rtx", "pip install tensorrt-rtx-cu13")]
+    return [_probe_tensorrt("tensorrt-rtx", "tensorrt_rtx", how_to_get("tensorrt-rtx"))]
 
 
 def _probe_tensorrt(name: str, module: str, remedy: str) -> Finding:

@@ -30,9 +30,10 @@ def benchmark(
         BundleError: if there is no such variant, or its files are damaged.
         MissingDependencyError: if a backend is not installed, or in a version that does not serve a variant.
     """
-    candidates = candidates_of(bundle, runnable(bundle, variants, progress))
-    for candidate in candidates:
-        backend_for(bundle.variant(candidate.name))
+    asked = runnable(bundle, variants, progress)
+    candidates = candidates_of(bundle, asked)
+    for name in asked:
+        backend_for(bundle.variant(name))
     names = tuple(candidate.name for candidate in candidates)
     progress.note(f"Timing {', '.join(names)} for about {load.duration_s:g} s each, one process per variant")
     latencies = measure_latency(

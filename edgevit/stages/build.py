@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgevit.backends import BACKENDS, get_backend
+from edgevit.backends import get_backend, why_not_built
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
@@ -40,8 +40,7 @@ class Compiled:
 def variant_name(target: Target, precision: Precision) -> str:
     """Return what the variant of ``precision`` for ``target`` is called.
 
-    One that takes uint8 pixels says so. Where float32 has no form of its own, it is the exported file itself, which is
-    called float32 alone.
+    Where float32 has no form of its own, it is the exported file itself, which is called float32 alone.
     """
     if precision == "float32" and precision not in target.precisions:
         return "float32"
@@ -97,14 +96,16 @@ def compile_variant(
     name = variant_name(target, precision)
     float32, folder = bundle.verify_files("float32"), scratch / name
     folder.mkdir()
-    if target.backend in BACKENDS:
+    options = target.build_options(precision)
+    elsewhere = why_not_built(target.backend, options)
+    if elsewhere is None:
         backend = get_backend(target.backend)
         check_engine(backend, target_name, target)
         progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
         source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
-        model = backend.build(source.model, folder, target.build_options(precision))[0]
+        model = backend.build(source.model, folder, options, progress=progress)[0]
     else:
-        progress.note(f"Writing {name} for {target_name}, as ONNX: {target.backend} builds on the device")
+        progress.note(f"Writing {name} for {target_name} as ONNX, to be built on the device: {elsewhere}")
         source = write_source(float32, precision, target, decided, folder / "model.onnx")
         model = source.model
     kernels = check(bundle, source, precision, target, model)

@@ -7,7 +7,6 @@ from typing import Literal
 
 import msgspec
 
-from edgevit.backends import BACKENDS
 from edgevit.backends.probes import Finding
 from edgevit.stages.engines import other_version
 from edgevit.targets import Profile, Target, same_machine
@@ -88,7 +87,7 @@ def _judge(name: str, target: Target, findings: Sequence[Finding], building: Abi
     elsewhere = _machine_obstacle(target, machine)
     here = None if engine is None or engine.runs else _Obstacle(engine.problem or "", engine.remedy or "")
     wrong_gpu = _gpu_obstacle(target, engine)
-    running = elsewhere or wrong or here or wrong_gpu or _backend_obstacle(target)
+    running = elsewhere or wrong or here or wrong_gpu
     build: Build = "yes"
     lacking = None if building.works else _Obstacle(building.problem or "", building.remedy or "")
     if lacking:
@@ -109,7 +108,7 @@ def _judge(name: str, target: Target, findings: Sequence[Finding], building: Abi
 
 def _builds(target: Target, engine: Finding | None, wrong_gpu: _Obstacle | None) -> bool:
     """Say whether the engine builds for the target here: what is built is opened, but by TensorRT-RTX."""
-    if engine is None or target.backend not in BACKENDS:
+    if engine is None:
         return False
     if target.backend == "tensorrt-rtx":
         return engine.builds
@@ -138,10 +137,3 @@ def _gpu_obstacle(target: Target, engine: Finding | None) -> _Obstacle | None:
         return None
     problem = f"it is for compute capability {target.compute_capability}, and this GPU has {found}"
     return _Obstacle(problem, "choose a target for this GPU, or go to the device")
-
-
-def _backend_obstacle(target: Target) -> _Obstacle | None:
-    if target.backend in BACKENDS:
-        return None
-    problem = f"EdgeViT does not run {target.backend} itself yet"
-    return _Obstacle(problem, "build its ONNX file with trtexec --onnx=model.onnx on the device")

@@ -36,7 +36,7 @@ def test_wrong_answers_are_no_engine(monkeypatch):
         ("onnxruntime", "onnxruntime", 'pip install "edgevit[onnxruntime]"'),
         ("openvino", "openvino", 'pip install "edgevit[openvino]"'),
         ("tensorrt", "tensorrt", "pip install tensorrt"),
-        ("tensorrt-rtx", "tensorrt_rtx", "pip install tensorrt-rtx-cu13"),
+        ("tensorrt-rtx", "tensorrt_rtx", 'pip install "edgevit[tensorrt-rtx]"'),
         ("train", "torch", 'pip install "edgevit[train]"'),
         ("quantize", "onnx_ir", 'pip install "edgevit[quantize]"'),
         ("report", "jinja2", 'pip install "edgevit[report]"'),

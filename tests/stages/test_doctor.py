@@ -8,7 +8,6 @@ import pytest
 
 from edgevit.backends.probes import PROBES, Finding
 from edgevit.progress import SILENT
-from edgevit.stages import judging
 from edgevit.stages.doctor import run_probes, this_machine
 from edgevit.stages.judging import judge_commands, judge_targets
 from edgevit.targets import load_profile, target_names
@@ -45,11 +44,6 @@ def tensorrt(version, capability):
     return Finding(name="tensorrt", version=version, builds=True, runs=True, **gpu)
 
 
-@pytest.fixture
-def with_tensorrt(monkeypatch):
-    monkeypatch.setattr(judging, "BACKENDS", ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"))
-
-
 def test_a_workstation():
     verdicts = judged(findings())
     runs = {name for name, verdict in verdicts.items() if verdict.run}
@@ -64,7 +58,7 @@ def test_a_workstation():
     assert verdicts["arm64-onnxruntime"].problem == "it is for aarch64, and this is x86_64"
 
 
-def test_an_orin_with_jetpack_6(with_tensorrt):
+def test_an_orin_with_jetpack_6():
     verdicts = judged(findings(tensorrt=tensorrt("10.3.0.30", "8.7")), "aarch64")
     orin = verdicts["jetson-orin-nano"]
     assert (orin.name, orin.build, orin.run) == ("jetson-orin-nano@6.2", "yes", True)
@@ -78,39 +72,39 @@ def test_an_orin_with_jetpack_6(with_tensorrt):
 @pytest.mark.parametrize(
     ("version", "edition"), [("8.6.2", "@6.0"), ("10.3.0", "@6.2"), ("10.16.1", ""), ("11.4.1", "")]
 )
-def test_the_edition_is_that_of_the_version(with_tensorrt, version, edition):
+def test_the_edition_is_that_of_the_version(version, edition):
     assert (
         judged(findings(tensorrt=tensorrt(version, "8.7")), "aarch64")["jetson-agx-orin"].name
         == f"jetson-agx-orin{edition}"
     )
 
 
-def test_an_orin_with_jetpack_5_is_told_both_versions(with_tensorrt):
+def test_an_orin_with_jetpack_5_is_told_both_versions():
     verdict = judged(findings(tensorrt=tensorrt("8.5.2", "8.7")), "aarch64")["jetson-orin-nx"]
     assert (verdict.build, verdict.run) == ("no", False)
     assert verdict.problem == "it is for tensorrt >=10.16,<12, and this is 8.5.2"
 
 
-def test_another_gpu_is_told_apart(with_tensorrt):
+def test_another_gpu_is_told_apart():
     verdicts = judged(findings(tensorrt=tensorrt("10.16.1", "9.0")))
     assert verdicts["nvidia-hopper"].run
     assert verdicts["nvidia-ampere"].problem == "it is for compute capability 8.0, and this GPU has 9.0"
     assert verdicts["nvidia-ampere"].build == "onnx"
 
 
-def test_tensorrt_rtx_compiles_for_gpus_that_are_not_here(with_tensorrt):
+def test_tensorrt_rtx_compiles_for_gpus_that_are_not_here():
     rtx = Finding(name="tensorrt-rtx", device="GPU", version="1.7.1", builds=True, problem="no GPU", remedy="get one")
     verdict = judged(findings(rtx=rtx))["rtx-desktop"]
     assert (verdict.build, verdict.run, verdict.problem) == ("yes", False, "no GPU")
 
 
-def test_the_edition_for_the_gpu_that_is_here_runs(with_tensorrt):
+def test_the_edition_for_the_gpu_that_is_here_runs():
     rtx = msgspec.structs.replace(tensorrt("1.7.1", "8.6"), name="tensorrt-rtx")
     verdict = judged(findings(rtx=rtx))["rtx-desktop"]
     assert (verdict.name, verdict.run) == ("rtx-desktop@ampere", True)
 
 
-def test_an_engine_that_is_too_old(with_tensorrt):
+def test_an_engine_that_is_too_old():
     old = Finding(name="openvino", version="2023.1.0", builds=True, runs=True)
     verdict = judged(findings(openvino=old))["x86-openvino"]
     assert (verdict.build, verdict.run) == ("no", False)
