@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from edgevit.backends import BACKENDS, available_backends
+from edgevit.backends import BACKENDS, ON_DEVICE, available_backends
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Existing
 from edgevit.data.batches import Strict, Unreadable
@@ -107,9 +107,12 @@ def chosen_targets(names: list[str] | None) -> dict[str, Target]:
         return {name: load_target(name) for name in names}
     backends = available_backends()
     every = {name: load_target(name) for name in target_names()}
-    found = {name: target for name, target in every.items() if target.dialect in backends}
+    found = {
+        name: target for name, target in every.items() if target.dialect in backends and not target.compute_capability
+    }
     if not found:
+        extras = ",".join(name for name in BACKENDS if name not in ON_DEVICE)
         raise MissingDependencyError(
-            "no backend is installed", remedy=f'pip install "edgevit[{",".join(BACKENDS)}]", or one of them'
+            "no backend is installed", remedy=f'pip install "edgevit[{extras}]", or one of them'
         )
     return found

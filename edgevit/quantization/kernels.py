@@ -21,7 +21,16 @@ def check_kernels(session: Session, expected: Sequence[str]) -> Kernels:
         VerificationError: if one of them runs in floating point, or is not found; the message names them.
 
     """
-    kernels = session.linear_kernels()
+    return check_linears(session.linear_kernels(), expected)
+
+
+def check_linears(kernels: Sequence[LinearKernel], expected: Sequence[str]) -> Kernels:
+    """Return which arithmetic ``kernels`` are in, those of all the Linear layers of a model.
+
+    Raises:
+        VerificationError: if one of the layers ``expected`` to run in integers does not, or is not found.
+
+    """
     integer = {kernel.layer for kernel in kernels if kernel.integer}
     wrong = [name for name in expected if name not in integer]
     if wrong:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgevit.backends import BACKENDS, get_backend
+from edgevit.backends import get_backend, why_not_built
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
@@ -36,11 +36,14 @@ class Compiled:
 def variant_name(target: Target, precision: Precision) -> str:
     """Return what the variant of ``precision`` for ``target`` is called.
 
-    Where float32 has no form of its own, it is the exported file itself, which is called float32 alone.
+    An engine for one kind of GPU has its compute capability in the name: a bundle may have several. Where float32 has
+    no form of its own, it is the exported file itself, which is called float32 alone.
     """
     if precision == "float32" and precision not in target.precisions:
         return "float32"
-    return f"{precision}-{target.dialect}"
+    engine = target.backend if target.backend == "tensorrt-rtx" else target.dialect
+    gpu = f"-sm{target.compute_capability.replace('.', '')}" if target.compute_capability else ""
+    return f"{precision}-{engine}{gpu}"
 
 
 def build(
@@ -92,13 +95,15 @@ def compile_variant(
     name = variant_name(target, precision)
     float32, folder = bundle.verify_files("float32"), scratch / name
     folder.mkdir()
-    if target.backend in BACKENDS:
+    options = target.build_options(precision)
+    elsewhere = why_not_built(target.backend, options)
+    if elsewhere is None:
         backend = get_backend(target.backend)
         progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
         source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
-        model = backend.build(source.model, folder, target.build_options(precision))[0]
+        model = backend.build(source.model, folder, options, progress=progress)[0]
     else:
-        progress.note(f"Writing {name} for {target_name}, as ONNX: {target.backend} builds on the device")
+        progress.note(f"Writing {name} for {target_name} as ONNX, to be built on the device: {elsewhere}")
         source = write_source(float32, precision, target, decided, folder / "model.onnx")
         model = source.model
     kernels = check(bundle, source, precision, target, model)

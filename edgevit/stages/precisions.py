@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevit.backends import BACKENDS, available_backends, get_backend
+from edgevit.backends import ON_DEVICE, available_backends, get_backend, kernels_when_built, why_not_here
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
@@ -15,7 +15,7 @@ from edgevit.errors import BundleError
 from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.emit import emit, emit_float32, scheme_of
 from edgevit.quantization.float16 import Float16Plan, emit_float16
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernels import check_kernels, check_linears
 from edgevit.quantization.lint import check_tensorrt
 from edgevit.quantization.plan import QuantizationPlan, Scheme
 from edgevit.quantization.prepare import Prepared
@@ -77,8 +77,8 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
 def check(bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
 
-    Return in which arithmetic; None where the engine does not tell, or is not there: TensorRT builds on the device, and
-    what it would take is known from its rules alone.
+    Return in which arithmetic; None where the engine does not tell, or is built elsewhere: what TensorRT would take is
+    known from its rules alone then. An engine that was built for another machine is judged by the build's own report.
 
     Raises:
         VerificationError: if it does not.
@@ -86,11 +86,13 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
     """
     if precision == "int8" and scheme_of(target.dialect) == "symmetric":
         check_tensorrt(source.model)
-    if target.backend not in BACKENDS:
-        return None
+    settings = target.settings_for(precision)
+    if why_not_here(target.backend, model, settings) is not None:
+        built = kernels_when_built(target.backend, model)
+        return None if built is None else check_linears(built, source.integer_layers)
     if target.dialect == "portable":
         _check_elsewhere(source, target)
-    backend, settings = get_backend(target.backend), target.settings_for(precision)
+    backend = get_backend(target.backend)
     with backend.open(model, threads=0, settings=settings) as session:
         if source.packed_layers is None:
             return check_kernels(session, source.integer_layers)
@@ -105,7 +107,7 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
 def _check_elsewhere(source: Source, target: Target) -> None:
     """Show that all other engines that are installed run the same file in integers too."""
     for name in available_backends():
-        if name != target.backend:
+        if name not in (target.backend, *ON_DEVICE):
             with get_backend(name).open(source.model, threads=0, settings={}) as session:
                 check_kernels(session, source.integer_layers)
 

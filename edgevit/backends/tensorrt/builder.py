@@ -78,6 +78,24 @@ def build_engine(bindings: Bindings, job: Job, *, log: Log | None = None, progre
     return Engine(content, batch)
 
 
+def inspect_engine(bindings: Bindings, content: bytes) -> str:
+    """Return all that TensorRT's inspector tells of an engine's kernels, as JSON; that takes a GPU.
+
+    Raises:
+        GraphError: if the engine cannot be loaded again.
+
+    """
+    trt = bindings.trt
+    log = Log()
+    logger = make_logger(bindings, log)
+    runtime = trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise _failed(bindings, log)
+    inspector = engine.create_engine_inspector()
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
 @contextmanager
 def _starting(bindings: Bindings, log: Log) -> Iterator[None]:
     try:
@@ -93,9 +111,7 @@ def _network_flags(bindings: Bindings) -> int:
     trt = bindings.trt
     if bindings.strongly_typed:
         return int(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    if bindings.has("NetworkDefinitionCreationFlag.EXPLICIT_BATCH"):
-        return int(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
-    return 0
+    return int(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
 
 
 def _rejected(bindings: Bindings, parser: Any, model: Path) -> GraphError:  # noqa: ANN401 - the engine's, here and below
@@ -122,21 +138,22 @@ def _configure(bindings: Bindings, config: Any, job: Job) -> None:  # noqa: ANN4
         config.builder_optimization_level = int(job.settings.optimization_level)
     if job.precision == "float32":
         config.clear_flag(trt.BuilderFlag.TF32)  # what is called float32 is float32
-    if not bindings.strongly_typed:
-        _set_precision(bindings, config, job)
+    _set_precision(bindings, config, job)
     _set_compatibility(bindings, config, job.settings)
     _set_device(bindings, config, job)
 
 
 def _set_precision(bindings: Bindings, config: Any, job: Job) -> None:  # noqa: ANN401
-    """Set the flags that say, before 10.12, in what an engine may compute."""
+    """Set the flags that say, before 10.12, in what an engine may compute; later it is in the types of the file."""
     trt = bindings.trt
-    if bindings.has("BuilderFlag.FP16") and job.precision in ("fp16", "int8"):
+    if bindings.strongly_typed:
+        return
+    if job.precision in ("fp16", "int8"):
         config.set_flag(trt.BuilderFlag.FP16)
-    if bindings.has("BuilderFlag.INT8") and job.precision == "int8":
+    if job.precision == "int8":
         config.set_flag(trt.BuilderFlag.INT8)
-    if bindings.has("PreviewFeature.PROFILE_SHARING_0806"):  # or several contexts could not share the profile in 8.6
-        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)  # noqa: FBT003
+    # In 8.6 several contexts could not share the profile without it.
+    config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)  # noqa: FBT003
 
 
 def _set_compatibility(bindings: Bindings, config: Any, settings: Settings) -> None:  # noqa: ANN401

@@ -148,11 +148,11 @@ def parse_inspection(text: str) -> list[Listed]:
 
 
 def _inspected(layer: Any) -> Listed:  # noqa: ANN401 - whatever JSON gives; what does not fit raises
-    sides = [
+    inputs, constants, outputs = (
         tuple(Tensor(_described_type(each), tuple(each["Dimensions"])) for each in layer.get(side, ()))
         for side in ("Inputs", "Constants", "Outputs")
-    ]
-    return Listed(layer["Name"], layer["LayerType"], *sides, _origins(layer.get("Metadata", "")))
+    )
+    return Listed(layer["Name"], layer["LayerType"], inputs, constants, outputs, _origins(layer.get("Metadata", "")))
 
 
 def _described_type(tensor: Any) -> str:  # noqa: ANN401

@@ -44,7 +44,7 @@ class DetailedLog(Log):
 
     def detail(self, message: str) -> None:
         """Keep the lines of a message."""
-        self.lines += message.splitlines()
+        self.lines += message.split("\n")
 
 
 def make_logger(bindings: Bindings, log: Log) -> Any:  # noqa: ANN401 - its class is the bindings' own

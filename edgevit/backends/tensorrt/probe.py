@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.tensorrt.bindings import NAMES, Flavour, load_bindings
 from edgevit.backends.tensorrt.cuda import Device, open_driver
+from edgevit.backends.tensorrt.settings import parse_settings
+from edgevit.backends.tensorrt.sidecar import mismatch, read_info
 from edgevit.backends.tensorrt.trtexec import find_trtexec
 from edgevit.errors import InputError, MissingDependencyError, MissingError
 
@@ -36,6 +41,21 @@ def why_not_built(flavour: Flavour, options: BuildOptions) -> str | None:
     if here is not None and wanted not in (None, here):
         return f"{NAMES[flavour]} builds for the GPU at hand, which has compute capability {here}, not {wanted}"
     return None
+
+
+def why_not_here(flavour: Flavour, model: Path, settings: Mapping[str, str]) -> str | None:
+    """Return why the file ``model`` of a bundle is not for this machine; None if it is, or opening it says more."""
+    if problem := why_not_run(flavour):
+        return problem
+    if model.suffix != ".engine":
+        return f"{NAMES[flavour]} has not built it yet (edgevit build, on this machine)"
+    try:
+        chosen = parse_settings(flavour, settings)
+        if chosen.rebuild == "yes":
+            return None
+        return mismatch(read_info(model), load_bindings(flavour), capability_here(), chosen)
+    except InputError:
+        return None
 
 
 def find_driver_of_tensorrt() -> None:

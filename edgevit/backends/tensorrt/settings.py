@@ -34,7 +34,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cuda_graph: Literal["auto", "off"] = "auto"
 
 
+#: Those that an engine is built with; the others are for when it is loaded.
+_OF_BUILD = ("hardware_compatibility", "version_compatible", "optimization_level")
+
 DEFAULTS: Mapping[str, str] = msgspec.to_builtins(Settings())
+
+
+def build_settings(settings: Settings) -> dict[str, str]:
+    """Return what of ``settings`` an engine is built with."""
+    return {name: getattr(settings, name) for name in _OF_BUILD}
 
 
 def parse_settings(flavour: Flavour, given: Mapping[str, str]) -> Settings:
