@@ -9,6 +9,7 @@ import msgspec
 
 from edgevit import resources
 from edgevit.backends.base import BatchProfile, BuildOptions, ComputeCapability
+from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, has_fp8
 from edgevit.bundle.manifest import Precision
 
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
@@ -23,12 +24,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A family of devices.
 
     ``precisions`` are those that can be made for it. ``dialect`` is the form of Q/DQ nodes that reaches the backend's
-    integer kernels. ``weight_bits`` is 7 where 8 would overflow: on x86 processors without VNNI; "auto" looks at the
-    one that EdgeViT runs on. ``settings`` are what the backend is opened with, for every precision alike, and
-    ``settings_of`` what one precision needs beside them. ``versions`` are those of the engine that serve the device, as
-    in PEP 440 (``>=10.3,<10.4``); ``compute_capability`` is an NVIDIA GPU's, such as 8.7; ``workspace_mb`` is how much
-    memory a build may take, in MiB; ``batch`` is what the variant is built for. ``why`` says where these choices come
-    from.
+    integer kernels; ``attention`` quantized puts the products of attention there too. ``weight_bits`` is 7 where 8
+    would overflow: on x86 processors without VNNI; "auto" looks at the one that EdgeViT runs on. ``settings`` are what
+    the backend is opened with, for every precision alike, and ``settings_of`` what one precision needs beside them.
+    ``versions`` are those of the engine that serve the device, as in PEP 440 (``>=10.3,<10.4``); ``compute_capability``
+    is an NVIDIA GPU's, such as 8.7; ``workspace_mb`` is how much memory a build may take, in MiB; ``batch`` is what the
+    variant is built for. ``why`` says where these choices come from.
     """
 
     description: str
@@ -36,6 +37,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dialect: Dialect
     precisions: tuple[Precision, ...]
     why: str
+    attention: Literal["float", "quantized"] = "float"
     weight_bits: Literal["auto", 7, 8] = "auto"
     settings: dict[str, str] = {}
     settings_of: dict[Precision, dict[str, str]] = {}
@@ -43,6 +45,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     compute_capability: ComputeCapability | None = None
     workspace_mb: Annotated[int, msgspec.Meta(ge=64)] | None = None
     batch: BatchProfile | None = None
+
+    def __post_init__(self) -> None:
+        if "fp8" not in self.precisions:
+            return
+        if self.dialect != "tensorrt":
+            raise ValueError(f"fp8 is for the dialect tensorrt, not {self.dialect}")
+        if self.compute_capability is not None and not has_fp8(self.compute_capability):
+            raise ValueError(
+                f"fp8 needs compute capability {FP8_COMPUTE_CAPABILITY} or later, not {self.compute_capability}"
+            )
 
     def build_options(self, precision: Precision) -> BuildOptions:
         """Return what the backend must know to build ``precision`` for this device."""

@@ -24,7 +24,8 @@ ZERO: np.generic = ml_dtypes.float8_e4m3fn(0)
 
 def quantize(values: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.generic]:
     """Return ``values`` / ``scale`` as float8, halves rounded to even; ``scale`` is one, or one per column."""
-    return np.clip(values / scale, -LIMIT, LIMIT).astype(ml_dtypes.float8_e4m3fn)
+    stored: NDArray[np.generic] = np.clip(values / scale, -LIMIT, LIMIT).astype(ml_dtypes.float8_e4m3fn)
+    return stored
 
 
 def as_float8(linear: QuantizedLinear) -> QuantizedLinear:

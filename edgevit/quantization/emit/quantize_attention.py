@@ -19,10 +19,10 @@ SOFTMAX_SCALE = 1 / 127
 
 
 class Place(NamedTuple):
-    """Where Q/DQ go: in front of the input ``index`` of ``node``."""
+    """Where Q/DQ go: in front of the input ``position`` of ``node``."""
 
     node: ir.Node
-    index: int
+    position: int
 
 
 #: Returns the places for query, key and value.
@@ -45,7 +45,7 @@ def at_tokens(attention: Attention) -> tuple[Place, Place, Place]:
 
 def _first(place: Place) -> Place:
     """Return the Reshape that takes heads apart; the Transpose behind it is what ``place`` sees."""
-    transpose = place.node.inputs[place.index]
+    transpose = place.node.inputs[place.position]
     assert transpose is not None  # noqa: S101 - so is an Attention made, if nothing scales the query
     reshape = transpose.producer().inputs[0].producer()  # type: ignore[union-attr]
     return Place(reshape, 0)  # type: ignore[arg-type]
@@ -56,8 +56,8 @@ class QuantizeAttention(ir.passes.InPlacePass):
 
     Engines that multiply in integers with Q/DQ on some of them are not known, and those that fuse attention stop fusing
     it. Scales are rounded to ``scale_type``; ``places`` says where they go, softmax aside; the type of ``zero`` is what
-    they quantize to, and ``share`` times the scales in the plans, which are for INT8, what it asks for. Passes that look for attention must run before: behind this one there is
-    none in the form that they know.
+    they quantize to, and ``share`` times the scales in the plans, which are for INT8, what it asks for. Passes that
+    look for attention must run before: behind this one there is none in the form that they know.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class QuantizeAttention(ir.passes.InPlacePass):
 
 def _quantize_input(graph: ir.Graph, name: str, place: Place, scale: np.ndarray, zero: np.generic) -> None:
     """Put a QuantizeLinear and a DequantizeLinear in front of ``place``."""
-    value = place.node.inputs[place.index]
+    value = place.node.inputs[place.position]
     assert value is not None  # noqa: S101 - there is a place for what is there
     constants = [
         add_constant(graph, f"{name}.scale", scale),
@@ -119,4 +119,4 @@ def _quantize_input(graph: ir.Graph, name: str, place: Place, scale: np.ndarray,
     for node, dtype in ((quantize, ir.DataType.from_numpy(zero.dtype)), (dequantize, ir.DataType.FLOAT)):
         node.outputs[0].name, node.outputs[0].shape, node.outputs[0].dtype = node.name, value.shape, dtype
     graph.insert_before(place.node, [quantize, dequantize])
-    place.node.replace_input_with(place.index, dequantize.outputs[0])
+    place.node.replace_input_with(place.position, dequantize.outputs[0])

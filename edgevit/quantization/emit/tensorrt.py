@@ -10,7 +10,7 @@ The last attention then keeps all its queries: with one query INT8 attention ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +92,7 @@ def _parted(linear: QuantizedLinear) -> None:
 
 
 def _substitute(convert: _Convert, whole: frozenset[str]) -> Callable[[QuantizedLinear], None]:
-    """Return what puts the form that ``convert`` gives in a layer's place: in parts, but for outputs called ``whole``."""
+    """Return what puts the form that ``convert`` gives in a layer's place: in parts, but for ``whole`` outputs."""
 
     def substitute(linear: QuantizedLinear) -> None:
         linear = convert(linear)

@@ -1,0 +1,96 @@
+"""Finds attention and LayerNorm in a graph that any exporter may have written, for the rules of ``lint``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from edgevit.backends.tensorrt import limits
+
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
+_PASSED_THROUGH = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """What an attention multiplies: query, key, what softmax gives, value."""
+
+    factors: tuple[ir.Value, ...]
+
+    def why_not_fused(self) -> str | None:
+        """Return why TensorRT would not fuse it in INT8; None if it does, or the shapes are not known."""
+        query, key = self.factors[0].shape, self.factors[1].shape
+        size, tokens = (None if shape is None else shape[-1] for shape in (query, key))
+        return limits.why_not_fused(size, tokens) if isinstance(size, int) and isinstance(tokens, int) else None
+
+
+def attention_of(softmax: ir.Node) -> Factors | None:
+    """Return what is multiplied in front of and behind ``softmax``, if it is one between two products."""
+    if softmax.op_type != "Softmax":
+        return None
+    scores = _behind(softmax.inputs[0], ("Add", "Mul", "Div", *_PASSED_THROUGH))
+    products = [scores] if scores is not None and scores.op_type == "MatMul" else []
+    factors = [value for product in (*products, *_products(softmax.outputs[0])) for value in product.inputs]
+    found = tuple(value for value in factors if value is not None)
+    return Factors(found) if products and len(found) > len(products[0].inputs) else None
+
+
+def dequantized(value: ir.Value | None) -> ir.DataType | None:
+    """Return the type that ``value`` was dequantized from, None if it was not."""
+    node = _behind(value, ("Mul", "Gather", *_PASSED_THROUGH))
+    if node is None or node.op_type != "DequantizeLinear" or node.inputs[0] is None:
+        return None
+    return node.inputs[0].dtype or ir.DataType.UNDEFINED
+
+
+def splits_behind(product: ir.Node) -> Iterator[ir.Node]:
+    """Yield the Split of what ``product`` gives, the bias added, if what it gives is not all quantized again."""
+    for node in product.outputs[0].consumers():
+        if node.op_type == "Add":
+            yield from splits_behind(node)
+        elif node.op_type == "Split" and not all(map(_is_quantized, node.outputs)):
+            yield node
+
+
+def is_taken_apart(node: ir.Node) -> bool:
+    """Say whether ``node`` is the square root of a LayerNorm that is made of single operations."""
+    if node.op_type != "Sqrt":
+        return False
+    variance = _behind(node.inputs[0], ("Add",))
+    if variance is None or variance.op_type != "ReduceMean":
+        return False
+    centred = _behind(variance.inputs[0], ("Pow", "Mul"))
+    mean = centred.inputs[1] if centred is not None and centred.op_type == "Sub" else None
+    maker = None if mean is None else mean.producer()
+    return maker is not None and maker.op_type == "ReduceMean"
+
+
+def _is_quantized(value: ir.Value) -> bool:
+    """Say whether all that takes ``value``, or one token of it, is a QuantizeLinear."""
+    users = value.consumers()
+    return bool(users) and all(
+        node.op_type == "QuantizeLinear" or (node.op_type == "Gather" and _is_quantized(node.outputs[0]))
+        for node in users
+    )
+
+
+def _behind(value: ir.Value | None, through: tuple[str, ...]) -> ir.Node | None:
+    """Return the node that ``value`` comes from, if only ``through`` lie between."""
+    node = None if value is None else value.producer()
+    while node is not None and node.op_type in through:
+        sources = [source.producer() for source in node.inputs if source is not None and source.producer() is not None]
+        node = sources[0] if sources else None
+    return node
+
+
+def _products(value: ir.Value) -> list[ir.Node]:
+    """Return the MatMuls that take ``value``, or what Q/DQ make of it."""
+    found: list[ir.Node] = []
+    for node in value.consumers():
+        if node.op_type == "MatMul":
+            found.append(node)
+        elif node.op_type in _QDQ:
+            found += _products(node.outputs[0])
+    return found
