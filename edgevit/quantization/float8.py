@@ -8,13 +8,19 @@ value, so that outliers do not cost the others their precision.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import ml_dtypes
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.files import sha256_of
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT
-from edgevit.quantization.emit.rewrite import QuantizedLinear, rounded_scales
+from edgevit.quantization.emit.rewrite import QuantizedLinear, rounded_scales, write
+from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.quantization.plan import LinearPlan, QuantizationPlan
+from edgevit.quantization.rewrites.centre import uncentre_input
 
 LIMIT = 448
 #: Of a scale for INT8, how much is the one for FP8.
@@ -40,4 +46,30 @@ def as_float8(linear: QuantizedLinear) -> QuantizedLinear:
         zero_point=np.asarray(ZERO),
         weight=quantize(linear.layer.weight, scales),
         weight_scales=scales,
+    )
+
+
+def uncentred(model: Path, plan: QuantizationPlan, path: Path) -> QuantizationPlan:
+    """Write the prepared ``model`` to ``path`` with inputs around 0 again that INT8 has shifted; return its plan.
+
+    Raises:
+        BundleError: if the plan was made for another model.
+        StorageError: if the file cannot be written.
+
+    """
+    plan.check_model(model)
+    onnx_model = load_graph(model)
+    shifts = {layer.name: uncentre_input(onnx_model.graph, layer) for layer in find_linears(onnx_model.graph)}
+    write(onnx_model, (), path)
+    linears = tuple(_shifted(linear, shifts[linear.name]) for linear in plan.linears)
+    return msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears)
+
+
+def _shifted(linear: LinearPlan, shift: float) -> LinearPlan:
+    """Return ``linear`` with a scale for its input and ``shift``: what was within ±a before is within ±(a + shift)."""
+    if linear.quantization is None:
+        return linear
+    scale = linear.quantization.activation_scale + abs(shift) / WEIGHT_LIMIT
+    return msgspec.structs.replace(
+        linear, quantization=msgspec.structs.replace(linear.quantization, activation_scale=scale)
     )

@@ -17,7 +17,7 @@ from onnx_ir.passes import common
 
 from edgevit.errors import VerificationError
 from edgevit.quantization.linears import load_graph
-from edgevit.quantization.lint_blocks import attention_of, dequantized, is_taken_apart, splits_behind
+from edgevit.quantization.lint_blocks import attention_of, dequantized, is_quantized, is_taken_apart
 
 Rule = Literal[
     "standard-operators",
@@ -30,6 +30,7 @@ Rule = Literal[
     "weight-axis",
     "scale-opset",
     "attention-all-or-none",
+    "attention-output",
     "attention-size",
     "attention-type",
     "layer-normalization",
@@ -144,6 +145,8 @@ def _attention(node: ir.Node) -> Iterator[Violation]:
         yield Violation("attention-all-or-none", _name(node), f"{count} of {len(quantized)} factors are quantized")
     elif ir.DataType.INT8 in quantized and (reason := found.why_not_fused()) is not None:
         yield Violation("attention-size", _name(node), reason)
+    elif ir.DataType.INT8 in quantized and not is_quantized(found.output):
+        yield Violation("attention-output", _name(node), "INT8 attention is fused if what it gives is quantized too")
 
 
 def _attention_type(node: ir.Node) -> Iterator[Violation]:
@@ -161,10 +164,11 @@ def _layer_normalization(node: ir.Node) -> Iterator[Violation]:
 
 
 def _split_product(node: ir.Node) -> Iterator[Violation]:
-    """Check that what is cut apart is quantized again behind that, or not one product."""
-    if node.op_type in ("MatMul", "Gemm") and all(dequantized(value) for value in node.inputs[:2]):
-        for split in splits_behind(node):
-            yield Violation("split-product", _name(node), f"'{_name(split)}' cuts it apart: it is multiplied in float")
+    """Check that query, key and value of float attention are not one quantized product that a Split cuts apart."""
+    found = attention_of(node)
+    product = None if found is None or any(map(dequantized, found.factors)) else found.product_cut_apart()
+    if product is not None and all(map(dequantized, product.inputs[:2])):
+        yield Violation("split-product", _name(product), "what a Split cuts for float attention is multiplied in float")
 
 
 def _scale_types(graph: ir.Graph, opset: int) -> Iterator[Violation]:

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgevit.backends.tensorrt.limits import why_not_fused
+from edgevit.files import scratch_folder
 from edgevit.graph.attention import Attention, find_attentions
 from edgevit.quantization import float8
 from edgevit.quantization.emit.qdq import put_in_place
@@ -25,7 +26,7 @@ from edgevit.quantization.emit.quantize_attention import QuantizeAttention, at_t
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
 from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.float16 import retype
-from edgevit.quantization.linears import load_graph
+from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.plan import QuantizationPlan
 
 #: Returns why TensorRT would not fuse an attention by its head's features and its tokens; None if it does.
@@ -57,7 +58,10 @@ def emit_float8(model: Path, plan: QuantizationPlan, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as FP8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
     passes = (SelectTokens(), ToFloat16())
-    rewrite(model, plan, path, _substitute(float8.as_float8, frozenset()), passes)
+    with scratch_folder() as scratch:
+        base = scratch / "uncentred.onnx"
+        plan = float8.uncentred(model, plan, base)
+        rewrite(base, plan, path, _substitute(float8.as_float8, frozenset()), passes)
 
 
 def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> dict[str, str]:
@@ -67,7 +71,10 @@ def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> di
     plans = [each for each in plan.attentions if each.name not in kept]
     attention = QuantizeAttention(plans, np.float16, places=at_tokens, zero=float8.ZERO, share=float8.SHARE)
     passes = (attention, SelectTokens(), ToFloat16())
-    rewrite(model, plan, path, _substitute(float8.as_float8, whole), passes)
+    with scratch_folder() as scratch:
+        base = scratch / "uncentred.onnx"
+        plan = float8.uncentred(model, plan, base)
+        rewrite(base, plan, path, _substitute(float8.as_float8, whole), passes)
     return kept
 
 
@@ -105,11 +112,15 @@ def _substitute(convert: _Convert, whole: frozenset[str]) -> Callable[[Quantized
 def _attentions(model: Path, plan: QuantizationPlan, limit: _Limit) -> tuple[dict[str, str], frozenset[str]]:
     """Return the attentions that stay in float with the reasons, and what makes query, key and value of the others."""
     planned = {each.name for each in plan.attentions}
+    quantized = set(plan.integer_layers())
     onnx_model = load_graph(model)
     common.ShapeInferencePass()(onnx_model)
+    readers = {layer.product: layer.name for layer in find_linears(onnx_model.graph)}
     kept, whole = {}, set()
     for attention in find_attentions(onnx_model.graph):
         reason = _reason(attention, planned, limit)
+        if reason is None and not quantized.issuperset(readers.get(user) for user in attention.output.consumers()):
+            reason = "what it gives is not quantized, so it would not be one kernel"
         packed = attention.packed()
         if reason is not None:
             kept[attention.name] = reason
