@@ -1,9 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import ENGINES
 
 from edgevit import resources
-from edgevit.backends import BACKENDS
 from edgevit.errors import InputError, MissingDataError
 from edgevit.recipes import Recipe, load_recipe, recipe_names
 from edgevit.targets import load_target, target_names
@@ -16,7 +16,7 @@ def test_every_target_is_valid_and_says_why():
         assert target.description
         assert target.why
         # The others are measured against it; every bundle has the exported file, where the target has no form of it.
-        assert "float32" in target.precisions or target.dialect not in BACKENDS
+        assert "float32" in target.precisions or target.dialect not in ENGINES
 
 
 def test_openvino_is_pinned_to_float32_because_it_would_silently_run_bf16():

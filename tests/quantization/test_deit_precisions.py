@@ -9,8 +9,9 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from safetensors.torch import load_file
+from tiny import ENGINES
 
-from edgevit.backends import BACKENDS, get_backend
+from edgevit.backends import get_backend
 from edgevit.data.batches import Strict, batches
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.table import load_csv
@@ -66,7 +67,7 @@ def test_deit_fits_float16_whole(deit, float16):
     assert path.stat().st_size < 0.51 * deit[0].stat().st_size
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_fp16_is_near_float32(deit, float16, backend, tmp_path):
     _, images, exact = deit
     model = get_backend(backend).build(float16[1], tmp_path)[0]
@@ -135,7 +136,7 @@ def test_dynamic_int8_on_openvino(deit, tmp_path):
 @pytest.mark.parametrize(
     ("emit", "kl", "decibels"), [(emit_weights_int8, 0.002, 27), (emit_weights_int4, 0.1, 10)], ids=["int8", "int4"]
 )
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_weights_alone(deit, emit, kl, decibels, backend, tmp_path):
     path, images, exact = deit
     emit(path, tmp_path / "model.onnx")

@@ -109,9 +109,11 @@ def _input(model: Path) -> tuple[str, list[int], int]:
     """Return the name of the input, its sizes, and the number of images, 0 where any number goes."""
     onnx = require("onnx", extra="quantize")
     try:
+        onnx.checker.check_model(str(model))
         graph = onnx.load(model).graph
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise GraphError(f"{model.name} is no ONNX file: {error}", remedy="quantize or build it again") from error
+    except (OSError, onnx.checker.ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise GraphError(f"{model.name} is no ONNX file: {reason}", remedy="quantize or build it again") from error
     if len(graph.input) != 1:
         raise GraphError(
             f"{model.name} has {len(graph.input)} inputs, not one", remedy="give a model that `edgevit export` made"
