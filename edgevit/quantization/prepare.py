@@ -33,9 +33,9 @@ from edgevit.quantization.calibrate import ObservedModel, observe
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, load_graph
 from edgevit.quantization.observers import ChannelObserver, InputObserver, RangeObserver
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, Scheme, make_plan
-from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.constants import set_linear
+from edgevit.quantization.rewrites.scores import balance_scores, fold_scales, tokens_of
 from edgevit.quantization.rewrites.sites import find_sites
 from edgevit.quantization.rewrites.split import source_of, split_input, wide_name
 from edgevit.quantization.rounding import Moments, round_linear
@@ -149,19 +149,22 @@ def smooth(model: Path, images: CalibrationImages, path: Path, *, split: int = 0
         StorageError: if the file cannot be written.
 
     """
-    engine = ObservedModel(model)
-    observers = {name: InputObserver() for name in engine.layers}
-    seen = observe(engine, observers, images.track("Calibrating"))
-    inputs = {name: observer.range.statistics() for name, observer in observers.items()}
     onnx_model = load_graph(model)
     common.ShapeInferencePass()(onnx_model)  # files of others seldom say the shapes of values
+    engine = ObservedModel(model, tokens_of)
+    observers = {name: InputObserver() for name in engine.layers}
+    tokens = {name: ChannelObserver() for name in engine.others}
+    seen = observe(engine, {**observers, **tokens}, images.track("Calibrating"))
+    inputs = {name: observer.range.statistics() for name, observer in observers.items()}
     for site in find_sites(onnx_model.graph):
         channels = observers[site.readers[0].name].channels.statistics()
         weights = [as_it_is_now(reader).weight for reader in site.readers]
         migration = choose_migration(channels, weights, shiftable=site.shiftable)
         site.move(onnx_model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
         inputs |= {reader.name: TensorStatistics.between(-migration.reach, migration.reach) for reader in site.readers}
-    fold_attention_scales(onnx_model.graph)  # last: the search for scales counts errors by how large outputs are
+    # Last: the search for scales above counts errors by how large outputs are.
+    balance_scores(onnx_model.graph, {name: observer.statistics() for name, observer in tokens.items()})
+    fold_scales(onnx_model.graph)
     several = {name: observer.channels for name, observer in observers.items() if observer.channels.rows > seen.images}
     if split:
         inputs |= _split_inputs(onnx_model.graph, several, split)
@@ -232,7 +235,7 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
         if linear.quantization
     }
     engine = ObservedModel(model, operands_of)
-    operands = {name: RangeObserver() for name in engine.layers if name not in layers}
+    operands = {name: RangeObserver() for name in engine.others}
     observe(engine, {**moments, **operands}, images.track("Rounding weights"))
     linears = tuple(_round(onnx_model.graph, linear, layers[linear.name], moments) for linear in plan.linears)
     save(onnx_model, path)
