@@ -18,6 +18,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``samples`` images are drawn with ``seed``; ``observer`` is how a range is read off the values that a tensor took
     on them. ``split`` channels, the widest of what follows a GELU, are multiplied by themselves; 0 leaves all together.
+    Where ``max_drop`` (points of top-1) or, for images without labels, ``max_kl`` (nats), or for embedding models
+    ``min_cosine`` is given, layers go back to float until INT8 keeps it on images that are held out.
     ``why`` says where these choices come from.
     """
 
@@ -26,6 +28,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     observer: Observer
     seed: Annotated[int, msgspec.Meta(ge=0)]
     split: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     why: str
 
 

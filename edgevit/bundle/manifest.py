@@ -128,11 +128,30 @@ class Kernels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     float_linears: tuple[str, ...]
 
 
+class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Linear layer that is float on purpose where the others are integer, and why, with the figures."""
+
+    layer: str
+    reason: str
+
+
+class LimitVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether what was quantized kept the limit that was asked for, on ``images`` that nothing was fitted to.
+
+    ``reason`` says in a line what was measured and what was allowed.
+    """
+
+    passed: bool
+    images: int
+    reason: str
+
+
 class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One precision of the model for one backend: its files, and what was measured on them.
 
     ``files`` share a folder, called ``name`` or ``name.2``; the first is the one that the backend opens. ``settings``
-    are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint.
+    are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint. ``fallback``
+    are the layers that are float on purpose, ``limit`` the verdict where quantizing was to keep a limit.
     """
 
     name: FolderName
@@ -144,6 +163,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     accuracy: Accuracy | None = None
     latency: Latency | None = None
     kernels: Kernels | None = None
+    fallback: tuple[Fallback, ...] = ()
+    limit: LimitVerdict | None = None
 
     @property
     def bytes(self) -> int:

@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.bundle.golden import Golden, read_golden, write_golden
-from edgevit.bundle.manifest import Accuracy, File, Kernels, Latency, Manifest, Precision, Provenance, Variant
+from edgevit.bundle.manifest import (
+    Accuracy,
+    Fallback,
+    File,
+    Kernels,
+    Latency,
+    LimitVerdict,
+    Manifest,
+    Precision,
+    Provenance,
+    Variant,
+)
 from edgevit.bundle.reading import all_files, locate, logical_path, read_manifest, record, verify
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
@@ -175,12 +186,15 @@ class Bundle(msgspec.Struct, frozen=True):
         fill: Callable[[Path], Sequence[Path]],
         settings: Mapping[str, str] | None = None,
         kernels: Kernels | None = None,
+        fallback: Sequence[Fallback] = (),
+        limit: LimitVerdict | None = None,
     ) -> Bundle:
         """Add a variant, in place of the one of that name if there is one.
 
         ``fill`` writes files into the empty folder that it is given and returns them, the one to open first, as
         ``Backend.build`` does. All files in the folder become the variant's. Whatever ``fill`` raises leaves the
-        bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in.
+        bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in; ``fallback`` and
+        ``limit`` are as in ``Variant``.
 
         Raises:
             BundleError: if another process is changing the bundle, the name will not do, or ``fill`` made no file.
@@ -200,6 +214,8 @@ class Bundle(msgspec.Struct, frozen=True):
                 files=_filled(change, name, fill),
                 settings=dict(settings or {}),
                 kernels=kernels,
+                fallback=tuple(fallback),
+                limit=limit,
             )
             return Bundle(self.path, change.publish(_with_variant(manifest, variant), name))
 

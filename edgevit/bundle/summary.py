@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgevit.bundle.manifest import Accuracy, File, Kernels, Latency, Precision, Provenance
+from edgevit.bundle.manifest import (
+    Accuracy,
+    Fallback,
+    File,
+    Kernels,
+    Latency,
+    LimitVerdict,
+    Precision,
+    Provenance,
+)
 from edgevit.bundle.reading import all_files, logical_path, verify
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
@@ -28,6 +37,8 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: Accuracy | None
     latency: Latency | None
     kernels: Kernels | None
+    fallback: tuple[Fallback, ...]
+    limit: LimitVerdict | None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +96,8 @@ def _variant(bundle: Bundle, name: str) -> VariantSummary:
         accuracy=variant.accuracy,
         latency=variant.latency,
         kernels=variant.kernels,
+        fallback=variant.fallback,
+        limit=variant.limit,
     )
 
 

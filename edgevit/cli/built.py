@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from rich.console import Group
 from rich.text import Text
 
-from edgevit.bundle.manifest import INTEGER_PRECISIONS
+from edgevit.bundle.manifest import INTEGER_PRECISIONS, Variant
 from edgevit.cli.console import Result
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.data.batches import Unreadable
+from edgevit.report.table import float_layers
 from edgevit.stages.quantize import BuildResult
 
 #: Nodes that are named one by one; a model has hundreds.
@@ -27,6 +30,11 @@ def built(result: BuildResult, unreadable: Unreadable, following: str) -> Result
     lines += [f"{name} stays float32: {why}" for name, why in list(result.float32_nodes.items())[:_LISTED]]
     if len(result.float32_nodes) > _LISTED:
         lines.append(f"and {len(result.float32_nodes) - _LISTED} more nodes stay float32: see --json")
+    kept = float_layers(variants)
+    lines += kept[:_LISTED]
+    if len(kept) > _LISTED:
+        lines.append(f"and {len(kept) - _LISTED} more layers stay float: edgevit inspect {bundle.path}")
+    lines += _limits(variants)
     summary = f"{result.seconds:.1f} s, {result.peak_rss_mb:.0f} MiB at the most"
     table = variants_table(bundle, result.names, ("variant", "size"))
     return Result(
@@ -37,13 +45,31 @@ def built(result: BuildResult, unreadable: Unreadable, following: str) -> Result
                     "path": bundle.path / variant.files[0].path,
                     "bytes": variant.bytes,
                     "kernels": variant.kernels,
+                    "fallback": variant.fallback,
+                    "limit": variant.limit,
                 }
                 for variant in variants
             ],
             "float32_nodes": result.float32_nodes,
+            "sensitivity": [
+                {"scheme": scheme, "layer": cost.layer, "kl": cost.kl, "sqnr_db": cost.sqnr_db}
+                for scheme, costs in result.sensitivity.items()
+                for cost in costs
+            ],
             "seconds": result.seconds,
             "peak_rss_mb": result.peak_rss_mb,
             "unreadable": sorted(unreadable.images),
         },
         text=with_unreadable(Group(table, *(Text(line) for line in (*lines, summary, "", following))), unreadable),
+        exit_code=0 if all(variant.limit is None or variant.limit.passed for variant in variants) else 1,
     )
+
+
+def _limits(variants: Sequence[Variant]) -> Iterator[str]:
+    """Say for each variant whether its limit was kept, and what to try if not."""
+    for variant in variants:
+        if variant.limit is not None:
+            word = "within the limit" if variant.limit.passed else "limit missed"
+            yield f"{variant.name}: {word}: {variant.limit.reason}"
+    if any(variant.limit is not None and not variant.limit.passed for variant in variants):
+        yield "    try: more calibration images (--samples), --recipe accurate, a larger limit, or --precision fp16"

@@ -10,6 +10,7 @@ from edgevit.bundle.summary import summary
 from edgevit.cli.console import Result
 from edgevit.cli.options import BundlePath
 from edgevit.cli.tables import variants_table
+from edgevit.report.table import float_layers
 
 
 def inspect(bundle: BundlePath) -> Result:
@@ -26,8 +27,9 @@ def inspect(bundle: BundlePath) -> Result:
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]
     damaged += found.problems
     table = variants_table(opened, [variant.name for variant in opened.manifest.variants])
+    stay_float = float_layers(opened.manifest.variants)
     return Result(
         data=found,
-        text=Group(*(Text(line) for line in lines), table, *(Text(line) for line in damaged)),
+        text=Group(*(Text(line) for line in lines), table, *(Text(line) for line in (*stay_float, *damaged))),
         exit_code=1 if damaged else 0,
     )

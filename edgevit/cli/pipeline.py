@@ -9,6 +9,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
+from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.cli import options
 from edgevit.cli.console import Result, progress
@@ -92,8 +93,13 @@ def pipeline(
     return Result(
         data={"bundle": output, "report": page, "variants": [_entry(bundle, name) for name in names]},
         text=Group(table, *(Text(line) for line in following)),
-        exit_code=0 if all(found.accuracy and found.accuracy.passed for found in bundle.manifest.variants) else 1,
+        exit_code=0 if all(_passed(found) for found in bundle.manifest.variants) else 1,
     )
+
+
+def _passed(variant: Variant) -> bool:
+    kept = variant.limit is None or variant.limit.passed
+    return kept and variant.accuracy is not None and variant.accuracy.passed
 
 
 def _entry(bundle: Bundle, name: str) -> dict[str, object]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from edgevit.bundle.store import Bundle
 from edgevit.cli.built import built
@@ -19,7 +24,10 @@ from edgevit.cli.options import (
     precision_called,
 )
 from edgevit.recipes import load_recipe
+from edgevit.report import formats
+from edgevit.stages.fallback import Wish
 from edgevit.stages.images import ImageSource
+from edgevit.stages.quantize import BuildResult
 from edgevit.stages.quantize import quantize as stage
 
 DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
@@ -38,11 +46,33 @@ def quantize(
     ] = None,
     dialect: Annotated[DialectName, typer.Option(help="Whose kernels to reach; auto: all here.")] = "auto",
     recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Return layers to float until INT8 loses at most so many points of top-1 on images that are held out.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    max_kl: Annotated[
+        float | None, typer.Option(min=0, help="The same for images without labels: KL(float32 || INT8) in nats.")
+    ] = None,
+    min_cosine: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The same for embedding models: mean cosine with float32's features."),
+    ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Measure what each layer costs alone in INT8, and rank the layers.")
+    ] = False,
     samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
-    """Add variants in INT8 or another precision, and show that they run on the kernels that they are made for."""
+    """Add variants in INT8 or another precision, and show that they run on the kernels that they are made for.
+
+    With a limit, exit 1 if INT8 cannot keep it.
+    """
     wanted = precision_called(precision)
     chosen = load_recipe(recipe)
     unreadable = collector(strict=strict)
@@ -50,14 +80,29 @@ def quantize(
         data, "train", unreadable, root=root, samples=samples or chosen.samples, seed=chosen.seed
     )
     targets = chosen_targets(None if dialect == "auto" else [_TARGETS.get(dialect, dialect)])
+    opened = Bundle.open(bundle)
+    recipes = Wish.of(chosen, classes=opened.manifest.spec.classes) if wanted == "int8" else Wish()
+    own = Wish(max_drop, max_kl, min_cosine)
     with progress() as bars:
         result = stage(
-            Bundle.open(bundle),
+            opened,
             images or None,
             targets,
             wanted,
             observer=chosen.observer,
             split=chosen.split,
+            wish=replace(own or recipes, costs=sensitivity),
             progress=bars,
         )
-    return built(result, unreadable, f"next: edgevit validate {bundle} --data {data or 'IMAGES'}")
+    shown = built(result, unreadable, f"next: edgevit validate {bundle} --data {data or 'IMAGES'}")
+    return replace(shown, text=Group(*_rankings(result), shown.text)) if sensitivity else shown
+
+
+def _rankings(result: BuildResult) -> Iterator[Table | Text]:
+    """Return a table of what each layer costs alone, for each way to store activations."""
+    for scheme, costs in result.sensitivity.items():
+        table = Table("", "layer", "KL (nats)", "SQNR")
+        for place, cost in enumerate(costs, start=1):
+            table.add_row(str(place), Text(cost.layer), formats.nats(cost.kl), formats.decibels(cost.sqnr_db))
+        yield Text(f"What each layer costs alone ({scheme} activations):")
+        yield table

@@ -36,8 +36,9 @@ class Attention:
 
     @property
     def name(self) -> str:
-        """The module's name, such as ``blocks.0.attn``."""
-        return (self.softmax.name or str(self.output.name)).rpartition(".")[0] or str(self.output.name)
+        """The module's name, such as ``blocks.0.attn`` or, in files of others, ``/encoder/layer.0/attention``."""
+        softmax = self.softmax.name or ""
+        return softmax[: max(softmax.rfind("."), softmax.rfind("/"), 0)] or str(self.output.name)
 
     def packed(self) -> ir.Value | None:
         """Return the value (B, N, 3D) that holds query, key and value side by side, if there is one."""

@@ -6,9 +6,10 @@ reach the output. So choices are judged by what the whole model gives, on images
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,18 +44,24 @@ class Judge:
         self._images = tuple(images)
         if not self._images:
             raise DataError("there are no images to judge by", remedy="give more images with --data")
-        self._reference = self.outputs(model)
+        self.reference = self.outputs(model)
 
-    def outputs(self, model: Path) -> NDArray[np.float32]:
-        """Return what the ONNX file ``model`` gives for the images (N, classes or features), on onnxruntime."""
-        with get_backend("onnxruntime").open(model, threads=0, settings={}) as session:
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.reference)
+
+    def outputs(
+        self, model: Path, backend: str = "onnxruntime", settings: Mapping[str, str] = MappingProxyType({})
+    ) -> NDArray[np.float32]:
+        """Return what the ONNX file ``model`` gives for the images (N, classes or features)."""
+        with get_backend(backend).open(model, threads=0, settings=settings) as session:
             return np.concatenate([session.infer(batch) for batch in self._images])
 
     def score(self, model: Path) -> Score:
         """Return how near the ONNX file ``model`` stays to float32."""
         outputs = self.outputs(model)
         return Score(
-            mean_kl(self._reference, outputs),
-            sqnr_db(self._reference, outputs),
-            agreement(self._reference, outputs),
+            mean_kl(self.reference, outputs),
+            sqnr_db(self.reference, outputs),
+            agreement(self.reference, outputs),
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
 
+from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of, write_atomically
 from edgevit.quantization.arithmetic import activation_parameters, symmetric_parameters, weight_scales
@@ -16,6 +18,9 @@ from edgevit.quantization.table import CalibrationTable, TensorStatistics
 from edgevit.recipes import Observer
 
 SCHEMA_VERSION = 1
+
+#: What layers are ranked by: a classifier's KL divergence, or the noise in an embedding model's features.
+Measure = Literal["kl", "sqnr_db"]
 
 #: How the inputs of Linear layers are stored: unsigned with a zero point, or signed around 0, which TensorRT asks for.
 Scheme = Literal["asymmetric", "symmetric"]
@@ -80,12 +85,42 @@ class AttentionPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check_scales(self.query_scale, self.key_scale, self.value_scale)
 
 
+class LayerCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far the outputs move with this layer alone in INT8: KL(float32 || model) in nats, SQNR in dB.
+
+    ``kl`` is None for embedding models, and both are where an output is not a finite number; ``sqnr_db`` is None, too,
+    where the outputs do not move at all. ``finite`` tells the two apart.
+    """
+
+    layer: str
+    kl: float | None
+    sqnr_db: float | None
+    finite: bool = True
+
+    def dearness(self, measure: Measure) -> float:
+        """Return by what layers are ranked: the larger, the dearer."""
+        if not self.finite:
+            return math.inf
+        if measure == "kl":
+            return self.kl or 0.0
+        return -math.inf if self.sqnr_db is None else -self.sqnr_db
+
+    def say(self) -> str:
+        """Return the cost in words."""
+        if not self.finite:
+            return "some outputs are not finite numbers"
+        moved = "no noise" if self.sqnr_db is None else f"SQNR {self.sqnr_db:.1f} dB"
+        return moved if self.kl is None else f"KL {self.kl:.2g} nats, {moved}"
+
+
 class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of each Linear layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
 
     That file is a rewritten, prepared form of the one with ``source_sha256`` (see ``prepare``), or that file itself
     where there is no such hash. ``images`` and ``images_sha256`` say what it was calibrated on. ``attentions`` are
-    those whose products could be computed in integers too; a dialect need not.
+    those whose products could be computed in integers too; a dialect need not. ``limit`` is the verdict where layers
+    were to return to float until a limit holds (see ``search``), ``sensitivity`` what each of them costs alone, where
+    that was measured.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -95,10 +130,20 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     images_sha256: str
     linears: tuple[LinearPlan, ...]
     attentions: tuple[AttentionPlan, ...] = ()
+    limit: LimitVerdict | None = None
+    sensitivity: tuple[LayerCost, ...] = ()
 
     def integer_layers(self) -> tuple[str, ...]:
         """Return the names of the layers that must run on integer kernels."""
         return tuple(linear.name for linear in self.linears if linear.quantization is not None)
+
+    def float_layers(self) -> tuple[Fallback, ...]:
+        """Return the layers that stay float, with the reasons."""
+        return tuple(
+            Fallback(layer=linear.name, reason=linear.fallback)
+            for linear in self.linears
+            if linear.fallback is not None
+        )
 
     def save(self, path: Path) -> None:
         """Write the plan to ``path`` as JSON, whole or not at all.

@@ -12,9 +12,11 @@ already, and the plan that belongs to it. Emitters need nothing else.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -31,9 +33,9 @@ from edgevit.quantization.calibrate import ObservedModel, observe
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, load_graph
 from edgevit.quantization.observers import ChannelObserver, InputObserver, RangeObserver
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, Scheme, make_plan
-from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.constants import set_linear
+from edgevit.quantization.rewrites.scores import balance_scores, fold_scales, tokens_of
 from edgevit.quantization.rewrites.sites import find_sites
 from edgevit.quantization.rewrites.split import source_of, split_input, wide_name
 from edgevit.quantization.rounding import Moments, round_linear
@@ -77,12 +79,14 @@ def prepare(
     images: CalibrationImages,
     places: Mapping[Scheme, Path],
     *,
+    unrounded: Mapping[Scheme, Path] = MappingProxyType({}),
     observer: Observer = "minmax",
     split: int = 0,
 ) -> tuple[CalibrationTable, dict[Scheme, Prepared]]:
     """Prepare the float32 ONNX file ``model`` for INT8, and write what comes out for each scheme to its place.
 
     ``observer`` reads the range off the inputs that cannot be shifted and scaled; ``split`` is as in ``smooth``.
+    The models with weights as they were before rounding go to ``unrounded``, where that is given for a scheme.
     Returns the ranges that calibration saw, and for each scheme the prepared model with its plan.
 
     Raises:
@@ -105,6 +109,8 @@ def prepare(
                 ranges = centre(smoothed, table, base, observer)
             plan = make_plan(base, ranges, scheme=scheme, observer=observer)
             plan = round_weights(base, plan, images, path)
+            if scheme in unrounded:
+                shutil.copyfile(base, unrounded[scheme])
             prepared[scheme] = Prepared(path, msgspec.structs.replace(plan, source_sha256=source))
     return table, prepared
 
@@ -143,19 +149,22 @@ def smooth(model: Path, images: CalibrationImages, path: Path, *, split: int = 0
         StorageError: if the file cannot be written.
 
     """
-    engine = ObservedModel(model)
-    observers = {name: InputObserver() for name in engine.layers}
-    seen = observe(engine, observers, images.track("Calibrating"))
-    inputs = {name: observer.range.statistics() for name, observer in observers.items()}
     onnx_model = load_graph(model)
     common.ShapeInferencePass()(onnx_model)  # files of others seldom say the shapes of values
+    engine = ObservedModel(model, tokens_of)
+    observers = {name: InputObserver() for name in engine.layers}
+    tokens = {name: ChannelObserver() for name in engine.others}
+    seen = observe(engine, {**observers, **tokens}, images.track("Calibrating"))
+    inputs = {name: observer.range.statistics() for name, observer in observers.items()}
     for site in find_sites(onnx_model.graph):
         channels = observers[site.readers[0].name].channels.statistics()
         weights = [as_it_is_now(reader).weight for reader in site.readers]
         migration = choose_migration(channels, weights, shiftable=site.shiftable)
         site.move(onnx_model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
         inputs |= {reader.name: TensorStatistics.between(-migration.reach, migration.reach) for reader in site.readers}
-    fold_attention_scales(onnx_model.graph)  # last: the search for scales counts errors by how large outputs are
+    # Last: the search for scales above counts errors by how large outputs are.
+    balance_scores(onnx_model.graph, {name: observer.statistics() for name, observer in tokens.items()})
+    fold_scales(onnx_model.graph)
     several = {name: observer.channels for name, observer in observers.items() if observer.channels.rows > seen.images}
     if split:
         inputs |= _split_inputs(onnx_model.graph, several, split)
@@ -226,7 +235,7 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
         if linear.quantization
     }
     engine = ObservedModel(model, operands_of)
-    operands = {name: RangeObserver() for name in engine.layers if name not in layers}
+    operands = {name: RangeObserver() for name in engine.others}
     observe(engine, {**moments, **operands}, images.track("Rounding weights"))
     linears = tuple(_round(onnx_model.graph, linear, layers[linear.name], moments) for linear in plan.linears)
     save(onnx_model, path)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from edgevit.bundle.manifest import Manifest, Variant
+from edgevit.bundle.manifest import Fallback, Manifest, Variant
 from edgevit.report import formats
 from edgevit.report.verdict import outcome
 
@@ -50,7 +51,21 @@ def remarks(manifest: Manifest) -> list[str]:
         result = outcome(variant)
         if result.tone in {"bad", "doubt"}:
             lines.append(formats.printable(f"{variant.name}: {result.word}: {result.detail}", limit=400))
+        if variant.accuracy is not None and variant.limit is not None and not variant.limit.passed:
+            lines.append(formats.printable(f"{variant.name}: limit missed: {variant.limit.reason}", limit=400))
     return lines
+
+
+def float_layers(variants: Iterable[Variant]) -> list[str]:
+    """Return a line for each layer that is float on purpose, with the variants and the reason."""
+    found: dict[Fallback, list[str]] = {}
+    for variant in variants:
+        for each in variant.fallback:
+            found.setdefault(each, []).append(variant.name)
+    return [
+        formats.printable(f"{', '.join(names)}: {each.layer} stays float: {each.reason}", limit=600)
+        for each, names in found.items()
+    ]
 
 
 def _row(variant: Variant) -> Row:

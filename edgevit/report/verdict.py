@@ -23,8 +23,11 @@ def outcome(variant: Variant) -> Outcome:
     if accuracy is not None and not accuracy.passed:
         return Outcome("failed", "bad", accuracy.reason)
     if variant.precision in INTEGER_PRECISIONS and kernels is not None and kernels.float_linears:
-        missing = len(kernels.float_linears)
-        return Outcome("failed", "bad", f"{missing} of {kernels.linears} Linear layers run in float")
+        missing = len(set(kernels.float_linears) - {each.layer for each in variant.fallback})
+        if missing:
+            return Outcome("failed", "bad", f"{missing} of {kernels.linears} Linear layers run in float")
+    if accuracy is None and variant.limit is not None and not variant.limit.passed:
+        return Outcome("limit missed", "bad", variant.limit.reason)
     if accuracy is None:
         return Outcome("not validated", "neutral", "its accuracy has not been measured")
     if latency is None:

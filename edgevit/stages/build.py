@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgevit.backends import get_backend, why_not_built
-from edgevit.bundle.manifest import Kernels, Precision
+from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.prepare import Prepared
 from edgevit.stages.precisions import Decided, Source, check, load_decided, write_source
 from edgevit.targets import Target
 
@@ -21,7 +22,7 @@ from edgevit.targets import Target
 class Compiled:
     """A variant that is ready and checked, but not in the bundle yet; ``model`` in ``folder`` is the file to open.
 
-    ``kernels`` is None where the engine does not tell.
+    ``kernels`` is None where the engine does not tell; ``fallback`` and ``limit`` are as in ``Variant``.
     """
 
     name: str
@@ -31,6 +32,8 @@ class Compiled:
     folder: Path
     model: Path
     kernels: Kernels | None
+    fallback: tuple[Fallback, ...] = ()
+    limit: LimitVerdict | None = None
 
 
 def variant_name(target: Target, precision: Precision) -> str:
@@ -109,7 +112,10 @@ def compile_variant(
     for line in _float_attentions(source):
         progress.note(line)
     kernels = check(bundle, source, precision, target, model)
-    return Compiled(name, precision, target_name, target, folder, model, kernels)
+    compiled = Compiled(name, precision, target_name, target, folder, model, kernels)
+    if isinstance(decided, Prepared):
+        return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
+    return compiled
 
 
 def _float_attentions(source: Source) -> Iterator[str]:
@@ -140,5 +146,7 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         target=compiled.target_name,
         settings=compiled.target.settings_for(compiled.precision),
         kernels=compiled.kernels,
+        fallback=compiled.fallback,
+        limit=compiled.limit,
         fill=fill,
     )

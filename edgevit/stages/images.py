@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,11 @@ from edgevit.data.batches import Batch, Unreadable, batches
 from edgevit.data.dataset import Dataset, FileDataset, Subset
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.sources import Split, load_dataset, map_labels, subset
+from edgevit.errors import DataError, ImageError
 from edgevit.progress import SILENT, Progress
+
+#: One in so many images is kept apart where none is left to judge by.
+_PART = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,44 @@ class ImageSource:
         if self.samples is None or self.samples >= len(dataset):
             return dataset
         return subset(dataset, self.samples, seed=self.seed, balanced=bool((dataset.labels >= 0).all()))
+
+    def load_apart(self, most: int, progress: Progress = SILENT) -> tuple[Dataset, Dataset]:
+        """Return images as ``load`` does, and up to ``most`` more to judge by that have none of these among them.
+
+        Where too few are left (a quarter of those that ``load`` draws), a quarter of all is kept apart instead. Images
+        are told apart by their content.
+
+        Raises:
+            DataError: if there are none, or all are the same.
+            MissingDataError: if they are not on this machine and cannot be fetched.
+        """
+        dataset = load_dataset(self.name, split=self.split, root=self.root, progress=progress)
+        balanced = bool((dataset.labels >= 0).all())
+        drawn = subset(dataset, len(dataset), seed=self.seed, balanced=balanced)
+        order = drawn.indices if isinstance(drawn, Subset) else np.arange(len(dataset))
+        samples = min(self.samples or len(order), len(order))
+        chosen, apart = order[:samples], order[samples:]
+        if len(apart) < max(1, samples // _PART):
+            part = max(len(order) // _PART, min(len(order) - 1, 1))  # the first ones are of all classes alike
+            chosen, apart = order[part:][:samples], order[:part]
+        looked_at = progress.track(chosen.tolist(), total=len(chosen), label="Telling images apart")
+        fitted = {_content(dataset, index) for index in looked_at}
+        others = (index for index in apart.tolist() if _content(dataset, index) not in fitted)
+        held_out = np.array(list(islice(others, most)), dtype=np.int64)
+        if not len(held_out):
+            raise DataError(
+                f"{self.name} has no image to judge by beside those to calibrate with",
+                remedy="give more images with --data: at least two that differ, better 256",
+            )
+        return Subset(dataset, chosen), Subset(dataset, held_out)
+
+
+def _content(dataset: Dataset, index: int) -> str:
+    """Return a hash of an image; of one that cannot be read, its name: it is left out later, and noted then."""
+    try:
+        return dataset.image_sha256(index)
+    except ImageError:
+        return dataset.describe(index)
 
 
 def shared_images(calibration: Dataset, test: Dataset) -> str | None:

@@ -18,6 +18,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.export import CHECKED, export
+from edgevit.stages.fallback import Wish
 from edgevit.stages.images import ImageSource, LabelledBatches, shared_images
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize, refuse_rivals
@@ -112,6 +113,7 @@ def _stages(
             precision,
             observer=job.recipe.observer,
             split=job.recipe.split,
+            wish=Wish.of(job.recipe, classes=checkpoint.spec.classes) if precision == "int8" else Wish(),
             progress=progress,
         ).bundle
     progress.note(f"3/5 Validate on {job.data}")

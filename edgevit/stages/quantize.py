@@ -16,6 +16,7 @@ from edgevit.bundle.manifest import Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
+from edgevit.data.dataset import Dataset
 from edgevit.errors import InputError
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
@@ -23,22 +24,25 @@ from edgevit.progress import SILENT, Progress
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
-from edgevit.quantization.plan import Scheme
+from edgevit.quantization.plan import LayerCost, Scheme
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
 from edgevit.recipes import Observer
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
-from edgevit.stages.images import ImageSource, doubts
+from edgevit.stages.fallback import HELD_OUT, Wish, settle, to_judge_by
+from edgevit.stages.images import ImageSource, LabelledBatches, doubts
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
 _BATCH = 16
+_NO_WISH = Wish()
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
     """A bundle with new variants, and what making them took: seconds of wall time, MiB at the most.
 
-    ``float32_nodes`` are those that FP16 is no good for, with the reasons.
+    ``float32_nodes`` are those that FP16 is no good for, with the reasons, ``sensitivity`` what each layer costs alone
+    in INT8, the dearest first, where that was measured.
     """
 
     bundle: Bundle
@@ -46,6 +50,7 @@ class BuildResult:
     seconds: float
     peak_rss_mb: float
     float32_nodes: Mapping[str, str] = field(default_factory=dict)
+    sensitivity: Mapping[Scheme, tuple[LayerCost, ...]] = field(default_factory=dict)
 
 
 def quantize(
@@ -56,23 +61,27 @@ def quantize(
     *,
     observer: Observer = "minmax",
     split: int = 0,
+    wish: Wish = _NO_WISH,
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
-    ``images`` may be None where none are looked at; ``observer`` and ``split`` are as in ``Recipe``, for INT8. The
-    bundle changes only once all variants are built and checked.
+    ``images`` may be None where none are looked at; ``observer`` and ``split`` are as in ``Recipe``, for INT8. Where
+    INT8 cannot keep the limit of ``wish``, what comes nearest is added, and its variants' ``limit`` says so. The bundle
+    changes only once all variants are built and checked.
 
     Raises:
-        InputError: if two targets would make the same variant, one does not take ``precision``, or images are needed.
+        InputError: if two targets would make the same variant, one does not take ``precision``, images are needed, or
+            ``wish`` means nothing for them.
         DataError: if there are no images to calibrate with.
         VerificationError: if a layer does not run as the precision promises; the bundle is as it was.
     """
     started = time.monotonic()
     refuse_rivals(targets, precision)
     _check_images(bundle, images, precision, progress)
+    wish.check(bundle, precision)
     with scratch_folder() as scratch:
-        rules = _Rules(tuple(target.dialect for target in targets.values()), observer, split)
+        rules = _Rules(tuple(targets.values()), observer, split, wish)
         decided = _decide(bundle, images, precision, rules, scratch, progress) if precision in NEED_IMAGES else {}
         made = list(_compile(bundle, targets, precision, decided, scratch, progress))
         if precision in NEED_IMAGES:
@@ -80,7 +89,14 @@ def quantize(
         for compiled in made:
             bundle = add(bundle, compiled)
     kept = next((plan.float32_nodes for plan in decided.values() if isinstance(plan, Float16Plan)), {})
-    return BuildResult(bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept)
+    costs = {
+        scheme_of(dialect): one.plan.sensitivity
+        for dialect, one in decided.items()
+        if isinstance(one, Prepared) and one.plan.sensitivity
+    }
+    return BuildResult(
+        bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept, costs
+    )
 
 
 def refuse_rivals(targets: Mapping[str, Target], precision: Precision = "int8") -> None:
@@ -122,9 +138,15 @@ def _folder(precision: Precision) -> str:
 class _Rules(NamedTuple):
     """What INT8 is calibrated for, and how ranges are read off."""
 
-    dialects: tuple[str, ...]
+    targets: tuple[Target, ...]
     observer: Observer
     split: int
+    wish: Wish
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        """Return the dialects of the targets."""
+        return tuple(target.dialect for target in self.targets)
 
 
 def _decide(
@@ -180,7 +202,7 @@ def _calibrate(
 ) -> dict[Scheme, Prepared]:
     """Write the table of ranges, and for each way to store activations the prepared model and its plan."""
     model = bundle.verify_files("float32")
-    dataset = images.load(progress)
+    dataset, held_out = _load(bundle, images, rules.wish, progress)
     progress.note(f"Calibrating on {len(dataset)} images of {dataset.name}")
     for doubt in doubts(dataset):
         progress.note(doubt)
@@ -192,11 +214,38 @@ def _calibrate(
 
     calibration = CalibrationImages(read, -(-len(dataset) // _BATCH), progress)
     places = {scheme: folder.parent / PREPARED[scheme] for scheme in map(scheme_of, rules.dialects)}
-    table, prepared = prepare(model, calibration, places, observer=rules.observer, split=rules.split)
+    unrounded = {} if held_out is None else {scheme: folder.parent / f"unrounded-{scheme}.onnx" for scheme in places}
+    table, prepared = prepare(
+        model, calibration, places, unrounded=unrounded, observer=rules.observer, split=rules.split
+    )
     table.save(folder / "table.npz")
+    if held_out is not None:
+        prepared = settle(
+            rules.wish,
+            bundle,
+            held_out,
+            images.unreadable,
+            prepared,
+            unrounded,
+            rules.targets,
+            folder.parent,
+            progress,
+        )
     for scheme, one in prepared.items():
         one.plan.save(folder.parent / PLANS[scheme])
     return prepared
+
+
+def _load(
+    bundle: Bundle, images: ImageSource, wish: Wish, progress: Progress
+) -> tuple[Dataset, LabelledBatches | None]:
+    """Return the images to calibrate with, and those to judge by if there is anything to be judged."""
+    if not wish:
+        return images.load(progress), None
+    dataset, apart = images.load_apart(HELD_OUT, progress)
+    held_out = to_judge_by(wish, apart, bundle.manifest.labels, progress)
+    progress.note(f"Judging by {len(held_out)} images of {dataset.name} that are not calibrated with")
+    return dataset, held_out
 
 
 def _keep_others(bundle: Bundle, folder: Path) -> None:

@@ -38,6 +38,17 @@ def test_attention_is_found_with_its_heads_and_scale():
     ]
 
 
+@pytest.mark.parametrize(
+    ("softmax", "name"),
+    [("blocks.0.attn.softmax", "blocks.0.attn"), ("/layer.0/attn/Softmax", "/layer.0/attn"), ("softmax", "y")],
+)
+def test_it_is_called_as_the_module_or_as_its_output(softmax, name):
+    (attention,) = attentions(TEXT.replace("[softmax]", ""))
+    assert attention.name == "y"
+    attention.softmax.name = softmax
+    assert attention.name == name
+
+
 def test_without_a_scale_it_is_1():
     text = TEXT.replace("qs = Mul(qt, scale)", "").replace("MatMul(qs, kt)", "MatMul(qt, kt)")
     (attention,) = attentions(text)

@@ -28,3 +28,10 @@ def test_int8_is_a_little_farther_off_and_noise_far(quantized, write_graph):
 def test_without_images_there_is_no_judge(quantized):
     with pytest.raises(DataError, match="no images"):
         Judge(quantized.path, [])
+
+
+def test_any_engine_can_be_judged(quantized):
+    judge = Judge(quantized.path, [quantized.images])
+    assert len(judge) == len(quantized.images)
+    path = quantized.int8["openvino"]
+    np.testing.assert_allclose(judge.outputs(path, "openvino"), judge.outputs(path), atol=0.05)

@@ -1,7 +1,9 @@
 """The table of the terminal, and the words of its verdicts."""
 
-from edgevit.bundle.manifest import Kernels
-from edgevit.report.table import HEADINGS, headings, remarks, rows
+from msgspec.structs import replace
+
+from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict
+from edgevit.report.table import HEADINGS, float_layers, headings, remarks, rows
 
 PLAIN = str.maketrans("\N{NO-BREAK SPACE}\N{EN DASH}\N{MINUS SIGN}\N{MULTIPLICATION SIGN}", " --x")
 
@@ -95,3 +97,28 @@ def test_names_cannot_write_to_the_terminal(sample):
     name = rows(bundle)[0].variant
     assert name.startswith("a [2Jb c")
     assert len(name) == 40
+
+
+def test_a_layer_that_is_float_on_purpose_is_no_failure(sample):
+    int8 = sample.FULL.variants[1]
+    kernels = Kernels(linears=25, integer_linears=23, float_linears=("head", "fc"))
+    planned = tuple(Fallback(layer=layer, reason="it costs much") for layer in ("head", "fc"))
+    words = [
+        rows(replace(sample.FULL, variants=(replace(int8, kernels=kernels, fallback=fallback),)))[0].verdict
+        for fallback in ((), planned[:1], planned)
+    ]
+    assert words == ["failed", "failed", "passed"]
+    twice = [replace(int8, name=name, fallback=planned) for name in ("one", "two")]
+    assert float_layers(twice) == [
+        "one, two: head stays float: it costs much",
+        "one, two: fc stays float: it costs much",
+    ]
+
+
+def test_a_missed_limit_is_told_before_and_after_validation(sample):
+    limit = LimitVerdict(passed=False, images=24, reason="KL is 0.1 nats, 0.01 allowed")
+    for accuracy, word in ((None, "limit missed"), (sample.FULL.variants[1].accuracy, "passed")):
+        variant = replace(sample.FULL.variants[1], accuracy=accuracy, limit=limit)
+        manifest = replace(sample.FULL, variants=(variant,))
+        assert rows(manifest)[0].verdict == word
+        assert remarks(manifest) == [f"{variant.name}: limit missed: KL is 0.1 nats, 0.01 allowed"]

@@ -5,6 +5,7 @@ from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.dataset import ArrayDataset
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import DataError
+from edgevit.files import sha256_of
 from edgevit.stages.images import ImageSource, LabelledBatches, doubts, shared_images
 
 NAMES = load_shapes("test").class_names
@@ -102,3 +103,50 @@ def test_reading_goes_on_without_what_cannot_be_read_unless_strict(tmp_path, col
         (batch,) = reading
         assert wanted.labels[batch.indices].tolist() == [0, 1]
         assert list(images.unreadable.images) == [str(tmp_path / "a" / "bad.png")]
+
+
+def contents(dataset):
+    return [dataset.image_sha256(index) for index in range(len(dataset))]
+
+
+@pytest.mark.parametrize(
+    ("samples", "chosen", "held_out"),
+    [(16, 16, 64), (60, 60, 20), (70, 60, 20), (None, 60, 20), (1000, 60, 20)],
+)
+def test_images_to_judge_by_are_none_of_those_to_calibrate_with(samples, chosen, held_out):
+    """The others, or a quarter of all where too few would be left."""
+    calibration, apart = source(samples=samples).load_apart(256)
+    assert (len(calibration), len(apart)) == (chosen, held_out)
+    assert not set(contents(calibration)) & set(contents(apart))
+    assert np.bincount(apart.labels, minlength=8).min() > 0
+    if samples and chosen == samples:
+        assert calibration.indices.tolist() == source(samples=samples).load().indices.tolist()
+
+
+def test_no_more_images_are_judged_by_than_asked_for():
+    assert len(source(samples=16).load_apart(24)[1]) == 24
+
+
+def test_a_copy_of_an_image_is_not_judged_by(tmp_path):
+    for index in range(8):
+        load_shapes("test").image(index % 2).save(tmp_path / f"{index}.png")
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f"{index}.png\n" for index in range(8)))
+    with pytest.raises(DataError, match="no image to judge by"):
+        source(name=str(tmp_path / "list.csv"), samples=6).load_apart(256)
+    load_shapes("test").image(2).save(tmp_path / "7.png")
+    held_out = [source(name=str(tmp_path / "list.csv"), samples=6, seed=seed) for seed in range(4)]
+    for each in held_out:
+        try:
+            calibration, apart = each.load_apart(256)
+        except DataError:  # the one that differs is calibrated with
+            continue
+        assert contents(apart) == [sha256_of(tmp_path / "7.png")]
+        assert len(calibration) == 6
+
+
+def test_one_image_cannot_be_judged_by_and_calibrated_with(tmp_path):
+    load_shapes("test").image(0).save(tmp_path / "0.png")
+    (tmp_path / "list.csv").write_text("path\n0.png\n")
+    with pytest.raises(DataError, match="no image to judge by") as caught:
+        source(name=str(tmp_path / "list.csv")).load_apart(256)
+    assert "at least two" in caught.value.remedy

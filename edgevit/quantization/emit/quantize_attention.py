@@ -1,18 +1,23 @@
-"""Multiply in attention in integers: signed symmetric Q/DQ on all that goes into its two products."""
+"""Multiply in attention in integers: signed symmetric Q/DQ on both operands of its products."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgevit.errors import BundleError
 from edgevit.graph.attention import Attention, find_attentions
 from edgevit.quantization.emit.rewrite import rounded_scales
 from edgevit.quantization.plan import AttentionPlan
 from edgevit.quantization.replace import add_constant
+
+#: Query times key, and softmax times value.
+Product = Literal["scores", "mixed"]
+PRODUCTS: tuple[Product, ...] = ("scores", "mixed")
 
 #: Of what softmax gives, which is at most 1.
 SOFTMAX_SCALE = 1 / 127
@@ -52,17 +57,18 @@ def _first(place: Place) -> Place:
 
 
 class QuantizeAttention(ir.passes.InPlacePass):
-    """Puts Q/DQ on query, key, softmax and value of each attention that ``plans`` name: on all four, or on none.
+    """Puts Q/DQ on the operands of ``products`` in each attention that ``plans`` name.
 
-    Engines that multiply in integers with Q/DQ on some of them are not known, and those that fuse attention stop fusing
-    it. Scales are rounded to ``scale_type``; ``places`` says where they go, softmax aside; the type of ``zero`` is what
-    they quantize to, and ``share`` times the scales in the plans, which are for INT8, what it asks for. Passes that
-    look for attention must run before: behind this one there is none in the form that they know.
+    An engine multiplies in integers only where both operands are. TensorRT fuses attention only where those of both
+    products are, or none. Scales are rounded to ``scale_type``; ``places`` says where Q/DQ go, softmax aside; the type
+    of ``zero`` is what they quantize to, and ``share`` times the scales in the plans, which are for INT8, what it asks
+    for. Passes that look for attention must run before: behind this one there is none in the form that they know.
     """
 
     def __init__(
         self,
         plans: Sequence[AttentionPlan],
+        products: Sequence[Product] = PRODUCTS,
         scale_type: type[np.float16 | np.float32] = np.float32,
         *,
         places: Places = at_products,
@@ -71,6 +77,7 @@ class QuantizeAttention(ir.passes.InPlacePass):
     ) -> None:
         super().__init__()
         self._plans = plans
+        self._products = products
         self._scale_type = scale_type
         self._places = places
         self._zero = zero
@@ -95,18 +102,17 @@ class QuantizeAttention(ir.passes.InPlacePass):
 
     def _quantize(self, graph: ir.Graph, attention: Attention, plan: AttentionPlan) -> None:
         query, key, value = self._places(attention)
-        operands = {
-            "query": (query, plan.query_scale),
-            "key": (key, plan.key_scale),
-            "softmax": (Place(attention.mixed, 0), SOFTMAX_SCALE),
-            "value": (value, plan.value_scale),
+        operands: dict[Product, dict[str, tuple[Place, float]]] = {
+            "scores": {"query": (query, plan.query_scale), "key": (key, plan.key_scale)},
+            "mixed": {"softmax": (Place(attention.mixed, 0), SOFTMAX_SCALE), "value": (value, plan.value_scale)},
         }
-        for operand, (place, scale) in operands.items():
-            rounded = rounded_scales(np.array(scale * self._share, dtype=np.float32), self._scale_type)
-            _quantize_input(graph, f"{attention.name}.{operand}", place, rounded, self._zero)
+        for product in self._products:
+            for operand, (place, scale) in operands[product].items():
+                rounded = rounded_scales(np.array(scale * self._share, dtype=np.float32), self._scale_type)
+                _quantize_input(graph, f"{attention.name}.{operand}", place, rounded, self._zero)
 
 
-def _quantize_input(graph: ir.Graph, name: str, place: Place, scale: np.ndarray, zero: np.generic) -> None:
+def _quantize_input(graph: ir.Graph, name: str, place: Place, scale: NDArray[np.float32], zero: np.generic) -> None:
     """Put a QuantizeLinear and a DequantizeLinear in front of ``place``."""
     value = place.node.inputs[place.position]
     assert value is not None  # noqa: S101 - there is a place for what is there

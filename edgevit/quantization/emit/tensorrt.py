@@ -46,7 +46,7 @@ def emit_attention(model: Path, plan: QuantizationPlan, path: Path, weight_bits:
     plan.check_scheme("symmetric")
     kept, whole = _attentions(model, plan, why_not_fused)
     attention = QuantizeAttention(
-        [each for each in plan.attentions if each.name not in kept], np.float16, places=at_tokens
+        [each for each in plan.attentions if each.name not in kept], scale_type=np.float16, places=at_tokens
     )
     passes = (attention, SelectTokens(), ToFloat16())
     substitute = _substitute(lambda linear: linear, whole)
@@ -69,7 +69,7 @@ def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> di
     plan.check_scheme("symmetric")
     kept, whole = _attentions(model, plan, lambda _size, _tokens: None)
     plans = [each for each in plan.attentions if each.name not in kept]
-    attention = QuantizeAttention(plans, np.float16, places=at_tokens, zero=float8.ZERO, share=float8.SHARE)
+    attention = QuantizeAttention(plans, scale_type=np.float16, places=at_tokens, zero=float8.ZERO, share=float8.SHARE)
     passes = (attention, SelectTokens(), ToFloat16())
     with scratch_folder() as scratch:
         base = scratch / "uncentred.onnx"

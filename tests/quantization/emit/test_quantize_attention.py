@@ -1,5 +1,6 @@
-"""Attention in integers: near to float, and all four operands or none."""
+"""Attention in integers: near to float, and both operands of a product or none."""
 
+import msgspec
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -8,6 +9,7 @@ import pytest
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError
+from edgevit.quantization.emit import emit
 from edgevit.quantization.emit.parts import PartLinears
 from edgevit.quantization.emit.quantize_attention import SOFTMAX_SCALE, QuantizeAttention
 from edgevit.quantization.emit.select_tokens import SelectTokens
@@ -17,19 +19,30 @@ from edgevit.quantization.prepare import CalibrationImages, prepare
 
 
 @pytest.fixture(scope="module")
-def prepared(quantized, tmp_path_factory):
+def both(quantized, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
-    places = {"symmetric": tmp_path_factory.mktemp("prepared") / "model.onnx"}
-    return prepare(quantized.path, images, places)[1]["symmetric"]
+    places = {scheme: folder / f"{scheme}.onnx" for scheme in ("symmetric", "asymmetric")}
+    return prepare(quantized.path, images, places)[1]
 
 
-def written(model, plans, path, **options):
+@pytest.fixture(scope="module")
+def prepared(both):
+    return both["symmetric"]
+
+
+def written(model, pass_, path):
     graph = load_graph(model)
-    for each in (PartLinears(), SelectTokens(), QuantizeAttention(plans, **options)):
+    for each in (PartLinears(), SelectTokens(), pass_):
         each(graph)
     ir.save(graph, path)
     onnx.checker.check_model(str(path), full_check=True)
     return path
+
+
+def products(model):
+    """Return the MatMuls of attention: query times key, softmax times value, block by block."""
+    return [node for node in model.graph.node if node.op_type == "MatMul" and "attn.matmul" in node.output[0]]
 
 
 def run(path, images):
@@ -40,8 +53,7 @@ def test_scales_hold_what_calibration_saw(quantized, prepared):
     """The scales are those of what is multiplied: run the operands out of the graph and look."""
     assert [plan.name for plan in prepared.plan.attentions] == ["blocks.0.attn", "blocks.1.attn"]
     model = onnx.load(prepared.model)
-    products = [node for node in model.graph.node if node.op_type == "MatMul" and "attn.matmul" in node.output[0]]
-    scores, mixed = products[0], products[1]
+    scores, mixed = products(model)[:2]
     names = [scores.input[0], scores.input[1], mixed.input[1]]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -52,41 +64,51 @@ def test_scales_hold_what_calibration_saw(quantized, prepared):
         assert np.abs(values).max() / 127 == pytest.approx(scale, rel=0.02)
 
 
-def test_logits_stay_near_and_all_four_operands_are_integers(quantized, prepared, tmp_path):
-    path = written(prepared.model, prepared.plan.attentions, tmp_path / "model.onnx")
+@pytest.mark.parametrize("chosen", [("scores",), ("scores", "mixed")])
+def test_logits_stay_near_and_both_operands_of_a_product_are_integers(quantized, prepared, tmp_path, chosen):
+    path = written(prepared.model, QuantizeAttention(prepared.plan.attentions, chosen), tmp_path / "model.onnx")
     exact = run(prepared.model, quantized.images)
     error = ((run(path, quantized.images) - exact) ** 2).mean() / (exact**2).mean()
     assert 0 < error < 1e-3
-    nodes = onnx.load(path).graph.node
-    by_output = {output: node for node in nodes for output in node.output}
-    products = [node for node in nodes if node.op_type == "MatMul" and "attn.matmul" in node.output[0]]
-    assert len(products) == 4
-    assert {by_output[name].op_type for node in products for name in node.input} == {"DequantizeLinear"}
-    constants = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
-    assert constants["blocks.0.attn.softmax.scale"] == np.float32(SOFTMAX_SCALE)
-    assert constants["blocks.0.attn.softmax.zero_point"].dtype == np.int8
+    model = onnx.load(path)
+    integers = {output for node in model.graph.node if node.op_type == "DequantizeLinear" for output in node.output}
+    found = [[name in integers for name in node.input] for node in products(model)]
+    assert found == [[True] * 2, ["mixed" in chosen] * 2] * 2
+    constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+    assert {values.dtype.name for name, values in constants.items() if name.endswith("zero_point")} == {"int8"}
+    assert constants.get("blocks.0.attn.softmax.scale") == (np.float32(SOFTMAX_SCALE) if "mixed" in chosen else None)
 
 
-def test_openvino_multiplies_them_in_integers(quantized, prepared, tmp_path):
-    path = written(prepared.model, prepared.plan.attentions, tmp_path / "model.onnx")
+def attention_kernels(path, images):
+    """Return what OpenVINO answers and which kernels it runs attention with; those of Linear layers are others."""
     with get_backend("openvino").open(path, threads=1, settings={}) as session:
-        found = session.infer(quantized.images)
-        nodes = session._compiled.get_runtime_model().get_ordered_ops()
-        kinds = {str(node.get_rt_info()["primitiveType"].astype(str)) for node in nodes if "attn" in str(node)}
-    expected = run(path, quantized.images)
+        found = session.infer(images)
+        nodes = [node.get_rt_info() for node in session._compiled.get_runtime_model().get_ordered_ops()]
+    infos = [{key: str(info[key].astype(str)) for key in ("layerType", "primitiveType")} for info in nodes]
+    return found, [info["primitiveType"] for info in infos if info["layerType"] in ("Subgraph", "MatMul")]
+
+
+def test_openvino_multiplies_queries_and_keys_in_integers(quantized, both, tmp_path):
+    one = both["asymmetric"]
+    for name, plan in (("integer", one.plan), ("float", msgspec.structs.replace(one.plan, attentions=()))):
+        emit(one.model, plan, "openvino", tmp_path / f"{name}.onnx")
+    found, kernels = attention_kernels(tmp_path / "integer.onnx", quantized.images)
+    assert sum(kernel.endswith(("i8", "I8")) for kernel in kernels) == 2, kernels
+    expected = run(tmp_path / "integer.onnx", quantized.images)
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
-    assert any(kind.lower().endswith("i8") for kind in kinds), kinds
+    _, kernels = attention_kernels(tmp_path / "float.onnx", quantized.images)
+    assert not any(kernel.endswith(("i8", "I8")) for kernel in kernels), kernels
 
 
 def test_an_attention_that_is_not_there(prepared, tmp_path):
     plan = AttentionPlan(name="nowhere", query_scale=1, key_scale=1, value_scale=1)
     with pytest.raises(BundleError, match="'nowhere' is not in the model"):
-        written(prepared.model, [plan], tmp_path / "model.onnx")
+        written(prepared.model, QuantizeAttention([plan]), tmp_path / "model.onnx")
 
 
 def test_scales_that_float16_cannot_hold_become_its_smallest(prepared, tmp_path):
     plan = AttentionPlan(name="blocks.0.attn", query_scale=1e-12, key_scale=1.0001, value_scale=1)
-    path = written(prepared.model, [plan], tmp_path / "model.onnx", scale_type=np.float16)
+    path = written(prepared.model, QuantizeAttention([plan], scale_type=np.float16), tmp_path / "model.onnx")
     constants = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
     assert constants["blocks.0.attn.query.scale"] == np.finfo(np.float16).tiny
     assert constants["blocks.0.attn.key.scale"] == 1

@@ -1,0 +1,143 @@
+"""What quantizing a model may cost: points of top-1, a divergence of the logits, or an angle between features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.statistics import cosines, mean_kl, top_k_hits
+
+_ROUNDING = 1e-9
+
+
+class Limit(Protocol):
+    """A measure of what is lost against float32, 0 where nothing is, and how much of it is ``allowed``."""
+
+    @property
+    def allowed(self) -> float:
+        """The largest loss that holds."""
+        ...
+
+    def loss(self, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
+        """Return what finite ``outputs`` (N, classes or features) lose against float32's."""
+        ...
+
+    def say(self, loss: float) -> str:
+        """Return what was lost, in words."""
+        ...
+
+    def say_allowed(self) -> str:
+        """Return what may be lost, in words."""
+        ...
+
+    def option(self, loss: float) -> str:
+        """Return the option of the command line that would allow ``loss``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Top1Limit:
+    """At most ``allowed`` percentage points of top-1, for images of class indices ``labels`` (N,)."""
+
+    allowed: float
+    labels: NDArray[np.int64]
+
+    def loss(self, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
+        """Return by how many points top-1 fell; below 0 where it rose."""
+        before, after = (int(top_k_hits(logits, self.labels, 1).sum()) for logits in (reference, outputs))
+        return 100 * (before - after) / len(self.labels)
+
+    def say(self, loss: float) -> str:
+        """Return how top-1 changed."""
+        return f"top-1 {'fell' if loss > 0 else 'rose'} {abs(loss):.2f} points" if loss else "top-1 did not change"
+
+    def say_allowed(self) -> str:
+        """Return how far it may fall."""
+        return f"{self.allowed:.4g} allowed"
+
+    def option(self, loss: float) -> str:
+        """Return the --max-drop that would do."""
+        return f"--max-drop {_rounded_up(loss)}"
+
+
+@dataclass(frozen=True, slots=True)
+class KlLimit:
+    """A mean KL(float32 || model) of at most ``allowed`` nats, for images without labels."""
+
+    allowed: float
+
+    def loss(self, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
+        """Return the divergence in nats."""
+        return mean_kl(reference, outputs)
+
+    def say(self, loss: float) -> str:
+        """Return the divergence."""
+        return f"KL is {loss:.3g} nats"
+
+    def say_allowed(self) -> str:
+        """Return how large it may be."""
+        return f"{self.allowed:.4g} allowed"
+
+    def option(self, loss: float) -> str:
+        """Return the --max-kl that would do."""
+        return f"--max-kl {_rounded_up(loss)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CosineLimit:
+    """A mean cosine similarity of at least ``min_cosine`` with float32's features, for embedding models."""
+
+    min_cosine: float
+
+    @property
+    def allowed(self) -> float:
+        """The largest mean of 1 - cosine that holds."""
+        return 1 - self.min_cosine
+
+    def loss(self, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
+        """Return 1 - the mean cosine."""
+        return 1 - float(cosines(reference, outputs).mean())
+
+    def say(self, loss: float) -> str:
+        """Return the mean cosine, never rounded up: one that misses a limit must not look as if it met it."""
+        return f"the mean cosine is {_rounded_down(1 - loss)}"
+
+    def say_allowed(self) -> str:
+        """Return how small it may be."""
+        return f"at least {self.min_cosine:.6g} wanted"
+
+    def option(self, loss: float) -> str:
+        """Return the --min-cosine that would do."""
+        return f"--min-cosine {_rounded_down(1 - loss)}"
+
+
+def measure(limit: Limit, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
+    """Return what ``outputs`` lose by the measure of ``limit``; infinity where one is not a finite number."""
+    return limit.loss(reference, outputs) if np.isfinite(outputs).all() else math.inf
+
+
+def holds(limit: Limit, loss: float) -> bool:
+    """Return whether ``loss`` is within ``limit``."""
+    return loss <= limit.allowed + _ROUNDING
+
+
+def describe(limit: Limit, loss: float) -> str:
+    """Return ``loss`` in words, also where there is no number for it."""
+    return limit.say(loss) if math.isfinite(loss) else "some outputs are not finite numbers"
+
+
+def _rounded_up(loss: float) -> str:
+    """Return a number of two digits that is at least ``loss``, never in powers of ten."""
+    if not 0 < loss < math.inf:
+        return "0"
+    places = 1 - math.floor(math.log10(loss))
+    factor = 10.0**places
+    return f"{math.ceil(loss * factor - _ROUNDING) / factor:.{max(places, 0)}f}"
+
+
+def _rounded_down(cosine: float) -> str:
+    return f"{math.floor(cosine * 1e6 + 1e-6) / 1e6:.6f}" if math.isfinite(cosine) else "0"

@@ -1,0 +1,60 @@
+"""What rounding each Linear layer costs by itself, seen in the model's outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from edgevit.progress import SILENT, Progress
+from edgevit.quantization.emit import emit
+from edgevit.quantization.emit.rewrite import WeightBits
+from edgevit.quantization.fallback import return_to_float
+from edgevit.quantization.judge import Judge
+from edgevit.quantization.plan import LayerCost, Measure
+from edgevit.quantization.prepare import Prepared
+from edgevit.statistics import mean_kl, sqnr_db
+
+
+class Form(NamedTuple):
+    """A dialect of INT8, and the engine that runs it, opened with ``settings``."""
+
+    dialect: str
+    backend: str
+    settings: dict[str, str]
+    weight_bits: WeightBits
+
+
+def rank_layers(
+    prepared: Prepared,
+    unrounded: Path,
+    judge: Judge,
+    form: Form,
+    scratch: Path,
+    *,
+    measure: Measure = "kl",
+    progress: Progress = SILENT,
+) -> tuple[LayerCost, ...]:
+    """Return what each layer that the plan quantizes costs alone, the dearest first; of equals, the first to run.
+
+    For each layer a model is made as ``form`` says, in which it alone is rounded as in ``prepared`` and the others have
+    their weights from ``unrounded``, and is run on all images of ``judge``. ``scratch`` is a folder for these models.
+    """
+    names = prepared.plan.integer_layers()
+    model, emitted = scratch / "alone.onnx", scratch / "alone-int8.onnx"
+    costs = []
+    for name in progress.track(names, total=len(names), label="Measuring each layer's cost"):
+        others = dict.fromkeys((other for other in names if other != name), "not looked at")
+        alone = return_to_float(prepared, unrounded, others, model)
+        emit(alone.model, alone.plan, form.dialect, emitted, weight_bits=form.weight_bits)
+        costs.append(_cost(name, judge, emitted, form, measure))
+    return tuple(sorted(costs, key=lambda cost: -cost.dearness(measure)))
+
+
+def _cost(name: str, judge: Judge, model: Path, form: Form, measure: Measure) -> LayerCost:
+    outputs = judge.outputs(model, form.backend, form.settings)
+    if not np.isfinite(outputs).all():
+        return LayerCost(layer=name, kl=None, sqnr_db=None, finite=False)
+    kl = mean_kl(judge.reference, outputs) if measure == "kl" else None
+    return LayerCost(layer=name, kl=kl, sqnr_db=sqnr_db(judge.reference, outputs))

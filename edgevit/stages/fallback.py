@@ -1,0 +1,166 @@
+"""Which layers INT8 must leave in float, judged on images that were not calibrated with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.backends import BACKENDS
+from edgevit.bundle.manifest import Precision
+from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Unreadable
+from edgevit.data.dataset import Dataset
+from edgevit.errors import DataError, InputError
+from edgevit.evaluation.gate import MIN_COSINE, check_limits
+from edgevit.progress import Progress
+from edgevit.quantization.emit import scheme_of
+from edgevit.quantization.judge import Judge
+from edgevit.quantization.limits import CosineLimit, KlLimit, Limit, Top1Limit
+from edgevit.quantization.plan import Measure, Scheme
+from edgevit.quantization.prepare import Prepared
+from edgevit.quantization.search import Search
+from edgevit.quantization.sensitivity import Form, rank_layers
+from edgevit.recipes import Recipe
+from edgevit.stages.images import LabelledBatches
+from edgevit.targets import Target, load_target
+
+#: Images to judge by at the most, and how many of them each layer by itself is judged on.
+HELD_OUT = 256
+RANKED = 32
+
+_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What INT8 may cost before layers go back to float, and whether it shall be told what each layer costs alone.
+
+    ``max_drop`` in points of top-1, ``max_kl`` in nats where images have no labels, ``min_cosine`` of an embedding
+    model's features. There is nothing to do where no limit is given and no ``costs`` are wanted.
+    """
+
+    max_drop: float | None = None
+    max_kl: float | None = None
+    min_cosine: float | None = None
+    costs: bool = False
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to do."""
+        return self != Wish()
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, classes: int) -> Wish:
+        """Return the limits of ``recipe`` that mean something for a model of ``classes``; 0: an embedding model."""
+        return cls(max_drop=recipe.max_drop, max_kl=recipe.max_kl) if classes else cls(min_cosine=recipe.min_cosine)
+
+    def check(self, bundle: Bundle, precision: Precision) -> None:
+        """Check that what is wished for means something.
+
+        Raises:
+            InputError: if it is not INT8 that is made, or a limit is the other kind of model's.
+        """
+        if self and precision != "int8":
+            raise InputError(
+                f"{precision} has no layers that can go back to float: limits and --sensitivity are for int8",
+                remedy=f"leave them out, and see what it costs with edgevit validate {bundle.path} --data IMAGES",
+            )
+        classes = bundle.manifest.spec.classes
+        check_limits(classes=classes, max_drop=self.max_drop, min_cosine=self.min_cosine)
+        if not classes and self.max_kl is not None:
+            raise InputError(
+                "--max-kl is for classifiers, and this model gives features",
+                remedy=f"say how near the features must be to float32's: --min-cosine {MIN_COSINE:g}",
+            )
+
+    def limit(self, labels: NDArray[np.int64] | None) -> Limit | None:
+        """Return what to search by, for images with ``labels`` (N,) if the model's top-1 is to count."""
+        if self.max_drop is not None and labels is not None:
+            return Top1Limit(self.max_drop, labels)
+        if self.max_kl is not None:
+            return KlLimit(self.max_kl)
+        return None if self.min_cosine is None else CosineLimit(self.min_cosine)
+
+
+def to_judge_by(wish: Wish, held_out: Dataset, model_labels: tuple[str, ...], progress: Progress) -> LabelledBatches:
+    """Return the images of ``held_out`` that ``wish`` is judged by, with labels if top-1 decides.
+
+    Raises:
+        InputError: if top-1 is to decide, and the images have no labels that are the model's.
+    """
+    unlabelled = LabelledBatches(held_out, None, np.arange(len(held_out)))
+    if wish.max_drop is None:
+        return unlabelled
+    try:
+        labelled, why = LabelledBatches.of(held_out, model_labels), "they have no labels"
+    except DataError as error:
+        labelled, why = unlabelled, error.message
+    if labelled.labels is not None:
+        one = 100 / len(labelled)
+        progress.note(f"Top-1 is judged on {len(labelled)} images, where one is {one:.2g} points; KL is not looked at")
+        return labelled
+    if wish.max_kl is None:
+        raise InputError(
+            f"--max-drop cannot be judged on the images of {held_out.name}: {why}",
+            remedy="say how far the logits may move instead, --max-kl 0.005, or give images with labels of the model's",
+        )
+    progress.note(f"Top-1 cannot be judged on these images ({why}): --max-kl decides")
+    return unlabelled
+
+
+def settle(
+    wish: Wish,
+    bundle: Bundle,
+    images: LabelledBatches,
+    unreadable: Unreadable,
+    prepared: Mapping[Scheme, Prepared],
+    unrounded: Mapping[Scheme, Path],
+    targets: Iterable[Target],
+    scratch: Path,
+    progress: Progress,
+) -> dict[Scheme, Prepared]:
+    """Return ``prepared`` with as many layers back in float as ``wish`` takes; the plans say which, and the verdict.
+
+    ``unrounded`` are the same models before their weights were rounded. The models of ``prepared`` may be replaced.
+
+    Raises:
+        DataError: if none of the images can be read.
+    """
+    float32 = bundle.verify_files("float32")
+    measure: Measure = "kl" if bundle.manifest.spec.classes else "sqnr_db"
+    read = list(images.read(bundle.manifest.preprocess, batch_size=_BATCH, unreadable=unreadable))
+    seen = np.concatenate([batch.indices for batch in read])
+    limit = wish.limit(None if images.labels is None else images.labels[seen])
+    judge = Judge(float32, [batch.images for batch in read])
+    few = Judge(float32, [batch.images for batch in read[: RANKED // _BATCH]])
+    found, targets = dict(prepared), tuple(targets)
+    for scheme, one in prepared.items():
+        forms = _forms(scheme, targets, progress)
+        rank = partial(rank_layers, one, unrounded[scheme], few, forms[0], scratch, measure=measure, progress=progress)
+        if wish.costs:
+            one = replace(one, plan=msgspec.structs.replace(one.plan, sensitivity=rank()))
+        if limit is not None:
+            progress.note(f"Looking for layers that must be float ({scheme} activations)")
+            one = Search(one, unrounded[scheme], judge, forms, limit, scratch, progress).run(rank)
+        found[scheme] = one
+    return found
+
+
+def _forms(scheme: Scheme, targets: tuple[Target, ...], progress: Progress) -> list[Form]:
+    """Return the forms that are made for ``targets`` of ``scheme``; of those that cannot run here, one that can."""
+    forms: list[Form] = []
+    for target in targets:
+        if scheme_of(target.dialect) != scheme:
+            continue
+        shown = target if target.backend in BACKENDS else load_target("portable")
+        if shown is not target:
+            progress.note(f"{target.backend} runs on the device: its INT8 is judged by the portable form of the plan")
+        form = Form(shown.dialect, shown.backend, shown.settings_for("int8"), shown.weight_bits_on())
+        if form not in forms:
+            forms.append(form)
+    return forms
