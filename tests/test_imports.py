@@ -54,6 +54,8 @@ LIBRARIES = {
     "onnxscript": {"graph", "quantization"},
     "onnxruntime": {"graph", "quantization", "backends"},
     "openvino": {"backends"},
+    "tensorrt": {"backends"},
+    "tensorrt_rtx": {"backends"},
     "jinja2": {"report"},
     # Peers and references belong to tests and benchmarks alone.
     "timm": set(),

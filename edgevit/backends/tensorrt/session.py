@@ -64,8 +64,16 @@ class TensorRTSession:
         return logits
 
     def linear_kernels(self) -> list[LinearKernel]:
-        """Return how each Linear layer is executed, from the report of the engine's kernels that lies beside it."""
-        return list(read_report(self._path.with_name(KERNELS)).linears)
+        """Return how each Linear layer is executed, from the report of the engine's kernels that lies beside it.
+
+        None of them if there is no report: trtexec, which may have built the engine, does not tell.
+
+        Raises:
+            BundleError: if the report is damaged.
+
+        """
+        path = self._path.with_name(KERNELS)
+        return list(read_report(path).linears) if path.is_file() else []
 
     def __enter__(self) -> Self:
         return self

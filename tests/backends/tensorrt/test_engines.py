@@ -128,6 +128,16 @@ def test_logits_are_those_of_the_images_whatever_the_batch(fake, built, images, 
     assert fake.seen.contexts == int(contexts)
 
 
+def test_kernels_are_told_by_the_report_beside_the_engine(fake, built):
+    with open_engine(fake, built) as session:
+        assert session.linear_kernels() == []  # a fake's log names no layers
+        built.with_name("kernels.json").write_text("{}")
+        with pytest.raises(BundleError, match="is no report of kernels"):
+            session.linear_kernels()
+        built.with_name("kernels.json").unlink()
+        assert session.linear_kernels() == []
+
+
 def test_logits_belong_to_the_caller(fake, built, images):
     with open_engine(fake, built) as session:
         first = session.infer(images[:2])

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from tiny import SHAPES, SPEC
+from tiny import SHAPES, SPEC, content, finish, start
 
 from edgevit.backends import get_backend, why_not_built, why_not_here, why_not_run
 from edgevit.backends.base import BatchProfile, BuildOptions
@@ -137,6 +137,18 @@ def test_a_folder_that_cannot_be_written(backend, model, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError):
         backend.build(model, tmp_path / "file" / "built", FOR_SM86)
+
+
+@pytest.mark.parametrize("limit", [1_000_000, 100_000])
+def test_a_full_disk_leaves_the_bundle_as_it_was(bundle, profile, tmp_path, limit):
+    before = content(bundle)
+    build = ("build", bundle, "--target", profile, "--precision", "int8")
+    done = finish(start(*build, scratch=tmp_path / "scratch", file_size=limit))
+    assert done.code == 3, done.err
+    message, remedy = done.failure()
+    assert "cannot write" in message
+    assert "TMPDIR" in remedy
+    assert content(bundle) == before
 
 
 def test_it_is_built_here_for_any_gpu_it_knows():
