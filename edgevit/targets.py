@@ -10,6 +10,7 @@ import msgspec
 
 from edgevit import resources, toml, versions
 from edgevit.backends.base import BatchProfile, BuildOptions, ComputeCapability
+from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, has_fp8
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import InputError
 from edgevit.resources import nearest
@@ -40,6 +41,7 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     why: str
     device: Device = "CPU"
     machines: Annotated[tuple[Machine, ...], msgspec.Meta(min_length=1)] = ("x86_64", "aarch64")
+    attention: Literal["float", "quantized"] = "float"
     weight_bits: Literal["auto", 7, 8] = "auto"
     settings: dict[str, str] = {}
     settings_of: dict[Precision, dict[str, str]] = {}
@@ -53,7 +55,8 @@ class Target(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A family of devices.
 
     ``precisions`` are those that can be made for it, in the order to try them. ``dialect`` is the form of Q/DQ nodes
-    that reaches the backend's integer kernels. ``device`` is which of the computer's it runs on, ``machines`` are the
+    that reaches the backend's integer kernels; ``attention`` quantized puts the products of attention there too.
+    ``device`` is which of the computer's it runs on, ``machines`` are the
     processors that such computers have. ``weight_bits`` is 7 where 8 would overflow: on x86 processors without VNNI;
     "auto" looks at the one that EdgeViT runs on. ``settings`` are what the backend is opened with, for every precision
     alike, and ``settings_of`` what one precision needs beside them. ``versions`` are those of the engine that serve the
@@ -114,6 +117,7 @@ class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     names: Annotated[tuple[_EditionName, ...], msgspec.Meta(min_length=1)]
     description: str
     dialect: Dialect | None = None
+    precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] | None = None
     versions: str | None = None
     compute_capability: ComputeCapability | None = None
     machines: Annotated[tuple[Machine, ...], msgspec.Meta(min_length=1)] | None = None
@@ -163,7 +167,7 @@ class Profile(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 _OF_ONNX: tuple[Precision, ...] = ("float32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4-weights")
-_OF_TENSORRT: tuple[Precision, ...] = ("fp16", "int8")
+_OF_TENSORRT: tuple[Precision, ...] = ("fp16", "int8", "fp8")
 
 
 class _Abilities(msgspec.Struct, frozen=True):
@@ -202,8 +206,18 @@ def _contradictions(target: Target) -> Iterator[tuple[str, str]]:
         yield "precisions", "a precision is named twice"
     for precision in target.settings_of.keys() - set(target.precisions):
         yield "settings_of", f"settings for {precision}, which is not one of the precisions"
+    if "fp8" in target.precisions and target.backend.startswith("tensorrt"):
+        yield from _fp8_contradictions(target)
     yield from _device_contradictions(target)
     yield from _version_contradictions(target)
+
+
+def _fp8_contradictions(target: Target) -> Iterator[tuple[str, str]]:
+    if target.dialect != "tensorrt":
+        yield "precisions", f"fp8 is for the dialect tensorrt, not {target.dialect}"
+    capability = target.compute_capability
+    if capability is not None and not has_fp8(capability):
+        yield "precisions", f"fp8 needs compute capability {FP8_COMPUTE_CAPABILITY} or later, not {capability}"
 
 
 def _device_contradictions(target: Target) -> Iterator[tuple[str, str]]:

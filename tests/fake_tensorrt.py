@@ -8,7 +8,6 @@ does not have, AttributeError.
 from __future__ import annotations
 
 import enum
-import gc
 import json
 import weakref
 from types import ModuleType, SimpleNamespace
@@ -110,7 +109,6 @@ class _Builder:
 
     def build_serialized_network(self, network: Any, config: Any) -> Any:
         fake = self._fake
-        gc.collect()
         if network._parser() is None:
             self._logger.log(1, "the weights are gone: the parser was")
             return None

@@ -11,9 +11,9 @@ from edgevit.models.spec import ModelSpec
 
 SCHEMA_VERSION = 1
 
-#: int8 is static, with ranges from calibration images; int8-dynamic finds them as it runs; int8-weights and
+#: int8 and fp8 are static, with ranges from calibration images; int8-dynamic finds them as it runs; int8-weights and
 #: int4-weights are files of small weights, whose activations are float, or in what the engine finds fast.
-Precision = Literal["float32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4-weights"]
+Precision = Literal["float32", "fp16", "fp8", "int8", "int8-dynamic", "int8-weights", "int4-weights"]
 #: Those whose Linear layers must run in integers.
 INTEGER_PRECISIONS: tuple[Precision, ...] = ("int8", "int8-dynamic")
 

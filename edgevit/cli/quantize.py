@@ -39,7 +39,7 @@ def quantize(
     precision: PrecisionName = "int8",
     data: Annotated[
         str | None,
-        typer.Option(help="Calibration images, for int8 and fp16: a folder, a CSV file, or a built-in name."),
+        typer.Option(help="Calibration images, for int8, fp8 and fp16: a folder, a CSV file, or a built-in name."),
     ] = None,
     dialect: Annotated[DialectName, typer.Option(help="Whose kernels to reach; auto: all here.")] = "auto",
     recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",

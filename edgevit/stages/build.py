@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.prepare import Prepared
 from edgevit.stages.engines import check_engine
-from edgevit.stages.precisions import Decided, check, load_decided, write_source
+from edgevit.stages.precisions import Decided, Source, check, load_decided, write_source
 from edgevit.targets import Target
 
 
@@ -108,11 +108,23 @@ def compile_variant(
         progress.note(f"Writing {name} for {target_name} as ONNX, to be built on the device: {elsewhere}")
         source = write_source(float32, precision, target, decided, folder / "model.onnx")
         model = source.model
+    for line in _float_attentions(source):
+        progress.note(line)
     kernels = check(bundle, source, precision, target, model)
     compiled = Compiled(name, precision, target_name, target, folder, model, kernels)
     if isinstance(decided, Prepared):
         return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
     return compiled
+
+
+def _float_attentions(source: Source) -> Iterator[str]:
+    """Yield a line for each reason why attention stays in float."""
+    names: dict[str, list[str]] = {}
+    for name, reason in source.float_attentions.items():
+        names.setdefault(reason, []).append(name)
+    for reason, (first, *rest) in names.items():
+        more = f" and {len(rest)} more" if rest else ""
+        yield f"Attention of {first}{more} stays in float16: {reason}"
 
 
 def add(bundle: Bundle, compiled: Compiled) -> Bundle:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
-from edgevit.quantization.emit import emit, emit_float32, scheme_of
+from edgevit.quantization.emit import emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16 import Float16Plan, emit_float16
 from edgevit.quantization.kernels import check_kernels, check_linears
 from edgevit.quantization.lint import check_tensorrt
@@ -30,9 +31,11 @@ PREPARED: dict[Scheme, str] = {"asymmetric": "calibration/model.onnx", "symmetri
 FLOAT16_PLAN = "float16/plan.json"
 
 #: Those for which images are looked at first.
-NEED_IMAGES: tuple[Precision, ...] = ("int8", "fp16")
+NEED_IMAGES: tuple[Precision, ...] = ("int8", "fp8", "fp16")
+#: Those that follow a plan of scales.
+PLANNED: tuple[Precision, ...] = ("int8", "fp8")
 
-#: What was decided on images: for INT8, for FP16, or nothing, where nothing is to be decided.
+#: What was decided on images: for INT8 and FP8, for FP16, or nothing, where nothing is to be decided.
 Decided = Prepared | Float16Plan | None
 
 
@@ -40,13 +43,16 @@ Decided = Prepared | Float16Plan | None
 class Source:
     """An ONNX file for a backend to build from, and what its Linear layers must show afterwards.
 
-    ``integer_layers`` must run in integers, and ``packed_layers`` is how many must keep their weights in integers;
-    None where the engine is not asked.
+    ``integer_layers`` must run in integers, ``float8_layers`` in FP8, and ``packed_layers`` is how many must keep their
+    weights in integers; None where the engine is not asked. ``float_attentions`` stay in float though the target asks
+    for more, with the reasons.
     """
 
     model: Path
     integer_layers: tuple[str, ...] = ()
+    float8_layers: tuple[str, ...] = ()
     packed_layers: int | None = None
+    float_attentions: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_source(float32: Path, precision: Precision, target: Target, decided: Decided, path: Path) -> Source:
@@ -61,8 +67,7 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
     match decided:
         case Prepared():
             decided.plan.check_source(float32)
-            emit(decided.model, decided.plan, target.dialect, path, weight_bits=target.weight_bits_on())
-            return Source(path, integer_layers=decided.plan.integer_layers())
+            return _quantized(precision, target, decided, path)
         case Float16Plan():
             emit_float16(float32, decided, path)
             return Source(path)
@@ -76,6 +81,17 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
     return Source(path)
 
 
+def _quantized(precision: Precision, target: Target, decided: Prepared, path: Path) -> Source:
+    """Write the prepared model to ``path`` in INT8 or FP8."""
+    model, plan, layers = decided.model, decided.plan, decided.plan.integer_layers()
+    if precision == "fp8":
+        kept = emit_float8(model, plan, target.dialect, path, attention=target.attention)
+        return Source(path, float8_layers=layers, float_attentions=kept)
+    bits = target.weight_bits_on()
+    kept = emit(model, plan, target.dialect, path, weight_bits=bits, attention=target.attention)
+    return Source(path, integer_layers=layers, float_attentions=kept)
+
+
 def check(bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
 
@@ -86,12 +102,12 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
         VerificationError: if it does not.
 
     """
-    if precision == "int8" and scheme_of(target.dialect) == "symmetric":
-        check_tensorrt(source.model)
+    if precision in PLANNED and scheme_of(target.dialect) == "symmetric":
+        check_tensorrt(source.model, target.dialect)
     settings = target.settings_for(precision)
     if why_not_here(target.backend, model, settings) is not None:
         built = kernels_when_built(target.backend, model)
-        return None if built is None else check_linears(built, source.integer_layers)
+        return None if built is None else check_linears(built, source.integer_layers, source.float8_layers)
     if target.dialect == "portable":
         _check_elsewhere(source, target)
     backend = get_backend(target.backend)
@@ -100,7 +116,7 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
         return None
     with backend.open(model, threads=0, settings=settings) as session:
         if source.packed_layers is None:
-            return check_kernels(session, source.integer_layers)
+            return check_linears(session.linear_kernels(), source.integer_layers, source.float8_layers)
         kernels = check_packed(session, source.packed_layers)
     if precision == "int8-dynamic":
         images = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images])
@@ -129,7 +145,7 @@ def _check_elsewhere(source: Source, target: Target) -> None:
 def calibrating(bundle: Bundle, precision: Precision, target: Target | None = None) -> str:
     """Return the command that looks at images for ``precision``, and the dialect of ``target`` if need be."""
     chosen = "" if precision == "int8" else f" --precision {precision}"
-    if target is not None and precision == "int8" and scheme_of(target.dialect) == "symmetric":
+    if target is not None and precision in PLANNED and scheme_of(target.dialect) == "symmetric":
         chosen += f" --dialect {target.dialect}"
     return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"
 
@@ -144,7 +160,7 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
     if precision not in NEED_IMAGES:
         return None
     scheme = scheme_of(target.dialect)
-    places = [PREPARED[scheme], PLANS[scheme]] if precision == "int8" else [FLOAT16_PLAN]
+    places = [PREPARED[scheme], PLANS[scheme]] if precision in PLANNED else [FLOAT16_PLAN]
     if not {logical_path(file) for file in bundle.manifest.extra}.issuperset(places):
         raise BundleError(
             f"{bundle.path} has not been calibrated for {precision}",

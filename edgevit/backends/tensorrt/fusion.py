@@ -7,12 +7,45 @@ from dataclasses import dataclass
 from edgevit.backends.tensorrt.kernel_log import Graph, Node, Tensor
 from edgevit.backends.tensorrt.limits import why_not_fused
 
+_FACTORS = 2  # of a product
 _PASSED_THROUGH = frozenset(("Add", "Cast", "Div", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 
 
 @dataclass(frozen=True, slots=True)
+class LinearNode:
+    """A product with a constant; ``scales`` are of its input and its weight, none where they are not quantized.
+
+    ``cut`` says whether a Split takes apart what it gives.
+    """
+
+    name: str
+    scales: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    cut: bool
+
+    @property
+    def quantized(self) -> bool:
+        """Say whether input and weight are quantized."""
+        return bool(self.scales)
+
+    def obstacle(self) -> str:
+        """Return why TensorRT multiplies it in float though it is quantized, as far as is known."""
+        of_input, of_weight = self.scales
+        if of_input.size > 1:
+            return "its input has a scale for each channel, not one"
+        if of_weight.size not in (1, self.outputs[0].shape[-1]):
+            return "its weight has a scale for each input, not for each output"
+        if self.cut:
+            return "what it gives is cut apart and not quantized again, so give each part a product of its own"
+        return "unknown why"
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionNodes:
-    """An attention: its softmax and two products, and of their four factors which types they were quantized to."""
+    """An attention: its softmax and two products, and of their four factors which types they were quantized to.
+
+    ``ends_quantized`` says whether what it gives goes to QuantizeLinear alone.
+    """
 
     name: str
     nodes: frozenset[str]
@@ -20,6 +53,7 @@ class AttentionNodes:
     type: str
     head_size: int
     tokens: int
+    ends_quantized: bool
 
     @property
     def quantized(self) -> bool:
@@ -37,20 +71,39 @@ class AttentionNodes:
             )
         if "int8" not in self.factors:
             return "unknown why"
-        return why_not_fused(self.head_size, self.tokens) or "unknown why"
+        if reason := why_not_fused(self.head_size, self.tokens):
+            return reason
+        return "unknown why" if self.ends_quantized else "what it gives is not quantized, as it must be for INT8"
 
 
-def find_linears(graph: Graph) -> dict[str, bool]:
-    """Return the names of the products with a constant, by whether what they multiply is quantized."""
+def find_linears(graph: Graph) -> list[LinearNode]:
+    """Return the products of ``graph`` with a constant."""
     makers = _makers(graph)
-    return {
-        name: all(_quantized_to(value, makers) for value in node.inputs[:2])
-        for name, node in graph.nodes.items()
-        if node.operator in ("MatMul", "Gemm")
-        and len(node.inputs) > 1
-        and node.inputs[1].name in graph.constants
-        and node.inputs[0].name not in graph.constants
-    }
+    found = []
+    for name, node in graph.nodes.items():
+        if node.operator not in ("MatMul", "Gemm") or len(node.inputs) < _FACTORS:
+            continue
+        factors = node.inputs[:_FACTORS]
+        if factors[1].name not in graph.constants or factors[0].name in graph.constants:
+            continue
+        sources = [makers.get(factor.name) for factor in factors]
+        scales = tuple(
+            maker[1].inputs[1] for maker in sources if maker is not None and maker[1].operator == "DequantizeLinear"
+        )
+        found.append(LinearNode(name, scales if len(scales) == _FACTORS else (), node.outputs, _is_cut(node, graph)))
+    return found
+
+
+def _is_cut(node: Node, graph: Graph) -> bool:
+    """Say whether a Split takes what ``node`` gives, the bias added."""
+    names = {value.name for value in node.outputs}
+    for user in graph.nodes.values():
+        if names.intersection(value.name for value in user.inputs):
+            if user.operator == "Split":
+                return True
+            if user.operator == "Add":
+                names = {value.name for value in user.outputs}
+    return False
 
 
 def find_attentions(graph: Graph) -> list[AttentionNodes]:
@@ -72,6 +125,7 @@ def find_attentions(graph: Graph) -> list[AttentionNodes]:
                 type=query.type,
                 head_size=query.shape[-1],
                 tokens=key.shape[-1],
+                ends_quantized=_ends_quantized(graph.nodes[mixed], graph),
             )
         )
     return found
@@ -111,3 +165,14 @@ def _product_of(softmax: Node, graph: Graph) -> str | None:
             if node.operator in ("QuantizeLinear", "DequantizeLinear", "Cast"):
                 names |= {value.name for value in node.outputs}
     return None
+
+
+def _ends_quantized(node: Node, graph: Graph) -> bool:
+    """Say whether what ``node`` gives goes to QuantizeLinear alone, in whatever shape."""
+    names = {value.name for value in node.outputs}
+    users = [user for user in graph.nodes.values() if user.inputs and user.inputs[0].name in names]
+    return bool(users) and all(
+        user.operator == "QuantizeLinear"
+        or (user.operator in ("Gather", "Reshape", "Transpose") and _ends_quantized(user, graph))
+        for user in users
+    )

@@ -29,13 +29,15 @@ _LARGEST = 16 << 20  # bytes; a ViT-L's takes 500 kB
 _REMEDY = "build this variant again"
 #: Operations, as names of compiled kernels abbreviate them, that compute nothing.
 _MOVES = frozenset(("Cast", "Conc", "Expa", "Gath", "Move", "Padd", "Resh", "Slic", "Sque", "Tran", "Unsq"))
+_PRODUCT = "Fc"
 _COMPILED = re.compile(r"__myl_(?P<operations>[A-Za-z]+?)(_myl\d+_\d+)?\Z")
 
 
 class Kernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kernel, in the order in which they run; ``inputs`` and ``outputs`` are types, constants aside.
 
-    ``weight`` is the type of its largest constant. ``nodes`` are those of the ONNX file; one whose result a kernel
+    ``computes`` is the type that a product or attention multiplies in, None for other kinds; ``weight`` that of the
+    largest constant. ``nodes`` are those of the ONNX file; one whose result a kernel
     only scales, or adds a bias to, counts too.
     """
 
@@ -43,6 +45,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kind: Kind
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    computes: str | None
     weight: str | None
     nodes: tuple[str, ...]
 
@@ -136,13 +139,12 @@ def _report(listed: Sequence[Listed], graph: Graph) -> KernelReport:
     attentions = []
     for attention in find_attentions(graph):
         fused = next((kernel for kernel in kernels if attention.nodes <= set(kernel.nodes)), None)
-        attentions.append(AttentionKernel(name=attention.name, fused=_type_of(fused) if fused else None))
+        attentions.append(AttentionKernel(name=attention.name, fused=None if fused is None else fused.computes))
         warnings += _why(attention, fused)
-    products = [kernel for kernel in kernels if kernel.kind == "gemm"]
     return KernelReport(
         counts=Counts(
             kernels=len(kernels),
-            gemms=dict(Counter(_type_of(kernel) for kernel in products)),
+            gemms=dict(Counter(str(kernel.computes) for kernel in kernels if kernel.kind == "gemm")),
             fused_attentions=dict(Counter(each.fused for each in attentions if each.fused is not None)),
             reformats=sum(kernel.kind == "reformat" for kernel in kernels),
         ),
@@ -155,11 +157,13 @@ def _report(listed: Sequence[Listed], graph: Graph) -> KernelReport:
 
 def _kernel(listed: Listed, graph: Graph) -> Kernel:
     largest = max(listed.constants, key=lambda constant: constant.size, default=None)
+    kind = _kind(listed, graph)
     return Kernel(
         name=listed.name,
-        kind=_kind(listed, graph),
+        kind=kind,
         inputs=_types(listed.inputs),
         outputs=_types(listed.outputs),
+        computes=_computes(listed) if kind in ("gemm", "convolution", "attention") else None,
         weight=None if largest is None else largest.type,
         nodes=listed.nodes,
     )
@@ -171,12 +175,10 @@ def _types(tensors: Iterable[Tensor]) -> tuple[str, ...]:
 
 def _kind(listed: Listed, graph: Graph) -> Kind:
     operators = Counter(graph.nodes[name].operator for name in listed.nodes if name in graph.nodes)
-    compiled = _COMPILED.fullmatch(listed.name)
-    operations = re.findall("[A-Z][a-z]+", compiled["operations"]) if compiled else []
-    layer_type = listed.layer_type.lower()
+    operations, layer_type = _operations(listed), listed.layer_type.lower()
     if operators["Softmax"] and operators["MatMul"] > 1:
         return "attention"
-    if "gemm" in layer_type or "matrix" in layer_type or "Fc" in operations:
+    if "gemm" in layer_type or "matrix" in layer_type or _PRODUCT in operations:
         return "gemm"
     if "conv" in layer_type or layer_type == "correlation":
         return "convolution"
@@ -184,30 +186,46 @@ def _kind(listed: Listed, graph: Graph) -> Kind:
     return "reformat" if moves or layer_type in ("reformat", "shuffle") else "other"
 
 
-def _type_of(kernel: Kernel) -> str:
-    """Return the type that ``kernel`` multiplies: the widest that goes in, where they are several."""
-    found = sorted({*kernel.inputs}, key=lambda name: int("0" + re.sub(r"\D", "", name)))
-    return found[-1] if found else "none"
+def _operations(listed: Listed) -> list[str]:
+    """Return what a compiled kernel does, in order; of a library's kernel the name does not tell."""
+    compiled = _COMPILED.fullmatch(listed.name)
+    return re.findall("[A-Z][a-z]+", compiled["operations"]) if compiled else []
+
+
+def _computes(listed: Listed) -> str:
+    """Return the type that a kernel multiplies in: the widest that goes in, or what it makes of that before."""
+    operations = _operations(listed)
+    types = _types(listed.inputs)
+    if _PRODUCT in operations and "Cast" in operations[: operations.index(_PRODUCT)]:  # it dequantizes first
+        types = tuple(kind for kind in _types((*listed.inputs, *listed.constants, *listed.outputs)) if _is_float(kind))
+    widths = {kind: int("0" + re.sub(r"\D", "", kind)) for kind in types}
+    return max(sorted(widths), key=lambda kind: widths[kind], default="unknown")
+
+
+def _is_float(kind: str) -> bool:
+    return kind in ("float32", "float16", "bfloat16")
 
 
 def _linears(kernels: Sequence[Kernel], graph: Graph) -> tuple[list[LinearKernel], list[tuple[str, str]]]:
     """Return how each Linear layer is executed, and of those that are quantized and run in float, the reason."""
     found, warnings = [], []
-    for name, quantized in find_linears(graph).items():
-        holding = [kernel for kernel in kernels if name in kernel.nodes]
+    for linear in find_linears(graph):
+        holding = [kernel for kernel in kernels if linear.name in kernel.nodes]
         kernel = next((each for each in holding if each.kind == "gemm"), holding[0] if holding else None)
-        kind = "none" if kernel is None else _type_of(kernel)
-        if kernel is not None:
-            found.append(
-                LinearKernel(
-                    layer=name,
-                    kernel=f"{kernel.kind if kernel.kind == 'gemm' else 'compiled'} {kind}",
-                    integer=kind == "int8",
-                    weight=kernel.weight or "none",
-                )
+        if kernel is None:
+            continue
+        library = "gemm" if kernel.kind == "gemm" else "compiled"
+        computes = kernel.computes or next(iter(sorted(kernel.inputs)), "unknown")
+        found.append(
+            LinearKernel(
+                layer=linear.name,
+                kernel=f"{library} {computes}",
+                integer=computes == "int8",
+                weight=kernel.weight or "computed",
             )
-        if quantized and kind not in ("int8", "float8"):
-            warnings.append((name, "is quantized, but TensorRT multiplies it in float: `edgevit quantize` says why"))
+        )
+        if linear.quantized and computes not in ("int8", "float8"):
+            warnings.append((linear.name, f"is quantized, but multiplied in {computes}: {linear.obstacle()}"))
     return join_parts(found), warnings
 
 
@@ -215,8 +233,8 @@ def _why(attention: AttentionNodes, fused: Kernel | None) -> list[tuple[str, str
     """Return, as (name, reason), what ``attention`` could do better."""
     if fused is None:
         return [(attention.name, f"is not one kernel: {attention.obstacle()}")]
-    if attention.quantized and _type_of(fused) not in ("int8", "float8"):
-        return [(attention.name, f"is quantized, but its kernel multiplies {_type_of(fused)}")]
+    if attention.quantized and fused.computes not in ("int8", "float8"):
+        return [(attention.name, f"is quantized, but its kernel multiplies in {fused.computes}")]
     return []
 
 
