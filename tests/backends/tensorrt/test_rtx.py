@@ -24,6 +24,8 @@ FOR_SM86 = BuildOptions(batch=BatchProfile(min=1, opt=1, max=4), compute_capabil
 PROFILE = """
 description = "an RTX 3060"
 backend = "tensorrt-rtx"
+device = "GPU"
+weight_bits = 8
 dialect = "tensorrt"
 precisions = ["int8", "fp16"]
 compute_capability = "8.6"

@@ -53,7 +53,9 @@ def channels(model, images):
     found = session.run([str(value.name) for value in values.values()], {"images": images})
     rows = {name: each.reshape(-1, each.shape[-1]) for name, each in zip(values, found, strict=True)}
     return {
-        name: ChannelStatistics(each.min(axis=0).astype(float), each.max(axis=0).astype(float), each.var(axis=0))
+        name: ChannelStatistics(
+            each.min(axis=0).astype(float), each.max(axis=0).astype(float), each.var(axis=0), each.mean(axis=0)
+        )
         for name, each in rows.items()
     }
 
