@@ -9,7 +9,7 @@ import onnx_ir as ir
 from edgevit.backends.tensorrt import limits
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
-_PASSED_THROUGH = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_PASSED_THROUGH = ("Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _ONE_TO_ONE = ("Mul", "Gather", *_PASSED_THROUGH)
 
 
@@ -92,6 +92,6 @@ def _products(value: ir.Value) -> list[ir.Node]:
     for node in value.consumers():
         if node.op_type == "MatMul":
             found.append(node)
-        elif node.op_type in _QDQ:
+        elif node.op_type in (*_QDQ, "Cast", "Identity"):
             found += _products(node.outputs[0])
     return found

@@ -8,7 +8,7 @@ from edgevit.backends.tensorrt.kernel_log import Graph, Node, Tensor
 from edgevit.backends.tensorrt.limits import why_not_fused
 
 _FACTORS = 2  # of a product
-_PASSED_THROUGH = frozenset(("Add", "Cast", "Div", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
+_PASSED_THROUGH = frozenset(("Add", "Cast", "Div", "Identity", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _product_of(softmax: Node, graph: Graph) -> str | None:
         if node.inputs and node.inputs[0].name in names:
             if node.operator == "MatMul":
                 return name
-            if node.operator in ("QuantizeLinear", "DequantizeLinear", "Cast"):
+            if node.operator in ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity"):
                 names |= {value.name for value in node.outputs}
     return None
 
@@ -173,6 +173,6 @@ def _ends_quantized(node: Node, graph: Graph) -> bool:
     users = [user for user in graph.nodes.values() if user.inputs and user.inputs[0].name in names]
     return bool(users) and all(
         user.operator == "QuantizeLinear"
-        or (user.operator in ("Gather", "Reshape", "Transpose") and _ends_quantized(user, graph))
+        or (user.operator in ("Gather", "Identity", "Reshape", "Transpose") and _ends_quantized(user, graph))
         for user in users
     )

@@ -157,7 +157,7 @@ def _inspected(layer: Any) -> Listed:  # noqa: ANN401 - whatever JSON gives; wha
 
 def _described_type(tensor: Any) -> str:  # noqa: ANN401
     """Return a tensor's type from a field of its own (TensorRT 11), or one that may also tell of its format."""
-    text = str(tensor.get("Datatype") or tensor["Format/Datatype"])
+    text = str(tensor.get("Datatype") or tensor.get("DataType") or tensor["Format/Datatype"])
     words = (_TYPES.get(word.upper()) for word in re.findall(r"\w+", text))
     return next((word for word in words if word is not None), text.lower())
 
