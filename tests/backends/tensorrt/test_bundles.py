@@ -20,6 +20,7 @@ from edgevit.targets import Target
 ORIN = Target(
     description="Orin",
     backend="tensorrt",
+    device="GPU",
     dialect="tensorrt",
     precisions=("fp16", "int8"),
     weight_bits=8,

@@ -25,7 +25,6 @@ PROFILE = """
 description = "an RTX 3060"
 backend = "tensorrt-rtx"
 device = "GPU"
-weight_bits = 8
 dialect = "tensorrt"
 precisions = ["int8", "fp16"]
 compute_capability = "8.6"
