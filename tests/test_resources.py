@@ -5,7 +5,7 @@ from tiny import ENGINES
 
 from edgevit import resources
 from edgevit.errors import InputError, MissingDataError
-from edgevit.recipes import Recipe, load_recipe, recipe_names
+from edgevit.recipes import Percentile, Recipe, load_recipe, recipe_names
 from edgevit.targets import load_target, target_names
 
 
@@ -54,11 +54,28 @@ def test_the_users_own_file_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *((f'"{name}"', name) for name in ("minmax", "moving-average", "percentile", "entropy", "mse", "auto")),
+        ('{name = "percentile", percent = 99.9}', Percentile(99.9)),
+        ('{name = "percentile"}', Percentile(99.99)),
+    ],
+)
+def test_an_observer_is_named_alone_or_with_its_parameter(tmp_path, written, meant):
+    own = tmp_path / "own.toml"
+    own.write_text(f'description = "d"\nsamples = 3\nobserver = {written}\nseed = 1\nwhy = "w"\n')
+    assert load_recipe(str(own)).observer == meant
+
+
+@pytest.mark.parametrize(
     ("line", "named"),
     [
         ("samples = 0", "samples"),
         ('samples = "many"', "samples"),
         ('observer = "median"', "observer"),
+        ('observer = {name = "percentile", percent = 101}', "percent"),
+        ('observer = {name = "percentile", share = 99}', "share"),
+        ('observer = {name = "mse"}', "observer"),
         ("sample = 3", "sample"),
         ("samples =", "own.toml, line 5"),
     ],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ComputeCapability = Annotated[str, msgspec.Meta(pattern=r"\A[1-9]\d?\.\d\Z")]
 _Images = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 
-_PART = re.compile(r"\[\d+\]\Z")
+_PART = re.compile(r"\[(?:\d+|rest)\]\Z")
 
 
 class BatchProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,15 +71,20 @@ class LinearKernel(msgspec.Struct, frozen=True, kw_only=True):
     weight: str
 
 
+def layer_of(name: str) -> str:
+    """Return the layer that ``name`` is a part of, or is itself: LAYER of LAYER[0], or of LAYER[rest]."""
+    return _PART.sub("", name)
+
+
 def join_parts(kernels: Iterable[LinearKernel]) -> list[LinearKernel]:
     """Return ``kernels`` with the parts of a layer as one, which is integer if they all are.
 
     A layer whose output is only ever used in parts, as that for query, key and value is, may be emitted as one product
-    for each part: LAYER[0], LAYER[1]...
+    for each part: LAYER[0], LAYER[1]... LAYER[rest] multiplies what rounding leaves of the layer's input.
     """
     joined: dict[str, LinearKernel] = {}
     for kernel in kernels:
-        layer = _PART.sub("", kernel.layer)
+        layer = layer_of(kernel.layer)
         integer = kernel.integer and (layer not in joined or joined[layer].integer)
         first = joined.get(layer, kernel)
         if not kernel.integer:

@@ -63,6 +63,9 @@ def quantize(
         bool, typer.Option("--sensitivity", help="Measure what each layer costs alone in INT8, and rank the layers.")
     ] = False,
     samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws the calibration images.", show_default="the recipe's")
+    ] = None,
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
@@ -74,7 +77,12 @@ def quantize(
     chosen = load_recipe(recipe)
     unreadable = collector(strict=strict)
     images = data and ImageSource(
-        data, "train", unreadable, root=root, samples=samples or chosen.samples, seed=chosen.seed
+        data,
+        "train",
+        unreadable,
+        root=root,
+        samples=samples or chosen.samples,
+        seed=chosen.seed if seed is None else seed,
     )
     targets = targets_for_dialect(dialect)
     opened = Bundle.open(bundle)

@@ -86,6 +86,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Description | None]:
         return _unwrapped(_read_pickle(path)), None
     if path.suffix == ".npz":
         return _read_npz(path), None
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path} is a graph without the description that a bundle needs",
+            remedy="give the weights that it was exported from; EdgeViT makes the ONNX file itself",
+        )
     if path.suffix != ".safetensors":
         raise CheckpointError(
             f"{path} is no kind of file that weights are read from",

@@ -208,6 +208,11 @@ class ObservedModel:
         self._session = _session(model, list(dict.fromkeys(observed.values())), path)
         shape = self._session.get_inputs()[0].shape
         self._shape = [size if isinstance(size, int) else None for size in shape]
+        if self._shape and self._shape[0] is not None:
+            raise GraphError(
+                f"{path} takes {self._shape[0]} images at a time and no other number",
+                remedy="export it with a dynamic batch: dynamic_axes or dynamic_shapes of torch.onnx.export",
+            )
 
     def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Return for one image (1, C, H, W) the input of each layer, then the other values."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgevit.backends.base import layer_of
 from edgevit.files import sha256_of
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.plan import LinearPlan
@@ -28,12 +29,12 @@ def return_to_float(prepared: Prepared, unrounded: Path, reasons: Mapping[str, s
     model = load_graph(prepared.model)
     weights = {layer.name: layer.weight for layer in find_linears(load_graph(unrounded).graph)}
     for layer in find_linears(model.graph):
-        if layer.name in reasons:
+        if layer_of(layer.name) in reasons:
             set_linear(model.graph, layer, weights[layer.name], layer.bias)
     save(model, path)
     linears = tuple(
-        LinearPlan(name=linear.name, quantization=None, fallback=reasons[linear.name])
-        if linear.name in reasons
+        LinearPlan(name=linear.name, quantization=None, fallback=reasons[layer_of(linear.name)])
+        if layer_of(linear.name) in reasons
         else linear
         for linear in prepared.plan.linears
     )

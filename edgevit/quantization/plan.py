@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from edgevit.backends.base import layer_of
 from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of, write_atomically
@@ -148,15 +149,17 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     trials: tuple[Trial, ...] = ()
 
     def integer_layers(self) -> tuple[str, ...]:
-        """Return the names of the layers that must run on integer kernels."""
-        return tuple(linear.name for linear in self.linears if linear.quantization is not None)
+        """Return the names of the layers that must run on integer kernels; a layer's parts go by its name."""
+        names = dict.fromkeys(layer_of(linear.name) for linear in self.linears)
+        partly = {layer_of(linear.name) for linear in self.linears if linear.quantization is None}
+        return tuple(name for name in names if name not in partly)
 
     def float_layers(self) -> tuple[Fallback, ...]:
         """Return the layers that stay float, with the reasons."""
         return tuple(
             Fallback(layer=linear.name, reason=linear.fallback)
             for linear in self.linears
-            if linear.fallback is not None
+            if linear.fallback is not None and layer_of(linear.name) == linear.name
         )
 
     def save(self, path: Path) -> None:

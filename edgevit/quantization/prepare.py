@@ -230,7 +230,8 @@ def smooth(
     balance_scores(onnx_model.graph, tokens)
     fold_scales(onnx_model.graph)
     if rewrites.narrow:
-        inputs |= _narrow_inputs(onnx_model.graph, channels, rewrites.narrow)
+        several = {name: one for name, one in channels.items() if table.inputs[name].tokens > table.images}
+        inputs |= _narrow_inputs(onnx_model.graph, several, rewrites.narrow)
     save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
@@ -238,10 +239,14 @@ def smooth(
 def _narrow_inputs(
     graph: ir.Graph, channels: Mapping[str, ChannelStatistics], share: float
 ) -> dict[str, TensorStatistics]:
-    """Divide the widest channels of what follows an activation function, and return the ranges that are left."""
+    """Divide the widest channels of what follows an activation function, and return the ranges that are left.
+
+    ``channels`` are of layers that see several tokens of each image: of one that sees a single token, too few values
+    are known to tell which channels are wide.
+    """
     ranges = {}
     for layer in find_linears(graph):
-        if follows_activation(layer) and len(layer.weight) > 1:
+        if layer.name in channels and follows_activation(layer):
             narrowing = choose_narrowing(channels[layer.name], share)
             narrow_input(graph, layer, narrowing.scale.astype(np.float32))
             ranges[layer.name] = TensorStatistics.between(narrowing.low, narrowing.high)

@@ -25,7 +25,7 @@ Range = tuple[float, float]
 _LEVELS = 255  # that a range is divided into
 _STEPS = 64  # ranges that ``mse`` tries at either end
 _SMALLEST_SHARE = 0.1  # of the whole range, that it tries
-_SMOOTHING = 1e-4  # share of a bin that an empty one gets, so that a divergence is finite
+_NOTHING = 1e-4  # values that an empty bin is taken to hold, so that a divergence is finite
 
 
 def percentile(histogram: Histogram, percent: float, scheme: Scheme) -> Range:
@@ -82,17 +82,9 @@ def _divergence(counts: NDArray[np.int64], reach: int) -> float:
     levels = np.where(used, (totals / np.maximum(share, 1))[group], 0.0)
     if not levels.any():
         return np.inf
-    p, q = _smoothed(clipped / clipped.sum()), _smoothed(levels / levels.sum())
+    p, q = (np.where(part > 0, part, _NOTHING) for part in (clipped, levels))
+    p, q = p / p.sum(), q / q.sum()
     return float((p * np.log(p / q)).sum())
-
-
-def _smoothed(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give a little to what has none, and take as much from the rest."""
-    empty = probabilities <= 0
-    taken = _SMOOTHING * empty.sum() / max((~empty).sum(), 1)
-    moved = np.where(empty, _SMOOTHING, np.maximum(probabilities - taken, _SMOOTHING))
-    smoothed: NDArray[np.float64] = moved / moved.sum()
-    return smoothed
 
 
 def mean_squared_error(histogram: Histogram, scheme: Scheme) -> Range:

@@ -137,7 +137,9 @@ class Search:
         for place, cost in enumerate(ranked, start=1):
             if cost.layer in chosen.layers:
                 alone = f"number {place} of {len(ranked)} by what it costs alone ({cost.say()})"
-                again = f", {describe(limit, needed[cost.layer])} without this one" if cost.layer in needed else ""
+                again = (
+                    f", {describe(limit, needed[cost.layer])} with this one in integers" if cost.layer in needed else ""
+                )
                 reasons[cost.layer] = f"{alone}; {together}{again}; {limit.say_allowed()}"
         return reasons
 

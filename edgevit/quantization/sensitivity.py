@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from edgevit.progress import SILENT, Progress
@@ -38,8 +39,9 @@ def rank_layers(
 ) -> tuple[LayerCost, ...]:
     """Return what each layer that the plan quantizes costs alone, the dearest first; of equals, the first to run.
 
-    For each layer a model is made as ``form`` says, in which it alone is rounded as in ``prepared`` and the others have
-    their weights from ``unrounded``, and is run on all images of ``judge``. ``scratch`` is a folder for these models.
+    For each layer a model is made as ``form`` says, in which it alone is rounded as in ``prepared``, the others have
+    their weights from ``unrounded``, and attention is float. It is run on all images of ``judge``. ``scratch`` is a
+    folder for these models.
     """
     names = prepared.plan.integer_layers()
     model, emitted = scratch / "alone.onnx", scratch / "alone-int8.onnx"
@@ -47,7 +49,8 @@ def rank_layers(
     for name in progress.track(names, total=len(names), label="Measuring each layer's cost"):
         others = dict.fromkeys((other for other in names if other != name), "not looked at")
         alone = return_to_float(prepared, unrounded, others, model)
-        emit(alone.model, alone.plan, form.dialect, emitted, weight_bits=form.weight_bits)
+        plan = msgspec.structs.replace(alone.plan, attentions=())
+        emit(alone.model, plan, form.dialect, emitted, weight_bits=form.weight_bits)
         costs.append(_cost(name, judge, emitted, form, measure))
     return tuple(sorted(costs, key=lambda cost: -cost.dearness(measure)))
 

@@ -67,7 +67,8 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def range(self, observer: Observer, scheme: Scheme = "asymmetric") -> tuple[float, float]:
         """Return the range that ``observer`` reads off them, for integers of that ``scheme``.
 
-        What was foretold has no other range than its whole one, and a range of nothing is widened to the whole, too.
+        What was foretold has no other range than its whole one. So has what is nearly always the same: a range of two
+        bins or less would clip all that matters.
         """
         match observer:
             case "average-minmax":
@@ -76,7 +77,8 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 return self.moving_minimum, self.moving_maximum
         low, high = self._clipped(observer, scheme)
         low, high = max(low, self.minimum), min(high, self.maximum)
-        return (low, high) if low < high else (self.minimum, self.maximum)
+        narrowest = 2 * self.histogram.width if self.histogram else 0.0
+        return (low, high) if high - low > narrowest else (self.minimum, self.maximum)
 
     def _clipped(self, observer: Observer, scheme: Scheme) -> tuple[float, float]:
         if self.histogram is not None:

@@ -132,9 +132,7 @@ def doubts(dataset: Dataset, pixels: PixelStatistics | None = None) -> list[str]
 def _doubts_of_looks(pixels: PixelStatistics) -> list[str]:
     most = _NEARLY_ALL * pixels.images
     if pixels.flat >= most:
-        return [
-            f"{pixels.flat:.0f} of the {pixels.images:.0f} calibration images are of one colour: ranges will not do"
-        ]
+        return [f"{pixels.flat:.0f} of {pixels.images:.0f} calibration images are of one colour: ranges will not do"]
     found = []
     if pixels.images > 1 and pixels.repeated >= most - 1:
         found.append(f"{pixels.repeated + 1:.0f} of {pixels.images:.0f} calibration images are the same image")

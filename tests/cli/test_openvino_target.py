@@ -49,7 +49,12 @@ def test_a_model_for_pixels_goes_every_way(edgevit, quantized, target, pictures)
 @pytest.mark.parametrize(
     ("said", "instead", "code", "message"),
     [
-        ('CACHE = "on"', 'DEVICE = "NPU"', 3, "finds no NPU here, but CPU"),
+        (
+            'backend = "openvino"',
+            'backend = "openvino"\ndevice = "NPU"\nweight_bits = 8',
+            3,
+            "finds no NPU here, but CPU",
+        ),
         ('CACHE = "on"', 'CACHE = "yes"', 2, "setting CACHE cannot be 'yes'"),
         ('CACHE = "on"', 'CACHES = "on"', 2, "no setting 'CACHES'"),
         ("max = 1", "max = 0", 2, "max"),

@@ -1,11 +1,15 @@
+import re
+
 import numpy as np
 import pytest
 
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.dataset import ArrayDataset
+from edgevit.data.preprocess import Preprocess
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import DataError
 from edgevit.files import sha256_of
+from edgevit.quantization.pixels import PixelObserver
 from edgevit.stages.images import ImageSource, LabelledBatches, doubts, shared_images
 
 NAMES = load_shapes("test").class_names
@@ -48,6 +52,41 @@ def test_unlabelled_images_are_drawn_too(tmp_path):
 def test_what_speaks_against_images_to_calibrate_on_is_said(labels, said):
     pixels = np.zeros((len(labels), 4, 4, 3), dtype=np.uint8)
     assert doubts(ArrayDataset("some", pixels, np.array(labels), ("a", "b"))) == said
+
+
+def looks(pixels):
+    """Return what is said of images (N, H, W, 3) once they are preprocessed as a model wants them."""
+    observer = PixelObserver()
+    preprocess = Preprocess(size=(8, 8), resize=None, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    for image in preprocess.normalize(pixels):
+        observer.update(image[None])
+    labels = np.arange(len(pixels)) % 2
+    return doubts(ArrayDataset("some", pixels, labels, ("a", "b")), observer.statistics())
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("photos", None),
+        ("flat", "20 of 20 calibration images are of one colour"),
+        ("alike", "20 of 20 calibration images are the same image"),
+        ("grey", "have no colour"),
+        ("dark", r"mean -1\.\d+ and deviation 0\.\d+, far from"),
+    ],
+)
+def test_images_that_look_unlike_a_models_are_doubted(kind, said):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    changed = {
+        "photos": pixels,
+        "flat": np.broadcast_to(pixels[:, :1, :1], pixels.shape).copy(),
+        "alike": np.broadcast_to(pixels[:1], pixels.shape).copy(),
+        "grey": np.broadcast_to(pixels[..., :1], pixels.shape).copy(),
+        "dark": pixels // 32,
+    }
+    found = looks(changed[kind])
+    assert len(found) == (said is not None)
+    assert said is None or re.search(said, found[0])
 
 
 def test_labels_are_the_models_class_indices():

@@ -33,8 +33,8 @@ def _ends_mlp(layer: LinearLayer) -> bool:
 
 
 def rest_name(layer: LinearLayer) -> str:
-    """Return the name of the product that takes what rounding leaves of the input of ``layer``."""
-    return f"{layer.name}.rest"
+    """Return the name of the product that takes what rounding leaves of the input of ``layer``: a part of it."""
+    return f"{layer.name}[rest]"
 
 
 def multiply_rest(graph: ir.Graph, layer: LinearLayer, quantization: LinearQuantization) -> None:

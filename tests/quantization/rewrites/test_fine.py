@@ -30,8 +30,8 @@ def test_the_rest_changes_no_logits(quantized, tmp_path):
         multiply_rest(model.graph, layer, plan[layer.name])
     save(model, tmp_path / "fine.onnx")
     names = [layer.name for layer in find_linears(load_graph(tmp_path / "fine.onnx").graph)]
-    assert [name for name in names if name.endswith(".rest")] == [
-        f"blocks.{block}.{layer}.rest" for block in (0, 1) for layer in ("attn.proj", "mlp.fc2")
+    assert [name for name in names if name.endswith("[rest]")] == [
+        f"blocks.{block}.{layer}[rest]" for block in (0, 1) for layer in ("attn.proj", "mlp.fc2")
     ]
     np.testing.assert_allclose(
         run(tmp_path / "fine.onnx", quantized.images), run(quantized.path, quantized.images), atol=1e-5
@@ -52,5 +52,6 @@ def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(quantized
             kernels = check_kernels(session, one.plan.integer_layers())
             errors.append(((session.infer(quantized.images) - exact) ** 2).mean())
         assert kernels.float_linears == ()
-        assert len([layer for layer in one.plan.integer_layers() if layer.endswith(".rest")]) == count
+        assert len([linear for linear in one.plan.linears if linear.name.endswith("[rest]")]) == count
+        assert one.plan.integer_layers() == tuple(quantized.layers)
     assert errors[1] < errors[0]
