@@ -12,6 +12,8 @@ LINEARS = 4 * SPEC.depth + 1
 PROFILE = """
 description = "an RTX 4060"
 backend = "tensorrt-rtx"
+device = "GPU"
+weight_bits = 8
 dialect = "tensorrt"
 precisions = ["int8", "fp8"]
 attention = "quantized"
@@ -98,7 +100,7 @@ def test_fp8_without_calibration_says_what_to_type(edgevit, exported):
     ("change", "problem"),
     [
         (('"8.9"', '"8.6"'), "fp8 needs compute capability 8.9 or later, not 8.6"),
-        (('dialect = "tensorrt"', 'dialect = "tensorrt-legacy"'), "fp8 is for the dialect tensorrt"),
+        (('dialect = "tensorrt"', 'dialect = "tensorrt-legacy"'), "tensorrt-rtx does not take 'tensorrt-legacy'"),
     ],
 )
 def test_a_target_that_cannot_do_fp8(edgevit, exported, tmp_path, change, problem):
