@@ -15,6 +15,9 @@ from edgevit.bundle.manifest import Precision
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 Dialect = Literal["onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
 
+#: The one that can be written in FP8.
+FLOAT8_DIALECT: Dialect = "tensorrt"
+
 #: What x86 processors call instructions that multiply 8-bit integers and add up in 32 bits.
 _VNNI = frozenset(("avx512_vnni", "avx_vnni"))
 _CPUINFO = Path("/proc/cpuinfo")
@@ -49,8 +52,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if "fp8" not in self.precisions:
             return
-        if self.dialect != "tensorrt":
-            raise ValueError(f"fp8 is for the dialect tensorrt, not {self.dialect}")
+        if self.dialect != FLOAT8_DIALECT:
+            raise ValueError(f"fp8 is for the dialect {FLOAT8_DIALECT}, not {self.dialect}")
         if self.compute_capability is not None and not has_fp8(self.compute_capability):
             raise ValueError(
                 f"fp8 needs compute capability {FP8_COMPUTE_CAPABILITY} or later, not {self.compute_capability}"
