@@ -78,11 +78,13 @@ def prepare(
     ]
     material = Material(checkpoint, bundle.verify_files("float32"), calibration.load(), threads)
     chosen = [peer for peer in PEERS if not only or peer.name in only]
-    return bundle, [*entries, *(_made(peer, material, folder) for peer in chosen)]
+    for peer in chosen:
+        entries += _opened(_made(peer, material, folder))
+    return bundle, entries
 
 
 def _made(peer: Peer, material: Material, folder: Path) -> Entry:
-    entry = Entry(peer.name, peer.description, peer.backend, None, _settings(peer.backend))
+    entry = Entry(peer.name, peer.description, peer.backend, None, _settings(peer.backend)[0])
     missing = peer.missing()
     if missing is not None:
         return replace(entry, missing=f"{missing} is not installed")
@@ -98,10 +100,19 @@ def _made(peer: Peer, material: Material, folder: Path) -> Entry:
     return replace(entry, model=model, seconds=time.monotonic() - started)
 
 
-def _settings(backend: str) -> Mapping[str, str]:
-    """Return what EdgeViT opens its own variants with, for a fair comparison; inductor has no settings."""
-    own = {load_target(name).backend: load_target(name).settings for name in TARGETS}
-    return own.get(backend, {})  # type: ignore[call-overload, no-any-return]
+def _settings(backend: str) -> Sequence[Mapping[str, str]]:
+    """Return what EdgeViT may open its own INT8 with, for a fair comparison; inductor has no settings."""
+    own = {load_target(name).backend: load_target(name).choices_for("int8") for name in TARGETS}
+    return own.get(backend, [{}])  # type: ignore[call-overload, no-any-return]
+
+
+def _opened(entry: Entry) -> list[Entry]:
+    """Return ``entry`` once for each way to open it: where EdgeViT may take what is fastest, its peers may too."""
+    first, *others = _settings(entry.backend)
+    if entry.model is None:
+        return [entry]
+    more = [(", ".join(value for key, value in each.items() if first[key] != value), each) for each in others]
+    return [entry, *(replace(entry, name=f"{entry.name}, {different}", settings=each) for different, each in more)]
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ Dialect = Literal["onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-l
 #: What x86 processors call instructions that multiply 8-bit integers and add up in 32 bits.
 _VNNI = frozenset(("avx512_vnni", "avx_vnni"))
 _CPUINFO = Path("/proc/cpuinfo")
+_OR = "|"  # between the values that a setting may take
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,7 +27,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``precisions`` are those that can be made for it. ``dialect`` is the form of Q/DQ nodes that reaches the backend's
     integer kernels. ``weight_bits`` is 7 where 8 would overflow: on x86 processors without VNNI; "auto" looks at the
     one that EdgeViT runs on. ``settings`` are what the backend is opened with, for every precision alike, and
-    ``settings_of`` what one precision needs beside them. ``versions`` are those of the engine that serve the device, as
+    ``settings_of`` what one precision needs beside them; ``f32|bf16`` leaves it to a race between both when the variant
+    is built (``stages.tuning``). ``versions`` are those of the engine that serve the device, as
     in PEP 440 (``>=10.3,<10.4``); ``compute_capability`` is an NVIDIA GPU's, such as 8.7; ``workspace_mb`` is how much
     memory a build may take, in MiB; ``batch`` is what the variant is built for. ``why`` says where these choices come
     from.
@@ -54,8 +57,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
     def settings_for(self, precision: Precision) -> dict[str, str]:
-        """Return what the backend is opened with for ``precision``."""
-        return self.settings | self.settings_of.get(precision, {})
+        """Return what the backend is opened with for ``precision``; what is left open takes its first value."""
+        return self.choices_for(precision)[0]
+
+    def choices_for(self, precision: Precision) -> list[dict[str, str]]:
+        """Return all settings that ``precision`` may have, the preferred ones first."""
+        settings = self.settings | self.settings_of.get(precision, {})
+        values = itertools.product(*(value.split(_OR) for value in settings.values()))
+        return [dict(zip(settings, chosen, strict=True)) for chosen in values]
 
     def weight_bits_on(self, cpuinfo: Path = _CPUINFO) -> Literal[7, 8]:
         """Return how many bits INT8 weights take on the processor that the file ``cpuinfo`` describes.

@@ -20,7 +20,11 @@ def test_every_target_is_valid_and_says_why():
 
 
 def test_openvino_is_pinned_to_float32_because_it_would_silently_run_bf16():
-    assert load_target("x86-openvino").settings["INFERENCE_PRECISION_HINT"] == "f32"
+    target = load_target("x86-openvino")
+    for precision in target.precisions:
+        hints = [choice["INFERENCE_PRECISION_HINT"] for choice in target.choices_for(precision)]
+        assert hints == (["f32", "bf16"] if precision == "int8" else ["f32"])  # INT8 is no float32
+        assert target.settings_for(precision)["INFERENCE_PRECISION_HINT"] == "f32"
 
 
 def test_every_recipe_is_valid():

@@ -26,3 +26,14 @@ def test_weights_take_seven_bits_where_eight_would_overflow(tmp_path, cpuinfo, b
 
 def test_without_cpuinfo_weights_take_eight_bits(tmp_path):
     assert TARGET.weight_bits_on(tmp_path / "nowhere") == 8
+
+
+def test_settings_that_are_left_open_have_all_choices_and_prefer_the_first():
+    target = msgspec.structs.replace(
+        TARGET, settings={"a": "1", "b": "2"}, settings_of={"int8": {"b": "x|y", "c": "3|4"}}
+    )
+    assert target.choices_for("float32") == [{"a": "1", "b": "2"}]
+    assert [tuple(choice.values()) for choice in target.choices_for("int8")] == [
+        *(("1", "x", "3"), ("1", "x", "4"), ("1", "y", "3"), ("1", "y", "4"))
+    ]
+    assert target.settings_for("int8") == target.build_options("int8").settings == {"a": "1", "b": "x", "c": "3"}

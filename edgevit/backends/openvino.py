@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _FULLY_CONNECTED = "FullyConnected"
 _WEIGHT_SUFFIXES = (".weight.int8", ".weight.int4", ".weight.float16", ".weight")
 _INTEGER_TYPES = ("i8", "u8")
+_PRECISION = "INFERENCE_PRECISION_HINT"
 _FLOAT_KERNELS = ("_f32", "_bf16", "_f16")
 #: What OpenVINO's short names of types begin with, in full.
 _TYPES = {"f": "float", "bf": "bfloat", "i": "int", "u": "uint"}
@@ -37,7 +38,7 @@ class OpenVINO:
     extra = "openvino"
     #: By itself OpenVINO computes in BF16 on CPUs that can, and calls that float32: the precision is pinned.
     #: It also quantizes activations as they come, where weights alone are integers, unless the group size is 0.
-    settings: Mapping[str, str] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    settings: Mapping[str, str] = {_PRECISION: "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 
     def __init__(self) -> None:
         with _without_telemetry():
@@ -78,6 +79,9 @@ class OpenVINO:
     def open(self, model: Path, *, threads: int, settings: Mapping[str, str]) -> OpenVINOSession:
         """Load and compile an IR or ONNX file, for the latency of one request at a time.
 
+        A processor without BF16 computes in float32, which is more exact, where the settings say bf16: a bundle may
+        come from another machine.
+
         Raises:
             BundleError: if it is missing or damaged, takes more than images, or a setting is unknown or refused.
 
@@ -87,7 +91,10 @@ class OpenVINO:
         if threads:
             properties["INFERENCE_NUM_THREADS"] = threads
         try:
-            compiled = self._engine.Core().compile_model(self._read(model), "CPU", properties)
+            core = self._engine.Core()
+            if properties[_PRECISION] == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                properties[_PRECISION] = "f32"
+            compiled = core.compile_model(self._read(model), "CPU", properties)
         except self._errors as error:
             raise BundleError(
                 f"OpenVINO cannot load {model}: {_reason(error)}", remedy="build this variant again"

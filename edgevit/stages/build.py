@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from edgevit.errors import InputError
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.prepare import Prepared
-from edgevit.stages.precisions import Decided, check, load_decided, write_source
+from edgevit.stages.precisions import Decided, check, choose_settings, load_decided, write_source
 from edgevit.targets import Target
 
 
@@ -22,7 +22,8 @@ from edgevit.targets import Target
 class Compiled:
     """A variant that is ready and checked, but not in the bundle yet; ``model`` in ``folder`` is the file to open.
 
-    ``kernels`` is None where the engine does not tell; ``fallback`` and ``limit`` are as in ``Variant``.
+    ``settings`` are what it is opened with. ``kernels`` is None where the engine does not tell; ``fallback`` and
+    ``limit`` are as in ``Variant``.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Compiled:
     target: Target
     folder: Path
     model: Path
+    settings: Mapping[str, str]
     kernels: Kernels | None
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
@@ -104,8 +106,12 @@ def compile_variant(
         progress.note(f"Writing {name} for {target_name}, as ONNX: {target.backend} builds on the device")
         source = write_source(float32, precision, target, decided, folder / "model.onnx")
         model = source.model
-    kernels = check(bundle, source, precision, target, model)
-    compiled = Compiled(name, precision, target_name, target, folder, model, kernels)
+    settings = choose_settings(bundle, precision, target, model)
+    if len(target.choices_for(precision)) > 1:
+        chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
+        progress.note(f"Raced what {target_name} leaves open for {name}; took {chosen}")
+    kernels = check(bundle, source, precision, target, model, settings)
+    compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels)
     if isinstance(decided, Prepared):
         return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
     return compiled
@@ -127,7 +133,7 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         precision=compiled.precision,
         backend=compiled.target.backend,
         target=compiled.target_name,
-        settings=compiled.target.settings_for(compiled.precision),
+        settings=compiled.settings,
         kernels=compiled.kernels,
         fallback=compiled.fallback,
         limit=compiled.limit,

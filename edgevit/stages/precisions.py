@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from edgevit.quantization.lint import check_tensorrt
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.prepare import Prepared
 from edgevit.quantization.weights import check_packed, emit_weights_int4, emit_weights_int8
+from edgevit.stages.tuning import fastest_settings
 from edgevit.targets import Target
 
 #: Where a bundle keeps what was decided on images.
@@ -75,8 +77,24 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
     return Source(path)
 
 
-def check(bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path) -> Kernels | None:
+def choose_settings(bundle: Bundle, precision: Precision, target: Target, model: Path) -> Mapping[str, str]:
+    """Return what the backend is to open the file ``model`` with; what the target leaves open is raced for.
+
+    An engine that is not here cannot race: it gets what the target prefers.
+    """
+    choices = target.choices_for(precision)
+    if target.backend not in BACKENDS:
+        return choices[0]
+    image = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images[:1]])
+    return fastest_settings(get_backend(target.backend), model, choices, image)
+
+
+def check(
+    bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path, settings: Mapping[str, str]
+) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
+
+    ``settings`` are those that it is opened with.
 
     Return in which arithmetic; None where the engine does not tell, or is not there: TensorRT builds on the device, and
     what it would take is known from its rules alone.
@@ -91,7 +109,7 @@ def check(bundle: Bundle, source: Source, precision: Precision, target: Target, 
         return None
     if target.dialect == "portable":
         _check_elsewhere(source, target)
-    backend, settings = get_backend(target.backend), target.settings_for(precision)
+    backend = get_backend(target.backend)
     with backend.open(model, threads=0, settings=settings) as session:
         if source.packed_layers is None:
             return check_kernels(session, source.integer_layers)

@@ -20,6 +20,23 @@ def test_the_precision_is_pinned_unless_a_setting_says_otherwise(model, tmp_path
     assert backend.settings == {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 
 
+def test_a_processor_without_bf16_computes_in_float32(model, tmp_path, monkeypatch):
+    """A bundle that was built where BF16 is faster must open anywhere."""
+    import openvino
+
+    backend = get_backend("openvino")
+    path = backend.build(model, tmp_path)[0]
+
+    def precision():
+        with backend.open(path, threads=1, settings={"INFERENCE_PRECISION_HINT": "bf16"}) as session:
+            return session._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+
+    has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert precision() == ("bf16" if has_bf16 else "f32")
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    assert precision() == "f32"
+
+
 def test_a_precision_that_there_is_not(model, tmp_path):
     backend = get_backend("openvino")
     path = backend.build(model, tmp_path)[0]

@@ -1,0 +1,59 @@
+"""Choose between settings of an engine by what is faster on this machine.
+
+A target's setting such as ``f32|bf16`` leaves the choice to a race when the variant is built. What won is noted in the
+variant, and its accuracy is measured with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.backends.base import Backend, Session
+
+_WARM_UP, _ROUNDS = 3, 15
+_MARGIN = (
+    0.05  # by more than this share of the first one's time; timings are noisy, and the first is the more exact one
+)
+
+
+def fastest_settings(
+    backend: Backend, model: Path, choices: Sequence[Mapping[str, str]], images: NDArray[np.float32]
+) -> Mapping[str, str]:
+    """Return the one of ``choices`` with which the file ``model`` runs fastest on ``images``.
+
+    All take turns, so that what disturbs one disturbs the others. The first is kept unless another is clearly faster.
+
+    Raises:
+        BundleError: if the file is damaged, or a setting is not one of the backend's.
+
+    """
+    if len(choices) == 1:
+        return choices[0]
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(backend.open(model, threads=0, settings=each)) for each in choices]
+        times = _race(sessions, images)
+    return choices[winner(times)]
+
+
+def _race(sessions: Sequence[Session], images: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the seconds (rounds, sessions) that each takes."""
+    times = np.zeros((_WARM_UP + _ROUNDS, len(sessions)))
+    for row, (index, session) in itertools.product(range(len(times)), enumerate(sessions)):
+        started = time.perf_counter()
+        session.infer(images)
+        times[row, index] = time.perf_counter() - started
+    return times[_WARM_UP:]
+
+
+def winner(times: NDArray[np.float64]) -> int:
+    """Return which column of ``times`` (rounds, choices) is fastest; the first one unless another clearly is."""
+    ratios = np.median(times / times[:, :1], axis=0)
+    best = int(ratios.argmin())
+    return best if ratios[best] < 1 - _MARGIN else 0

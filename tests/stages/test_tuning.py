@@ -1,0 +1,59 @@
+"""A race between settings: the first one wins unless another is clearly faster."""
+
+import numpy as np
+import pytest
+
+from edgevit.stages.tuning import fastest_settings, winner
+
+NAMES = [{"speed": "slow"}, {"speed": "fast"}]
+
+
+class Recorded:
+    """A backend whose sessions only note who ran."""
+
+    def __init__(self):
+        self.ran = []
+
+    def open(self, model, *, threads, settings):
+        return _Session(self.ran, settings["speed"])
+
+
+class _Session:
+    def __init__(self, ran, name):
+        self.ran, self.name = ran, name
+
+    def infer(self, images):
+        self.ran.append(self.name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ran.append(f"{self.name} closed")
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "expected"), [(1.0, 1.2, 0), (0.97, 1.0, 0), (0.9, 0.92, 1), (0.9, 0.7, 2)]
+)
+def test_another_wins_only_where_it_is_clearly_faster(second, third, expected):
+    disturbance = np.random.default_rng(0).uniform(1, 3, size=(15, 1))  # of whole rounds: ratios do not see it
+    assert winner(disturbance * np.array([1.0, second, third])) == expected
+
+
+def test_one_bad_round_decides_nothing():
+    times = np.ones((15, 2))
+    times[3] = [9, 0.1]
+    assert winner(times) == 0
+
+
+def test_all_take_turns_and_are_closed(monkeypatch):
+    backend = Recorded()
+    monkeypatch.setattr("edgevit.stages.tuning.winner", lambda times: int(times.shape == (15, 2)))
+    assert fastest_settings(backend, None, NAMES, None) == {"speed": "fast"}
+    assert backend.ran == ["slow", "fast"] * 18 + ["fast closed", "slow closed"]
+
+
+def test_where_nothing_is_open_nothing_runs():
+    backend = Recorded()
+    assert fastest_settings(backend, None, NAMES[1:], None) == {"speed": "fast"}
+    assert backend.ran == []
