@@ -106,10 +106,10 @@ def compile_variant(
         progress.note(f"Writing {name} for {target_name}, as ONNX: {target.backend} builds on the device")
         source = write_source(float32, precision, target, decided, folder / "model.onnx")
         model = source.model
-    settings = choose_settings(bundle, precision, target, model)
+    settings = choose_settings(bundle, precision, target, decided, model)
     if len(target.choices_for(precision)) > 1:
         chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
-        progress.note(f"Raced what {target_name} leaves open for {name}; took {chosen}")
+        progress.note(f"{target_name} leaves settings of {name} open; took {chosen}")
     kernels = check(bundle, source, precision, target, model, settings)
     compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels)
     if isinstance(decided, Prepared):

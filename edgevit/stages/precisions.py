@@ -77,13 +77,17 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
     return Source(path)
 
 
-def choose_settings(bundle: Bundle, precision: Precision, target: Target, model: Path) -> Mapping[str, str]:
+def choose_settings(
+    bundle: Bundle, precision: Precision, target: Target, decided: Decided, model: Path
+) -> Mapping[str, str]:
     """Return what the backend is to open the file ``model`` with; what the target leaves open is raced for.
 
-    An engine that is not here cannot race: it gets what the target prefers.
+    There is no race, and it gets what the target prefers, where the engine is not here, or where ``decided`` holds the
+    verdict on a limit: that was verified with it.
     """
     choices = target.choices_for(precision)
-    if target.backend not in BACKENDS:
+    limited = isinstance(decided, Prepared) and decided.plan.limit is not None
+    if len(choices) == 1 or limited or target.backend not in BACKENDS:
         return choices[0]
     image = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images[:1]])
     return fastest_settings(get_backend(target.backend), model, choices, image)

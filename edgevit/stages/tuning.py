@@ -34,8 +34,6 @@ def fastest_settings(
         BundleError: if the file is damaged, or a setting is not one of the backend's.
 
     """
-    if len(choices) == 1:
-        return choices[0]
     with ExitStack() as stack:
         sessions = [stack.enter_context(backend.open(model, threads=0, settings=each)) for each in choices]
         times = _race(sessions, images)

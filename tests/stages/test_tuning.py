@@ -1,9 +1,15 @@
 """A race between settings: the first one wins unless another is clearly faster."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from edgevit.quantization.prepare import Prepared
+from edgevit.stages import precisions
 from edgevit.stages.tuning import fastest_settings, winner
+from edgevit.targets import load_target
 
 NAMES = [{"speed": "slow"}, {"speed": "fast"}]
 
@@ -53,7 +59,21 @@ def test_all_take_turns_and_are_closed(monkeypatch):
     assert backend.ran == ["slow", "fast"] * 18 + ["fast closed", "slow closed"]
 
 
-def test_where_nothing_is_open_nothing_runs():
-    backend = Recorded()
-    assert fastest_settings(backend, None, NAMES[1:], None) == {"speed": "fast"}
-    assert backend.ran == []
+class _Engine:
+    """What ``choose_settings`` asks a bundle for."""
+
+    manifest = SimpleNamespace(preprocess=lambda image: image)
+
+    @staticmethod
+    def golden():
+        return SimpleNamespace(images=[np.zeros((3, 8, 8), dtype=np.float32)])
+
+
+@pytest.mark.parametrize(("limit", "raced"), [(None, True), ("a verdict", False)])
+def test_what_is_open_is_raced_for_unless_a_limit_was_verified(monkeypatch, limit, raced):
+    monkeypatch.setattr(precisions, "fastest_settings", lambda _backend, _model, choices, _images: choices[-1])
+    target, decided = load_target("x86-openvino"), Prepared(Path("model.onnx"), SimpleNamespace(limit=limit))
+    found = precisions.choose_settings(_Engine, "int8", target, decided, Path("model.xml"))
+    assert found["INFERENCE_PRECISION_HINT"] == ("bf16" if raced else "f32")
+    found = precisions.choose_settings(_Engine, "float32", target, None, Path("model.xml"))
+    assert found["INFERENCE_PRECISION_HINT"] == "f32"
