@@ -24,6 +24,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.data.sources import map_labels
 from edgevit.evaluation.accuracy import measure_accuracy
 from edgevit.files import write_atomically
+from edgevit.recipes import load_recipe
 from edgevit.report.formats import NOTHING, nats, percent
 from edgevit.stages.images import ImageSource
 
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--calibration", required=True)
     parser.add_argument("--evaluation", required=True)
     parser.add_argument("--samples", type=int, default=128, help="calibration images (%(default)s)")
+    parser.add_argument("--recipe", default="default", help="EdgeViT's own (%(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", action="append", default=[], help="this peer; can be given again")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/accuracy-vs-peers.md"))
@@ -74,7 +76,12 @@ def main() -> None:
     evaluation = ImageSource(options.evaluation, "test", Strict())
     with tempfile.TemporaryDirectory() as folder:
         bundle, entries = prepare(
-            options.checkpoint, calibration, Path(folder), threads=options.threads, only=options.only
+            options.checkpoint,
+            calibration,
+            Path(folder),
+            recipe=load_recipe(options.recipe),
+            threads=options.threads,
+            only=options.only,
         )
         preprocess = bundle.manifest.preprocess
         made = [entry for entry in entries if entry.model is not None]
@@ -90,7 +97,8 @@ def main() -> None:
         "",
         f"Written by `python benchmarks/accuracy_vs_peers.py {Path(options.checkpoint).name} "
         f"--calibration {Path(options.calibration).name} --evaluation {Path(options.evaluation).name}`: "
-        f"{options.samples} calibration images, {len(dataset)} others to measure on; the reference is float32.",
+        f"{options.samples} calibration images, {len(dataset)} others to measure on; the reference is float32. "
+        f"EdgeViT's recipe is `{options.recipe}`.",
         "",
         machine(options.threads),
         "",

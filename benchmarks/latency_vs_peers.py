@@ -21,6 +21,7 @@ from edgevit.bundle.manifest import Latency
 from edgevit.data.batches import Strict
 from edgevit.evaluation.latency import Candidate, measure_latency
 from edgevit.files import write_atomically
+from edgevit.recipes import load_recipe
 from edgevit.report.formats import NOTHING, milliseconds, ratio, ratio_interval
 from edgevit.stages.images import ImageSource
 
@@ -59,7 +60,14 @@ def row(entry: Entry, found: Latency) -> list[str]:
 def measure(source: str, calibration: ImageSource, options: argparse.Namespace) -> list[str]:
     """Return the section of one model."""
     with tempfile.TemporaryDirectory() as folder:
-        bundle, entries = prepare(source, calibration, Path(folder), threads=options.threads, only=options.only)
+        bundle, entries = prepare(
+            source,
+            calibration,
+            Path(folder),
+            recipe=load_recipe(options.recipe),
+            threads=options.threads,
+            only=options.only,
+        )
         made = [entry for entry in entries if entry.model is not None]
         found = measure_latency(
             [candidate(entry) for entry in made],
@@ -78,6 +86,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--calibration", required=True)
     parser.add_argument("--samples", type=int, default=32, help="calibration images (%(default)s)")
+    parser.add_argument("--recipe", default="default", help="EdgeViT's own (%(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--duration", type=float, default=10, help="seconds per candidate, about (%(default)s)")
     parser.add_argument("--only", action="append", default=[], help="this peer; can be given again")
@@ -87,7 +96,8 @@ def main() -> None:
     text = [
         "# INT8 beside its peers: latency",
         "",
-        f"Written by `python benchmarks/latency_vs_peers.py {shlex.join(sys.argv[1:])}`.",
+        f"Written by `python benchmarks/latency_vs_peers.py {shlex.join(sys.argv[1:])}`; EdgeViT's recipe is "
+        f"`{options.recipe}`.",
         "",
         machine(options.threads),
         "",
