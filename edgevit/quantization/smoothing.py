@@ -85,7 +85,9 @@ def choose_migration(
 
     """
     weight = np.abs(np.concatenate(weights, axis=1))
-    shift = (channels.minimum + channels.maximum) / 2 if shiftable else np.zeros(len(weight))
+    # Of what was seen once (one image, behind the last attention) a shift would leave nothing to take a range from.
+    varies = bool((channels.maximum > channels.minimum).any())
+    shift = (channels.minimum + channels.maximum) / 2 if shiftable and varies else np.zeros(len(weight))
     seen = HEADROOM * np.maximum(channels.maximum - shift, shift - channels.minimum)
     reach = _at_least(np.maximum(seen, DEVIATIONS * np.sqrt(channels.variance)))
     largest = _at_least(weight.max(axis=1).astype(np.float64))

@@ -149,7 +149,10 @@ def _doubts_of_looks(pixels: PixelStatistics) -> list[str]:
 def _doubts_of_number(dataset: Dataset) -> list[str]:
     found = []
     if len(dataset) < _FEW:
-        found.append(f"Only {len(dataset)} images to calibrate on: ranges may be too narrow, give 128 or so")
+        found.append(
+            f"Only {len(dataset)} image{'s' * (len(dataset) > 1)} to calibrate on: "
+            "ranges may be too narrow, give 128 or so"
+        )
     elif np.unique(dataset.labels).size == 1 and dataset.labels[0] >= 0:
         found.append("All calibration images are of one class: ranges may be too narrow for the others")
     return found

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -123,6 +124,46 @@ def test_unusual_but_good_images_are_read(edgevit, quantized, photos):
     assert done.data()["images"] == 19
     for name in ("cmyk.jpg", "four-bit.png", "grey.png"):
         assert edgevit("predict", quantized, photos / "star" / name).code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("one", "Only 1 image to calibrate on"),
+        ("flat", "20 of 20 calibration images are of one colour"),
+        ("black", "20 of 20 calibration images are of one colour"),
+        ("grey", "have no colour"),
+        ("sizes", None),
+    ],
+)
+def test_unusual_calibration_images_are_doubted_and_enough(edgevit, exported, tmp_path, kind, said):
+    random = np.random.default_rng(0)
+    sizes = [(16, 400 - 3 * index) if kind == "sizes" else (16, 16) for index in range(1 if kind == "one" else 20)]
+    for index, size in enumerate(sizes):
+        pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+        changed = {"flat": np.full_like(pixels, index), "black": 0 * pixels, "grey": np.repeat(pixels[..., :1], 3, 2)}
+        Image.fromarray(changed.get(kind, pixels)).save(tmp_path / f"{index}.png")
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f"{index}.png\n" for index in range(len(sizes))))
+    done = edgevit("quantize", exported, "--dialect", "onnxruntime", "--data", tmp_path / "list.csv")
+    assert done.code == 0
+    assert "9 of 9 Linear layers in integers" in done.out
+    doubts = [line for line in done.err.splitlines() if "calibrat" in line and not line.startswith("Calibrating")]
+    assert len(doubts) == (said is not None), doubts
+    assert said is None or said in doubts[0]
+
+
+def test_too_few_images_for_a_search_leave_the_bundle_alone(refused, exported, photos, tmp_path):
+    arguments = ("quantize", exported, "--data", photos, "--samples", "2", "--recipe", "search")
+    message, remedy = refused(*arguments, bundle=exported)
+    assert "too few" in message
+    assert "128" in remedy
+
+
+def test_an_onnx_file_is_no_checkpoint(refused, exported, tmp_path):
+    path = exported / "float32" / "model.onnx"
+    message, remedy = refused("export", path, "-o", tmp_path / "new.edgevit")
+    assert "without the description" in message
+    assert "weights" in remedy
 
 
 @pytest.mark.parametrize(("label", "hint"), [("8", "8 classes"), ("99", "8 classes"), ("-2", "not a class index")])

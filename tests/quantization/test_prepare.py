@@ -124,6 +124,7 @@ def test_one_image_and_constant_images_are_enough(quantized, tmp_path):
         source = CalibrationImages(lambda images=images: iter([images]), 1)
         places = {scheme: tmp_path / f"{scheme}.onnx" for scheme in SCHEMES}
         for scheme, one in prepare(quantized.path, source, places)[1].items():
+            assert one.plan.integer_layers() == tuple(quantized.layers)
             emit(
                 one.model, one.plan, {"asymmetric": "openvino", "symmetric": "portable"}[scheme], tmp_path / "int8.onnx"
             )
