@@ -1,6 +1,7 @@
 """The whole way from a real ViT to INT8, judged on real photos."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.prepare import CalibrationImages, prepare
-from edgevit.statistics import mean_kl, sqnr_db
+from edgevit.statistics import agreement, mean_kl, sqnr_db
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
@@ -30,6 +31,7 @@ class Measured(NamedTuple):
     exact: NDArray[np.float32]
     int8: NDArray[np.float32]
     kernels: Kernels
+    sources: tuple[Path, Path]
 
 
 def photos(shared, name, count):
@@ -81,6 +83,7 @@ def measured(shared, tmp_path_factory):
                 np.concatenate([reference.infer(batch) for batch in images]),
                 np.concatenate([session.infer(batch) for batch in images]),
                 check_kernels(session, one.plan.integer_layers()),
+                (path, folder / f"{case.dialect}.onnx"),
             )
     return found
 
@@ -111,3 +114,14 @@ def test_agreement_with_float32_is_as_it_should_as_far_as_200_photos_can_tell(me
 def test_both_backends_agree_in_float32(measured):
     exact = {case.backend: measured[case].exact for case in CASES}
     np.testing.assert_allclose(exact["onnxruntime"], exact["openvino"], atol=1e-3)
+    assert agreement(exact["onnxruntime"], exact["openvino"]) >= 0.999
+
+
+def test_openvinos_ir_answers_as_the_onnx_it_was_made_of(measured, shared):
+    case = next(case for case in CASES if case.backend == "openvino")
+    images = list(photos(shared, "evaluation", 200))
+    for source, found in zip(measured[case].sources, measured[case][:2], strict=True):
+        with get_backend("openvino").open(source, threads=0, settings={}) as session:  # the same arithmetic
+            expected = np.concatenate([session.infer(batch) for batch in images])
+        assert agreement(expected, found) >= 0.999
+        np.testing.assert_allclose(found, expected, atol=1e-4)
