@@ -25,6 +25,9 @@ Machine = Literal["x86_64", "aarch64"]
 #: What macOS and Windows call the same.
 _SAME_MACHINE = {"arm64": "aarch64", "amd64": "x86_64"}
 
+#: The one that can be written in FP8.
+FLOAT8_DIALECT: Dialect = "tensorrt"
+
 #: What x86 processors call instructions that multiply 8-bit integers and add up in 32 bits.
 _VNNI = frozenset(("avx512_vnni", "avx_vnni"))
 _CPUINFO = Path("/proc/cpuinfo")

@@ -16,7 +16,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.quantization.prepare import Prepared
 from edgevit.stages.engines import check_engine
 from edgevit.stages.precisions import Decided, Source, check, choose_settings, load_decided, write_source
-from edgevit.targets import Target
+from edgevit.targets import FLOAT8_DIALECT, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ def check_takes(target_name: str, target: Target, precision: Precision) -> None:
     if precision not in target.precisions:
         raise InputError(
             f"target {target_name} does not take {precision}",
-            remedy=f"use --precision {' or '.join(target.precisions)}",
+            remedy=f"use --precision {' or '.join(target.precisions)}"
+            + (f", or a target of dialect {FLOAT8_DIALECT}" if precision == "fp8" else ""),
         )
 
 

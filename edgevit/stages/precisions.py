@@ -24,7 +24,7 @@ from edgevit.quantization.prepare import Prepared
 from edgevit.quantization.weights import check_packed, emit_weights_int4, emit_weights_int8
 from edgevit.runtime.verification import verify_golden
 from edgevit.stages.tuning import fastest_settings
-from edgevit.targets import Target
+from edgevit.targets import FLOAT8_DIALECT, Target
 
 #: Where a bundle keeps what was decided on images.
 PLANS: dict[Scheme, str] = {"asymmetric": "calibration/plan.json", "symmetric": "calibration/plan-symmetric.json"}
@@ -165,7 +165,9 @@ def _check_elsewhere(source: Source, target: Target) -> None:
 def calibrating(bundle: Bundle, precision: Precision, target: Target | None = None) -> str:
     """Return the command that looks at images for ``precision``, and the dialect of ``target`` if need be."""
     chosen = "" if precision == "int8" else f" --precision {precision}"
-    if target is not None and precision in PLANNED and scheme_of(target.dialect) == "symmetric":
+    if precision == "fp8":
+        chosen += f" --dialect {FLOAT8_DIALECT}"
+    elif target is not None and precision == "int8" and scheme_of(target.dialect) == "symmetric":
         chosen += f" --dialect {target.dialect}"
     return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"
 

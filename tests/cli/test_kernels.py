@@ -85,6 +85,13 @@ def test_engines_for_another_gpu_are_known_by_their_build(edgevit, exported, tmp
     assert "damaged" in done.failure()[0]
 
 
+def test_fp8_is_for_tensorrt_alone(edgevit, exported):
+    done = edgevit("quantize", exported, "--precision", "fp8", "--data", SHAPES)
+    assert done.code == 2
+    assert "does not take fp8" in done.failure()[0]
+    assert "a target of dialect tensorrt" in done.failure()[1]
+
+
 def test_fp8_without_calibration_says_what_to_type(edgevit, exported):
     done = edgevit("build", exported, "--target", "tensorrt", "--precision", "fp8")
     assert done.code == 2

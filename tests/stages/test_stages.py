@@ -197,7 +197,7 @@ def test_what_is_built_on_the_device_is_kept_as_onnx_and_not_run_here(exported, 
     assert (variant.backend, variant.kernels, len(variant.files)) == ("tensorrt", None, 1)
     path = bundle.verify_files(variant.name)
     assert onnx.load(path).opset_import[0].version == opset
-    assert {each.rule for each in lint(path)} <= {"attention-type"}  # float32 is what the legacy form leaves
+    assert lint(path, name) == []
     test = replace(IMAGES, split="test")
     bundle, names = validate(bundle, test, max_drop=100, progress=notes)
     assert names == ("float32",)
