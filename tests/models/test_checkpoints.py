@@ -160,10 +160,14 @@ def test_an_archive_that_is_larger_inside_is_refused(tmp_path):
 
 
 def test_what_is_no_file_of_weights_is_told_from_a_damaged_one(tmp_path):
-    (tmp_path / "model.onnx").write_bytes(b"1")
+    for name in ("model.onnx", "model.json"):
+        (tmp_path / name).write_bytes(b"1")
     with pytest.raises(CheckpointError, match="no kind of file that weights are read from") as caught:
-        load_checkpoint(str(tmp_path / "model.onnx"))
+        load_checkpoint(str(tmp_path / "model.json"))
     assert ".safetensors, .pth" in caught.value.remedy
+    with pytest.raises(CheckpointError, match="without the description that a bundle needs") as caught:
+        load_checkpoint(str(tmp_path / "model.onnx"))
+    assert "the weights that it was exported from" in caught.value.remedy
 
 
 def test_a_missing_file_names_the_built_in_models():
