@@ -39,6 +39,13 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {path}: {error.strerror}", remedy=remedies[error.errno]) from error
 
 
+def cache_folder() -> Path:
+    """Return where files lie that can be made or fetched again: in $EDGEVIT_CACHE, else in ~/.cache/edgevit."""
+    if override := os.environ.get("EDGEVIT_CACHE"):
+        return Path(override)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgevit"
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in ``folder`` to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

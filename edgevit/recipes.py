@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edgevit import resources
+from edgevit import resources, toml
 
 
 class Percentile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="percentile"):
@@ -86,7 +86,7 @@ def load_recipe(name: str) -> Recipe:
     """Return the recipe called ``name``, or the one in the TOML file whose path ``name`` is.
 
     Raises:
-        InputError: if there is none, or it is not valid; the message names the file and the field.
+        InputError: if there is none, or it is not valid; the message names the file, the line and the key.
 
     """
-    return resources.read("recipe", _place(), name, Recipe)
+    return toml.read_named("recipe", _place(), name, Recipe)

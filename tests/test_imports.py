@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "edgevit"
 
-BASE = {"errors", "dependencies", "files", "progress", "resources", "statistics"}
+BASE = {"errors", "dependencies", "files", "progress", "resources", "statistics", "toml", "versions"}
 DEVICE = BASE | {"data", "models", "bundle", "backends"}
 WORKSHOP = DEVICE | {"targets", "recipes", "graph", "quantization", "evaluation"}
 
@@ -25,6 +25,8 @@ ROOMS = {
     "files": {"errors"},
     "resources": {"errors"},
     "statistics": set(),
+    "toml": {"errors", "resources"},
+    "versions": {"errors"},
     "_resources": set(),
     "data": BASE,
     "models": BASE | {"data"},
@@ -54,6 +56,8 @@ LIBRARIES = {
     "onnxscript": {"graph", "quantization"},
     "onnxruntime": {"graph", "quantization", "backends"},
     "openvino": {"backends"},
+    "tensorrt": {"backends"},
+    "tensorrt_rtx": {"backends"},
     "jinja2": {"report"},
     # Peers and references belong to tests and benchmarks alone.
     "timm": set(),
@@ -64,7 +68,7 @@ LIBRARIES = {
 }
 
 #: What `pip install edgevit` brings: all that the rooms of a device may import when they are imported.
-DEVICE_LIBRARIES = {"numpy", "PIL", "msgspec", "typer", "rich"}
+DEVICE_LIBRARIES = {"numpy", "PIL", "msgspec", "packaging", "typer", "rich"}
 
 
 def room_of(path):

@@ -88,7 +88,7 @@ def test_the_wheel_holds_code_data_and_licence_and_nothing_beside_them(distribut
     assert "edgevit/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     for folder in ("export", "calibration"):
-        for path in (REPOSITORY / folder).rglob("*.toml"):
+        for path in (path for path in (REPOSITORY / folder).rglob("*") if path.is_file()):
             assert f"edgevit/_resources/{path.relative_to(REPOSITORY)}" in names
 
 

@@ -12,7 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.bundle.manifest import Precision
 from edgevit.errors import BundleError, DataError
+from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,13 +44,14 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     ``settings`` are those that the file will be opened with; ``batch`` None keeps any number of images, where the
     engine can. ``compute_capability`` is an NVIDIA GPU's; ``workspace_mb``, in MiB, is how much memory the build may
-    take.
+    take. ``precision`` is what the model is, where an engine is told that beside the model.
     """
 
     settings: Mapping[str, str] = {}
     batch: BatchProfile | None = None
     compute_capability: ComputeCapability | None = None
     workspace_mb: int | None = None
+    precision: Precision | None = None
 
 
 #: For the machine that EdgeViT runs on, and any number of images.
@@ -132,7 +135,9 @@ class Backend(Protocol):
         """Return the version of the engine."""
         ...
 
-    def build(self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE) -> list[Path]:
+    def build(
+        self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE, *, progress: Progress = SILENT
+    ) -> list[Path]:
         """Turn the ONNX file ``model`` into this backend's own files in ``folder``; the first is the one to open.
 
         Raises:
@@ -167,6 +172,11 @@ def merge_settings(backend: str, known: Mapping[str, str], given: Mapping[str, s
             remedy=f"use {', '.join(known)}" if known else "leave the settings empty",
         )
     return {**known, **given}
+
+
+def split(images: NDArray[np.float32], most: int) -> list[NDArray[np.float32]]:
+    """Return ``images`` (B, ...) in parts of at most ``most``, one after the other; no images are one part too."""
+    return [images[start : start + most] for start in range(0, max(1, len(images)), most)]
 
 
 def check_images(images: NDArray[np.float32], expected: Sequence[int | None]) -> None:

@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, join_parts, merge_settings
+from edgevit.backends.base import (
+    ANY_DEVICE,
+    BuildOptions,
+    LinearKernel,
+    check_images,
+    join_parts,
+    merge_settings,
+    split,
+)
 from edgevit.dependencies import require
 from edgevit.errors import BundleError
 from edgevit.files import atomic_path, scratch_folder
+from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,7 +48,14 @@ class OnnxRuntime:
         """Return onnxruntime's version."""
         return str(self._engine.__version__)
 
-    def build(self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE) -> list[Path]:  # noqa: ARG002
+    def build(
+        self,
+        model: Path,
+        folder: Path,
+        options: BuildOptions = ANY_DEVICE,  # noqa: ARG002
+        *,
+        progress: Progress = SILENT,  # noqa: ARG002
+    ) -> list[Path]:
         """Copy the ONNX file ``model`` to ``folder/model.onnx``; onnxruntime optimises it when it opens it."""
         path = folder / "model.onnx"
         with atomic_path(path) as draft:
@@ -80,10 +96,9 @@ class OnnxRuntimeSession:
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes) of preprocessed images (B, C, H, W)."""
         check_images(images, self._shape)
-        size = self._largest_batch or max(1, len(images))
-        parts = [images[start : start + size] for start in range(0, max(1, len(images)), size)]
         logits: list[NDArray[np.float32]] = [
-            self._session.run(self._outputs, {self._input: np.ascontiguousarray(part)})[0] for part in parts
+            self._session.run(self._outputs, {self._input: np.ascontiguousarray(part)})[0]
+            for part in split(images, self._largest_batch or max(1, len(images)))
         ]
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
 

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU."""
+"""OpenVINO on the CPU, and on Intel's GPUs and NPUs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, join_parts, merge_settings
+from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, join_parts, split
+from edgevit.backends.openvino_ir import describe, preprocess_of, set_batch, take_pixels
+from edgevit.backends.openvino_settings import DEFAULTS, ModelCache, check_device, checked, properties
+from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
 from edgevit.files import storage_errors
+from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,13 +36,14 @@ _TYPES = {"f": "float", "bf": "bfloat", "i": "int", "u": "uint"}
 
 
 class OpenVINO:
-    """Backend for OpenVINO's CPU plugin; its own file format is the IR: ``model.xml`` and ``model.bin``."""
+    """Backend for OpenVINO; its own file format is the IR: ``model.xml`` and ``model.bin``.
+
+    What can be set, and why it is set as it is where nothing is said, stands with ``openvino_settings.DEFAULTS``.
+    """
 
     name = "openvino"
     extra = "openvino"
-    #: By itself OpenVINO computes in BF16 on CPUs that can, and calls that float32: the precision is pinned.
-    #: It also quantizes activations as they come, where weights alone are integers, unless the group size is 0.
-    settings: Mapping[str, str] = {_PRECISION: "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    settings: Mapping[str, str] = DEFAULTS
 
     def __init__(self) -> None:
         with _without_telemetry():
@@ -50,16 +55,27 @@ class OpenVINO:
         """Return OpenVINO's version, such as 2026.4.1."""
         return str(self._engine.get_version()).partition("-")[0]
 
-    def build(self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE) -> list[Path]:  # noqa: ARG002
-        """Convert the ONNX file ``model`` to ``folder/model.xml`` and ``.bin``, with all constants as they are.
+    def build(
+        self,
+        model: Path,
+        folder: Path,
+        options: BuildOptions = ANY_DEVICE,
+        *,
+        progress: Progress = SILENT,  # noqa: ARG002
+    ) -> list[Path]:
+        """Convert the ONNX file ``model`` to ``folder/model.xml`` and ``.bin``.
+
+        All constants stay as they are: an FP16 file holds float16, and is no larger than it must be.
 
         Raises:
-            GraphError: if OpenVINO cannot read the model.
+            BundleError: if a setting is unknown or cannot be what it is.
+            GraphError: if OpenVINO cannot read the model, or cannot be given the batch or input that is asked for.
+            InputError: if the device cannot take such a batch.
             StorageError: if the files cannot be written.
 
         """
         try:
-            converted = self._read(model)
+            converted = self._converted(model, options)
         except self._errors as error:
             raise GraphError(
                 f"OpenVINO cannot read {model}: {_reason(error)}", remedy="export or quantize the model again"
@@ -77,29 +93,52 @@ class OpenVINO:
         return [path, path.with_suffix(".bin")]
 
     def open(self, model: Path, *, threads: int, settings: Mapping[str, str]) -> OpenVINOSession:
-        """Load and compile an IR or ONNX file, for the latency of one request at a time.
+        """Load and compile an IR or ONNX file, for the latency of one request at a time unless a setting says other.
 
         A processor without BF16 computes in float32, which is more exact, where the settings say bf16: a bundle may
         come from another machine.
 
         Raises:
             BundleError: if it is missing or damaged, takes more than images, or a setting is unknown or refused.
+            MissingDependencyError: if this machine lacks the device, or its driver.
+            StorageError: if what is compiled is to be kept, and cannot be.
 
         """
-        properties: dict[str, Any] = merge_settings(self.name, self.settings, settings)
-        properties["PERFORMANCE_HINT"] = "LATENCY"
-        if threads:
-            properties["INFERENCE_NUM_THREADS"] = threads
+        asked, given = checked(settings), properties(settings, threads)
+        core = self._engine.Core()
+        if asked["DEVICE"] != "CPU":  # asking for the others starts their drivers
+            check_device(asked["DEVICE"], core.available_devices)
         try:
-            core = self._engine.Core()
-            if properties[_PRECISION] == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-                properties[_PRECISION] = "f32"
-            compiled = core.compile_model(self._read(model), "CPU", properties)
+            if asked["DEVICE"] == "CPU" and given.get(_PRECISION) == "bf16" and not _has_bf16(core):
+                given[_PRECISION] = "f32"
+            read = self._read(model)
+            if asked["CACHE"] == "on":
+                cache = ModelCache(model, {**given, "DEVICE": asked["DEVICE"], "VERSION": self.version()})
+                compiled = core.compile_model(read, asked["DEVICE"], {**given, "CACHE_DIR": str(cache.folder)})
+                cache.note()
+            else:
+                compiled = core.compile_model(read, asked["DEVICE"], given)
         except self._errors as error:
             raise BundleError(
                 f"OpenVINO cannot load {model}: {_reason(error)}", remedy="build this variant again"
             ) from error
-        return OpenVINOSession(compiled, model)
+        return OpenVINOSession(compiled, model, _normalised_by(read, model))
+
+    def _converted(self, model: Path, options: BuildOptions) -> Any:  # noqa: ANN401
+        """Return an ONNX file as OpenVINO's model, with the batch and the input of ``options``."""
+        settings = checked(options.settings)
+        converted = self._read(model)
+        set_batch(self._engine, converted, options.batch, settings["DEVICE"])
+        if settings["INPUT"] == "uint8-nhwc":
+            preprocess = preprocess_of(converted)
+            if preprocess is None:
+                raise GraphError(
+                    f"{model} does not say how its images are normalised, so that it could do it itself",
+                    remedy="export the model again, or leave INPUT float32-nchw",
+                )
+            converted = take_pixels(self._engine, converted, preprocess)
+        describe(self._engine, converted)
+        return converted
 
     def _read(self, model: Path) -> Any:  # noqa: ANN401 - the engine is imported at run time
         """Read a file with the parser for its format; `Core.read_model` tries those of five more on a damaged one."""
@@ -108,25 +147,55 @@ class OpenVINO:
 
 
 class OpenVINOSession:
-    """A model that OpenVINO has compiled."""
+    """A model that OpenVINO has compiled.
 
-    def __init__(self, compiled: Any, model: Path) -> None:  # noqa: ANN401
+    It takes any number of images. Where the model itself takes fewer or more at once, they go through it in parts, the
+    last filled up; where OpenVINO runs several requests side by side, as for throughput, they share the images.
+    """
+
+    def __init__(self, compiled: Any, model: Path, preprocess: Preprocess | None) -> None:  # noqa: ANN401
         if len(compiled.inputs) != 1 or len(compiled.outputs) != 1:
             raise BundleError(
                 f"{model} has {len(compiled.inputs)} inputs and {len(compiled.outputs)} outputs, not one of each",
                 remedy="give a model that `edgevit export` or `edgevit quantize` made",
             )
         self._compiled = compiled
-        self._request = compiled.create_infer_request()
-        shape = compiled.inputs[0].get_partial_shape()
-        self._shape = [size.get_length() if size.is_static else None for size in shape]
+        count = max(1, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._requests = [compiled.create_infer_request() for _ in range(count)]
+        batch, *image = compiled.inputs[0].get_partial_shape()
+        self._least, self._most = batch.get_min_length(), max(0, batch.get_max_length())
+        sizes = [size.get_length() if size.is_static else None for size in image]
+        self._preprocess = preprocess
+        if preprocess is not None:
+            sizes = [sizes[-1], *sizes[:-1]]
+        self._shape = [None, *sizes]
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (B, classes) of preprocessed images (B, C, H, W)."""
+        """Return the logits (B, classes) of preprocessed images (B, C, H, W).
+
+        A model that takes uint8 pixels is given those that the images were made of.
+        """
         check_images(images, self._shape)
-        self._request.infer([np.ascontiguousarray(images)], share_inputs=True, share_outputs=True)
-        logits: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
-        return logits
+        share = -(-len(images) // len(self._requests))
+        parts = split(images, max(1, self._least, min(share, self._most) if self._most else share))
+        logits: list[NDArray[np.float32]] = []
+        for start in range(0, len(parts), len(self._requests)):
+            logits += self._run([self._filled(part) for part in parts[start : start + len(self._requests)]])
+        return logits[0][: len(images)] if len(logits) == 1 else np.concatenate(logits)[: len(images)]
+
+    def _run(self, parts: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        requests = self._requests[: len(parts)]
+        for request, part in zip(requests, parts, strict=True):
+            request.start_async([part], share_inputs=True)
+        for request in requests:
+            request.wait()
+        return [request.get_output_tensor(0).data.copy() for request in requests]
+
+    def _filled(self, images: NDArray[np.float32]) -> NDArray[Any]:
+        """Return what the model takes for ``images``: no fewer than it must have, in the type of its input."""
+        if len(images) < self._least:
+            images = np.pad(images, ((0, self._least - len(images)), (0, 0), (0, 0), (0, 0)))
+        return np.ascontiguousarray(images) if self._preprocess is None else self._preprocess.pixels(images)
 
     def linear_kernels(self) -> list[LinearKernel]:
         """Return how each Linear layer is executed, read from the compiled model.
@@ -143,7 +212,25 @@ class OpenVINOSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._request, self._compiled
+        del self._requests, self._compiled
+
+
+def _normalised_by(converted: Any, model: Path) -> Preprocess | None:  # noqa: ANN401
+    """Return how the model in the file ``model`` normalises uint8 pixels; None if it takes what is normalised."""
+    if not any(entry.get_element_type().get_type_name() == "u8" for entry in converted.inputs):
+        return None
+    remedy = "build this variant again"
+    try:
+        preprocess = preprocess_of(converted)
+    except GraphError as error:
+        raise BundleError(f"{model}: {error.message}", remedy=remedy) from error
+    if preprocess is None:
+        raise BundleError(f"{model} does not say how it normalises its pixels", remedy=remedy)
+    return preprocess
+
+
+def _has_bf16(core: Any) -> bool:  # noqa: ANN401
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _kernel(node: Any) -> LinearKernel:  # noqa: ANN401

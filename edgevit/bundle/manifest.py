@@ -11,9 +11,9 @@ from edgevit.models.spec import ModelSpec
 
 SCHEMA_VERSION = 1
 
-#: int8 is static, with ranges from calibration images; int8-dynamic finds them as it runs; int8-weights and
+#: int8 and fp8 are static, with ranges from calibration images; int8-dynamic finds them as it runs; int8-weights and
 #: int4-weights are files of small weights, whose activations are float, or in what the engine finds fast.
-Precision = Literal["float32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4-weights"]
+Precision = Literal["float32", "fp16", "fp8", "int8", "int8-dynamic", "int8-weights", "int4-weights"]
 #: Those whose Linear layers must run in integers.
 INTEGER_PRECISIONS: tuple[Precision, ...] = ("int8", "int8-dynamic")
 
@@ -150,8 +150,9 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One precision of the model for one backend: its files, and what was measured on them.
 
     ``files`` share a folder, called ``name`` or ``name.2``; the first is the one that the backend opens. ``settings``
-    are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint. ``fallback``
-    are the layers that are float on purpose, ``limit`` the verdict where quantizing was to keep a limit.
+    are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint. ``versions``
+    are those of the backend that the target is for, as in PEP 440. ``fallback`` are the layers that are
+    float on purpose, ``limit`` the verdict where quantizing was to keep a limit.
     """
 
     name: FolderName
@@ -160,6 +161,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     target: str
     files: Annotated[tuple[File, ...], msgspec.Meta(min_length=1)]
     settings: dict[str, str] = {}
+    versions: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     accuracy: Accuracy | None = None
     latency: Latency | None = None
     kernels: Kernels | None = None

@@ -186,6 +186,7 @@ class Bundle(msgspec.Struct, frozen=True):
         fill: Callable[[Path], Sequence[Path]],
         settings: Mapping[str, str] | None = None,
         kernels: Kernels | None = None,
+        versions: str | None = None,
         fallback: Sequence[Fallback] = (),
         limit: LimitVerdict | None = None,
     ) -> Bundle:
@@ -193,8 +194,8 @@ class Bundle(msgspec.Struct, frozen=True):
 
         ``fill`` writes files into the empty folder that it is given and returns them, the one to open first, as
         ``Backend.build`` does. All files in the folder become the variant's. Whatever ``fill`` raises leaves the
-        bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in; ``fallback`` and
-        ``limit`` are as in ``Variant``.
+        bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in; ``versions``,
+        ``fallback`` and ``limit`` are as in ``Variant``.
 
         Raises:
             BundleError: if another process is changing the bundle, the name will not do, or ``fill`` made no file.
@@ -214,6 +215,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 files=_filled(change, name, fill),
                 settings=dict(settings or {}),
                 kernels=kernels,
+                versions=versions,
                 fallback=tuple(fallback),
                 limit=limit,
             )

@@ -51,8 +51,12 @@ COMMANDS = {
     "predict": ("Use", "Say what is on images; an embedding model gives its features of them."),
     "inspect": ("Use", "Show what is in a bundle, and whether its files are whole; exit 1 if one is damaged."),
     "models": ("What there is", "List the built-in models, and the architectures that can be trained."),
-    "targets": ("What there is", "List the devices that EdgeViT builds for."),
+    "targets": ("What there is", "List the devices that EdgeViT builds for, or show one and its reasons."),
     "recipes": ("What there is", "List the calibration recipes."),
+    "doctor": (
+        "What there is",
+        "Try every engine, and say what can be built and run here, and how to add the rest; exit 3 if no engine runs.",
+    ),
 }
 
 EXIT_USAGE = 2

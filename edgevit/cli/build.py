@@ -10,7 +10,7 @@ import typer
 from edgevit.bundle.store import Bundle
 from edgevit.cli.built import built
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath, PrecisionName, precision_called
+from edgevit.cli.options import PRECISIONS, BundlePath, precision_called
 from edgevit.data.batches import Unreadable
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.stages.build import build as stage
@@ -23,11 +23,15 @@ def build(
     bundle: BundlePath,
     *,
     target: Annotated[str, typer.Option(help="What to build for: a name (edgevit targets) or a TOML file.")],
-    precision: PrecisionName = "float32",
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(PRECISIONS), help="What to compute in.", show_default="the target's first"),
+    ] = None,
 ) -> Result:
     """Compile one precision for a target."""
     started = time.monotonic()
-    wanted, profile = precision_called(precision), load_target(target)
+    profile = load_target(target)
+    wanted = precision_called(precision) if precision else profile.precisions[0]
     with progress() as bars:
         result = stage(Bundle.open(bundle), target, profile, wanted, progress=bars)
     made = BuildResult(result, (variant_name(profile, wanted),), time.monotonic() - started, peak_rss_mb())

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 from rich.console import Group
 from rich.text import Text
 
 from edgevit.bundle.store import Bundle
 from edgevit.bundle.summary import summary
-from edgevit.cli.console import Result
-from edgevit.cli.options import BundlePath
+from edgevit.cli.console import Result, progress
+from edgevit.cli.kernels import kernels_shown
+from edgevit.cli.options import BundlePath, Variants
 from edgevit.cli.tables import variants_table
+from edgevit.errors import InputError
 from edgevit.report.table import float_layers
+from edgevit.stages.kernels import kernels as stage
 
 
-def inspect(bundle: BundlePath) -> Result:
+def inspect(
+    bundle: BundlePath,
+    *,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Show instead what each variant's engine makes of the model.")
+    ] = False,
+    variant: Variants = None,
+) -> Result:
     """Show what is in a bundle, and whether its files are whole; exit 1 if one is damaged."""
+    if variant and not kernels:
+        raise InputError("--variant goes with --kernels", remedy=f"edgevit inspect {bundle} --kernels --variant NAME")
     opened = Bundle.open(bundle)
+    return _kernels(opened, variant or ()) if kernels else _contents(opened)
+
+
+def _kernels(opened: Bundle, names: Sequence[str]) -> Result:
+    with progress() as bars:
+        found = stage(opened, names, bars)
+    return Result(data={"variants": found}, text=kernels_shown(found))
+
+
+def _contents(opened: Bundle) -> Result:
     found = summary(opened)
     spec = opened.manifest.spec
     answer = f"{spec.classes} classes" if spec.classes else f"an embedding of {spec.outputs} features"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
-from edgevit.backends import BACKENDS, available_backends
+from edgevit.backends import available_backends
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Existing
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.errors import InputError, MissingDependencyError
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
 from edgevit.resources import nearest
-from edgevit.targets import Target, load_target, target_names
+from edgevit.targets import Target, load_target, own_targets
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
 Source = Annotated[
@@ -97,19 +98,41 @@ def existing(*, overwrite: bool) -> Existing:
 
 
 def chosen_targets(names: list[str] | None) -> dict[str, Target]:
-    """Return the targets called ``names``; if there are none, those for this machine's own backends.
+    """Return the targets called ``names``; if there are none, those for this machine's processor and its backends.
 
     Raises:
-        InputError: if there is no such target.
+        InputError: if there is no such target, or none is for this machine.
         MissingDependencyError: if no backend is installed.
     """
     if names:
         return {name: load_target(name) for name in names}
-    backends = available_backends()
-    every = {name: load_target(name) for name in target_names()}
-    found = {name: target for name, target in every.items() if target.dialect in backends}
+    own = _own_targets()
+    found = {name: target for name, target in own.items() if target.backend in available_backends()}
     if not found:
-        raise MissingDependencyError(
-            "no backend is installed", remedy=f'pip install "edgevit[{",".join(BACKENDS)}]", or one of them'
-        )
+        engines = ",".join(sorted({target.backend for target in own.values()}))
+        raise MissingDependencyError("no backend is installed", remedy=f'pip install "edgevit[{engines}]"')
     return found
+
+
+def targets_for_dialect(dialect: str) -> dict[str, Target]:
+    """Return the target for a dialect; where several have it, this machine's; for "auto", all that run here.
+
+    Raises:
+        InputError: if none is for this machine.
+        MissingDependencyError: if no backend is installed.
+    """
+    if dialect == "auto":
+        return chosen_targets(None)
+    own: dict[str, str] = {target.dialect: name for name, target in _own_targets().items()}
+    elsewhere = {"onnxruntime": "x86-onnxruntime", "openvino": "x86-openvino"}
+    return chosen_targets([own.get(dialect) or elsewhere.get(dialect, dialect)])
+
+
+def _own_targets() -> dict[str, Target]:
+    own = own_targets(platform.machine())
+    if not own:
+        raise InputError(
+            f"no target is for a processor called {platform.machine()}",
+            remedy="edgevit targets lists all; name one with --target",
+        )
+    return own

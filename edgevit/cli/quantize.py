@@ -19,9 +19,9 @@ from edgevit.cli.options import (
     PrecisionName,
     Root,
     StrictImages,
-    chosen_targets,
     collector,
     precision_called,
+    targets_for_dialect,
 )
 from edgevit.recipes import load_recipe
 from edgevit.report import formats
@@ -32,9 +32,6 @@ from edgevit.stages.quantize import quantize as stage
 
 DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
 
-#: The target for a dialect, where it is not called as that.
-_TARGETS = {"onnxruntime": "x86-onnxruntime", "openvino": "x86-openvino"}
-
 
 def quantize(
     bundle: BundlePath,
@@ -42,7 +39,7 @@ def quantize(
     precision: PrecisionName = "int8",
     data: Annotated[
         str | None,
-        typer.Option(help="Calibration images, for int8 and fp16: a folder, a CSV file, or a built-in name."),
+        typer.Option(help="Calibration images, for int8, fp8 and fp16: a folder, a CSV file, or a built-in name."),
     ] = None,
     dialect: Annotated[DialectName, typer.Option(help="Whose kernels to reach; auto: all here.")] = "auto",
     recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
@@ -87,7 +84,7 @@ def quantize(
         samples=samples or chosen.samples,
         seed=chosen.seed if seed is None else seed,
     )
-    targets = chosen_targets(None if dialect == "auto" else [_TARGETS.get(dialect, dialect)])
+    targets = targets_for_dialect(dialect)
     opened = Bundle.open(bundle)
     recipes = Wish.of(chosen, classes=opened.manifest.spec.classes) if wanted == "int8" else Wish()
     own = Wish(max_drop, max_kl, min_cosine)

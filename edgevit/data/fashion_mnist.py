@@ -7,7 +7,6 @@ Algorithms", arXiv:1708.07747, 2017. Licence: MIT.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +21,7 @@ from edgevit.data.download import download
 from edgevit.data.idx import read_idx
 from edgevit.data.images import decode
 from edgevit.errors import DataError, MissingDataError, StorageError
+from edgevit.files import cache_folder as user_cache
 from edgevit.progress import SILENT, Progress
 
 CLASS_NAMES = (
@@ -92,10 +92,7 @@ class _SampleSheet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def cache_folder() -> Path:
     """Return where the user's copy of Fashion-MNIST lies: in $EDGEVIT_CACHE, else in ~/.cache/edgevit."""
-    base = os.environ.get("EDGEVIT_CACHE")
-    if base:
-        return Path(base) / "fashion-mnist"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgevit" / "fashion-mnist"
+    return user_cache() / "fashion-mnist"
 
 
 def available() -> bool:

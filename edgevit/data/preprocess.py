@@ -114,6 +114,16 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         values -= shift.astype(np.float32)[:, None, None]
         return values
 
+    def pixels(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Turn a model's input (..., C, H, W) back into the pixels (..., H, W, C) that ``normalize`` made it of."""
+        scale = 255 * np.asarray(self.std, dtype=np.float64)
+        shift = 255 * np.asarray(self.mean, dtype=np.float64)
+        levels = values * scale.astype(np.float32)[:, None, None]
+        levels += shift.astype(np.float32)[:, None, None]
+        np.rint(levels, out=levels)
+        np.clip(levels, 0, 255, out=levels)
+        return np.ascontiguousarray(np.moveaxis(levels.astype(np.uint8), -3, -1))
+
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Return the model's input (C, H, W) for one image."""
         return self.normalize(self.geometry(image))

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from edgevit.backends.variants import settings_of
 from edgevit.bundle.manifest import Latency, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, InputError
@@ -62,11 +63,13 @@ class _Turn(NamedTuple):
 def baseline_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
     """Return the float32 variant to compare with: on the same backend, if possible for the same target.
 
-    Else one that was built for any, which is faster than the exported file.
+    Else one that was built for any, which is faster than the exported file. A backend without float32, such as
+    TensorRT's, is compared with the exported file, which is onnxruntime's.
     """
     if variant.precision == "float32":
         return variant
-    same = [other for other in variants if other.precision == "float32" and other.backend == variant.backend]
+    every = [other for other in variants if other.precision == "float32"]
+    same = [other for other in every if other.backend == variant.backend] or every[:1]
     return next((other for other in same if other.target == variant.target), same[-1] if same else None)
 
 
@@ -83,8 +86,8 @@ def candidates_of(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:
         baseline = baseline_of(variant, variants)
         if baseline is None:
             raise BundleError(
-                f"there is no float32 variant for {variant.backend} to compare '{variant.name}' with",
-                remedy=f"add float32 for {variant.backend}, or name the variants to time with --variant",
+                f"there is no float32 variant to compare '{variant.name}' with",
+                remedy="make the bundle again with edgevit export, or name the variants to time with --variant",
             )
         wanted |= {variant.name: baseline.name, baseline.name: baseline.name}
     return [
@@ -92,7 +95,7 @@ def candidates_of(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:
             name=variant.name,
             backend=variant.backend,
             model=bundle.verify_files(variant.name),
-            settings=variant.settings,
+            settings=settings_of(variant, {}),
             baseline=wanted[variant.name],
         )
         for variant in variants

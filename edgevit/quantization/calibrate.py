@@ -173,7 +173,7 @@ def observe_image(
     engine: ObservedModel, observers: Mapping[str, Observer], image: NDArray[np.float32], before: Seen
 ) -> Seen:
     """Show the layers' inputs for one image (1, C, H, W) to ``observers``, and return what was seen with it."""
-    for name, values in zip(engine.layers, engine.run(image), strict=True):
+    for name, values in zip([*engine.layers, *engine.others], engine.run(image), strict=True):
         if name in observers:
             _check_finite(name, values, before.images)
             observers[name].update(values)
@@ -184,21 +184,24 @@ class ObservedModel:
     """The model in onnxruntime, with the inputs of its Linear layers as its outputs.
 
     Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
-    seen of the layers there is what counts. ``also`` gives further values to look at, by the names they shall have.
+    seen of the layers there is what counts. ``also`` gives further values to look at, by the names they shall have;
+    ``layers`` and ``others`` are the names of both.
     """
 
     def __init__(self, path: Path, also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {}) -> None:
         model = load_graph(path)
         common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
         SelectTokens()(model)
-        layers = find_linears(model.graph)
-        observed = {layer.name: layer.input for layer in layers} | dict(also(model.graph))
+        linears = find_linears(model.graph)
+        layers = {layer.name: layer.input for layer in linears}
+        others = also(model.graph)
+        observed = {**layers, **others}
         if len(model.graph.inputs) != 1:
             raise GraphError(
                 f"{path} has {len(model.graph.inputs)} inputs, not one", remedy="give a model that takes images alone"
             )
-        self.layers = list(observed)
-        self.widths = [len(layer.weight) for layer in layers]
+        self.layers, self.others = list(layers), list(others)
+        self.widths = [len(layer.weight) for layer in linears]
         self._values = [str(value.name) for value in observed.values()]
         self._distinct = list(dict.fromkeys(self._values))
         self._input = str(model.graph.inputs[0].name)
@@ -212,7 +215,7 @@ class ObservedModel:
             )
 
     def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Return the input of each layer for one image (1, C, H, W)."""
+        """Return for one image (1, C, H, W) the input of each layer, then the other values."""
         check_images(image, self._shape)
         try:
             found = dict(zip(self._distinct, self._session.run(self._distinct, {self._input: image}), strict=True))

@@ -1,20 +1,23 @@
 """What TensorRT's parser rejects in a quantized ONNX file, and what it takes but then runs in float without a word.
 
-Found by its parser and compiler (TensorRT-RTX 1.7.1), not by its documentation alone.
+Found by its parser and compiler (TensorRT-RTX 1.7.1), not by its documentation alone: tests show them a file for each
+rule. What depends on the shapes of values in attention and LayerNorm is in ``lint_blocks``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from edgevit.errors import VerificationError
 from edgevit.quantization.linears import load_graph
+from edgevit.quantization.lint_blocks import attention_of, dequantized, is_quantized, is_taken_apart
 
 Rule = Literal[
     "standard-operators",
@@ -27,12 +30,19 @@ Rule = Literal[
     "weight-axis",
     "scale-opset",
     "attention-all-or-none",
+    "attention-output",
+    "attention-size",
+    "attention-type",
+    "layer-normalization",
+    "split-product",
+    "legacy-scales",
+    "legacy-opset",
 ]
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 _FLOAT16_SCALES = 19  # the first opset whose Q/DQ take scales in float16
-_PASSED_THROUGH = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_NEWEST_OPSET = {"tensorrt-legacy": 17}  # that TensorRT 8.6 reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +54,33 @@ class Violation:
     reason: str
 
 
-def lint(path: Path) -> list[Violation]:
-    """Return what TensorRT would reject in the ONNX file ``path``, or run in float though it is quantized.
+def lint(path: Path, dialect: str = "tensorrt") -> list[Violation]:
+    """Return what TensorRT would reject in the ONNX file ``path``, or run slower than it could.
+
+    ``dialect`` is what the file is in: tensorrt has rules of its own, on types, as has tensorrt-legacy, on scales and
+    opset. Files in any other form, such as portable, are held to those that go for all versions.
 
     Raises:
         GraphError: if it is no valid ONNX file.
 
     """
     model = load_graph(path)
+    common.ShapeInferencePass()(model)
     opset = model.opset_imports.get("", 0)
-    found = [violation for node in model.graph for rule in _RULES for violation in rule(node)]
-    return [*found, *_scale_types(model.graph, opset)]
+    rules = (*_RULES, *_RULES_OF.get(dialect, ()))
+    found = [violation for node in model.graph for rule in rules for violation in rule(node)]
+    return [*found, *_scale_types(model.graph, opset), *_opset(model.graph, opset, dialect)]
 
 
-def check_tensorrt(path: Path) -> None:
-    """Check that the ONNX file ``path`` breaks none of TensorRT's rules.
+def check_tensorrt(path: Path, dialect: str = "tensorrt") -> None:
+    """Check that the ONNX file ``path`` breaks none of TensorRT's rules for its ``dialect``.
 
     Raises:
         VerificationError: if it breaks one; the message names the first nodes.
         GraphError: if it is no valid ONNX file.
 
     """
-    found = lint(path)
+    found = lint(path, dialect)
     if found:
         named = "; ".join(f"'{each.node}': {each.reason} ({each.rule})" for each in found[:3])
         more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
@@ -120,26 +135,72 @@ def _weight_axis(node: ir.Node) -> Iterator[Violation]:
 
 
 def _attention(node: ir.Node) -> Iterator[Violation]:
-    """Check that of query, key, softmax and value all four are quantized, or none."""
-    if node.op_type != "Softmax":
+    """Check that of query, key, softmax and value all four are quantized, or none, and that INT8 is fused."""
+    found = attention_of(node)
+    if found is None:
         return
-    scores = _behind(node.inputs[0], ("Add", "Mul", "Div", *_PASSED_THROUGH))
-    quantized = [] if scores is None or scores.op_type != "MatMul" else [_is_dequantized(v) for v in scores.inputs]
-    for product in _products(node.outputs[0]):
-        quantized += [_is_dequantized(value) for value in product.inputs]
-    if any(quantized) and not all(quantized):
-        count = sum(quantized)
+    quantized = [dequantized(factor) for factor in found.factors]
+    count = sum(kind is not None for kind in quantized)
+    if 0 < count < len(quantized):
         yield Violation("attention-all-or-none", _name(node), f"{count} of {len(quantized)} factors are quantized")
+    elif ir.DataType.INT8 in quantized and (reason := found.why_not_fused()) is not None:
+        yield Violation("attention-size", _name(node), reason)
+    elif ir.DataType.INT8 in quantized and not is_quantized(found.output):
+        yield Violation("attention-output", _name(node), "INT8 attention is fused if what it gives is quantized too")
+
+
+def _attention_type(node: ir.Node) -> Iterator[Violation]:
+    """Check that float attention is in float16."""
+    found = attention_of(node)
+    if found is not None and found.factors[0].dtype == ir.DataType.FLOAT and not any(map(dequantized, found.factors)):
+        yield Violation("attention-type", _name(node), "attention in float32 is not fused, in float16 it is")
+
+
+def _layer_normalization(node: ir.Node) -> Iterator[Violation]:
+    if is_taken_apart(node):
+        yield Violation(
+            "layer-normalization", _name(node), "a LayerNorm in several nodes: its squares overflow float16"
+        )
+
+
+def _split_product(node: ir.Node) -> Iterator[Violation]:
+    """Check that query, key and value of float attention are not one quantized product that a Split cuts apart."""
+    found = attention_of(node)
+    product = None if found is None or any(map(dequantized, found.factors)) else found.product_cut_apart()
+    if product is not None and all(map(dequantized, product.inputs[:2])):
+        yield Violation("split-product", _name(product), "what a Split cuts for float attention is multiplied in float")
 
 
 def _scale_types(graph: ir.Graph, opset: int) -> Iterator[Violation]:
-    for node in graph:
-        scale = _value(node, 1) if node.op_type in _QDQ else None
-        if scale is not None and scale.dtype == np.float16 and opset < _FLOAT16_SCALES:
+    for node in _float16_scales(graph):
+        if opset < _FLOAT16_SCALES:
             yield Violation("scale-opset", _name(node), f"a float16 scale needs opset {_FLOAT16_SCALES}, not {opset}")
 
 
-_RULES: tuple[Callable[[ir.Node], Iterator[Violation]], ...] = (_operators, _quantization, _attention)
+def _opset(graph: ir.Graph, opset: int, dialect: str) -> Iterator[Violation]:
+    newest = _NEWEST_OPSET.get(dialect, opset)
+    if opset > newest:
+        yield Violation("legacy-opset", str(graph.name), f"opset {opset}, where up to {newest} is read")
+
+
+def _legacy_scales(node: ir.Node) -> Iterator[Violation]:
+    for each in _float16_scales([node]):
+        yield Violation("legacy-scales", _name(each), "before TensorRT 10.12, scales are float32")
+
+
+def _float16_scales(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
+    for node in nodes:
+        scale = _value(node, 1) if node.op_type in _QDQ else None
+        if scale is not None and scale.dtype == np.float16:
+            yield node
+
+
+_Rule = Callable[[ir.Node], Iterator[Violation]]
+_RULES: tuple[_Rule, ...] = (_operators, _quantization, _attention, _layer_normalization)
+_RULES_OF: dict[str, tuple[_Rule, ...]] = {
+    "tensorrt": (_attention_type, _split_product),
+    "tensorrt-legacy": (_split_product, _legacy_scales),
+}
 
 
 def _name(node: ir.Node) -> str:
@@ -163,28 +224,3 @@ def _integer_type(node: ir.Node) -> ir.DataType | None:
     if node.op_type == "QuantizeLinear":
         return ir.DataType(node.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8)
     return node.inputs[0].dtype if node.inputs[0] is not None else None
-
-
-def _behind(value: ir.Value | None, through: tuple[str, ...]) -> ir.Node | None:
-    """Return the node that ``value`` comes from, if only ``through`` lie between."""
-    node = None if value is None else value.producer()
-    while node is not None and node.op_type in through:
-        sources = [source.producer() for source in node.inputs if source is not None and source.producer() is not None]
-        node = sources[0] if sources else None
-    return node
-
-
-def _products(value: ir.Value) -> list[ir.Node]:
-    """Return the MatMuls that take ``value``, or what Q/DQ make of it."""
-    found: list[ir.Node] = []
-    for node in value.consumers():
-        if node.op_type == "MatMul":
-            found.append(node)
-        elif node.op_type in _QDQ:
-            found += _products(node.outputs[0])
-    return found
-
-
-def _is_dequantized(value: ir.Value | None) -> bool:
-    node = _behind(value, ("Mul", *_PASSED_THROUGH))
-    return node is not None and node.op_type == "DequantizeLinear"

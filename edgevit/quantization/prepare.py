@@ -1,10 +1,11 @@
 """From a float32 model and calibration images to a model that is ready to be rounded, and how to round it.
 
-Two passes over the images, each in memory that does not depend on their number:
+Three passes over the images, each in memory that does not depend on their number:
 
 1. what each channel of each Linear layer's input does, for the exact rewrites (``rewrites/``, ``smoothing``) and for
    the ranges, from which the plan's scales follow (``plan``);
-2. moments of the quantized inputs, with which weights are rounded and biases corrected (``rounding``).
+2. what each channel of queries and keys does, to balance them (``rewrites/scores``);
+3. moments of the quantized inputs, with which weights are rounded and biases corrected (``rounding``).
 
 What comes out is a float32 ONNX file, the *prepared* model, whose quantized weights lie on the grid of their scales
 already, and the plan that belongs to it. Emitters need nothing else.
@@ -32,13 +33,13 @@ from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention import operands_of, plan_attentions
 from edgevit.quantization.calibrate import ObservedModel, calibrate, observe
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, load_graph
-from edgevit.quantization.observers import RangeObserver
+from edgevit.quantization.observers import RangeObserver, TokenObserver
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_model_sha256, make_plan
-from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.constants import set_linear
 from edgevit.quantization.rewrites.fine import first_to_add, multiply_rest, rest_name
 from edgevit.quantization.rewrites.narrow import follows_activation, narrow_input
+from edgevit.quantization.rewrites.scores import balance_scores, fold_scales, tokens_of
 from edgevit.quantization.rewrites.sites import find_sites
 from edgevit.quantization.rounding import Moments, round_linear
 from edgevit.quantization.smoothing import ChannelStatistics, choose_migration, choose_narrowing
@@ -103,7 +104,7 @@ def prepare(
     prepared: dict[Scheme, Prepared] = {}
     with scratch_folder() as scratch:
         smoothed = scratch / "smoothed.onnx"
-        ranges = smooth(model, table, smoothed, rewrites=rewrites)
+        ranges = smooth(model, table, smoothed, tokens=observe_tokens(model, images), rewrites=rewrites)
         check_rewritten(model, smoothed, images)
         for scheme, path in places.items():
             base, plan = plan_scheme(smoothed, ranges, scheme, observer, rewrites, scratch)
@@ -179,10 +180,33 @@ def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> 
         )
 
 
-def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrites = NO_REWRITES) -> CalibrationTable:
+def observe_tokens(model: Path, images: CalibrationImages) -> dict[str, ChannelStatistics]:
+    """Return what each channel of each attention's queries and keys does, by the names that ``tokens_of`` gives them.
+
+    Raises:
+        GraphError: if the file is no float32 ONNX model with Linear layers, or a value is not finite.
+        DataError: if there are no images, or they do not fit.
+
+    """
+    engine = ObservedModel(model, tokens_of)
+    observers = {name: TokenObserver() for name in engine.others}
+    if observers:
+        observe(engine, observers, images.track("Looking at queries and keys"))
+    return {name: observer.statistics() for name, observer in observers.items()}
+
+
+def smooth(
+    model: Path,
+    table: CalibrationTable,
+    path: Path,
+    *,
+    tokens: Mapping[str, ChannelStatistics] = MappingProxyType({}),
+    rewrites: Rewrites = NO_REWRITES,
+) -> CalibrationTable:
     """Write ``model`` to ``path`` with its Linear layers' inputs shifted and scaled, channel by channel, for nothing.
 
-    Of inputs behind a GELU the widest channels are divided, if ``rewrites.narrow`` asks for it.
+    Of inputs behind a GELU the widest channels are divided, if ``rewrites.narrow`` asks for it. Queries and keys are
+    balanced where ``tokens`` has what ``observe_tokens`` saw of them.
     ``table`` is what calibration saw of ``model``. Returns the ranges to expect of all Linear layers' inputs then.
 
     Raises:
@@ -202,7 +226,9 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
         migration = choose_migration(channels[site.readers[0].name], weights, shiftable=site.shiftable)
         site.move(onnx_model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
         inputs |= {reader.name: TensorStatistics.between(-migration.reach, migration.reach) for reader in site.readers}
-    fold_attention_scales(onnx_model.graph)  # last: the search for scales counts errors by how large outputs are
+    # Last: the search for scales above counts errors by how large outputs are.
+    balance_scores(onnx_model.graph, tokens)
+    fold_scales(onnx_model.graph)
     if rewrites.narrow:
         several = {name: one for name, one in channels.items() if table.inputs[name].tokens > table.images}
         inputs |= _narrow_inputs(onnx_model.graph, several, rewrites.narrow)
@@ -269,7 +295,7 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
         if linear.quantization
     }
     engine = ObservedModel(model, operands_of)
-    operands = {name: RangeObserver() for name in engine.layers if name not in layers}
+    operands = {name: RangeObserver() for name in engine.others}
     observe(engine, {**moments, **operands}, images.track("Rounding weights"))
     linears = tuple(_round(onnx_model.graph, linear, layers[linear.name], moments) for linear in plan.linears)
     save(onnx_model, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends import available_backends
+from edgevit.backends import BACKENDS, why_not_run
 from edgevit.backends.base import Session, check_images
-from edgevit.backends.variants import open_variant
+from edgevit.backends.variants import open_variant, why_not_here
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.data.images import ImageSource, decode
@@ -30,28 +30,46 @@ if TYPE_CHECKING:
 _BATCH = 32
 
 
-def load(bundle: str | Path, *, variant: str | None = None, threads: int = 0, check: Check = "golden") -> Model:
+def load(
+    bundle: str | Path,
+    *,
+    variant: str | None = None,
+    threads: int = 0,
+    check: Check = "golden",
+    settings: Mapping[str, str] | None = None,
+) -> Model:
     """Load a variant of the bundle in the folder ``bundle``; without a name, the one that serves best here.
 
+    ``settings`` of the backend go before those of the variant, such as ``{"rebuild": "yes"}`` for a TensorRT engine.
     ``threads`` 0 leaves their number to the backend. The files are always checked against their SHA-256; unless
     ``check`` is "files", the golden images are run too and the answers compared with float32's.
 
     Raises:
         BundleError: if the bundle is damaged, or has no such variant.
-        MissingDependencyError: if the backend is not installed.
+        MissingDependencyError: if the backend is not installed, or the device that the variant is for is not here.
         VerificationError: if the model answers otherwise than when it was exported.
 
     """
     opened = Bundle.open(bundle)
-    chosen = opened.variant(variant) if variant else select_variant(opened.manifest, available_backends())
+    chosen = opened.variant(variant) if variant else _best(opened, settings or {})
     with ExitStack() as stack:
-        model = stack.enter_context(Model(opened, chosen, open_variant(opened, chosen.name, threads=threads)))
+        session = open_variant(opened, chosen.name, threads=threads, settings=settings)
+        model = stack.enter_context(Model(opened, chosen, session))
         if check == "golden":
             golden = opened.golden()
             answers = model.infer(model.prepare(golden.images))
             verify_golden(answers, golden.logits, precision=chosen.precision, classes=len(model.labels))
         stack.pop_all()  # it stays open: the caller closes it
     return model
+
+
+def _best(bundle: Bundle, settings: Mapping[str, str]) -> Variant:
+    """Return the variant that serves best here, of those whose engine and device are here."""
+    variants = bundle.manifest.variants
+    needed = {variant.backend for variant in variants}.intersection(BACKENDS)
+    elsewhere = [variant.name for variant in variants if why_not_here(bundle, variant, settings) is not None]
+    running = [name for name in needed if why_not_run(name) is None]
+    return select_variant(bundle.manifest, running, elsewhere)
 
 
 class Model:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from edgevit.backends import how_to_get
 from edgevit.bundle.manifest import Manifest, Variant
 from edgevit.errors import MissingDependencyError
 
 
-def select_variant(manifest: Manifest, backends: Collection[str]) -> Variant:
-    """Return the variant that serves best on a machine that has these ``backends``.
+def select_variant(manifest: Manifest, backends: Collection[str], elsewhere: Collection[str] = ()) -> Variant:
+    """Return the variant that serves best on a machine that has these ``backends``; ``elsewhere`` are for others.
 
     That is the fastest of those that were validly measured and passed the gate on accuracy; if none was measured, an
     INT8 one, then float32, then any other. One that failed the gate is never chosen.
@@ -18,12 +19,16 @@ def select_variant(manifest: Manifest, backends: Collection[str]) -> Variant:
         MissingDependencyError: if no variant can run here.
 
     """
-    usable = [variant for variant in manifest.variants if variant.backend in backends and not _failed(variant)]
+    usable = [
+        variant
+        for variant in manifest.variants
+        if variant.backend in backends and variant.name not in elsewhere and not _failed(variant)
+    ]
     if not usable:
         needed = sorted({variant.backend for variant in manifest.variants if not _failed(variant)})
         raise MissingDependencyError(
             f"no variant of this bundle runs with what is installed here; they need {' or '.join(needed) or 'nothing'}",
-            remedy=f'pip install "edgevit[{needed[0]}]"' if needed else "add a variant with 'edgevit quantize'",
+            remedy=how_to_get(needed[0]) if needed else "add a variant with 'edgevit quantize'",
         )
     return min(usable, key=_rank)
 

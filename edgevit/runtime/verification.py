@@ -30,6 +30,7 @@ class Bound(NamedTuple):
 
 BOUNDS: dict[Precision, Bound] = {
     "fp16": Bound(0.99, 0.5),
+    "fp8": Bound(0.9, 0.5),
     "int8": Bound(0.9, 0.5),
     "int8-dynamic": Bound(0.9, 0.5),
     "int8-weights": Bound(0.9, 0.5),

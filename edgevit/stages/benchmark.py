@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgevit.backends import get_backend
+from edgevit.backends.variants import backend_for
 from edgevit.bundle.store import Bundle
 from edgevit.evaluation.latency import candidates_of, measure_latency
 from edgevit.progress import SILENT, Progress
@@ -28,11 +28,12 @@ def benchmark(
 
     Raises:
         BundleError: if there is no such variant, or its files are damaged.
-        MissingDependencyError: if a backend is not installed.
+        MissingDependencyError: if a backend is not installed, or in a version that does not serve a variant.
     """
-    candidates = candidates_of(bundle, runnable(bundle, variants, progress))
-    for backend in {candidate.backend for candidate in candidates}:
-        get_backend(backend).version()
+    asked = runnable(bundle, variants, progress)
+    candidates = candidates_of(bundle, asked)
+    for name in asked:
+        backend_for(bundle.variant(name))
     names = tuple(candidate.name for candidate in candidates)
     progress.note(f"Timing {', '.join(names)} for about {load.duration_s:g} s each, one process per variant")
     latencies = measure_latency(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgevit.backends import BACKENDS, get_backend
+from edgevit.backends import get_backend, why_not_built
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.prepare import Prepared
-from edgevit.stages.precisions import Decided, check, choose_settings, load_decided, write_source
-from edgevit.targets import Target
+from edgevit.stages.engines import check_engine
+from edgevit.stages.precisions import Decided, Source, check, choose_settings, load_decided, write_source
+from edgevit.targets import FLOAT8_DIALECT, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def variant_name(target: Target, precision: Precision) -> str:
     """
     if precision == "float32" and precision not in target.precisions:
         return "float32"
-    return f"{precision}-{target.dialect}"
+    return target.variant_of(precision)
 
 
 def build(
@@ -57,7 +58,7 @@ def build(
         InputError: if the target does not take that precision.
         BundleError: if the bundle lacks the plan that INT8 or FP16 needs.
         VerificationError: if a quantized layer runs in float; the bundle is as it was.
-        MissingDependencyError: if the backend is not installed.
+        MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     check_takes(target_name, target, precision)
     decided = load_decided(bundle, precision, target)
@@ -74,7 +75,8 @@ def check_takes(target_name: str, target: Target, precision: Precision) -> None:
     if precision not in target.precisions:
         raise InputError(
             f"target {target_name} does not take {precision}",
-            remedy=f"use --precision {' or '.join(target.precisions)}",
+            remedy=f"use --precision {' or '.join(target.precisions)}"
+            + (f", or a target of dialect {FLOAT8_DIALECT}" if precision == "fp8" else ""),
         )
 
 
@@ -92,20 +94,25 @@ def compile_variant(
 
     Raises:
         VerificationError: if a layer does not run as the precision promises, such as in float what INT8 quantizes.
-        MissingDependencyError: if the backend is not installed.
+        MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     name = variant_name(target, precision)
     float32, folder = bundle.verify_files("float32"), scratch / name
     folder.mkdir()
-    if target.backend in BACKENDS:
+    options = target.build_options(precision)
+    elsewhere = why_not_built(target.backend, options)
+    if elsewhere is None:
         backend = get_backend(target.backend)
+        check_engine(backend, target_name, target)
         progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
         source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
-        model = backend.build(source.model, folder, target.build_options(precision))[0]
+        model = backend.build(source.model, folder, options, progress=progress)[0]
     else:
-        progress.note(f"Writing {name} for {target_name}, as ONNX: {target.backend} builds on the device")
+        progress.note(f"Writing {name} for {target_name} as ONNX, to be built on the device: {elsewhere}")
         source = write_source(float32, precision, target, decided, folder / "model.onnx")
         model = source.model
+    for line in _float_attentions(source):
+        progress.note(line)
     settings = choose_settings(bundle, precision, target, decided, model)
     if len(target.choices_for(precision)) > 1:
         chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
@@ -115,6 +122,16 @@ def compile_variant(
     if isinstance(decided, Prepared):
         return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
     return compiled
+
+
+def _float_attentions(source: Source) -> Iterator[str]:
+    """Yield a line for each reason why attention stays in float."""
+    names: dict[str, list[str]] = {}
+    for name, reason in source.float_attentions.items():
+        names.setdefault(reason, []).append(name)
+    for reason, (first, *rest) in names.items():
+        more = f" and {len(rest)} more" if rest else ""
+        yield f"Attention of {first}{more} stays in float16: {reason}"
 
 
 def add(bundle: Bundle, compiled: Compiled) -> Bundle:
@@ -135,6 +152,7 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         target=compiled.target_name,
         settings=compiled.settings,
         kernels=compiled.kernels,
+        versions=compiled.target.versions,
         fallback=compiled.fallback,
         limit=compiled.limit,
         fill=fill,

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends import BACKENDS
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
@@ -158,7 +157,7 @@ def _forms(scheme: Scheme, targets: tuple[Target, ...], progress: Progress) -> l
     for target in targets:
         if scheme_of(target.dialect) != scheme:
             continue
-        shown = target if target.backend in BACKENDS else load_target("portable")
+        shown = target if target.device == "CPU" else load_target("portable")
         if shown is not target:
             progress.note(f"{target.backend} runs on the device: its INT8 is judged by the portable form of the plan")
         form = Form(shown.dialect, shown.backend, shown.settings_for("int8"), shown.weight_bits_on())

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from edgevit.backends import BACKENDS, available_backends, get_backend
+from edgevit.backends import ON_DEVICE, available_backends, get_backend, kernels_when_built, why_not_here
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
-from edgevit.quantization.emit import emit, emit_float32, scheme_of
+from edgevit.quantization.emit import emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16 import Float16Plan, emit_float16
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernels import check_kernels, check_linears
 from edgevit.quantization.lint import check_tensorrt
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.prepare import Prepared
 from edgevit.quantization.weights import check_packed, emit_weights_int4, emit_weights_int8
+from edgevit.runtime.verification import verify_golden
 from edgevit.stages.tuning import fastest_settings
-from edgevit.targets import Target
+from edgevit.targets import FLOAT8_DIALECT, Target
 
 #: Where a bundle keeps what was decided on images.
 PLANS: dict[Scheme, str] = {"asymmetric": "calibration/plan.json", "symmetric": "calibration/plan-symmetric.json"}
@@ -31,9 +32,11 @@ PREPARED: dict[Scheme, str] = {"asymmetric": "calibration/model.onnx", "symmetri
 FLOAT16_PLAN = "float16/plan.json"
 
 #: Those for which images are looked at first.
-NEED_IMAGES: tuple[Precision, ...] = ("int8", "fp16")
+NEED_IMAGES: tuple[Precision, ...] = ("int8", "fp8", "fp16")
+#: Those that follow a plan of scales.
+PLANNED: tuple[Precision, ...] = ("int8", "fp8")
 
-#: What was decided on images: for INT8, for FP16, or nothing, where nothing is to be decided.
+#: What was decided on images: for INT8 and FP8, for FP16, or nothing, where nothing is to be decided.
 Decided = Prepared | Float16Plan | None
 
 
@@ -41,13 +44,16 @@ Decided = Prepared | Float16Plan | None
 class Source:
     """An ONNX file for a backend to build from, and what its Linear layers must show afterwards.
 
-    ``integer_layers`` must run in integers, and ``packed_layers`` is how many must keep their weights in integers;
-    None where the engine is not asked.
+    ``integer_layers`` must run in integers, ``float8_layers`` in FP8, and ``packed_layers`` is how many must keep their
+    weights in integers; None where the engine is not asked. ``float_attentions`` stay in float though the target asks
+    for more, with the reasons.
     """
 
     model: Path
     integer_layers: tuple[str, ...] = ()
+    float8_layers: tuple[str, ...] = ()
     packed_layers: int | None = None
+    float_attentions: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_source(float32: Path, precision: Precision, target: Target, decided: Decided, path: Path) -> Source:
@@ -62,8 +68,7 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
     match decided:
         case Prepared():
             decided.plan.check_source(float32)
-            emit(decided.model, decided.plan, target.dialect, path, weight_bits=target.weight_bits_on())
-            return Source(path, integer_layers=decided.plan.integer_layers())
+            return _quantized(precision, target, decided, path)
         case Float16Plan():
             emit_float16(float32, decided, path)
             return Source(path)
@@ -77,6 +82,17 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
     return Source(path)
 
 
+def _quantized(precision: Precision, target: Target, decided: Prepared, path: Path) -> Source:
+    """Write the prepared model to ``path`` in INT8 or FP8."""
+    model, plan, layers = decided.model, decided.plan, decided.plan.integer_layers()
+    if precision == "fp8":
+        kept = emit_float8(model, plan, target.dialect, path, attention=target.attention)
+        return Source(path, float8_layers=layers, float_attentions=kept)
+    bits = target.weight_bits_on()
+    kept = emit(model, plan, target.dialect, path, weight_bits=bits, attention=target.attention)
+    return Source(path, integer_layers=layers, float_attentions=kept)
+
+
 def choose_settings(
     bundle: Bundle, precision: Precision, target: Target, decided: Decided, model: Path
 ) -> Mapping[str, str]:
@@ -87,7 +103,7 @@ def choose_settings(
     """
     choices = target.choices_for(precision)
     limited = isinstance(decided, Prepared) and decided.plan.limit is not None
-    if len(choices) == 1 or limited or target.backend not in BACKENDS:
+    if len(choices) == 1 or limited or why_not_here(target.backend, model, choices[0]) is not None:
         return choices[0]
     image = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images[:1]])
     return fastest_settings(get_backend(target.backend), model, choices, image)
@@ -100,23 +116,27 @@ def check(
 
     ``settings`` are those that it is opened with.
 
-    Return in which arithmetic; None where the engine does not tell, or is not there: TensorRT builds on the device, and
-    what it would take is known from its rules alone.
+    Return in which arithmetic; None where the engine does not tell, or is built elsewhere: what TensorRT would take is
+    known from its rules alone then. An engine that was built for another machine is judged by the build's own report.
 
     Raises:
         VerificationError: if it does not.
 
     """
-    if precision == "int8" and scheme_of(target.dialect) == "symmetric":
-        check_tensorrt(source.model)
-    if target.backend not in BACKENDS:
-        return None
+    if precision in PLANNED and scheme_of(target.dialect) == "symmetric":
+        check_tensorrt(source.model, target.dialect)
+    if why_not_here(target.backend, model, settings) is not None:
+        built = kernels_when_built(target.backend, model)
+        return None if built is None else check_linears(built, source.integer_layers, source.float8_layers)
     if target.dialect == "portable":
         _check_elsewhere(source, target)
     backend = get_backend(target.backend)
+    if target.backend == "openvino" and target.device != "CPU":
+        _check_answers(bundle, precision, target, model)
+        return None
     with backend.open(model, threads=0, settings=settings) as session:
         if source.packed_layers is None:
-            return check_kernels(session, source.integer_layers)
+            return check_linears(session.linear_kernels(), source.integer_layers, source.float8_layers)
         kernels = check_packed(session, source.packed_layers)
     if precision == "int8-dynamic":
         images = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images])
@@ -125,10 +145,19 @@ def check(
     return kernels
 
 
+def _check_answers(bundle: Bundle, precision: Precision, target: Target, model: Path) -> None:
+    """Show that the golden images get float32's answers, one at a time, where the engine tells of no kernels."""
+    golden = bundle.golden()
+    with get_backend(target.backend).open(model, threads=0, settings=target.settings_for(precision)) as session:
+        answers = [session.infer(bundle.manifest.preprocess(image)[None]) for image in golden.images]
+    classes = bundle.manifest.spec.classes
+    verify_golden(np.concatenate(answers), golden.logits, precision=precision, classes=classes)
+
+
 def _check_elsewhere(source: Source, target: Target) -> None:
     """Show that all other engines that are installed run the same file in integers too."""
     for name in available_backends():
-        if name != target.backend:
+        if name not in (target.backend, *ON_DEVICE):
             with get_backend(name).open(source.model, threads=0, settings={}) as session:
                 check_kernels(session, source.integer_layers)
 
@@ -136,7 +165,9 @@ def _check_elsewhere(source: Source, target: Target) -> None:
 def calibrating(bundle: Bundle, precision: Precision, target: Target | None = None) -> str:
     """Return the command that looks at images for ``precision``, and the dialect of ``target`` if need be."""
     chosen = "" if precision == "int8" else f" --precision {precision}"
-    if target is not None and precision == "int8" and scheme_of(target.dialect) == "symmetric":
+    if precision == "fp8":
+        chosen += f" --dialect {FLOAT8_DIALECT}"
+    elif target is not None and precision == "int8" and scheme_of(target.dialect) == "symmetric":
         chosen += f" --dialect {target.dialect}"
     return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"
 
@@ -151,7 +182,7 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
     if precision not in NEED_IMAGES:
         return None
     scheme = scheme_of(target.dialect)
-    places = [PREPARED[scheme], PLANS[scheme]] if precision == "int8" else [FLOAT16_PLAN]
+    places = [PREPARED[scheme], PLANS[scheme]] if precision in PLANNED else [FLOAT16_PLAN]
     if not {logical_path(file) for file in bundle.manifest.extra}.issuperset(places):
         raise BundleError(
             f"{bundle.path} has not been calibrated for {precision}",

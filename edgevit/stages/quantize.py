@@ -136,7 +136,7 @@ def _check_images(bundle: Bundle, images: ImageSource | None, precision: Precisi
 
 
 def _folder(precision: Precision) -> str:
-    return (PLANS["asymmetric"] if precision == "int8" else FLOAT16_PLAN).partition("/")[0]
+    return (FLOAT16_PLAN if precision == "fp16" else PLANS["asymmetric"]).partition("/")[0]
 
 
 class _Rules(NamedTuple):

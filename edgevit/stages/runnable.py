@@ -1,12 +1,12 @@
-"""Which variants of a bundle can be run by this EdgeViT at all."""
+"""Which variants of a bundle are for this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgevit.backends import BACKENDS
+from edgevit.backends.variants import why_not_here
 from edgevit.bundle.store import Bundle
-from edgevit.errors import InputError
+from edgevit.errors import MissingDependencyError
 from edgevit.progress import Progress
 
 
@@ -15,16 +15,17 @@ def runnable(bundle: Bundle, names: Sequence[str], progress: Progress) -> tuple[
 
     Raises:
         BundleError: if there is no such variant.
-        InputError: if none can be run.
+        MissingDependencyError: if none can be run.
     """
     variants = [bundle.variant(name) for name in dict.fromkeys(names)] or list(bundle.manifest.variants)
-    for variant in variants:
-        if variant.backend not in BACKENDS:
-            progress.note(f"Leaving out {variant.name}: {variant.backend} runs on the device, not here")
-    found = tuple(variant.name for variant in variants if variant.backend in BACKENDS)
+    reasons = {variant.name: why_not_here(bundle, variant) for variant in variants}
+    for name, reason in reasons.items():
+        if reason is not None:
+            progress.note(f"Leaving out {name}: {reason}")
+    found = tuple(name for name, reason in reasons.items() if reason is None)
     if not found:
-        raise InputError(
-            f"{', '.join(variant.name for variant in variants)} cannot be run here",
-            remedy="name a variant for another backend with --variant, or none for all",
+        raise MissingDependencyError(
+            f"{', '.join(reasons)} cannot be run here: {'; '.join(dict.fromkeys(filter(None, reasons.values())))}",
+            remedy="run this on the device, or name a variant for another backend with --variant, or none for all",
         )
     return found

@@ -1,8 +1,11 @@
 """A small classifier as plain ONNX, so that backends are tested without torch."""
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
+
+from edgevit.data.preprocess import Preprocess
 
 TEXT = """<ir_version: 8, opset_import: ["": 20]>
 g (float[batch, 1, 4, 4] images) => (float[batch, 3] logits) {
@@ -33,6 +36,18 @@ def graph():
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "source.onnx"
     onnx.save(graph(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def described(tmp_path_factory):
+    """Return the classifier with metadata as ``edgevit export`` writes it."""
+    path = tmp_path_factory.mktemp("described") / "source.onnx"
+    wants = Preprocess(size=(4, 4), resize=None, mean=(0.3,), std=(0.2,), channel_order="L", interpolation="bilinear")
+    facts = {"edgevit.preprocess": wants, "edgevit.labels": ("a cat", 'a "dog" & <bird>', "ça\tva")}
+    model = graph()
+    onnx.helper.set_model_props(model, {key: msgspec.json.encode(fact).decode() for key, fact in facts.items()})
+    onnx.save(model, path)
     return path
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import onnx
 import onnx.reference
 import pytest
+from tiny import ENGINES
 
-from edgevit.backends import BACKENDS, available_backends, get_backend
+from edgevit.backends import available_backends, get_backend
 from edgevit.errors import BundleError, DataError, InputError, MissingDependencyError, StorageError
 
-pytestmark = pytest.mark.parametrize("name", BACKENDS)
+pytestmark = pytest.mark.parametrize("name", ENGINES)
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ import onnx
 import pytest
 
 from edgevit.backends import get_backend
+from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError
+from edgevit.quantization.float16 import emit_float16
+from edgevit.quantization.float16_scan import scan_float16
 
 
 def test_the_precision_is_pinned_unless_a_setting_says_otherwise(model, tmp_path):
@@ -17,7 +20,8 @@ def test_the_precision_is_pinned_unless_a_setting_says_otherwise(model, tmp_path
             hint = session._compiled.get_property("INFERENCE_PRECISION_HINT")
             assert hint.to_dtype() == np.dtype(expected)
             assert session._compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    assert backend.settings == {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    pinned = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    assert pinned.items() <= backend.settings.items()
 
 
 def test_a_processor_without_bf16_computes_in_float32(model, tmp_path, monkeypatch):
@@ -56,6 +60,38 @@ def test_an_onnx_file_that_cannot_be_read(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"garbage")
     with pytest.raises(GraphError, match=r"cannot read .*model\.onnx"):
         get_backend("openvino").build(tmp_path / "model.onnx", tmp_path / "built")
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "message"),
+    [
+        ('version="opset1"', 'version="opset99"', "unsupported opset: opset99"),
+        ('type="MatMul"', 'type="MatMax"', "MatMax"),
+    ],
+)
+def test_an_ir_with_operators_that_this_openvino_does_not_have(model, tmp_path, said, instead, message):
+    backend = get_backend("openvino")
+    path = backend.build(model, tmp_path)[0]
+    assert said in path.read_text()
+    path.write_text(path.read_text().replace(said, instead))
+    with pytest.raises(BundleError, match=message) as caught:
+        backend.open(path, threads=1, settings={})
+    assert caught.value.remedy == "build this variant again"
+
+
+def test_float16_constants_stay_float16(tiny_exported, tmp_path):
+    float32 = Bundle.open(tiny_exported).verify_files("float32")
+    shapes = [np.zeros((2, 3, 16, 16), dtype=np.float32)]
+    emit_float16(float32, scan_float16(float32, shapes, total=1), tmp_path / "fp16.onnx")
+    backend = get_backend("openvino")
+    sizes = {}
+    for name, source in (("float32", float32), ("fp16", tmp_path / "fp16.onnx")):
+        path, weights = backend.build(source, tmp_path / name)
+        constants = [node for node in backend._read(path).get_ops() if node.get_type_name() == "Constant"]
+        types = {node.get_element_type().get_type_name() for node in constants}
+        assert types == {"f32" if name == "float32" else "f16", "i64"}
+        sizes[name] = weights.stat().st_size
+    assert sizes["fp16"] < 0.6 * sizes["float32"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])

@@ -103,7 +103,7 @@ def test_quantize_in_a_dialect_that_has_no_engine_of_its_own(edgevit, exported, 
     assert done.code == 0, done.err
     measured = {variant["name"] for variant in done.data()["variants"]}
     assert measured == ({"float32", "int8-portable"} if dialect == "portable" else {"float32"})
-    assert (f"Leaving out int8-{dialect}: tensorrt runs on the device" in done.err) == (dialect != "portable")
+    assert (f"Leaving out int8-{dialect}: " in done.err) == (dialect != "portable")
 
 
 def test_quantizing_again_replaces_and_forgets_what_was_measured(edgevit, quantized):

@@ -8,7 +8,7 @@ from tiny import SHAPES, content
 from edgevit.bundle.store import Bundle
 from edgevit.cli.options import PRECISIONS
 
-NEED_IMAGES = ("int8", "fp16")
+NEED_IMAGES = ("int8", "fp16", "fp8")  # fp8 is for TensorRT: tests/cli/test_kernels.py
 NEED_NONE = ("int8-dynamic", "int8-weights", "int4-weights")
 
 
@@ -137,11 +137,12 @@ def test_a_precision_that_there_is_not(edgevit, exported, typed, closest, comman
 @pytest.mark.parametrize("precision", NEED_IMAGES)
 def test_no_images_where_they_are_needed(edgevit, exported, precision):
     before = content(exported)
-    done = edgevit("quantize", exported, "--precision", precision)
+    dialect = ("--dialect", "tensorrt") if precision == "fp8" else ()
+    done = edgevit("quantize", exported, "--precision", precision, *dialect)
     assert done.code == 2
     message, remedy = done.failure()
     assert message == f"{precision} needs calibration images"
-    chosen = "" if precision == "int8" else " --precision fp16"
+    chosen = {"int8": "", "fp16": " --precision fp16", "fp8": " --precision fp8 --dialect tensorrt"}[precision]
     assert remedy.startswith(f"edgevit quantize {exported}{chosen} --data IMAGES")
     assert "int8-dynamic" in remedy
     assert content(exported) == before

@@ -133,3 +133,21 @@ def test_contradictions_are_refused(changes):
     with pytest.raises(DataError) as caught:
         Preprocess(**{**values, **changes})
     assert caught.value.remedy
+
+
+@given(
+    st.lists(st.floats(-3, 3), min_size=3, max_size=3),
+    st.lists(st.floats(0.01, 3), min_size=3, max_size=3),
+    arrays.arrays(np.uint8, (2, 5, 4, 3)),
+)
+def test_pixels_are_found_again(mean, std, pixels):
+    preprocess = Preprocess(size=(5, 4), resize=None, mean=tuple(mean), std=tuple(std))
+    found = preprocess.pixels(preprocess.normalize(pixels))
+    np.testing.assert_array_equal(found, pixels)
+    assert found.flags.c_contiguous
+
+
+def test_values_that_no_pixel_has_become_the_nearest():
+    preprocess = Preprocess(size=(1, 3), resize=None, mean=(0.5,), std=(0.5,), channel_order="L")
+    values = np.array([[[-9, 0.001, 9]]], dtype=np.float32)
+    assert preprocess.pixels(values).tolist() == [[[0], [128], [255]]]

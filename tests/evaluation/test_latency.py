@@ -205,9 +205,17 @@ def test_the_baseline_of_what_was_asked_for_comes_along():
     assert [each.name for each in candidates_of(bundle_of(*VARIANTS), ["int8-ort"])] == ["float32-ort", "int8-ort"]
 
 
-def test_a_variant_without_float32_cannot_be_compared():
+def test_a_backend_without_float32_is_compared_with_the_exported_file():
     bundle = bundle_of(*VARIANTS, variant("int8-trt", "int8", "tensorrt"))
-    with pytest.raises(BundleError, match="no float32 variant for tensorrt") as caught:
+    found = candidates_of(bundle, ["int8-trt"])
+    assert [(each.name, each.baseline) for each in found] == [
+        ("float32-ort", "float32-ort"),
+        ("int8-trt", "float32-ort"),
+    ]
+
+
+def test_a_variant_without_float32_cannot_be_compared():
+    bundle = bundle_of(variant("int8-trt", "int8", "tensorrt"))
+    with pytest.raises(BundleError, match="no float32 variant to compare 'int8-trt' with") as caught:
         candidates_of(bundle)
     assert "--variant" in caught.value.remedy
-    assert len(candidates_of(bundle, ["int8-ort"])) == 2

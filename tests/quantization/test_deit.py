@@ -1,6 +1,7 @@
 """The whole way from a real ViT to INT8, judged on real photos."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.prepare import CalibrationImages, prepare
-from edgevit.statistics import mean_kl, sqnr_db
+from edgevit.statistics import agreement, mean_kl, sqnr_db
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
@@ -30,6 +31,7 @@ class Measured(NamedTuple):
     exact: NDArray[np.float32]
     int8: NDArray[np.float32]
     kernels: Kernels
+    sources: tuple[Path, Path]
 
 
 def photos(shared, name, count):
@@ -81,6 +83,7 @@ def measured(shared, tmp_path_factory):
                 np.concatenate([reference.infer(batch) for batch in images]),
                 np.concatenate([session.infer(batch) for batch in images]),
                 check_kernels(session, one.plan.integer_layers()),
+                (path, folder / f"{case.dialect}.onnx"),
             )
     return found
 
@@ -94,14 +97,14 @@ def test_all_linear_layers_run_in_integers(measured, case):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.dialect)
 def test_the_logits_are_near_float32(measured, case):
-    exact, int8, _ = measured[case]
+    exact, int8 = measured[case][:2]
     assert mean_kl(exact, int8) < case.kl
     assert sqnr_db(exact, int8) > case.sqnr_db
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.dialect)
 def test_agreement_with_float32_is_as_it_should_as_far_as_200_photos_can_tell(measured, case):
-    exact, int8, _ = measured[case]
+    exact, int8 = measured[case][:2]
     agreeing = int((exact.argmax(axis=1) == int8.argmax(axis=1)).sum())
     # The chance of so few or fewer, were it that much of all photos. A single photo is half a point here.
     chance = sum(math.comb(200, k) * case.agreement**k * (1 - case.agreement) ** (200 - k) for k in range(agreeing + 1))
@@ -111,3 +114,14 @@ def test_agreement_with_float32_is_as_it_should_as_far_as_200_photos_can_tell(me
 def test_both_backends_agree_in_float32(measured):
     exact = {case.backend: measured[case].exact for case in CASES}
     np.testing.assert_allclose(exact["onnxruntime"], exact["openvino"], atol=1e-3)
+    assert agreement(exact["onnxruntime"], exact["openvino"]) >= 0.999
+
+
+def test_openvinos_ir_answers_as_the_onnx_it_was_made_of(measured, shared):
+    case = next(case for case in CASES if case.backend == "openvino")
+    images = list(photos(shared, "evaluation", 200))
+    for source, found in zip(measured[case].sources, measured[case][:2], strict=True):
+        with get_backend("openvino").open(source, threads=0, settings={}) as session:  # the same arithmetic
+            expected = np.concatenate([session.infer(batch) for batch in images])
+        assert agreement(expected, found) >= 0.999
+        np.testing.assert_allclose(found, expected, atol=1e-4)

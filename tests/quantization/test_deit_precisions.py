@@ -9,8 +9,10 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from safetensors.torch import load_file
+from tiny import ENGINES
 
-from edgevit.backends import BACKENDS, get_backend
+from edgevit.backends import get_backend
+from edgevit.backends.base import BuildOptions
 from edgevit.data.batches import Strict, batches
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.table import load_csv
@@ -66,7 +68,7 @@ def test_deit_fits_float16_whole(deit, float16):
     assert path.stat().st_size < 0.51 * deit[0].stat().st_size
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_fp16_is_near_float32(deit, float16, backend, tmp_path):
     _, images, exact = deit
     model = get_backend(backend).build(float16[1], tmp_path)[0]
@@ -77,6 +79,24 @@ def test_fp16_is_near_float32(deit, float16, backend, tmp_path):
     agreeing = round(200 * agreement(exact, found))
     chance = sum(math.comb(200, k) * 0.997**k * 0.003 ** (200 - k) for k in range(agreeing + 1))
     assert chance > 0.01, f"{agreeing} of 200 agree"
+
+
+def test_openvinos_ir_answers_as_the_float16_onnx_it_was_made_of(deit, float16, tmp_path):
+    expected = infer("openvino", float16[1], {}, deit[1])
+    found = infer("openvino", get_backend("openvino").build(float16[1], tmp_path)[0], {}, deit[1])
+    assert agreement(expected, found) >= 0.999
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
+def test_pixels_give_the_same_logits(deit, float16, precision, tmp_path):
+    source = deit[0] if precision == "float32" else float16[1]
+    backend, images = get_backend("openvino"), deit[1][:8]
+    options = BuildOptions(settings={"INPUT": "uint8-nhwc"})
+    expected = infer("openvino", backend.build(source, tmp_path / "float")[0], {}, images)
+    found = infer("openvino", backend.build(source, tmp_path / "pixels", options)[0], {}, images)
+    # Two engines differ as much in float32.
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 class MatMul(OpRun):
@@ -135,7 +155,7 @@ def test_dynamic_int8_on_openvino(deit, tmp_path):
 @pytest.mark.parametrize(
     ("emit", "kl", "decibels"), [(emit_weights_int8, 0.002, 27), (emit_weights_int4, 0.1, 10)], ids=["int8", "int4"]
 )
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_weights_alone(deit, emit, kl, decibels, backend, tmp_path):
     path, images, exact = deit
     emit(path, tmp_path / "model.onnx")

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
+from tiny import ENGINES
 
-from edgevit.backends import BACKENDS, get_backend
+from edgevit.backends import get_backend
 from edgevit.errors import BundleError, DataError, GraphError
 from edgevit.quantization.float16 import Float16Plan, emit_float16
 from edgevit.quantization.float16_scan import HEADROOM, LARGEST, TOLERANCE, Scan, scan_float16
@@ -77,7 +78,7 @@ def test_logits_are_as_near_to_float32_as_torchs_in_float16(quantized, float16):
     assert sqnr_db(exact, found) < 90  # it is not float32
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("batch", [1, 12])
 def test_backends_run_it(quantized, float16, backend, batch, tmp_path):
     engine = get_backend(backend)

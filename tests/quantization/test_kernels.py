@@ -1,8 +1,9 @@
 import numpy as np
 import onnx
 import pytest
+from tiny import ENGINES
 
-from edgevit.backends import BACKENDS, get_backend
+from edgevit.backends import get_backend
 from edgevit.errors import VerificationError
 from edgevit.quantization.kernels import check_kernels
 
@@ -11,14 +12,14 @@ def open_session(backend, path):
     return get_backend(backend).open(path, threads=1, settings={})
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_every_layer_of_its_dialect_runs_in_integers(quantized, backend):
     with open_session(backend, quantized.int8[backend]) as session:
         kernels = check_kernels(session, quantized.plan.integer_layers())
     assert (kernels.linears, kernels.integer_linears, kernels.float_linears) == (9, 9, ())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_the_float_model_has_float_kernels(quantized, backend):
     with open_session(backend, quantized.path) as session:
         kernels = check_kernels(session, ())
@@ -51,7 +52,7 @@ def test_the_same_form_with_a_fixed_batch_is_caught_for_every_layer(quantized, t
     assert "9 of 9" in caught.value.message
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_a_layer_that_is_not_there_is_named(quantized, backend):
     with (
         open_session(backend, quantized.int8[backend]) as session,

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from tiny import ENGINES
 
-from edgevit.backends import BACKENDS, get_backend
+from edgevit.backends import get_backend
 from edgevit.errors import GraphError, VerificationError
 from edgevit.quantization.arithmetic import dequantize, quantize, weight_scales
 from edgevit.quantization.weights import (
@@ -104,7 +105,7 @@ def emitted(request, quantized, tmp_path_factory):
     return request.param, path
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_logits_are_those_of_the_rounded_weights(quantized, emitted, backend, tmp_path):
     bits, path = emitted
     images = torch.from_numpy(quantized.images)

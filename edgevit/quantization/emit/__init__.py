@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgevit.dependencies import require
 from edgevit.errors import InputError
@@ -26,6 +27,9 @@ _SCHEMES: dict[str, Scheme] = {
 
 DIALECTS = tuple(_SCHEMES)
 
+#: What the two products of attention are multiplied in: float, or what Linear layers are.
+AttentionForm = Literal["float", "quantized"]
+
 
 def scheme_of(dialect: str) -> Scheme:
     """Return how a plan for ``dialect`` must store activations.
@@ -39,21 +43,48 @@ def scheme_of(dialect: str) -> Scheme:
     return _SCHEMES[dialect]
 
 
-def emit(model: Path, plan: QuantizationPlan, dialect: str, path: Path, *, weight_bits: WeightBits = 8) -> None:
+def emit(
+    model: Path,
+    plan: QuantizationPlan,
+    dialect: str,
+    path: Path,
+    *,
+    weight_bits: WeightBits = 8,
+    attention: AttentionForm = "float",
+) -> Mapping[str, str]:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 in ``dialect``, one of ``DIALECTS``.
 
     Weights are stored as int8, so the file is about a quarter of the size. The batch stays dynamic. ``weight_bits`` 7
-    is for x86 processors without VNNI, which would overflow with 8.
+    is for x86 processors without VNNI, which would overflow with 8. Returns the attentions that stay in float though
+    ``attention`` is to be quantized, with the reasons.
 
     Raises:
-        InputError: if there is no such dialect.
+        InputError: if there is no such dialect, or it has no form for attention in integers.
         MissingDependencyError: if onnx-ir is not installed.
         BundleError: if the plan was made for another model, or stores activations as the dialect cannot.
         GraphError: if the file is no float32 ONNX model with Linear layers.
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
+    if attention == "quantized":
+        kept: Mapping[str, str] = _form(dialect, "emit_attention", "attention in INT8")(model, plan, path, weight_bits)
+        return kept
     _module(dialect).emit(model, plan, path, weight_bits)
+    return {}
+
+
+def emit_float8(
+    model: Path, plan: QuantizationPlan, dialect: str, path: Path, *, attention: AttentionForm = "float"
+) -> Mapping[str, str]:
+    """Write the float32 ONNX file ``model`` to ``path`` as FP8 (E4M3) in ``dialect``, with the ranges of an INT8 plan.
+
+    Returns and raises what ``emit`` does.
+    """
+    if attention == "quantized":
+        kept: Mapping[str, str] = _form(dialect, "emit_float8_attention", "FP8")(model, plan, path)
+        return kept
+    _form(dialect, "emit_float8", "FP8")(model, plan, path)
+    return {}
 
 
 def emit_float32(model: Path, dialect: str, path: Path) -> None:
@@ -67,6 +98,14 @@ def emit_float32(model: Path, dialect: str, path: Path) -> None:
 
     """
     _module(dialect).emit_float32(model, path)
+
+
+def _form(dialect: str, function: str, what: str) -> Callable[..., Any]:
+    """Return the ``function`` of a dialect that not all have."""
+    found: Callable[..., Any] | None = getattr(_module(dialect), function, None)
+    if found is None:
+        raise InputError(f"the dialect {dialect} has no form for {what}", remedy="use a target of dialect tensorrt")
+    return found
 
 
 def _module(dialect: str) -> ModuleType:

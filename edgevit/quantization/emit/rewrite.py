@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -32,7 +32,8 @@ _REMEDY = "quantize again with `edgevit quantize`"
 class QuantizedLinear:
     """One Linear layer with the constants of its integer form: weight (K, N) int8, scales (N,), bias (N,) or None.
 
-    Or a part of a layer, some of its columns; ``name`` and ``output`` are then the part's.
+    Or a part of a layer, some of its columns; ``name`` and ``output`` are then the part's. Or its form in FP8, with
+    zero point and weight in that type, see ``float8``.
     """
 
     graph: ir.Graph
@@ -40,8 +41,8 @@ class QuantizedLinear:
     name: str
     output: ir.Value
     scale: NDArray[np.float32]  # rank 0, as is the zero point: onnxruntime's integer kernels take true scalars only
-    zero_point: NDArray[np.uint8 | np.int8]
-    weight: NDArray[np.int8]
+    zero_point: NDArray[Any]
+    weight: NDArray[Any]
     weight_scales: NDArray[np.float32]
     bias: NDArray[np.float32] | None
 
@@ -111,7 +112,7 @@ class QuantizedLinear:
 
     def dequantized_weight(self) -> ir.Node:
         """Return the node that gives the weight (K, N) as float, one scale per column."""
-        weight = self.constant("weight.int8", self.weight)
+        weight = self.constant(f"weight.{self.weight.dtype.name}", self.weight)
         scales = self.constant("weight.scale", self.weight_scales)
         shape = ir.Shape(self.weight.shape)
         return self.node("weight.dequantize", "DequantizeLinear", [weight, scales], shape, axis=1)

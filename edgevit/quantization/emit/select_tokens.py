@@ -159,12 +159,13 @@ def _cut(graph: ir.Graph, choice: ir.Node, single: dict[ir.Node, tuple[int, ...]
 def _gather(graph: ir.Graph, value: ir.Value, index: ir.Value) -> ir.Value:
     """Return one token of ``value``; of what is dequantized, the integers' token, dequantized by a node of its own.
 
-    Engines look for DequantizeLinear right in front of a product.
+    Engines look for DequantizeLinear right in front of a product. Of FP8, which Gather does not take, the token is
+    quantized by a node of its own too.
     """
     producer = value.producer()
-    if producer is not None and producer.op_type == "DequantizeLinear" and producer.inputs[0] is not None:
+    if producer is not None and _comes_before(producer) and producer.inputs[0] is not None:
         token = _gather(graph, producer.inputs[0], index)
-        clone = ir.node("DequantizeLinear", [token, *producer.inputs[1:]], name=f"{producer.name}.token")
+        clone = ir.node(producer.op_type, [token, *producer.inputs[1:]], name=f"{producer.name}.token")
         clone.outputs[0].name, clone.outputs[0].type = f"{value.name}.token", value.type
         clone.outputs[0].shape = token.shape
         graph.insert_after(producer, clone)
@@ -178,6 +179,12 @@ def _gather(graph: ir.Graph, value: ir.Value, index: ir.Value) -> ir.Value:
     else:
         graph.insert_after(producer, node)
     return taken
+
+
+def _comes_before(node: ir.Node) -> bool:
+    """Say whether the token is taken in front of ``node``, not of what it gives."""
+    float8 = node.op_type == "QuantizeLinear" and node.outputs[0].dtype == ir.DataType.FLOAT8E4M3FN
+    return float8 or node.op_type == "DequantizeLinear"
 
 
 def _forget_tokens(value: ir.Value) -> None:

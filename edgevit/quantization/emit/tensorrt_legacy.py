@@ -6,8 +6,9 @@ from pathlib import Path
 
 from edgevit.quantization.emit.lower_opset import LowerOpset
 from edgevit.quantization.emit.qdq import put_in_place
-from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite
+from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
 from edgevit.quantization.emit.select_tokens import SelectTokens
+from edgevit.quantization.linears import load_graph
 from edgevit.quantization.plan import QuantizationPlan
 
 OPSET = 17
@@ -17,6 +18,11 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 for earlier versions of TensorRT."""
     plan.check_scheme("symmetric")
     rewrite(model, plan, path, _substitute, (SelectTokens(), LowerOpset(OPSET)), weight_bits=weight_bits)
+
+
+def emit_float32(model: Path, path: Path) -> None:
+    """Write the float32 ONNX file ``model`` to ``path`` for earlier versions of TensorRT."""
+    write(load_graph(model), (SelectTokens(), LowerOpset(OPSET)), path)
 
 
 def _substitute(linear: QuantizedLinear) -> None:

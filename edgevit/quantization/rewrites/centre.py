@@ -25,3 +25,20 @@ def centre_input(graph: ir.Graph, layer: LinearLayer, shift: float) -> None:
     layer.product.replace_input_with(0, output)
     bias = layer.bias + shift * layer.weight.sum(axis=0, dtype=np.float64)
     set_linear(graph, layer, layer.weight, bias.astype(np.float32))
+
+
+def uncentre_input(graph: ir.Graph, layer: LinearLayer) -> float:
+    """Undo ``centre_input``, and return by how much the layer's input was shifted; 0 where it was not.
+
+    A float has its precision around 0: there a GELU's many small values belong.
+    """
+    layer = as_it_is_now(layer)
+    moved = layer.input.producer()
+    if moved is None or moved.name != f"{layer.name}.centre" or layer.bias is None:
+        return 0.0
+    constant = ir.convenience.get_const_tensor(moved.inputs[1])  # type: ignore[arg-type]  # centre_input's own
+    shift = -float(constant.numpy().item())  # type: ignore[union-attr]
+    layer.product.replace_input_with(0, moved.inputs[0])
+    bias = layer.bias - shift * layer.weight.sum(axis=0, dtype=np.float64)
+    set_linear(graph, layer, layer.weight, bias.astype(np.float32))
+    return shift

@@ -1,0 +1,154 @@
+"""What TensorRT-RTX's compiler makes of each model: kernels, products in integers or FP8, fused attentions.
+
+    python benchmarks/tensorrt_kernels.py [--write]
+
+For the built-in model, and the sizes of DeiT-tiny and ViT-S with random weights (kernels depend on sizes), in FP16,
+INT8 and FP8, with attention in float16 and quantized, for three generations of GPUs; none has to be there. Prints a
+Markdown table, or writes it to results/tensorrt-kernels.md. Batch 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+
+from edgevit.backends.base import BatchProfile
+from edgevit.backends.tensorrt.bindings import Bindings, load_bindings
+from edgevit.backends.tensorrt.builder import Job, build_engine
+from edgevit.backends.tensorrt.limits import has_fp8
+from edgevit.backends.tensorrt.log import DetailedLog
+from edgevit.backends.tensorrt.report import KernelReport, report_of_log
+from edgevit.data.preprocess import Preprocess
+from edgevit.files import sha256_of
+from edgevit.graph.export import export_onnx
+from edgevit.models.loading import load_checkpoint
+from edgevit.models.spec import BUILTIN, preset
+from edgevit.models.vit import VisionTransformer
+from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.emit import emit, emit_float8
+from edgevit.quantization.float16 import Float16Plan, emit_float16
+from edgevit.quantization.linears import load_graph
+from edgevit.quantization.plan import AttentionPlan, QuantizationPlan, make_plan
+from edgevit.quantization.prepare import save
+from edgevit.quantization.rewrites.scores import fold_scales
+
+MODELS = {"built-in": "fashion-micro", "DeiT-tiny": "vit-tiny", "ViT-S": "vit-small"}
+GPUS = ("8.6", "8.9", "12.0")
+RESULTS = Path(__file__).parent / "results" / "tensorrt-kernels.md"
+
+
+class Model(NamedTuple):
+    """A model ready to be quantized: the float32 file, and its plan."""
+
+    path: Path
+    plan: QuantizationPlan
+
+
+#: Writes a form of a model to a path.
+Emit = Callable[[Model, Path], object]
+
+
+def _fp16(model: Model, path: Path) -> None:
+    plan = Float16Plan(model_sha256=sha256_of(model.path), images=1, images_sha256="0" * 64, float32_nodes={})
+    emit_float16(model.path, plan, path)
+
+
+FORMS: dict[str, Emit] = {
+    "FP16": _fp16,
+    "INT8": lambda model, path: emit(*model, "tensorrt", path),
+    "INT8, attention too": lambda model, path: emit(*model, "tensorrt", path, attention="quantized"),
+    "FP8": lambda model, path: emit_float8(*model, "tensorrt", path),
+    "FP8, attention too": lambda model, path: emit_float8(*model, "tensorrt", path, attention="quantized"),
+}
+
+
+def plan_model(name: str, folder: Path) -> Model:
+    """Return a built-in model, or a preset with random weights, and its plan; scales are from a random image."""
+    vit, preprocess = _vit(name)
+    spec, whole = vit.spec, folder / f"{name}-exported.onnx"
+    export_onnx(vit, whole, preprocess=preprocess, labels=tuple(f"class {index}" for index in range(spec.classes)))
+    model, path = load_graph(whole), folder / f"{name}.onnx"
+    fold_scales(model.graph)  # as in a prepared model
+    save(model, path)
+    image = np.random.default_rng(0).normal(size=(1, spec.channels, *spec.image_size)).astype(np.float32)
+    plan = make_plan(path, calibrate(path, [image], total=1), scheme="symmetric")
+    attentions = tuple(
+        AttentionPlan(name=f"blocks.{block}.attn", query_scale=0.02, key_scale=0.02, value_scale=0.02)
+        for block in range(spec.depth)
+    )
+    return Model(path, msgspec.structs.replace(plan, attentions=attentions))
+
+
+def _vit(name: str) -> tuple[VisionTransformer, Preprocess]:
+    if name in BUILTIN:
+        checkpoint = load_checkpoint(name)
+        return checkpoint.model(), checkpoint.preprocess
+    spec = preset(name)
+    torch.manual_seed(0)
+    return VisionTransformer(spec).eval(), Preprocess(
+        size=spec.image_size, resize=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    )
+
+
+def compile_form(bindings: Bindings, model: Model, form: str, compute_capability: str) -> KernelReport:
+    """Return the report of the kernels that ``form`` of ``model`` becomes."""
+    path, log = model.path.with_name("form.onnx"), DetailedLog()
+    FORMS[form](model, path)
+    build_engine(bindings, Job(model=path, compute_capability=compute_capability, batch=BatchProfile()), log=log)
+    return report_of_log(log.lines)
+
+
+def rows(folder: Path) -> Iterator[Sequence[object]]:
+    """Yield the rows of the table."""
+    bindings = load_bindings("tensorrt-rtx")
+    for shown, name in MODELS.items():
+        model = plan_model(name, folder)
+        for form in FORMS:
+            for gpu in GPUS:
+                if form.startswith("FP8") and not has_fp8(gpu):
+                    continue
+                report = compile_form(bindings, model, form, gpu)
+                wanted = {"INT8": "int8", "FP8": "float8"}.get(form[:4].strip(" ,"), "float16")
+                linears = sum(linear.kernel.endswith(f" {wanted}") for linear in report.linears)
+                fused = ", ".join(f"{count} {kind}" for kind, count in report.counts.fused_attentions.items())
+                yield (
+                    *(shown, form, gpu, report.counts.kernels, f"{linears} of {len(report.linears)} {wanted}"),
+                    *(f"{fused} of {len(report.attentions)}", report.counts.reformats),
+                )
+
+
+def table() -> Iterator[str]:
+    """Yield the lines of the table, each when it is known."""
+    head = ("model", "form", "compute capability", "kernels", "Linear layers", "fused attentions", "only move or cast")
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    with tempfile.TemporaryDirectory() as folder:
+        for row in rows(Path(folder)):
+            yield f"| {' | '.join(map(str, row))} |"
+
+
+def main() -> None:
+    """Print the table, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} instead")
+    if not parser.parse_args().write:
+        for line in table():
+            print(line, flush=True)
+        return
+    version = load_bindings("tensorrt-rtx").version
+    head = (
+        "# Kernels in TensorRT engines\n\nWritten by `python benchmarks/tensorrt_kernels.py --write` with TensorRT-RTX "
+        f"{version}, which needs no GPU. Batch 1.\n\n"
+    )
+    RESULTS.write_text(head + "\n".join(table()) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What is done to a model on its way to OpenVINO's IR: its batch, its input, and what it says of itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgevit.backends.base import BatchProfile
+from edgevit.data.preprocess import Preprocess
+from edgevit.errors import DataError, GraphError, InputError
+
+#: Where OpenVINO's ONNX reader puts the metadata of a file, which ``graph.export`` wrote into it.
+_METADATA = "framework"
+
+
+def set_batch(engine: Any, model: Any, batch: BatchProfile | None, device: str) -> None:  # noqa: ANN401
+    """Give a model, in place, the batch that ``batch`` names: one number of images, or a range; None leaves it.
+
+    An NPU takes one number only, which is 1 if nothing else is asked for.
+
+    Raises:
+        InputError: if a range is asked for on an NPU.
+
+    """
+    if device == "NPU":
+        batch = batch or BatchProfile()
+        if batch.min != batch.max:
+            raise InputError(
+                f"an NPU takes one number of images, not {batch.min} to {batch.max}",
+                remedy="give the target's batch the same min, opt and max",
+            )
+    if batch is not None:
+        (entry,) = model.inputs
+        shape = entry.get_partial_shape()
+        shape[0] = engine.Dimension(batch.min, batch.max)
+        model.reshape({entry: shape})
+
+
+def take_pixels(engine: Any, model: Any, preprocess: Preprocess) -> Any:  # noqa: ANN401
+    """Return the model with uint8 pixels (B, H, W, C) as its input, which it normalises itself.
+
+    That is what ``Preprocess.normalize`` does; resizing and cropping, ``Preprocess.geometry``, are left to the caller.
+    """
+    steps = engine.preprocess.PrePostProcessor(model)
+    entry = steps.input()
+    entry.tensor().set_element_type(engine.Type.u8).set_layout(engine.Layout("NHWC"))
+    entry.model().set_layout(engine.Layout("NCHW"))
+    mean, scale = _in_levels(preprocess.mean), _in_levels(preprocess.std)
+    entry.preprocess().convert_element_type(engine.Type.f32).mean(mean).scale(scale)
+    return steps.build()
+
+
+def preprocess_of(model: Any) -> Preprocess | None:  # noqa: ANN401
+    """Return how a model wants its images, as the exported file says; None if it says nothing.
+
+    Raises:
+        GraphError: if that cannot be understood, or contradicts itself.
+
+    """
+    found: Preprocess | None = _fact(model, "preprocess", Preprocess)
+    return found
+
+
+def labels_of(model: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Return the names of a model's classes, as the exported file says; none if it has none.
+
+    Raises:
+        GraphError: if they cannot be understood.
+
+    """
+    return _fact(model, "labels", tuple[str, ...]) or ()
+
+
+def describe(engine: Any, model: Any) -> None:  # noqa: ANN401
+    """Write into a model, in place, what other OpenVINO tools read: layouts, labels and preprocessing.
+
+    That is the section ``model_info`` as OpenVINO's Model API defines it. It cannot say all that EdgeViT knows: labels
+    are separated by blanks, so that those within one become underscores; and of resizing it has two kinds, the whole
+    image squashed and the largest crop in the middle, which is more than a model sees whose ``resize`` is larger than
+    its crop. What holds exactly stands as JSON in the section ``framework``, under ``edgevit.preprocess`` and
+    ``edgevit.labels``.
+    """
+    pixels = model.inputs[0].get_element_type() == engine.Type.u8
+    engine.layout_helpers.set_layout(model.inputs[0], engine.Layout("NHWC" if pixels else "NCHW"))
+    engine.layout_helpers.set_layout(model.outputs[0], engine.Layout("NC"))
+    preprocess = preprocess_of(model)
+    if preprocess is not None:
+        for key, value in model_info(preprocess, labels_of(model), normalises=pixels).items():
+            model.set_rt_info(value, ["model_info", key])
+
+
+def model_info(preprocess: Preprocess, labels: Sequence[str], *, normalises: bool) -> dict[str, str]:
+    """Return what Model API is told of a model; one that ``normalises`` its input itself names no mean and scale.
+
+    Model API counts pixels from 0 to 255, and takes images whose channels are in the order BGR.
+    """
+    info = {
+        "resize_type": "standard" if preprocess.resize is None else "crop",
+        "interpolation_mode": {"bicubic": "CUBIC", "bilinear": "LINEAR"}[preprocess.interpolation],
+        "reverse_input_channels": str(preprocess.channel_order == "RGB"),
+    }
+    if labels:
+        info |= {"model_type": "Classification", "labels": " ".join(re.sub(r"\s+", "_", label) for label in labels)}
+    if not normalises:
+        info |= {
+            "mean_values": " ".join(f"{value:.9g}" for value in _in_levels(preprocess.mean)),
+            "scale_values": " ".join(f"{value:.9g}" for value in _in_levels(preprocess.std)),
+        }
+    return info
+
+
+def _in_levels(values: Sequence[float]) -> list[float]:
+    return [float(value) for value in 255 * np.asarray(values, dtype=np.float64)]
+
+
+def _fact(model: Any, name: str, type_: Any) -> Any:  # noqa: ANN401
+    path = [_METADATA, f"edgevit.{name}"]
+    if not model.has_rt_info(path):
+        return None
+    try:
+        return msgspec.json.decode(model.get_rt_info(path).astype(str), type=type_)
+    except (msgspec.MsgspecError, DataError) as error:
+        raise GraphError(
+            f"the model's own note on its {name} cannot be understood: {error}", remedy="export the model again"
+        ) from error

@@ -1,0 +1,208 @@
+"""The two backends: TensorRT for the GPU at hand, TensorRT-RTX for any GPU that it compiles for."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from edgevit.backends.base import ANY_DEVICE, BatchProfile, BuildOptions
+from edgevit.backends.tensorrt import memory, sidecar
+from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, load_bindings
+from edgevit.backends.tensorrt.builder import Engine, Job, build_engine, inspect_engine
+from edgevit.backends.tensorrt.cuda import Device, Driver, open_driver
+from edgevit.backends.tensorrt.log import DetailedLog
+from edgevit.backends.tensorrt.probe import target_capability
+from edgevit.backends.tensorrt.report import KERNELS, KernelReport, report_of_inspection, report_of_log
+from edgevit.backends.tensorrt.session import TensorRTSession
+from edgevit.backends.tensorrt.settings import DEFAULTS, Settings, build_settings, parse_settings
+from edgevit.backends.tensorrt.sidecar import ENGINE, SIDECAR, SOURCE, EngineInfo
+from edgevit.backends.tensorrt.trtexec import Trtexec, build_with_trtexec, find_trtexec
+from edgevit.errors import BundleError, MissingDependencyError
+from edgevit.files import atomic_folder, atomic_path, cache_folder, sha256_of, write_atomically
+from edgevit.progress import SILENT, Progress
+
+#: How many images an engine takes where nobody has said; it is tuned for one.
+_USUAL_BATCH = BatchProfile(min=1, opt=1, max=16)
+_MIB = 1 << 20
+
+
+class TensorRT:
+    """Backend for TensorRT 8.6 to 11; its own file format is the engine, for one version and one kind of GPU."""
+
+    name: str = "tensorrt"
+    extra = "tensorrt"
+    settings: Mapping[str, str] = DEFAULTS
+    flavour: Flavour = "tensorrt"
+
+    def __init__(self) -> None:
+        self._driver = self._find()
+
+    def _find(self) -> Bindings | Trtexec:
+        """Return what builds: the Python bindings, else trtexec."""
+        try:
+            return load_bindings(self.flavour)
+        except MissingDependencyError:
+            found = find_trtexec()
+            if found is None:
+                raise
+            return found
+
+    def version(self) -> str:
+        """Return the version of TensorRT."""
+        return self._driver.version
+
+    def build(
+        self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE, *, progress: Progress = SILENT
+    ) -> list[Path]:
+        """Build an engine of the ONNX file ``model``: ``folder/model.engine``, what it is, and the file itself.
+
+        Raises:
+            InputError: if this version, or this machine, cannot build what ``options`` ask for.
+            GraphError: if TensorRT does not take the model.
+            MissingError: if there is no GPU where one is needed, or not enough memory.
+            StorageError: if the files cannot be written.
+
+        """
+        settings = parse_settings(self.flavour, options.settings)
+        capability = target_capability(self.flavour, options)
+        plan = self._plan_memory(model, options, progress)
+        job = Job(
+            model=model,
+            compute_capability=capability,
+            batch=options.batch or _USUAL_BATCH,
+            precision=options.precision,
+            workspace_mb=plan,
+            settings=settings,
+        )
+        engine, report = self._build(job, progress)
+        return _write(self._info(job, engine), engine, report, model, folder)
+
+    def _build(self, job: Job, progress: Progress) -> tuple[Engine, KernelReport | None]:
+        """Return the engine, and what is known of its kernels; trtexec does not tell."""
+        if isinstance(self._driver, Trtexec):
+            return build_with_trtexec(self._driver, job, progress=progress), None
+        log = DetailedLog()
+        engine = build_engine(self._driver, job, log=log, progress=progress)
+        try:
+            return engine, self._report(self._driver, engine, log)
+        except BundleError as error:  # the engine is good all the same
+            progress.note(f"There is no report of the kernels: {error.message}")
+            return engine, None
+
+    def _report(self, bindings: Bindings, engine: Engine, log: DetailedLog) -> KernelReport:
+        return report_of_inspection(inspect_engine(bindings, engine.content), log.lines)
+
+    def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
+        """Say what memory the build may take, and return how much workspace, in MiB; None leaves it to TensorRT."""
+        free = memory.free_host_mb()
+        with Device(open_driver()) as device:
+            on_gpu = device.free_bytes() // _MIB
+        plan = memory.plan_memory(
+            model.stat().st_size, options.workspace_mb, on_gpu if free is None else min(free, on_gpu)
+        )
+        progress.note(f"Building with {NAMES[self.flavour]} {self.version()}: {plan.sentence()}")
+        return plan.workspace_mb
+
+    def _info(self, job: Job, engine: Engine) -> EngineInfo:
+        return EngineInfo(
+            flavour=self.flavour,
+            version=self.version(),
+            driver="trtexec" if isinstance(self._driver, Trtexec) else "python",
+            compute_capability=job.compute_capability,
+            batch=engine.batch,
+            precision=job.precision,
+            settings=build_settings(job.settings),
+            engine_sha256=hashlib.sha256(engine.content).hexdigest(),
+            source_sha256=sha256_of(job.model),
+        )
+
+    def open(self, model: Path, *, threads: int, settings: Mapping[str, str]) -> TensorRTSession:  # noqa: ARG002
+        """Load an engine on the GPU at hand; with the setting ``rebuild``, build it anew where it does not fit.
+
+        Raises:
+            BundleError: if a file is missing or damaged, or a setting is not one of this backend's.
+            MissingDependencyError: if there is no GPU, or the engine is not for it or for this version.
+
+        """
+        chosen = parse_settings(self.flavour, settings)
+        driver = open_driver()
+        bindings = self._bindings()
+        if model.suffix != ".engine":
+            raise MissingDependencyError(
+                f"{model} is no engine yet: {NAMES[self.flavour]} builds it on the device that runs it",
+                remedy="run 'edgevit build BUNDLE --target TARGET --precision PRECISION' on this machine",
+            )
+        info = sidecar.read_info(model)
+        problem = sidecar.mismatch(info, bindings, Device(driver).compute_capability, chosen)
+        if problem is None:
+            return TensorRTSession(bindings, driver, model, chosen)
+        if chosen.rebuild != "yes":
+            raise MissingDependencyError(
+                f"{model} does not run here: {problem}",
+                remedy="run 'edgevit build BUNDLE --target TARGET --precision PRECISION' on this machine, or allow "
+                "it to be built again when it is loaded with the setting rebuild=yes",
+            )
+        return self._rebuilt(model, info, bindings, driver, chosen)
+
+    def _bindings(self) -> Bindings:
+        if isinstance(self._driver, Trtexec):
+            raise MissingDependencyError(
+                "trtexec builds engines; to run one, TensorRT's Python bindings are needed",
+                remedy="install the bindings of the same version, such as 'sudo apt install python3-libnvinfer'",
+            )
+        return self._driver
+
+    def _rebuilt(
+        self, model: Path, info: EngineInfo, bindings: Bindings, driver: Driver, settings: Settings
+    ) -> TensorRTSession:
+        """Open the engine that was built here from the same ONNX file, and build it if it has not been yet."""
+        source = sidecar.check_source(info, model)
+        capability = Device(driver).compute_capability
+        options = BuildOptions(
+            settings=info.settings, batch=info.batch, compute_capability=capability, precision=info.precision
+        )
+        wanted = msgspec.json.encode([info.source_sha256, bindings.version, options])
+        place = cache_folder() / self.flavour / "engines" / hashlib.sha256(wanted).hexdigest()
+        try:
+            sidecar.read_info(place / ENGINE)
+        except BundleError:  # not there yet, or damaged
+            with atomic_folder(place) as draft:
+                self.build(source, draft, options)
+        return TensorRTSession(bindings, driver, place / ENGINE, settings)
+
+
+class TensorRTRTX(TensorRT):
+    """Backend for TensorRT-RTX, which compiles for GPUs that need not be there, and finishes the kernels on them."""
+
+    name = "tensorrt-rtx"
+    extra = "tensorrt-rtx"
+    flavour = "tensorrt-rtx"
+
+    def _find(self) -> Bindings:
+        return load_bindings(self.flavour)
+
+    def _report(self, bindings: Bindings, engine: Engine, log: DetailedLog) -> KernelReport:  # noqa: ARG002
+        return report_of_log(log.lines)  # the engine cannot be asked where its GPU is not
+
+    def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
+        """Say what memory the build may take; the workspace is the other GPU's, as is what is free of it."""
+        plan = memory.plan_elsewhere(model.stat().st_size, memory.free_host_mb())
+        progress.note(f"Compiling with {NAMES[self.flavour]} {self.version()}: {plan.sentence()}")
+        return options.workspace_mb
+
+
+def _write(info: EngineInfo, engine: Engine, report: KernelReport | None, model: Path, folder: Path) -> list[Path]:
+    """Write an engine, what it is, what is known of its kernels, and the ONNX file that it was built from."""
+    paths = [folder / ENGINE, folder / SIDECAR, folder / SOURCE]
+    write_atomically(paths[0], engine.content)
+    sidecar.write_info(info, paths[1])
+    with atomic_path(paths[2]) as draft:
+        shutil.copyfile(model, draft)
+    if report is not None:
+        paths.append(folder / KERNELS)
+        report.save(paths[-1])
+    return paths

@@ -1,0 +1,248 @@
+"""What became of a model in a TensorRT engine: each kernel, its types and the ONNX nodes that it came from.
+
+The report is made when the engine is built and kept beside it (``kernels.json``): without a GPU, an engine cannot be
+asked again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgevit.backends.base import LinearKernel, join_parts
+from edgevit.backends.tensorrt.fusion import AttentionNodes, find_attentions, find_linears
+from edgevit.backends.tensorrt.kernel_log import Graph, Listed, Tensor, parse_graph, parse_inspection, parse_kernels
+from edgevit.errors import BundleError
+from edgevit.files import write_atomically
+
+SCHEMA_VERSION = 1
+KERNELS = "kernels.json"
+
+Kind = Literal["gemm", "convolution", "attention", "reformat", "other"]
+
+_LARGEST = 16 << 20  # bytes; a ViT-L's takes 500 kB
+_REMEDY = "build this variant again"
+#: Operations, as names of compiled kernels abbreviate them, that compute nothing.
+_MOVES = frozenset(("Cast", "Conc", "Expa", "Gath", "Move", "Padd", "Resh", "Slic", "Sque", "Tran", "Unsq"))
+_PRODUCT = "Fc"
+_COMPILED = re.compile(r"__myl_(?P<operations>[A-Za-z]+?)(_myl\d+_\d+)?\Z")
+
+
+class Kernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kernel, in the order in which they run; ``inputs`` and ``outputs`` are types, constants aside.
+
+    ``computes`` is the type that a product or attention multiplies in, None for other kinds; ``weight`` that of the
+    largest constant. ``nodes`` are those of the ONNX file; one whose result a kernel
+    only scales, or adds a bias to, counts too.
+    """
+
+    name: str
+    kind: Kind
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    computes: str | None
+    weight: str | None
+    nodes: tuple[str, ...]
+
+
+class AttentionKernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One attention: the type that its kernel takes, None if it is not one kernel but several."""
+
+    name: str
+    fused: str | None
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many kernels there are, of each kind that matters, by the type that they multiply in."""
+
+    kernels: int
+    gemms: dict[str, int]
+    fused_attentions: dict[str, int]
+    reformats: int
+
+
+class KernelReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All kernels of an engine; ``warnings`` say what is slower than it could be, and why."""
+
+    schema_version: int = SCHEMA_VERSION
+    counts: Counts
+    linears: tuple[LinearKernel, ...]
+    attentions: tuple[AttentionKernel, ...]
+    kernels: tuple[Kernel, ...]
+    warnings: tuple[str, ...]
+
+    def float8_linears(self) -> tuple[str, ...]:
+        """Return the names of the Linear layers that are multiplied in FP8."""
+        return tuple(linear.layer for linear in self.linears if linear.kernel.endswith("float8"))
+
+    def save(self, path: Path) -> None:
+        """Write the report to ``path`` as JSON, whole or not at all.
+
+        Raises:
+            StorageError: if it cannot be written.
+
+        """
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+
+def read_report(path: Path) -> KernelReport:
+    """Read a report.
+
+    Raises:
+        BundleError: if it is missing, damaged, or of another version of EdgeViT.
+
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise BundleError(f"{path} is too large for a report of kernels", remedy=_REMEDY)
+        report = msgspec.json.decode(path.read_bytes(), type=KernelReport)
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
+        raise BundleError(f"{path} is no report of kernels: {error}", remedy=_REMEDY) from error
+    if report.schema_version != SCHEMA_VERSION:
+        raise BundleError(f"{path} has version {report.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
+    return report
+
+
+def report_of_log(lines: Sequence[str]) -> KernelReport:
+    """Return the report that the lines of a detailed build log give; TensorRT-RTX lists its kernels there.
+
+    Raises:
+        BundleError: if they list no kernels.
+
+    """
+    kernels = parse_kernels(lines)
+    if not kernels:
+        raise BundleError(
+            "the build's log lists no kernels", remedy="report it with the versions that `edgevit doctor` prints"
+        )
+    return _report(kernels, parse_graph(lines))
+
+
+def report_of_inspection(inspection: str, lines: Iterable[str]) -> KernelReport:
+    """Return the report that an engine's inspector gives, as JSON; ``lines`` of its build's log tell of the nodes.
+
+    Raises:
+        BundleError: if the inspector does not tell what the kernels are.
+
+    """
+    return _report(parse_inspection(inspection), parse_graph(lines))
+
+
+def _report(listed: Sequence[Listed], graph: Graph) -> KernelReport:
+    kernels = [_kernel(each, graph) for each in listed]
+    linears, warnings = _linears(kernels, graph)
+    attentions = []
+    for attention in find_attentions(graph):
+        fused = next((kernel for kernel in kernels if attention.nodes <= set(kernel.nodes)), None)
+        attentions.append(AttentionKernel(name=attention.name, fused=None if fused is None else fused.computes))
+        warnings += _why(attention, fused)
+    return KernelReport(
+        counts=Counts(
+            kernels=len(kernels),
+            gemms=dict(Counter(str(kernel.computes) for kernel in kernels if kernel.kind == "gemm")),
+            fused_attentions=dict(Counter(each.fused for each in attentions if each.fused is not None)),
+            reformats=sum(kernel.kind == "reformat" for kernel in kernels),
+        ),
+        linears=tuple(linears),
+        attentions=tuple(attentions),
+        kernels=tuple(kernels),
+        warnings=_grouped(warnings),
+    )
+
+
+def _kernel(listed: Listed, graph: Graph) -> Kernel:
+    largest = max(listed.constants, key=lambda constant: constant.size, default=None)
+    kind = _kind(listed, graph)
+    return Kernel(
+        name=listed.name,
+        kind=kind,
+        inputs=_types(listed.inputs),
+        outputs=_types(listed.outputs),
+        computes=_computes(listed) if kind in ("gemm", "convolution", "attention") else None,
+        weight=None if largest is None else largest.type,
+        nodes=listed.nodes,
+    )
+
+
+def _types(tensors: Iterable[Tensor]) -> tuple[str, ...]:
+    return tuple(tensor.type for tensor in tensors)
+
+
+def _kind(listed: Listed, graph: Graph) -> Kind:
+    operators = Counter(graph.nodes[name].operator for name in listed.nodes if name in graph.nodes)
+    operations, layer_type = _operations(listed), listed.layer_type.lower()
+    if operators["Softmax"] and operators["MatMul"] > 1:
+        return "attention"
+    if "gemm" in layer_type or "matrix" in layer_type or _PRODUCT in operations:
+        return "gemm"
+    if "conv" in layer_type or layer_type == "correlation":
+        return "convolution"
+    moves = bool(operations) and _MOVES.issuperset(operations)
+    return "reformat" if moves or layer_type in ("reformat", "shuffle") else "other"
+
+
+def _operations(listed: Listed) -> list[str]:
+    """Return what a compiled kernel does, in order; of a library's kernel the name does not tell."""
+    compiled = _COMPILED.fullmatch(listed.name)
+    return re.findall("[A-Z][a-z]+", compiled["operations"]) if compiled else []
+
+
+def _computes(listed: Listed) -> str:
+    """Return the type that a kernel multiplies in: the widest that goes in, or what it makes of that before."""
+    operations = _operations(listed)
+    types = _types(listed.inputs)
+    if _PRODUCT in operations and "Cast" in operations[: operations.index(_PRODUCT)]:  # it dequantizes first
+        types = tuple(kind for kind in _types((*listed.inputs, *listed.constants, *listed.outputs)) if _is_float(kind))
+    widths = {kind: int("0" + re.sub(r"\D", "", kind)) for kind in types}
+    return max(sorted(widths), key=lambda kind: widths[kind], default="unknown")
+
+
+def _is_float(kind: str) -> bool:
+    return kind in ("float32", "float16", "bfloat16")
+
+
+def _linears(kernels: Sequence[Kernel], graph: Graph) -> tuple[list[LinearKernel], list[tuple[str, str]]]:
+    """Return how each Linear layer is executed, and of those that are quantized and run in float, the reason."""
+    found, warnings = [], []
+    for linear in find_linears(graph):
+        holding = [kernel for kernel in kernels if linear.name in kernel.nodes]
+        kernel = next((each for each in holding if each.kind == "gemm"), holding[0] if holding else None)
+        if kernel is None:
+            continue
+        library = "gemm" if kernel.kind == "gemm" else "compiled"
+        computes = kernel.computes or next(iter(sorted(kernel.inputs)), "unknown")
+        found.append(
+            LinearKernel(
+                layer=linear.name,
+                kernel=f"{library} {computes}",
+                integer=computes == "int8",
+                weight=kernel.weight or "computed",
+            )
+        )
+        if linear.quantized and computes not in ("int8", "float8"):
+            warnings.append((linear.name, f"is quantized, but multiplied in {computes}: {linear.obstacle()}"))
+    return join_parts(found), warnings
+
+
+def _why(attention: AttentionNodes, fused: Kernel | None) -> list[tuple[str, str]]:
+    """Return, as (name, reason), what ``attention`` could do better."""
+    if fused is None:
+        return [(attention.name, f"is not one kernel: {attention.obstacle()}")]
+    if attention.quantized and fused.computes not in ("int8", "float8"):
+        return [(attention.name, f"is quantized, but its kernel multiplies in {fused.computes}")]
+    return []
+
+
+def _grouped(warnings: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return one line for all names with the same reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in warnings:
+        names.setdefault(reason, []).append(name)
+    return tuple(
+        f"'{first}'{f' and {len(rest)} more' if rest else ''} {reason}" for reason, (first, *rest) in names.items()
+    )

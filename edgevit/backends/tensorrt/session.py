@@ -1,0 +1,219 @@
+"""An engine on the GPU: named tensors, pinned memory, CUDA graphs, several contexts."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import ExitStack
+from ctypes import c_void_p
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.backends.base import BatchProfile, LinearKernel, check_images
+from edgevit.backends.tensorrt.bindings import NAMES, Bindings
+from edgevit.backends.tensorrt.cuda import Device, Driver
+from edgevit.backends.tensorrt.log import Log, make_logger
+from edgevit.backends.tensorrt.report import KERNELS, read_report
+from edgevit.backends.tensorrt.settings import Settings
+from edgevit.errors import BundleError, MissingError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class TensorRTSession:
+    """An engine, ready to run; what is larger than its batch is cut."""
+
+    def __init__(self, bindings: Bindings, driver: Driver, path: Path, settings: Settings) -> None:
+        self._bindings, self._path = bindings, path
+        self._log = Log()
+        self._logger = make_logger(bindings, self._log)
+        with ExitStack() as stack:
+            self._device = stack.enter_context(Device(driver))
+            self._runtime, self._engine = self._load(settings)
+            self._tensors = _Tensors(bindings, self._engine, path)
+            captures = settings.cuda_graph == "auto" and not _captures_itself(bindings)
+            self._lanes = [
+                _Lane(self._device, _context(bindings, self._engine, settings), self._tensors, self._log, captures)
+                for _ in range(int(settings.contexts))
+            ]
+            self._stack = stack.pop_all()
+
+    def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits (B, classes) of preprocessed images (B, C, H, W).
+
+        A batch is spread over the contexts, in parts that the engine takes.
+
+        Raises:
+            DataError: if the images do not fit the model.
+            MissingError: if the GPU cannot go on.
+
+        """
+        tensors = self._tensors
+        check_images(images, (None, *tensors.sizes))
+        self._device.use()
+        logits = np.empty((len(images), tensors.classes), dtype=np.float32)
+        size = min(tensors.batch.max, max(tensors.batch.min, -(-len(images) // len(self._lanes))))
+        for start, lane in zip(range(0, len(images), size), itertools.cycle(self._lanes), strict=False):
+            lane.submit(images[start : start + size], logits[start : start + size])
+        for lane in self._lanes:
+            lane.collect()
+        return logits
+
+    def linear_kernels(self) -> list[LinearKernel]:
+        """Return how each Linear layer is executed, from the report of the engine's kernels that lies beside it.
+
+        None of them if there is no report: trtexec, which may have built the engine, does not tell.
+
+        Raises:
+            BundleError: if the report is damaged.
+
+        """
+        path = self._path.with_name(KERNELS)
+        return list(read_report(path).linears) if path.is_file() else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lanes.clear()  # contexts before the engine, the engine before its runtime, all before the GPU's context
+        del self._engine, self._runtime
+        self._stack.close()
+
+    def _load(self, settings: Settings) -> tuple[Any, Any]:
+        trt = self._bindings.trt
+        runtime = trt.Runtime(self._logger)
+        if settings.host_code == "yes":
+            runtime.engine_host_code_allowed = True
+        engine = runtime.deserialize_cuda_engine(self._path.read_bytes())
+        if engine is None:
+            name = f"{NAMES[self._bindings.flavour]} {self._bindings.version}"
+            raise BundleError(
+                f"{name} cannot load {self._path}: {self._log.reason()}",
+                remedy="build this variant again, on this machine",
+            )
+        return runtime, engine
+
+
+class _Tensors:
+    """An engine's input and output: names, sizes, and how many images it takes."""
+
+    def __init__(self, bindings: Bindings, engine: Any, path: Path) -> None:  # noqa: ANN401
+        trt = bindings.trt
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        outputs = [name for name in names if name not in inputs]
+        if (len(inputs), len(outputs)) != (1, 1):
+            raise BundleError(
+                f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, not one of each",
+                remedy="give a model that `edgevit export` or `edgevit quantize` made",
+            )
+        (self.input,), (self.output,) = inputs, outputs
+        if any(engine.get_tensor_dtype(name) != trt.DataType.FLOAT for name in names):
+            raise BundleError(f"{path} does not take and give float32", remedy="build this variant again")
+        images, *sizes = tuple(engine.get_tensor_shape(self.input))
+        self.sizes: tuple[int, ...] = tuple(sizes)
+        self.classes = int(tuple(engine.get_tensor_shape(self.output))[-1])
+        if images > 0:
+            self.batch = BatchProfile(min=images, opt=images, max=images)
+        else:
+            shapes = [tuple(shape) for shape in engine.get_tensor_profile_shape(self.input, 0)]
+            self.batch = BatchProfile(min=shapes[0][0], opt=shapes[1][0], max=shapes[2][0])
+
+
+def _captures_itself(bindings: Bindings) -> bool:
+    """Say whether CUDA graphs are for TensorRT to capture, as in TensorRT-RTX, which compiles kernels while it runs."""
+    return bindings.has("IRuntimeConfig.cuda_graph_strategy")
+
+
+def _context(bindings: Bindings, engine: Any, settings: Settings) -> Any:  # noqa: ANN401
+    """Return a new context."""
+    trt = bindings.trt
+    if bindings.has("IRuntimeConfig.cuda_graph_strategy"):
+        runtime_config = engine.create_runtime_config()
+        if settings.cuda_graph == "auto":
+            runtime_config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        context = engine.create_execution_context(runtime_config)
+    else:
+        context = engine.create_execution_context()
+    if context is None:
+        raise MissingError(
+            "there is not enough memory on the GPU for the model",
+            remedy="close other programs that use the GPU, or build for a smaller batch",
+        )
+    return context
+
+
+class _Lane:
+    """One context with a stream and memory of its own: one part of a batch at a time."""
+
+    def __init__(self, device: Device, context: Any, tensors: _Tensors, log: Log, captures: bool) -> None:  # noqa: ANN401, FBT001
+        self._context, self._tensors, self._log = context, tensors, log
+        self._stream = device.stream()
+        largest = tensors.batch.max
+        self._images = device.pinned((largest, *tensors.sizes))
+        self._logits = device.pinned((largest, tensors.classes))
+        self._addresses = device.allocate(self._images.nbytes), device.allocate(self._logits.nbytes)
+        for name, address in zip((tensors.input, tensors.output), self._addresses, strict=True):
+            context.set_tensor_address(name, address)
+        self._pending: NDArray[np.float32] | None = None
+        #: By the number of images: a graph, or None where there is to be none.
+        self._graphs: dict[int, c_void_p | None] = {}
+        self._captures = captures
+
+    def submit(self, images: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
+        """Begin with ``images``, at most as many as the engine takes; ``collect`` fills ``logits``."""
+        self.collect()
+        count = max(len(images), self._tensors.batch.min)
+        self._images[: len(images)] = images
+        self._images[len(images) : count] = 0  # where an engine takes no fewer
+        self._pending = logits
+        self._run(count)
+
+    def collect(self) -> None:
+        """Wait for what was begun, and hand it over."""
+        if self._pending is not None:
+            self._stream.wait()
+            self._pending[:] = self._logits[: len(self._pending)]
+            self._pending = None
+
+    def _run(self, count: int) -> None:
+        if count not in self._graphs:  # the first time, TensorRT prepares what may not be captured
+            self._set_count(count)
+            self._enqueue(count)
+            self._stream.wait()
+            self._graphs[count] = self._captured(count)
+            return
+        graph = self._graphs[count]
+        if graph is None:
+            self._set_count(count)
+            self._enqueue(count)
+        else:
+            self._stream.launch(graph)
+
+    def _set_count(self, count: int) -> None:
+        self._context.set_input_shape(self._tensors.input, (count, *self._tensors.sizes))
+
+    def _enqueue(self, count: int) -> None:
+        where_in, where_out = self._addresses
+        self._stream.copy_in(where_in, self._images[:count])
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise MissingError(
+                f"TensorRT cannot run the model: {self._log.reason()}",
+                remedy="close other programs that use the GPU, or build this variant again on this machine",
+            )
+        self._stream.copy_out(self._logits[:count], where_out)
+
+    def _captured(self, count: int) -> c_void_p | None:
+        """Return the work for ``count`` images as a CUDA graph; None where that cannot be: it runs as well without."""
+        if not self._captures:
+            return None
+        try:
+            return self._stream.capture(lambda: self._enqueue(count))
+        except MissingError:  # the driver's word, or TensorRT's
+            return None

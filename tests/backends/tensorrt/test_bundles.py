@@ -1,0 +1,127 @@
+"""Engines in bundles: built by the stage, chosen and run by the runtime, on a fake GPU."""
+
+import msgspec
+import numpy as np
+import pytest
+from fake_tensorrt import expected_logits
+from tiny import SHAPES, content
+
+from edgevit.backends.variants import open_variant, why_not_here
+from edgevit.bundle.store import Bundle
+from edgevit.errors import MissingDependencyError
+from edgevit.files import sha256_of
+from edgevit.progress import Silent
+from edgevit.quantization.float16 import Float16Plan
+from edgevit.runtime import load
+from edgevit.stages.build import add, compile_variant, variant_name
+from edgevit.stages.runnable import runnable
+from edgevit.targets import Target
+
+ORIN = Target(
+    description="Orin",
+    backend="tensorrt",
+    device="GPU",
+    dialect="tensorrt",
+    precisions=("fp16", "int8"),
+    weight_bits=8,
+    why="for a test",
+    compute_capability="8.7",
+)
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.said = []
+
+    def note(self, message):
+        self.said.append(message)
+
+
+def build_fp16(path, target, scratch, progress):
+    bundle = Bundle.open(path)
+    plan = Float16Plan(
+        model_sha256=sha256_of(bundle.verify_files("float32")), images=1, images_sha256="0" * 64, float32_nodes={}
+    )
+    scratch.mkdir()
+    return add(bundle, compile_variant(bundle, "orin", target, "fp16", plan, scratch, progress=progress))
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "int8-tensorrt-sm87"),
+        ({"dialect": "tensorrt-legacy"}, "int8-tensorrt-legacy-sm87"),
+        ({"backend": "tensorrt-rtx", "compute_capability": "12.0"}, "int8-tensorrt-rtx-sm120"),
+        ({"compute_capability": None}, "int8-tensorrt"),
+    ],
+)
+def test_an_engine_has_its_gpu_in_its_name(changes, name):
+    assert variant_name(msgspec.structs.replace(ORIN, **changes), "int8") == name
+
+
+def test_what_is_built_on_the_device_is_run_there(install, exported, tmp_path):
+    install("10.16.1")
+    notes = Notes()
+    bundle = build_fp16(exported, ORIN, tmp_path / "scratch", notes)
+    variant = bundle.variant("fp16-tensorrt-sm87")
+    names = [file.path.rpartition("/")[2] for file in variant.files]
+    assert names == ["model.engine", "engine.json", "kernels.json", "model.onnx"]
+    assert any("with tensorrt 10.16.1" in line for line in notes.said)
+    assert runnable(bundle, (), notes) == ("float32", "fp16-tensorrt-sm87")
+    images = np.random.default_rng(0).normal(size=(20, 3, 16, 16)).astype(np.float32)
+    with load(bundle.path, variant=variant.name, check="files") as model:
+        np.testing.assert_array_equal(model.infer(images), expected_logits(images, 8))
+
+
+def test_an_engine_for_another_gpu_is_left_out_until_it_may_be_built_again(install, gpu, exported, tmp_path):
+    install("10.16.1")
+    bundle = build_fp16(exported, ORIN, tmp_path / "scratch", Notes())
+    name = "fp16-tensorrt-sm87"
+    gpu.compute_capability = "8.9"
+    notes = Notes()
+    assert runnable(bundle, (), notes) == ("float32",)
+    assert notes.said == [f"Leaving out {name}: it was built for compute capability 8.7, and this GPU has 8.9"]
+    with pytest.raises(MissingDependencyError, match=r"8\.7, and this GPU has 8\.9"):
+        load(bundle.path, variant=name)
+    assert why_not_here(bundle, bundle.variant(name), {"rebuild": "yes"}) is None
+    images = np.ones((1, 3, 16, 16), dtype=np.float32)
+    with load(bundle.path, variant=name, settings={"rebuild": "yes"}, check="files") as model:
+        np.testing.assert_array_equal(model.infer(images), expected_logits(images, 8))
+
+
+def test_for_a_gpu_that_is_not_here_it_is_written_as_onnx(install, gpu, exported, tmp_path):
+    install("10.16.1")
+    gpu.compute_capability = "8.9"
+    notes = Notes()
+    bundle = build_fp16(exported, ORIN, tmp_path / "scratch", notes)
+    (file,) = bundle.variant("fp16-tensorrt-sm87").files
+    assert file.path.endswith("model.onnx")
+    assert notes.said == [
+        "Writing fp16-tensorrt-sm87 for orin as ONNX, to be built on the device: TensorRT builds for the GPU at hand, "
+        "which has compute capability 8.9, not 8.7"
+    ]
+    assert runnable(bundle, (), notes) == ("float32",)
+    assert "TensorRT has not built it yet (edgevit build, on this machine)" in notes.said[-1]
+
+
+def test_a_bundle_cannot_allow_its_engines_to_run_code(install, exported, tmp_path):
+    fake = install("10.16.1")
+    target = msgspec.structs.replace(ORIN, settings={"host_code": "yes"})
+    bundle = build_fp16(exported, target, tmp_path / "scratch", Notes())
+    assert bundle.variant("fp16-tensorrt-sm87").settings == {"host_code": "yes"}
+    for settings, allowed in (({}, False), ({"host_code": "yes"}, True)):
+        with open_variant(bundle, "fp16-tensorrt-sm87", settings=settings):
+            assert fake.seen.host_code is allowed
+
+
+def test_int8_that_does_not_run_in_integers_is_not_kept(install, gpu, edgevit, exported, tmp_path):
+    profile = tmp_path / "orin.toml"
+    lines = (f"{key} = {value!r}" for key, value in msgspec.to_builtins(ORIN).items() if isinstance(value, str | int))
+    profile.write_text("\n".join((*lines, "precisions = ['int8']")))
+    assert edgevit("quantize", exported, "--data", SHAPES, "--dialect", "tensorrt").code == 0
+    before = content(exported)
+    install("10.16.1")  # whose engines have no integer kernels
+    done = edgevit("build", exported, "--target", profile, "--precision", "int8")
+    assert done.code == 1
+    assert "quantized layers do not run on integer kernels" in done.err
+    assert content(exported) == before

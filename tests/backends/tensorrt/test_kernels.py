@@ -1,0 +1,117 @@
+"""What TensorRT-RTX's compiler makes of whole models, counted in its own log; the table in benchmarks/ is of this."""
+
+import importlib.util
+from pathlib import Path
+
+import msgspec
+import pytest
+from rtx import needs_rtx
+
+from edgevit.backends.tensorrt.bindings import load_bindings
+from edgevit.backends.tensorrt.report import KernelReport, read_report, report_of_log
+from edgevit.errors import BundleError
+
+SOURCE = Path(__file__).parents[3] / "benchmarks" / "tensorrt_kernels.py"
+DEPTHS = {"fashion-micro": 6, "vit-tiny": 12, "vit-small": 12}
+#: By form: the type that every Linear layer and the type that every attention is multiplied in.
+TYPES = {
+    "FP16": (None, "float16"),
+    "INT8": ("int8", "float16"),
+    "INT8, attention too": ("int8", "int8"),
+    "FP8": ("float8", "float16"),
+    "FP8, attention too": ("float8", "float8"),
+}
+#: Of DeiT-tiny and ViT-S, which have the same number of layers.
+MOST_KERNELS = {"FP16": 130, "INT8": 155, "INT8, attention too": 120, "FP8, attention too": 120}
+OFTEN = {("FP16", "8.6"), ("INT8", "8.6"), ("INT8, attention too", "8.6"), ("FP8, attention too", "8.9")}
+
+pytestmark = needs_rtx
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    """Return the module that measures kernels."""
+    spec = importlib.util.spec_from_file_location("tensorrt_kernels", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def models(kernels, tmp_path_factory):
+    """Return a function that gives a model's float32 file and its plan, made once."""
+    made = {}
+
+    def model(name):
+        if name not in made:
+            made[name] = kernels.plan_model(name, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return model
+
+
+@pytest.mark.parametrize("gpu", ["8.6", "8.9", "12.0"])
+@pytest.mark.parametrize("form", TYPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if "vit" in name else name for name in DEPTHS]
+)
+def test_every_linear_and_every_attention_is_one_kernel_in_its_type(kernels, models, request, name, form, gpu):
+    if form.startswith("FP8") and gpu == "8.6":
+        pytest.skip("this GPU has no FP8")
+    if (form, gpu) not in OFTEN and not request.config.getoption("--every-kernel"):
+        pytest.skip("one GPU for each form; --every-kernel compiles for all")
+    report = kernels.compile_form(load_bindings("tensorrt-rtx"), models(name), form, gpu)
+    depth, (linear, attention) = DEPTHS[name], TYPES[form]
+    assert len(report.linears) == 4 * depth + 1
+    if linear is not None:
+        assert {each.kernel for each in report.linears} == {f"gemm {linear}"}
+        assert {each.weight for each in report.linears} == {linear}
+    assert [each.integer for each in report.linears] == [linear == "int8"] * len(report.linears)
+    assert report.counts.fused_attentions == {attention: depth}
+    assert [each.name for each in report.attentions] == [f"blocks.{block}.attn" for block in range(depth)]
+    assert report.warnings == ()
+    assert sum(each.kind == "convolution" for each in report.kernels) == 1  # the patch embedding
+    if name in ("vit-tiny", "vit-small") and form in MOST_KERNELS:
+        assert report.counts.kernels <= MOST_KERNELS[form]
+
+
+def test_a_report_is_read_as_it_was_written(kernels, models, tmp_path):
+    report = kernels.compile_form(load_bindings("tensorrt-rtx"), models("fashion-micro"), "INT8", "8.6")
+    report.save(tmp_path / "kernels.json")
+    assert read_report(tmp_path / "kernels.json") == report
+    products = [kernel for kernel in report.kernels if kernel.kind == "gemm"]
+    assert products[0].nodes[0] == "blocks.0.attn.qkv[0]"
+    assert (products[0].inputs, products[0].outputs) == (("int8",), ("float16",))
+
+
+def test_a_log_without_kernels():
+    with pytest.raises(BundleError, match="lists no kernels"):
+        report_of_log(["Parsing node: a [MatMul]"])
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "is no report of kernels"),
+        (b"", "is no report of kernels"),
+        (b"\xff{", "is no report of kernels"),
+        (b"[" * 100_000, "is no report of kernels"),
+        (b'{"kernels": []}', "missing required field"),
+        (b" " * ((16 << 20) + 1), "too large"),
+    ],
+    ids=["missing", "empty", "no text", "deep", "other", "large"],
+)
+def test_a_damaged_report(tmp_path, content, problem):
+    path = tmp_path / "kernels.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BundleError, match=problem):
+        read_report(path)
+
+
+def test_a_report_of_another_version(kernels, models, tmp_path):
+    report = kernels.compile_form(load_bindings("tensorrt-rtx"), models("fashion-micro"), "FP16", "8.6")
+    assert isinstance(report, KernelReport)
+    msgspec.structs.replace(report, schema_version=9).save(tmp_path / "kernels.json")
+    with pytest.raises(BundleError, match="has version 9, not 1"):
+        read_report(tmp_path / "kernels.json")

@@ -1,0 +1,197 @@
+"""What an IR of ours tells other OpenVINO tools, and that it takes batches and pixels as it was built to."""
+
+import re
+import subprocess
+import sys
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+
+from edgevit.backends import get_backend
+from edgevit.backends.base import BatchProfile, BuildOptions
+from edgevit.backends.openvino_ir import labels_of, model_info, preprocess_of
+from edgevit.bundle.store import Bundle
+from edgevit.data.preprocess import Preprocess
+from edgevit.errors import BundleError, GraphError, InputError
+
+GREY = Preprocess(size=(4, 4), resize=None, mean=(0.3,), std=(0.2,), channel_order="L", interpolation="bilinear")
+PIXELS = BuildOptions(settings={"INPUT": "uint8-nhwc"})
+
+
+def read(path):
+    return get_backend("openvino")._engine.Core().read_model(path)
+
+
+def infer(path, images, **settings):
+    with get_backend("openvino").open(path, threads=2, settings=settings) as session:
+        return session.infer(images)
+
+
+def test_labels_and_preprocessing_are_where_other_tools_read_them(described, tmp_path):
+    path = get_backend("openvino").build(described, tmp_path)[0]
+    assert {key: str(read(path).get_rt_info(["model_info", key]).astype(str)) for key in EXPECTED} == EXPECTED
+    assert preprocess_of(read(path)) == GREY
+    assert labels_of(read(path)) == ("a cat", 'a "dog" & <bird>', "ça\tva")
+    (entry,), (answer,) = read(path).inputs, read(path).outputs
+    assert str(entry.get_node().get_layout()) == "[N,C,H,W]"
+    assert str(answer.get_node().get_layout()) == "[N,C]"
+
+
+EXPECTED = {
+    "model_type": "Classification",
+    "labels": 'a_cat a_"dog"_&_<bird> ça_va',
+    "resize_type": "standard",
+    "interpolation_mode": "LINEAR",
+    "reverse_input_channels": "False",
+    "mean_values": "76.5",
+    "scale_values": "51",
+}
+
+
+def test_what_is_said_of_colour_and_of_a_crop():
+    colour = Preprocess(size=(8, 8), resize=9, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    info = model_info(colour, (), normalises=False)
+    assert info == {
+        "resize_type": "crop",
+        "interpolation_mode": "CUBIC",
+        "reverse_input_channels": "True",  # they read images as BGR
+        "mean_values": "123.675 116.28 103.53",
+        "scale_values": "58.395 57.12 57.375",
+    }
+    turned = msgspec.structs.replace(colour, channel_order="BGR")
+    assert model_info(turned, (), normalises=False)["reverse_input_channels"] == "False"
+
+
+def test_a_model_that_normalises_is_not_normalised_for_again(described, tmp_path):
+    path = get_backend("openvino").build(described, tmp_path, PIXELS)[0]
+    assert not {"mean_values", "scale_values"} & read(path).get_rt_info(["model_info"]).value.keys()
+    (entry,) = read(path).inputs
+    assert (str(entry.get_node().get_layout()), entry.get_element_type().get_type_name()) == ("[N,H,W,C]", "u8")
+
+
+def test_a_model_that_says_nothing_of_itself(model, tmp_path):
+    path = get_backend("openvino").build(model, tmp_path)[0]
+    assert not read(path).has_rt_info(["model_info"])
+    assert preprocess_of(read(path)) is None
+    with pytest.raises(GraphError, match="does not say how its images are normalised"):
+        get_backend("openvino").build(model, tmp_path, PIXELS)
+
+
+@pytest.mark.parametrize("said", ["{", '{"size": [4, 4]}', '{"size":[4,4],"resize":1,"mean":[0],"std":[1]}'])
+def test_a_model_that_says_what_cannot_be(described, tmp_path, said):
+    changed = onnx.load(described)
+    onnx.helper.set_model_props(changed, {"edgevit.preprocess": said})
+    onnx.save(changed, tmp_path / "model.onnx")
+    with pytest.raises(GraphError, match="its preprocess cannot be understood"):
+        get_backend("openvino").build(tmp_path / "model.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("hint", ["LATENCY", "THROUGHPUT"])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("batch", [(1, 1), (2, 2), (2, 3), (1, 8), None], ids=str)
+def test_any_number_of_images_goes_through_any_batch(model, tmp_path, images, batch, count, hint):
+    backend = get_backend("openvino")
+    expected = infer(backend.build(model, tmp_path / "any")[0], images)[:count]
+    profile = None if batch is None else BatchProfile(min=batch[0], opt=batch[0], max=batch[1])
+    path = backend.build(model, tmp_path / "built", BuildOptions(batch=profile))[0]
+    found = infer(path, images[:count], PERFORMANCE_HINT=hint, NUM_STREAMS="2" if hint[0] == "T" else "HINT")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.shape == (count, 3)
+    size = read(path).inputs[0].get_partial_shape()[0]
+    if batch is not None:
+        assert (size.get_min_length(), size.get_max_length()) == batch
+    else:
+        assert not size.is_static
+
+
+@pytest.mark.parametrize(("streams", "parts"), [("HINT", [[5]]), ("2", [[3, 2]])])
+def test_streams_share_the_images(model, tmp_path, images, monkeypatch, streams, parts):
+    backend, seen = get_backend("openvino"), []
+    with backend.open(backend.build(model, tmp_path)[0], threads=2, settings={"NUM_STREAMS": streams}) as session:
+        run = session._run
+        monkeypatch.setattr(session, "_run", lambda given: seen.append([len(part) for part in given]) or run(given))
+        session.infer(images)
+        assert session._compiled.get_property("NUM_STREAMS") == len(parts[0])
+    assert seen == parts
+
+
+def test_an_npu_takes_one_number_of_images(model, tmp_path):
+    backend, npu = get_backend("openvino"), {"DEVICE": "NPU"}
+    path = backend.build(model, tmp_path, BuildOptions(settings=npu))[0]
+    assert list(read(path).inputs[0].shape) == [1, 1, 4, 4]
+    with pytest.raises(InputError, match="one number of images, not 1 to 4"):
+        backend.build(model, tmp_path, BuildOptions(settings=npu, batch=BatchProfile(max=4)))
+
+
+@pytest.mark.parametrize("batch", [None, BatchProfile(min=2, opt=2, max=2)])
+def test_pixels_give_the_logits_of_preprocessed_images(described, tmp_path, batch):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), dtype=np.uint8)
+    images = np.stack([GREY.normalize(each) for each in pixels])
+    backend = get_backend("openvino")
+    expected = infer(backend.build(described, tmp_path / "float")[0], images)
+    path = backend.build(described, tmp_path / "pixels", msgspec.structs.replace(PIXELS, batch=batch))[0]
+    # As another application runs it.
+    compiled = backend._engine.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = np.concatenate([compiled(pixels[start : start + 2])[0].copy() for start in (0, 2, 4)])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_array_equal(infer(path, images), found)
+
+
+def test_pixels_give_the_logits_of_a_vit(tiny_quantized, tmp_path):
+    bundle = Bundle.open(tiny_quantized)
+    wants, images = bundle.manifest.preprocess, bundle.golden().images
+    path = get_backend("openvino").build(bundle.verify_files("float32"), tmp_path, PIXELS)[0]
+    found = infer(path, np.stack([wants(image) for image in images]))
+    np.testing.assert_allclose(found, bundle.golden().logits, atol=1e-5)
+
+
+def test_the_irs_in_a_bundle_say_what_its_manifest_says(tiny_quantized):
+    bundle = Bundle.open(tiny_quantized)
+    for name in ("float32-openvino", "int8-openvino"):
+        model = read(bundle.verify_files(name))
+        assert preprocess_of(model) == bundle.manifest.preprocess
+        assert labels_of(model) == bundle.manifest.labels
+        assert model.get_rt_info(["model_info", "labels"]).astype(str).split() == list(bundle.manifest.labels)
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "message"),
+    [
+        ("edgevit.preprocess", "someone.preprocess", "does not say how it normalises"),
+        ("mean&quot;", "median&quot;", "its preprocess cannot be understood"),
+    ],
+)
+def test_pixels_that_nobody_knows_how_to_make(described, tmp_path, said, instead, message):
+    path = get_backend("openvino").build(described, tmp_path, PIXELS)[0]
+    assert said in path.read_text()
+    path.write_text(path.read_text().replace(said, instead))
+    with pytest.raises(BundleError, match=rf"model\.xml.*{message}"):
+        infer(path, np.zeros((1, 1, 4, 4), dtype=np.float32))
+
+
+BENCHMARK = (
+    "import sys; from openvino.tools.benchmark.main import main; sys.modules['openvino_telemetry'] = None; main()"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "how"),
+    [
+        (BuildOptions(batch=BatchProfile(min=2, opt=2, max=2)), ()),
+        (BuildOptions(), ("-b", "1")),
+        (PIXELS, ("-b", "1")),
+    ],
+    ids=["one batch", "any batch", "pixels"],
+)
+def test_openvinos_own_benchmark_runs_the_file(tiny_quantized, tmp_path, options, how):
+    source = Bundle.open(tiny_quantized).verify_files("float32")
+    path = get_backend("openvino").build(source, tmp_path, options)[0]
+    arguments = ["-m", str(path), "-d", "CPU", "-niter", "1", "-hint", "none", *how]
+    done = subprocess.run([sys.executable, "-c", BENCHMARK, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert re.search(
+        r"images \(node: images\) : u8" if options is PIXELS else r"images \(node: images\) : f32", done.stdout
+    )
+    assert "Count:            1 iterations" in done.stdout

@@ -1,0 +1,27 @@
+"""TensorRT-RTX's real parser and compiler: they need no GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from edgevit.backends.base import BatchProfile
+from edgevit.backends.tensorrt.bindings import load_bindings
+from edgevit.backends.tensorrt.builder import Job, build_engine
+from edgevit.backends.tensorrt.log import DetailedLog
+from edgevit.backends.tensorrt.report import KernelReport, report_of_log
+
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None,
+    reason="needs TensorRT-RTX (pip install tensorrt-rtx-cu13), which is for Linux on x86-64",
+)
+
+
+def compiled(path: Path, compute_capability: str = "8.6") -> tuple[bytes, KernelReport]:
+    """Return the engine that TensorRT-RTX compiles of an ONNX file for one image, and the report of its kernels."""
+    log = DetailedLog()
+    job = Job(model=path, compute_capability=compute_capability, batch=BatchProfile())
+    engine = build_engine(load_bindings("tensorrt-rtx"), job, log=log)
+    return engine.content, report_of_log(log.lines)
