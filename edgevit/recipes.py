@@ -35,11 +35,14 @@ class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is rewritten before rounding, at a price when the model runs; nothing if not given.
 
     ``narrow`` is the share of channels behind a GELU that are divided, the widest. ``fine`` is how many layers, the
-    first that end an attention or an MLP, multiply what rounding leaves of their input, too.
+    first that end an attention or an MLP, multiply what rounding leaves of their input, too. ``fine_token`` is how
+    many do so for the token alone that the head reads: the last that end an MLP. Where it is not 0, so do all that see
+    no other token.
     """
 
     narrow: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
     fine: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    fine_token: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
 
 
 #: For models that nothing may slow down.

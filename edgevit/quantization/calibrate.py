@@ -23,6 +23,7 @@ from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.observers import InputObserver, Resumable, State, joined, restore
 from edgevit.quantization.pixels import PixelObserver
+from edgevit.quantization.rewrites.fine import off_the_grid
 from edgevit.quantization.table import CalibrationTable
 
 
@@ -193,7 +194,7 @@ class ObservedModel:
         common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
         SelectTokens()(model)
         linears = find_linears(model.graph)
-        layers = {layer.name: layer.input for layer in linears}
+        layers = {layer.name: off_the_grid(layer.input) for layer in linears}
         others = also(model.graph)
         observed = {**layers, **others}
         if len(model.graph.inputs) != 1:

@@ -159,24 +159,6 @@ class ChannelObserver:
         self.rows = int(state["seen"][0])
 
 
-class TokenObserver:
-    """What a ``ChannelObserver`` sees of values (..., K), whose K is known only when the first come."""
-
-    def __init__(self) -> None:
-        self._channels: ChannelObserver | None = None
-
-    def update(self, values: NDArray[np.float32]) -> None:
-        """Take in ``values`` (..., K)."""
-        self._channels = self._channels or ChannelObserver(values.shape[-1])
-        self._channels.update(values.reshape(-1, values.shape[-1]))
-
-    def statistics(self) -> ChannelStatistics:
-        """Return what was seen; there must have been something."""
-        if self._channels is None:
-            raise ValueError("nothing was seen")
-        return self._channels.statistics()
-
-
 class InputObserver:
     """All that is kept of one layer's input: of all values together, of each of its K channels, and a few rows."""
 

@@ -1,11 +1,10 @@
 """From a float32 model and calibration images to a model that is ready to be rounded, and how to round it.
 
-Three passes over the images, each in memory that does not depend on their number:
+Two passes over the images, each in memory that does not depend on their number:
 
 1. what each channel of each Linear layer's input does, for the exact rewrites (``rewrites/``, ``smoothing``) and for
    the ranges, from which the plan's scales follow (``plan``);
-2. what each channel of queries and keys does, to balance them (``rewrites/scores``);
-3. moments of the quantized inputs, with which weights are rounded and biases corrected (``rounding``).
+2. moments of the quantized inputs, with which weights are rounded and biases corrected (``rounding``).
 
 What comes out is a float32 ONNX file, the *prepared* model, whose quantized weights lie on the grid of their scales
 already, and the plan that belongs to it. Emitters need nothing else.
@@ -26,23 +25,25 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from edgevit.backends import get_backend
+from edgevit.backends.base import layer_of
 from edgevit.errors import VerificationError
 from edgevit.files import atomic_path, scratch_folder, sha256_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention import operands_of, plan_attentions
 from edgevit.quantization.calibrate import ObservedModel, calibrate, observe
+from edgevit.quantization.emit.select_tokens import chosen_token
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, load_graph
-from edgevit.quantization.observers import RangeObserver, TokenObserver
+from edgevit.quantization.observers import RangeObserver
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_model_sha256, make_plan
+from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.constants import set_linear
-from edgevit.quantization.rewrites.fine import first_to_add, multiply_rest, rest_name
+from edgevit.quantization.rewrites.fine import ending_layers, ends_mlp, multiply_rest, rest_name, sees_token
 from edgevit.quantization.rewrites.narrow import follows_activation, narrow_input
-from edgevit.quantization.rewrites.scores import balance_scores, fold_scales, tokens_of
 from edgevit.quantization.rewrites.sites import find_sites
 from edgevit.quantization.rounding import Moments, round_linear
-from edgevit.quantization.smoothing import ChannelStatistics, choose_migration, choose_narrowing
+from edgevit.quantization.smoothing import choose_migration, choose_narrowing
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
 from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 
@@ -104,7 +105,7 @@ def prepare(
     prepared: dict[Scheme, Prepared] = {}
     with scratch_folder() as scratch:
         smoothed = scratch / "smoothed.onnx"
-        ranges = smooth(model, table, smoothed, tokens=observe_tokens(model, images), rewrites=rewrites)
+        ranges = smooth(model, table, smoothed, rewrites=rewrites)
         check_rewritten(model, smoothed, images)
         for scheme, path in places.items():
             base, plan = plan_scheme(smoothed, ranges, scheme, observer, rewrites, scratch)
@@ -120,23 +121,24 @@ def plan_scheme(
 ) -> tuple[Path, QuantizationPlan]:
     """Return the model to round, and its plan; ``smoothed`` and ``ranges`` are what ``smooth`` made.
 
-    Signed activations are centred. Unsigned ones, whose engines run on processors, get what ``rewrites.fine`` asks for:
-    TensorRT would count second products of a layer against it. What is written goes to ``folder``.
+    Signed activations are centred. What is written goes to ``folder``.
     """
+    base = smoothed
     if scheme == "symmetric":
-        centred = folder / "centred.onnx"
-        ranges = centre(smoothed, ranges, centred, observer)
-        return centred, make_plan(centred, ranges, scheme=scheme, observer=observer)
-    plan = make_plan(smoothed, ranges, scheme=scheme, observer=observer)
-    if not rewrites.fine:
-        return smoothed, plan
-    refined = folder / "refined.onnx"
-    ranges = refine(smoothed, ranges, plan, rewrites.fine, refined)
+        base = folder / "centred.onnx"
+        ranges = centre(smoothed, ranges, base, observer)
+    plan = make_plan(base, ranges, scheme=scheme, observer=observer)
+    if not rewrites.fine and not rewrites.fine_token:
+        return base, plan
+    refined = folder / f"refined-{scheme}.onnx"
+    ranges = refine(base, ranges, plan, rewrites, refined)
     return refined, make_plan(refined, ranges, scheme=scheme, observer=observer)
 
 
-def refine(model: Path, table: CalibrationTable, plan: QuantizationPlan, count: int, path: Path) -> CalibrationTable:
-    """Write ``model`` to ``path`` with a second product for the first ``count`` layers that end an attention or MLP.
+def refine(
+    model: Path, table: CalibrationTable, plan: QuantizationPlan, rewrites: Rewrites, path: Path
+) -> CalibrationTable:
+    """Write ``model`` to ``path`` with a second product for the layers that ``rewrites`` asks for it.
 
     Returns the ranges that its layers' inputs have then.
 
@@ -146,16 +148,37 @@ def refine(model: Path, table: CalibrationTable, plan: QuantizationPlan, count: 
 
     """
     onnx_model = load_graph(model)
+    common.ShapeInferencePass()(onnx_model)
     inputs = dict(table.inputs)
     quantizations = {linear.name: linear.quantization for linear in plan.linears}
-    for layer in first_to_add(onnx_model.graph, count):
+    for layer, token in _to_refine(onnx_model.graph, table, rewrites):
         quantization = quantizations[layer.name]
         if quantization is not None:
-            multiply_rest(onnx_model.graph, layer, quantization)
+            multiply_rest(onnx_model.graph, layer, quantization, token)
             half = quantization.activation_scale / 2
             inputs[rest_name(layer)] = TensorStatistics.between(-half, half)
     save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
+
+
+def _to_refine(graph: ir.Graph, table: CalibrationTable, rewrites: Rewrites) -> list[tuple[LinearLayer, int | None]]:
+    """Return the layers to refine, with the token to do so for, None for all that they see.
+
+    Where the head reads one token of each image, the layers behind the last attention see that token alone: for them a
+    second product is one row, too.
+    """
+    ending = ending_layers(graph)
+    chosen: dict[str, tuple[LinearLayer, int | None]] = {}
+    token = chosen_token(graph)
+    if token is not None and rewrites.fine_token:
+        mlps = [layer for layer in ending if ends_mlp(layer)]
+        of_token = (layer for layer in mlps[-rewrites.fine_token :] if sees_token(layer, token))
+        chosen |= {layer.name: (layer, token) for layer in of_token}
+    if rewrites.fine_token:
+        seen_once = {name for name, one in table.inputs.items() if one.tokens == table.images}
+        chosen |= {layer.name: (layer, None) for layer in find_linears(graph) if layer.name in seen_once}
+    chosen |= {layer.name: (layer, None) for layer in ending[: rewrites.fine]}
+    return list(chosen.values())
 
 
 def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> None:
@@ -180,33 +203,10 @@ def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> 
         )
 
 
-def observe_tokens(model: Path, images: CalibrationImages) -> dict[str, ChannelStatistics]:
-    """Return what each channel of each attention's queries and keys does, by the names that ``tokens_of`` gives them.
-
-    Raises:
-        GraphError: if the file is no float32 ONNX model with Linear layers, or a value is not finite.
-        DataError: if there are no images, or they do not fit.
-
-    """
-    engine = ObservedModel(model, tokens_of)
-    observers = {name: TokenObserver() for name in engine.others}
-    if observers:
-        observe(engine, observers, images.track("Looking at queries and keys"))
-    return {name: observer.statistics() for name, observer in observers.items()}
-
-
-def smooth(
-    model: Path,
-    table: CalibrationTable,
-    path: Path,
-    *,
-    tokens: Mapping[str, ChannelStatistics] = MappingProxyType({}),
-    rewrites: Rewrites = NO_REWRITES,
-) -> CalibrationTable:
+def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrites = NO_REWRITES) -> CalibrationTable:
     """Write ``model`` to ``path`` with its Linear layers' inputs shifted and scaled, channel by channel, for nothing.
 
-    Of inputs behind a GELU the widest channels are divided, if ``rewrites.narrow`` asks for it. Queries and keys are
-    balanced where ``tokens`` has what ``observe_tokens`` saw of them.
+    Of inputs behind a GELU the widest channels are divided, if ``rewrites.narrow`` asks for it.
     ``table`` is what calibration saw of ``model``. Returns the ranges to expect of all Linear layers' inputs then.
 
     Raises:
@@ -225,32 +225,27 @@ def smooth(
         weights = [as_it_is_now(reader).weight for reader in site.readers]
         migration = choose_migration(channels[site.readers[0].name], weights, shiftable=site.shiftable)
         site.move(onnx_model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
-        inputs |= {reader.name: TensorStatistics.between(-migration.reach, migration.reach) for reader in site.readers}
-    # Last: the search for scales above counts errors by how large outputs are.
-    balance_scores(onnx_model.graph, tokens)
-    fold_scales(onnx_model.graph)
+        for reader in site.readers:
+            tokens = inputs[reader.name].tokens
+            inputs[reader.name] = TensorStatistics.between(-migration.reach, migration.reach, tokens)
+    fold_attention_scales(onnx_model.graph)  # last: the search for scales counts errors by how large outputs are
     if rewrites.narrow:
-        several = {name: one for name, one in channels.items() if table.inputs[name].tokens > table.images}
-        inputs |= _narrow_inputs(onnx_model.graph, several, rewrites.narrow)
+        _narrow_inputs(onnx_model.graph, table, rewrites.narrow, inputs)
     save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
-def _narrow_inputs(
-    graph: ir.Graph, channels: Mapping[str, ChannelStatistics], share: float
-) -> dict[str, TensorStatistics]:
-    """Divide the widest channels of what follows an activation function, and return the ranges that are left.
+def _narrow_inputs(graph: ir.Graph, table: CalibrationTable, share: float, inputs: dict[str, TensorStatistics]) -> None:
+    """Divide the widest channels of what follows an activation function; ``inputs`` gets the ranges that are left.
 
-    ``channels`` are of layers that see several tokens of each image: of one that sees a single token, too few values
-    are known to tell which channels are wide.
+    Of layers that see a single token of each image too few values are known to tell which channels are wide.
     """
-    ranges = {}
     for layer in find_linears(graph):
-        if layer.name in channels and follows_activation(layer):
-            narrowing = choose_narrowing(channels[layer.name], share)
+        seen = table.inputs[layer.name]
+        if seen.channels is not None and seen.tokens > table.images and follows_activation(layer.input):
+            narrowing = choose_narrowing(seen.channels, share)
             narrow_input(graph, layer, narrowing.scale.astype(np.float32))
-            ranges[layer.name] = TensorStatistics.between(narrowing.low, narrowing.high)
-    return ranges
+            inputs[layer.name] = TensorStatistics.between(narrowing.low, narrowing.high, seen.tokens)
 
 
 def centre(model: Path, table: CalibrationTable, path: Path, observer: Observer) -> CalibrationTable:
@@ -308,12 +303,19 @@ def _round(graph: ir.Graph, linear: LinearPlan, layer: LinearLayer, moments: dic
         return linear
     rounded = round_linear(layer.weight, moments.pop(linear.name))  # its memory is free again
     set_linear(graph, layer, rounded.weight, layer.bias)
+    correction = rounded.correction
+    whole = layer_of(linear.name)
+    if (
+        whole != linear.name
+    ):  # comes first: nothing is left here of the rounding that the whole layer's bias makes up for
+        exact, quantized = moments[whole].means()
+        correction = correction - (exact - quantized) @ layer.weight
     return msgspec.structs.replace(
         linear,
         quantization=msgspec.structs.replace(
             linear.quantization,
             weight_scales=tuple(rounded.scales.tolist()),
-            bias_correction=tuple(rounded.correction.tolist()),
+            bias_correction=tuple(correction.tolist()),
         ),
     )
 

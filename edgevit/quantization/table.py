@@ -94,9 +94,9 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return self.minimum, self.maximum
 
     @classmethod
-    def between(cls, minimum: float, maximum: float) -> TensorStatistics:
-        """Return the statistics of a tensor that is expected to stay between both."""
-        return cls.of((minimum, maximum) * 3)
+    def between(cls, minimum: float, maximum: float, tokens: int = 0) -> TensorStatistics:
+        """Return the statistics of a tensor that is expected to stay between both, of which ``tokens`` were seen."""
+        return msgspec.structs.replace(cls.of((minimum, maximum) * 3), tokens=tokens)
 
     @classmethod
     def of(cls, numbers: Iterable[float]) -> TensorStatistics:
@@ -114,7 +114,8 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def shifted(self, by: float) -> TensorStatistics:
         """Return the statistics of the same tensor less ``by``, without its channels and rows."""
         moved = TensorStatistics.of(value - by for value in self.numbers())
-        return msgspec.structs.replace(moved, histogram=self.histogram and self.histogram.shifted(by))
+        histogram = self.histogram and self.histogram.shifted(by)
+        return msgspec.structs.replace(moved, histogram=histogram, tokens=self.tokens)
 
 
 _RANGES = TensorStatistics.__struct_fields__[:6]

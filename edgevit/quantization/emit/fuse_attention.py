@@ -5,35 +5,65 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from edgevit.graph.attention import find_attentions
+from edgevit.graph.attention import Attention, find_attentions
 
 _DOMAIN = "com.microsoft"
 
+#: The opset that brought Attention, and the first from which a graph is one of that opset as it stands, but for an
+#: operator that changed its meaning in between.
+_OPSET, _SAME_SINCE, _CHANGED = 23, 20, "GroupNormalization"
+
 
 class FuseAttention(ir.passes.InPlacePass):
-    """Puts com.microsoft's MultiHeadAttention in the place of each attention that is written out.
+    """Puts one operator in the place of each attention that is written out.
 
-    It takes query, key and value (B, N, D) as the Linear layers give them: no heads are split by Reshape and Transpose,
-    and the products and the softmax between them go block by block through the cache. The result is float32's, but for
-    the order in which it adds up.
+    Both that there are take query, key and value (B, N, D) as the Linear layers give them, so that no heads are split
+    by Reshape and Transpose. The result is float32's, but for the order in which it adds up.
+
+    - ONNX's Attention gives every thread a head at a time. That is the fastest where the heads can be shared out
+      equally: three quarters of the other's time for 6 and for 12 heads on two threads, but four thirds for 3
+      (``benchmarks/attention_forms.py``).
+    - com.microsoft's MultiHeadAttention goes block by block through the cache, and shares out blocks of queries.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
         graph = model.graph
         attentions = find_attentions(graph)
+        standard = _can_be_standard(model)
         for attention in attentions:
-            node = ir.node(
-                "MultiHeadAttention",
-                [attention.query, attention.key, attention.value],
-                attributes={"num_heads": attention.heads, "scale": attention.scale},
-                domain=_DOMAIN,
-                name=f"{attention.name}.attention",
-            )
+            even = attention.heads % 2 == 0
+            node = _attention(attention) if standard and even else _multi_head_attention(attention)
             new, old = node.outputs[0], attention.output
             new.shape, new.type = old.shape, old.type
             ir.convenience.replace_nodes_and_values(graph, attention.query_path[-1], [], [node], [old], [new])
-            graph.opset_imports[_DOMAIN] = 1
+            domain, version = (_DOMAIN, 1) if node.domain else ("", _OPSET)
+            graph.opset_imports[domain] = max(version, graph.opset_imports.get(domain, 0))
         common.RemoveUnusedNodesPass()(model)
         graph.sort()
         return ir.passes.PassResult(model, modified=bool(attentions))
+
+
+def _can_be_standard(model: ir.Model) -> bool:
+    return model.graph.opset_imports.get("", 0) >= _SAME_SINCE and all(
+        node.op_type != _CHANGED for node in model.graph.all_nodes()
+    )
+
+
+def _attention(attention: Attention) -> ir.Node:
+    return ir.node(
+        "Attention",
+        [attention.query, attention.key, attention.value],
+        attributes={"q_num_heads": attention.heads, "kv_num_heads": attention.heads, "scale": attention.scale},
+        name=f"{attention.name}.attention",
+    )
+
+
+def _multi_head_attention(attention: Attention) -> ir.Node:
+    return ir.node(
+        "MultiHeadAttention",
+        [attention.query, attention.key, attention.value],
+        attributes={"num_heads": attention.heads, "scale": attention.scale},
+        domain=_DOMAIN,
+        name=f"{attention.name}.attention",
+    )

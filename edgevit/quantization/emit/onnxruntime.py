@@ -5,7 +5,7 @@ rescales to float32 and adds the bias in one kernel. It is what onnxruntime's ow
 MatMul, except that there the bias stays an Add of its own, and that a bias of shape (N,) can make it fuse float MatMul
 and Add first and unpack the weights on every run. Written out, nothing is left to the order of fusions.
 
-Attention is com.microsoft's MultiHeadAttention, in INT8 and in float32 alike.
+Attention is one operator, in INT8 and in float32 alike.
 """
 
 from __future__ import annotations

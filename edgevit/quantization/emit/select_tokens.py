@@ -8,11 +8,12 @@ import onnx_ir as ir
 from edgevit.graph.attention import find_attentions
 from edgevit.quantization.replace import add_constant
 
-_TOKENS = 1  # the axis of tokens in (B, N, D)
+TOKEN_AXIS = 1  # the axis of tokens in (B, N, D)
 
 #: Operators that treat each token by itself, with the positions of the inputs that hold tokens.
 _ROW_WISE = {
     "Add": (0, 1),
+    "Attention": (0,),  # each query looks at all keys and values, but at no other query
     "Cast": (0,),
     "DequantizeLinear": (0,),
     "Gelu": (0,),
@@ -20,7 +21,7 @@ _ROW_WISE = {
     "MatMul": (0,),
     "MatMulIntegerToFloat": (0,),
     "Mul": (0, 1),
-    "MultiHeadAttention": (0,),  # each query looks at all keys and values, but at no other query
+    "MultiHeadAttention": (0,),  # as Attention
     "QuantizeLinear": (0,),
     "Relu": (0,),
     "Sigmoid": (0,),
@@ -45,10 +46,16 @@ class SelectTokens(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=any(changed))
 
 
+def chosen_token(graph: ir.Graph) -> int | None:
+    """Return which token of (B, N, D) is chosen, where that is done once; None where it is not."""
+    choices = [node for node in graph if _chooses_token(node)]
+    return _index(choices[0]) if len(choices) == 1 else None
+
+
 def _chooses_token(node: ir.Node) -> bool:
     return (
         node.op_type == "Gather"
-        and node.attributes.get_int("axis", 0) == _TOKENS
+        and node.attributes.get_int("axis", 0) == TOKEN_AXIS
         and _index(node) is not None
         and (_tokens(node.inputs[0]) or 0) > 1
     )
@@ -97,7 +104,7 @@ def _is_row_wise(node: ir.Node) -> bool:
             return _rank(node.inputs[1]) == 2
         case "QuantizeLinear" | "DequantizeLinear":
             return _rank(node.inputs[1]) == 0
-        case "MultiHeadAttention":
+        case "Attention" | "MultiHeadAttention":
             return len(node.inputs) == 3  # no mask
         case _:
             return True
@@ -110,7 +117,7 @@ def _rank(value: ir.Value | None) -> int | None:
 def _tokens(value: ir.Value | None) -> int | None:
     """Return how many tokens ``value`` holds as (B, N, D), None if it is anything else."""
     shape = None if value is None else value.shape
-    size = shape[_TOKENS] if shape is not None and len(shape) == 3 else None
+    size = shape[TOKEN_AXIS] if shape is not None and len(shape) == 3 else None
     return size if isinstance(size, int) else None
 
 
@@ -131,7 +138,7 @@ def _shorten(graph: ir.Graph, path: tuple[ir.Node, ...]) -> None:
     for node in path:
         if node.op_type == "Reshape" and node.inputs[1] is not None:
             shape = np.array(ir.convenience.get_const_tensor(node.inputs[1]).numpy())  # type: ignore[union-attr]
-            shape[_TOKENS] = 1
+            shape[TOKEN_AXIS] = 1
             node.replace_input_with(1, add_constant(graph, f"{node.name}.shape", shape))
 
 
@@ -150,7 +157,7 @@ def _cut(graph: ir.Graph, choice: ir.Node, single: dict[ir.Node, tuple[int, ...]
             node.replace_input_with(position, chosen[value])
     for node in single:
         if node is not choice:
-            _forget_tokens(node.outputs[0])
+            forget_tokens(node.outputs[0])
     assert choice.inputs[1] is not None and choice.inputs[1].shape is not None  # noqa: S101, PT018 - a constant
     zero = np.zeros(choice.inputs[1].shape.numpy(), dtype=np.int64)
     choice.replace_input_with(1, add_constant(graph, f"{choice.name}.only", zero))
@@ -170,10 +177,10 @@ def _gather(graph: ir.Graph, value: ir.Value, index: ir.Value) -> ir.Value:
         clone.outputs[0].shape = token.shape
         graph.insert_after(producer, clone)
         return clone.outputs[0]
-    node = ir.node("Gather", [value, index], attributes={"axis": _TOKENS}, name=f"{value.name}.token")
+    node = ir.node("Gather", [value, index], attributes={"axis": TOKEN_AXIS}, name=f"{value.name}.token")
     taken = node.outputs[0]
     taken.name, taken.type, taken.shape = f"{value.name}.token", value.type, value.shape
-    _forget_tokens(taken)
+    forget_tokens(taken)
     if producer is None:
         graph.insert_before(graph[0], node)
     else:
@@ -187,7 +194,7 @@ def _comes_before(node: ir.Node) -> bool:
     return float8 or node.op_type == "DequantizeLinear"
 
 
-def _forget_tokens(value: ir.Value) -> None:
+def forget_tokens(value: ir.Value) -> None:
     """Note that ``value`` has one token now, or nothing where it is not (B, N, D)."""
     shape = value.shape
     value.shape = ir.Shape([shape[0], 1, shape[2]]) if shape is not None and len(shape) == 3 else None

@@ -6,6 +6,8 @@ model's input and output stay float32. Scales in float16 are what opset 19 broug
 With attention in float, TensorRT multiplies query, key and value in float too unless each has a product of its own; it
 puts the three together again. With attention quantized they stay one product: Q/DQ stand right behind what cuts it.
 The last attention then keeps all its queries: with one query INT8 attention over few tokens is not fused.
+
+No input is multiplied twice, as the plan may ask for: a GPU is slower by every kernel, however small its matrices.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from edgevit.backends.tensorrt.limits import why_not_fused
 from edgevit.files import scratch_folder
 from edgevit.graph.attention import Attention, find_attentions
 from edgevit.quantization import float8
+from edgevit.quantization.emit.drop_rests import without_rests
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention, at_tokens
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
@@ -38,7 +41,8 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
     passes = (SelectTokens(), ToFloat16())
-    rewrite(model, plan, path, _parted, passes, weight_bits=weight_bits, scale_type=np.float16)
+    with without_rests(model, plan) as (base, single):
+        rewrite(base, single, path, _parted, passes, weight_bits=weight_bits, scale_type=np.float16)
 
 
 def emit_attention(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> dict[str, str]:
@@ -50,7 +54,8 @@ def emit_attention(model: Path, plan: QuantizationPlan, path: Path, weight_bits:
     )
     passes = (attention, SelectTokens(), ToFloat16())
     substitute = _substitute(lambda linear: linear, whole)
-    rewrite(model, plan, path, substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
+    with without_rests(model, plan) as (base, single):
+        rewrite(base, single, path, substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
     return kept
 
 
@@ -58,9 +63,9 @@ def emit_float8(model: Path, plan: QuantizationPlan, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as FP8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
     passes = (SelectTokens(), ToFloat16())
-    with scratch_folder() as scratch:
+    with without_rests(model, plan) as (single, plan), scratch_folder() as scratch:
         base = scratch / "uncentred.onnx"
-        plan = float8.uncentred(model, plan, base)
+        plan = float8.uncentred(single, plan, base)
         rewrite(base, plan, path, _substitute(float8.as_float8, frozenset()), passes)
 
 
@@ -71,9 +76,9 @@ def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> di
     plans = [each for each in plan.attentions if each.name not in kept]
     attention = QuantizeAttention(plans, scale_type=np.float16, places=at_tokens, zero=float8.ZERO, share=float8.SHARE)
     passes = (attention, SelectTokens(), ToFloat16())
-    with scratch_folder() as scratch:
+    with without_rests(model, plan) as (single, plan), scratch_folder() as scratch:
         base = scratch / "uncentred.onnx"
-        plan = float8.uncentred(model, plan, base)
+        plan = float8.uncentred(single, plan, base)
         rewrite(base, plan, path, _substitute(float8.as_float8, whole), passes)
     return kept
 

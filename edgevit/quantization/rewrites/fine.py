@@ -1,8 +1,12 @@
-"""Multiply what rounding leaves of a Linear layer's input, too: 16 bits for the few layers that need them.
+"""Multiply what rounding leaves of a Linear layer's input, too: 16 bits where 8 cost most.
 
-Let r(x) be the input x on the grid of its 8-bit scale. Then x W = r(x) W + (x - r(x)) W, whose second product has an
-input no wider than one step, and 8 bits of its own. Both are integer products; the price is the second one, and a few
-element-wise operators. Noise in the first layers counts most: what they add to is still small there.
+Let r(x) be the input x on the grid of its 8-bit scale. Then x W = r(x) W + (x - r(x)) W, whose second product, the
+layer's *rest*, has an input no wider than one step, and 8 bits of its own. Both are integer products. There are two
+kinds of place where that is worth the second one:
+
+- the first layers, for all tokens: what they add to is still small there, so that noise counts most;
+- the token that the head reads, in the last layers: noise in the other tokens averages out, as attention mixes them,
+  and this token's does not. It is one row, so that the second product costs next to nothing.
 """
 
 from __future__ import annotations
@@ -10,26 +14,32 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgevit.quantization.emit.select_tokens import TOKEN_AXIS, forget_tokens
 from edgevit.quantization.linears import LinearLayer, find_linears
 from edgevit.quantization.plan import LinearQuantization
 from edgevit.quantization.replace import add_constant
 from edgevit.quantization.rewrites.narrow import follows_activation
 from edgevit.quantization.rewrites.sites import ValueSource, find_sites
 
+_ON_THE_GRID = ".grid.input"
+_TOTAL = ".total"
 
-def first_to_add(graph: ir.Graph, count: int) -> list[LinearLayer]:
-    """Return the first ``count`` layers that end an attention or an MLP, in the order in which they run."""
+
+def ending_layers(graph: ir.Graph) -> list[LinearLayer]:
+    """Return the layers that end an attention or an MLP, in the order in which they run."""
     after_values = {
         reader.name for site in find_sites(graph) if isinstance(site.source, ValueSource) for reader in site.readers
     }
-    ending = [layer for layer in find_linears(graph) if layer.name in after_values or _ends_mlp(layer)]
-    return ending[:count]
+    return [layer for layer in find_linears(graph) if layer.name in after_values or ends_mlp(layer)]
 
 
-def _ends_mlp(layer: LinearLayer) -> bool:
-    node = layer.input.producer()
-    narrowed = node is not None and node.name == f"{layer.name}.narrow"
-    return narrowed or follows_activation(layer)
+def ends_mlp(layer: LinearLayer) -> bool:
+    """Say whether ``layer`` reads what an activation function gives, narrowed and centred or not."""
+    value, node = layer.input, layer.input.producer()
+    while node is not None and node.name in (f"{layer.name}.narrow", f"{layer.name}.centre"):
+        assert node.inputs[0] is not None  # noqa: S101 - both have two
+        value, node = node.inputs[0], node.inputs[0].producer()
+    return follows_activation(value)
 
 
 def rest_name(layer: LinearLayer) -> str:
@@ -37,36 +47,92 @@ def rest_name(layer: LinearLayer) -> str:
     return f"{layer.name}[rest]"
 
 
-def multiply_rest(graph: ir.Graph, layer: LinearLayer, quantization: LinearQuantization) -> None:
-    """Let ``layer`` read its input on the grid of ``quantization``, and add the product of what that leaves."""
+def sees_token(layer: LinearLayer, token: int) -> bool:
+    """Say whether ``layer`` is known to read several tokens (B, N, K), with ``token`` among them."""
+    count = _tokens(layer)
+    return count is not None and count > 1 and 0 <= token < count
+
+
+def multiply_rest(
+    graph: ir.Graph, layer: LinearLayer, quantization: LinearQuantization, token: int | None = None
+) -> None:
+    """Let ``layer`` read its input on the grid of ``quantization``, and add the product of what that leaves.
+
+    With ``token``, of that token alone; the others' input stays as it is.
+    """
     name, exact, sum_ = layer.name, layer.input, layer.output
+    place = None if token is None else _place(graph, layer, token)
     scale = add_constant(graph, f"{name}.grid.scale", np.array(quantization.activation_scale, dtype=np.float32))
     zero_point = add_constant(graph, f"{name}.grid.zero_point", np.asarray(quantization.zero_point()))
-    rounded = ir.node("QuantizeLinear", [exact, scale, zero_point], name=f"{name}.grid.quantize")
-    grid = ir.node("DequantizeLinear", [rounded.outputs[0], scale, zero_point], name=f"{name}.grid.dequantize")
-    rest = ir.node("Sub", [exact, grid.outputs[0]], name=f"{name}.grid.rest")
     weight = add_constant(graph, f"{rest_name(layer)}.weight", layer.weight.copy())
-    product = ir.node("MatMul", [rest.outputs[0], weight], name=rest_name(layer))
-    total = ir.node("Add", [sum_, product.outputs[0]], name=f"{name}.total")
-    for node, like in ((rounded, exact), (grid, exact), (rest, exact), (product, sum_), (total, sum_)):
-        node.outputs[0].name = f"{node.name}.output"
-        node.outputs[0].shape, node.outputs[0].type = like.shape, like.type
+    rows, nodes = exact, []
+    if token is not None:
+        index = add_constant(graph, f"{name}.token", np.array([token], dtype=np.int64))
+        nodes.append(_node(f"{name}.row", "Gather", [exact, index], exact, axis=TOKEN_AXIS))
+        rows = nodes[0].outputs[0]
+        forget_tokens(rows)
+    rounded = _node(f"{name}.grid.quantize", "QuantizeLinear", [rows, scale, zero_point], rows)
     rounded.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(quantization.zero_point().dtype))
+    grid = _node(f"{name}.grid.dequantize", "DequantizeLinear", [rounded.outputs[0], scale, zero_point], rows)
+    rest = _node(f"{name}.grid.rest", "Sub", [rows, grid.outputs[0]], rows)
+    product = _node(rest_name(layer), "MatMul", [rest.outputs[0], weight], sum_)
+    nodes += [rounded, grid, rest, product]
+    of_input, of_output = rest, product
+    if place is not None:
+        forget_tokens(product.outputs[0])
+        of_input = _node(f"{name}.grid.placed", "Mul", [rest.outputs[0], place], exact)
+        of_output = _node(f"{name}.placed", "Mul", [product.outputs[0], place], sum_)
+        nodes += [of_input, of_output]
+    on_the_grid = _node(f"{name}{_ON_THE_GRID}", "Sub", [exact, of_input.outputs[0]], exact)
+    total = _node(f"{name}{_TOTAL}", "Add", [sum_, of_output.outputs[0]], sum_)
     sum_.replace_all_uses_with(total.outputs[0], replace_graph_outputs=True)
     total.replace_input_with(0, sum_)
-    layer.product.replace_input_with(0, grid.outputs[0])
-    graph.insert_before(layer.product, [rounded, grid, rest, product])
+    layer.product.replace_input_with(0, on_the_grid.outputs[0])
+    graph.insert_before(layer.product, [*nodes, on_the_grid])
     graph.insert_after(layer.addition or layer.product, total)
 
 
 def off_the_grid(value: ir.Value) -> ir.Value:
     """Return what ``multiply_rest`` has put on a grid to make ``value``, or ``value`` itself if it has not.
 
-    An emitter rounds that for itself: engines look for Q/DQ that feed one product alone.
+    An emitter rounds that for itself: engines look for Q/DQ that feed one product alone, and what is rounded is the
+    same.
     """
-    grid = value.producer()
-    if grid is None or grid.op_type != "DequantizeLinear" or not str(grid.name).endswith(".grid.dequantize"):
-        return value
-    rounded = grid.inputs[0].producer() if grid.inputs[0] is not None else None
-    exact = None if rounded is None else rounded.inputs[0]
+    node = value.producer()
+    exact = node.inputs[0] if node is not None and str(node.name).endswith(_ON_THE_GRID) else None
     return value if exact is None else exact
+
+
+def drop_rests(graph: ir.Graph) -> tuple[str, ...]:
+    """Leave out what ``multiply_rest`` has added to ``graph``; return the names of the products that are gone.
+
+    The nodes that nothing reads any more stay: writing the file removes them.
+    """
+    dropped = []
+    for layer in find_linears(graph):
+        total = next(iter(layer.output.consumers()), None)
+        if total is not None and total.name == f"{layer.name}{_TOTAL}":
+            layer.product.replace_input_with(0, off_the_grid(layer.input))
+            total.outputs[0].replace_all_uses_with(layer.output, replace_graph_outputs=True)
+            dropped.append(rest_name(layer))
+    return tuple(dropped)
+
+
+def _place(graph: ir.Graph, layer: LinearLayer, token: int) -> ir.Value:
+    """Return the constant (1, N, 1) that is 1 at ``token`` and 0 elsewhere."""
+    place = np.zeros((1, _tokens(layer) or 0, 1), dtype=np.float32)
+    place[:, token] = 1
+    return add_constant(graph, f"{layer.name}.place", place)
+
+
+def _tokens(layer: LinearLayer) -> int | None:
+    shape = layer.input.shape
+    count = shape[TOKEN_AXIS] if shape is not None and len(shape) == TOKEN_AXIS + 2 else None
+    return count if isinstance(count, int) else None
+
+
+def _node(name: str, op_type: str, inputs: list[ir.Value], like: ir.Value, **attributes: int) -> ir.Node:
+    node = ir.node(op_type, inputs, attributes=attributes, name=name)
+    output = node.outputs[0]
+    output.name, output.shape, output.type = f"{name}.output", like.shape, like.type
+    return node

@@ -18,12 +18,12 @@ from edgevit.quantization.rewrites.constants import set_constant, set_linear
 _ELEMENT_WISE = ("Gelu", "Relu", "Sigmoid", "Tanh", "Identity")
 
 
-def follows_activation(layer: LinearLayer) -> bool:
-    """Say whether ``layer``, and nothing else, reads what an element-wise operator gives."""
-    node = layer.input.producer()
+def follows_activation(value: ir.Value) -> bool:
+    """Say whether ``value`` is what an element-wise operator gives, and is read once."""
+    node = value.producer()
     if node is None or node.op_type not in _ELEMENT_WISE or node.domain:
         return False
-    return len(layer.input.uses()) == 1 and not layer.input.is_graph_output()
+    return len(value.uses()) == 1 and not value.is_graph_output()
 
 
 def narrow_input(graph: ir.Graph, layer: LinearLayer, scale: NDArray[np.float32]) -> None:

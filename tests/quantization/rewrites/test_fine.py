@@ -1,14 +1,16 @@
 import numpy as np
 import onnxruntime
 import pytest
+from onnx_ir.passes import common
 
 from edgevit.backends import get_backend
-from edgevit.quantization.emit import emit
+from edgevit.quantization.emit import emit, scheme_of
+from edgevit.quantization.fallback import return_to_float
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.prepare import CalibrationImages, prepare, save
-from edgevit.quantization.rewrites.fine import first_to_add, multiply_rest
-from edgevit.recipes import Rewrites
+from edgevit.quantization.rewrites.fine import drop_rests, ending_layers, multiply_rest, rest_name, sees_token
+from edgevit.recipes import NO_REWRITES, Rewrites
 
 FIRST = ["blocks.0.attn.proj", "blocks.0.mlp.fc2"]
 
@@ -17,17 +19,20 @@ def run(path, images):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})[0]
 
 
-def test_the_first_to_end_an_attention_or_mlp(quantized):
+def test_the_layers_that_end_an_attention_or_mlp(quantized):
     graph = load_graph(quantized.path).graph
-    assert [layer.name for layer in first_to_add(graph, 3)] == [*FIRST, "blocks.1.attn.proj"]
-    assert first_to_add(graph, 0) == []
+    names = [layer.name for layer in ending_layers(graph)]
+    assert names[:3] == [*FIRST, "blocks.1.attn.proj"]
 
 
-def test_the_rest_changes_no_logits(quantized, tmp_path):
+@pytest.mark.parametrize("token", [None, 0, 1])
+def test_the_rest_changes_no_logits(quantized, tmp_path, token):
     model = load_graph(quantized.path)
+    common.ShapeInferencePass()(model)
     plan = {linear.name: linear.quantization for linear in quantized.plan.linears}
-    for layer in first_to_add(model.graph, 4):
-        multiply_rest(model.graph, layer, plan[layer.name])
+    for layer in ending_layers(model.graph)[:4]:
+        assert token is None or sees_token(layer, token)
+        multiply_rest(model.graph, layer, plan[layer.name], token)
     save(model, tmp_path / "fine.onnx")
     names = [layer.name for layer in find_linears(load_graph(tmp_path / "fine.onnx").graph)]
     assert [name for name in names if name.endswith("[rest]")] == [
@@ -38,20 +43,85 @@ def test_the_rest_changes_no_logits(quantized, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(quantized, tmp_path, name):
+def test_what_is_dropped_leaves_the_model_as_it_was(quantized, tmp_path):
+    model = load_graph(quantized.path)
+    common.ShapeInferencePass()(model)
+    plan = {linear.name: linear.quantization for linear in quantized.plan.linears}
+    layers = ending_layers(model.graph)
+    multiply_rest(model.graph, layers[0], plan[layers[0].name])
+    multiply_rest(model.graph, layers[1], plan[layers[1].name], 0)
+    assert set(drop_rests(model.graph)) == {rest_name(layer) for layer in layers[:2]}
+    save(model, tmp_path / "dropped.onnx")
+    before, after = load_graph(quantized.path).graph, load_graph(tmp_path / "dropped.onnx").graph
+    assert sorted(node.op_type for node in after) == sorted(node.op_type for node in before)
+    np.testing.assert_array_equal(
+        run(tmp_path / "dropped.onnx", quantized.images), run(quantized.path, quantized.images)
+    )
+    assert drop_rests(after) == ()
+
+
+def test_a_token_that_is_not_there_is_not_seen(quantized):
+    model = load_graph(quantized.path)
+    common.ShapeInferencePass()(model)
+    first = find_linears(model.graph)[0]
+    tokens = first.input.shape[1]
+    assert [sees_token(first, token) for token in (-1, 0, tokens - 1, tokens)] == [False, True, True, False]
+    assert not sees_token(find_linears(model.graph)[-1], 0)  # the head's input has no axis of tokens
+
+
+@pytest.mark.parametrize(("dialect", "backend"), [("onnxruntime",) * 2, ("openvino",) * 2, ("portable", "onnxruntime")])
+@pytest.mark.parametrize(
+    ("rewrites", "rests"),
+    [
+        (Rewrites(fine=4), [*FIRST, "blocks.1.attn.proj", "blocks.1.mlp.fc2"]),
+        (
+            Rewrites(fine_token=2),
+            ["blocks.0.mlp.fc2", "blocks.1.attn.proj", "blocks.1.mlp.fc1", "blocks.1.mlp.fc2", "head"],
+        ),
+    ],
+    ids=["all tokens", "one token"],
+)
+def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(
+    quantized, tmp_path, dialect, backend, rewrites, rests
+):
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
     exact = run(quantized.path, quantized.images)
-    backend, errors = get_backend(name), []
-    for count in (0, 4):
-        places = {"asymmetric": tmp_path / f"{count}.onnx"}
-        one = prepare(quantized.path, images, places, rewrites=Rewrites(fine=count))[1]["asymmetric"]
-        emit(one.model, one.plan, name, tmp_path / "int8.onnx")
-        built = backend.build(tmp_path / "int8.onnx", tmp_path / str(count))[0]
-        with backend.open(built, threads=1, settings={}) as session:
+    scheme, engine, errors = scheme_of(dialect), get_backend(backend), []
+    for number, asked in enumerate((NO_REWRITES, rewrites)):
+        places = {scheme: tmp_path / f"{number}.onnx"}
+        one = prepare(quantized.path, images, places, rewrites=asked)[1][scheme]
+        emit(one.model, one.plan, dialect, tmp_path / "int8.onnx")
+        built = engine.build(tmp_path / "int8.onnx", tmp_path / str(number))[0]
+        with engine.open(built, threads=1, settings={}) as session:
             kernels = check_kernels(session, one.plan.integer_layers())
             errors.append(((session.infer(quantized.images) - exact) ** 2).mean())
         assert kernels.float_linears == ()
-        assert len([linear for linear in one.plan.linears if linear.name.endswith("[rest]")]) == count
         assert one.plan.integer_layers() == tuple(quantized.layers)
+    found = [linear.name for linear in one.plan.linears if linear.name.endswith("[rest]")]
+    assert found == [f"{name}[rest]" for name in rests]
     assert errors[1] < errors[0]
+
+
+def test_a_layer_that_goes_back_to_float_takes_its_rest_along(quantized, tmp_path):
+    images = CalibrationImages(lambda: iter([quantized.images]), 1)
+    places, unrounded = {"asymmetric": tmp_path / "m.onnx"}, {"asymmetric": tmp_path / "u.onnx"}
+    rewrites = Rewrites(fine_token=2)
+    one = prepare(quantized.path, images, places, unrounded=unrounded, rewrites=rewrites)[1]["asymmetric"]
+    back = return_to_float(
+        one, unrounded["asymmetric"], dict.fromkeys(one.plan.integer_layers(), "asked for"), tmp_path / "f.onnx"
+    )
+    emit(back.model, back.plan, "onnxruntime", tmp_path / "all-float.onnx")
+    np.testing.assert_allclose(
+        run(tmp_path / "all-float.onnx", quantized.images), run(quantized.path, quantized.images), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("dialect", ["tensorrt", "tensorrt-legacy"])
+def test_tensorrt_multiplies_every_input_once(quantized, tmp_path, dialect):
+    images = CalibrationImages(lambda: iter([quantized.images]), 1)
+    places = {"symmetric": tmp_path / "prepared.onnx"}
+    one = prepare(quantized.path, images, places, rewrites=Rewrites(fine=1, fine_token=2))[1]["symmetric"]
+    emit(one.model, one.plan, dialect, tmp_path / "int8.onnx")
+    products = [node.name for node in load_graph(tmp_path / "int8.onnx").graph if node.op_type in ("MatMul", "Gemm")]
+    assert any("fc2" in str(name) for name in products)
+    assert not any("[rest]" in str(name) for name in products)

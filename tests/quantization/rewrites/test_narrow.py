@@ -21,14 +21,14 @@ def run(path, images):
 
 def test_fc2_follows_an_activation_and_nothing_else_does(quantized):
     layers = find_linears(load_graph(quantized.path).graph)
-    found = [layer.name for layer in layers if follows_activation(layer)]
+    found = [layer.name for layer in layers if follows_activation(layer.input)]
     assert found == [f"blocks.{block}.mlp.fc2" for block in (0, 1)]
 
 
 def test_narrowing_changes_no_logits(quantized, tmp_path):
     model = load_graph(quantized.path)
     for layer in find_linears(model.graph):
-        if follows_activation(layer):
+        if follows_activation(layer.input):
             scale = np.linspace(1, 8, len(layer.weight)).astype(np.float32)
             narrow_input(model.graph, layer, scale)
     save(model, tmp_path / "narrow.onnx")
