@@ -104,7 +104,7 @@ def kernels_when_built(name: str, model: Path) -> list[LinearKernel] | None:
 def how_to_get(name: str) -> str:
     """Return the command that installs the engine of the backend called ``name``."""
     if name in ON_DEVICE:
-        from edgevit.backends.tensorrt.bindings import REMEDIES
+        from edgevit.backends.tensorrt import bindings
 
-        return REMEDIES[cast("Flavour", name)]
+        return bindings.how_to_get(cast("Flavour", name))
     return f'pip install "edgevit[{name}]"'

@@ -107,12 +107,8 @@ def _judge(name: str, target: Target, findings: Sequence[Finding], building: Abi
 
 
 def _builds(target: Target, engine: Finding | None, wrong_gpu: _Obstacle | None) -> bool:
-    """Say whether the engine builds for the target here: what is built is opened, but by TensorRT-RTX."""
-    if engine is None:
-        return False
-    if target.backend == "tensorrt-rtx":
-        return engine.builds
-    return engine.runs and wrong_gpu is None
+    """Say whether the engine builds for the target here; TensorRT-RTX does for GPUs that are elsewhere."""
+    return engine is not None and engine.builds and (target.backend == "tensorrt-rtx" or wrong_gpu is None)
 
 
 def _machine_obstacle(target: Target, machine: str) -> _Obstacle | None:

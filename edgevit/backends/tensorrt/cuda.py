@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.backends.tensorrt.bindings import on_jetson
 from edgevit.errors import MissingDependencyError, MissingError
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def load_library() -> Any:  # noqa: ANN401 - functions as C has them
     except OSError as error:
         raise MissingDependencyError(
             f"there is no NVIDIA driver here: {_LIBRARY} does not load",
-            remedy="run this on a machine with an NVIDIA GPU and its driver",
+            remedy="sudo apt install nvidia-jetpack"
+            if on_jetson()
+            else "on a machine with an NVIDIA GPU: sudo apt install nvidia-driver (Ubuntu: sudo ubuntu-drivers install)",
         ) from error
 
 
