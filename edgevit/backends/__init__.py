@@ -59,6 +59,27 @@ def available_backends() -> tuple[str, ...]:
     return tuple(name for name in BACKENDS if why_not_run(name) is None)
 
 
+def check_settings(name: str, given: Mapping[str, str]) -> None:
+    """Check that the backend called ``name`` can be given the settings ``given``; it need not be installed.
+
+    Raises:
+        BundleError: if it does not have one of them, or one has a value that it cannot have.
+
+    """
+    if name in ON_DEVICE:
+        from edgevit.backends.tensorrt.settings import parse_settings
+
+        parse_settings(cast("Flavour", name), given)
+    elif name == "openvino":
+        from edgevit.backends.openvino_settings import checked
+
+        checked(given)
+    else:
+        from edgevit.backends.onnxruntime import largest_batch
+
+        largest_batch(given)
+
+
 def why_not_run(name: str) -> str | None:
     """Return why the backend called ``name`` runs no model on this machine, and what to do; None if it does."""
     if name in ON_DEVICE:

@@ -54,10 +54,14 @@ def load_library() -> Any:  # noqa: ANN401 - functions as C has them
     except OSError as error:
         raise MissingDependencyError(
             f"there is no NVIDIA driver here: {_LIBRARY} does not load",
-            remedy="sudo apt install nvidia-jetpack"
-            if on_jetson()
-            else "on a machine with an NVIDIA GPU: sudo apt install nvidia-driver (Ubuntu: sudo ubuntu-drivers install)",
+            remedy=_how_to_get(),
         ) from error
+
+
+def _how_to_get() -> str:
+    if on_jetson():
+        return "sudo apt install nvidia-jetpack"
+    return "on a machine with an NVIDIA GPU: sudo apt install nvidia-driver (Ubuntu: sudo ubuntu-drivers install)"
 
 
 class Driver:
