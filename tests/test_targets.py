@@ -93,7 +93,10 @@ def test_a_target_says_what_it_must(name):
         assert within(pinned[1], target.versions)
     if target.device != "CPU":
         assert target.weight_bits == 8
-        assert target.batch or name in ("tensorrt", "tensorrt-legacy")
+        assert target.batch
+    if target.backend.startswith("tensorrt"):
+        assert target.workspace_mb
+        assert target.compute_capability or name in ("tensorrt", "tensorrt-legacy")
 
 
 @pytest.mark.parametrize("name", NVIDIA)
