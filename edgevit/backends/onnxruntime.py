@@ -62,7 +62,14 @@ class OnnxRuntime:
             shutil.copyfile(model, draft)
         return [path]
 
-    def open(self, model: Path, *, threads: int, settings: Mapping[str, str]) -> OnnxRuntimeSession:
+    def open(
+        self,
+        model: Path,
+        *,
+        threads: int,
+        settings: Mapping[str, str],
+        progress: Progress = SILENT,  # noqa: ARG002
+    ) -> OnnxRuntimeSession:
         """Load an ONNX file.
 
         Raises:

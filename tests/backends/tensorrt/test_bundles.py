@@ -141,6 +141,8 @@ def test_an_engine_that_the_target_lets_be_built_again_is(on_orin, install, edge
     done = edgevit("predict", bundle, pictures[0], "--variant", NAME)
     assert done.code == 1  # the fake's answers are not the model's: it was opened, and the golden images say so
     assert "golden images" in done.failure()[0]
+    assert "Building an engine of" in done.err
+    assert "Building with TensorRT: 100/100" in done.err
     (again,) = own_cache.rglob("model.engine")
     assert b"11.4.0" in again.with_name("engine.json").read_bytes()
 
