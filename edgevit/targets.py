@@ -12,7 +12,7 @@ import msgspec
 from edgevit import resources, toml, versions
 from edgevit.backends import check_settings
 from edgevit.backends.base import BatchProfile, BuildOptions, ComputeCapability
-from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, has_fp8
+from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, NO_DLA, has_fp8
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import BundleError, InputError
 from edgevit.resources import nearest
@@ -20,7 +20,8 @@ from edgevit.toml import FieldError
 
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 Dialect = Literal["onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
-Device = Literal["CPU", "GPU", "NPU"]
+#: No backend runs on a DLA; it is known here so that the reason is told.
+Device = Literal["CPU", "GPU", "NPU", "DLA"]
 #: Processors, as Linux calls them.
 Machine = Literal["x86_64", "aarch64"]
 #: What macOS and Windows call the same.
@@ -210,7 +211,9 @@ def _contradictions(target: Target) -> Iterator[tuple[str, str]]:
     able, backend = _ABILITIES[target.backend], target.backend
     if target.dialect not in able.dialects:
         yield "dialect", f"{backend} does not take '{target.dialect}': use {' or '.join(able.dialects)}"
-    if target.device not in able.devices:
+    if target.device == "DLA":
+        yield "device", f'{NO_DLA}: use device = "{able.devices[0]}"'
+    elif target.device not in able.devices:
         yield "device", f'{backend} runs on no {target.device}: use device = "{able.devices[0]}"'
     for precision in target.precisions:
         if precision not in able.precisions:

@@ -238,6 +238,7 @@ description = "other"
         (4, 'dialect = "onnxruntime"', "tensorrt does not take 'onnxruntime': use tensorrt or tensorrt-legacy"),
         (4, 'dialect = "tensorrt-legacy"', None),
         (3, 'device = "CPU"', 'tensorrt runs on no CPU: use device = "GPU"'),
+        (3, 'device = "DLA"', "a DLA does not run MatMul, of which a Vision Transformer is made"),
         (5, 'precisions = ["int4-weights"]', "tensorrt cannot have int4-weights: use fp16, int8"),
         (5, 'precisions = ["int8", "int8"]', "a precision is named twice"),
         (5, "precisions = []", "precisions: expected `array` of length >= 1"),
