@@ -29,7 +29,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.files import sha256_of
 from edgevit.graph.export import export_onnx
 from edgevit.models.loading import load_checkpoint
-from edgevit.models.spec import BUILTIN, preset
+from edgevit.models.spec import BUILTIN, ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.calibrate import calibrate
 from edgevit.quantization.emit import emit, emit_float8
@@ -70,11 +70,26 @@ FORMS: dict[str, Emit] = {
 
 
 def plan_model(name: str, folder: Path) -> Model:
-    """Return a built-in model, or a preset with random weights, and its plan; scales are from a random image."""
-    vit, preprocess = _vit(name)
-    spec, whole = vit.spec, folder / f"{name}-exported.onnx"
-    export_onnx(vit, whole, preprocess=preprocess, labels=tuple(f"class {index}" for index in range(spec.classes)))
-    model, path = load_graph(whole), folder / f"{name}.onnx"
+    """Return a built-in model, or a preset with random weights, and its plan."""
+    if name in BUILTIN:
+        checkpoint = load_checkpoint(name)
+        return _planned(checkpoint.model(), checkpoint.preprocess, folder)
+    return plan_random(preset(name), folder)
+
+
+def plan_random(spec: ModelSpec, folder: Path) -> Model:
+    """Return a model with random weights, and its plan."""
+    torch.manual_seed(0)
+    wants = Preprocess(size=spec.image_size, resize=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return _planned(VisionTransformer(spec).eval(), wants, folder)
+
+
+def _planned(vit: VisionTransformer, wants: Preprocess, folder: Path) -> Model:
+    """Return a model and its plan, with files in the new ``folder``; scales are from a random image."""
+    folder.mkdir()
+    spec, whole = vit.spec, folder / "exported.onnx"
+    export_onnx(vit, whole, preprocess=wants, labels=tuple(f"class {index}" for index in range(spec.classes)))
+    model, path = load_graph(whole), folder / "float32.onnx"
     fold_scales(model.graph)  # as in a prepared model
     save(model, path)
     image = np.random.default_rng(0).normal(size=(1, spec.channels, *spec.image_size)).astype(np.float32)
@@ -86,21 +101,11 @@ def plan_model(name: str, folder: Path) -> Model:
     return Model(path, msgspec.structs.replace(plan, attentions=attentions))
 
 
-def _vit(name: str) -> tuple[VisionTransformer, Preprocess]:
-    if name in BUILTIN:
-        checkpoint = load_checkpoint(name)
-        return checkpoint.model(), checkpoint.preprocess
-    spec = preset(name)
-    torch.manual_seed(0)
-    return VisionTransformer(spec).eval(), Preprocess(
-        size=spec.image_size, resize=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
-    )
-
-
 def compile_form(bindings: Bindings, model: Model, form: str, compute_capability: str) -> KernelReport:
-    """Return the report of the kernels that ``form`` of ``model`` becomes."""
-    path, log = model.path.with_name("form.onnx"), DetailedLog()
-    FORMS[form](model, path)
+    """Return the report of the kernels that ``form`` of ``model`` becomes; what was emitted once is used again."""
+    path, log = model.path.with_name(f"{form}.onnx"), DetailedLog()
+    if not path.exists():
+        FORMS[form](model, path)
     build_engine(bindings, Job(model=path, compute_capability=compute_capability, batch=BatchProfile()), log=log)
     return report_of_log(log.lines)
 
@@ -109,7 +114,7 @@ def rows(folder: Path) -> Iterator[Sequence[object]]:
     """Yield the rows of the table."""
     bindings = load_bindings("tensorrt-rtx")
     for shown, name in MODELS.items():
-        model = plan_model(name, folder)
+        model = plan_model(name, folder / name)
         for form in FORMS:
             for gpu in GPUS:
                 if form.startswith("FP8") and not has_fp8(gpu):

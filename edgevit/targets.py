@@ -10,16 +10,18 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgevit import resources, toml, versions
+from edgevit.backends import check_settings
 from edgevit.backends.base import BatchProfile, BuildOptions, ComputeCapability
-from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, has_fp8
+from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, NO_DLA, has_fp8
 from edgevit.bundle.manifest import Precision
-from edgevit.errors import InputError
+from edgevit.errors import BundleError, InputError
 from edgevit.resources import nearest
 from edgevit.toml import FieldError
 
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 Dialect = Literal["onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
-Device = Literal["CPU", "GPU", "NPU"]
+#: No backend runs on a DLA; it is known here so that the reason is told.
+Device = Literal["CPU", "GPU", "NPU", "DLA"]
 #: Processors, as Linux calls them.
 Machine = Literal["x86_64", "aarch64"]
 #: What macOS and Windows call the same.
@@ -209,7 +211,9 @@ def _contradictions(target: Target) -> Iterator[tuple[str, str]]:
     able, backend = _ABILITIES[target.backend], target.backend
     if target.dialect not in able.dialects:
         yield "dialect", f"{backend} does not take '{target.dialect}': use {' or '.join(able.dialects)}"
-    if target.device not in able.devices:
+    if target.device == "DLA":
+        yield "device", f'{NO_DLA}: use device = "{able.devices[0]}"'
+    elif target.device not in able.devices:
         yield "device", f'{backend} runs on no {target.device}: use device = "{able.devices[0]}"'
     for precision in target.precisions:
         if precision not in able.precisions:
@@ -221,6 +225,7 @@ def _contradictions(target: Target) -> Iterator[tuple[str, str]]:
     if "fp8" in target.precisions and target.backend.startswith("tensorrt"):
         yield from _fp8_contradictions(target)
     yield from _device_contradictions(target)
+    yield from _setting_contradictions(target)
     yield from _version_contradictions(target)
 
 
@@ -242,6 +247,24 @@ def _device_contradictions(target: Target) -> Iterator[tuple[str, str]]:
         yield "compute_capability", f"{target.backend} does not run on an NVIDIA GPU"
     if target.device == "NPU" and target.batch is not None and target.batch.min != target.batch.max:
         yield "batch", "an NPU takes one number of images only: make min and max the same"
+
+
+def _setting_contradictions(target: Target) -> Iterator[tuple[str, str]]:
+    """Yield the settings that the engine does not have, or not with one of their values."""
+    places = {"settings": target.settings, **{f"settings_of.{name}": each for name, each in target.settings_of.items()}}
+    for place, settings in places.items():
+        for name, values in settings.items():
+            if problem := _setting_problem(target.backend, name, values):
+                yield f"{place}.{name}", problem
+
+
+def _setting_problem(backend: BackendName, name: str, values: str) -> str | None:
+    try:
+        for value in values.split(_OR):
+            check_settings(backend, {name: value})
+    except BundleError as error:
+        return f"{error.message}: {error.remedy}"
+    return None
 
 
 def _version_contradictions(target: Target) -> Iterator[tuple[str, str]]:

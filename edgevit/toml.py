@@ -24,7 +24,7 @@ _MOST_LINES = 2000
 
 #: How msgspec ends its messages: where in the file it was, as in ``- at `key` in `$.settings_of` ``.
 _PLACE = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`\Z")
-_STEP = re.compile(r"\.(?P<name>\w+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
+_STEP = re.compile(r"\.(?P<name>[\w-]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `(.*)`\Z", re.DOTALL)
 _UNKNOWN_VALUE = re.compile(r"Invalid enum value '?(.*?)'?\Z", re.DOTALL)
 _MISSING_KEY = re.compile(r"Object missing required field `(.*)`\Z")

@@ -2,16 +2,21 @@
 
 import csv
 import json
+import platform
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgevit.backends.probes import PROBES
 from edgevit.bundle.store import Bundle
 from edgevit.data import fashion_mnist
 from edgevit.data.fashion_mnist import load_fashion_mnist_sample
 from edgevit.models.spec import BUILTIN
 from edgevit.runtime import load
+from edgevit.stages.judging import judge_commands, judge_target
+from edgevit.targets import load_profile, target_names
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +68,43 @@ def test_the_table_shows_every_variant(fashion, edgevit):
     assert shown.code == 0
     assert all(name in shown.out for name in VARIANTS)
     assert "reference" in shown.out or "speed in doubt" in shown.out
+
+
+def every_target():
+    """Return every target that ships, each edition by its first name."""
+    profiles = {name: load_profile(name) for name in target_names()}
+    return {
+        f"{name}@{edition.names[0]}" if edition else name: profile.target(edition)
+        for name, profile in profiles.items()
+        for edition in profile.editions or (None,)
+    }
+
+
+def test_every_target_that_can_be_built_here_is_built_and_the_others_say_what_doctor_says(fashion, edgevit, tmp_path):
+    bundle, sample = shutil.copytree(fashion, tmp_path / "fashion.edgevit"), ("--data", "fashion-mnist-sample")
+    few = (*sample, "--samples", "8", "--recipe", "fast")
+    run("quantize", bundle, *few, "--dialect", "tensorrt")
+    run("quantize", bundle, *few, "--precision", "fp16", "--dialect", "onnxruntime")
+    findings = [found for probe in PROBES.values() for found in probe()]
+    commands = judge_commands(findings)
+    built = set()
+    for name, target in every_target().items():
+        verdict = judge_target(name, target, findings, commands, platform.machine())
+        for precision in dict.fromkeys((target.precisions[0], "int8")):
+            done = edgevit("build", bundle, "--target", name, "--precision", precision, "--json")
+            assert done.code == (3 if verdict.build == "no" else 0), (name, precision, done.err)
+            if verdict.build == "no":
+                said = done.data()["error"]
+                assert (said["message"], said["remedy"]) == (verdict.problem, verdict.remedy)
+                continue
+            (variant,) = done.data()["variants"]
+            assert (variant["path"].endswith(".onnx")) == (
+                verdict.build == "onnx" or target.backend == "onnxruntime"
+            ), name
+            if precision == "int8" and verdict.build == "yes":
+                assert variant["kernels"]["integer_linears"] == variant["kernels"]["linears"] == 25, name
+            built.add(name)
+    assert {name.partition("@")[0] for name in built} >= set(target_names()) - {"intel-igpu", "intel-npu"}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

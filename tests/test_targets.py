@@ -93,7 +93,10 @@ def test_a_target_says_what_it_must(name):
         assert within(pinned[1], target.versions)
     if target.device != "CPU":
         assert target.weight_bits == 8
-        assert target.batch or name in ("tensorrt", "tensorrt-legacy")
+        assert target.batch
+    if target.backend.startswith("tensorrt"):
+        assert target.workspace_mb
+        assert target.compute_capability or name in ("tensorrt", "tensorrt-legacy")
 
 
 @pytest.mark.parametrize("name", NVIDIA)
@@ -235,6 +238,7 @@ description = "other"
         (4, 'dialect = "onnxruntime"', "tensorrt does not take 'onnxruntime': use tensorrt or tensorrt-legacy"),
         (4, 'dialect = "tensorrt-legacy"', None),
         (3, 'device = "CPU"', 'tensorrt runs on no CPU: use device = "GPU"'),
+        (3, 'device = "DLA"', "a DLA does not run MatMul, of which a Vision Transformer is made"),
         (5, 'precisions = ["int4-weights"]', "tensorrt cannot have int4-weights: use fp16, int8"),
         (5, 'precisions = ["int8", "int8"]', "a precision is named twice"),
         (5, "precisions = []", "precisions: expected `array` of length >= 1"),
@@ -246,6 +250,10 @@ description = "other"
         (8, "batch = { min = 1, opt = 2, mux = 4 }", "there is no key 'mux' in batch"),
         (8, "batch = { min = 0 }", "batch.min: expected `int` >= 1"),
         (8, 'settings = { DEVICE = "CPU" }', "the setting DEVICE is CPU, and the key device GPU"),
+        (8, 'settings = { contexts = "9" }', "TensorRT has no '9' for the setting 'contexts': use one of 1, 2, 3, 4"),
+        (8, 'settings = { context = "2" }', "tensorrt has no setting 'context': use device, hardware_compatibility"),
+        (8, 'settings = { device = "dla" }', "a DLA does not run MatMul, of which a Vision Transformer is made"),
+        (8, 'settings_of.int8 = { rebuild = "maybe" }', "TensorRT has no 'maybe' for the setting 'rebuild'"),
         (14, 'compute_capability = "sm89"', "editions[0].compute_capability: this is not how it is written"),
         (14, 'versions = ">=10.11"', "dialect 'tensorrt' is for TensorRT 10.12 and later, and this has 10.11 in it"),
         (17, 'names = ["a"]', "there are two editions 'a'"),
@@ -261,6 +269,47 @@ def test_a_wrong_line_of_an_own_profile_is_named(tmp_path, line, text, problem):
         load_target(str(path))
     where = f"{path}, line {line}: " if problem else f"{path}, line 7: dialect 'tensorrt-legacy' is for TensorRT 8.6 to"
     assert caught.value.message.startswith(where + (problem or ""))
+
+
+SETTINGS = """\
+description = "mine"
+backend = "{backend}"
+dialect = "{backend}"
+precisions = ["float32", "int8-dynamic"]
+why = "It is what I have."
+
+[settings_of.float32]
+{right}
+
+[settings_of.int8-dynamic]
+{right}
+{wrong}
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "right", "wrong", "problem"),
+    [
+        (
+            "openvino",
+            'INFERENCE_PRECISION_HINT = "f32|bf16"',
+            'CACHE = "yes"',
+            "setting CACHE cannot be 'yes': use on or",
+        ),
+        ("openvino", 'CACHE = "on"', 'NUM_STREAMS = "1|many"', "setting NUM_STREAMS cannot be 'many'"),
+        ("openvino", 'CACHE = "on"', 'NUM_STREAM = "1"', "openvino has no setting 'NUM_STREAM'"),
+        ("onnxruntime", "", 'images = "two-by-two"', "onnxruntime cannot take images 'two-by-two'"),
+    ],
+)
+def test_the_line_of_a_wrong_setting_is_named(tmp_path, backend, right, wrong, problem):
+    path = tmp_path / "own.toml"
+    path.write_text(SETTINGS.format(backend=backend, right=right, wrong=wrong))
+    with pytest.raises(InputError) as caught:
+        load_target(str(path))
+    assert caught.value.message.startswith(f"{path}, line 12: ")
+    assert problem in caught.value.message
+    path.write_text(SETTINGS.format(backend=backend, right=right, wrong=""))
+    load_target(str(path))
 
 
 def test_an_own_profile_that_is_right_is_read(tmp_path):

@@ -59,6 +59,27 @@ def available_backends() -> tuple[str, ...]:
     return tuple(name for name in BACKENDS if why_not_run(name) is None)
 
 
+def check_settings(name: str, given: Mapping[str, str]) -> None:
+    """Check that the backend called ``name`` can be given the settings ``given``; it need not be installed.
+
+    Raises:
+        BundleError: if it does not have one of them, or one has a value that it cannot have.
+
+    """
+    if name in ON_DEVICE:
+        from edgevit.backends.tensorrt.settings import parse_settings
+
+        parse_settings(cast("Flavour", name), given)
+    elif name == "openvino":
+        from edgevit.backends.openvino_settings import checked
+
+        checked(given)
+    else:
+        from edgevit.backends.onnxruntime import largest_batch
+
+        largest_batch(given)
+
+
 def why_not_run(name: str) -> str | None:
     """Return why the backend called ``name`` runs no model on this machine, and what to do; None if it does."""
     if name in ON_DEVICE:
@@ -104,7 +125,7 @@ def kernels_when_built(name: str, model: Path) -> list[LinearKernel] | None:
 def how_to_get(name: str) -> str:
     """Return the command that installs the engine of the backend called ``name``."""
     if name in ON_DEVICE:
-        from edgevit.backends.tensorrt.bindings import REMEDIES
+        from edgevit.backends.tensorrt import bindings
 
-        return REMEDIES[cast("Flavour", name)]
+        return bindings.how_to_get(cast("Flavour", name))
     return f'pip install "edgevit[{name}]"'

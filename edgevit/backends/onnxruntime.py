@@ -62,17 +62,34 @@ class OnnxRuntime:
             shutil.copyfile(model, draft)
         return [path]
 
-    def open(self, model: Path, *, threads: int, settings: Mapping[str, str]) -> OnnxRuntimeSession:
+    def open(
+        self,
+        model: Path,
+        *,
+        threads: int,
+        settings: Mapping[str, str],
+        progress: Progress = SILENT,  # noqa: ARG002
+    ) -> OnnxRuntimeSession:
         """Load an ONNX file.
 
         Raises:
             BundleError: if it is missing or damaged, takes more than images, or a setting is unknown.
 
         """
-        images = merge_settings(self.name, self.settings, settings)["images"]
-        if images not in ("together", "one-by-one"):
-            raise BundleError(f"onnxruntime cannot take images '{images}'", remedy="use together or one-by-one")
-        return OnnxRuntimeSession(self._engine, model, threads, largest_batch=1 if images == "one-by-one" else None)
+        return OnnxRuntimeSession(self._engine, model, threads, largest_batch=largest_batch(settings))
+
+
+def largest_batch(given: Mapping[str, str]) -> int | None:
+    """Return how many images the settings ``given`` let through at once, None for any number.
+
+    Raises:
+        BundleError: if a setting is unknown, or has a value that it cannot have.
+
+    """
+    images = merge_settings(OnnxRuntime.name, OnnxRuntime.settings, given)["images"]
+    if images not in ("together", "one-by-one"):
+        raise BundleError(f"onnxruntime cannot take images '{images}'", remedy="use together or one-by-one")
+    return 1 if images == "one-by-one" else None
 
 
 class OnnxRuntimeSession:

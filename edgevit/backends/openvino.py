@@ -92,7 +92,14 @@ class OpenVINO:
                 ) from error
         return [path, path.with_suffix(".bin")]
 
-    def open(self, model: Path, *, threads: int, settings: Mapping[str, str]) -> OpenVINOSession:
+    def open(
+        self,
+        model: Path,
+        *,
+        threads: int,
+        settings: Mapping[str, str],
+        progress: Progress = SILENT,  # noqa: ARG002
+    ) -> OpenVINOSession:
         """Load and compile an IR or ONNX file, for the latency of one request at a time unless a setting says other.
 
         A processor without BF16 computes in float32, which is more exact, where the settings say bf16: a bundle may

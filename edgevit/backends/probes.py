@@ -5,27 +5,25 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from edgevit.backends import get_backend, how_to_get, tiny_model
-from edgevit.backends.base import BuildOptions
+from edgevit.backends import ON_DEVICE, get_backend, tiny_model
+from edgevit.backends.base import ANY_DEVICE, BuildOptions, ComputeCapability
+from edgevit.backends.tensorrt.cuda import Device, open_driver
 from edgevit.dependencies import EXTRAS, require
-from edgevit.errors import EdgeViTError, MissingDependencyError, VerificationError
+from edgevit.errors import EdgeViTError, MissingDependencyError, MissingError, VerificationError
 
 #: What float16 and the order of additions may change of the tiny model's answers, which are around 1.
 _TOLERANCE = 0.02
-_JETSON = Path("/etc/nv_tegra_release")
+#: What TensorRT-RTX compiles for where there is no GPU.
+_ANY_GPU: ComputeCapability = "8.6"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,130 +47,61 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def probe_openvino() -> list[Finding]:
     """Compile and run a model on each kind of device that OpenVINO has."""
-    return [_probe_backend("openvino", device, {"DEVICE": device}) for device in ("CPU", "GPU", "NPU")]
+    devices = ("CPU", "GPU", "NPU")
+    return [_probe_backend("openvino", device, BuildOptions(settings={"DEVICE": device})) for device in devices]
 
 
 def probe_onnxruntime() -> list[Finding]:
     """Run a model with onnxruntime."""
-    return [_probe_backend("onnxruntime", "CPU", {})]
+    return [_probe_backend("onnxruntime", "CPU", ANY_DEVICE)]
 
 
-def _probe_backend(name: str, device: str, settings: Mapping[str, str]) -> Finding:
+def _probe_backend(name: str, device: str, options: BuildOptions) -> Finding:
     """Take a model the whole way through a backend, and compare its answer."""
-    version = None
+    found = Finding(name=name, device=device)
     try:
         backend = get_backend(name)
-        version = backend.version()
+        found = msgspec.structs.replace(found, version=backend.version())
         with tempfile.TemporaryDirectory() as scratch:
             model, folder = Path(scratch, "model.onnx"), Path(scratch, "built")
             model.write_bytes(tiny_model.onnx_bytes())
             folder.mkdir()
-            path = backend.build(model, folder, BuildOptions(settings=settings))[0]
-            with backend.open(path, threads=1, settings=settings) as session:
+            path = backend.build(model, folder, options)[0]
+            # Of the others, `edgevit build` keeps only what it could open.
+            found = msgspec.structs.replace(found, builds=name in ON_DEVICE)
+            with backend.open(path, threads=1, settings=options.settings) as session:
                 answer = session.infer(tiny_model.example())
         if not np.allclose(answer, tiny_model.answer(), atol=_TOLERANCE):
             raise VerificationError(f"{name} computes wrong answers on the {device}", remedy="install it again")
     except EdgeViTError as error:
-        return Finding(name=name, device=device, version=version, problem=error.message, remedy=error.remedy)
-    return Finding(name=name, device=device, version=version, builds=True, runs=True)
-
-
-class Gpu(NamedTuple):
-    """An NVIDIA GPU, as its driver describes it."""
-
-    name: str
-    compute_capability: str
-
-
-def nvidia_gpu() -> Gpu:
-    """Start the NVIDIA driver and return the first GPU.
-
-    Raises:
-        MissingDependencyError: if there is no driver, or no GPU.
-
-    """
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        raise MissingDependencyError(
-            "there is no NVIDIA driver: libcuda.so.1 does not load", remedy=_driver()
-        ) from error
-    count, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    name = ctypes.create_string_buffer(128)
-    calls: list[tuple[str, tuple[object, ...]]] = [
-        ("cuInit", (0,)),
-        ("cuDeviceGetCount", (ctypes.byref(count),)),
-        ("cuDeviceGetName", (name, len(name), 0)),
-        ("cuDeviceGetAttribute", (ctypes.byref(major), 75, 0)),  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-        ("cuDeviceGetAttribute", (ctypes.byref(minor), 76, 0)),
-    ]
-    for function, arguments in calls:
-        if code := getattr(cuda, function)(*arguments):
-            raise MissingDependencyError(
-                f"the NVIDIA driver finds no GPU: {function} gives error {code}",
-                remedy="see what nvidia-smi says; in a container, start it with the GPU (--gpus all)",
-            )
-    return Gpu(name.value.decode(errors="replace"), f"{major.value}.{minor.value}")
-
-
-def _driver() -> str:
-    if _JETSON.exists():
-        return "sudo apt install nvidia-jetpack"
-    return "install the driver of your NVIDIA GPU: sudo apt install nvidia-driver, or sudo ubuntu-drivers install"
+        return msgspec.structs.replace(found, problem=error.message, remedy=error.remedy)
+    return msgspec.structs.replace(found, builds=True, runs=True)
 
 
 def probe_tensorrt() -> list[Finding]:
-    """Make a builder of TensorRT, which opens the GPU; without a driver that would crash, so it is asked first."""
-    jetpack = (
-        "sudo apt install tensorrt python3-libnvinfer, and make the virtual environment with --system-site-packages"
-    )
-    return [
-        _probe_tensorrt(
-            "tensorrt",
-            "tensorrt",
-            jetpack if _JETSON.exists() else "where there is an NVIDIA GPU: pip install tensorrt",
-        )
-    ]
+    """Build and run a model on the GPU; without a driver, which TensorRT itself may not survive, neither is begun."""
+    return [_probe_on_gpu("tensorrt")]
 
 
 def probe_tensorrt_rtx() -> list[Finding]:
-    """Make a builder of TensorRT-RTX, which needs no GPU; to run its engines does."""
-    return [_probe_tensorrt("tensorrt-rtx", "tensorrt_rtx", how_to_get("tensorrt-rtx"))]
+    """Compile a model, which needs no GPU, and run it, which does."""
+    return [_probe_on_gpu("tensorrt-rtx", elsewhere=_ANY_GPU)]
 
 
-def _probe_tensorrt(name: str, module: str, remedy: str) -> Finding:
-    version, builds = None, False
+def _probe_on_gpu(name: str, *, elsewhere: ComputeCapability | None = None) -> Finding:
+    """Take a model as far as it goes with the NVIDIA GPU at hand; ``elsewhere`` is one that needs not be there."""
+    gpu: dict[str, str] = {}
     try:
-        try:
-            engine = importlib.import_module(module)
-        except (ImportError, OSError) as error:  # OSError: a library that it loads by ctypes
-            missing = isinstance(error, ModuleNotFoundError) and error.name == module
-            problem = f"the Python package '{module}' is not installed" if missing else f"{module}: {error}"
-            raise MissingDependencyError(problem, remedy=remedy) from error
-        version = str(engine.__version__)
-        if name == "tensorrt-rtx":
-            builds = _makes_builder(engine)
-        gpu = nvidia_gpu()
-        builds = builds or _makes_builder(engine)
-    except EdgeViTError as error:
-        return Finding(
-            name=name, device="GPU", version=version, builds=builds, problem=error.message, remedy=error.remedy
-        )
-    return Finding(
-        name=name,
-        device="GPU",
-        device_name=gpu.name,
-        compute_capability=gpu.compute_capability,
-        version=version,
-        builds=builds,
-        runs=builds,
-    )
-
-
-def _makes_builder(engine: ModuleType) -> bool:
-    if engine.Builder(engine.Logger(engine.Logger.ERROR)) is None:
-        raise MissingDependencyError("it makes no builder", remedy="install it again, in a version for your driver")
-    return True
+        device = Device(open_driver())
+        gpu = {"device_name": device.name, "compute_capability": device.compute_capability}
+    except MissingError:  # the backend says so again, where it needs one
+        pass
+    here = gpu.get("compute_capability")
+    found = _probe_backend(name, "GPU", BuildOptions(compute_capability=here or elsewhere))
+    if here and elsewhere and not found.builds:  # not for this GPU
+        other = _probe_backend(name, "GPU", BuildOptions(compute_capability=elsewhere))
+        found = msgspec.structs.replace(found, builds=other.builds)
+    return msgspec.structs.replace(found, **gpu)
 
 
 def _probe_extra(extra: str) -> Callable[[], list[Finding]]:

@@ -9,6 +9,7 @@ from edgevit.backends.base import Backend, Session
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
+from edgevit.progress import SILENT, Progress
 from edgevit.versions import check_version, problem_of
 
 #: Settings that a user gives, and a bundle cannot: they let its files do more than be read.
@@ -37,7 +38,14 @@ def backend_for(variant: Variant) -> Backend:
     return backend
 
 
-def open_variant(bundle: Bundle, name: str, *, threads: int = 0, settings: Mapping[str, str] | None = None) -> Session:
+def open_variant(
+    bundle: Bundle,
+    name: str,
+    *,
+    threads: int = 0,
+    settings: Mapping[str, str] | None = None,
+    progress: Progress = SILENT,
+) -> Session:
     """Load a variant as it was built and measured, after a check of its files; ``threads`` 0 leaves their number.
 
     ``settings`` go before those of the variant.
@@ -50,7 +58,9 @@ def open_variant(bundle: Bundle, name: str, *, threads: int = 0, settings: Mappi
     """
     variant = bundle.variant(name)
     path = bundle.verify_files(name)
-    return backend_for(variant).open(path, threads=threads, settings=settings_of(variant, settings or {}))
+    return backend_for(variant).open(
+        path, threads=threads, settings=settings_of(variant, settings or {}), progress=progress
+    )
 
 
 def why_not_here(bundle: Bundle, variant: Variant, settings: Mapping[str, str] | None = None) -> str | None:

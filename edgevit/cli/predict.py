@@ -29,7 +29,7 @@ def predict(
 ) -> Result:
     """Say what is on images; an embedding model gives its features of them."""
     parts = [images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE)]
-    with progress() as bars, load(bundle, variant=variant, threads=threads) as model:
+    with progress() as bars, load(bundle, variant=variant, threads=threads, progress=bars) as model:
         shown = bars if len(parts) > 1 else SILENT
         answers = [
             answer

@@ -63,7 +63,9 @@ def _show(name: str) -> Result:
 
 def _rows(target: Target) -> list[tuple[str, str]]:
     """Return what a target says, in words; what it leaves to the engine is left out."""
-    batch = target.batch and f"{target.batch.min} to {target.batch.max} images, tuned for {target.batch.opt}"
+    batch = "any number of images"
+    if target.batch is not None:
+        batch = f"{target.batch.min} to {target.batch.max} images, tuned for {target.batch.opt}"
     rows = [
         ("backend", f"{target.backend} {target.versions or ''}".strip()),
         ("device", f"{target.device}; {' or '.join(target.machines)}"),

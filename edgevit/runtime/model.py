@@ -19,6 +19,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.images import ImageSource, decode
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import InputError
+from edgevit.progress import SILENT, Progress
 from edgevit.runtime.prediction import Prediction, finite_outputs, predictions
 from edgevit.runtime.selection import select_variant
 from edgevit.runtime.verification import Check, verify_golden
@@ -37,12 +38,14 @@ def load(
     threads: int = 0,
     check: Check = "golden",
     settings: Mapping[str, str] | None = None,
+    progress: Progress = SILENT,
 ) -> Model:
     """Load a variant of the bundle in the folder ``bundle``; without a name, the one that serves best here.
 
     ``settings`` of the backend go before those of the variant, such as ``{"rebuild": "yes"}`` for a TensorRT engine.
     ``threads`` 0 leaves their number to the backend. The files are always checked against their SHA-256; unless
-    ``check`` is "files", the golden images are run too and the answers compared with float32's.
+    ``check`` is "files", the golden images are run too and the answers compared with float32's. ``progress`` shows what
+    takes long, such as an engine that is built anew.
 
     Raises:
         BundleError: if the bundle is damaged, or has no such variant.
@@ -53,7 +56,7 @@ def load(
     opened = Bundle.open(bundle)
     chosen = opened.variant(variant) if variant else _best(opened, settings or {})
     with ExitStack() as stack:
-        session = open_variant(opened, chosen.name, threads=threads, settings=settings)
+        session = open_variant(opened, chosen.name, threads=threads, settings=settings, progress=progress)
         model = stack.enter_context(Model(opened, chosen, session))
         if check == "golden":
             golden = opened.golden()

@@ -71,17 +71,20 @@ def judge_targets(
     profiles: Mapping[str, Profile], findings: Sequence[Finding], commands: Sequence[Ability], machine: str
 ) -> tuple[Verdict, ...]:
     """Return for each target, in the edition that does best, whether it can be built and run on this machine."""
-    building = next(command for command in commands if command.name == _BUILD)
     verdicts = []
     for name, profile in profiles.items():
         editions = {name: profile.target(profile.edition(None))}
         editions |= {f"{name}@{edition.names[0]}": profile.target(edition) for edition in profile.editions[1:]}
-        each = [_judge(full, target, findings, building, machine) for full, target in editions.items()]
+        each = [judge_target(full, target, findings, commands, machine) for full, target in editions.items()]
         verdicts.append(max(each, key=lambda verdict: (verdict.run, verdict.build == "yes")))
     return tuple(verdicts)
 
 
-def _judge(name: str, target: Target, findings: Sequence[Finding], building: Ability, machine: str) -> Verdict:
+def judge_target(
+    name: str, target: Target, findings: Sequence[Finding], commands: Sequence[Ability], machine: str
+) -> Verdict:
+    """Return whether the ``target`` that is called ``name`` can be built and run on this machine."""
+    building = next(command for command in commands if command.name == _BUILD)
     engine = next((each for each in findings if (each.name, each.device) == (target.backend, target.device)), None)
     wrong = _engine_obstacle(name, target, engine)
     elsewhere = _machine_obstacle(target, machine)
@@ -107,12 +110,8 @@ def _judge(name: str, target: Target, findings: Sequence[Finding], building: Abi
 
 
 def _builds(target: Target, engine: Finding | None, wrong_gpu: _Obstacle | None) -> bool:
-    """Say whether the engine builds for the target here: what is built is opened, but by TensorRT-RTX."""
-    if engine is None:
-        return False
-    if target.backend == "tensorrt-rtx":
-        return engine.builds
-    return engine.runs and wrong_gpu is None
+    """Say whether the engine builds for the target here; TensorRT-RTX does for GPUs that are elsewhere."""
+    return engine is not None and engine.builds and (target.backend == "tensorrt-rtx" or wrong_gpu is None)
 
 
 def _machine_obstacle(target: Target, machine: str) -> _Obstacle | None:

@@ -57,7 +57,8 @@ def validate(
 
     with ExitStack() as stack:
         sessions = {
-            name: stack.enter_context(open_variant(bundle, name)) for name in dict.fromkeys((_REFERENCE, *names))
+            name: stack.enter_context(open_variant(bundle, name, progress=progress))
+            for name in dict.fromkeys((_REFERENCE, *names))
         }
         logits = collect_logits(sessions, read(), total=-(-len(wanted) // _BATCH), progress=progress)
     measured = np.concatenate(seen)

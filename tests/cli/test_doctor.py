@@ -50,6 +50,8 @@ def test_one_target_is_shown_with_its_reasons(edgevit):
     assert done.code == 0
     for part in ("JetPack 6.1 and 6.2", "tensorrt >=10.3,<10.12", "tensorrt-legacy", "8.7", "no FP8", "@7.2: JetPack"):
         assert part in done.out
+    assert "1 to 8 images, tuned for 1" in done.out
+    assert "any number of images" in edgevit("targets", "x86-openvino").out
     said = edgevit("targets", "jetson-orin-nano@6.1", "--json").data()
     assert (said["target"]["dialect"], said["target"]["workspace_mb"]) == ("tensorrt-legacy", 1024)
     assert [edition["names"] for edition in said["editions"]] == [["7.2"], ["6.2", "6.1"], ["6.0"]]

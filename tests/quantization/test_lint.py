@@ -123,6 +123,29 @@ def test_the_node_that_breaks_a_rule_is_named(write_graph, rule):
         check_tensorrt(path)
 
 
+#: Operators that multiply integers themselves, as the graph's last but one.
+INTEGER_PRODUCTS = {
+    "MatMulInteger": "[product] o = MatMulInteger(i, w)",
+    "QLinearMatMul": "[product] o = QLinearMatMul(i, s, z, w, s, z, s, z)",
+    "ConvInteger": "j = Reshape(i, image) [product] o = ConvInteger(j, kernel)",
+    "QLinearConv": "j = Reshape(i, image) [product] o = QLinearConv(j, s, z, kernel, s, z, s, z)",
+}
+
+
+@pytest.mark.parametrize("operator", INTEGER_PRODUCTS)
+@needs_rtx
+def test_each_operator_that_multiplies_integers_is_named_and_rejected(write_graph, operator):
+    body = f"[q] i = QuantizeLinear(x, s, z) {INTEGER_PRODUCTS[operator]} c = Cast<to = 10>(o) y = Reshape(c, flat)"
+    shapes = {"image": np.array([1, N, N, 1]), "kernel": np.ones((N, N, 1, 1), dtype=np.int8), "flat": np.array([N, N])}
+    # Scales in float32, which is all that these operators take.
+    single = {"s": np.float32(0.1), "z": ZERO, "w": WEIGHT} | shapes
+    text = f"g (float[{N}, {N}] x) => (float16[{N}, {N}] y) {{ {body} }}"
+    path = write_graph(text, single)
+    assert ("integer-operators", "product") in [(each.rule, each.node) for each in lint(path)]
+    with pytest.raises(GraphError, match=f"'product'.*{operator}"):
+        compiled(path)
+
+
 REJECTED = {
     "zero-point": "Non-zero zero point is not supported",
     "int32-bias": "input has type Int32",

@@ -104,6 +104,15 @@ def test_the_edition_for_the_gpu_that_is_here_runs():
     assert (verdict.name, verdict.run) == ("rtx-desktop@ampere", True)
 
 
+def test_trtexec_builds_what_it_cannot_run():
+    found = msgspec.structs.replace(
+        tensorrt("8.6.2", "8.7"), runs=False, problem="trtexec builds engines", remedy="apt install the bindings"
+    )
+    verdict = judged(findings(tensorrt=found), "aarch64")["jetson-orin-nano"]
+    assert (verdict.name, verdict.build, verdict.run) == ("jetson-orin-nano@6.0", "yes", False)
+    assert verdict.remedy == "apt install the bindings"
+
+
 def test_an_engine_that_is_too_old():
     old = Finding(name="openvino", version="2023.1.0", builds=True, runs=True)
     verdict = judged(findings(openvino=old))["x86-openvino"]
@@ -139,7 +148,7 @@ def broken(tmp_path, monkeypatch):
         ("raise ImportError('libnvinfer.so.10: cannot open shared object file')", "libnvinfer.so.10: cannot open"),
         ("raise RuntimeError('something else')", "RuntimeError: something else"),
         ("import sys; sys.exit(3)", "it ended with code 3"),
-        ("print('noise on standard output'); raise OSError('libcudart.so')", "tensorrt: libcudart.so"),
+        ("print('noise on standard output'); raise OSError('libcudart.so')", "TensorRT does not load: libcudart.so"),
     ],
 )
 def test_an_engine_that_breaks_is_only_said_to(broken, source, problem):

@@ -13,12 +13,12 @@ from edgevit.backends.base import ANY_DEVICE, BatchProfile, BuildOptions
 from edgevit.backends.tensorrt import memory, sidecar
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, load_bindings
 from edgevit.backends.tensorrt.builder import Engine, Job, build_engine, inspect_engine
-from edgevit.backends.tensorrt.cuda import Device, Driver, open_driver
+from edgevit.backends.tensorrt.cuda import Device, open_driver
 from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.backends.tensorrt.probe import target_capability
 from edgevit.backends.tensorrt.report import KERNELS, KernelReport, report_of_inspection, report_of_log
 from edgevit.backends.tensorrt.session import TensorRTSession
-from edgevit.backends.tensorrt.settings import DEFAULTS, Settings, build_settings, parse_settings
+from edgevit.backends.tensorrt.settings import DEFAULTS, build_settings, parse_settings
 from edgevit.backends.tensorrt.sidecar import ENGINE, SIDECAR, SOURCE, EngineInfo
 from edgevit.backends.tensorrt.trtexec import Trtexec, build_with_trtexec, find_trtexec
 from edgevit.errors import BundleError, MissingDependencyError
@@ -120,7 +120,14 @@ class TensorRT:
             source_sha256=sha256_of(job.model),
         )
 
-    def open(self, model: Path, *, threads: int, settings: Mapping[str, str]) -> TensorRTSession:  # noqa: ARG002
+    def open(
+        self,
+        model: Path,
+        *,
+        threads: int,  # noqa: ARG002
+        settings: Mapping[str, str],
+        progress: Progress = SILENT,
+    ) -> TensorRTSession:
         """Load an engine on the GPU at hand; with the setting ``rebuild``, build it anew where it does not fit.
 
         Raises:
@@ -146,7 +153,8 @@ class TensorRT:
                 remedy="run 'edgevit build BUNDLE --target TARGET --precision PRECISION' on this machine, or allow "
                 "it to be built again when it is loaded with the setting rebuild=yes",
             )
-        return self._rebuilt(model, info, bindings, driver, chosen)
+        engine = self._rebuilt(model, info, bindings.version, Device(driver).compute_capability, progress)
+        return TensorRTSession(bindings, driver, engine, chosen)
 
     def _bindings(self) -> Bindings:
         if isinstance(self._driver, Trtexec):
@@ -156,23 +164,21 @@ class TensorRT:
             )
         return self._driver
 
-    def _rebuilt(
-        self, model: Path, info: EngineInfo, bindings: Bindings, driver: Driver, settings: Settings
-    ) -> TensorRTSession:
-        """Open the engine that was built here from the same ONNX file, and build it if it has not been yet."""
+    def _rebuilt(self, model: Path, info: EngineInfo, version: str, capability: str, progress: Progress) -> Path:
+        """Return the engine that was built here from the same ONNX file; it is built if it has not been yet."""
         source = sidecar.check_source(info, model)
-        capability = Device(driver).compute_capability
         options = BuildOptions(
             settings=info.settings, batch=info.batch, compute_capability=capability, precision=info.precision
         )
-        wanted = msgspec.json.encode([info.source_sha256, bindings.version, options])
+        wanted = msgspec.json.encode([info.source_sha256, version, options])
         place = cache_folder() / self.flavour / "engines" / hashlib.sha256(wanted).hexdigest()
         try:
             sidecar.read_info(place / ENGINE)
         except BundleError:  # not there yet, or damaged
+            progress.note(f"Building an engine of {source} for this machine, to be kept in {place}")
             with atomic_folder(place) as draft:
-                self.build(source, draft, options)
-        return TensorRTSession(bindings, driver, place / ENGINE, settings)
+                self.build(source, draft, options, progress=progress)
+        return place / ENGINE
 
 
 class TensorRTRTX(TensorRT):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from edgevit.errors import MissingDependencyError
@@ -23,11 +24,24 @@ _OLDEST: dict[Flavour, tuple[int, int]] = {"tensorrt": (8, 6), "tensorrt-rtx": (
 _STRONGLY_TYPED = (10, 12)
 
 NAMES: dict[Flavour, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
-REMEDIES: dict[Flavour, str] = {
-    "tensorrt": "pip install tensorrt, or on a Jetson make the virtual environment with --system-site-packages: "
-    "JetPack has it",
-    "tensorrt-rtx": 'pip install "edgevit[tensorrt-rtx]"',
-}
+#: What only a Jetson has.
+_JETSON = Path("/etc/nv_tegra_release")
+
+
+def on_jetson() -> bool:
+    """Say whether this machine is a Jetson, whose driver and TensorRT come with JetPack."""
+    return _JETSON.exists()
+
+
+def how_to_get(flavour: Flavour) -> str:
+    """Return what installs the bindings of ``flavour`` on this machine."""
+    if flavour == "tensorrt-rtx":
+        return 'pip install "edgevit[tensorrt-rtx]"'
+    if on_jetson():
+        return (
+            "sudo apt install tensorrt python3-libnvinfer, and make the virtual environment with --system-site-packages"
+        )
+    return "where there is an NVIDIA GPU: pip install tensorrt"
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -82,11 +96,11 @@ def load_bindings(flavour: Flavour) -> Bindings:
     except (ImportError, OSError) as error:  # OSError: a library that they load by ctypes
         missing = isinstance(error, ModuleNotFoundError) and error.name == module
         problem = f"the Python package '{module}' is not installed" if missing else f"{name} does not load: {error}"
-        raise MissingDependencyError(problem, remedy=REMEDIES[flavour]) from error
+        raise MissingDependencyError(problem, remedy=how_to_get(flavour)) from error
     version = str(trt.__version__)
     if numbers(version) < _OLDEST[flavour]:
         oldest = ".".join(map(str, _OLDEST[flavour]))
         raise MissingDependencyError(
-            f"{name} {version} is too old", remedy=f"install {name} {oldest} or later: {REMEDIES[flavour]}"
+            f"{name} {version} is too old", remedy=f"install {name} {oldest} or later: {how_to_get(flavour)}"
         )
     return Bindings(trt, flavour, version)

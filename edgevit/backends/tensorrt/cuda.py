@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.backends.tensorrt.bindings import on_jetson
 from edgevit.errors import MissingDependencyError, MissingError
 
 if TYPE_CHECKING:
@@ -53,8 +54,14 @@ def load_library() -> Any:  # noqa: ANN401 - functions as C has them
     except OSError as error:
         raise MissingDependencyError(
             f"there is no NVIDIA driver here: {_LIBRARY} does not load",
-            remedy="run this on a machine with an NVIDIA GPU and its driver",
+            remedy=_how_to_get(),
         ) from error
+
+
+def _how_to_get() -> str:
+    if on_jetson():
+        return "sudo apt install nvidia-jetpack"
+    return "on a machine with an NVIDIA GPU: sudo apt install nvidia-driver (Ubuntu: sudo ubuntu-drivers install)"
 
 
 class Driver:

@@ -17,6 +17,7 @@ import msgspec
 from edgevit.backends.base import LinearKernel, join_parts
 from edgevit.backends.tensorrt.fusion import AttentionNodes, find_attentions, find_linears
 from edgevit.backends.tensorrt.kernel_log import Graph, Listed, Tensor, parse_graph, parse_inspection, parse_kernels
+from edgevit.backends.tensorrt.limits import why_not_fused
 from edgevit.errors import BundleError
 from edgevit.files import write_atomically
 
@@ -136,11 +137,12 @@ def report_of_inspection(inspection: str, lines: Iterable[str]) -> KernelReport:
 def _report(listed: Sequence[Listed], graph: Graph) -> KernelReport:
     kernels = [_kernel(each, graph) for each in listed]
     linears, warnings = _linears(kernels, graph)
+    integers = any(linear.integer for linear in linears)
     attentions = []
     for attention in find_attentions(graph):
         fused = next((kernel for kernel in kernels if attention.nodes <= set(kernel.nodes)), None)
         attentions.append(AttentionKernel(name=attention.name, fused=None if fused is None else fused.computes))
-        warnings += _why(attention, fused)
+        warnings += _why(attention, fused, among_integers=integers)
     return KernelReport(
         counts=Counts(
             kernels=len(kernels),
@@ -229,12 +231,14 @@ def _linears(kernels: Sequence[Kernel], graph: Graph) -> tuple[list[LinearKernel
     return join_parts(found), warnings
 
 
-def _why(attention: AttentionNodes, fused: Kernel | None) -> list[tuple[str, str]]:
-    """Return, as (name, reason), what ``attention`` could do better."""
+def _why(attention: AttentionNodes, fused: Kernel | None, *, among_integers: bool) -> list[tuple[str, str]]:
+    """Return, as (name, reason), what ``attention`` could do better, or not do where Linear layers are in integers."""
     if fused is None:
         return [(attention.name, f"is not one kernel: {attention.obstacle()}")]
     if attention.quantized and fused.computes not in ("int8", "float8"):
         return [(attention.name, f"is quantized, but its kernel multiplies in {fused.computes}")]
+    if among_integers and fused.computes != "int8" and (limit := why_not_fused(attention.head_size, attention.tokens)):
+        return [(attention.name, f"is in {fused.computes} and cannot be in INT8: {limit}")]
     return []
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from edgevit.backends.base import merge_settings
 from edgevit.backends.tensorrt.bindings import NAMES, Flavour
+from edgevit.backends.tensorrt.limits import NO_DLA
 from edgevit.errors import BundleError
 
 Choice = Literal["no", "yes"]
@@ -54,10 +55,7 @@ def parse_settings(flavour: Flavour, given: Mapping[str, str]) -> Settings:
     """
     merged = merge_settings(flavour, DEFAULTS, given)
     if merged["device"].lower().startswith("dla"):
-        raise BundleError(
-            "a DLA does not run MatMul, of which a Vision Transformer is made: there is nothing for it to do",
-            remedy="leave the setting 'device' at gpu",
-        )
+        raise BundleError(NO_DLA, remedy="leave the setting 'device' at gpu")
     try:
         return msgspec.convert(merged, type=Settings)
     except msgspec.ValidationError as error:

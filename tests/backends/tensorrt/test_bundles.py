@@ -104,6 +104,79 @@ def test_for_a_gpu_that_is_not_here_it_is_written_as_onnx(install, gpu, exported
     assert "TensorRT has not built it yet (edgevit build, on this machine)" in notes.said[-1]
 
 
+NAME = "fp16-tensorrt-sm87"
+
+
+@pytest.fixture
+def on_orin(install, edgevit, exported, tmp_path):
+    """Return a bundle with an engine that the command line built with TensorRT 10.16.1 on an Orin, and its profile."""
+    install("10.16.1")
+    profile = tmp_path / "orin.toml"
+    lines = (f"{key} = {value!r}" for key, value in msgspec.to_builtins(ORIN).items() if isinstance(value, str | int))
+    profile.write_text("\n".join((*lines, "precisions = ['fp16']")))
+    few = ("--data", SHAPES, "--precision", "fp16", "--dialect", "onnxruntime")
+    assert edgevit("quantize", exported, *few).code == 0
+    done = edgevit("build", exported, "--target", profile)
+    assert done.code == 0, done.err
+    assert (exported / NAME / "model.engine").is_file()
+    return exported, profile
+
+
+def test_an_engine_of_another_version_ends_the_command_with_both(on_orin, install, edgevit, pictures):
+    bundle, _ = on_orin
+    install("10.3.0")
+    done = edgevit("predict", bundle, pictures[0], "--variant", NAME)
+    assert done.code == 3
+    message, remedy = done.failure()
+    assert message.endswith("it was built with TensorRT 10.16.1.11, and this is 10.3.0")
+    assert "edgevit build" in remedy
+    assert "rebuild=yes" in remedy
+
+
+def test_an_engine_that_the_target_lets_be_built_again_is(on_orin, install, edgevit, pictures, own_cache):
+    bundle, profile = on_orin
+    profile.write_text(profile.read_text() + "\n[settings]\nrebuild = 'yes'\n")
+    assert edgevit("build", bundle, "--target", profile).code == 0
+    install("11.4.0")
+    done = edgevit("predict", bundle, pictures[0], "--variant", NAME)
+    assert done.code == 1  # the fake's answers are not the model's: it was opened, and the golden images say so
+    assert "golden images" in done.failure()[0]
+    assert "Building an engine of" in done.err
+    assert "Building with TensorRT: 100/100" in done.err
+    (again,) = own_cache.rglob("model.engine")
+    assert b"11.4.0" in again.with_name("engine.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model.engine", "engine.json", "kernels.json"])
+def test_a_corrupt_file_of_an_engine_ends_the_command(on_orin, edgevit, pictures, name):
+    bundle, _ = on_orin
+    path = bundle / NAME / name
+    changed = bytearray(path.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    path.write_bytes(changed)
+    for command in (("predict", bundle, pictures[0], "--variant", NAME), ("benchmark", bundle, "--variant", NAME)):
+        done = edgevit(*command)
+        assert done.code == 2
+        assert done.failure()[0].startswith(f"{path} is damaged")
+
+
+def test_a_file_of_the_same_hash_that_tensorrt_does_not_take_ends_the_command(on_orin, edgevit, pictures):
+    """Such as one that another program has put there, with a manifest that agrees."""
+    bundle, _ = on_orin
+    path, manifest = bundle / NAME / "model.engine", bundle / "manifest.json"
+    said, before = path.with_name("engine.json"), [sha256_of(path), path.stat().st_size]
+    path.write_bytes(b"garbage".ljust(before[1], b"."))
+    told = [said.read_text(), sha256_of(said)]
+    said.write_text(told[0].replace(before[0], sha256_of(path)))
+    agreed = manifest.read_text().replace(before[0], sha256_of(path)).replace(told[1], sha256_of(said))
+    manifest.write_text(agreed)
+    done = edgevit("predict", bundle, pictures[0], "--variant", NAME)
+    assert done.code == 2, done.err
+    message, remedy = done.failure()
+    assert "TensorRT 10.16.1.11 cannot load" in message
+    assert "build this variant again" in remedy
+
+
 def test_a_bundle_cannot_allow_its_engines_to_run_code(install, exported, tmp_path):
     fake = install("10.16.1")
     target = msgspec.structs.replace(ORIN, settings={"host_code": "yes"})

@@ -10,6 +10,7 @@ from rtx import needs_rtx
 from edgevit.backends.tensorrt.bindings import load_bindings
 from edgevit.backends.tensorrt.report import KernelReport, read_report, report_of_log
 from edgevit.errors import BundleError
+from edgevit.models.spec import ModelSpec
 
 SOURCE = Path(__file__).parents[3] / "benchmarks" / "tensorrt_kernels.py"
 DEPTHS = {"fashion-micro": 6, "vit-tiny": 12, "vit-small": 12}
@@ -23,7 +24,8 @@ TYPES = {
 }
 #: Of DeiT-tiny and ViT-S, which have the same number of layers.
 MOST_KERNELS = {"FP16": 130, "INT8": 155, "INT8, attention too": 120, "FP8, attention too": 120}
-OFTEN = {("FP16", "8.6"), ("INT8", "8.6"), ("INT8, attention too", "8.6"), ("FP8, attention too", "8.9")}
+#: Of forms with quantized attention one GPU is enough, unless --every-kernel asks for all: they differ in no count.
+ATTENTION_ON = {"INT8, attention too": "8.6", "FP8, attention too": "8.9"}
 
 pytestmark = needs_rtx
 
@@ -44,7 +46,7 @@ def models(kernels, tmp_path_factory):
 
     def model(name):
         if name not in made:
-            made[name] = kernels.plan_model(name, tmp_path_factory.mktemp(name))
+            made[name] = kernels.plan_model(name, tmp_path_factory.mktemp(name) / "model")
         return made[name]
 
     return model
@@ -58,8 +60,8 @@ def models(kernels, tmp_path_factory):
 def test_every_linear_and_every_attention_is_one_kernel_in_its_type(kernels, models, request, name, form, gpu):
     if form.startswith("FP8") and gpu == "8.6":
         pytest.skip("this GPU has no FP8")
-    if (form, gpu) not in OFTEN and not request.config.getoption("--every-kernel"):
-        pytest.skip("one GPU for each form; --every-kernel compiles for all")
+    if ATTENTION_ON.get(form, gpu) != gpu and not request.config.getoption("--every-kernel"):
+        pytest.skip("one GPU for quantized attention; --every-kernel compiles for all")
     report = kernels.compile_form(load_bindings("tensorrt-rtx"), models(name), form, gpu)
     depth, (linear, attention) = DEPTHS[name], TYPES[form]
     assert len(report.linears) == 4 * depth + 1
@@ -73,6 +75,26 @@ def test_every_linear_and_every_attention_is_one_kernel_in_its_type(kernels, mod
     assert sum(each.kind == "convolution" for each in report.kernels) == 1  # the patch embedding
     if name in ("vit-tiny", "vit-small") and form in MOST_KERNELS:
         assert report.counts.kernels <= MOST_KERNELS[form]
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({"image_size": (48, 48), "width": 64}, "up to 512 tokens, not 577"),
+        ({"image_size": (8, 8), "width": 160}, "heads of 16, 32 or 64 features, not 80"),
+    ],
+)
+def test_attention_that_cannot_be_integer_is_explained(kernels, tmp_path, changes, limit):
+    spec = ModelSpec(patch_size=(2, 2), depth=2, heads=2, classes=10, **changes)
+    model = kernels.plan_random(spec, tmp_path / "model")
+    report = kernels.compile_form(load_bindings("tensorrt-rtx"), model, "INT8, attention too", "8.6")
+    assert set(report.counts.gemms) == {"int8"}
+    assert report.counts.fused_attentions == {"float16": 2}
+    (warning,) = report.warnings
+    assert warning.startswith(
+        "'blocks.0.attn' and 1 more is in float16 and cannot be in INT8: INT8 attention is fused for"
+    )
+    assert warning.endswith(limit)
 
 
 def test_a_report_is_read_as_it_was_written(kernels, models, tmp_path):
