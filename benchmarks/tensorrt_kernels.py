@@ -37,7 +37,7 @@ from edgevit.quantization.float16 import Float16Plan, emit_float16
 from edgevit.quantization.linears import load_graph
 from edgevit.quantization.plan import AttentionPlan, QuantizationPlan, make_plan
 from edgevit.quantization.prepare import save
-from edgevit.quantization.rewrites.scores import fold_scales
+from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 
 MODELS = {"built-in": "fashion-micro", "DeiT-tiny": "vit-tiny", "ViT-S": "vit-small"}
 GPUS = ("8.6", "8.9", "12.0")
@@ -90,7 +90,7 @@ def _planned(vit: VisionTransformer, wants: Preprocess, folder: Path) -> Model:
     spec, whole = vit.spec, folder / "exported.onnx"
     export_onnx(vit, whole, preprocess=wants, labels=tuple(f"class {index}" for index in range(spec.classes)))
     model, path = load_graph(whole), folder / "float32.onnx"
-    fold_scales(model.graph)  # as in a prepared model
+    fold_attention_scales(model.graph)  # as in a prepared model
     save(model, path)
     image = np.random.default_rng(0).normal(size=(1, spec.channels, *spec.image_size)).astype(np.float32)
     plan = make_plan(path, calibrate(path, [image], total=1), scheme="symmetric")
