@@ -287,37 +287,33 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
     moments = {
         linear.name: Moments(linear.quantization, len(layers[linear.name].weight))
         for linear in plan.linears
-        if linear.quantization
+        if linear.quantization and layer_of(linear.name) == linear.name
     }
     engine = ObservedModel(model, operands_of)
     operands = {name: RangeObserver() for name in engine.others}
     observe(engine, {**moments, **operands}, images.track("Rounding weights"))
-    linears = tuple(_round(onnx_model.graph, linear, layers[linear.name], moments) for linear in plan.linears)
+    linears = {linear.name: linear for linear in plan.linears}
+    for name in list(moments):
+        layer, rest = layers[name], layers.get(rest_name(layers[name]))
+        rounded = round_linear(layer.weight, moments.pop(name))  # its memory is free again
+        set_linear(onnx_model.graph, layer, rounded.weight, layer.bias)
+        linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction)
+        if rest is not None:  # the same weights; what the whole layer's bias makes up for, this has back
+            rest.product.replace_input_with(1, layer.product.inputs[1])
+            linears[rest.name] = _with_weights(linears[rest.name], rounded.scales, -rounded.of_input)
     save(onnx_model, path)
     attentions = plan_attentions({name: range_.statistics() for name, range_ in operands.items()})
-    return msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears, attentions=attentions)
-
-
-def _round(graph: ir.Graph, linear: LinearPlan, layer: LinearLayer, moments: dict[str, Moments]) -> LinearPlan:
-    if linear.quantization is None:
-        return linear
-    rounded = round_linear(layer.weight, moments.pop(linear.name))  # its memory is free again
-    set_linear(graph, layer, rounded.weight, layer.bias)
-    correction = rounded.correction
-    whole = layer_of(linear.name)
-    if (
-        whole != linear.name
-    ):  # comes first: nothing is left here of the rounding that the whole layer's bias makes up for
-        exact, quantized = moments[whole].means()
-        correction = correction - (exact - quantized) @ layer.weight
     return msgspec.structs.replace(
-        linear,
-        quantization=msgspec.structs.replace(
-            linear.quantization,
-            weight_scales=tuple(rounded.scales.tolist()),
-            bias_correction=tuple(correction.tolist()),
-        ),
+        plan, model_sha256=sha256_of(path), linears=tuple(linears.values()), attentions=attentions
     )
+
+
+def _with_weights(linear: LinearPlan, scales: NDArray[np.float32], correction: NDArray[np.float64]) -> LinearPlan:
+    assert linear.quantization is not None  # noqa: S101 - the caller looks
+    quantization = msgspec.structs.replace(
+        linear.quantization, weight_scales=tuple(scales.tolist()), bias_correction=tuple(correction.tolist())
+    )
+    return msgspec.structs.replace(linear, quantization=quantization)
 
 
 def save(model: ir.Model, path: Path) -> None:

@@ -68,11 +68,15 @@ class Moments:
 
 
 class RoundedLinear(NamedTuple):
-    """A layer's weight (K, N) on the grid of its scales (N,), and what to add to its bias (N,)."""
+    """A layer's weight (K, N) on the grid of its scales (N,), and what to add to its bias (N,).
+
+    ``of_input`` is the part of it that makes up for the rounding of the input.
+    """
 
     weight: NDArray[np.float32]
     scales: NDArray[np.float32]
     correction: NDArray[np.float64]
+    of_input: NDArray[np.float64]
 
 
 def round_linear(weight: NDArray[np.float32], moments: Moments) -> RoundedLinear:
@@ -81,7 +85,7 @@ def round_linear(weight: NDArray[np.float32], moments: Moments) -> RoundedLinear
     integers = gptq(weight, scales, moments.covariance())
     rounded = dequantize(integers, scales, np.int8(0))
     exact, quantized = moments.means()
-    return RoundedLinear(rounded, scales, exact @ weight - quantized @ rounded)
+    return RoundedLinear(rounded, scales, exact @ weight - quantized @ rounded, (exact - quantized) @ rounded)
 
 
 def gptq(weight: NDArray[np.float32], scales: NDArray[np.float32], covariance: NDArray[np.float64]) -> NDArray[np.int8]:

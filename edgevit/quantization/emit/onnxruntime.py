@@ -40,8 +40,8 @@ def _substitute(linear: QuantizedLinear) -> None:
     linear.graph.opset_imports[_DOMAIN] = 1
     quantized, scale, zero_point = linear.quantize_input()
     for part in linear.parts():
-        weight = part.constant("weight.int8", part.weight)
-        weight_scales = part.constant("weight.scale", part.weight_scales)
+        weight = part.weight_constant("weight.int8", part.weight)
+        weight_scales = part.weight_constant("weight.scale", part.weight_scales)
         bias = None if part.bias is None else part.constant("bias.float32", part.bias)
         inputs = [quantized, weight, scale, weight_scales, zero_point, None, bias]  # None: the weights' zero point, 0
         part.put_in_place([part.product("MatMulIntegerToFloat", inputs, _DOMAIN)])

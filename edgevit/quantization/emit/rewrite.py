@@ -19,7 +19,7 @@ from edgevit.quantization.emit.parts import part_name, parts_of
 from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
 from edgevit.quantization.plan import LinearQuantization, QuantizationPlan
 from edgevit.quantization.replace import add_constant
-from edgevit.quantization.rewrites.fine import off_the_grid
+from edgevit.quantization.rewrites.fine import off_the_grid, whole_name
 
 #: x86 processors without VNNI add pairs of products in 16 bits, where two of 8-bit weights can overflow.
 WeightBits = Literal[7, 8]
@@ -64,6 +64,14 @@ class QuantizedLinear:
     def constant(self, suffix: str, values: NDArray[np.generic]) -> ir.Value:
         """Register ``values`` in the graph as the constant ``suffix`` and return it."""
         return add_constant(self.graph, f"{self.name}.{suffix}", values)
+
+    def weight_constant(self, suffix: str, values: NDArray[np.generic]) -> ir.Value:
+        """Do so for a weight or its scales, which a layer and its rest share."""
+        name = f"{whole_name(self.name)}.{suffix}"
+        there = self.graph.initializers.get(name)
+        if there is not None and np.array_equal(there.const_value.numpy(), values):  # type: ignore[union-attr]
+            return there
+        return add_constant(self.graph, name if there is None else f"{self.name}.{suffix}", values)
 
     def node(
         self, suffix: str, op_type: str, inputs: list[ir.Value], shape: ir.Shape | None, **attributes: int
@@ -112,8 +120,8 @@ class QuantizedLinear:
 
     def dequantized_weight(self) -> ir.Node:
         """Return the node that gives the weight (K, N) as float, one scale per column."""
-        weight = self.constant(f"weight.{self.weight.dtype.name}", self.weight)
-        scales = self.constant("weight.scale", self.weight_scales)
+        weight = self.weight_constant(f"weight.{self.weight.dtype.name}", self.weight)
+        scales = self.weight_constant("weight.scale", self.weight_scales)
         shape = ir.Shape(self.weight.shape)
         return self.node("weight.dequantize", "DequantizeLinear", [weight, scales], shape, axis=1)
 

@@ -7,6 +7,8 @@ kinds of place where that is worth the second one:
 - the first layers, for all tokens: what they add to is still small there, so that noise counts most;
 - the token that the head reads, in the last layers: noise in the other tokens averages out, as attention mixes them,
   and this token's does not. It is one row, so that the second product costs next to nothing.
+
+Both products have the same weights.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from edgevit.quantization.replace import add_constant
 from edgevit.quantization.rewrites.narrow import follows_activation
 from edgevit.quantization.rewrites.sites import ValueSource, find_sites
 
+_REST = "[rest]"
 _ON_THE_GRID = ".grid.input"
 _TOTAL = ".total"
 
@@ -44,7 +47,12 @@ def ends_mlp(layer: LinearLayer) -> bool:
 
 def rest_name(layer: LinearLayer) -> str:
     """Return the name of the product that takes what rounding leaves of the input of ``layer``: a part of it."""
-    return f"{layer.name}[rest]"
+    return f"{layer.name}{_REST}"
+
+
+def whole_name(name: str) -> str:
+    """Return the name of the layer, or of its part, whose rest ``name`` is, or ``name`` itself if it is none."""
+    return name.removesuffix(_REST)
 
 
 def sees_token(layer: LinearLayer, token: int) -> bool:

@@ -99,6 +99,7 @@ def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(
         assert one.plan.integer_layers() == tuple(quantized.layers)
     found = [linear.name for linear in one.plan.linears if linear.name.endswith("[rest]")]
     assert found == [f"{name}[rest]" for name in rests]
+    assert not [name for name in load_graph(tmp_path / "int8.onnx").graph.initializers if "[rest].weight" in name]
     assert errors[1] < errors[0]
 
 
