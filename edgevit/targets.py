@@ -12,6 +12,7 @@ import msgspec
 from edgevit import resources, toml, versions
 from edgevit.backends import check_settings
 from edgevit.backends.base import BatchProfile, BuildOptions, ComputeCapability
+from edgevit.backends.pixels import PIXELS
 from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, NO_DLA, has_fp8
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import BundleError, InputError
@@ -104,7 +105,7 @@ class Target(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
         device = f"-{self.device.lower()}" if self.backend == "openvino" and self.device != "CPU" else ""
         gpu = f"-sm{self.compute_capability.replace('.', '')}" if self.compute_capability else ""
         form = self.backend if self.backend == "tensorrt-rtx" else self.dialect
-        pixels = "-uint8" if self.settings_for(precision).get("INPUT") == "uint8-nhwc" else ""
+        pixels = "-uint8" if self.settings_for(precision).get("INPUT") == PIXELS else ""
         return f"{precision}-{form}{device}{gpu}{pixels}"
 
     def weight_bits_on(self, cpuinfo: Path = _CPUINFO) -> Literal[7, 8]:

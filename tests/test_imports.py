@@ -33,7 +33,7 @@ ROOMS = {
     "bundle": BASE | {"data", "models"},
     "targets": BASE | {"bundle", "backends"},
     "recipes": BASE,
-    "backends": BASE | {"data", "bundle"},
+    "backends": BASE | {"data", "bundle", "graph"},
     "runtime": DEVICE,
     "training": BASE | {"data", "models"},
     "graph": BASE | {"data", "models"},

@@ -298,7 +298,7 @@ why = "It is what I have."
         ),
         ("openvino", 'CACHE = "on"', 'NUM_STREAMS = "1|many"', "setting NUM_STREAMS cannot be 'many'"),
         ("openvino", 'CACHE = "on"', 'NUM_STREAM = "1"', "openvino has no setting 'NUM_STREAM'"),
-        ("onnxruntime", "", 'images = "two-by-two"', "onnxruntime cannot take images 'two-by-two'"),
+        ("onnxruntime", "", 'images = "two-by-two"', "onnxruntime's setting images cannot be 'two-by-two'"),
     ],
 )
 def test_the_line_of_a_wrong_setting_is_named(tmp_path, backend, right, wrong, problem):

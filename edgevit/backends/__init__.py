@@ -75,9 +75,9 @@ def check_settings(name: str, given: Mapping[str, str]) -> None:
 
         checked(given)
     else:
-        from edgevit.backends.onnxruntime import largest_batch
+        from edgevit.backends import onnxruntime
 
-        largest_batch(given)
+        onnxruntime.checked(given)
 
 
 def why_not_run(name: str) -> str | None:

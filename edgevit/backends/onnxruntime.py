@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from edgevit.backends.base import (
     merge_settings,
     split,
 )
+from edgevit.backends.pixels import INPUTS, PIXELS, as_taken, normalised_by, shape_of_images
+from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError
 from edgevit.files import atomic_path, scratch_folder
@@ -30,15 +32,18 @@ if TYPE_CHECKING:
 
 _FATAL = 4  # log severity: errors reach the caller as exceptions, and nothing else is news
 
+#: What can be set, and to what; the first is taken by itself. ``images`` is how those of a batch go through the model:
+#: where activations are quantized as they come, a whole batch shares a range, and what is said of an image would depend
+#: on those beside it. INPUT is what the model is built to take, as OpenVINO's is.
+_VALUES: Final[Mapping[str, tuple[str, ...]]] = {"images": ("together", "one-by-one"), "INPUT": INPUTS}
+
 
 class OnnxRuntime:
     """Backend for onnxruntime's CPU provider; its own file format is ONNX."""
 
     name = "onnxruntime"
     extra = "onnxruntime"
-    #: "together" or "one-by-one": how the images of a batch go through the model. Where activations are quantized as
-    #: they come, a whole batch shares a range, and what is said of an image would depend on those beside it.
-    settings: Mapping[str, str] = {"images": "together"}
+    settings: Mapping[str, str] = {name: values[0] for name, values in _VALUES.items()}
 
     def __init__(self) -> None:
         self._engine = require("onnxruntime", extra=self.extra)
@@ -52,14 +57,25 @@ class OnnxRuntime:
         self,
         model: Path,
         folder: Path,
-        options: BuildOptions = ANY_DEVICE,  # noqa: ARG002
+        options: BuildOptions = ANY_DEVICE,
         *,
         progress: Progress = SILENT,  # noqa: ARG002
     ) -> list[Path]:
-        """Copy the ONNX file ``model`` to ``folder/model.onnx``; onnxruntime optimises it when it opens it."""
+        """Copy the ONNX file ``model`` to ``folder/model.onnx``; onnxruntime optimises it when it opens it.
+
+        What is to take pixels is not copied, but rewritten.
+
+        Raises:
+            BundleError: if a setting is unknown or cannot be what it is.
+            GraphError: if the model cannot take pixels.
+            MissingDependencyError: if a package that rewrites it is not installed.
+            StorageError: if the file cannot be written.
+
+        """
         path = folder / "model.onnx"
+        write = _writer(checked(options.settings)["INPUT"])
         with atomic_path(path) as draft:
-            shutil.copyfile(model, draft)
+            write(model, draft)
         return [path]
 
     def open(
@@ -76,20 +92,34 @@ class OnnxRuntime:
             BundleError: if it is missing or damaged, takes more than images, or a setting is unknown.
 
         """
-        return OnnxRuntimeSession(self._engine, model, threads, largest_batch=largest_batch(settings))
+        largest_batch = 1 if checked(settings)["images"] == "one-by-one" else None
+        return OnnxRuntimeSession(self._engine, model, threads, largest_batch=largest_batch)
 
 
-def largest_batch(given: Mapping[str, str]) -> int | None:
-    """Return how many images the settings ``given`` let through at once, None for any number.
+def checked(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings ``given`` over those that are taken by themselves.
 
     Raises:
-        BundleError: if a setting is unknown, or has a value that it cannot have.
+        BundleError: if one is unknown, or has a value that it cannot have.
 
     """
-    images = merge_settings(OnnxRuntime.name, OnnxRuntime.settings, given)["images"]
-    if images not in ("together", "one-by-one"):
-        raise BundleError(f"onnxruntime cannot take images '{images}'", remedy="use together or one-by-one")
-    return 1 if images == "one-by-one" else None
+    settings = merge_settings(OnnxRuntime.name, OnnxRuntime.settings, given)
+    for name, values in _VALUES.items():
+        if settings[name] not in values:
+            raise BundleError(
+                f"onnxruntime's setting {name} cannot be '{settings[name]}'", remedy=f"use {' or '.join(values)}"
+            )
+    return settings
+
+
+def _writer(taken: str) -> Callable[[Path, Path], object]:
+    """Return what writes an ONNX file to another path as one that takes ``taken``."""
+    if taken != PIXELS:
+        return shutil.copyfile
+    require("onnx_ir", extra="quantize")
+    from edgevit.backends.onnx_pixels import write_for_pixels
+
+    return write_for_pixels
 
 
 class OnnxRuntimeSession:
@@ -108,13 +138,18 @@ class OnnxRuntimeSession:
                 remedy="give a model that `edgevit export` or `edgevit quantize` made",
             )
         self._input, self._outputs = inputs[0].name, [outputs[0].name]
-        self._shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
+        shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
+        self._preprocess = self._noted() if inputs[0].type == "tensor(uint8)" else None
+        self._shape = shape_of_images(shape, self._preprocess, model)
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (B, classes) of preprocessed images (B, C, H, W)."""
+        """Return the logits (B, classes) of preprocessed images (B, C, H, W).
+
+        A model that takes uint8 pixels is given those that the images were made of.
+        """
         check_images(images, self._shape)
         logits: list[NDArray[np.float32]] = [
-            self._session.run(self._outputs, {self._input: np.ascontiguousarray(part)})[0]
+            self._session.run(self._outputs, {self._input: as_taken(part, self._preprocess)})[0]
             for part in split(images, self._largest_batch or max(1, len(images)))
         ]
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
@@ -138,6 +173,10 @@ class OnnxRuntimeSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._session
+
+    def _noted(self) -> Preprocess:
+        notes = self._session.get_modelmeta().custom_metadata_map
+        return normalised_by(notes.get("edgevit.preprocess"), self._model)
 
     def _options(self) -> Any:  # noqa: ANN401 - the engine is imported at run time
         options = self._engine.SessionOptions()

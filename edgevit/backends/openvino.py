@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, join_parts, split
-from edgevit.backends.openvino_ir import describe, preprocess_of, set_batch, take_pixels
+from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixels
 from edgevit.backends.openvino_settings import DEFAULTS, ModelCache, check_device, checked, properties
+from edgevit.backends.pixels import PIXELS, as_taken, normalised_by, shape_of_images, to_be_normalised
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
@@ -129,20 +130,15 @@ class OpenVINO:
             raise BundleError(
                 f"OpenVINO cannot load {model}: {_reason(error)}", remedy="build this variant again"
             ) from error
-        return OpenVINOSession(compiled, model, _normalised_by(read, model))
+        return OpenVINOSession(compiled, model, _preprocess_in(read, model))
 
     def _converted(self, model: Path, options: BuildOptions) -> Any:  # noqa: ANN401
         """Return an ONNX file as OpenVINO's model, with the batch and the input of ``options``."""
         settings = checked(options.settings)
         converted = self._read(model)
         set_batch(self._engine, converted, options.batch, settings["DEVICE"])
-        if settings["INPUT"] == "uint8-nhwc":
-            preprocess = preprocess_of(converted)
-            if preprocess is None:
-                raise GraphError(
-                    f"{model} does not say how its images are normalised, so that it could do it itself",
-                    remedy="export the model again, or leave INPUT float32-nchw",
-                )
+        if settings["INPUT"] == PIXELS:
+            preprocess = to_be_normalised(note_of(converted, "preprocess"), model)
             converted = take_pixels(self._engine, converted, preprocess)
         describe(self._engine, converted)
         return converted
@@ -173,9 +169,7 @@ class OpenVINOSession:
         self._least, self._most = batch.get_min_length(), max(0, batch.get_max_length())
         sizes = [size.get_length() if size.is_static else None for size in image]
         self._preprocess = preprocess
-        if preprocess is not None:
-            sizes = [sizes[-1], *sizes[:-1]]
-        self._shape = [None, *sizes]
+        self._shape = shape_of_images([None, *sizes], preprocess, model)
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes) of preprocessed images (B, C, H, W).
@@ -202,7 +196,7 @@ class OpenVINOSession:
         """Return what the model takes for ``images``: no fewer than it must have, in the type of its input."""
         if len(images) < self._least:
             images = np.pad(images, ((0, self._least - len(images)), (0, 0), (0, 0), (0, 0)))
-        return np.ascontiguousarray(images) if self._preprocess is None else self._preprocess.pixels(images)
+        return as_taken(images, self._preprocess)
 
     def linear_kernels(self) -> list[LinearKernel]:
         """Return how each Linear layer is executed, read from the compiled model.
@@ -222,18 +216,11 @@ class OpenVINOSession:
         del self._requests, self._compiled
 
 
-def _normalised_by(converted: Any, model: Path) -> Preprocess | None:  # noqa: ANN401
+def _preprocess_in(converted: Any, model: Path) -> Preprocess | None:  # noqa: ANN401
     """Return how the model in the file ``model`` normalises uint8 pixels; None if it takes what is normalised."""
     if not any(entry.get_element_type().get_type_name() == "u8" for entry in converted.inputs):
         return None
-    remedy = "build this variant again"
-    try:
-        preprocess = preprocess_of(converted)
-    except GraphError as error:
-        raise BundleError(f"{model}: {error.message}", remedy=remedy) from error
-    if preprocess is None:
-        raise BundleError(f"{model} does not say how it normalises its pixels", remedy=remedy)
-    return preprocess
+    return normalised_by(note_of(converted, "preprocess"), model)
 
 
 def _has_bf16(core: Any) -> bool:  # noqa: ANN401

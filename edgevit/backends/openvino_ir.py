@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from edgevit.backends.base import BatchProfile
+from edgevit.backends.pixels import read_note
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import DataError, GraphError, InputError
+from edgevit.errors import InputError
 
 #: Where OpenVINO's ONNX reader puts the metadata of a file, which ``graph.export`` wrote into it.
 _METADATA = "framework"
@@ -61,7 +61,7 @@ def preprocess_of(model: Any) -> Preprocess | None:  # noqa: ANN401
         GraphError: if that cannot be understood, or contradicts itself.
 
     """
-    found: Preprocess | None = _fact(model, "preprocess", Preprocess)
+    found: Preprocess | None = read_note(note_of(model, "preprocess"), "preprocess", Preprocess)
     return found
 
 
@@ -72,7 +72,7 @@ def labels_of(model: Any) -> tuple[str, ...]:  # noqa: ANN401
         GraphError: if they cannot be understood.
 
     """
-    return _fact(model, "labels", tuple[str, ...]) or ()
+    return read_note(note_of(model, "labels"), "labels", tuple[str, ...]) or ()
 
 
 def describe(engine: Any, model: Any) -> None:  # noqa: ANN401
@@ -117,13 +117,7 @@ def _in_levels(values: Sequence[float]) -> list[float]:
     return [float(value) for value in 255 * np.asarray(values, dtype=np.float64)]
 
 
-def _fact(model: Any, name: str, type_: Any) -> Any:  # noqa: ANN401
+def note_of(model: Any, name: str) -> str | None:  # noqa: ANN401
+    """Return what the exported file says of its ``name``, such as its preprocess, as JSON; None if nothing."""
     path = [_METADATA, f"edgevit.{name}"]
-    if not model.has_rt_info(path):
-        return None
-    try:
-        return msgspec.json.decode(model.get_rt_info(path).astype(str), type=type_)
-    except (msgspec.MsgspecError, DataError) as error:
-        raise GraphError(
-            f"the model's own note on its {name} cannot be understood: {error}", remedy="export the model again"
-        ) from error
+    return str(model.get_rt_info(path).astype(str)) if model.has_rt_info(path) else None

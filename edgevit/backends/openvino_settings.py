@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from edgevit.backends.base import merge_settings
+from edgevit.backends.pixels import IMAGES, INPUTS
 from edgevit.errors import BundleError, MissingDependencyError, StorageError
 from edgevit.files import cache_folder, sha256_of, storage_errors, write_atomically
 
@@ -21,7 +22,7 @@ from edgevit.files import cache_folder, sha256_of, storage_errors, write_atomica
 #: and INFERENCE_NUM_THREADS 0 leave the numbers to OpenVINO, as the hint says.
 DEFAULTS: Final[Mapping[str, str]] = {
     "DEVICE": "CPU",
-    "INPUT": "float32-nchw",
+    "INPUT": IMAGES,
     "CACHE": "off",
     "PERFORMANCE_HINT": "LATENCY",
     "NUM_STREAMS": "HINT",
@@ -34,7 +35,7 @@ _OWN = ("DEVICE", "INPUT", "CACHE")
 #: What each of them may be, where OpenVINO does not say so itself in words that help, and how to name that.
 _VALUES: Final[Mapping[str, tuple[str, str]]] = {
     "DEVICE": (r"CPU|GPU(\.\d{1,2})?|NPU", "CPU, GPU or NPU"),
-    "INPUT": (r"float32-nchw|uint8-nhwc", "float32-nchw or uint8-nhwc"),
+    "INPUT": ("|".join(INPUTS), " or ".join(INPUTS)),
     "CACHE": (r"on|off", "on or off"),
     "PERFORMANCE_HINT": (r"LATENCY|THROUGHPUT", "LATENCY or THROUGHPUT"),
     "NUM_STREAMS": (r"HINT|AUTO|[1-9]\d{0,2}", "HINT, AUTO or a number from 1 to 999"),

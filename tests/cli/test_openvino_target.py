@@ -1,4 +1,4 @@
-"""A target of one's own for OpenVINO, as docs/openvino.md shows it, through every command."""
+"""Targets of one's own, as docs/openvino.md shows them, through every command."""
 
 import re
 from pathlib import Path
@@ -15,35 +15,54 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "openvino.md"
 
 
 @pytest.fixture
-def target(tmp_path, monkeypatch):
+def targets(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEVIT_CACHE", str(tmp_path / "cache"))
-    path = tmp_path / "camera.toml"
-    path.write_text(re.search(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)[1])
-    return path
+    found = {}
+    for text in re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL):
+        backend = re.search(r'backend = "(.*)"', text)[1]
+        found[backend] = tmp_path / f"{backend}.toml"
+        found[backend].write_text(text)
+    return found
 
 
-def test_a_model_for_pixels_goes_every_way(edgevit, quantized, target, pictures):
+@pytest.fixture
+def target(targets):
+    return targets["openvino"]
+
+
+def input_of(backend, path):
+    """Return the type and shape of what a model takes, as the engine itself says."""
+    engine = get_backend(backend)._engine
+    if backend == "openvino":
+        (entry,) = engine.Core().read_model(path).inputs
+        return str(entry.get_element_type()), list(entry.shape)
+    (entry,) = engine.InferenceSession(path).get_inputs()
+    return entry.type, entry.shape
+
+
+@pytest.mark.parametrize(
+    ("backend", "taken"),
+    [("openvino", ("<Type: 'uint8_t'>", [1, 16, 16, 3])), ("onnxruntime", ("tensor(uint8)", ["batch", 16, 16, 3]))],
+)
+def test_a_model_for_pixels_goes_every_way(edgevit, quantized, targets, pictures, backend, taken):
+    target, usually = targets[backend], f"int8-{backend}"
     done = edgevit("build", quantized, "--target", target, "--precision", "int8", "--json")
     assert done.code == 0, done.err
     (made,) = done.data()["variants"]
-    assert made["name"] == "int8-openvino-uint8"
+    assert made["name"] == f"int8-{backend}-uint8"
     assert made["kernels"]["integer_linears"] == made["kernels"]["linears"] > 0
-    model = get_backend("openvino")._engine.Core().read_model(made["path"])
-    assert (str(model.inputs[0].get_element_type()), list(model.inputs[0].shape)) == (
-        "<Type: 'uint8_t'>",
-        [1, 16, 16, 3],
-    )
+    assert input_of(backend, made["path"]) == taken
 
-    done = edgevit("validate", quantized, "--data", SHAPES, "--variant", "int8-openvino-uint8", "--json")
+    done = edgevit("validate", quantized, "--data", SHAPES, "--variant", made["name"], "--json")
     assert done.code == 0, done.err
-    both = ("--variant", "int8-openvino-uint8", "--variant", "int8-openvino")
+    both = ("--variant", made["name"], "--variant", usually)
     done = edgevit("benchmark", quantized, *both, "--duration", "0.05", "--batch", "3", "--json")
     assert done.code == 0, done.err
 
     # The same settings for both: what `quantize` built may compute in BF16 what stays float, by its race.
     target.write_text(target.read_text().replace("uint8-nhwc", "float32-nchw"))
     assert edgevit("build", quantized, "--target", target, "--precision", "int8").code == 0
-    with load(quantized, variant="int8-openvino") as usual, load(quantized, variant=made["name"]) as pixels:
+    with load(quantized, variant=usually) as usual, load(quantized, variant=made["name"]) as pixels:
         images = usual.prepare(Bundle.open(quantized).golden().images)
         np.testing.assert_allclose(usual.infer(images), pixels.infer(images), atol=0.05)
         assert pixels.predict(pictures[0])[0].index == usual.predict(pictures[0])[0].index

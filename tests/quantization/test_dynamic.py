@@ -66,7 +66,7 @@ def test_one_by_one_an_image_does_not_depend_on_the_others(quantized, dynamic):
 
 
 def test_images_go_together_or_one_by_one(dynamic):
-    with pytest.raises(BundleError, match="cannot take images 'backwards'"):
+    with pytest.raises(BundleError, match="setting images cannot be 'backwards'"):
         get_backend("onnxruntime").open(dynamic, threads=1, settings={"images": "backwards"})
 
 
