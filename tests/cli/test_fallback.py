@@ -25,11 +25,14 @@ LIMIT = ("--max-kl", "0.003")  # nats: without BAD in integers the model keeps i
 
 @pytest.fixture(scope="module")
 def planted_checkpoint(tmp_path_factory, tiny_checkpoint):
-    """Return the checkpoint with an enormous channel in front of ``BAD`` that it ignores: INT8 has no steps left."""
+    """Return the checkpoint with an enormous channel in front of ``BAD`` that it ignores.
+
+    INT8 has no steps left for the others, nor has the second product of what that leaves.
+    """
     whole = load_checkpoint(str(tiny_checkpoint))
     weights = dict(whole.weights)
     bias, weight = f"{BAD.replace('fc2', 'fc1')}.bias", f"{BAD}.weight"
-    weights[bias] = weights[bias].index_fill(0, torch.tensor([3]), 2000.0)
+    weights[bias] = weights[bias].index_fill(0, torch.tensor([3]), 3e4)
     weights[weight] = weights[weight].index_fill(1, torch.tensor([3]), 0.0)
     path = tmp_path_factory.mktemp("planted") / "planted.safetensors"
     replace(whole, weights=weights).save(path)

@@ -48,13 +48,13 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
 def emit_attention(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> dict[str, str]:
     """Write what ``emit`` does with attention in INT8; return those that stay in float16, and why."""
     plan.check_scheme("symmetric")
-    kept, whole = _attentions(model, plan, why_not_fused)
-    attention = QuantizeAttention(
-        [each for each in plan.attentions if each.name not in kept], scale_type=np.float16, places=at_tokens
-    )
-    passes = (attention, SelectTokens(), ToFloat16())
-    substitute = _substitute(lambda linear: linear, whole)
     with without_rests(model, plan) as (base, single):
+        kept, whole = _attentions(base, single, why_not_fused)
+        attention = QuantizeAttention(
+            [each for each in single.attentions if each.name not in kept], scale_type=np.float16, places=at_tokens
+        )
+        passes = (attention, SelectTokens(), ToFloat16())
+        substitute = _substitute(lambda linear: linear, whole)
         rewrite(base, single, path, substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
     return kept
 
@@ -72,11 +72,13 @@ def emit_float8(model: Path, plan: QuantizationPlan, path: Path) -> None:
 def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> dict[str, str]:
     """Write what ``emit_float8`` does with attention in FP8; return those that stay in float16, and why."""
     plan.check_scheme("symmetric")
-    kept, whole = _attentions(model, plan, lambda _size, _tokens: None)
-    plans = [each for each in plan.attentions if each.name not in kept]
-    attention = QuantizeAttention(plans, scale_type=np.float16, places=at_tokens, zero=float8.ZERO, share=float8.SHARE)
-    passes = (attention, SelectTokens(), ToFloat16())
     with without_rests(model, plan) as (single, plan), scratch_folder() as scratch:
+        kept, whole = _attentions(single, plan, lambda _size, _tokens: None)
+        plans = [each for each in plan.attentions if each.name not in kept]
+        attention = QuantizeAttention(
+            plans, scale_type=np.float16, places=at_tokens, zero=float8.ZERO, share=float8.SHARE
+        )
+        passes = (attention, SelectTokens(), ToFloat16())
         base = scratch / "uncentred.onnx"
         plan = float8.uncentred(single, plan, base)
         rewrite(base, plan, path, _substitute(float8.as_float8, whole), passes)
