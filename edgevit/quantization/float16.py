@@ -173,7 +173,13 @@ class _Casts:
 
     def _constant(self, value: ir.Value) -> ir.Value:
         assert value.const_value is not None  # noqa: S101 - ``of`` has looked
-        values = value.const_value.numpy().astype(np.float16)
+        with np.errstate(over="ignore"):
+            values = value.const_value.numpy().astype(np.float16)
+        if np.isinf(values).any():
+            raise GraphError(
+                f"'{value.name}' has values beyond {np.finfo(np.float16).max:.0f}, which float16 cannot hold",
+                remedy="take another form of the model, such as --dialect portable",
+            )
         return add_constant(self._graph, f"{value.name}.float16", values)
 
     def _cast(self, value: ir.Value, *, half: bool) -> ir.Value:

@@ -9,10 +9,13 @@ from rtx import compiled, needs_rtx
 
 from edgevit.errors import GraphError, InputError
 from edgevit.quantization import float8
+from edgevit.quantization.calibrate import calibrate
 from edgevit.quantization.emit import emit, emit_float8, emit_float32
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.lint import lint
-from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.quantization.plan import make_plan
+from edgevit.quantization.prepare import CalibrationImages, prepare, save
+from edgevit.quantization.rewrites.constants import set_linear
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +165,14 @@ def test_float32_for_tensorrt(quantized, tmp_path, dialect, opset):
 def test_fp8_is_refused_for_gpus_that_lack_it(forms):
     with pytest.raises(GraphError, match="fp8"):
         compiled(forms["fp8"], "8.6")
+
+
+def test_a_bias_that_float16_cannot_hold_is_named(quantized, tmp_path):
+    model = load_graph(quantized.path)
+    layer = find_linears(model.graph)[3]
+    set_linear(model.graph, layer, layer.weight, np.full(layer.weight.shape[1], 1e5, dtype=np.float32))
+    save(model, tmp_path / "large.onnx")
+    table = calibrate(tmp_path / "large.onnx", [quantized.images], total=1)
+    plan = make_plan(tmp_path / "large.onnx", table, scheme="symmetric")
+    with pytest.raises(GraphError, match=r"fc2\.bias.* has values beyond 65504"):
+        emit(tmp_path / "large.onnx", plan, "tensorrt", tmp_path / "int8.onnx")
