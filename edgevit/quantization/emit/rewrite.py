@@ -66,12 +66,11 @@ class QuantizedLinear:
         return add_constant(self.graph, f"{self.name}.{suffix}", values)
 
     def weight_constant(self, suffix: str, values: NDArray[np.generic]) -> ir.Value:
-        """Do so for a weight or its scales, which a layer and its rest share."""
-        name = f"{whole_name(self.name)}.{suffix}"
-        there = self.graph.initializers.get(name)
-        if there is not None and np.array_equal(there.const_value.numpy(), values):  # type: ignore[union-attr]
+        """Do so for a weight or its scales, which a layer's rest shares with the layer."""
+        there = self.graph.initializers.get(f"{whole_name(self.name)}.{suffix}")
+        if there is not None and there.const_value is not None and np.array_equal(there.const_value.numpy(), values):
             return there
-        return add_constant(self.graph, name if there is None else f"{self.name}.{suffix}", values)
+        return self.constant(suffix, values)
 
     def node(
         self, suffix: str, op_type: str, inputs: list[ir.Value], shape: ir.Shape | None, **attributes: int
@@ -164,7 +163,7 @@ def rewrite(
     plan.check_model(model)
     onnx_model = load_graph(model)
     layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
-    for linear in plan.linears:
+    for linear in sorted(plan.linears, key=lambda each: whole_name(each.name) != each.name):  # rests last
         layer = layers.get(linear.name)
         if layer is None:
             raise BundleError(f"the plan's '{linear.name}' is not in the model", remedy=_REMEDY)

@@ -69,7 +69,7 @@ def multiply_rest(
     With ``token``, of that token alone; the others' input stays as it is.
     """
     name, exact, sum_ = layer.name, layer.input, layer.output
-    place = None if token is None else _place(graph, layer, token)
+    around = None if token is None else _around(graph, layer, token)
     scale = add_constant(graph, f"{name}.grid.scale", np.array(quantization.activation_scale, dtype=np.float32))
     zero_point = add_constant(graph, f"{name}.grid.zero_point", np.asarray(quantization.zero_point()))
     weight = add_constant(graph, f"{rest_name(layer)}.weight", layer.weight.copy())
@@ -86,10 +86,10 @@ def multiply_rest(
     product = _node(rest_name(layer), "MatMul", [rest.outputs[0], weight], sum_)
     nodes += [rounded, grid, rest, product]
     of_input, of_output = rest, product
-    if place is not None:
+    if around is not None:
         forget_tokens(product.outputs[0])
-        of_input = _node(f"{name}.grid.placed", "Mul", [rest.outputs[0], place], exact)
-        of_output = _node(f"{name}.placed", "Mul", [product.outputs[0], place], sum_)
+        of_input = _node(f"{name}.grid.placed", "Pad", [rest.outputs[0], around], exact)
+        of_output = _node(f"{name}.placed", "Pad", [product.outputs[0], around], sum_)
         nodes += [of_input, of_output]
     on_the_grid = _node(f"{name}{_ON_THE_GRID}", "Sub", [exact, of_input.outputs[0]], exact)
     total = _node(f"{name}{_TOTAL}", "Add", [sum_, of_output.outputs[0]], sum_)
@@ -126,11 +126,14 @@ def drop_rests(graph: ir.Graph) -> tuple[str, ...]:
     return tuple(dropped)
 
 
-def _place(graph: ir.Graph, layer: LinearLayer, token: int) -> ir.Value:
-    """Return the constant (1, N, 1) that is 1 at ``token`` and 0 elsewhere."""
-    place = np.zeros((1, _tokens(layer) or 0, 1), dtype=np.float32)
-    place[:, token] = 1
-    return add_constant(graph, f"{layer.name}.place", place)
+def _around(graph: ir.Graph, layer: LinearLayer, token: int) -> ir.Value:
+    """Return the constant that makes Pad put zeros around one row, as many as there are other tokens.
+
+    A product with a mask would do, too, but OpenVINO 2026.4 takes that into the layer in front of it, whose one row
+    then goes to all tokens.
+    """
+    pads = np.array([0, token, 0, 0, (_tokens(layer) or 1) - token - 1, 0], dtype=np.int64)
+    return add_constant(graph, f"{layer.name}.around", pads)
 
 
 def _tokens(layer: LinearLayer) -> int | None:

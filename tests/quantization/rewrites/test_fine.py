@@ -94,7 +94,12 @@ def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(
         built = engine.build(tmp_path / "int8.onnx", tmp_path / str(number))[0]
         with engine.open(built, threads=1, settings={}) as session:
             kernels = check_kernels(session, one.plan.integer_layers())
-            errors.append(((session.infer(quantized.images) - exact) ** 2).mean())
+            found = session.infer(quantized.images)
+        errors.append(((found - exact) ** 2).mean())
+        # An engine may round a value to the next integer; but a row that lands on all tokens, as OpenVINO's does where
+        # a mask puts it in its place, is far beyond that.
+        elsewhere = run(tmp_path / "int8.onnx", quantized.images)
+        assert ((found - elsewhere) ** 2).mean() < errors[-1]
         assert kernels.float_linears == ()
         assert one.plan.integer_layers() == tuple(quantized.layers)
     found = [linear.name for linear in one.plan.linears if linear.name.endswith("[rest]")]
