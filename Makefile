@@ -19,7 +19,7 @@ quickstart: $(VENV)/.installed  ## install, then take the built-in model to veri
 	$(BIN)/edgevit pipeline fashion-micro --data $(DATA) --threads 1 -o quickstart.edgevit --overwrite
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-dev  ## check style and types
 	$(BIN)/ruff check .
