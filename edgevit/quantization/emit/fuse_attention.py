@@ -21,7 +21,7 @@ class FuseAttention(ir.passes.InPlacePass):
     by Reshape and Transpose. The result is float32's, but for the order in which it adds up.
 
     - ONNX's Attention gives every thread a head at a time. That is the fastest where the heads can be shared out
-      equally: three quarters of the other's time for 6 and for 12 heads on two threads, but four thirds for 3
+      equally: about three quarters of the other's time for 6 and for 12 heads on two threads, but four thirds for 3
       (``benchmarks/attention_forms.py``).
     - com.microsoft's MultiHeadAttention goes block by block through the cache, and shares out blocks of queries.
     """
