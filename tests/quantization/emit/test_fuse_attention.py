@@ -5,27 +5,19 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-import torch
+from random_vit import exported
 
-from edgevit.data.preprocess import Preprocess
-from edgevit.graph.export import export_onnx
 from edgevit.models.spec import ModelSpec
-from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.emit.fuse_attention import FuseAttention
 from edgevit.quantization.linears import load_graph
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
 
 
-def exported(folder, heads):
-    torch.manual_seed(0)
-    spec = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=12 * heads, depth=2, heads=heads, classes=5)
-    model = VisionTransformer(spec).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    preprocess = Preprocess(size=(16, 16), resize=None, mean=(0.5,) * 3, std=(0.5,) * 3)
-    export_onnx(model, folder / "model.onnx", preprocess=preprocess, labels=tuple("abcde"))
-    return folder / "model.onnx"
+def with_heads(folder, heads):
+    return exported(
+        folder, ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=12 * heads, depth=2, heads=heads, classes=5)
+    )
 
 
 def fused(path):
@@ -47,7 +39,7 @@ def kinds(path):
 
 @pytest.mark.parametrize(("heads", "operator"), [(2, "Attention"), (3, "MultiHeadAttention"), (4, "Attention")])
 def test_heads_that_threads_share_equally_get_the_standard_operator(tmp_path, heads, operator):
-    path = exported(tmp_path, heads)
+    path = with_heads(tmp_path, heads)
     after = fused(path)
     assert kinds(after) == {operator}
     opsets = {each.domain: each.version for each in onnx.load(after).opset_import}
@@ -57,7 +49,7 @@ def test_heads_that_threads_share_equally_get_the_standard_operator(tmp_path, he
 
 @pytest.mark.parametrize("old", [18, 19])
 def test_graphs_of_opsets_that_later_ones_read_differently_keep_theirs(tmp_path, old):
-    path = exported(tmp_path, 2)
+    path = with_heads(tmp_path, 2)
     model = load_graph(path)
     assert model.graph.opset_imports[""] >= 20
     model.graph.opset_imports[""] = old

@@ -6,28 +6,15 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-import torch
+from random_vit import exported
 
-from edgevit.data.preprocess import Preprocess
-from edgevit.graph.export import export_onnx
 from edgevit.models.spec import ModelSpec
-from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.emit import emit_float32
 from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.linears import load_graph
 
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5)
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
-
-
-def exported(folder, spec=SPEC):
-    torch.manual_seed(0)
-    model = VisionTransformer(spec).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    preprocess = Preprocess(size=(16, 16), resize=None, mean=(0.5,) * 3, std=(0.5,) * 3)
-    export_onnx(model, folder / "model.onnx", preprocess=preprocess, labels=tuple("abcde"))
-    return folder / "model.onnx"
 
 
 def run(path, names=()):
@@ -38,7 +25,7 @@ def run(path, names=()):
 
 
 def test_the_last_block_computes_one_token_from_its_query_on(tmp_path):
-    path = exported(tmp_path)
+    path = exported(tmp_path, SPEC)
     model = load_graph(path)
     assert SelectTokens()(model).modified
     model.graph.sort()
@@ -57,7 +44,7 @@ def test_the_last_block_computes_one_token_from_its_query_on(tmp_path):
 
 @pytest.mark.parametrize("dialect", ["onnxruntime", "openvino"])
 def test_so_it_is_in_the_forms_for_engines(tmp_path, dialect):
-    path = exported(tmp_path)
+    path = exported(tmp_path, SPEC)
     emit_float32(path, dialect, tmp_path / "engine.onnx")
     names = [f"blocks.{block}.mlp.fc2.add.output" for block in (0, 1)]
     assert [value.shape[1] for value in run(tmp_path / "engine.onnx", names)[1:]] == [17, 1]
