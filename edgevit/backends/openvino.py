@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, join_parts, split
+from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, split
 from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixels
+from edgevit.backends.openvino_kernels import linear_kernels
 from edgevit.backends.openvino_settings import DEFAULTS, ModelCache, check_device, checked, properties
 from edgevit.backends.pixels import PIXELS, as_taken, normalised_by, shape_of_images, to_be_normalised
 from edgevit.data.preprocess import Preprocess
@@ -26,14 +26,7 @@ from edgevit.progress import SILENT, Progress
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Layers of the compiled model that multiply by a weight; a MatMul is one only if its second input is constant.
-_FULLY_CONNECTED = "FullyConnected"
-_WEIGHT_SUFFIXES = (".weight.int8", ".weight.int4", ".weight.float16", ".weight")
-_INTEGER_TYPES = ("i8", "u8")
 _PRECISION = "INFERENCE_PRECISION_HINT"
-_FLOAT_KERNELS = ("_f32", "_bf16", "_f16")
-#: What OpenVINO's short names of types begin with, in full.
-_TYPES = {"f": "float", "bf": "bfloat", "i": "int", "u": "uint"}
 
 
 class OpenVINO:
@@ -116,21 +109,33 @@ class OpenVINO:
         core = self._engine.Core()
         if asked["DEVICE"] != "CPU":  # asking for the others starts their drivers
             check_device(asked["DEVICE"], core.available_devices)
-        try:
+        with self._loading(model):
             if asked["DEVICE"] == "CPU" and given.get(_PRECISION) == "bf16" and not _has_bf16(core):
                 given[_PRECISION] = "f32"
             read = self._read(model)
-            if asked["CACHE"] == "on":
-                cache = ModelCache(model, {**given, "DEVICE": asked["DEVICE"], "VERSION": self.version()})
-                compiled = core.compile_model(read, asked["DEVICE"], {**given, "CACHE_DIR": str(cache.folder)})
+        cache = None
+        if asked["CACHE"] == "on":
+            cache = ModelCache(model, {**given, "DEVICE": asked["DEVICE"], "VERSION": self.version()})
+            given["CACHE_DIR"] = str(cache.folder)
+
+        def compile_model(each: Any) -> Any:  # noqa: ANN401
+            with self._loading(model):
+                compiled = core.compile_model(each, asked["DEVICE"], given)
+            if cache is not None:
                 cache.note()
-            else:
-                compiled = core.compile_model(read, asked["DEVICE"], given)
+            return compiled
+
+        return OpenVINOSession(read, compile_model, model, _preprocess_in(read, model))
+
+    @contextmanager
+    def _loading(self, model: Path) -> Iterator[None]:
+        """Make what OpenVINO has against the file ``model`` a BundleError."""
+        try:
+            yield
         except self._errors as error:
             raise BundleError(
                 f"OpenVINO cannot load {model}: {_reason(error)}", remedy="build this variant again"
             ) from error
-        return OpenVINOSession(compiled, model, _preprocess_in(read, model))
 
     def _converted(self, model: Path, options: BuildOptions) -> Any:  # noqa: ANN401
         """Return an ONNX file as OpenVINO's model, with the batch and the input of ``options``."""
@@ -154,43 +159,69 @@ class OpenVINOSession:
 
     It takes any number of images. Where the model itself takes fewer or more at once, they go through it in parts, the
     last filled up; where OpenVINO runs several requests side by side, as for throughput, they share the images.
+
+    A model for any number of images is compiled for one at first, and for any only once it meets more: with all shapes
+    known OpenVINO plans memory and kernels beforehand, which takes a tenth of the time off and more
+    (``benchmarks/openvino_shapes.py``).
     """
 
-    def __init__(self, compiled: Any, model: Path, preprocess: Preprocess | None) -> None:  # noqa: ANN401
-        if len(compiled.inputs) != 1 or len(compiled.outputs) != 1:
+    def __init__(
+        self,
+        converted: Any,  # noqa: ANN401
+        compile_model: Callable[[Any], Any],
+        model: Path,
+        preprocess: Preprocess | None,
+    ) -> None:
+        if len(converted.inputs) != 1 or len(converted.outputs) != 1:
             raise BundleError(
-                f"{model} has {len(compiled.inputs)} inputs and {len(compiled.outputs)} outputs, not one of each",
+                f"{model} has {len(converted.inputs)} inputs and {len(converted.outputs)} outputs, not one of each",
                 remedy="give a model that `edgevit export` or `edgevit quantize` made",
             )
-        self._compiled = compiled
-        count = max(1, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._requests = [compiled.create_infer_request() for _ in range(count)]
-        batch, *image = compiled.inputs[0].get_partial_shape()
+        batch, *image = converted.inputs[0].get_partial_shape()
         self._least, self._most = batch.get_min_length(), max(0, batch.get_max_length())
         sizes = [size.get_length() if size.is_static else None for size in image]
         self._preprocess = preprocess
         self._shape = shape_of_images([None, *sizes], preprocess, model)
+        self._converted, self._compile = converted, compile_model
+        self._takes_one = self._least <= 1 and self._most != 1
+        self._compiled = compile_model(_for_one_image(converted) if self._takes_one else converted)
+        self._requests = _requests_of(self._compiled)
+        self._requests_for_any: list[Any] = [] if self._takes_one else self._requests
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes) of preprocessed images (B, C, H, W).
 
         A model that takes uint8 pixels is given those that the images were made of.
+
+        Raises:
+            DataError: if the images are not of that shape.
+            BundleError: if OpenVINO cannot compile the model for more than one image.
+
         """
         check_images(images, self._shape)
         share = -(-len(images) // len(self._requests))
         parts = split(images, max(1, self._least, min(share, self._most) if self._most else share))
+        requests = self._requests_for(max(map(len, parts)))
         logits: list[NDArray[np.float32]] = []
-        for start in range(0, len(parts), len(self._requests)):
-            logits += self._run([self._filled(part) for part in parts[start : start + len(self._requests)]])
+        for start in range(0, len(parts), len(requests)):
+            logits += self._run(requests, [self._filled(part) for part in parts[start : start + len(requests)]])
         return logits[0][: len(images)] if len(logits) == 1 else np.concatenate(logits)[: len(images)]
 
-    def _run(self, parts: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
-        requests = self._requests[: len(parts)]
-        for request, part in zip(requests, parts, strict=True):
+    def _requests_for(self, batch: int) -> list[Any]:
+        """Return what runs up to ``batch`` images each."""
+        if self._takes_one and batch == 1:
+            return self._requests
+        if not self._requests_for_any:
+            self._requests_for_any = _requests_of(self._compile(self._converted))
+        return self._requests_for_any
+
+    def _run(self, requests: list[Any], parts: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        running = requests[: len(parts)]
+        for request, part in zip(running, parts, strict=True):
             request.start_async([part], share_inputs=True)
-        for request in requests:
+        for request in running:
             request.wait()
-        return [request.get_output_tensor(0).data.copy() for request in requests]
+        return [request.get_output_tensor(0).data.copy() for request in running]
 
     def _filled(self, images: NDArray[np.float32]) -> NDArray[Any]:
         """Return what the model takes for ``images``: no fewer than it must have, in the type of its input."""
@@ -201,11 +232,10 @@ class OpenVINOSession:
     def linear_kernels(self) -> list[LinearKernel]:
         """Return how each Linear layer is executed, read from the compiled model.
 
-        With a batch of any size, OpenVINO chooses kernels when it meets a size: one image is run first.
+        With a batch that it does not know, OpenVINO chooses kernels when it meets one: an image is run first.
         """
         self.infer(np.zeros([size or 1 for size in self._shape], dtype=np.float32))
-        nodes = self._compiled.get_runtime_model().get_ordered_ops()
-        return join_parts(_kernel(node) for node in nodes if _is_linear(node))
+        return linear_kernels(self._compiled.get_runtime_model())
 
     def __enter__(self) -> Self:
         return self
@@ -213,7 +243,23 @@ class OpenVINOSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._requests, self._compiled
+        del self._requests, self._requests_for_any, self._compiled, self._compile, self._converted
+
+
+def _for_one_image(converted: Any) -> Any:  # noqa: ANN401
+    """Return a copy of a model that takes one image."""
+    one = converted.clone()
+    (entry,) = one.inputs
+    shape = entry.get_partial_shape()
+    shape[0] = 1
+    one.reshape({entry: shape})
+    return one
+
+
+def _requests_of(compiled: Any) -> list[Any]:  # noqa: ANN401
+    """Return as many requests as OpenVINO finds best to run side by side."""
+    count = max(1, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+    return [compiled.create_infer_request() for _ in range(count)]
 
 
 def _preprocess_in(converted: Any, model: Path) -> Preprocess | None:  # noqa: ANN401
@@ -225,56 +271,6 @@ def _preprocess_in(converted: Any, model: Path) -> Preprocess | None:  # noqa: A
 
 def _has_bf16(core: Any) -> bool:  # noqa: ANN401
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _kernel(node: Any) -> LinearKernel:  # noqa: ANN401
-    kernel = _info(node, "primitiveType")
-    # Where weights alone are integers, OpenVINO calls the precision theirs and the kernel a float one; whether that
-    # kernel quantizes the activations as they come, it does not tell.
-    integer = _info(node, "runtimePrecision") in _INTEGER_TYPES and not kernel.endswith(_FLOAT_KERNELS)
-    return LinearKernel(layer=_layer(node), kernel=kernel, integer=integer, weight=_weight_type(node))
-
-
-def _weight(node: Any) -> Any:  # noqa: ANN401
-    """Return the constant that is, or becomes, the weight of a Linear layer."""
-    weight = node.input_value(1).get_node()
-    while weight.get_input_size():
-        weight = weight.input_value(0).get_node()
-    return weight
-
-
-def _weight_type(node: Any) -> str:  # noqa: ANN401
-    short = str(_weight(node).get_output_element_type(0).get_type_name())
-    return re.sub(r"\A(f|bf|i|u)(\d+)\Z", lambda match: f"{_TYPES[match[1]]}{match[2]}", short)
-
-
-def _layer(node: Any) -> str:  # noqa: ANN401
-    """Return the name of the Linear layer that a node of the compiled model executes.
-
-    Nodes are renamed, the one behind the model's output for one; constants are not. EdgeViT calls a layer's weight
-    ``LAYER.weight``, and ``LAYER.weight.int8`` when it is quantized. With other names, the node's own has to do.
-    """
-    for suffix in _WEIGHT_SUFFIXES:
-        if (name := _weight(node).get_friendly_name()).endswith(suffix):
-            return str(name.removesuffix(suffix))
-    # What is fused into a layer is listed after it.
-    return _info(node, "originalLayersNames").split(",")[0]
-
-
-def _is_linear(node: Any) -> bool:  # noqa: ANN401
-    kind = _info(node, "layerType")
-    return kind.startswith(_FULLY_CONNECTED) or (kind == "MatMul" and _is_constant(node.input_value(1).get_node()))
-
-
-def _is_constant(node: Any) -> bool:  # noqa: ANN401
-    """Say whether a node of the compiled model depends on no input of the model."""
-    parents = [value.get_node() for value in node.input_values()]
-    return all(_is_constant(parent) for parent in parents) if parents else _info(node, "layerType") == "Const"
-
-
-def _info(node: Any, key: str) -> str:  # noqa: ANN401
-    info = node.get_rt_info()
-    return str(info[key].astype(str)) if key in info else ""
 
 
 def _reason(error: Exception) -> str:

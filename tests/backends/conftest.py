@@ -21,11 +21,13 @@ g (float[batch, 1, 4, 4] images) => (float[batch, 3] logits) {
 def graph():
     random = np.random.default_rng(0)
     model = onnx.parser.parse_model(TEXT)
+    for node in model.graph.node:  # with names as EdgeViT gives them, which the text cannot hold
+        node.input[:] = [name.replace("_weight", ".weight") for name in node.input]
     constants = {
         "shape": np.array([-1, 16]),
-        "fc1_weight": random.normal(size=(16, 8)).astype(np.float32),
+        "fc1.weight": random.normal(size=(16, 8)).astype(np.float32),
         "fc1_bias": random.normal(size=8).astype(np.float32),
-        "head_weight": random.normal(size=(8, 3)).astype(np.float32),
+        "head.weight": random.normal(size=(8, 3)).astype(np.float32),
         "head_bias": random.normal(size=3).astype(np.float32),
     }
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())

@@ -3,9 +3,11 @@ import sys
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 
 from edgevit.backends import get_backend
+from edgevit.backends.base import BatchProfile, BuildOptions
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError
 from edgevit.quantization.float16 import emit_float16
@@ -52,8 +54,8 @@ def test_weights_stay_float32(model, tmp_path):
     files = get_backend("openvino").build(model, tmp_path)
     constants = {constant.name: constant for constant in onnx.load(model).graph.initializer}
     content = files[1].read_bytes()
-    assert constants["fc1_weight"].raw_data in content
-    assert constants["head_weight"].raw_data in content
+    assert constants["fc1.weight"].raw_data in content
+    assert constants["head.weight"].raw_data in content
 
 
 def test_an_onnx_file_that_cannot_be_read(tmp_path):
@@ -109,6 +111,7 @@ def test_damaged_weights(model, tmp_path, damage):
 TELEMETRY = """
 import sys
 from edgevit.backends import get_backend
+from edgevit.backends.base import BatchProfile, BuildOptions
 {before}
 get_backend("openvino")
 import openvino.tools.ovc.telemetry_utils as used
@@ -127,3 +130,40 @@ assert used.tm.__name__ == "openvino.tools.ovc.telemetry_stub", used.tm
 def test_openvino_calls_out_to_nobody(before, after):
     code = TELEMETRY.format(before=before, after=after)
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (5,), (1, 5, 1, 3), (3, 1)])
+def test_one_image_is_run_by_a_model_of_its_own(model, tmp_path, images, monkeypatch, sizes):
+    backend = get_backend("openvino")
+    path = backend.build(model, tmp_path)[0]
+    compiled = []
+    compile_model = backend._engine.Core.compile_model
+
+    def watched(self, converted, *given):
+        compiled.append(str(converted.inputs[0].get_partial_shape()[0]))
+        return compile_model(self, converted, *given)
+
+    monkeypatch.setattr(backend._engine.Core, "compile_model", watched)
+    with backend.open(path, threads=1, settings={}) as session:
+        for size in sizes:
+            found = session.infer(images[:size])
+            np.testing.assert_allclose(found, onnx_logits(model, images[:size]), atol=1e-5)
+    assert compiled == (["1"] if max(sizes) == 1 else ["1", "?"])
+
+
+@pytest.mark.parametrize(
+    "batch", [BatchProfile(), BatchProfile(min=2, opt=2, max=2), BatchProfile(min=2, opt=3, max=4)]
+)
+def test_a_model_that_says_how_many_is_compiled_once(model, tmp_path, images, batch):
+    backend = get_backend("openvino")
+    path = backend.build(model, tmp_path, BuildOptions(batch=batch))[0]
+    with backend.open(path, threads=1, settings={}) as session:
+        before = session._compiled
+        for size in (1, 5):
+            np.testing.assert_allclose(session.infer(images[:size]), onnx_logits(model, images[:size]), atol=1e-5)
+        assert session._requests_for(1) is session._requests_for(5)
+        assert session._compiled is before
+
+
+def onnx_logits(model, images):
+    return onnx.reference.ReferenceEvaluator(str(model)).run(None, {"images": images})[0]

@@ -111,7 +111,9 @@ def test_streams_share_the_images(model, tmp_path, images, monkeypatch, streams,
     backend, seen = get_backend("openvino"), []
     with backend.open(backend.build(model, tmp_path)[0], threads=2, settings={"NUM_STREAMS": streams}) as session:
         run = session._run
-        monkeypatch.setattr(session, "_run", lambda given: seen.append([len(part) for part in given]) or run(given))
+        monkeypatch.setattr(
+            session, "_run", lambda by, given: seen.append([len(each) for each in given]) or run(by, given)
+        )
         session.infer(images)
         assert session._compiled.get_property("NUM_STREAMS") == len(parts[0])
     assert seen == parts

@@ -94,8 +94,9 @@ def test_a_model_for_a_device_that_this_machine_lacks(model, tmp_path, kind):
 
 
 def infer(path, images, **settings):
+    """Return whether the first image was run by what was compiled before, and its logits."""
     with get_backend("openvino").open(path, threads=1, settings={"CACHE": "on", **settings}) as session:
-        return session._compiled.get_property("LOADED_FROM_CACHE"), session.infer(images)
+        return session._compiled.get_property("LOADED_FROM_CACHE"), session.infer(images[:1])
 
 
 def test_what_was_compiled_once_is_used_again(model, tmp_path, images, cache):
@@ -104,6 +105,17 @@ def test_what_was_compiled_once_is_used_again(model, tmp_path, images, cache):
     assert (first[0], again[0]) == (False, True)
     assert (first[1] == again[1]).all()
     assert [blob.stat().st_size > 0 for blob in cache.rglob("*.blob")] == [True]
+
+
+def test_what_was_compiled_for_several_images_is_kept_too(model, tmp_path, images, cache):
+    path = get_backend("openvino").build(model, tmp_path / "ir")[0]
+    for _ in range(2):
+        with get_backend("openvino").open(path, threads=1, settings={"CACHE": "on"}) as session:
+            session.infer(images)
+    blobs = list(cache.rglob("*.blob"))
+    assert len(blobs) == 2
+    for blob in blobs:
+        assert blob.with_suffix(".sha256").read_text() == sha256(blob.read_bytes()).hexdigest()
 
 
 def test_without_the_setting_nothing_is_kept(model, tmp_path, cache):

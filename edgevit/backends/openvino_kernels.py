@@ -1,0 +1,95 @@
+"""Which kernels OpenVINO runs Linear layers with, read from a compiled model."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from edgevit.backends.base import LinearKernel, join_parts
+
+#: Layers of the compiled model that multiply by a weight; a MatMul is one only if its second input is constant.
+_FULLY_CONNECTED = "FullyConnected"
+_FUSED = "Subgraph"
+_WEIGHT_SUFFIXES = (".weight.int8", ".weight.int4", ".weight.float16", ".weight")
+_INTEGER_TYPES = ("i8", "u8")
+_FLOAT_KERNELS = ("_f32", "_bf16", "_f16")
+#: What OpenVINO's short names of types begin with, in full.
+_TYPES = {"f": "float", "bf": "bfloat", "i": "int", "u": "uint"}
+
+
+def linear_kernels(runtime_model: Any) -> list[LinearKernel]:  # noqa: ANN401
+    """Return how each Linear layer of a compiled model is executed."""
+    nodes = runtime_model.get_ordered_ops()
+    return join_parts(_kernel(node, weight) for node in nodes for weight in _weights(node))
+
+
+def _kernel(node: Any, weight: Any) -> LinearKernel:  # noqa: ANN401
+    kernel = _info(node, "primitiveType")
+    # Where weights alone are integers, OpenVINO calls the precision theirs and the kernel a float one; whether that
+    # kernel quantizes the activations as they come, it does not tell.
+    integer = _info(node, "runtimePrecision") in _INTEGER_TYPES and not kernel.endswith(_FLOAT_KERNELS)
+    return LinearKernel(layer=_layer(node, weight), kernel=kernel, integer=integer, weight=_type_of(weight))
+
+
+def _weights(node: Any) -> list[Any]:  # noqa: ANN401
+    """Return the constants that are, or become, the weights of the Linear layers that a compiled model's node executes.
+
+    On one thread, OpenVINO may compile the layers of a small MLP into one kernel, a Subgraph; which of its constants
+    are weights only their names tell.
+    """
+    kind = _info(node, "layerType")
+    if kind == _FUSED:
+        behind = [constant for value in node.input_values() if (constant := _constant_behind(value)) is not None]
+        return [constant for constant in behind if _layer_of_weight(constant) and _is_matrix(constant)]
+    if kind.startswith(_FULLY_CONNECTED) or (kind == "MatMul" and _is_constant(node.input_value(1).get_node())):
+        return [_root(node.input_value(1))]
+    return []
+
+
+def _constant_behind(value: Any) -> Any | None:  # noqa: ANN401
+    root = _root(value)
+    return root if _info(root, "layerType") == "Const" else None
+
+
+def _root(value: Any) -> Any:  # noqa: ANN401
+    """Return the node without inputs that is reached from ``value`` by going up by first inputs."""
+    node = value.get_node()
+    while node.get_input_size():
+        node = node.input_value(0).get_node()
+    return node
+
+
+def _is_matrix(constant: Any) -> bool:  # noqa: ANN401
+    return len(constant.get_output_partial_shape(0)) > 1
+
+
+def _type_of(weight: Any) -> str:  # noqa: ANN401
+    short = str(weight.get_output_element_type(0).get_type_name())
+    return re.sub(r"\A(f|bf|i|u)(\d+)\Z", lambda match: f"{_TYPES[match[1]]}{match[2]}", short)
+
+
+def _layer(node: Any, weight: Any) -> str:  # noqa: ANN401
+    """Return the name of the Linear layer with ``weight`` that a node of the compiled model executes.
+
+    Nodes are renamed, the one behind the model's output for one; constants are not. With names that EdgeViT has not
+    given, the node's own has to do.
+    """
+    # What is fused into a layer is listed after it.
+    return _layer_of_weight(weight) or _info(node, "originalLayersNames").split(",")[0]
+
+
+def _layer_of_weight(constant: Any) -> str | None:  # noqa: ANN401
+    """Return the layer of a constant that EdgeViT calls ``LAYER.weight``, or ``LAYER.weight.int8`` when quantized."""
+    name = str(constant.get_friendly_name())
+    return next((name.removesuffix(suffix) for suffix in _WEIGHT_SUFFIXES if name.endswith(suffix)), None)
+
+
+def _is_constant(node: Any) -> bool:  # noqa: ANN401
+    """Say whether a node of the compiled model depends on no input of the model."""
+    parents = [value.get_node() for value in node.input_values()]
+    return all(_is_constant(parent) for parent in parents) if parents else _info(node, "layerType") == "Const"
+
+
+def _info(node: Any, key: str) -> str:  # noqa: ANN401
+    info = node.get_rt_info()
+    return str(info[key].astype(str)) if key in info else ""
