@@ -5,7 +5,8 @@ rescales to float32 and adds the bias in one kernel. It is what onnxruntime's ow
 MatMul, except that there the bias stays an Add of its own, and that a bias of shape (N,) can make it fuse float MatMul
 and Add first and unpack the weights on every run. Written out, nothing is left to the order of fusions.
 
-Attention is one operator, in INT8 and in float32 alike.
+Attention is one operator, in INT8 and in float32 alike; with an even number of heads, one with the integer product that
+gives query, key and value.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgevit.quantization.emit.fuse_attention import FuseAttention
+from edgevit.quantization.emit.fuse_quantized_attention import FuseQuantizedAttention
 from edgevit.quantization.emit.parts import PartLinears
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
 from edgevit.quantization.emit.select_tokens import SelectTokens
@@ -24,7 +26,7 @@ _DOMAIN = "com.microsoft"
 
 def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 for onnxruntime's CPU provider."""
-    rewrite(model, plan, path, _substitute, _passes(), weight_bits=weight_bits)
+    rewrite(model, plan, path, _substitute, (*_passes(), FuseQuantizedAttention()), weight_bits=weight_bits)
 
 
 def emit_float32(model: Path, path: Path) -> None:
