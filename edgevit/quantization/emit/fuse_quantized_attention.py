@@ -30,9 +30,9 @@ class FuseQuantizedAttention(ir.passes.InPlacePass):
 
     It multiplies in integers by the weight of query, key and value, and lays heads out as attention reads them, where
     Attention copies all three first: on two threads the whole takes about three quarters of the time for 6 heads, and
-    less for 12, too (``benchmarks/attention_forms.py``); on one thread it gains nothing. Attention itself is in float32, one
-    head of an image to a thread, as Attention's is: what ``FuseAttention`` has left to MultiHeadAttention stays so. The
-    answer is the same.
+    less for 12, too (``benchmarks/attention_forms.py``); on one thread it gains nothing. Attention itself is in
+    float32, one head of an image to a thread, as Attention's is: what ``FuseAttention`` has left to MultiHeadAttention
+    stays so. The answer is the same.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
