@@ -5,6 +5,7 @@ Only the fields that EdgeViT uses; all others are passed over, all may be absent
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -76,6 +77,8 @@ class Processor(msgspec.Struct, frozen=True):
     do_resize: bool | None = None
     do_center_crop: bool | None = None
     do_normalize: bool | None = None
+    do_rescale: bool | None = None
+    rescale_factor: float | None = None
 
 
 class OpenClipVision(msgspec.Struct, frozen=True):
@@ -112,6 +115,28 @@ class OpenClip(msgspec.Struct, frozen=True):
 
     model_cfg: OpenClipModel = OpenClipModel()
     preprocess_cfg: OpenClipPreprocess = OpenClipPreprocess()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configs:
+    """What lay beside a model's weights, or its graph."""
+
+    config: Config = field(default_factory=Config)
+    processor: Processor | None = None
+    open_clip: OpenClip | None = None
+
+
+def read_configs(folder: Path) -> Configs:
+    """Return what the configs in ``folder`` say, as far as there are any.
+
+    Raises:
+        CheckpointError: if one is too large, not JSON, or its values are of other kinds.
+    """
+    return Configs(
+        config=read_json(folder / "config.json", Config) or Config(),
+        processor=read_json(folder / "preprocessor_config.json", Processor),
+        open_clip=read_json(folder / "open_clip_config.json", OpenClip),
+    )
 
 
 def read_json(path: Path, kind: type[T]) -> T | None:

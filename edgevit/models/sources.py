@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgevit.errors import CheckpointError
 from edgevit.models.checkpoints import TORCH_LOAD_ERRORS, Description, read_safetensors
-from edgevit.models.config import Config, OpenClip, Processor, read_json
+from edgevit.models.config import read_configs, read_json
 from edgevit.models.families.base import Raw
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # timm's training writes .pth.tar, which is no archive of files
@@ -53,14 +53,8 @@ def read_source(path: Path, name: str) -> tuple[Raw, Description | None]:
     weights, description = _read(file)
     if file.name not in _STANDARD and not path.is_dir():
         return Raw(name, weights), description
-    folder = file.parent
-    raw = Raw(
-        name,
-        weights,
-        read_json(folder / "config.json", Config) or Config(),
-        read_json(folder / "preprocessor_config.json", Processor),
-        read_json(folder / "open_clip_config.json", OpenClip),
-    )
+    found = read_configs(file.parent)
+    raw = Raw(name, weights, config=found.config, processor=found.processor, open_clip=found.open_clip)
     return raw, description
 
 
