@@ -16,7 +16,7 @@ from edgevit.errors import CheckpointError
 Sides = int | tuple[int, int]  # one number, or height and width
 T = TypeVar("T")
 
-_MOST_BYTES = 16 << 20  # the largest that are known name 21,841 classes in 2 MB
+MOST_BYTES = 16 << 20  # the largest that are known name 21,841 classes in 2 MB
 
 
 class TimmCfg(msgspec.Struct, frozen=True):
@@ -139,6 +139,31 @@ def read_configs(folder: Path) -> Configs:
     )
 
 
+def read_preprocessing(path: Path) -> Configs:
+    """Return what one file says of how images are prepared, whatever its name.
+
+    It may be a preprocessor_config.json, a config.json or a ``pretrained_cfg`` of timm's, or an open_clip_config.json.
+
+    Raises:
+        CheckpointError: if it is missing, cannot be read, or is none of these.
+    """
+    keys = read_json(path, dict[str, msgspec.Raw])
+    if keys is None:
+        raise CheckpointError(f"there is no file {path}", remedy="check the path that --preprocess gives")
+    if "pretrained_cfg" in keys:
+        return Configs(config=read_json(path, Config) or Config())
+    if "preprocess_cfg" in keys:
+        return Configs(open_clip=read_json(path, OpenClip))
+    if {"mean", "std"} <= keys.keys():
+        return Configs(config=Config(pretrained_cfg=read_json(path, TimmCfg)))
+    if not keys.keys().isdisjoint(Processor.__struct_fields__):
+        return Configs(processor=read_json(path, Processor))
+    raise CheckpointError(
+        f"{path} says nothing of how images are prepared",
+        remedy="give a preprocessor_config.json, timm's config.json or open_clip_config.json, or --mean and --std",
+    )
+
+
 def read_json(path: Path, kind: type[T]) -> T | None:
     """Return what the JSON file at ``path`` holds, None if there is none.
 
@@ -147,13 +172,13 @@ def read_json(path: Path, kind: type[T]) -> T | None:
     """
     if not path.is_file():
         return None
-    if path.stat().st_size > _MOST_BYTES:
+    if path.stat().st_size > MOST_BYTES:
         raise CheckpointError(f"{path} is larger than any config", remedy="check what it is, and download it again")
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.MsgspecError, OSError, RecursionError, UnicodeDecodeError) as error:
         raise CheckpointError(
-            f"{path} cannot be used: {error}", remedy="download it again, or delete it to let the weights alone decide"
+            f"{path} cannot be used: {error}", remedy="download it again, or delete it to let the model alone decide"
         ) from error
 
 

@@ -82,8 +82,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Description | None]:
         return _read_npz(path), None
     if path.suffix == ".onnx":
         raise CheckpointError(
-            f"{path} is a graph without the description that a bundle needs",
-            remedy="give the weights that it was exported from; EdgeViT makes the ONNX file itself",
+            f"{path} is a graph, which has no weights that could be trained or resized",
+            remedy="give the weights that it was exported from; edgevit export takes the ONNX file as it is",
         )
     if path.suffix != ".safetensors":
         raise CheckpointError(
