@@ -17,15 +17,13 @@ from onnx_ir.passes import common
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError
 from edgevit.files import atomic_path
-from edgevit.graph.metadata import INPUT, LARGEST_FILE, OUTPUT, describe
+from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT, describe
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.gemm_to_matmul import GemmToMatMul
 from edgevit.graph.passes.name_by_module import NameByModule
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 
-#: The first with a native Gelu.
-OPSET = 20
 _VERSIONS = "install the versions of torch, onnx, onnx-ir and onnxscript that constraints.txt names"
 
 

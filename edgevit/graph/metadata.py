@@ -12,6 +12,9 @@ from edgevit.models.spec import AnySpec
 #: Names of the input and the output; an embedding model's features are called logits too.
 INPUT, OUTPUT = "images", "logits"
 
+#: The first with a native Gelu.
+OPSET = 20
+
 #: Bytes of weights; a file of protobuf's is at most 2 GiB, and the graph around the weights needs some.
 LARGEST_FILE = 2**31 - 2**20
 

@@ -15,10 +15,7 @@ from google.protobuf.message import DecodeError
 
 from edgevit.errors import GraphError
 from edgevit.files import sha256_of
-from edgevit.graph.metadata import LARGEST_FILE
-
-#: The first opset with DequantizeLinear per channel; what is older is converted to the first with LayerNormalization.
-_OLDEST_OPSET, _CONVERTED_OPSET = 13, 17
+from edgevit.graph.metadata import LARGEST_FILE, OPSET
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 #: A ViT has neither branches nor loops; a hostile file could run for ever in one.
@@ -52,7 +49,7 @@ class OnnxFile:
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Return the float32 model at ``path``, which has standard operators only, and opset 13 or later by now.
+    """Return the float32 model at ``path``: standard operators only, those of an opset before 20 converted to it.
 
     Raises:
         GraphError: if there is none, it is damaged or too large, keeps weights outside its folder, is quantized or not
@@ -69,11 +66,10 @@ def read_onnx(path: Path) -> OnnxFile:
     try:
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
         _check_sizes(tensors, path)
-        old = _opset(model) < _OLDEST_OPSET
-        converted = onnx.version_converter.convert_version(model, _CONVERTED_OPSET) if old else model
+        current = onnx.version_converter.convert_version(model, OPSET) if _opset(model) < OPSET else model
     except (*_DAMAGE, onnx.version_converter.ConvertError) as error:
-        raise GraphError(f"{path} cannot be used: {_first_line(error)}", remedy=_AGAIN) from error
-    return OnnxFile(path, converted, _sha256(path, others), _producer(model))
+        raise GraphError(f"{path} cannot be read, or converted to opset {OPSET}: {_first_line(error)}", remedy=_AGAIN) from error
+    return OnnxFile(path, current, _sha256(path, others), _producer(model))
 
 
 def _parse(path: Path) -> onnx.ModelProto:
