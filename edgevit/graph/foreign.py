@@ -109,7 +109,6 @@ def _write(model: OnnxModel, path: Path) -> None:
         ir.serde.SerdeError,
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,
-        ValueError,
     ) as error:
         raise GraphError(
             f"{model.file.path} cannot be rewritten: {shown_line(str(error))}",

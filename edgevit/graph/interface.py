@@ -69,7 +69,7 @@ def _image_sizes(images: onnx.ValueInfoProto, file: OnnxFile) -> list[int | None
             "not float32",
             remedy="export the model so that it takes float32 images, normalised outside of it",
         )
-    sizes = _sizes(images) or []
+    sizes = _sizes(images)
     if len(sizes) != _RANK:
         raise GraphError(
             f"the input '{shown(images.name)}' of {file.path} has {len(sizes)} axes, images (N, C, H, W) have 4",
@@ -90,11 +90,9 @@ def _image_sizes(images: onnx.ValueInfoProto, file: OnnxFile) -> list[int | None
     return sizes
 
 
-def _sizes(value: onnx.ValueInfoProto) -> list[int | None] | None:
-    """Return the sizes of a tensor, None for those that may be any, or None where it does not even say how many."""
+def _sizes(value: onnx.ValueInfoProto) -> list[int | None]:
+    """Return the sizes of a tensor, None for those that may be any; onnx's checker sees to it that there are some."""
     kind = value.type.tensor_type
-    if not kind.HasField("shape"):
-        return None
     return [size.dim_value if size.HasField("dim_value") and size.dim_value > 0 else None for size in kind.shape.dim]
 
 
@@ -104,7 +102,7 @@ def _chosen(outputs: dict[str, onnx.ValueInfoProto], wanted: str | None, file: O
         raise GraphError(f"{file.path} has no output '{wanted}'", remedy=f"give --onnx-output one of: {names}")
     chosen = wanted or (OUTPUT if OUTPUT in outputs else next(iter(outputs)))
     sizes = _sizes(outputs[chosen])
-    if sizes is not None and len(sizes) != 2:
+    if len(sizes) != 2:
         raise refused_output(file, chosen, f"has {len(sizes)} axes", tuple(outputs))
     if outputs[chosen].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         raise refused_output(file, chosen, "is not float32", tuple(outputs))

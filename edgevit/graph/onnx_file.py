@@ -68,7 +68,9 @@ def read_onnx(path: Path) -> OnnxFile:
         _check_sizes(tensors, path)
         current = onnx.version_converter.convert_version(model, OPSET) if _opset(model) < OPSET else model
     except (*_DAMAGE, onnx.version_converter.ConvertError) as error:
-        raise GraphError(f"{path} cannot be read, or converted to opset {OPSET}: {_first_line(error)}", remedy=_AGAIN) from error
+        raise GraphError(
+            f"{path} cannot be read, or converted to opset {OPSET}: {_first_line(error)}", remedy=_AGAIN
+        ) from error
     return OnnxFile(path, current, _sha256(path, others), _producer(model))
 
 

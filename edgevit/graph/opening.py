@@ -22,7 +22,7 @@ from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.spec import GraphSpec
 
 _USUAL = Defaults(IMAGENET, 256 / 224)
-_USUAL_NAME = "ImageNet's usual way (--preprocess, or --mean and --std, say otherwise)"
+_USUAL_NAME = "ImageNet's usual way (export --preprocess, or --mean and --std, say otherwise)"
 _ANY_SIZE = (224, 224)  # stands in where what follows does not depend on it
 
 
