@@ -65,6 +65,11 @@ def _weights_in(folder: Path) -> Path:
     others = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
     if len(others) == 1:
         return others[0]
+    graphs = sorted(folder.glob("*.onnx"))
+    if not others and graphs:
+        raise CheckpointError(
+            f"{folder} holds no files of weights, but a graph", remedy=f"edgevit export takes {graphs[0]} itself"
+        )
     raise CheckpointError(
         f"{folder} holds {len(others) or 'no'} files of weights",
         remedy=f"name one of them: {', '.join(path.name for path in others[:4])}"
