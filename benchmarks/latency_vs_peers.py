@@ -71,7 +71,7 @@ def measure(source: str, calibration: ImageSource, options: argparse.Namespace) 
         made = [entry for entry in entries if entry.model is not None]
         found = measure_latency(
             [candidate(entry) for entry in made],
-            spec=bundle.manifest.spec,
+            spec=bundle.manifest.model,
             threads=options.threads,
             duration_s=options.duration,
             command=WORKER,

@@ -36,6 +36,14 @@ def timm() -> ModuleType:
     return import_timm()
 
 
+@pytest.fixture(scope="session")
+def foreign_vits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return ONNX files of others by what is special about each; see foreign_vits.py."""
+    from foreign_vits import write_all
+
+    return write_all(tmp_path_factory.mktemp("foreign"))
+
+
 @pytest.fixture
 def edgevit(capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """Return a function that runs the command line with its arguments."""

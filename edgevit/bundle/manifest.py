@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.models.spec import ModelSpec
+from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec
 
 SCHEMA_VERSION = 1
 
@@ -175,7 +175,10 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a model came from and what it was exported with."""
+    """Where a model came from and what it was exported with.
+
+    ``weights_sha256`` is that of a checkpoint's tensors, or of an ONNX file of others with the files of its weights.
+    """
 
     source: str
     weights_sha256: str
@@ -187,16 +190,25 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything about a bundle except the contents of its files.
 
+    Either ``spec`` says what the model is, or, for one that came as an ONNX file of others, ``graph``.
     ``golden`` are image files (PNG) and, last, ``golden/logits.npy`` (images, classes): float32's logits for them.
     ``extra`` are further files, such as the calibration table and the plan.
     """
 
     schema_version: int = SCHEMA_VERSION
     name: str
-    spec: ModelSpec
+    spec: ModelSpec | None = None
+    graph: GraphSpec | None = None
     preprocess: Preprocess
     labels: tuple[str, ...]
     provenance: Provenance
     variants: tuple[Variant, ...]
     golden: tuple[File, ...] = ()
     extra: tuple[File, ...] = ()
+
+    @property
+    def model(self) -> AnySpec:
+        """What is known of the model."""
+        known = self.graph if self.spec is None else self.spec
+        assert known is not None  # noqa: S101 - reading.py refuses a manifest without
+        return known

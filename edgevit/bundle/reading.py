@@ -70,7 +70,9 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def _contradiction(manifest: Manifest) -> str | None:
     names = [variant.name for variant in manifest.variants]
-    size, spec = manifest.preprocess.size, manifest.spec
+    if (manifest.spec is None) == (manifest.graph is None):
+        return "the model must be described by either a spec or a graph - at `$.spec`"
+    size, spec = manifest.preprocess.size, manifest.model
     if manifest.schema_version < 1:
         return f"there is no schema version {manifest.schema_version} - at `$.schema_version`"
     if len(set(names)) < len(names):

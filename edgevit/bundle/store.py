@@ -27,7 +27,7 @@ from edgevit.bundle.reading import all_files, locate, logical_path, read_manifes
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
-from edgevit.models.spec import ModelSpec
+from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec
 
 if TYPE_CHECKING:
     from edgevit.bundle.transaction import Transaction
@@ -84,7 +84,7 @@ class Bundle(msgspec.Struct, frozen=True):
         path: str | Path,
         *,
         name: str,
-        spec: ModelSpec,
+        spec: AnySpec,
         preprocess: Preprocess,
         labels: Sequence[str],
         provenance: Provenance,
@@ -127,7 +127,8 @@ class Bundle(msgspec.Struct, frozen=True):
             )
             manifest = Manifest(
                 name=name,
-                spec=spec,
+                spec=spec if isinstance(spec, ModelSpec) else None,
+                graph=spec if isinstance(spec, GraphSpec) else None,
                 preprocess=preprocess,
                 labels=tuple(labels),
                 provenance=provenance,
@@ -174,7 +175,7 @@ class Bundle(msgspec.Struct, frozen=True):
             ImageError: if one is not an image.
 
         """
-        return read_golden(verify(self.path, self.manifest.golden), classes=self.manifest.spec.outputs)
+        return read_golden(verify(self.path, self.manifest.golden), classes=self.manifest.model.outputs)
 
     def add_variant(
         self,

@@ -20,7 +20,7 @@ from edgevit.bundle.reading import all_files, logical_path, verify
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
-from edgevit.models.spec import ModelSpec
+from edgevit.models.spec import AnySpec
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     schema_version: int
     bytes: int
-    spec: ModelSpec
+    spec: AnySpec
     preprocess: Preprocess
     labels: tuple[str, ...]
     provenance: Provenance
@@ -69,7 +69,7 @@ def summary(bundle: Bundle) -> Summary:
         name=manifest.name,
         schema_version=manifest.schema_version,
         bytes=sum(file.bytes for file in all_files(manifest)),
-        spec=manifest.spec,
+        spec=manifest.model,
         preprocess=manifest.preprocess,
         labels=manifest.labels,
         provenance=manifest.provenance,

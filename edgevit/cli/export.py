@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -19,11 +20,22 @@ from edgevit.cli.options import (
     StrictImages,
     collector,
     existing,
+    filter_called,
+    numbers,
+    resizing,
 )
 from edgevit.cli.tables import with_unreadable
-from edgevit.models.loading import load_checkpoint
+from edgevit.graph.foreign import OnnxModel
+from edgevit.graph.opening import Given
 from edgevit.stages import export as stage
 from edgevit.stages.images import ImageSource
+from edgevit.stages.source import load_source
+
+_PANEL = "What an ONNX file does not say itself"
+
+
+def _of_onnx(text: str, default: str) -> Any:  # noqa: ANN401 - as Typer declares it
+    return typer.Option(help=text, show_default=default, rich_help_panel=_PANEL)
 
 
 def export(
@@ -35,32 +47,64 @@ def export(
     ] = None,
     image_size: ImageSize = None,
     l2_normalize: L2Normalize = False,
+    preprocess: Annotated[
+        Path | None,
+        _of_onnx("How images are prepared: a preprocessor_config.json, or timm's config.json.", "what lies beside it"),
+    ] = None,
+    mean: Annotated[
+        str | None, _of_onnx("Mean of pixels in 0..1: one number, or R,G,B.", "--preprocess's, or ImageNet's")
+    ] = None,
+    std: Annotated[
+        str | None,
+        _of_onnx("Their deviation. With --mean 0, 1 leaves pixels in 0..1, 1/255 in 0..255.", "as --mean"),
+    ] = None,
+    resize: Annotated[
+        str | None, _of_onnx("Short edge before the crop, in pixels, or squash.", "--preprocess's, or 8/7 of the crop")
+    ] = None,
+    interpolation: Annotated[str | None, _of_onnx("bicubic or bilinear.", "--preprocess's, or bicubic")] = None,
+    labels: Annotated[
+        Path | None, _of_onnx("Names of the classes, one a line, or JSON.", "config.json's, or numbers")
+    ] = None,
+    embedding: Annotated[
+        bool, typer.Option("--embedding", help="It gives features, not logits.", rich_help_panel=_PANEL)
+    ] = False,
+    onnx_output: Annotated[str | None, _of_onnx("The output to use.", "logits, or the first")] = None,
     root: Root = None,
     strict: StrictImages = False,
     overwrite: Overwrite = False,
 ) -> Result:
-    """Export a checkpoint to float32 ONNX in a new bundle, checked against torch on images."""
+    """Export a checkpoint, or an ONNX file of others, to float32 ONNX in a new bundle, checked on images."""
     unreadable = collector(strict=strict)
+    given = Given(
+        preprocess=preprocess,
+        mean=numbers("--mean", mean),
+        std=numbers("--std", std),
+        resize=resizing(resize),
+        interpolation=filter_called(interpolation),
+        labels=labels,
+        image_size=options.image_size(image_size),
+        output=onnx_output,
+        embedding=embedding,
+    )
     with progress() as bars:
-        checkpoint = load_checkpoint(source, options.image_size(image_size))
-        checkpoint = checkpoint.normalized() if l2_normalize else checkpoint
-        for note in checkpoint.notes:
+        model = load_source(source, given, l2_normalize=l2_normalize)
+        for note in model.notes:
             bars.note(note)
         images = ImageSource(
-            data or stage.default_images(checkpoint.spec.channels),
+            data or stage.default_images(model.spec.channels),
             "test",
             unreadable,
             root=root,
             samples=stage.CHECKED,
         )
-        bundle = stage.export(checkpoint, output, images, existing=existing(overwrite=overwrite), progress=bars)
+        bundle = stage.export(model, output, images, existing=existing(overwrite=overwrite), progress=bars)
     variant = bundle.variant("float32")
-    model = output / variant.files[0].path
-    made = f"{output}: float32 ONNX, {variant.bytes / 1e6:.1f} MB, equal to torch on images of {images.name}"
+    equal = source if isinstance(model, OnnxModel) else "torch"
+    made = f"{output}: float32 ONNX, {variant.bytes / 1e6:.1f} MB, equal to {equal} on images of {images.name}"
     return Result(
         data={
             "bundle": output,
-            "variants": [{"name": variant.name, "path": model, "bytes": variant.bytes}],
+            "variants": [{"name": variant.name, "path": output / variant.files[0].path, "bytes": variant.bytes}],
             "unreadable": sorted(unreadable.images),
         },
         text=with_unreadable(Text(f"{made}\n\nnext: edgevit quantize {output} --data IMAGES"), unreadable),

@@ -16,6 +16,7 @@ from edgevit.cli.kernels import kernels_shown
 from edgevit.cli.options import BundlePath, Variants
 from edgevit.cli.tables import variants_table
 from edgevit.errors import InputError
+from edgevit.models.spec import AnySpec, GraphSpec
 from edgevit.report.table import float_layers
 from edgevit.stages.kernels import kernels as stage
 
@@ -43,11 +44,8 @@ def _kernels(opened: Bundle, names: Sequence[str]) -> Result:
 
 def _contents(opened: Bundle) -> Result:
     found = summary(opened)
-    spec = opened.manifest.spec
-    answer = f"{spec.classes} classes" if spec.classes else f"an embedding of {spec.outputs} features"
     lines = [
-        f"{found.name}: ViT, {spec.image_size[0]}x{spec.image_size[1]} images, patch {spec.patch_size[0]}, "
-        f"width {spec.width}, depth {spec.depth}, {spec.heads} heads, {answer}",
+        f"{found.name}: {_in_words(found.spec)}",
         f"from {opened.manifest.provenance.source}, {opened.manifest.provenance.created_at}",
     ]
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]
@@ -58,4 +56,14 @@ def _contents(opened: Bundle) -> Result:
         data=found,
         text=Group(*(Text(line) for line in lines), table, *(Text(line) for line in (*stay_float, *damaged))),
         exit_code=1 if damaged else 0,
+    )
+
+
+def _in_words(spec: AnySpec) -> str:
+    size = f"{spec.image_size[0]}x{spec.image_size[1]} images"
+    answer = f"{spec.classes} classes" if spec.classes else f"an embedding of {spec.outputs} features"
+    if isinstance(spec, GraphSpec):
+        return f"an ONNX file of {spec.producer or 'others'}, {size}, {answer}"
+    return (
+        f"ViT, {size}, patch {spec.patch_size[0]}, width {spec.width}, depth {spec.depth}, {spec.heads} heads, {answer}"
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import re
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -13,6 +14,7 @@ from edgevit.backends import available_backends
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Existing
 from edgevit.data.batches import Strict, Unreadable
+from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError, MissingDependencyError
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
 from edgevit.resources import nearest
@@ -23,7 +25,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A RUN, a file of weights, a Hugging Face folder, hf://owner/name, or a built-in model's name.",
+        help="A RUN, a file of weights, a Hugging Face folder, hf://owner/name, a built-in name, or an .onnx file.",
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The bundle to make: a folder, usually NAME.edgevit.")]
@@ -39,6 +41,7 @@ Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV 
 StrictImages = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
 Variants = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; can be given again.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Build for this target; can be given again.")]
+_LONGEST_NUMBERS = 100
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PrecisionName = Annotated[
     str, typer.Option("--precision", metavar="|".join(PRECISIONS), help="What to compute, or to store weights, in.")
@@ -73,6 +76,53 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise InputError(f"'{text}' is no image size", remedy="write one number, or HEIGHTxWIDTH, such as 256x512")
     return int(match[1]), int(match[2] or match[1])
+
+
+def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Return the numbers that a user gave to ``option``: some with commas between them, fractions as 1/255 too.
+
+    Raises:
+        InputError: if they are none.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(Fraction(part.strip())) for part in text[:_LONGEST_NUMBERS].split(","))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise InputError(
+            f"'{text[:_LONGEST_NUMBERS]}' is no number, and no numbers with commas between them",
+            remedy=f"write {option} 0.5, or {option} 0.485,0.456,0.406",
+        ) from None
+
+
+def resizing(text: str | None) -> int | Literal["squash"] | None:
+    """Return what a user wants of the size before the crop: the short edge, in pixels, or ``squash``.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text is None:
+        return None
+    if text == "squash":
+        return "squash"
+    if not re.fullmatch(r"[1-9]\d{0,4}", text):
+        raise InputError(f"'{text}' is no size", remedy="write --resize 256, or --resize squash")
+    return int(text)
+
+
+def filter_called(text: str | None) -> Interpolation | None:
+    """Return the interpolation that a user has named.
+
+    Raises:
+        InputError: if there is none.
+    """
+    known: tuple[Interpolation, ...] = get_args(Interpolation)
+    for name in known:
+        if name == text:
+            return name
+    if text is not None:
+        raise InputError(f"there is no interpolation '{text}'", remedy=nearest(text, known))
+    return None
 
 
 def precision_called(text: str) -> Precision:

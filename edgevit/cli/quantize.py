@@ -86,7 +86,7 @@ def quantize(
     )
     targets = targets_for_dialect(dialect)
     opened = Bundle.open(bundle)
-    recipes = Wish.of(chosen, classes=opened.manifest.spec.classes) if wanted == "int8" else Wish()
+    recipes = Wish.of(chosen, classes=opened.manifest.model.classes) if wanted == "int8" else Wish()
     own = Wish(max_drop, max_kl, min_cosine)
     with progress() as bars:
         result = stage(

@@ -26,7 +26,7 @@ from edgevit.evaluation.figures import Record, Setup, latency_of
 from edgevit.evaluation.messages import Block, Job
 from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
 from edgevit.files import scratch_folder
-from edgevit.models.spec import ModelSpec
+from edgevit.models.spec import AnySpec
 from edgevit.progress import SILENT, Progress
 
 #: Rounds that are aimed at; a valid result needs figures.MIN_ROUNDS.
@@ -106,7 +106,7 @@ def candidates_of(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:
 def measure_latency(
     candidates: Sequence[Candidate],
     *,
-    spec: ModelSpec,
+    spec: AnySpec,
     batch: int = 1,
     threads: int = 0,
     duration_s: float = 10.0,

@@ -8,28 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import onnx
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
 from onnx_ir.passes import common
 
-import edgevit
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError
 from edgevit.files import atomic_path
+from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT, describe
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.gemm_to_matmul import GemmToMatMul
 from edgevit.graph.passes.name_by_module import NameByModule
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 
-#: The first with a native Gelu.
-OPSET = 20
-INPUT, OUTPUT = "images", "logits"
-
-_PROTOBUF_LIMIT = 2**31 - 2**20  # bytes; a file is at most 2 GiB, and the graph around the weights needs some
 _VERSIONS = "install the versions of torch, onnx, onnx-ir and onnxscript that constraints.txt names"
 
 
@@ -61,7 +55,7 @@ def export_onnx(
         graph = clean(trace(model))
     except (torch.onnx.OnnxExporterError, ir.passes.PassError, ir.passes.InvariantError) as error:
         raise GraphError(f"the model cannot be exported: {str(error).splitlines()[0]}", remedy=_VERSIONS) from error
-    describe(graph, model, preprocess, labels)
+    describe(graph, model.spec, preprocess, labels)
     progress.note(f"Writing {path.name}")
     with atomic_path(path) as draft:
         ir.save(graph, draft)
@@ -111,15 +105,6 @@ def clean(graph: ir.Model) -> ir.Model:
     return graph
 
 
-def describe(graph: ir.Model, model: VisionTransformer, preprocess: Preprocess, labels: tuple[str, ...]) -> None:
-    """Write into the file's metadata what one must know to use it without EdgeViT."""
-    graph.producer_name = "edgevit"
-    graph.producer_version = edgevit.__version__
-    facts = {"spec": model.spec, "preprocess": preprocess, "labels": labels}
-    graph.metadata_props.clear()
-    graph.metadata_props.update({f"edgevit.{key}": msgspec.json.encode(fact).decode() for key, fact in facts.items()})
-
-
 def _check(model: VisionTransformer, preprocess: Preprocess, labels: tuple[str, ...]) -> None:
     spec = model.spec
     if any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in model.state_dict().values()):
@@ -135,7 +120,7 @@ def _check(model: VisionTransformer, preprocess: Preprocess, labels: tuple[str, 
             f"there are {len(labels)} labels for {spec.classes} classes", remedy="give one label for each class"
         )
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    if size > _PROTOBUF_LIMIT:
+    if size > LARGEST_FILE:
         raise GraphError(
             f"the weights take {size / 2**30:.1f} GiB, one ONNX file holds 2", remedy="use a smaller model"
         )

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, VerificationError
 from edgevit.files import atomic_path
-from edgevit.graph.export import INPUT, OUTPUT, export_onnx
+from edgevit.graph.export import export_onnx
+from edgevit.graph.metadata import INPUT, OUTPUT
+from edgevit.graph.running import ENGINE_ERRORS, TOLERANCE, ExportCheck, growing_batches, run
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 
-#: Largest absolute difference of a logit.
-TOLERANCE = 1e-4
-
-_LARGEST_BATCH = 16
 _REMEDY = "report it with the model's spec and the versions that `edgevit doctor` prints; nothing was exported"
-
-
-class ExportCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """How an exported graph compares with torch: the largest absolute difference of a logit, over how many images."""
-
-    max_difference: float
-    images: int
 
 
 def export_verified(
@@ -71,9 +58,8 @@ def verify_export(model: VisionTransformer, path: Path, images: NDArray[np.float
     if len(images) < 2:
         raise DataError("one image cannot show that a graph takes batches", remedy="give at least two images")
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        found = np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images)])
-    except (Fail, InvalidArgument, InvalidGraph, RuntimeException) as error:
+        found = np.concatenate(list(run(path, growing_batches(images), images=INPUT, answers=OUTPUT)))
+    except ENGINE_ERRORS as error:
         raise VerificationError(f"onnxruntime cannot run the exported graph: {error}", remedy=_REMEDY) from error
     expected = _torch_logits(model, images)
     difference = float(np.abs(found - expected).max())
@@ -92,20 +78,12 @@ def verify_export(model: VisionTransformer, path: Path, images: NDArray[np.float
     return ExportCheck(max_difference=difference, images=len(images))
 
 
-def _batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Yield all images in batches of 1, 2, 4... up to ``_LARGEST_BATCH``."""
-    start, size = 0, 1
-    while start < len(images):
-        yield images[start : start + size]
-        start, size = start + size, min(2 * size, _LARGEST_BATCH)
-
-
 def _torch_logits(model: VisionTransformer, images: NDArray[np.float32]) -> NDArray[np.float32]:
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            logits = [model(torch.from_numpy(batch)) for batch in _batches(images)]
+            logits = [model(torch.from_numpy(batch)) for batch in growing_batches(images)]
         return torch.cat(logits).numpy()
     finally:
         model.train(training)

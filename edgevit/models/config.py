@@ -5,6 +5,7 @@ Only the fields that EdgeViT uses; all others are passed over, all may be absent
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from edgevit.errors import CheckpointError
 Sides = int | tuple[int, int]  # one number, or height and width
 T = TypeVar("T")
 
-_MOST_BYTES = 16 << 20  # the largest that are known name 21,841 classes in 2 MB
+MOST_BYTES = 16 << 20  # the largest that are known name 21,841 classes in 2 MB
 
 
 class TimmCfg(msgspec.Struct, frozen=True):
@@ -76,6 +77,8 @@ class Processor(msgspec.Struct, frozen=True):
     do_resize: bool | None = None
     do_center_crop: bool | None = None
     do_normalize: bool | None = None
+    do_rescale: bool | None = None
+    rescale_factor: float | None = None
 
 
 class OpenClipVision(msgspec.Struct, frozen=True):
@@ -114,6 +117,53 @@ class OpenClip(msgspec.Struct, frozen=True):
     preprocess_cfg: OpenClipPreprocess = OpenClipPreprocess()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configs:
+    """What lay beside a model's weights, or its graph."""
+
+    config: Config = field(default_factory=Config)
+    processor: Processor | None = None
+    open_clip: OpenClip | None = None
+
+
+def read_configs(folder: Path) -> Configs:
+    """Return what the configs in ``folder`` say, as far as there are any.
+
+    Raises:
+        CheckpointError: if one is too large, not JSON, or its values are of other kinds.
+    """
+    return Configs(
+        config=read_json(folder / "config.json", Config) or Config(),
+        processor=read_json(folder / "preprocessor_config.json", Processor),
+        open_clip=read_json(folder / "open_clip_config.json", OpenClip),
+    )
+
+
+def read_preprocessing(path: Path) -> Configs:
+    """Return what one file says of how images are prepared, whatever its name.
+
+    It may be a preprocessor_config.json, a config.json or a ``pretrained_cfg`` of timm's, or an open_clip_config.json.
+
+    Raises:
+        CheckpointError: if it is missing, cannot be read, or is none of these.
+    """
+    keys = read_json(path, dict[str, msgspec.Raw])
+    if keys is None:
+        raise CheckpointError(f"there is no file {path}", remedy="check the path that --preprocess gives")
+    if "pretrained_cfg" in keys:
+        return Configs(config=read_json(path, Config) or Config())
+    if "preprocess_cfg" in keys:
+        return Configs(open_clip=read_json(path, OpenClip))
+    if {"mean", "std"} <= keys.keys():
+        return Configs(config=Config(pretrained_cfg=read_json(path, TimmCfg)))
+    if not keys.keys().isdisjoint(Processor.__struct_fields__):
+        return Configs(processor=read_json(path, Processor))
+    raise CheckpointError(
+        f"{path} says nothing of how images are prepared",
+        remedy="give a preprocessor_config.json, timm's config.json or open_clip_config.json, or --mean and --std",
+    )
+
+
 def read_json(path: Path, kind: type[T]) -> T | None:
     """Return what the JSON file at ``path`` holds, None if there is none.
 
@@ -122,13 +172,13 @@ def read_json(path: Path, kind: type[T]) -> T | None:
     """
     if not path.is_file():
         return None
-    if path.stat().st_size > _MOST_BYTES:
+    if path.stat().st_size > MOST_BYTES:
         raise CheckpointError(f"{path} is larger than any config", remedy="check what it is, and download it again")
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.MsgspecError, OSError, RecursionError, UnicodeDecodeError) as error:
         raise CheckpointError(
-            f"{path} cannot be used: {error}", remedy="download it again, or delete it to let the weights alone decide"
+            f"{path} cannot be used: {error}", remedy="download it again, or delete it to let the model alone decide"
         ) from error
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
-from edgevit.errors import CheckpointError
-from edgevit.models.config import Config
+import msgspec
+
+from edgevit.errors import CheckpointError, DataError
+from edgevit.models.config import MOST_BYTES, Config
 
 
 def labels_of(config: Config, classes: int, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -25,8 +28,33 @@ def labels_of(config: Config, classes: int, source: str) -> tuple[tuple[str, ...
         return named, ()
     if classes == 1000:
         return imagenet_labels(), ("the head has 1,000 classes and nothing names them: taken for ImageNet-1k's",)
-    notes = ("the checkpoint names no classes: labels are class indices",) if classes else ()
+    notes = ("nothing names the classes: labels are class indices",) if classes else ()
     return tuple(str(index) for index in range(classes)), notes
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Return the labels in a file: one a line in the order of classes, or, in JSON, a list of them or ``id2label``.
+
+    Raises:
+        DataError: if it cannot be read, or has no label where there should be one.
+        CheckpointError: if ``id2label`` is not numbered from 0 on.
+    """
+    remedy = "give a text file with one label a line, or a JSON file with a list of labels or with id2label"
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise DataError(f"{path} is larger than any list of labels", remedy=remedy)
+        content = path.read_bytes()
+        if path.suffix == ".json":
+            said = msgspec.json.decode(content, type=list[str] | Config)
+            labels = (_named(said, str(path)) or ()) if isinstance(said, Config) else tuple(said)
+        else:
+            labels = tuple(line.strip() for line in content.decode("utf-8-sig").splitlines())
+    except (msgspec.MsgspecError, OSError, RecursionError, UnicodeDecodeError) as error:
+        raise DataError(f"the labels in {path} cannot be read: {error}", remedy=remedy) from error
+    if not labels or not all(label.strip() for label in labels):
+        where = f"label {[bool(label.strip()) for label in labels].index(False)} of" if labels else "no label is in"
+        raise DataError(f"{where} {path}" + (" is empty" if labels else ""), remedy=remedy)
+    return labels
 
 
 def imagenet_labels() -> tuple[str, ...]:

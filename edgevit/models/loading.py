@@ -77,7 +77,7 @@ def _assemble(raw: Raw, family: Family) -> Checkpoint:
     check_config(raw.config, spec, raw.name)
     if raw.open_clip is not None and family in OPEN_CLIP:
         check_open_clip(raw.open_clip, spec, raw.name)
-    preprocess, said = preprocess_of(raw, family, spec)
+    preprocess, said = preprocess_of(raw, family.defaults, f"{family.name}'s usual way", spec)
     labels, also_said = labels_of(raw.config, spec.classes, raw.name)
     heads = (
         () if found.heads else (f"assumed {spec.heads} attention heads, as in published models of width {spec.width}",)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgevit.errors import CheckpointError
 from edgevit.models.checkpoints import TORCH_LOAD_ERRORS, Description, read_safetensors
-from edgevit.models.config import Config, OpenClip, Processor, read_json
+from edgevit.models.config import read_configs, read_json
 from edgevit.models.families.base import Raw
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # timm's training writes .pth.tar, which is no archive of files
@@ -53,14 +53,8 @@ def read_source(path: Path, name: str) -> tuple[Raw, Description | None]:
     weights, description = _read(file)
     if file.name not in _STANDARD and not path.is_dir():
         return Raw(name, weights), description
-    folder = file.parent
-    raw = Raw(
-        name,
-        weights,
-        read_json(folder / "config.json", Config) or Config(),
-        read_json(folder / "preprocessor_config.json", Processor),
-        read_json(folder / "open_clip_config.json", OpenClip),
-    )
+    found = read_configs(file.parent)
+    raw = Raw(name, weights, config=found.config, processor=found.processor, open_clip=found.open_clip)
     return raw, description
 
 
@@ -71,6 +65,11 @@ def _weights_in(folder: Path) -> Path:
     others = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
     if len(others) == 1:
         return others[0]
+    graphs = sorted(folder.glob("*.onnx"))
+    if not others and graphs:
+        raise CheckpointError(
+            f"{folder} holds no files of weights, but a graph", remedy=f"edgevit export takes {graphs[0]} itself"
+        )
     raise CheckpointError(
         f"{folder} holds {len(others) or 'no'} files of weights",
         remedy=f"name one of them: {', '.join(path.name for path in others[:4])}"
@@ -88,8 +87,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Description | None]:
         return _read_npz(path), None
     if path.suffix == ".onnx":
         raise CheckpointError(
-            f"{path} is a graph without the description that a bundle needs",
-            remedy="give the weights that it was exported from; EdgeViT makes the ONNX file itself",
+            f"{path} is a graph, which has no weights that could be trained or resized",
+            remedy="give the weights that it was exported from; edgevit export takes the ONNX file as it is",
         )
     if path.suffix != ".safetensors":
         raise CheckpointError(

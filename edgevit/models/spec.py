@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -157,6 +157,40 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def outputs(self) -> int:
         """Values that the model gives for an image: logits, or the features of an embedding."""
         return self.classes or self.projection or self.pre_logits or self.pooled_width
+
+
+class GraphSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of a model that came as an ONNX file of others: its images and its answers, no architecture.
+
+    ``outputs`` are values for an image: ``classes`` logits, or an embedding's features, where ``classes`` is 0.
+    ``producer`` says what wrote the file.
+
+    Raises:
+        SpecError: if a size is out of range, or there is not one output for each class.
+
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    classes: int
+    outputs: int
+    producer: Annotated[str, msgspec.Meta(max_length=128)] = ""
+
+    def __post_init__(self) -> None:
+        least = {"image height": self.image_size[0], "image width": self.image_size[1], "outputs": self.outputs}
+        for name, value in least.items():
+            if not 1 <= value <= _LARGEST:
+                raise SpecError(f"{name} is {value}", remedy=f"give a model whose {name} is 1 to {_LARGEST}")
+        if self.channels not in (1, 3):
+            raise SpecError(
+                f"the model takes images of {self.channels} channels", remedy="give one for grey (1) or RGB images (3)"
+            )
+        if self.classes not in (0, self.outputs):
+            raise SpecError(f"{self.outputs} outputs are not {self.classes} logits", remedy="give one output per class")
+
+
+#: What a bundle may know of its model.
+AnySpec: TypeAlias = ModelSpec | GraphSpec
 
 
 def _imagenet(width: int, depth: int, heads: int) -> ModelSpec:

@@ -30,7 +30,7 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
     data = {
         "schema_version": SCHEMA_VERSION,
         "name": manifest.name,
-        "spec": manifest.spec,
+        "spec": manifest.model,
         "preprocess": manifest.preprocess,
         "labels": manifest.labels,
         "provenance": manifest.provenance,

@@ -36,7 +36,7 @@ DOUBT = "?"
 
 def headings(manifest: Manifest) -> Row:
     """Return what stands above the rows of a bundle."""
-    return HEADINGS if manifest.spec.classes else _EMBEDDING_HEADINGS
+    return HEADINGS if manifest.model.classes else _EMBEDDING_HEADINGS
 
 
 def rows(manifest: Manifest) -> list[Row]:

@@ -82,7 +82,7 @@ class Model:
         self.variant = variant
         self.labels: tuple[str, ...] = bundle.manifest.labels
         self.preprocess: Preprocess = bundle.manifest.preprocess
-        self._outputs = bundle.manifest.spec.outputs
+        self._outputs = bundle.manifest.model.outputs
         self._stack = ExitStack()
         self._session: Session | None = self._stack.enter_context(session)
 

@@ -38,7 +38,7 @@ def benchmark(
     progress.note(f"Timing {', '.join(names)} for about {load.duration_s:g} s each, one process per variant")
     latencies = measure_latency(
         candidates,
-        spec=bundle.manifest.spec,
+        spec=bundle.manifest.model,
         batch=load.batch,
         threads=load.threads,
         duration_s=load.duration_s,

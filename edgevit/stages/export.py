@@ -1,10 +1,11 @@
-"""``edgevit export``: from a checkpoint to a bundle with a float32 ONNX file that gives what torch gives."""
+"""``edgevit export``: from a checkpoint, or an ONNX file, to a bundle with a float32 file that gives the same."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,23 @@ from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
 from edgevit.files import scratch_folder
-from edgevit.graph.verify import export_verified
-from edgevit.models.checkpoints import Checkpoint
+from edgevit.graph.foreign import OnnxModel, write_verified
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import ImageSource
+
+if TYPE_CHECKING:
+    from edgevit.models.checkpoints import Checkpoint
+
+    #: What a bundle can be made of.
+    Exportable: TypeAlias = Checkpoint | OnnxModel
+
+# A graph needs no torch: what brings it is imported where a checkpoint is exported.
 
 #: Images on which the file is compared with torch, and how many of them go into the bundle.
 CHECKED = 64
 GOLDEN = 8
+
+_OF_CHECKPOINTS = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def default_images(channels: int) -> str:
@@ -33,49 +43,52 @@ def default_images(channels: int) -> str:
 
 
 def export(
-    checkpoint: Checkpoint,
+    model: Exportable,
     output: Path,
     images: ImageSource,
     *,
     existing: Existing = "refuse",
     progress: Progress = SILENT,
 ) -> Bundle:
-    """Export ``checkpoint`` into a new bundle at ``output``, checked against torch on ``images``.
+    """Export ``model`` into a new bundle at ``output``, checked on ``images`` against torch, or the file given.
 
     Raises:
         CheckpointError: if the weights do not fit the architecture.
-        VerificationError: if the ONNX file differs from torch; no bundle is made.
+        GraphError: if the ONNX file given cannot be run, or takes one image only.
+        VerificationError: if the bundle's file differs from torch, or the file given; no bundle is made.
         BundleError: if there is something at ``output`` already.
     """
     Bundle.check_place(output, existing)
-    model = checkpoint.model()
     dataset = images.load(progress)
-    batch = next(batches(dataset, checkpoint.preprocess, batch_size=CHECKED, unreadable=images.unreadable))
+    batch = next(batches(dataset, model.preprocess, batch_size=CHECKED, unreadable=images.unreadable))
     with scratch_folder() as folder:
         onnx = folder / "model.onnx"
-        export_verified(
-            model,
-            onnx,
-            batch.images,
-            preprocess=checkpoint.preprocess,
-            labels=checkpoint.labels,
-            progress=progress,
-        )
+        _write(model, onnx, batch.images, progress)
         with get_backend("onnxruntime").open(onnx, threads=0, settings={}) as session:
             logits = session.infer(batch.images)
         chosen = _golden(logits)
         return Bundle.create(
             output,
             name=output.name.removesuffix(".edgevit"),
-            spec=checkpoint.spec,
-            preprocess=checkpoint.preprocess,
-            labels=checkpoint.labels,
-            provenance=_provenance(checkpoint),
+            spec=model.spec,
+            preprocess=model.preprocess,
+            labels=model.labels,
+            provenance=_provenance(model),
             float32=onnx,
             golden_images=_images(dataset, batch.indices[chosen]),
             golden_logits=logits[chosen],
             existing=existing,
         )
+
+
+def _write(model: Exportable, path: Path, images: NDArray[np.float32], progress: Progress) -> None:
+    """Write the float32 file of ``model`` to ``path``, checked on ``images``."""
+    if isinstance(model, OnnxModel):
+        write_verified(model, path, images, progress=progress)
+        return
+    from edgevit.graph.verify import export_verified
+
+    export_verified(model.model(), path, images, preprocess=model.preprocess, labels=model.labels, progress=progress)
 
 
 def _golden(logits: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -93,11 +106,12 @@ def _images(dataset: Dataset, indices: NDArray[np.int64]) -> list[Image.Image]:
     return [dataset.image(int(index)) for index in indices]
 
 
-def _provenance(checkpoint: Checkpoint) -> Provenance:
+def _provenance(model: Exportable) -> Provenance:
+    packages = ("onnx", "onnx-ir", "onnxruntime") if isinstance(model, OnnxModel) else _OF_CHECKPOINTS
     return Provenance(
-        source=checkpoint.source,
-        weights_sha256=checkpoint.sha256(),
+        source=model.source,
+        weights_sha256=model.sha256(),
         edgevit=__version__,
-        packages={name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")},
+        packages={name: version(name) for name in packages},
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -70,7 +70,7 @@ class Wish:
                 f"{precision} has no layers that can go back to float: limits and --sensitivity are for int8",
                 remedy=f"leave them out, and see what it costs with edgevit validate {bundle.path} --data IMAGES",
             )
-        classes = bundle.manifest.spec.classes
+        classes = bundle.manifest.model.classes
         check_limits(classes=classes, max_drop=self.max_drop, min_cosine=self.min_cosine)
         if not classes and self.max_kl is not None:
             raise InputError(
@@ -132,7 +132,7 @@ def settle(
         DataError: if none of the images can be read.
     """
     float32 = bundle.verify_files("float32")
-    measure: Measure = "kl" if bundle.manifest.spec.classes else "sqnr_db"
+    measure: Measure = "kl" if bundle.manifest.model.classes else "sqnr_db"
     read = list(images.read(bundle.manifest.preprocess, batch_size=_BATCH, unreadable=unreadable))
     seen = np.concatenate([batch.indices for batch in read])
     limit = wish.limit(None if images.labels is None else images.labels[seen])

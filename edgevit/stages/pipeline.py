@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
 from edgevit.evaluation.gate import check_limits
-from edgevit.models.checkpoints import Checkpoint
-from edgevit.models.loading import load_checkpoint
+from edgevit.graph.opening import Given
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
@@ -23,8 +23,12 @@ from edgevit.stages.images import ImageSource, LabelledBatches, shared_images
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize, refuse_rivals
 from edgevit.stages.report import report
+from edgevit.stages.source import load_source
 from edgevit.stages.validate import validate
 from edgevit.targets import Target
+
+if TYPE_CHECKING:
+    from edgevit.stages.export import Exportable
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,37 +76,36 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
         seed=job.recipe.seed,
     )
     progress.note(f"1/5 Export {job.source}")
-    checkpoint = load_checkpoint(job.source, job.image_size)
-    checkpoint = checkpoint.normalized() if job.l2_normalize else checkpoint
-    for note in checkpoint.notes:
+    model = load_source(job.source, Given(image_size=job.image_size), l2_normalize=job.l2_normalize)
+    for note in model.notes:
         progress.note(f"    {note}")
     # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.
     Bundle.check_place(job.output, job.existing)
     for precision in job.precisions:
         refuse_rivals(job.targets, precision)
-    check_limits(classes=checkpoint.spec.classes, max_drop=job.max_drop, min_cosine=job.min_cosine)
+    check_limits(classes=model.spec.classes, max_drop=job.max_drop, min_cosine=job.min_cosine)
     seen, judged = calibration.load(progress), test.load(progress)
-    LabelledBatches.of(judged, checkpoint.labels)
+    LabelledBatches.of(judged, model.labels)
     if shared := shared_images(seen, judged):
         progress.note(f"    {shared}")
     with ExitStack() as stack:
         replaced = job.existing == "replace" and is_bundle(job.output)
         output = stack.enter_context(rebuilding(job.output)) if replaced else job.output
-        _stages(job, checkpoint, output, test, calibration, progress)
+        _stages(job, model, output, test, calibration, progress)
     return Bundle.open(job.output)
 
 
 def _stages(
     job: PipelineJob,
-    checkpoint: Checkpoint,
+    model: Exportable,
     output: Path,
     test: ImageSource,
     calibration: ImageSource,
     progress: Progress,
 ) -> None:
-    """Export ``checkpoint`` to ``output``, and take it through the other stages there."""
+    """Export ``model`` to ``output``, and take it through the other stages there."""
     checked = replace(test, samples=CHECKED)
-    bundle = export(checkpoint, output, checked, existing=job.existing, progress=progress)
+    bundle = export(model, output, checked, existing=job.existing, progress=progress)
     progress.note(f"2/5 Quantize for {', '.join(job.targets)}")
     for precision in job.precisions:
         images = calibration if precision in NEED_IMAGES else None
@@ -113,7 +116,7 @@ def _stages(
             precision,
             observer=job.recipe.observer,
             rewrites=job.recipe.rewrites,
-            wish=Wish.of(job.recipe, classes=checkpoint.spec.classes) if precision == "int8" else Wish(),
+            wish=Wish.of(job.recipe, classes=model.spec.classes) if precision == "int8" else Wish(),
             progress=progress,
         ).bundle
     progress.note(f"3/5 Validate on {job.data}")

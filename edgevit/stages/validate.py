@@ -42,7 +42,7 @@ def validate(
         BundleError: if there is no such variant, or its files are damaged.
         DataError: if the images cannot be used.
     """
-    classes = bundle.manifest.spec.classes
+    classes = bundle.manifest.model.classes
     check_limits(classes=classes, max_drop=max_drop, min_cosine=min_cosine)
     names = runnable(bundle, variants, progress)
     dataset = images.load(progress)

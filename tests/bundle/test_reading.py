@@ -20,7 +20,7 @@ from edgevit.bundle.reading import decode_manifest, encode_manifest, locate, log
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
-from edgevit.models.spec import ModelSpec
+from edgevit.models.spec import GraphSpec, ModelSpec
 
 BASE = Manifest(
     name="base",
@@ -301,3 +301,33 @@ def test_figures_of_another_kind_of_model_are_refused(classes):
     assert decode_manifest(encode_manifest(measured(right))) == measured(right)
     with pytest.raises(BundleError, match="another kind of model"):
         encode_manifest(measured(wrong))
+
+
+GRAPH = msgspec.structs.replace(
+    BASE, spec=None, graph=GraphSpec(image_size=(8, 8), channels=3, classes=2, outputs=2, producer="pytorch")
+)
+
+
+def test_a_model_that_is_known_by_its_graph():
+    assert decode_manifest(encode_manifest(GRAPH)) == GRAPH
+    assert (GRAPH.model, BASE.model) == (GRAPH.graph, BASE.spec)
+
+
+def test_manifests_from_before_there_were_such_models_are_read():
+    content = json.loads(CONTENT)
+    del content["graph"]
+    assert decode_manifest(json.dumps(content).encode()) == decode_manifest(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        msgspec.structs.replace(GRAPH, spec=BASE.spec),
+        msgspec.structs.replace(GRAPH, graph=None),
+        msgspec.structs.replace(GRAPH, labels=("a",)),
+        msgspec.structs.replace(GRAPH, preprocess=msgspec.structs.replace(BASE.preprocess, size=(4, 4))),
+    ],
+)
+def test_graphs_that_contradict_the_rest(manifest):
+    with pytest.raises(BundleError):
+        encode_manifest(manifest)

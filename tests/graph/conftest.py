@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.graph.export import OPSET
+from edgevit.graph.metadata import OPSET
 from edgevit.graph.verify import ExportCheck, export_verified
 from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer

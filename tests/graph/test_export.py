@@ -172,7 +172,7 @@ def test_half_precision_is_refused(small, tmp_path):
 
 
 def test_a_model_too_large_for_one_file_is_refused(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_PROTOBUF_LIMIT", 1000)
+    monkeypatch.setattr(export, "LARGEST_FILE", 1000)
     with pytest.raises(GraphError, match="one ONNX file holds 2"):
         export_onnx(small.model, tmp_path / "model.onnx", preprocess=small.preprocess, labels=small.labels)
 

@@ -47,7 +47,7 @@ def test_labels_come_from_config(tmp_path):
     names = ["ant", "bee", "cow", "dog", "eel", "fox", "gnu"]
     loaded = load_checkpoint(folder(tmp_path, {"id2label": {str(index): name for index, name in enumerate(names)}}))
     assert loaded.labels == tuple(names)
-    assert not any("names no classes" in note for note in loaded.notes)
+    assert not any("names the classes" in note for note in loaded.notes)
 
 
 def test_labels_come_from_timms_config(tmp_path):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import SpecError
-from edgevit.models.spec import PRESETS, ModelSpec, preset
+from edgevit.models.spec import PRESETS, GraphSpec, ModelSpec, preset
 
 
 def make(**changes) -> ModelSpec:
@@ -82,3 +82,12 @@ def test_an_unknown_preset_names_those_that_there_are():
     with pytest.raises(SpecError) as caught:
         preset("vit-huge")
     assert "vit-tiny" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"image_size": (0, 8)}, {"channels": 4}, {"outputs": 0}, {"outputs": 1 << 21}, {"classes": 3}]
+)
+def test_a_graph_that_cannot_be(wrong):
+    with pytest.raises(SpecError) as caught:
+        GraphSpec(**{"image_size": (8, 8), "channels": 3, "classes": 0, "outputs": 5, **wrong})
+    assert caught.value.remedy

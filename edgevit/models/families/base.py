@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from edgevit.data.preprocess import Interpolation
 from edgevit.errors import CheckpointError
-from edgevit.models.config import Config, OpenClip, Processor, sides
+from edgevit.models.config import Config, Configs, sides
+from edgevit.models.defaults import Defaults
 from edgevit.models.spec import Activation
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(Configs):
     """Tensors as they were read, and what lay beside them; ``name`` is the source as the user gave it."""
 
     name: str
     weights: Mapping[str, Tensor]
-    config: Config = field(default_factory=Config)
-    processor: Processor | None = None
-    open_clip: OpenClip | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +39,6 @@ class Converted:
     patch: tuple[int, int, int] | None = None
     mean_pooling: bool = False
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """How a family's models want images where nothing says so: ``resize`` in parts of the crop, None squashes."""
-
-    statistics: tuple[tuple[float, ...], tuple[float, ...]]
-    resize: float | None
-    interpolation: Interpolation = "bicubic"
 
 
 @dataclass(frozen=True, slots=True)

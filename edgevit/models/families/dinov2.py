@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgevit.models.families.base import IMAGENET, Converted, Defaults, Family, Raw, left_out, rename
+from edgevit.models.defaults import IMAGENET, Defaults
+from edgevit.models.families.base import Converted, Family, Raw, left_out, rename
 
 _RULES = {
     r"(?:backbone\.)?register_tokens": "reg_token",

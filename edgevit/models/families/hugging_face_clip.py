@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from edgevit.models.families.base import HALF, OPENAI, Converted, Defaults, Family, Raw, from_hugging_face
+from edgevit.models.defaults import HALF, OPENAI, Defaults
+from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face
 from edgevit.models.spec import Activation
 
 _TOP = r"(?:vision_model\.)?"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgevit.models.families.base import HALF, IMAGENET, Converted, Defaults, Family, Raw, from_hugging_face
+from edgevit.models.defaults import HALF, IMAGENET, Defaults
+from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face
 
 _TOP = r"(?:vit\.|deit\.|dinov2\.|dinov2_with_registers\.)?"
 _LAYER = _TOP + r"encoder\.layer\.(\d+)\."

@@ -6,7 +6,8 @@ import re
 
 from torch import Tensor
 
-from edgevit.models.families.base import HALF, Converted, Defaults, Family, Raw, rename
+from edgevit.models.defaults import HALF, Defaults
+from edgevit.models.families.base import Converted, Family, Raw, rename
 
 _BLOCK = r"Transformer/encoderblock_(\d+)/"
 _ATTENTION = _BLOCK + r"MultiHeadDotProductAttention_\d+/"

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from edgevit.errors import CheckpointError
 from edgevit.models.config import Config, OpenClipVision, sides
+from edgevit.models.defaults import HALF, OPENAI, Defaults
 from edgevit.models.families import timm
-from edgevit.models.families.base import HALF, OPENAI, Converted, Defaults, Family, Raw, left_out, rename
+from edgevit.models.families.base import Converted, Family, Raw, left_out, rename
 
 _TOP = r"(?:visual\.)?"
 _LAYER = _TOP + r"transformer\.resblocks\.(\d+)\."

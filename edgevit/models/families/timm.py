@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from edgevit.models.config import Config, TimmArgs
-from edgevit.models.families.base import IMAGENET, Converted, Defaults, Family, Raw, rename
+from edgevit.models.defaults import IMAGENET, Defaults
+from edgevit.models.families.base import Converted, Family, Raw, rename
 from edgevit.models.spec import Activation
 
 #: DeiT III as its authors published it names LayerScale so; timm 1.0 has LayerScale as modules.

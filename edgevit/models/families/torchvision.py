@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgevit.models.families.base import IMAGENET, Converted, Defaults, Family, Raw, rename
+from edgevit.models.defaults import IMAGENET, Defaults
+from edgevit.models.families.base import Converted, Family, Raw, rename
 
 _LAYER = r"encoder\.layers\.encoder_layer_(\d+)\."
 _RULES = {

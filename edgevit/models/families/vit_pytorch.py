@@ -7,7 +7,8 @@ import math
 from torch import Tensor
 
 from edgevit.errors import CheckpointError
-from edgevit.models.families.base import IMAGENET, Converted, Defaults, Family, Raw, rename
+from edgevit.models.defaults import IMAGENET, Defaults
+from edgevit.models.families.base import Converted, Family, Raw, rename
 
 _LAYER = r"transformer\.layers\.(\d+)\."
 _RULES = {

@@ -15,12 +15,16 @@ from edgevit.quantization.replace import add_constant
 _SAME = frozenset(
     (
         "Cast",
+        "ConstantOfShape",
         "DequantizeLinear",
+        "Equal",
         "Flatten",
         "Identity",
+        "IsNaN",
         "QuantizeLinear",
         "Reshape",
         "Shape",
+        "Size",
         "Squeeze",
         "Transpose",
         "Unsqueeze",

@@ -1,0 +1,204 @@
+"""Read an ONNX file that others have exported; it may come from anywhere, so nothing is believed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.external_data_helper
+import onnx.version_converter
+from google.protobuf.message import DecodeError
+
+from edgevit.errors import GraphError
+from edgevit.files import sha256_of
+from edgevit.graph.metadata import LARGEST_FILE, OPSET
+
+_STANDARD_DOMAINS = ("", "ai.onnx")
+#: A ViT has neither branches nor loops; a hostile file could run for ever in one.
+_CONTROL = frozenset(("If", "Loop", "Scan", "SequenceMap"))
+_QUANTIZED = frozenset(
+    ("ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
+     "QuantizeLinear")
+)  # fmt: skip
+_OTHER_FLOATS = frozenset((onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE))
+
+_AGAIN = "check that it was copied whole, or export it again"
+_STANDARD_ONLY = "export it again with torch.onnx.export, without onnxruntime's optimisations and without quantization"
+
+#: What onnx raises on damaged files.
+_DAMAGE = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, DecodeError, ValueError, TypeError,
+           RuntimeError, OverflowError, OSError)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OnnxFile:
+    """An ONNX file: its ``path``, and the float32 model in it, with all its weights.
+
+    ``sha256`` is the file's, or, where weights lie in other files, that of the SHA-256 of all of them in the order of
+    their names. ``producer`` says what wrote it.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    sha256: str
+    producer: str
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Return the float32 model at ``path``: standard operators only, those of an opset before 20 converted to it.
+
+    Raises:
+        GraphError: if there is none, it is damaged or too large, keeps weights outside its folder, is quantized or not
+            float32, or has operators that no ViT needs, or that are not ONNX's own.
+
+    """
+    if not path.is_file():
+        raise GraphError(f"there is no file {path}", remedy="check the path")
+    model = _parse(path)
+    _check_operators(model, path)
+    tensors = list(_tensors(model))
+    others = _check_external(tensors, path)
+    _check_weights(model, path)
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        _check_sizes(tensors, path)
+        current = onnx.version_converter.convert_version(model, OPSET) if _opset(model) < OPSET else model
+    except (*_DAMAGE, onnx.version_converter.ConvertError) as error:
+        raise GraphError(
+            f"{path} cannot be read, or converted to opset {OPSET}: {_first_line(error)}", remedy=_AGAIN
+        ) from error
+    return OnnxFile(path, current, _sha256(path, others), _producer(model))
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    if path.stat().st_size > LARGEST_FILE:
+        raise GraphError(f"{path} is larger than 2 GiB, which no ONNX file can be", remedy="use a smaller model")
+    try:
+        onnx.checker.check_model(str(path))
+        model = onnx.load(path, load_external_data=False)
+    except _DAMAGE as error:
+        raise GraphError(f"{path} is not a valid ONNX model: {_first_line(error)}", remedy=_AGAIN) from error
+    return model
+
+
+def _check_operators(model: onnx.ModelProto, path: Path) -> None:
+    if model.functions:
+        raise GraphError(
+            f"{path} defines operators of its own, such as {shown(model.functions[0].name)}",
+            remedy="write them out with onnx.inliner.inline_local_functions, or export it again with a newer torch",
+        )
+    nodes = model.graph.node
+    foreign = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in _STANDARD_DOMAINS}
+    if foreign:
+        raise GraphError(f"{path} has operators that are not ONNX's own: {_some(foreign)}", remedy=_STANDARD_ONLY)
+    if quantized := {node.op_type for node in nodes} & _QUANTIZED:
+        raise GraphError(
+            f"{path} is quantized already: it has {_some(quantized)}",
+            remedy="give the float32 model; EdgeViT quantizes it",
+        )
+    if control := {node.op_type for node in nodes} & _CONTROL:
+        raise GraphError(
+            f"{path} has branches or loops, which a ViT needs none of: {_some(control)}",
+            remedy="export it again with torch.onnx.export(..., dynamo=True)",
+        )
+    if model.graph.sparse_initializer:
+        raise GraphError(f"{path} has sparse weights", remedy="export it again with dense ones")
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield all tensors of a graph without sub-graphs."""
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            yield from (*attribute.tensors, *([attribute.t] if attribute.HasField("t") else []))
+
+
+def _check_external(tensors: Iterable[onnx.TensorProto], path: Path) -> list[Path]:
+    """Return the files beside ``path`` that tensors lie in; they must really be there, and below its folder."""
+    names = {
+        entry.value
+        for tensor in tensors
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    folder, found = path.parent.resolve(), []
+    for name in sorted(names):
+        file = folder / name
+        if not name or "\0" in name or not file.is_file() or file.resolve() != file or folder not in file.parents:
+            raise GraphError(
+                f"{path} keeps weights in '{shown(name)}', which is no file in its folder",
+                remedy="put the file itself there, not a link to it, or save the model as one ONNX file",
+            )
+        found.append(file)
+    if sum(file.stat().st_size for file in [path, *found]) > LARGEST_FILE:
+        raise GraphError(f"{path} has more than 2 GiB of weights, one ONNX file holds 2", remedy="use a smaller model")
+    return found
+
+
+def _check_weights(model: onnx.ModelProto, path: Path) -> None:
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 1 and tensor.data_type in _OTHER_FLOATS:
+            kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+            raise GraphError(
+                f"the weight '{shown(tensor.name)}' of {path} is {kind}, not float32",
+                remedy="export the model again after model.float()",
+            )
+
+
+def _check_sizes(tensors: Iterable[onnx.TensorProto], path: Path) -> None:
+    """Check that each tensor has the bytes that its shape takes."""
+    total = 0
+    for tensor in tensors:
+        expected = int(np.prod([int(size) for size in tensor.dims], dtype=object))
+        if (
+            min(tensor.dims, default=0) < 0
+            or expected > LARGEST_FILE
+            or onnx.numpy_helper.to_array(tensor).size != expected
+        ):
+            raise GraphError(f"the constant '{shown(tensor.name)}' of {path} is damaged", remedy=_AGAIN)
+        total += tensor.ByteSize()
+    if total > LARGEST_FILE:
+        raise GraphError(f"{path} has more than 2 GiB of weights, one ONNX file holds 2", remedy="use a smaller model")
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max((one.version for one in model.opset_import if one.domain in _STANDARD_DOMAINS), default=0)
+
+
+def _sha256(path: Path, others: Iterable[Path]) -> str:
+    digests = [sha256_of(file) for file in (path, *others)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _producer(model: onnx.ModelProto) -> str:
+    words = (model.producer_name, model.producer_version, f"opset {_opset(model)}")
+    return " ".join(shown(word) for word in words if word)
+
+
+def shown(name: str) -> str:
+    """Return a name from a file as it can be shown to people: short, and without what a terminal would obey."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in name[:_LONGEST_NAME])
+    return plain + "..." * (len(name) > _LONGEST_NAME)
+
+
+_LONGEST_NAME = 40
+
+
+def _some(names: Iterable[str], most: int = 4) -> str:
+    listed = sorted(shown(name) for name in names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def _first_line(error: Exception) -> str:
+    return shown_line(str(error))
+
+
+def shown_line(text: str) -> str:
+    """Return the first line of an engine's message."""
+    line = (text.strip().splitlines() or ["it is damaged"])[0]
+    return "".join(letter if letter.isprintable() else "?" for letter in line[:300])

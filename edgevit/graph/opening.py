@@ -1,0 +1,167 @@
+"""From an ONNX file and what a user says of it to a model that a bundle can be made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from edgevit.data.preprocess import Interpolation, Preprocess
+from edgevit.errors import DataError, GraphError
+from edgevit.graph.foreign import OnnxModel
+from edgevit.graph.interface import Interface, interface_of, refused_output
+from edgevit.graph.onnx_file import OnnxFile, read_onnx, shown, shown_line
+from edgevit.graph.running import ENGINE_ERRORS, run
+from edgevit.models.config import Configs, read_configs, read_preprocessing, sides
+from edgevit.models.defaults import IMAGENET, Defaults
+from edgevit.models.labels import labels_of, read_labels
+from edgevit.models.preprocessing import describe, preprocess_of, resized
+from edgevit.models.spec import GraphSpec
+
+_USUAL = Defaults(IMAGENET, 256 / 224)
+_USUAL_NAME = "ImageNet's usual way (export --preprocess, or --mean and --std, say otherwise)"
+_ANY_SIZE = (224, 224)  # stands in where what follows does not depend on it
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a user says of an ONNX file, which does not say it itself; None leaves it to the files beside it.
+
+    ``preprocess`` and ``labels`` are files; the other values go before what ``preprocess`` says. ``mean`` and ``std``
+    are for pixels in 0..1, one value for all channels or one for each. ``resize`` is the short edge in pixels.
+    ``output`` names the output to use; with ``embedding`` it gives features, not logits.
+    """
+
+    preprocess: Path | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: int | Literal["squash"] | None = None
+    interpolation: Interpolation | None = None
+    labels: Path | None = None
+    image_size: tuple[int, int] | None = None
+    output: str | None = None
+    embedding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """What the model takes."""
+
+    image_size: tuple[int, int]
+    channels: int
+
+
+def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
+    """Return the model in the ONNX file at ``path``; ``source`` is what the user called it.
+
+    How images are prepared and what classes are called is read from ``given``, else from config.json,
+    preprocessor_config.json or open_clip_config.json beside the file, else assumed and noted.
+
+    Raises:
+        GraphError: if the file is no float32 model from images to one row of numbers for each.
+        CheckpointError: if a config, or the number of its labels, cannot be used.
+        DataError: if the preprocessing contradicts itself, or there is not one label for each class.
+
+    """
+    file = read_onnx(path)
+    face = interface_of(file, given.output)
+    beside = read_configs(path.parent)
+    preprocess, notes = _preprocess(file, face, given, beside)
+    outputs = _outputs(file, face, preprocess, fixed=face.image_size is not None)
+    classes = 0 if given.embedding else outputs
+    labels, said = _labels(given, beside, classes, source)
+    spec = GraphSpec(
+        image_size=preprocess.size,
+        channels=preprocess.channels,
+        classes=classes,
+        outputs=outputs,
+        producer=file.producer,
+    )
+    kind = "features" if given.embedding else "logits; --embedding takes them for features"
+    used = f"its output '{shown(face.output)}' is taken for {outputs} {kind}"
+    left_out = f"left out its outputs {', '.join(map(shown, face.left_out))}" if face.left_out else ""
+    one = "it takes one image at a time: is rewritten to take any number" if face.batch == 1 else ""
+    notes = tuple(note for note in (f"an ONNX file of {file.producer}", used, left_out, one, *notes, *said) if note)
+    return OnnxModel(file, face, spec, preprocess, labels, source, notes)
+
+
+def _preprocess(file: OnnxFile, face: Interface, given: Given, beside: Configs) -> tuple[Preprocess, tuple[str, ...]]:
+    said = beside if given.preprocess is None else read_preprocessing(given.preprocess)
+    config = beside.config.vision
+    fixed = given.image_size or face.image_size
+    likely = fixed or sides(config.image_size)
+    if likely is None and not _says_size(said):
+        raise GraphError(
+            f"{file.path} takes images of any size, and nothing says of which it should",
+            remedy="give --image-size, or --preprocess with a file that says it",
+        )
+    images = _Images(likely or _ANY_SIZE, face.channels or config.num_channels or 3)
+    preprocess, notes = preprocess_of(said, _USUAL, _USUAL_NAME, images)
+    if fixed is not None and preprocess.size != fixed:
+        notes += (f"its preprocessing makes {_by(preprocess.size)}, it takes {_by(fixed)}: taken as that",)
+        preprocess = resized(preprocess, fixed)
+    for side, wanted in zip((face.height, face.width), preprocess.size, strict=True):
+        if side not in (None, wanted):
+            raise GraphError(
+                f"{file.path} takes images of {face.height or 'any'}x{face.width or 'any'}, not {_by(preprocess.size)}",
+                remedy="leave --image-size out: the size of an ONNX file that fixes it cannot be changed",
+            )
+    if given.mean is None and given.std is None and given.resize is None and given.interpolation is None:
+        return preprocess, notes
+    preprocess = _overridden(preprocess, given)
+    return preprocess, (f"images are prepared as you said: {describe(preprocess)}",)
+
+
+def _says_size(said: Configs) -> bool:
+    processor, cfg = said.processor, said.config.pretrained_cfg
+    of_processor = processor is not None and (processor.size is not None or processor.crop_size is not None)
+    return of_processor or (processor is None and cfg is not None and cfg.input_size is not None)
+
+
+def _overridden(preprocess: Preprocess, given: Given) -> Preprocess:
+    changes: dict[str, object] = {}
+    for name in ("mean", "std"):
+        values = getattr(given, name)
+        if values is not None:
+            changes[name] = values * preprocess.channels if len(values) == 1 else values
+    if given.resize is not None:
+        changes["resize"] = None if given.resize == "squash" else given.resize
+    if given.interpolation is not None:
+        changes["interpolation"] = given.interpolation
+    return msgspec.structs.replace(preprocess, **changes)
+
+
+def _outputs(file: OnnxFile, face: Interface, preprocess: Preprocess, *, fixed: bool) -> int:
+    """Return how many numbers the model gives for an image: it is asked."""
+    shape = (1, preprocess.channels, *preprocess.size)
+    image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    try:
+        (answer,) = run(file.path, [image], images=face.input, answers=face.output)
+    except ENGINE_ERRORS as error:
+        raise GraphError(
+            f"onnxruntime cannot run {file.path} on an image of {_by(preprocess.size)}: {shown_line(str(error))}",
+            remedy="check that it was copied whole, or export it again" if fixed else "give --image-size",
+        ) from error
+    if answer.ndim != 2 or len(answer) != 1 or not answer.size or answer.dtype != np.float32:
+        problem = f"is {answer.dtype} {answer.shape} for one image"
+        raise refused_output(file, face.output, problem, (face.output, *face.left_out))
+    return int(answer.shape[1])
+
+
+def _labels(given: Given, beside: Configs, classes: int, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if given.labels is None:
+        return labels_of(beside.config, classes, source)
+    labels = read_labels(given.labels)
+    if len(labels) != classes:
+        raise DataError(
+            f"{given.labels} has {len(labels)} labels, the model has {classes} classes",
+            remedy="give --labels a file with one label for each class" if classes else "leave out --labels",
+        )
+    return labels, ()
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,104 @@
+"""Let a graph that was traced with one image take any number."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+BATCH = "batch"
+
+#: Operators that give numbers about a tensor, not of it.
+_ABOUT = ("Shape", "Size")
+_LAST = 2**62  # no axis is as long
+
+
+class DynamicBatch(ir.passes.InPlacePass):
+    """Gives the input of a graph for one image a batch of any size.
+
+    Two things keep the 1 of a trace with one image, and are rewritten:
+
+    - the constant shape, such as (1, N, D) or (heads, N, d), that Reshape gives to what was made of the images: its
+      first size becomes -1, whatever is left, or where another is -1 already, 0, which is the size that is there;
+    - a constant (1, 1, D), such as the class token, that Concat puts before the patches of the one image: it is
+      expanded to their number.
+
+    This is a proposal, no proof: a graph could hold the 1 elsewhere, or mean another axis by it. Whoever runs the pass
+    must compare what the graph gives for several images at once with what it gives for each.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph."""
+        graph = model.graph
+        common.ShapeInferencePass()(model)
+        (images,) = graph.inputs
+        made_of_images = _followers(graph, images)
+        for node in list(graph):
+            if node.op_type == "Reshape" and node.inputs[0] in made_of_images:
+                _free_reshape(graph, node)
+            elif node.op_type == "Concat":
+                _expand_constants(graph, node, images, made_of_images)
+        assert images.shape is not None  # noqa: S101 - whoever runs the pass has looked
+        images.shape = ir.Shape([BATCH, *images.shape[1:]])
+        for node in graph:
+            for value in node.outputs:
+                value.shape = None
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _followers(graph: ir.Graph, images: ir.Value) -> set[ir.Value | None]:
+    """Return the values that are computed from the pixels of ``images``, not from their number and size alone."""
+    found: set[ir.Value | None] = {images}
+    for node in graph:
+        if node.op_type not in _ABOUT and not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return found
+
+
+def _free_reshape(graph: ir.Graph, node: ir.Node) -> None:
+    shape = _sizes(node)
+    if not shape or shape[0] == -1:
+        return
+    if -1 not in shape:
+        shape[0] = -1
+    elif shape[0] == 1 and not node.attributes.get_int("allowzero", 0):
+        shape[0] = 0
+    node.replace_input_with(1, _constant(graph, f"{node.outputs[0].name}.shape", shape))
+
+
+def _sizes(node: ir.Node) -> list[int]:
+    """Return the shape that a Reshape gives to what was made of one image; empty where that is computed."""
+    given = None if node.inputs[1] is None else ir.convenience.get_const_tensor(node.inputs[1])
+    inferred = node.outputs[0].shape
+    if inferred is not None and inferred.is_static():
+        return list(inferred.numpy())
+    return [] if given is None else [int(size) for size in np.ravel(given.numpy())]
+
+
+def _expand_constants(graph: ir.Graph, node: ir.Node, images: ir.Value, made_of_images: set[ir.Value | None]) -> None:
+    """Expand what of the inputs of a Concat is the same for all images, where others are not."""
+    if made_of_images.isdisjoint(node.inputs) or node.attributes.get_int("axis", 0) == 0:
+        return
+    for index, value in enumerate(node.inputs):
+        if value is None or value in made_of_images:
+            continue
+        name = f"{value.name}.for_{node.outputs[0].name}"
+        parts = {"start": [0], "first": [1], "end": [_LAST]}
+        start, first, end = (_constant(graph, f"{name}.{part}", numbers) for part, numbers in parts.items())
+        of_images, of_value = ir.node("Shape", [images]), ir.node("Shape", [value])
+        batch = ir.node("Slice", [of_images.outputs[0], start, first])
+        others = ir.node("Slice", [of_value.outputs[0], first, end])
+        shape = ir.node("Concat", [batch.outputs[0], others.outputs[0]], attributes={"axis": 0})
+        expand = ir.node("Expand", [value, shape.outputs[0]])
+        graph.insert_before(node, [of_images, of_value, batch, others, shape, expand])
+        node.replace_input_with(index, expand.outputs[0])
+
+
+def _constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
+    taken, free = graph.initializers, name
+    while free in taken:
+        free += "_"
+    value = ir.Value(name=free, const_value=ir.tensor(np.array(numbers, dtype=np.int64), name=free))
+    value.shape, value.dtype = ir.Shape([len(numbers)]), ir.DataType.INT64
+    graph.register_initializer(value)
+    return value

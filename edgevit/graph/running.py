@@ -1,0 +1,59 @@
+"""Run an ONNX file in onnxruntime, to see what it gives for real images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as engine
+
+#: Largest absolute difference of a logit between a file and what it was made of.
+TOLERANCE = 1e-4
+
+#: What onnxruntime raises: one class per status code, without a common base of their own.
+ENGINE_ERRORS: tuple[type[Exception], ...] = tuple(
+    kind for kind in vars(engine).values() if isinstance(kind, type) and issubclass(kind, Exception)
+)
+
+_FATAL = 4  # log severity: errors reach the caller as exceptions, and nothing else is news
+_LARGEST_BATCH = 16
+
+
+class ExportCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """How a file compares with what it was made of: the largest absolute difference of a logit, on how many images."""
+
+    max_difference: float
+    images: int
+
+
+def growing_batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Yield all images in batches of 1, 2, 4... up to ``_LARGEST_BATCH``."""
+    start, size = 0, 1
+    while start < len(images):
+        yield images[start : start + size]
+        start, size = start + size, min(2 * size, _LARGEST_BATCH)
+
+
+def one_by_one(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Yield all images in batches of 1."""
+    return (images[index : index + 1] for index in range(len(images)))
+
+
+def run(
+    path: Path, batches: Iterable[NDArray[np.float32]], *, images: str, answers: str
+) -> Iterator[NDArray[np.float32]]:
+    """Yield what the file at ``path`` gives at its output ``answers`` for each batch at its input ``images``.
+
+    Raises:
+        One of ``ENGINE_ERRORS``: if it cannot.
+
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for batch in batches:
+        yield session.run([answers], {images: batch})[0]

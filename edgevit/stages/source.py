@@ -1,0 +1,46 @@
+"""From what a user names as SOURCE to what a bundle can be made of."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevit.errors import InputError
+from edgevit.graph.opening import Given, open_onnx
+
+if TYPE_CHECKING:
+    from edgevit.stages.export import Exportable
+
+_SUFFIX = ".onnx"
+#: What can be said of checkpoints too.
+_OF_BOTH = ("image_size",)
+
+
+def load_source(source: str, given: Given, *, l2_normalize: bool = False) -> Exportable:
+    """Return the model that ``source`` names: an ONNX file, by its suffix, or anything that ``load_checkpoint`` takes.
+
+    ``l2_normalize`` has an embedding model's features scaled to length 1.
+
+    Raises:
+        InputError: if something is said of a checkpoint, or asked of an ONNX file, that goes with the other alone.
+        EdgeViTError: as ``open_onnx`` and ``load_checkpoint`` do.
+    """
+    if source.endswith(_SUFFIX) and not source.startswith("hf://"):
+        if l2_normalize:
+            raise InputError(
+                f"--l2-normalize goes with checkpoints, and {source} is an ONNX file",
+                remedy="leave it out, and divide the features by their length, or export a model that does",
+            )
+        return open_onnx(Path(source), source, given)
+    said = [field.name for field in fields(given) if field.name not in _OF_BOTH and getattr(given, field.name)]
+    if said:
+        option = "--onnx-output" if said[0] == "output" else f"--{said[0]}"
+        raise InputError(
+            f"{option} goes with an ONNX file, and {source} is none",
+            remedy="leave it out: a checkpoint's is read from the files beside it; or give a file that ends in .onnx",
+        )
+    from edgevit.models.loading import load_checkpoint  # it brings torch, which a graph does not need
+
+    checkpoint = load_checkpoint(source, given.image_size)
+    return checkpoint.normalized() if l2_normalize else checkpoint

@@ -1,0 +1,136 @@
+"""ViTs of timm and transformers with random weights, as torch's exporters write them: images of 32x32, 5 classes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from oracles import import_timm
+from torch import nn
+
+TOKENS = 17
+CLASSES = 5
+#: Linear layers: four in each of timm's two blocks, six in each of transformers', and the head.
+LINEARS = {"timm": 9, "hugging-face": 13}
+
+
+def _randomise(model: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def timm_vit(*, fused: bool = True) -> nn.Module:
+    """Return a small ViT of timm's; ``fused`` False writes its attention out, which old opsets need."""
+    timm = import_timm()
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": CLASSES}
+    model = timm.create_model("vit_tiny_patch16_224", **sizes)
+    for block in model.blocks:
+        block.attn.fused_attn = fused
+    return _randomise(model)
+
+
+def hugging_face_vit(*, head: bool = True) -> nn.Module:
+    """Return a small ViT of transformers', with a classifier, or with two outputs: hidden states and pooled vector."""
+    from transformers import ViTConfig, ViTForImageClassification, ViTModel
+
+    sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = ViTConfig(**sizes, intermediate_size=64, num_labels=CLASSES)
+    return _randomise(ViTForImageClassification(config) if head else ViTModel(config))
+
+
+def write_old(model: nn.Module, path: Path, *, batch: int | None = None, opset: int = 17, **options: Any) -> Path:
+    """Write ``model`` by torch's older exporter; with ``batch`` None it takes any number of images."""
+    axes = {} if batch else {"dynamic_axes": {"x": {0: "b"}}}
+    options = {"input_names": ["x"], "output_names": ["y"], **axes, **options}
+    images = torch.zeros(batch or 1, 3, 32, 32)
+    return _quietly(
+        lambda: torch.onnx.export(model, (images,), path, dynamo=False, opset_version=opset, **options), path
+    )
+
+
+def write_new(model: nn.Module, path: Path, *, batch: int | None = None, external: bool = False) -> Path:
+    """Write ``model`` by torch's newer exporter; with ``external`` its weights lie in another file."""
+    shapes = None if batch else ({0: torch.export.Dim("b")},)
+    images = torch.zeros(batch or 2, 3, 32, 32)
+    return _quietly(
+        lambda: torch.onnx.export(
+            model,
+            (images,),
+            path,
+            dynamo=True,
+            verbose=False,
+            external_data=external,
+            dynamic_shapes=shapes,
+            input_names=["x"],
+        ),
+        path,
+    )
+
+
+def _quietly(export: Callable[[], object], path: Path) -> Path:
+    with torch.random.fork_rng(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        export()
+    return path
+
+
+def as_gemm(source: Path, path: Path) -> Path:
+    """Write ``source`` with a Gemm between two Reshapes for each MatMul and Add, as other exporters do."""
+    model = onnx.load(source)
+    graph = model.graph
+    constants = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+    nodes, gemm = [], {}
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in constants:
+            gemm[node.output[0]] = node
+            continue
+        product = next((gemm.pop(name) for name in node.input if name in gemm), None)
+        if product is None:
+            nodes.append(node)
+            continue
+        assert node.op_type == "Add"
+        (bias,) = (name for name in node.input if name != product.output[0])
+        name, (width, outputs) = product.name, constants[product.input[1]].shape
+        for key, shape in (("in", [-1, width]), ("out", [-1, TOKENS, outputs])):
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape), f"{name}.{key}"))
+        flat, short = f"{name}.flat", f"{name}.short"
+        nodes += [
+            onnx.helper.make_node("Reshape", [product.input[0], f"{name}.in"], [flat], name=f"{name}.flatten"),
+            onnx.helper.make_node("Gemm", [flat, product.input[1], bias], [short], name=name),
+            onnx.helper.make_node("Reshape", [short, f"{name}.out"], [node.output[0]], name=f"{name}.unflatten"),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, path)
+    return path
+
+
+def write_all(folder: Path) -> dict[str, Path]:
+    """Write one file of each kind to ``folder``."""
+    vit, other = timm_vit(), hugging_face_vit()
+    every = {0: "batch_size", 1: "num_channels", 2: "height", 3: "width"}
+    old = write_old(vit, folder / "old.onnx")
+    return {
+        "old": old,
+        "new": write_new(vit, folder / "new.onnx"),
+        "external": write_new(vit, folder / "external.onnx", external=True),
+        "gemm": as_gemm(old, folder / "gemm.onnx"),
+        "opset 12": write_old(timm_vit(fused=False), folder / "opset12.onnx", opset=12),
+        "one image, old": write_old(vit, folder / "one-old.onnx", batch=1),
+        "one image, new": write_new(vit, folder / "one-new.onnx", batch=1),
+        "two images": write_old(vit, folder / "two.onnx", batch=2),
+        "hugging face, old": write_old(other, folder / "hf-old.onnx"),
+        "hugging face, new": write_new(other, folder / "hf-new.onnx"),
+        "hugging face, one image": write_new(other, folder / "hf-one.onnx", batch=1),
+        "any size": write_old(other, folder / "any.onnx", dynamic_axes={"x": every}),
+        "hidden": write_old(hugging_face_vit(head=False), folder / "hidden.onnx", output_names=["last", "pooled"]),
+    }

@@ -1,0 +1,161 @@
+"""ONNX files of others as bundles keep them: the same logits, one input, one output, any batch, names for all."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgevit.errors import GraphError, VerificationError
+from edgevit.graph import foreign
+from edgevit.graph.foreign import write_verified
+from edgevit.graph.metadata import INPUT, OPSET, OUTPUT
+from edgevit.graph.opening import Given, open_onnx
+
+IMAGES = np.random.default_rng(0).normal(size=(20, 3, 32, 32)).astype(np.float32)
+KINDS = [
+    *("old", "new", "external", "gemm", "opset 12", "one image, old", "one image, new"),
+    *("hugging face, old", "hugging face, new", "hugging face, one image", "any size"),
+]
+
+
+def logits(path, images, size=None):
+    """Return what the file gives, ``size`` images at a time, all at once if None."""
+    session = onnxruntime.InferenceSession(path)
+    name = session.get_inputs()[0].name
+    parts = np.split(images, len(images) // (size or len(images)))
+    return np.concatenate([session.run(None, {name: part})[0] for part in parts])
+
+
+def opened(path, **given):
+    return open_onnx(path, path.name, Given(image_size=(32, 32), **given))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bundles_file_gives_the_same_logits(foreign_vits, tmp_path, kind):
+    path = tmp_path / "model.onnx"
+    check = write_verified(opened(foreign_vits[kind]), path, IMAGES)
+    assert check.images == len(IMAGES)
+    assert check.max_difference <= foreign.TOLERANCE
+    expected = logits(foreign_vits[kind], IMAGES, 1 if "one image" in kind else None)
+    assert np.ptp(expected, axis=0).min() > 0.01  # images tell apart what they are compared with
+    for size in (1, 4, 20):
+        np.testing.assert_allclose(logits(path, IMAGES, size), expected, atol=1e-4, rtol=1e-4)
+    model = ir.load(path)
+    (images,), (answers,) = model.graph.inputs, model.graph.outputs
+    assert (images.name, list(images.shape)) == (INPUT, ["batch", 3, 32, 32])
+    assert (answers.name, list(answers.shape)) == (OUTPUT, ["batch", 5])
+    assert model.opset_imports == {"": OPSET}
+    names = [node.name for node in model.graph]
+    assert all(names)
+    assert len(set(names)) == len(names)
+    assert {"edgevit.preprocess", "edgevit.labels", "edgevit.spec"} == model.metadata_props.keys()
+    assert list(path.parent.iterdir()) == [path]  # all weights are inside
+
+
+def test_the_output_that_was_asked_for_is_the_only_one_left(foreign_vits, tmp_path):
+    path = tmp_path / "model.onnx"
+    write_verified(opened(foreign_vits["hidden"], output="pooled", embedding=True), path, IMAGES)
+    session = onnxruntime.InferenceSession(path)
+    assert [value.name for value in session.get_outputs()] == [OUTPUT]
+    expected = onnxruntime.InferenceSession(foreign_vits["hidden"]).run(["pooled"], {"x": IMAGES})[0]
+    np.testing.assert_allclose(session.run(None, {INPUT: IMAGES})[0], expected, atol=1e-4)
+
+
+def test_names_that_are_missing_or_would_be_misread(foreign_vits, tmp_path):
+    model = onnx.load(foreign_vits["new"])
+    for index, node in enumerate(model.graph.node):
+        node.name = ["", f"layer{index}[0]", "" if index > 5 else "images", f"\x1b[31m{index}"][index % 4]
+    onnx.save(model, tmp_path / "odd.onnx")
+    write_verified(opened(tmp_path / "odd.onnx"), tmp_path / "model.onnx", IMAGES)
+    names = [node.name for node in ir.load(tmp_path / "model.onnx").graph]
+    assert len(set(names)) == len(names)
+    assert not any(letter in name for name in names for letter in "[]\x1b")
+
+
+def small(tmp_path, *nodes, constants=(), batch=1, name="small.onnx"):
+    """Write a graph of ``nodes`` from x (batch, 3, 32, 32) to y."""
+    graph = helper.make_graph(
+        list(nodes),
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 32, 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "classes"])],
+        [numpy_helper.from_array(values, key) for key, values in dict(constants).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / name)
+    return tmp_path / name
+
+
+WEIGHT = np.random.default_rng(1).normal(size=(3072, 4)).astype(np.float32)
+
+
+def test_a_graph_that_mixes_images_is_not_taken_for_one_of_any_batch(tmp_path):
+    # With one image the mean over the batch does nothing; with two it would.
+    path = small(
+        tmp_path,
+        helper.make_node("ReduceMean", ["x", "axis"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["left"]),
+        helper.make_node("Add", ["left", "one"], ["moved"]),
+        helper.make_node("Reshape", ["moved", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+        constants={"axis": np.array([0]), "one": np.float32(1), "shape": np.array([1, 3072]), "w": WEIGHT},
+    )
+    with pytest.raises(GraphError, match="takes one image at a time, and could not be made to take more: logits") as c:
+        write_verified(opened(path), tmp_path / "model.onnx", IMAGES)
+    assert "dynamic_axes" in c.value.remedy
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_graph_that_says_any_batch_but_takes_one(tmp_path):
+    path = small(
+        tmp_path,
+        helper.make_node("Reshape", ["x", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+        constants={"shape": np.array([1, 3072]), "w": WEIGHT},
+        batch="n",
+    )
+    with pytest.raises(GraphError, match=r"cannot run .* on several images") as caught:
+        write_verified(opened(path), tmp_path / "model.onnx", IMAGES)
+    assert "dynamic" in caught.value.remedy
+
+
+def test_probabilities_are_refused(tmp_path):
+    path = small(
+        tmp_path,
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["y"]),
+        constants={"w": WEIGHT},
+        batch="n",
+    )
+    with pytest.raises(GraphError, match="gives probabilities, not logits") as caught:
+        write_verified(opened(path), tmp_path / "model.onnx", IMAGES)
+    assert "Softmax" in caught.value.remedy
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    path = small(
+        tmp_path,
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("Log", ["flat"], ["log"]),
+        helper.make_node("MatMul", ["log", "w"], ["y"]),
+        constants={"w": WEIGHT},
+        batch="n",
+    )
+    with pytest.raises(GraphError, match="not finite"):
+        write_verified(opened(path), tmp_path / "model.onnx", IMAGES)
+
+
+def test_a_file_that_is_not_the_same_any_more_is_not_written(foreign_vits, tmp_path, monkeypatch):
+    def harm(model, spec, preprocess, labels):
+        bias = model.graph.outputs[0].producer().inputs[-1]
+        bias.const_value = ir.tensor(bias.const_value.numpy() + np.float32(0.01), name=bias.name)
+
+    monkeypatch.setattr(foreign, "describe", harm)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"before")
+    with pytest.raises(VerificationError, match=r"logits differ by up to 0\.01"):
+        write_verified(opened(foreign_vits["new"]), path, IMAGES)
+    assert path.read_bytes() == b"before"

@@ -1,0 +1,66 @@
+"""Which input and output of a graph are used, and which graphs have none that could be."""
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgevit.errors import GraphError
+from edgevit.graph.interface import interface_of
+from edgevit.graph.onnx_file import read_onnx
+
+
+def graph(
+    tmp_path, shape=("n", 3, 8, 8), kind=TensorProto.FLOAT, *, inputs=("x",), outputs=("y",), answer=TensorProto.FLOAT
+):
+    """Write a graph from ``inputs`` of ``shape`` to ``outputs`` (n, m)."""
+    nodes = [
+        helper.make_node("Flatten", [inputs[0]], ["flat"]),
+        helper.make_node("Cast", ["flat"], ["cast"], to=answer),
+    ]
+    nodes += [helper.make_node("Identity", ["cast"], [name]) for name in outputs]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "graph",
+            [helper.make_tensor_value_info(name, kind, shape) for name in inputs],
+            [helper.make_tensor_value_info(name, answer, ["n", "m"]) for name in outputs],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=9,
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    return read_onnx(tmp_path / "model.onnx")
+
+
+def test_sizes_that_are_fixed_and_not(tmp_path):
+    face = interface_of(graph(tmp_path))
+    assert (face.input, face.output, face.batch, face.channels, face.image_size) == ("x", "y", None, 3, (8, 8))
+    face = interface_of(graph(tmp_path, (1, "c", "h", 8)))
+    assert (face.batch, face.channels, face.height, face.width, face.image_size) == (1, None, None, 8, None)
+    assert interface_of(graph(tmp_path, (0, 3, 8, 8))).batch is None  # what some exporters write for any
+
+
+def test_the_output(tmp_path):
+    face = interface_of(graph(tmp_path, outputs=("a", "logits", "b")))
+    assert (face.output, face.left_out) == ("logits", ("a", "b"))
+    assert interface_of(graph(tmp_path, outputs=("a", "b"))).output == "a"
+    assert interface_of(graph(tmp_path, outputs=("a", "logits")), "a").output == "a"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"inputs": ("x", "mask")}, r"has 2 inputs \(x, mask\), not one"),
+        ({"kind": TensorProto.FLOAT16}, "is float16, not float32"),
+        ({"kind": TensorProto.UINT8}, "is uint8, not float32"),
+        ({"shape": ("n", 12)}, "has 2 axes, images"),
+        ({"shape": ("n", 8, 8, 3)}, "has 8 channels, which seem to come last"),
+        ({"shape": ("n", 4, 8, 8)}, "has 4 channels, EdgeViT gives 1 or 3"),
+        ({"shape": (8, 3, 8, 8)}, "takes 8 images at a time"),
+        ({"answer": TensorProto.FLOAT16}, "the output 'y' of .* is not float32"),
+    ],
+)
+def test_graphs_that_do_not_take_images_to_answers(tmp_path, given, message):
+    with pytest.raises(GraphError, match=message) as caught:
+        interface_of(graph(tmp_path, **given))
+    assert caught.value.remedy
