@@ -20,7 +20,7 @@ from edgevit.errors import DataError, GraphError
 from edgevit.files import sha256_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.quantization.linears import find_linears, open_graph
 from edgevit.quantization.observers import InputObserver, Resumable, State, joined, restore
 from edgevit.quantization.pixels import PixelObserver
 from edgevit.quantization.rewrites.fine import off_the_grid
@@ -190,23 +190,23 @@ class ObservedModel:
     """
 
     def __init__(self, path: Path, also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {}) -> None:
-        model = load_graph(path)
-        common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
-        SelectTokens()(model)
-        linears = find_linears(model.graph)
-        layers = {layer.name: off_the_grid(layer.input) for layer in linears}
-        others = also(model.graph)
-        observed = {**layers, **others}
-        if len(model.graph.inputs) != 1:
-            raise GraphError(
-                f"{path} has {len(model.graph.inputs)} inputs, not one", remedy="give a model that takes images alone"
-            )
-        self.layers, self.others = list(layers), list(others)
-        self.widths = [len(layer.weight) for layer in linears]
-        self._values = [str(value.name) for value in observed.values()]
-        self._distinct = list(dict.fromkeys(self._values))
-        self._input = str(model.graph.inputs[0].name)
-        self._session = _session(model, list(dict.fromkeys(observed.values())), path)
+        with open_graph(path) as model:
+            common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
+            SelectTokens()(model)
+            self.widths, layers = _inputs(model.graph)
+            others = also(model.graph)
+            observed = {**layers, **others}
+            if len(model.graph.inputs) != 1:
+                raise GraphError(
+                    f"{path} has {len(model.graph.inputs)} inputs, not one",
+                    remedy="give a model that takes images alone",
+                )
+            self.layers, self.others = list(layers), list(others)
+            self._values = [str(value.name) for value in observed.values()]
+            self._distinct = list(dict.fromkeys(self._values))
+            self._input = str(model.graph.inputs[0].name)
+            content = _with_outputs(model, list(dict.fromkeys(observed.values())))
+        self._session = session_of(content, path)
         shape = self._session.get_inputs()[0].shape
         self._shape = [size if isinstance(size, int) else None for size in shape]
         if self._shape and self._shape[0] is not None:
@@ -225,15 +225,32 @@ class ObservedModel:
         return [found[name] for name in self._values]
 
 
-def _session(model: ir.Model, observed: list[ir.Value], path: Path) -> onnxruntime.InferenceSession:
+def _inputs(graph: ir.Graph) -> tuple[list[int], dict[str, ir.Value]]:
+    """Return how wide each Linear layer's input is, and by the layer's name what it is."""
+    linears = find_linears(graph)
+    return [len(layer.weight) for layer in linears], {layer.name: off_the_grid(layer.input) for layer in linears}
+
+
+def _with_outputs(model: ir.Model, observed: list[ir.Value]) -> bytes:
+    """Return the ONNX file of a model that gives the values ``observed``."""
     model.graph.outputs.clear()
     model.graph.outputs.extend(observed)
     for value in observed:
         value.dtype = value.dtype or ir.DataType.FLOAT
+    content: bytes = ir.serde.serialize_model(model).SerializeToString()
+    return content
+
+
+def session_of(content: bytes, path: Path) -> onnxruntime.InferenceSession:
+    """Return an ONNX file in onnxruntime that was made of the one at ``path``.
+
+    Raises:
+        GraphError: if it cannot be run.
+
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        content = ir.serde.serialize_model(model).SerializeToString()
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except engine_errors() as error:
         raise GraphError(f"{path} cannot be run by onnxruntime: {error}", remedy="export it again") from error

@@ -9,7 +9,7 @@ import msgspec
 
 from edgevit.backends.base import layer_of
 from edgevit.files import sha256_of
-from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.quantization.linears import find_linears, open_graph
 from edgevit.quantization.plan import LinearPlan
 from edgevit.quantization.prepare import Prepared, save
 from edgevit.quantization.rewrites.constants import set_linear
@@ -26,12 +26,13 @@ def return_to_float(prepared: Prepared, unrounded: Path, reasons: Mapping[str, s
         StorageError: if the file cannot be written.
 
     """
-    model = load_graph(prepared.model)
-    weights = {layer.name: layer.weight for layer in find_linears(load_graph(unrounded).graph)}
-    for layer in find_linears(model.graph):
-        if layer_of(layer.name) in reasons:
-            set_linear(model.graph, layer, weights[layer.name], layer.bias)
-    save(model, path)
+    with open_graph(unrounded) as model:
+        weights = {layer.name: layer.weight for layer in find_linears(model.graph) if layer_of(layer.name) in reasons}
+    with open_graph(prepared.model) as model:
+        for layer in find_linears(model.graph):
+            if layer.name in weights:
+                set_linear(model.graph, layer, weights[layer.name], layer.bias)
+        save(model, path)
     linears = tuple(
         LinearPlan(name=linear.name, quantization=None, fallback=reasons[layer_of(linear.name)])
         if layer_of(linear.name) in reasons

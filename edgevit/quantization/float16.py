@@ -8,6 +8,7 @@ LayerNormalization stays one node: taken apart, its squares overflow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from onnx_ir.passes import common
 
 from edgevit.errors import BundleError, GraphError
 from edgevit.files import atomic_path, write_atomically
-from edgevit.quantization.linears import load_graph
+from edgevit.quantization.linears import open_graph
 from edgevit.quantization.plan import check_model_sha256
 from edgevit.quantization.replace import add_constant
 
@@ -83,36 +84,38 @@ def emit_float16(model: Path, plan: Float16Plan, path: Path) -> None:
 
     """
     check_model_sha256("this plan of FP16", plan.model_sha256, model)
-    onnx_model = typed_graph(model)
-    graph = onnx_model.graph
-    names = node_names(graph)
-    unknown = plan.float32_nodes.keys() - set(names.values())
-    if unknown:
-        raise BundleError(f"the plan's '{min(unknown)}' is not in the model", remedy=_REMEDY)
-    retype(graph, {node for node in graph if names[node] in plan.float32_nodes})
-    graph.sort()
-    common.RemoveUnusedNodesPass()(onnx_model)
-    with atomic_path(path) as draft:
-        ir.save(onnx_model, draft)
+    with typed_graph(model) as onnx_model:
+        graph = onnx_model.graph
+        names = node_names(graph)
+        unknown = plan.float32_nodes.keys() - set(names.values())
+        if unknown:
+            raise BundleError(f"the plan's '{min(unknown)}' is not in the model", remedy=_REMEDY)
+        retype(graph, {node for node in graph if names[node] in plan.float32_nodes})
+        graph.sort()
+        common.RemoveUnusedNodesPass()(onnx_model)
+        with atomic_path(path) as draft:
+            ir.save(onnx_model, draft)
 
 
-def typed_graph(path: Path) -> ir.Model:
-    """Read a float32 model, with its constants in one place and the type of each value noted."""
-    model = load_graph(path)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True)(model)
-    common.ShapeInferencePass()(model)
-    for node in model.graph:
-        if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
-            raise GraphError(
-                f"'{node.name}' ({node.op_type}) holds a graph of its own", remedy="export the model without branches"
-            )
-        untyped = [value for value in node.outputs if value.name and value.dtype is None]
-        if untyped:
-            raise GraphError(
-                f"the type of '{untyped[0].name}', which {node.op_type} gives, is not known",
-                remedy="give a model of standard ONNX operators",
-            )
-    return model
+@contextmanager
+def typed_graph(path: Path) -> Iterator[ir.Model]:
+    """Give a float32 model as ``open_graph`` does, with its constants in one place and the type of each value noted."""
+    with open_graph(path) as model:
+        common.LiftConstantsToInitializersPass(lift_all_constants=True)(model)
+        common.ShapeInferencePass()(model)
+        for node in model.graph:
+            if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
+                raise GraphError(
+                    f"'{node.name}' ({node.op_type}) holds a graph of its own",
+                    remedy="export the model without branches",
+                )
+            untyped = [value for value in node.outputs if value.name and value.dtype is None]
+            if untyped:
+                raise GraphError(
+                    f"the type of '{untyped[0].name}', which {node.op_type} gives, is not known",
+                    remedy="give a model of standard ONNX operators",
+                )
+        yield model
 
 
 def node_names(graph: ir.Graph) -> dict[ir.Node, str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 from numpy.typing import NDArray
 
 from edgevit.backends.base import check_images
@@ -16,7 +15,7 @@ from edgevit.backends.onnxruntime import engine_errors
 from edgevit.errors import DataError, GraphError
 from edgevit.files import sha256_of
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.calibrate import one_by_one
+from edgevit.quantization.calibrate import one_by_one, session_of
 from edgevit.quantization.float16 import Float16Plan, floats, node_names, typed_graph
 from edgevit.quantization.linears import find_linears
 
@@ -83,12 +82,34 @@ def scan_float16(
         DataError: if there are no images, or they do not fit the model or are not finite.
 
     """
-    onnx_model = typed_graph(model)
-    graph = onnx_model.graph
-    watched = {value: Scan() for node in graph if node.op_type not in _MOVES for value in floats(node.outputs)}
-    session = _Session(model, onnx_model, list(watched))
+    with typed_graph(model) as onnx_model:
+        graph = onnx_model.graph
+        watched = {value: Scan() for node in graph if node.op_type not in _MOVES for value in floats(node.outputs)}
+        session = _Session(model, onnx_model, list(watched))
+        images = progress.track(batches, total=total, label="Scanning for float16")
+        count, images_sha256 = _scan(session, watched, images)
+        kept = _kept(graph, {value: fault for value, scan in watched.items() if (fault := scan.fault(HEADROOM))})
+        names = node_names(graph)
+        products = [layer.product for layer in find_linears(graph)]
+    if all(product in kept for product in products):
+        raise GraphError(
+            f"no Linear layer of this model fits float16; '{names[products[0]]}' for one: {kept[products[0]]}",
+            remedy="use --precision int8, or the float32 model",
+        )
+    return Float16Plan(
+        model_sha256=sha256_of(model),
+        images=count,
+        images_sha256=images_sha256,
+        float32_nodes={names[node]: why for node, why in kept.items()},
+    )
+
+
+def _scan(
+    session: _Session, watched: Mapping[ir.Value, Scan], batches: Iterable[NDArray[np.float32]]
+) -> tuple[int, str]:
+    """Look at all values ``watched`` on each image; return how many images there were, and their SHA-256."""
     digest, count = hashlib.sha256(), 0
-    for image in one_by_one(progress.track(batches, total=total, label="Scanning for float16")):
+    for image in one_by_one(batches):
         for (value, scan), found in zip(watched.items(), session.run(image), strict=True):
             scan.update(found)
             if not np.isfinite(scan.largest):
@@ -100,20 +121,7 @@ def scan_float16(
         count += 1
     if not count:
         raise DataError("there are no calibration images", remedy="give at least one image with --data, better 128")
-    kept = _kept(graph, {value: fault for value, scan in watched.items() if (fault := scan.fault(HEADROOM))})
-    names = node_names(graph)
-    linears = find_linears(graph)
-    if all(layer.product in kept for layer in linears):
-        raise GraphError(
-            f"no Linear layer of this model fits float16; '{linears[0].name}' for one: {kept[linears[0].product]}",
-            remedy="use --precision int8, or the float32 model",
-        )
-    return Float16Plan(
-        model_sha256=sha256_of(model),
-        images=count,
-        images_sha256=digest.hexdigest(),
-        float32_nodes={names[node]: why for node, why in kept.items()},
-    )
+    return count, digest.hexdigest()
 
 
 class _Session:
@@ -126,15 +134,9 @@ class _Session:
                 f"{path} has {len(model.graph.inputs)} inputs, not one", remedy="give a model that takes images alone"
             )
         model.graph.outputs[:] = watched
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        try:
-            content = ir.serde.serialize_model(model).SerializeToString()
-            self._engine = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except engine_errors() as error:
-            raise GraphError(f"{path} cannot be run by onnxruntime: {error}", remedy="export it again") from error
-        finally:
-            model.graph.outputs[:] = outputs
+        content = ir.serde.serialize_model(model).SerializeToString()
+        model.graph.outputs[:] = outputs
+        self._engine = session_of(content, path)
         self._watched = [str(value.name) for value in watched]
         (given,) = self._engine.get_inputs()
         self._input = given.name

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgevit.files import sha256_of
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT
 from edgevit.quantization.emit.rewrite import QuantizedLinear, rounded_scales, write
-from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.quantization.linears import find_linears, open_graph
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan
 from edgevit.quantization.rewrites.centre import uncentre_input
 
@@ -58,9 +58,9 @@ def uncentred(model: Path, plan: QuantizationPlan, path: Path) -> QuantizationPl
 
     """
     plan.check_model(model)
-    onnx_model = load_graph(model)
-    shifts = {layer.name: uncentre_input(onnx_model.graph, layer) for layer in find_linears(onnx_model.graph)}
-    write(onnx_model, (), path)
+    with open_graph(model) as onnx_model:
+        shifts = {layer.name: uncentre_input(onnx_model.graph, layer) for layer in find_linears(onnx_model.graph)}
+        write(onnx_model, (), path)
     linears = tuple(_shifted(linear, shifts[linear.name]) for linear in plan.linears)
     return msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,6 +47,25 @@ class LinearLayer:
         return (self.addition or self.product).outputs[0]
 
 
+@contextmanager
+def open_graph(path: Path) -> Iterator[ir.Model]:
+    """Give what ``load_graph`` does, and let go of its weights at the end: the model is of no use then.
+
+    The nodes and values of a graph refer to one another, so that Python would not free them until it looks for such
+    circles, which a few large arrays give it no reason to do: several models would be in memory at once.
+
+    Raises:
+        GraphError: as ``load_graph``.
+
+    """
+    model = load_graph(path)
+    try:
+        yield model
+    finally:
+        for value in model.graph.initializers.values():
+            value.const_value = None
+
+
 def load_graph(path: Path) -> ir.Model:
     """Read an ONNX file and check that it is well-formed and whole in itself.
 
@@ -55,7 +76,8 @@ def load_graph(path: Path) -> ir.Model:
     try:
         onnx.checker.check_model(str(path))
         model = ir.serde.from_proto(onnx.load(path, load_external_data=False))
-    except (onnx.checker.ValidationError, OSError) as error:
+        _hold_in_arrays(model)
+    except (onnx.checker.ValidationError, ir.serde.SerdeError, OSError, ValueError) as error:
         raise GraphError(f"{path} is not a valid ONNX model: {str(error).splitlines()[0]}", remedy=_REMEDY) from error
     if any(isinstance(value.const_value, ir.ExternalTensor) for value in model.graph.initializers.values()):
         raise GraphError(f"{path} keeps weights in other files", remedy="save the model as one ONNX file")
@@ -63,6 +85,28 @@ def load_graph(path: Path) -> ir.Model:
     if opset < _OLDEST_OPSET:
         raise GraphError(f"{path} has opset {opset}, before {_OLDEST_OPSET}", remedy="export the model with opset 20")
     return model
+
+
+def _hold_in_arrays(model: ir.Model) -> None:
+    """Take the weights out of protobuf's memory, which is freed as a whole only, and copies what it is asked for."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.TensorProtoTensor):
+                value.const_value = _in_array(value.const_value)
+    for node in model.graph.all_nodes():
+        for name, attribute in list(node.attributes.items()):
+            if isinstance(attribute.value, ir.TensorProtoTensor):
+                node.attributes[name] = ir.AttrTensor(name, _in_array(attribute.value))
+
+
+def _in_array(tensor: ir.TensorProtoTensor) -> ir.Tensor[NDArray[np.generic]]:
+    return ir.Tensor(
+        tensor.numpy(),
+        dtype=tensor.dtype,
+        name=tensor.name,
+        doc_string=tensor.doc_string,
+        metadata_props=tensor.metadata_props,
+    )
 
 
 def find_linears(graph: ir.Graph) -> list[LinearLayer]:

@@ -14,7 +14,7 @@ from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of, write_atomically
 from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
-from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
+from edgevit.quantization.linears import LinearLayer, find_linears, open_graph
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
 from edgevit.recipes import Observer, observer_name
 
@@ -240,7 +240,8 @@ def make_plan(
     check_model_sha256("this calibration table", table.model_sha256, model)
     if table.images < 1:
         raise DataError("the calibration table saw no images", remedy="calibrate again with images")
-    layers = find_linears(load_graph(model).graph)
+    with open_graph(model) as onnx_model:
+        layers = find_linears(onnx_model.graph)
     missing = [layer.name for layer in layers if layer.name not in table.inputs]
     if missing:
         raise BundleError(

@@ -24,7 +24,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
-from edgevit.backends import get_backend
 from edgevit.backends.base import layer_of
 from edgevit.errors import VerificationError
 from edgevit.files import atomic_path, scratch_folder, sha256_of
@@ -33,7 +32,8 @@ from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention import operands_of, plan_attentions
 from edgevit.quantization.calibrate import ObservedModel, calibrate, observe
 from edgevit.quantization.emit.select_tokens import chosen_token
-from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, load_graph
+from edgevit.quantization.judge import Judge
+from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, open_graph
 from edgevit.quantization.observers import RangeObserver
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_model_sha256, make_plan
 from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
@@ -147,17 +147,17 @@ def refine(
         StorageError: if the file cannot be written.
 
     """
-    onnx_model = load_graph(model)
-    common.ShapeInferencePass()(onnx_model)
     inputs = dict(table.inputs)
     quantizations = {linear.name: linear.quantization for linear in plan.linears}
-    for layer, token in _to_refine(onnx_model.graph, table, rewrites):
-        quantization = quantizations[layer.name]
-        if quantization is not None:
-            multiply_rest(onnx_model.graph, layer, quantization, token)
-            half = quantization.activation_scale / 2
-            inputs[rest_name(layer)] = TensorStatistics.between(-half, half)
-    save(onnx_model, path)
+    with open_graph(model) as onnx_model:
+        common.ShapeInferencePass()(onnx_model)
+        for layer, token in _to_refine(onnx_model.graph, table, rewrites):
+            quantization = quantizations[layer.name]
+            if quantization is not None:
+                multiply_rest(onnx_model.graph, layer, quantization, token)
+                half = quantization.activation_scale / 2
+                inputs[rest_name(layer)] = TensorStatistics.between(-half, half)
+        save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
@@ -188,13 +188,8 @@ def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> 
         VerificationError: if it does not.
 
     """
-    backend = get_backend("onnxruntime")
-    batch = next(iter(images.read()))[:_CHECKED]
-    with (
-        backend.open(model, threads=0, settings={}) as before,
-        backend.open(rewritten, threads=0, settings={}) as after,
-    ):
-        expected, found = before.infer(batch), after.infer(batch)
+    judge = Judge(model, [next(iter(images.read()))[:_CHECKED]])
+    expected, found = judge.reference, judge.outputs(rewritten)
     difference = float(np.abs(expected - found).max())
     if not difference <= _TOLERANCE * float(np.abs(expected).max()):
         raise VerificationError(
@@ -218,20 +213,21 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
     check_model_sha256("this calibration table", table.model_sha256, model)
     channels = {name: one.channels for name, one in table.inputs.items() if one.channels is not None}
     inputs = dict(table.inputs)
-    onnx_model = load_graph(model)
-    table.check_layers({layer.name: len(layer.weight) for layer in find_linears(onnx_model.graph)})
-    common.ShapeInferencePass()(onnx_model)  # files of others seldom say the shapes of values
-    for site in find_sites(onnx_model.graph):
-        weights = [as_it_is_now(reader).weight for reader in site.readers]
-        migration = choose_migration(channels[site.readers[0].name], weights, shiftable=site.shiftable)
-        site.move(onnx_model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
-        for reader in site.readers:
-            tokens = inputs[reader.name].tokens
-            inputs[reader.name] = TensorStatistics.between(-migration.reach, migration.reach, tokens)
-    fold_attention_scales(onnx_model.graph)  # last: the search for scales counts errors by how large outputs are
-    if rewrites.narrow:
-        _narrow_inputs(onnx_model.graph, table, rewrites.narrow, inputs)
-    save(onnx_model, path)
+    with open_graph(model) as onnx_model:
+        graph = onnx_model.graph
+        table.check_layers({layer.name: len(layer.weight) for layer in find_linears(graph)})
+        common.ShapeInferencePass()(onnx_model)  # files of others seldom say the shapes of values
+        for site in find_sites(graph):
+            weights = [as_it_is_now(reader).weight for reader in site.readers]
+            migration = choose_migration(channels[site.readers[0].name], weights, shiftable=site.shiftable)
+            site.move(graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
+            for reader in site.readers:
+                tokens = inputs[reader.name].tokens
+                inputs[reader.name] = TensorStatistics.between(-migration.reach, migration.reach, tokens)
+        fold_attention_scales(graph)  # last: the search for scales counts errors by how large outputs are
+        if rewrites.narrow:
+            _narrow_inputs(graph, table, rewrites.narrow, inputs)
+        save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
@@ -258,16 +254,16 @@ def centre(model: Path, table: CalibrationTable, path: Path, observer: Observer)
         StorageError: if the file cannot be written.
 
     """
-    onnx_model = load_graph(model)
     inputs = dict(table.inputs)
-    for layer in find_linears(onnx_model.graph):
-        statistics = inputs[layer.name]
-        low, high = statistics.range(observer)
-        if layer.bias is not None and high - low < 2 * _WORTH_CENTRING * max(abs(low), abs(high)):
-            shift = (low + high) / 2
-            centre_input(onnx_model.graph, layer, shift)
-            inputs[layer.name] = statistics.shifted(shift)
-    save(onnx_model, path)
+    with open_graph(model) as onnx_model:
+        for layer in find_linears(onnx_model.graph):
+            statistics = inputs[layer.name]
+            low, high = statistics.range(observer)
+            if layer.bias is not None and high - low < 2 * _WORTH_CENTRING * max(abs(low), abs(high)):
+                shift = (low + high) / 2
+                centre_input(onnx_model.graph, layer, shift)
+                inputs[layer.name] = statistics.shifted(shift)
+        save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
@@ -282,30 +278,42 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
 
     """
     plan.check_model(model)
-    onnx_model = load_graph(model)
-    layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
+    moments, operands = _observe_rounded(model, plan, images)
+    linears = {linear.name: linear for linear in plan.linears}
+    with open_graph(model) as onnx_model:
+        layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
+        for name in list(moments):
+            layer = layers.pop(name)
+            rounded = round_linear(layer.weight, moments.pop(name))  # its memory is free again
+            set_linear(onnx_model.graph, layer, rounded.weight, layer.bias)
+            linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction)
+            rest = layers.pop(rest_name(layer), None)
+            if rest is not None:  # the same weights; what the whole layer's bias makes up for, this has back
+                rest.product.replace_input_with(1, layer.product.inputs[1])
+                linears[rest.name] = _with_weights(linears[rest.name], rounded.scales, -rounded.of_input)
+        save(onnx_model, path)
+    return msgspec.structs.replace(
+        plan, model_sha256=sha256_of(path), linears=tuple(linears.values()), attentions=plan_attentions(operands)
+    )
+
+
+def _observe_rounded(
+    model: Path, plan: QuantizationPlan, images: CalibrationImages
+) -> tuple[dict[str, Moments], dict[str, TensorStatistics]]:
+    """Return the moments of each layer's input that ``plan`` quantizes, and the ranges of what attention multiplies.
+
+    The engine, which holds all weights, is gone then: the moments are as large.
+    """
+    engine = ObservedModel(model, operands_of)
+    widths = dict(zip(engine.layers, engine.widths, strict=True))
     moments = {
-        linear.name: Moments(linear.quantization, len(layers[linear.name].weight))
+        linear.name: Moments(linear.quantization, widths[linear.name])
         for linear in plan.linears
         if linear.quantization and layer_of(linear.name) == linear.name
     }
-    engine = ObservedModel(model, operands_of)
     operands = {name: RangeObserver() for name in engine.others}
     observe(engine, {**moments, **operands}, images.track("Rounding weights"))
-    linears = {linear.name: linear for linear in plan.linears}
-    for name in list(moments):
-        layer, rest = layers[name], layers.get(rest_name(layers[name]))
-        rounded = round_linear(layer.weight, moments.pop(name))  # its memory is free again
-        set_linear(onnx_model.graph, layer, rounded.weight, layer.bias)
-        linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction)
-        if rest is not None:  # the same weights; what the whole layer's bias makes up for, this has back
-            rest.product.replace_input_with(1, layer.product.inputs[1])
-            linears[rest.name] = _with_weights(linears[rest.name], rounded.scales, -rounded.of_input)
-    save(onnx_model, path)
-    attentions = plan_attentions({name: range_.statistics() for name, range_ in operands.items()})
-    return msgspec.structs.replace(
-        plan, model_sha256=sha256_of(path), linears=tuple(linears.values()), attentions=attentions
-    )
+    return moments, {name: range_.statistics() for name, range_ in operands.items()}
 
 
 def _with_weights(linear: LinearPlan, scales: NDArray[np.float32], correction: NDArray[np.float64]) -> LinearPlan:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from edgevit.files import atomic_path
-from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
+from edgevit.quantization.linears import LinearLayer, find_linears, open_graph
 
 
 def add_constant(graph: ir.Graph, name: str, values: NDArray[np.generic]) -> ir.Value:
@@ -45,14 +45,14 @@ def rewrite_linears(
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    onnx_model = load_graph(model)
-    layers = find_linears(onnx_model.graph)
-    for layer in layers:
-        replace_layer(onnx_model.graph, layer, replacement(onnx_model.graph, layer))
-    common.RemoveUnusedNodesPass()(onnx_model)
-    for change in further:
-        change(onnx_model.graph)
-    onnx_model.graph.sort()
-    with atomic_path(path) as draft:
-        ir.save(onnx_model, draft)
+    with open_graph(model) as onnx_model:
+        layers = find_linears(onnx_model.graph)
+        for layer in layers:
+            replace_layer(onnx_model.graph, layer, replacement(onnx_model.graph, layer))
+        common.RemoveUnusedNodesPass()(onnx_model)
+        for change in further:
+            change(onnx_model.graph)
+        onnx_model.graph.sort()
+        with atomic_path(path) as draft:
+            ir.save(onnx_model, draft)
     return tuple(layer.name for layer in layers)

@@ -180,15 +180,19 @@ class Draft:
 
     def restored(self, model: Path) -> tuple[Observation, int]:
         """Return a pass over ``model`` that goes on from what was kept, if anything, and how many images that were."""
-        observation = Observation(model)
+        return self._restored(model) or (Observation(model), 0)
+
+    def _restored(self, model: Path) -> tuple[Observation, int] | None:
+        """Do so if it can be believed; what was restored in part only is let go, and the model with it."""
         try:
             state = load_arrays(self._folder / _STATE)
             if str(state.pop("key")) != self.key:
-                return observation, 0
+                return None
             position = int(state.pop("position"))
+            observation = Observation(model)
             observation.restore(state)
         except DAMAGE:
-            return Observation(model), 0  # the first may have been restored in part
+            return None
         return observation, position
 
     def remove(self) -> None:

@@ -1,9 +1,12 @@
+import gc
+import weakref
+
 import numpy as np
 import onnx
 import pytest
 
 from edgevit.errors import GraphError
-from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.quantization.linears import find_linears, load_graph, open_graph
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.normal(size=(4, 3)).astype(np.float32)
@@ -141,3 +144,40 @@ def test_a_model_cut_short_is_refused(quantized, tmp_path):
     path.write_bytes(quantized.path.read_bytes()[:20_000])
     with pytest.raises(GraphError, match="not a valid ONNX model"):
         load_graph(path)
+
+
+def test_a_value_of_an_unknown_type_is_refused(write_graph):
+    path = write_graph("g (float[n, 4] x) => (float[n, 3] y) { y = MatMul(x, w) }", {"w": WEIGHT})
+    model = onnx.load(path)
+    model.graph.initializer[0].data_type = 99
+    onnx.save(model, path)
+    with pytest.raises(GraphError, match="not a valid ONNX model"):
+        load_graph(path)
+
+
+def test_a_weight_is_read_once(write_graph):
+    """Each look at a constant is at the same array, wherever the file has it, and that holds what the file says."""
+    path = write_graph(
+        "g (float[n, 4] x) => (float[n, 3] y) { c = Constant() p = MatMul(x, w) y = Add(p, c) }",
+        {"w": WEIGHT},
+    )
+    model = onnx.load(path)
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(BIAS)))
+    onnx.save(model, path)
+    read = load_graph(path)
+    in_node = read.graph[0].attributes["value"].value
+    for tensor, values in ((read.graph.initializers["w"].const_value, WEIGHT), (in_node, BIAS)):
+        assert tensor.numpy() is tensor.numpy()
+        np.testing.assert_array_equal(tensor.numpy(), values)
+
+
+def test_weights_are_let_go_at_the_end(write_graph):
+    path = write_graph("g (float[n, 4] x) => (float[n, 3] y) { y = MatMul(x, w) }", {"w": WEIGHT})
+    gc.disable()
+    try:
+        with open_graph(path) as model:
+            weight = weakref.ref(model.graph.initializers["w"].const_value.numpy())
+            assert weight() is not None
+        assert weight() is None
+    finally:
+        gc.enable()

@@ -1,5 +1,8 @@
 """A prepared model: the same function in float32, and nearer to it in integers."""
 
+import gc
+import weakref
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -7,10 +10,13 @@ import pytest
 
 from edgevit.errors import BundleError, DataError, GraphError, VerificationError
 from edgevit.files import sha256_of
+from edgevit.quantization import linears
 from edgevit.quantization import prepare as module
-from edgevit.quantization.emit import emit
+from edgevit.quantization.emit import DIALECTS as ALL_DIALECTS
+from edgevit.quantization.emit import emit, emit_float32, scheme_of
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.prepare import CalibrationImages, centre, prepare, smooth
+from edgevit.recipes import load_recipe
 
 SCHEMES = ("asymmetric", "symmetric")
 DIALECTS = {"asymmetric": "openvino", "symmetric": "portable"}  # one of each
@@ -164,3 +170,39 @@ def test_models_of_others_whose_layers_are_gemm_or_lack_a_bias_are_prepared(writ
         assert len(one.plan.integer_layers()) == 2
         emit(one.model, one.plan, DIALECTS[scheme], tmp_path / "int8.onnx")
         assert ((run(tmp_path / "int8.onnx", images) - exact) ** 2).mean() < 1e-3 * (exact**2).mean()
+
+
+def test_one_model_is_in_memory_at_a_time(quantized, tmp_path, monkeypatch):
+    """Whenever a model is read or an engine opened, the one before is gone, whether Python looks for circles or not."""
+    opened, held = [], []
+
+    def watched(function, what):
+        def watching(*arguments, **options):
+            held.extend(name for name, reference in opened if reference() is not None)
+            made = function(*arguments, **options)
+            opened.append((function.__name__, weakref.ref(what(made))))
+            return made
+
+        return watching
+
+    monkeypatch.setattr(linears, "load_graph", watched(load_graph, _a_weight))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched(onnxruntime.InferenceSession, lambda session: session))
+    places = {scheme: tmp_path / f"{scheme}.onnx" for scheme in SCHEMES}
+    gc.disable()
+    try:
+        _, models = prepare(
+            quantized.path, calibration(quantized.images), places, rewrites=load_recipe("default").rewrites
+        )
+        for dialect in ALL_DIALECTS:
+            one = models[scheme_of(dialect)]
+            emit(one.model, one.plan, dialect, tmp_path / "int8.onnx")
+            if dialect != "portable":
+                emit_float32(quantized.path, dialect, tmp_path / "float32.onnx")
+    finally:
+        gc.enable()
+    assert len({name for name, _ in opened}) == 2
+    assert held == []
+
+
+def _a_weight(model):
+    return model.graph.initializers["blocks.0.mlp.fc1.weight"].const_value.numpy()

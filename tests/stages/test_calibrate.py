@@ -1,6 +1,7 @@
 """Calibration is not done twice, and goes on from where it was killed."""
 
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -129,6 +130,20 @@ def run(bundle, photos):
     return table, [line for line in notes.said if line.startswith("Going on")]
 
 
+@pytest.fixture
+def one_at_a_time(monkeypatch):
+    """Refuse to open a model to look into while another is open: each holds all weights."""
+    start, opened = module.Observation.__init__, weakref.WeakSet()
+
+    def starting(observation, *arguments, **options):
+        assert not opened
+        opened.add(observation)
+        start(observation, *arguments, **options)
+
+    monkeypatch.setattr(module.Observation, "__init__", starting)
+
+
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_calibration_that_was_killed_goes_on_to_the_same_table(killed, tmp_path):
     bundle, photos = killed
     whole = Bundle.open(shutil.copytree(bundle.path, tmp_path / "other.edgevit"))
@@ -152,6 +167,7 @@ def test_what_was_kept_of_other_images_is_not_believed(killed):
     assert run(bundle, photos)[1] == []
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 @pytest.mark.parametrize("damage", ["cut", "shape", "type", "missing", "link"])
 def test_a_damaged_state_is_not_believed(killed, damage, tmp_path):
     bundle, photos = killed

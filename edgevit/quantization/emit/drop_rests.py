@@ -10,7 +10,7 @@ import msgspec
 
 from edgevit.files import scratch_folder, sha256_of
 from edgevit.quantization.emit.rewrite import write
-from edgevit.quantization.linears import load_graph
+from edgevit.quantization.linears import open_graph
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.rewrites.fine import drop_rests
 
@@ -26,13 +26,12 @@ def without_rests(model: Path, plan: QuantizationPlan) -> Iterator[tuple[Path, Q
 
     """
     plan.check_model(model)
-    onnx_model = load_graph(model)
-    dropped = frozenset(drop_rests(onnx_model.graph))
-    if not dropped:
-        yield model, plan
-        return
     with scratch_folder() as scratch:
         path = scratch / "single.onnx"
-        write(onnx_model, (), path)
+        with open_graph(model) as onnx_model:
+            dropped = frozenset(drop_rests(onnx_model.graph))
+            if dropped:
+                write(onnx_model, (), path)
         linears = tuple(linear for linear in plan.linears if linear.name not in dropped)
-        yield path, msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears)
+        single = msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears) if dropped else plan
+        yield (path if dropped else model), single

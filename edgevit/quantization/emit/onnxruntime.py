@@ -18,7 +18,7 @@ from edgevit.quantization.emit.fuse_quantized_attention import FuseQuantizedAtte
 from edgevit.quantization.emit.parts import PartLinears
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
 from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.linears import load_graph
+from edgevit.quantization.linears import open_graph
 from edgevit.quantization.plan import QuantizationPlan
 
 _DOMAIN = "com.microsoft"
@@ -31,7 +31,8 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
 
 def emit_float32(model: Path, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` in the form that onnxruntime's CPU provider runs fastest."""
-    write(load_graph(model), _passes(), path)
+    with open_graph(model) as onnx_model:
+        write(onnx_model, _passes(), path)
 
 
 def _passes() -> tuple[PartLinears, FuseAttention, SelectTokens]:

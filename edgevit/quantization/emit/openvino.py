@@ -19,7 +19,7 @@ from edgevit.quantization.emit.qdq import add_bias, put_in_place
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
 from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.linears import load_graph
+from edgevit.quantization.linears import open_graph
 from edgevit.quantization.plan import QuantizationPlan
 
 
@@ -31,7 +31,8 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
 
 def emit_float32(model: Path, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` in the form that OpenVINO runs fastest."""
-    write(load_graph(model), (PartLinears(), SelectTokens()), path)
+    with open_graph(model) as onnx_model:
+        write(onnx_model, (PartLinears(), SelectTokens()), path)
 
 
 def _substitute(linear: QuantizedLinear) -> None:

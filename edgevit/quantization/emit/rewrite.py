@@ -16,7 +16,7 @@ from edgevit.errors import BundleError
 from edgevit.files import atomic_path
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize
 from edgevit.quantization.emit.parts import part_name, parts_of
-from edgevit.quantization.linears import LinearLayer, find_linears, load_graph
+from edgevit.quantization.linears import LinearLayer, find_linears, open_graph
 from edgevit.quantization.plan import LinearQuantization, QuantizationPlan
 from edgevit.quantization.replace import add_constant
 from edgevit.quantization.rewrites.fine import off_the_grid, whole_name
@@ -161,15 +161,15 @@ def rewrite(
 
     """
     plan.check_model(model)
-    onnx_model = load_graph(model)
-    layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
-    for linear in sorted(plan.linears, key=lambda each: whole_name(each.name) != each.name):  # rests last
-        layer = layers.get(linear.name)
-        if layer is None:
-            raise BundleError(f"the plan's '{linear.name}' is not in the model", remedy=_REMEDY)
-        if linear.quantization is not None:
-            substitute(_quantize(onnx_model.graph, layer, linear.quantization, weight_bits, scale_type))
-    write(onnx_model, passes, path)
+    with open_graph(model) as onnx_model:
+        layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
+        for linear in sorted(plan.linears, key=lambda each: whole_name(each.name) != each.name):  # rests last
+            layer = layers.pop(linear.name, None)
+            if layer is None:
+                raise BundleError(f"the plan's '{linear.name}' is not in the model", remedy=_REMEDY)
+            if linear.quantization is not None:
+                substitute(_quantize(onnx_model.graph, layer, linear.quantization, weight_bits, scale_type))
+        write(onnx_model, passes, path)
 
 
 def write(model: ir.Model, passes: Sequence[ir.passes.PassBase], path: Path) -> None:

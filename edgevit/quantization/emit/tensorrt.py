@@ -29,7 +29,7 @@ from edgevit.quantization.emit.quantize_attention import QuantizeAttention, at_t
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
 from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.float16 import retype
-from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.quantization.linears import find_linears, open_graph
 from edgevit.quantization.plan import QuantizationPlan
 
 #: Returns why TensorRT would not fuse an attention by its head's features and its tokens; None if it does.
@@ -87,7 +87,8 @@ def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> di
 
 def emit_float32(model: Path, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path``, with nothing computed that the head does not look at."""
-    write(load_graph(model), (SelectTokens(),), path)
+    with open_graph(model) as onnx_model:
+        write(onnx_model, (SelectTokens(),), path)
 
 
 class ToFloat16(ir.passes.InPlacePass):
@@ -120,11 +121,12 @@ def _attentions(model: Path, plan: QuantizationPlan, limit: _Limit) -> tuple[dic
     """Return the attentions that stay in float with the reasons, and what makes query, key and value of the others."""
     planned = {each.name for each in plan.attentions}
     quantized = set(plan.integer_layers())
-    onnx_model = load_graph(model)
-    common.ShapeInferencePass()(onnx_model)
-    readers = {layer.product: layer.name for layer in find_linears(onnx_model.graph)}
     kept, whole = {}, set()
-    for attention in find_attentions(onnx_model.graph):
+    with open_graph(model) as onnx_model:
+        common.ShapeInferencePass()(onnx_model)
+        readers = {layer.product: layer.name for layer in find_linears(onnx_model.graph)}
+        attentions = find_attentions(onnx_model.graph)
+    for attention in attentions:
         reason = _reason(attention, planned, limit)
         if reason is None and not quantized.issuperset(readers.get(user) for user in attention.output.consumers()):
             reason = "what it gives is not quantized, so it would not be one kernel"

@@ -9,7 +9,7 @@ from edgevit.quantization.emit.lower_opset import LowerOpset
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
 from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.linears import load_graph
+from edgevit.quantization.linears import open_graph
 from edgevit.quantization.plan import QuantizationPlan
 
 OPSET = 17
@@ -24,7 +24,8 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
 
 def emit_float32(model: Path, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` for earlier versions of TensorRT."""
-    write(load_graph(model), (SelectTokens(), LowerOpset(OPSET)), path)
+    with open_graph(model) as onnx_model:
+        write(onnx_model, (SelectTokens(), LowerOpset(OPSET)), path)
 
 
 def _substitute(linear: QuantizedLinear) -> None:
