@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import msgspec
 import onnx_ir as ir
 
 import edgevit
 from edgevit.data.preprocess import Preprocess
+from edgevit.errors import GraphError, InputError
 from edgevit.models.spec import AnySpec
+
+T = TypeVar("T")
 
 #: Names of the input and the output; an embedding model's features are called logits too.
 INPUT, OUTPUT = "images", "logits"
@@ -17,6 +23,24 @@ OPSET = 20
 
 #: Bytes of weights; a file of protobuf's is at most 2 GiB, and the graph around the weights needs some.
 LARGEST_FILE = 2**31 - 2**20
+
+
+def noted(properties: Mapping[str, str], key: str, kind: type[T]) -> T | None:
+    """Return what ``describe`` wrote as ``key`` into a file whose metadata is ``properties``; None if it did not.
+
+    Raises:
+        GraphError: if that cannot be understood, or contradicts itself.
+
+    """
+    text = properties.get(f"edgevit.{key}")
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, RecursionError, InputError) as error:
+        raise GraphError(
+            f"the file's own note on its {key} cannot be understood: {error}", remedy="export the model again"
+        ) from error
 
 
 def describe(graph: ir.Model, spec: AnySpec, preprocess: Preprocess, labels: tuple[str, ...]) -> None:

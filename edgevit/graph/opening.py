@@ -13,6 +13,7 @@ from edgevit.data.preprocess import Interpolation, Preprocess
 from edgevit.errors import DataError, GraphError
 from edgevit.graph.foreign import OnnxModel
 from edgevit.graph.interface import Interface, interface_of, refused_output
+from edgevit.graph.metadata import noted
 from edgevit.graph.onnx_file import OnnxFile, read_onnx, shown, shown_line
 from edgevit.graph.running import ENGINE_ERRORS, run
 from edgevit.models.config import Configs, read_configs, read_preprocessing, sides
@@ -57,8 +58,8 @@ class _Images:
 def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
     """Return the model in the ONNX file at ``path``; ``source`` is what the user called it.
 
-    How images are prepared and what classes are called is read from ``given``, else from config.json,
-    preprocessor_config.json or open_clip_config.json beside the file, else assumed and noted.
+    How images are prepared and what classes are called is read from ``given``, else from what EdgeViT wrote into the
+    file, else from config.json, preprocessor_config.json or open_clip_config.json beside it, else assumed and noted.
 
     Raises:
         GraphError: if the file is no float32 model from images to one row of numbers for each.
@@ -69,10 +70,13 @@ def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
     file = read_onnx(path)
     face = interface_of(file, given.output)
     beside = read_configs(path.parent)
-    preprocess, notes = _preprocess(file, face, given, beside)
+    own = {entry.key: entry.value for entry in file.model.metadata_props}
+    preprocess, notes = _preprocess(file, face, given, beside, noted(own, "preprocess", Preprocess))
     outputs = _outputs(file, face, preprocess, fixed=face.image_size is not None)
-    classes = 0 if given.embedding else outputs
-    labels, said = _labels(given, beside, classes, source)
+    names = noted(own, "labels", tuple[str, ...])
+    embedding = given.embedding or names == ()
+    classes = 0 if embedding else outputs
+    labels, said = _labels(given, names, beside, classes, source)
     spec = GraphSpec(
         image_size=preprocess.size,
         channels=preprocess.channels,
@@ -80,7 +84,7 @@ def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
         outputs=outputs,
         producer=file.producer,
     )
-    kind = "features" if given.embedding else "logits; --embedding takes them for features"
+    kind = "features" if embedding else "logits; --embedding takes them for features"
     used = f"its output '{shown(face.output)}' is taken for {outputs} {kind}"
     left_out = f"left out its outputs {', '.join(map(shown, face.left_out))}" if face.left_out else ""
     one = "it takes one image at a time: is rewritten to take any number" if face.batch == 1 else ""
@@ -88,18 +92,21 @@ def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
     return OnnxModel(file, face, spec, preprocess, labels, source, notes)
 
 
-def _preprocess(file: OnnxFile, face: Interface, given: Given, beside: Configs) -> tuple[Preprocess, tuple[str, ...]]:
+def _preprocess(
+    file: OnnxFile, face: Interface, given: Given, beside: Configs, own: Preprocess | None
+) -> tuple[Preprocess, tuple[str, ...]]:
     said = beside if given.preprocess is None else read_preprocessing(given.preprocess)
     config = beside.config.vision
     fixed = given.image_size or face.image_size
     likely = fixed or sides(config.image_size)
-    if likely is None and not _says_size(said):
+    own = own if given.preprocess is None else None
+    if likely is None and own is None and not _says_size(said):
         raise GraphError(
             f"{file.path} takes images of any size, and nothing says of which it should",
             remedy="give --image-size, or --preprocess with a file that says it",
         )
     images = _Images(likely or _ANY_SIZE, face.channels or config.num_channels or 3)
-    preprocess, notes = preprocess_of(said, _USUAL, _USUAL_NAME, images)
+    preprocess, notes = (own, ()) if own is not None else preprocess_of(said, _USUAL, _USUAL_NAME, images)
     if fixed is not None and preprocess.size != fixed:
         notes += (f"its preprocessing makes {_by(preprocess.size)}, it takes {_by(fixed)}: taken as that",)
         preprocess = resized(preprocess, fixed)
@@ -151,7 +158,11 @@ def _outputs(file: OnnxFile, face: Interface, preprocess: Preprocess, *, fixed: 
     return int(answer.shape[1])
 
 
-def _labels(given: Given, beside: Configs, classes: int, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _labels(
+    given: Given, names: tuple[str, ...] | None, beside: Configs, classes: int, source: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if given.labels is None and names is not None and len(names) == classes:
+        return names, ()
     if given.labels is None:
         return labels_of(beside.config, classes, source)
     labels = read_labels(given.labels)

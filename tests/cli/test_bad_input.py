@@ -159,11 +159,11 @@ def test_too_few_images_for_a_search_leave_the_bundle_alone(refused, exported, p
     assert "128" in remedy
 
 
-def test_an_onnx_file_is_no_checkpoint(refused, exported, tmp_path):
-    path = exported / "float32" / "model.onnx"
+def test_a_variant_is_no_model_to_export(refused, quantized, tmp_path):
+    path = quantized / "int8-onnxruntime" / "model.onnx"
     message, remedy = refused("export", path, "-o", tmp_path / "new.edgevit")
-    assert "without the description" in message
-    assert "weights" in remedy
+    assert "operators that are not ONNX's own: com.microsoft.MatMulIntegerToFloat" in message
+    assert "without quantization" in remedy
 
 
 @pytest.mark.parametrize(("label", "hint"), [("8", "8 classes"), ("99", "8 classes"), ("-2", "not a class index")])

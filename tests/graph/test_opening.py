@@ -4,8 +4,10 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 
+from edgevit.bundle.store import Bundle
 from edgevit.errors import CheckpointError, DataError, GraphError
 from edgevit.graph.opening import Given, open_onnx
 from edgevit.models.labels import imagenet_labels
@@ -203,3 +205,24 @@ def test_a_thousand_classes_are_imagenets(foreign_vits, monkeypatch):
     model = opened(foreign_vits["new"])
     assert model.labels == imagenet_labels()
     assert "taken for ImageNet-1k's" in said(model)
+
+
+def test_what_edgevit_wrote_into_its_own_file(tiny_exported, tmp_path):
+    path = tiny_exported / "float32" / "model.onnx"
+    manifest = Bundle.open(tiny_exported).manifest
+    model = opened(path)
+    assert (model.preprocess, model.labels) == (manifest.preprocess, manifest.labels)
+    assert "assumed" not in said(model)
+    assert opened(path, std=(1.0,)).preprocess.std == (1.0,) * 3
+    graph = onnx.load(path)
+    for entry in graph.metadata_props:
+        if entry.key == "edgevit.preprocess":
+            entry.value = entry.value.replace("16", "-1")
+    onnx.save(graph, tmp_path / "odd.onnx")
+    with pytest.raises(GraphError, match="note on its preprocess cannot be understood"):
+        opened(tmp_path / "odd.onnx")
+
+
+def test_an_embedding_of_edgevits(tiny_embedding):
+    model = opened(tiny_embedding / "float32" / "model.onnx")
+    assert (model.spec.classes, model.spec.outputs) == (0, 32)
