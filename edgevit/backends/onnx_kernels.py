@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevit.backends.base import LinearKernel
+from edgevit.graph.weights import letting_go
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -58,19 +59,20 @@ def _products(path: Path) -> list[_Product]:
     import onnx  # not on every device, which needs neither for inference
     import onnx_ir as ir
 
-    graph = ir.serde.from_proto(onnx.load(path)).graph
-    found = []
-    for node in graph:
-        position = _WEIGHT_INPUT.get(node.op_type)
-        if position is None or len(node.inputs) <= position:
-            continue
-        blocks = node.op_type == "MatMulNBits"
-        weight = _stored(node.inputs[position], rank=3 if blocks else 2)
-        if weight is not None:
-            kind = f"uint{node.attributes.get_int('bits', 4)}" if blocks else _type(weight)
-            name = node.name or str(node.outputs[0].name)
-            found.append(_Product(name, node.op_type, str(weight.name), kind))
-    return found
+    with letting_go(ir.serde.from_proto(onnx.load(path))) as model:
+        return [found for node in model.graph if (found := _product(node)) is not None]
+
+
+def _product(node: ir.Node) -> _Product | None:
+    position = _WEIGHT_INPUT.get(node.op_type)
+    if position is None or len(node.inputs) <= position:
+        return None
+    blocks = node.op_type == "MatMulNBits"
+    weight = _stored(node.inputs[position], rank=3 if blocks else 2)
+    if weight is None:
+        return None
+    kind = f"uint{node.attributes.get_int('bits', 4)}" if blocks else _type(weight)
+    return _Product(node.name or str(node.outputs[0].name), node.op_type, str(weight.name), kind)
 
 
 def _undecorated(name: str) -> str:

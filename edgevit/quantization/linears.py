@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.errors import GraphError
+from edgevit.graph.weights import letting_go
 
 #: The first opset with DequantizeLinear per channel.
 _OLDEST_OPSET = 13
@@ -51,19 +52,12 @@ class LinearLayer:
 def open_graph(path: Path) -> Iterator[ir.Model]:
     """Give what ``load_graph`` does, and let go of its weights at the end: the model is of no use then.
 
-    The nodes and values of a graph refer to one another, so that Python would not free them until it looks for such
-    circles, which a few large arrays give it no reason to do: several models would be in memory at once.
-
     Raises:
         GraphError: as ``load_graph``.
 
     """
-    model = load_graph(path)
-    try:
+    with letting_go(load_graph(path)) as model:
         yield model
-    finally:
-        for value in model.graph.initializers.values():
-            value.const_value = None
 
 
 def load_graph(path: Path) -> ir.Model:
