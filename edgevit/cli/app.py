@@ -32,7 +32,10 @@ COMMANDS = {
         "Make",
         "Train a ViT, or fine-tune one on your images; the run's folder is a SOURCE for ``edgevit export``.",
     ),
-    "export": ("Make", "Export a checkpoint, or an ONNX file of others, to float32 ONNX in a new bundle, checked on images."),
+    "export": (
+        "Make",
+        "Export a checkpoint, or an ONNX file of others, to float32 ONNX in a new bundle, checked on images.",
+    ),
     "quantize": (
         "Make",
         "Add variants in INT8 or another precision, and show that they run on the kernels that they are made for.",
