@@ -114,15 +114,17 @@ def test_predict_and_the_runtime_say_the_same_of_a_picture(fashion, edgevit, tmp
     for index in range(20):
         paths.append(tmp_path / f"{index}.png")
         sample.image(index).save(paths[-1])
-    said = edgevit("predict", fashion, *paths, "--variant", variant, "--json").data()
+    said = edgevit("predict", fashion, *paths, "--variant", variant, "--top", 10, "--json").data()
     right = 0
     with load(fashion, variant=variant) as model:
+        together = model.predict_batch(paths, top=10)
         for index, entry in enumerate(said["images"]):
-            expected = model.predict(paths[index])
+            assert [found["label"] for found in entry["predictions"]] == [each.label for each in together[index]]
+            expected = model.predict(paths[index], top=10)
             assert entry["predictions"][0]["label"] == expected[0].label
+            # Of one image alone, the engine may round an integer the other way.
             found = {each["label"]: each["probability"] for each in entry["predictions"]}
-            for each in expected:  # the command gives the engine all images at once, and INT8 may round the other way
-                assert found.get(each.label, each.probability) == pytest.approx(each.probability, abs=0.02)
+            assert found == pytest.approx({each.label: each.probability for each in expected}, abs=0.02)
             right += expected[0].label == fashion_mnist.CLASS_NAMES[sample.labels[index]]
     assert right >= 15
 

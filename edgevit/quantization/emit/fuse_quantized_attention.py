@@ -29,10 +29,10 @@ class FuseQuantizedAttention(ir.passes.InPlacePass):
     """Puts com.microsoft's QAttention in the place of ONNX's Attention and the integer products that it reads.
 
     It multiplies in integers by the weight of query, key and value, and lays heads out as attention reads them, where
-    Attention copies all three first: on two threads the whole takes about three quarters of the time for 6 heads, and
-    less for 12, too (``benchmarks/attention_forms.py``); on one thread it gains nothing. Attention itself is in
-    float32, one head of an image to a thread, as Attention's is: what ``FuseAttention`` has left to MultiHeadAttention
-    stays so. The answer is the same.
+    Attention copies all three first: on two threads the whole takes about four fifths of the time for 6 heads, nine
+    tenths for 12, and no less for 3 (``benchmarks/attention_forms.py``). Attention itself is in float32, one head of an
+    image to a thread, as Attention's is: what ``FuseAttention`` has left to MultiHeadAttention stays so. The answer is
+    the same.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
