@@ -19,11 +19,12 @@ from edgevit.backends.onnxruntime import engine_errors
 from edgevit.errors import DataError, GraphError
 from edgevit.files import sha256_of
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.emit.select_tokens import SelectTokens
+from edgevit.quantization.emit.select_tokens import SelectTokens, chosen_token
 from edgevit.quantization.linears import find_linears, open_graph
 from edgevit.quantization.observers import InputObserver, Resumable, State, joined, restore
 from edgevit.quantization.pixels import PixelObserver
 from edgevit.quantization.rewrites.fine import off_the_grid
+from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.table import CalibrationTable
 
 
@@ -60,7 +61,12 @@ class Seen:
 
 
 def calibrate(
-    model: Path, batches: Iterable[NDArray[np.float32]], *, total: int, progress: Progress = SILENT
+    model: Path,
+    batches: Iterable[NDArray[np.float32]],
+    *,
+    total: int,
+    rotated: bool = False,
+    progress: Progress = SILENT,
 ) -> CalibrationTable:
     """Run the float32 ONNX file ``model`` on preprocessed images and return what its Linear layers' inputs do.
 
@@ -71,6 +77,7 @@ def calibrate(
         model: with one input (batch, C, H, W).
         batches: of images (B, C, H, W).
         total: number of batches, for the progress bar.
+        rotated: whether to look at the model with its residual stream rotated, as ``prepare.smooth`` rotates it.
         progress: where to report to.
 
     Raises:
@@ -79,7 +86,7 @@ def calibrate(
         DataError: if there are no images, or they do not fit the model or are not finite.
 
     """
-    observation = Observation(model)
+    observation = Observation(model, rotated=rotated)
     for batch in progress.track(batches, total=total, label="Calibrating"):
         observation.update(batch)
     return observation.table()
@@ -88,15 +95,16 @@ def calibrate(
 class Observation:
     """The pass over the images, as far as it has come; it can stop after any batch and go on in another process."""
 
-    def __init__(self, model: Path, *, seed: int = 0) -> None:
-        """Open the float32 ONNX file ``model``; ``seed`` is for the sample of rows.
+    def __init__(self, model: Path, *, rotated: bool = False, seed: int = 0) -> None:
+        """Open the float32 ONNX file ``model``, and rotate its stream if so asked; ``seed`` is for the sample of rows.
 
         Raises:
             GraphError: if it is no float32 ONNX model with Linear layers.
 
         """
         self._model = model
-        self._engine = ObservedModel(model)
+        self._rotated = rotated
+        self._engine = ObservedModel(model, rewrite=rotate_stream if rotated else lambda _: False)
         self._observers = {
             name: InputObserver(width, seed=seed)
             for name, width in zip(self._engine.layers, self._engine.widths, strict=True)
@@ -131,6 +139,7 @@ class Observation:
             images_sha256=self.seen.sha256,
             selection_sha256=selection_sha256,
             pixels=self._pixels.statistics(),
+            rotated=self._rotated,
         )
 
     def state(self) -> State:
@@ -186,12 +195,20 @@ class ObservedModel:
 
     Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
     seen of the layers there is what counts. ``also`` gives further values to look at, by the names they shall have;
-    ``layers`` and ``others`` are the names of both.
+    ``layers`` and ``others`` are the names of both. ``rewrite`` changes the graph first. ``token`` is the one that the
+    head looks at, None where that is not one.
     """
 
-    def __init__(self, path: Path, also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {}) -> None:
+    def __init__(
+        self,
+        path: Path,
+        also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {},
+        rewrite: Callable[[ir.Graph], bool] = lambda _: False,
+    ) -> None:
         with open_graph(path) as model:
             common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
+            rewrite(model.graph)
+            self.token = chosen_token(model.graph)
             SelectTokens()(model)
             self.widths, layers = _inputs(model.graph)
             others = also(model.graph)

@@ -63,7 +63,7 @@ def try_observers(
             remedy="give 128 or so with --data, or name an observer in the recipe",
         )
     judge = Judge(model, (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH)))
-    table = calibrate(model, _fitted(images), total=images.batches)
+    table = calibrate(model, _fitted(images), total=images.batches, rotated=True)
     with scratch_folder() as scratch:
         ranges = smooth(model, table, scratch / "smoothed.onnx", rewrites=rewrites)
         found = {}

@@ -232,12 +232,14 @@ def make_plan(
     symmetric (signed, its largest magnitude). Weights: signed, symmetric, per output.
 
     Raises:
-        BundleError: if the table was made for another model.
+        BundleError: if the table was made for another model, or for it rotated.
         DataError: if the table saw no images.
         GraphError: if the file is no float32 ONNX model with Linear layers.
 
     """
     check_model_sha256("this calibration table", table.model_sha256, model)
+    if table.rotated:
+        raise BundleError("this calibration table is of the model rotated, not as it is", remedy=_REMEDY)
     if table.images < 1:
         raise DataError("the calibration table saw no images", remedy="calibrate again with images")
     with open_graph(model) as onnx_model:

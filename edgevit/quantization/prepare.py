@@ -41,6 +41,7 @@ from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.constants import set_linear
 from edgevit.quantization.rewrites.fine import ending_layers, ends_mlp, multiply_rest, rest_name, sees_token
 from edgevit.quantization.rewrites.narrow import follows_activation, narrow_input
+from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.rewrites.sites import find_sites
 from edgevit.quantization.rounding import Moments, round_linear
 from edgevit.quantization.smoothing import choose_migration, choose_narrowing
@@ -101,7 +102,7 @@ def prepare(
 
     """
     source = sha256_of(model)
-    table = table or calibrate(model, images.read(), total=images.batches, progress=images.progress)
+    table = table or calibrate(model, images.read(), total=images.batches, rotated=True, progress=images.progress)
     prepared: dict[Scheme, Prepared] = {}
     with scratch_folder() as scratch:
         smoothed = scratch / "smoothed.onnx"
@@ -201,6 +202,7 @@ def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> 
 def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrites = NO_REWRITES) -> CalibrationTable:
     """Write ``model`` to ``path`` with its Linear layers' inputs shifted and scaled, channel by channel, for nothing.
 
+    The residual stream is rotated first, if ``table`` is of that.
     Of inputs behind a GELU the widest channels are divided, if ``rewrites.narrow`` asks for it.
     ``table`` is what calibration saw of ``model``. Returns the ranges to expect of all Linear layers' inputs then.
 
@@ -217,6 +219,8 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
         graph = onnx_model.graph
         table.check_layers({layer.name: len(layer.weight) for layer in find_linears(graph)})
         common.ShapeInferencePass()(onnx_model)  # files of others seldom say the shapes of values
+        if table.rotated:
+            rotate_stream(graph)
         for site in find_sites(graph):
             weights = [as_it_is_now(reader).weight for reader in site.readers]
             migration = choose_migration(channels[site.readers[0].name], weights, shiftable=site.shiftable)
@@ -228,7 +232,7 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
         if rewrites.narrow:
             _narrow_inputs(graph, table, rewrites.narrow, inputs)
         save(onnx_model, path)
-    return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
+    return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path), rotated=False)
 
 
 def _narrow_inputs(graph: ir.Graph, table: CalibrationTable, share: float, inputs: dict[str, TensorStatistics]) -> None:
@@ -307,7 +311,7 @@ def _observe_rounded(
     engine = ObservedModel(model, operands_of)
     widths = dict(zip(engine.layers, engine.widths, strict=True))
     moments = {
-        linear.name: Moments(linear.quantization, widths[linear.name])
+        linear.name: Moments(linear.quantization, widths[linear.name], engine.token)
         for linear in plan.linears
         if linear.quantization and layer_of(linear.name) == linear.name
     }

@@ -7,6 +7,7 @@ the mean (bias correction, Nagel et al. 2019), so that what the rounding of acti
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,16 +19,22 @@ from edgevit.quantization.plan import LinearQuantization
 #: Share of the mean second moment that is added to each: it keeps the solution calm where inputs hardly vary.
 DAMPING = 0.01
 
+#: How many other tokens the one that the head reads counts for, where a layer sees it among them: attention averages
+#: what noise does in the others. On DeiT-tiny, 10 took the SQNR of the logits 0.2 dB up (1,000 photos, by hand).
+TOKEN_WEIGHT = 10
+
 _BLOCK = 64  # inputs rounded before the weights after them are brought up to date, in one product
 
 
 class Moments:
     """What is kept of a layer's input: means as it is and as it comes out of quantization, the latter's covariance.
 
+    The token that the head reads, ``token`` of those of an image, counts ``TOKEN_WEIGHT`` times in the covariance.
     Memory is K*K floats for K inputs, whatever the number of images.
     """
 
-    def __init__(self, quantization: LinearQuantization, width: int) -> None:
+    def __init__(self, quantization: LinearQuantization, width: int, token: int | None = None) -> None:
+        self._token = token
         self._scale = np.float32(quantization.activation_scale)
         self._zero_point = quantization.zero_point()
         self._origin: NDArray[np.float32] | None = None
@@ -35,9 +42,11 @@ class Moments:
         self._float = np.zeros(width)
         self._quantized = np.zeros(width)
         self._tokens = 0
+        self._weighted = np.zeros(width)  # what the products are of, added up
+        self._weight = 0.0
 
     def update(self, values: NDArray[np.float32]) -> None:
-        """Take in the input (..., K) for one image."""
+        """Take in the input (..., K) for one image, (1, N, K) where it has N tokens."""
         rows = values.reshape(-1, values.shape[-1])
         rounded = dequantize(quantize(rows, self._scale, self._zero_point), self._scale, self._zero_point)
         self._float += rows.sum(axis=0, dtype=np.float64)
@@ -45,8 +54,18 @@ class Moments:
         if self._origin is None:
             self._origin = rounded.mean(axis=0)  # products of what is near 0 lose no digits in float32
         rounded -= self._origin
-        self._products += rounded.T @ rounded
+        weights = self._weights(values.shape)
+        self._products += rounded.T @ (rounded * weights[:, None])
+        self._weighted += weights @ rounded
+        self._weight += float(weights.sum())
         self._tokens += len(rows)
+
+    def _weights(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return how often each row of an input of that shape (..., K) counts."""
+        weights = np.ones(math.prod(shape[:-1]), dtype=np.float32)
+        if self._token is not None and len(shape) == 3 and self._token < shape[1] > 1:
+            weights[self._token] = TOKEN_WEIGHT
+        return weights
 
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the mean of the input, and of the quantized input, both (K,)."""
@@ -55,12 +74,16 @@ class Moments:
     def covariance(self) -> NDArray[np.float64]:
         """Return the covariance of the quantized input (K, K), shrunk towards its diagonal where tokens are few.
 
+        It is around the mean of all tokens alike, which the bias makes up for.
+
         Between K inputs, chance alone gives correlations of about one over the root of the number of tokens; a layer
         that sees one token of each image would be fitted to them (shrinkage, Ledoit and Wolf 2004).
         """
         assert self._origin is not None  # noqa: S101 - observe() needs an image
         mean = self._quantized / self._tokens - self._origin
-        covariance: NDArray[np.float64] = self._products.astype(np.float64) / self._tokens - np.outer(mean, mean)
+        beside = np.outer(self._weighted / self._weight, mean)
+        covariance: NDArray[np.float64] = self._products.astype(np.float64) / self._weight
+        covariance += np.outer(mean, mean) - beside - beside.T
         diagonal = np.diag(covariance).copy()
         covariance *= self._tokens / (self._tokens + len(mean))
         covariance[np.diag_indices_from(covariance)] = diagonal

@@ -18,7 +18,7 @@ from edgevit.quantization.pixels import PixelStatistics
 from edgevit.quantization.smoothing import ChannelStatistics
 from edgevit.recipes import Observer, Percentile
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _REMEDY = "calibrate again with `edgevit quantize`"
 
@@ -126,7 +126,8 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     ``model_sha256`` is that of the float32 ONNX file, ``images_sha256`` that of the preprocessed images in order.
     ``selection_sha256`` is of the files that the images were chosen from and of how they are preprocessed, known before
-    they are looked at; "" where nobody asked. ``pixels`` says how the images looked.
+    they are looked at; "" where nobody asked. ``pixels`` says how the images looked. If ``rotated``, inputs are those
+    that the layers have once the residual stream of that file is rotated (``rewrites.rotation``).
     """
 
     inputs: dict[str, TensorStatistics]
@@ -135,6 +136,7 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     images_sha256: str
     selection_sha256: str = ""
     pixels: PixelStatistics | None = None
+    rotated: bool = False
 
     def check_layers(self, widths: Mapping[str, int]) -> None:
         """Check that the table has what was seen of layers with these numbers of inputs.
@@ -163,6 +165,7 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             "schema_version": np.array(SCHEMA_VERSION),
             "layers": np.array(list(self.inputs), dtype=np.str_),
             "images": np.array(self.images),
+            "rotated": np.array(self.rotated),
             "pixels": np.array(list(msgspec.structs.astuple(self.pixels)) if self.pixels else [], dtype=np.float64),
             "tokens": np.array([one.tokens for one in statistics], dtype=np.int64),
         }
@@ -201,6 +204,7 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return cls(
             inputs=inputs,
             images=int(arrays["images"]),
+            rotated=bool(arrays["rotated"]),
             pixels=PixelStatistics(*arrays["pixels"].tolist()) if arrays["pixels"].size else None,
             **{name: str(arrays[name]) for name in _TEXTS},
         )

@@ -28,7 +28,7 @@ from edgevit.errors import BundleError, ImageError
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arrays import DAMAGE, load_arrays, save_arrays
 from edgevit.quantization.calibrate import Observation
-from edgevit.quantization.table import CalibrationTable
+from edgevit.quantization.table import SCHEMA_VERSION, CalibrationTable
 from edgevit.stages.images import ImageSource, doubts
 
 TABLE = "calibration/table.npz"
@@ -111,7 +111,7 @@ def calibrated(bundle: Bundle, model: Path, selection: Selection, progress: Prog
         progress.note(f"These {table.images} images have been observed on this model before: not again")
     else:
         progress.note(f"Calibrating on {len(selection.dataset)} images of {selection.dataset.name}")
-        draft = Draft(bundle.path, f"{bundle.variant('float32').files[0].sha256} {selection.sha256}")
+        draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")
         table = _observe(draft, model, selection, progress)
     for doubt in doubts(selection.dataset, table.pixels):
         progress.note(doubt)
@@ -180,7 +180,7 @@ class Draft:
 
     def restored(self, model: Path) -> tuple[Observation, int]:
         """Return a pass over ``model`` that goes on from what was kept, if anything, and how many images that were."""
-        return self._restored(model) or (Observation(model), 0)
+        return self._restored(model) or (Observation(model, rotated=True), 0)
 
     def _restored(self, model: Path) -> tuple[Observation, int] | None:
         """Do so if it can be believed; what was restored in part only is let go, and the model with it."""
@@ -189,7 +189,7 @@ class Draft:
             if str(state.pop("key")) != self.key:
                 return None
             position = int(state.pop("position"))
-            observation = Observation(model)
+            observation = Observation(model, rotated=True)
             observation.restore(state)
         except DAMAGE:
             return None

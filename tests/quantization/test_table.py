@@ -62,8 +62,8 @@ def arrays_of(table, path, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema_version": np.int64(3)},
-        {"schema_version": np.int64(1)},
+        {"schema_version": np.int64(4)},
+        {"schema_version": np.int64(2)},
         {"counts/0": np.full(5, -1)},
         {"counts/0": np.ones(5)},
         {"counts/0": np.ones(4096, dtype=np.int64)},

@@ -47,9 +47,9 @@ class SelectTokens(ir.passes.InPlacePass):
 
 
 def chosen_token(graph: ir.Graph) -> int | None:
-    """Return which token of (B, N, D) is chosen, where that is done once; None where it is not."""
-    choices = [node for node in graph if _chooses_token(node)]
-    return _index(choices[0]) if len(choices) == 1 else None
+    """Return which token of (B, N, D) is chosen; None where there is no choice, or there are several."""
+    tokens = {_index(node) for node in graph if _chooses_token(node)}
+    return tokens.pop() if len(tokens) == 1 else None
 
 
 def _chooses_token(node: ir.Node) -> bool:

@@ -65,8 +65,8 @@ class NormSource:
 
     def move(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
         """Fold shift and scale into weight and bias."""
-        weight = _constant(self.node.inputs[1])
-        bias = _constant(self.node.inputs[2]) if len(self.node.inputs) > 2 else None
+        weight = float_constant(self.node.inputs[1])
+        bias = float_constant(self.node.inputs[2]) if len(self.node.inputs) > 2 else None
         assert weight is not None  # noqa: S101 - find_sites takes no other
         name = self.node.name or str(self.node.outputs[0].name)
         set_constant(graph, self.node, 1, f"{name}.weight", weight / scale)
@@ -92,14 +92,21 @@ class ValueSource:
 
 def find_sites(graph: ir.Graph) -> list[Site]:
     """Return the places of ``graph`` where channels can be shifted and scaled, in the order in which they run."""
+    return [*norm_sites(graph), *_value_sites(graph, find_linears(graph))]
+
+
+def norm_sites(graph: ir.Graph) -> Iterator[Site]:
+    """Yield the places behind LayerNorms, in the order in which they run."""
     layers = {layer.product: layer for layer in find_linears(graph)}
-    norms = (_norm_site(node, layers) for node in graph if node.op_type == "LayerNormalization")
-    return [*(site for site in norms if site is not None), *_value_sites(graph, list(layers.values()))]
+    for node in graph:
+        site = _norm_site(node, layers) if node.op_type == "LayerNormalization" else None
+        if site is not None:
+            yield site
 
 
 def _norm_site(node: ir.Node, layers: dict[ir.Node, LinearLayer]) -> Site | None:
-    weight = _constant(node.inputs[1])
-    bias_fits = len(node.inputs) < 3 or node.inputs[2] is None or _constant(node.inputs[2]) is not None
+    weight = float_constant(node.inputs[1])
+    bias_fits = len(node.inputs) < 3 or node.inputs[2] is None or float_constant(node.inputs[2]) is not None
     unread = all(not output.uses() and not output.is_graph_output() for output in node.outputs[1:])
     if weight is None or weight.ndim != 1 or not bias_fits or not unread:
         return None
@@ -110,19 +117,19 @@ def _norm_site(node: ir.Node, layers: dict[ir.Node, LinearLayer]) -> Site | None
 
 
 def _readers(value: ir.Value, layers: dict[ir.Node, LinearLayer]) -> Iterator[LinearLayer | None]:
-    """Yield the Linear layers that read the channels of ``value``, None for anything else that does."""
+    """Yield the Linear layers that read the channels of ``value``, None for anything else that reads its values."""
     if value.is_graph_output():
         yield None
     for node, index in value.uses():
         if node in layers and index == 0:
             yield layers[node]
-        elif index == 0 and _keeps_channels(node):
+        elif index == 0 and keeps_channels(node):
             yield from _readers(node.outputs[0], layers)
-        else:
+        elif node.op_type != "Shape":
             yield None
 
 
-def _keeps_channels(node: ir.Node) -> bool:
+def keeps_channels(node: ir.Node) -> bool:
     """Say whether ``node`` picks or averages tokens, and leaves the channels, the last axis, as they are."""
     shape = None if node.inputs[0] is None else node.inputs[0].shape
     if shape is None:
@@ -161,7 +168,8 @@ def _value_sites(graph: ir.Graph, layers: Sequence[LinearLayer]) -> Iterator[Sit
             yield Site(ValueSource(source, slice(outputs - width, outputs)), (reader,))
 
 
-def _constant(value: ir.Value | None) -> NDArray[np.float32] | None:
+def float_constant(value: ir.Value | None) -> NDArray[np.float32] | None:
+    """Return the float32 values that the file fixes ``value`` to; None for others, and what is given at run time."""
     if value is None or value.is_graph_input():
         return None
     tensor = ir.convenience.get_const_tensor(value)
