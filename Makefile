@@ -18,8 +18,9 @@ help:  ## list the targets
 quickstart: $(VENV)/.installed  ## install, then take the built-in model to verified INT8 and show the table
 	$(BIN)/edgevit pipeline fashion-micro --data $(DATA) --threads 1 -o quickstart.edgevit --overwrite
 
+# Each process of pytest has a core: more threads of torch's would only wait for one another.
 test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-dev  ## check style and types
 	$(BIN)/ruff check .
