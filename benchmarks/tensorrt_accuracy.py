@@ -44,14 +44,15 @@ def lines(bundle: Bundle, images: list[NDArray[np.float32]]) -> Iterator[str]:
     yield "| form | agreement | KL (nats) | SQNR |"
     yield "| --- | --- | --- | --- |"
     plan = QuantizationPlan.load(bundle.verify_extra(PLANS["symmetric"]))
-    prepared = Model(bundle.verify_extra(PREPARED["symmetric"]), plan)
-    expected = logits_of(bundle.verify_files("float32"), images)
+    exported = bundle.verify_files("float32")
+    model = Model(exported, bundle.verify_extra(PREPARED["symmetric"]), plan)
+    expected = logits_of(exported, images)
     for form, write in FORMS.items():
         if form == "FP16":  # README.md has it: `edgevit validate` measures it
             continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
-            write(prepared, path)
+            write(model, path)
             found = logits_of(path, images)
         agreement, kl = statistics.agreement(expected, found), statistics.mean_kl(expected, found)
         yield f"| {form} | {agreement:.1%} | {kl:.4f} | {statistics.sqnr_db(expected, found):.1f} dB |"

@@ -3,8 +3,8 @@
     python benchmarks/tensorrt_kernels.py [--write]
 
 For the built-in model, and the sizes of DeiT-tiny and ViT-S with random weights (kernels depend on sizes), in FP16,
-INT8 and FP8, with attention in float16 and quantized, for three generations of GPUs; none has to be there. Prints a
-Markdown table, or writes it to results/tensorrt-kernels.md. Batch 1.
+INT8 and FP8, with attention in float16 and quantized, as recipe `default` plans them, for three generations of GPUs;
+none has to be there. Prints a Markdown table, or writes it to results/tensorrt-kernels.md. Batch 1.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,12 +33,11 @@ from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.calibrate import calibrate
-from edgevit.quantization.emit import emit, emit_float8
+from edgevit.quantization.emit import AttentionForm, emit, emit_float8
 from edgevit.quantization.float16 import Float16Plan, emit_float16
-from edgevit.quantization.linears import load_graph
-from edgevit.quantization.plan import AttentionPlan, QuantizationPlan, make_plan
-from edgevit.quantization.prepare import save
-from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
+from edgevit.quantization.plan import AttentionPlan, QuantizationPlan
+from edgevit.quantization.prepare import plan_scheme, smooth
+from edgevit.recipes import load_recipe
 
 MODELS = {"built-in": "fashion-micro", "DeiT-tiny": "vit-tiny", "ViT-S": "vit-small"}
 GPUS = ("8.6", "8.9", "12.0")
@@ -45,9 +45,10 @@ RESULTS = Path(__file__).parent / "results" / "tensorrt-kernels.md"
 
 
 class Model(NamedTuple):
-    """A model ready to be quantized: the float32 file, and its plan."""
+    """A model as it was exported, and ready to be quantized: both float32 files, and the plan of the second."""
 
-    path: Path
+    exported: Path
+    prepared: Path
     plan: QuantizationPlan
 
 
@@ -56,16 +57,24 @@ Emit = Callable[[Model, Path], object]
 
 
 def _fp16(model: Model, path: Path) -> None:
-    plan = Float16Plan(model_sha256=sha256_of(model.path), images=1, images_sha256="0" * 64, float32_nodes={})
-    emit_float16(model.path, plan, path)
+    plan = Float16Plan(model_sha256=sha256_of(model.exported), images=1, images_sha256="0" * 64, float32_nodes={})
+    emit_float16(model.exported, plan, path)
+
+
+def _int8(model: Model, path: Path, attention: AttentionForm = "float") -> None:
+    emit(model.prepared, model.plan, "tensorrt", path, attention=attention)
+
+
+def _fp8(model: Model, path: Path, attention: AttentionForm = "float") -> None:
+    emit_float8(model.prepared, model.plan, "tensorrt", path, attention=attention)
 
 
 FORMS: dict[str, Emit] = {
     "FP16": _fp16,
-    "INT8": lambda model, path: emit(*model, "tensorrt", path),
-    "INT8, attention too": lambda model, path: emit(*model, "tensorrt", path, attention="quantized"),
-    "FP8": lambda model, path: emit_float8(*model, "tensorrt", path),
-    "FP8, attention too": lambda model, path: emit_float8(*model, "tensorrt", path, attention="quantized"),
+    "INT8": _int8,
+    "INT8, attention too": partial(_int8, attention="quantized"),
+    "FP8": _fp8,
+    "FP8, attention too": partial(_fp8, attention="quantized"),
 }
 
 
@@ -85,25 +94,28 @@ def plan_random(spec: ModelSpec, folder: Path) -> Model:
 
 
 def _planned(vit: VisionTransformer, wants: Preprocess, folder: Path) -> Model:
-    """Return a model and its plan, with files in the new ``folder``; scales are from a random image."""
+    """Return a model and its plan, with files in the new ``folder``, as recipe `default` makes them of a random image.
+
+    Weights are not rounded to suit the image, which changes no kernel.
+    """
     folder.mkdir()
-    spec, whole = vit.spec, folder / "exported.onnx"
-    export_onnx(vit, whole, preprocess=wants, labels=tuple(f"class {index}" for index in range(spec.classes)))
-    model, path = load_graph(whole), folder / "float32.onnx"
-    fold_attention_scales(model.graph)  # as in a prepared model
-    save(model, path)
+    spec, exported, smoothed = vit.spec, folder / "exported.onnx", folder / "smoothed.onnx"
+    export_onnx(vit, exported, preprocess=wants, labels=tuple(f"class {index}" for index in range(spec.classes)))
     image = np.random.default_rng(0).normal(size=(1, spec.channels, *spec.image_size)).astype(np.float32)
-    plan = make_plan(path, calibrate(path, [image], total=1), scheme="symmetric")
+    recipe = load_recipe("default")
+    assert recipe.observer != "auto"  # which takes trials
+    ranges = smooth(exported, calibrate(exported, [image], total=1, rotated=True), smoothed, rewrites=recipe.rewrites)
+    prepared, plan = plan_scheme(smoothed, ranges, "symmetric", recipe.observer, recipe.rewrites, folder)
     attentions = tuple(
         AttentionPlan(name=f"blocks.{block}.attn", query_scale=0.02, key_scale=0.02, value_scale=0.02)
         for block in range(spec.depth)
     )
-    return Model(path, msgspec.structs.replace(plan, attentions=attentions))
+    return Model(exported, prepared, msgspec.structs.replace(plan, attentions=attentions))
 
 
 def compile_form(bindings: Bindings, model: Model, form: str, compute_capability: str) -> KernelReport:
     """Return the report of the kernels that ``form`` of ``model`` becomes; what was emitted once is used again."""
-    path, log = model.path.with_name(f"{form}.onnx"), DetailedLog()
+    path, log = model.prepared.with_name(f"{form}.onnx"), DetailedLog()
     if not path.exists():
         FORMS[form](model, path)
     build_engine(bindings, Job(model=path, compute_capability=compute_capability, batch=BatchProfile()), log=log)

@@ -132,6 +132,8 @@ def _rejected(bindings: Bindings, parser: Any, model: Path) -> GraphError:  # no
 def _configure(bindings: Bindings, config: Any, job: Job) -> None:  # noqa: ANN401
     trt = bindings.trt
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector could not tell types from an engine
+    # Products side by side gain nothing on batch 1, and what synchronises their streams is launched like a kernel.
+    config.max_aux_streams = 0
     if job.workspace_mb is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace_mb * _MIB)
     if job.settings.optimization_level != "default":

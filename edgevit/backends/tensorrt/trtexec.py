@@ -88,7 +88,7 @@ def build_with_trtexec(program: Trtexec, job: Job, *, progress: Progress = SILEN
 def flags(job: Job, version: str) -> list[str]:
     """Return trtexec's options for what ``job`` asks for."""
     settings = job.settings
-    chosen = ["--skipInference", "--profilingVerbosity=detailed"]
+    chosen = ["--skipInference", "--profilingVerbosity=detailed", "--maxAuxStreams=0"]  # streams: see builder.py
     if is_strongly_typed("tensorrt", version):
         # From 11 on there is no other kind.
         chosen += ["--stronglyTyped"] if numbers(version) < (11,) else []

@@ -30,6 +30,7 @@ _SAME = frozenset(
         "Unsqueeze",
     )
 )
+_PADS_ALL = 2  # inputs of a Pad that names all axes: the values, and how many zeros go around them
 _IR_VERSION = 8  # what parsers of opset 17's time read
 
 
@@ -64,6 +65,8 @@ class LowerOpset(ir.passes.InPlacePass):
             _gelu_by_erf(graph, node)
         elif node.op_type == "Split":
             node.attributes.pop("num_outputs", None)  # equal parts, as many as there are outputs
+        elif node.op_type == "Pad" and len(node.inputs) <= _PADS_ALL and not node.attributes:
+            pass  # with zeros, and no axes, which are new
         elif node.op_type not in _SAME and self._changed(node, before):
             raise GraphError(
                 f"'{node.name}' ({node.op_type}) cannot be written in opset {self._opset}",

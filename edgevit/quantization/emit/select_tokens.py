@@ -61,24 +61,41 @@ def _chooses_token(node: ir.Node) -> bool:
     )
 
 
+def nodes_of_chosen_token(graph: ir.Graph) -> frozenset[ir.Node]:
+    """Return the nodes of ``graph`` that see a single token of several once ``SelectTokens`` has moved the choice."""
+    found = (_behind_choice(graph, node)[0] for node in graph if _chooses_token(node))
+    return frozenset(node for single in found for node in single)
+
+
 def _move(graph: ir.Graph, choice: ir.Node) -> bool:
     """Move ``choice`` as far to the front as each token is computed by itself; say whether it moved at all."""
+    single, query_paths = _behind_choice(graph, choice)
+    if len(single) == 1:
+        return False
+    for path in query_paths:
+        _shorten(graph, path)
+    _cut(graph, choice, single)
+    return True
+
+
+def _behind_choice(
+    graph: ir.Graph, choice: ir.Node
+) -> tuple[dict[ir.Node, tuple[int, ...]], list[tuple[ir.Node, ...]]]:
+    """Return the nodes that are to see one token, with the inputs at which they do, and the ways of queries there."""
     attentions = {attention.output: attention for attention in find_attentions(graph)}
-    single: dict[ir.Node, tuple[int, ...]] = {choice: (0,)}  # nodes that are to see one token, and at which inputs
+    single: dict[ir.Node, tuple[int, ...]] = {choice: (0,)}
+    query_paths = []
     for node in reversed(graph):
         if node in single or not _serves_only(node, single):
             continue
         attention = attentions.get(node.outputs[0])
         if attention is not None:
-            _shorten(graph, attention.query_path)
+            query_paths.append(attention.query_path)
             single |= dict.fromkeys(attention.query_path, ())
             single[attention.query_path[0]] = (0,)
         elif _is_row_wise(node):
             single[node] = _ROW_WISE[node.op_type]
-    if len(single) == 1:
-        return False
-    _cut(graph, choice, single)
-    return True
+    return single, query_paths
 
 
 def _serves_only(node: ir.Node, single: dict[ir.Node, tuple[int, ...]]) -> bool:

@@ -7,7 +7,10 @@ With attention in float, TensorRT multiplies query, key and value in float too u
 puts the three together again. With attention quantized they stay one product: Q/DQ stand right behind what cuts it.
 The last attention then keeps all its queries: with one query INT8 attention over few tokens is not fused.
 
-No input is multiplied twice, as the plan may ask for: a GPU is slower by every kernel, however small its matrices.
+Of the rests that the plan has (``rewrites.fine``), those are kept that are worth a kernel each (``drop_rests``). With
+attention quantized, what reads its output has none: TensorRT fuses INT8 attention only where one QuantizeLinear takes
+what it gives. In FP8 there are none at all: they are what INT8's steps leave, not those of a float8, which are fine
+where values are small.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from edgevit.backends.tensorrt.limits import why_not_fused
 from edgevit.files import scratch_folder
 from edgevit.graph.attention import Attention, find_attentions
 from edgevit.quantization import float8
-from edgevit.quantization.emit.drop_rests import without_rests
+from edgevit.quantization.emit.drop_rests import ChooseRests, none_of_them, with_rests, worth_a_kernel
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention, at_tokens
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
@@ -31,6 +34,7 @@ from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.float16 import retype
 from edgevit.quantization.linears import find_linears, open_graph
 from edgevit.quantization.plan import QuantizationPlan
+from edgevit.quantization.rewrites.fine import off_the_grid
 
 #: Returns why TensorRT would not fuse an attention by its head's features and its tokens; None if it does.
 _Limit = Callable[[int, int], str | None]
@@ -41,21 +45,21 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
     passes = (SelectTokens(), ToFloat16())
-    with without_rests(model, plan) as (base, single):
-        rewrite(base, single, path, _parted, passes, weight_bits=weight_bits, scale_type=np.float16)
+    with with_rests(model, plan, worth_a_kernel) as (base, fewer):
+        rewrite(base, fewer, path, _parted, passes, weight_bits=weight_bits, scale_type=np.float16)
 
 
 def emit_attention(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> dict[str, str]:
     """Write what ``emit`` does with attention in INT8; return those that stay in float16, and why."""
     plan.check_scheme("symmetric")
-    with without_rests(model, plan) as (base, single):
-        kept, whole = _attentions(base, single, why_not_fused)
+    with with_rests(model, plan, _worth_beside_attention(plan, why_not_fused)) as (base, fewer):
+        kept, whole = _attentions(base, fewer, why_not_fused)
         attention = QuantizeAttention(
-            [each for each in single.attentions if each.name not in kept], scale_type=np.float16, places=at_tokens
+            [each for each in fewer.attentions if each.name not in kept], scale_type=np.float16, places=at_tokens
         )
         passes = (attention, SelectTokens(), ToFloat16())
         substitute = _substitute(lambda linear: linear, whole)
-        rewrite(base, single, path, substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
+        rewrite(base, fewer, path, substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
     return kept
 
 
@@ -63,7 +67,7 @@ def emit_float8(model: Path, plan: QuantizationPlan, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as FP8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
     passes = (SelectTokens(), ToFloat16())
-    with without_rests(model, plan) as (single, plan), scratch_folder() as scratch:
+    with with_rests(model, plan, none_of_them) as (single, plan), scratch_folder() as scratch:
         base = scratch / "uncentred.onnx"
         plan = float8.uncentred(single, plan, base)
         rewrite(base, plan, path, _substitute(float8.as_float8, frozenset()), passes)
@@ -72,7 +76,7 @@ def emit_float8(model: Path, plan: QuantizationPlan, path: Path) -> None:
 def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> dict[str, str]:
     """Write what ``emit_float8`` does with attention in FP8; return those that stay in float16, and why."""
     plan.check_scheme("symmetric")
-    with without_rests(model, plan) as (single, plan), scratch_folder() as scratch:
+    with with_rests(model, plan, none_of_them) as (single, plan), scratch_folder() as scratch:
         kept, whole = _attentions(single, plan, lambda _size, _tokens: None)
         plans = [each for each in plan.attentions if each.name not in kept]
         attention = QuantizeAttention(
@@ -115,6 +119,21 @@ def _substitute(convert: _Convert, whole: frozenset[str]) -> Callable[[Quantized
         put_in_place(parts, linear.dequantize_input())
 
     return substitute
+
+
+def _worth_beside_attention(plan: QuantizationPlan, limit: _Limit) -> ChooseRests:
+    """Return what chooses rests, but for those of layers that read what an attention in INT8 gives.
+
+    With a second reader of that, TensorRT would take the attention apart.
+    """
+    planned = {each.name for each in plan.attentions}
+
+    def choose(graph: ir.Graph) -> frozenset[str]:
+        outputs = {each.output for each in find_attentions(graph) if _reason(each, planned, limit) is None}
+        readers = {layer.name for layer in find_linears(graph) if off_the_grid(layer.input) in outputs}
+        return worth_a_kernel(graph) - readers
+
+    return choose
 
 
 def _attentions(model: Path, plan: QuantizationPlan, limit: _Limit) -> tuple[dict[str, str], frozenset[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevit.quantization.emit.drop_rests import without_rests
+from edgevit.quantization.emit.drop_rests import with_rests, worth_a_kernel
 from edgevit.quantization.emit.lower_opset import LowerOpset
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
@@ -18,8 +18,8 @@ OPSET = 17
 def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 for earlier versions of TensorRT."""
     plan.check_scheme("symmetric")
-    with without_rests(model, plan) as (base, single):
-        rewrite(base, single, path, _substitute, (SelectTokens(), LowerOpset(OPSET)), weight_bits=weight_bits)
+    with with_rests(model, plan, worth_a_kernel) as (base, fewer):
+        rewrite(base, fewer, path, _substitute, (SelectTokens(), LowerOpset(OPSET)), weight_bits=weight_bits)
 
 
 def emit_float32(model: Path, path: Path) -> None:

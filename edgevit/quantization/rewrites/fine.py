@@ -13,6 +13,9 @@ Both products have the same weights.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 
@@ -20,11 +23,12 @@ from edgevit.quantization.emit.select_tokens import TOKEN_AXIS, forget_tokens
 from edgevit.quantization.linears import LinearLayer, find_linears
 from edgevit.quantization.plan import LinearQuantization
 from edgevit.quantization.replace import add_constant
-from edgevit.quantization.rewrites.narrow import follows_activation
+from edgevit.quantization.rewrites.narrow import comes_from_activation
 from edgevit.quantization.rewrites.sites import ValueSource, find_sites
 
 _REST = "[rest]"
 _ON_THE_GRID = ".grid.input"
+_PLACED = ".placed"
 _TOTAL = ".total"
 
 
@@ -37,12 +41,16 @@ def ending_layers(graph: ir.Graph) -> list[LinearLayer]:
 
 
 def ends_mlp(layer: LinearLayer) -> bool:
-    """Say whether ``layer`` reads what an activation function gives, narrowed and centred or not."""
-    value, node = layer.input, layer.input.producer()
+    """Say whether ``layer``, and nothing else, reads what an activation function gives, whatever is done to that."""
+    value = off_the_grid(layer.input)
+    node = value.producer()
     while node is not None and node.name in (f"{layer.name}.narrow", f"{layer.name}.centre"):
         assert node.inputs[0] is not None  # noqa: S101 - both have two
         value, node = node.inputs[0], node.inputs[0].producer()
-    return follows_activation(value)
+    own = f"{layer.name}."  # the names of what narrows, centres or rounds for it
+    return comes_from_activation(value) and all(
+        user is layer.product or str(user.name).startswith(own) for user in value.consumers()
+    )
 
 
 def rest_name(layer: LinearLayer) -> str:
@@ -89,7 +97,7 @@ def multiply_rest(
     if around is not None:
         forget_tokens(product.outputs[0])
         of_input = _node(f"{name}.grid.placed", "Pad", [rest.outputs[0], around], exact)
-        of_output = _node(f"{name}.placed", "Pad", [product.outputs[0], around], sum_)
+        of_output = _node(f"{name}{_PLACED}", "Pad", [product.outputs[0], around], sum_)
         nodes += [of_input, of_output]
     on_the_grid = _node(f"{name}{_ON_THE_GRID}", "Sub", [exact, of_input.outputs[0]], exact)
     total = _node(f"{name}{_TOTAL}", "Add", [sum_, of_output.outputs[0]], sum_)
@@ -111,19 +119,38 @@ def off_the_grid(value: ir.Value) -> ir.Value:
     return value if exact is None else exact
 
 
-def drop_rests(graph: ir.Graph) -> tuple[str, ...]:
-    """Leave out what ``multiply_rest`` has added to ``graph``; return the names of the products that are gone.
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What ``multiply_rest`` has added to ``layer``: for all tokens that it sees, or ``of_token``, for one of them."""
 
-    The nodes that nothing reads any more stay: writing the file removes them.
-    """
-    dropped = []
+    layer: LinearLayer
+    total: ir.Node
+    of_token: bool
+
+
+def find_rests(graph: ir.Graph) -> list[Rest]:
+    """Return what ``multiply_rest`` has added to ``graph``, in the order in which the layers run."""
+    found = []
     for layer in find_linears(graph):
         total = next(iter(layer.output.consumers()), None)
         if total is not None and total.name == f"{layer.name}{_TOTAL}":
-            layer.product.replace_input_with(0, off_the_grid(layer.input))
-            total.outputs[0].replace_all_uses_with(layer.output, replace_graph_outputs=True)
-            dropped.append(rest_name(layer))
-    return tuple(dropped)
+            added = total.inputs[1].producer() if total.inputs[1] is not None else None
+            found.append(Rest(layer, total, of_token=added is not None and added.name == f"{layer.name}{_PLACED}"))
+    return found
+
+
+def drop_rests(graph: ir.Graph, kept: Collection[str] = ()) -> tuple[str, ...]:
+    """Leave out what ``multiply_rest`` has added to ``graph``, but for the layers whose names are ``kept``.
+
+    Returns the names of the products that are gone. The nodes that nothing reads any more stay: writing the file
+    removes them.
+    """
+    dropped = [rest for rest in find_rests(graph) if rest.layer.name not in kept]
+    for rest in dropped:
+        rest.layer.product.replace_input_with(0, off_the_grid(rest.layer.input))
+        rest.total.outputs[0].replace_all_uses_with(rest.layer.output, replace_graph_outputs=True)
+        graph.remove(rest.total, safe=True)
+    return tuple(rest_name(rest.layer) for rest in dropped)
 
 
 def _around(graph: ir.Graph, layer: LinearLayer, token: int) -> ir.Value:

@@ -20,10 +20,13 @@ _ELEMENT_WISE = ("Gelu", "Relu", "Sigmoid", "Tanh", "Identity")
 
 def follows_activation(value: ir.Value) -> bool:
     """Say whether ``value`` is what an element-wise operator gives, and is read once."""
+    return comes_from_activation(value) and len(value.uses()) == 1
+
+
+def comes_from_activation(value: ir.Value) -> bool:
+    """Say whether ``value`` is what an element-wise operator gives, and only nodes of the graph read it."""
     node = value.producer()
-    if node is None or node.op_type not in _ELEMENT_WISE or node.domain:
-        return False
-    return len(value.uses()) == 1 and not value.is_graph_output()
+    return node is not None and node.op_type in _ELEMENT_WISE and not node.domain and not value.is_graph_output()
 
 
 def narrow_input(graph: ir.Graph, layer: LinearLayer, scale: NDArray[np.float32]) -> None:

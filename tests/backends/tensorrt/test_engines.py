@@ -84,6 +84,7 @@ def test_precision_is_a_flag_before_types_carry_it(fake, built):
     assert flags == (set() if fake.typed else {"FP16", "INT8"})
     assert ("PROFILE_SHARING_0806" in fake.seen.properties) == (not fake.typed)
     assert fake.seen.properties["profiling_verbosity"].name == "DETAILED"
+    assert fake.seen.properties["max_aux_streams"] == 0
     assert fake.seen.properties.get("compute_capability") == ("SM86" if fake.flavour == "tensorrt-rtx" else None)
 
 

@@ -140,7 +140,12 @@ JOB = Job(model="m", compute_capability="8.7", precision="int8", workspace_mb=51
     ],
 )
 def test_options_of_a_version(version, kind):
-    common = {"--skipInference", "--profilingVerbosity=detailed", "--memPoolSize=workspace:512"}
+    common = {
+        "--skipInference",
+        "--profilingVerbosity=detailed",
+        "--maxAuxStreams=0",
+        "--memPoolSize=workspace:512",
+    }
     assert set(flags(JOB, version)) == common | kind
 
 
@@ -150,6 +155,7 @@ def test_options_for_settings():
     assert set(flags(job, "10.3.0")) == {
         "--skipInference",
         "--profilingVerbosity=detailed",
+        "--maxAuxStreams=0",
         "--noTF32",
         "--hardwareCompatibilityLevel=ampere+",
         "--versionCompatible",

@@ -11,7 +11,8 @@ X = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
 
 def model(body, opset=20):
     return ir.from_onnx_text(
-        f'<ir_version: 10, opset_import: ["": {opset}]> g (float[n, 6] x) => (float[n, 6] y) {{ {body} }}'
+        f'<ir_version: 10, opset_import: ["": {opset}]> g (float[n, 6] x) => (float[n, m] y) '
+        f"<int64[4] around = {{0, 1, 0, 2}}, int64[2] axes = {{0, 1}}> {{ {body} }}"
     )
 
 
@@ -20,7 +21,13 @@ def run(graph):
 
 
 @pytest.mark.parametrize(
-    "body", ["y = Gelu(x)", "a, b = Split<axis = 1, num_outputs = 2>(x) y = Concat<axis = 1>(b, a)", "y = Relu(x)"]
+    "body",
+    [
+        "y = Gelu(x)",
+        "a, b = Split<axis = 1, num_outputs = 2>(x) y = Concat<axis = 1>(b, a)",
+        "y = Relu(x)",
+        "y = Pad(x, around)",
+    ],
 )
 def test_the_answer_stays_the_same_in_a_graph_of_the_older_opset(body):
     graph = model(body)
@@ -32,7 +39,15 @@ def test_the_answer_stays_the_same_in_a_graph_of_the_older_opset(body):
     np.testing.assert_allclose(run(graph), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("body", ['y = Gelu<approximate = "tanh">(x)', "y = ReduceMean<keepdims = 0>(x)"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        'y = Gelu<approximate = "tanh">(x)',
+        "y = ReduceMean<keepdims = 0>(x)",
+        "y = Pad(x, around, , axes)",
+        'y = Pad<mode = "wrap">(x, around)',
+    ],
+)
 def test_what_the_older_opset_does_not_have_is_named(body):
     with pytest.raises(GraphError):
         LowerOpset(17)(model(body))

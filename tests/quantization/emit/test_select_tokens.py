@@ -10,8 +10,8 @@ from random_vit import exported
 
 from edgevit.models.spec import ModelSpec
 from edgevit.quantization.emit import emit_float32
-from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.linears import load_graph
+from edgevit.quantization.emit.select_tokens import SelectTokens, nodes_of_chosen_token
+from edgevit.quantization.linears import find_linears, load_graph
 
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5)
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
@@ -27,6 +27,9 @@ def run(path, names=()):
 def test_the_last_block_computes_one_token_from_its_query_on(tmp_path):
     path = exported(tmp_path, SPEC)
     model = load_graph(path)
+    products = [layer.product for layer in find_linears(model.graph)]
+    known = [product.name for product in products if product in nodes_of_chosen_token(model.graph)]
+    assert known == [f"blocks.1.{layer}" for layer in ("attn.proj", "mlp.fc1", "mlp.fc2")]
     assert SelectTokens()(model).modified
     model.graph.sort()
     ir.save(model, tmp_path / "selected.onnx")

@@ -9,7 +9,15 @@ from edgevit.quantization.fallback import return_to_float
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.prepare import CalibrationImages, prepare, save
-from edgevit.quantization.rewrites.fine import drop_rests, ending_layers, multiply_rest, rest_name, sees_token
+from edgevit.quantization.rewrites.fine import (
+    drop_rests,
+    ending_layers,
+    ends_mlp,
+    find_rests,
+    multiply_rest,
+    rest_name,
+    sees_token,
+)
 from edgevit.recipes import NO_REWRITES, Rewrites
 
 FIRST = ["blocks.0.attn.proj", "blocks.0.mlp.fc2"]
@@ -41,6 +49,32 @@ def test_the_rest_changes_no_logits(quantized, tmp_path, token):
     np.testing.assert_allclose(
         run(tmp_path / "fine.onnx", quantized.images), run(quantized.path, quantized.images), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("token", [None, 0])
+def test_what_has_a_rest_is_found_and_ends_what_it_ended(quantized, token):
+    model = load_graph(quantized.path)
+    common.ShapeInferencePass()(model)
+    plan = {linear.name: linear.quantization for linear in quantized.plan.linears}
+    ending = ending_layers(model.graph)
+    assert [ends_mlp(layer) for layer in ending] == [False, True] * 2
+    assert find_rests(model.graph) == []
+    for layer in ending[:2]:
+        multiply_rest(model.graph, layer, plan[layer.name], token)
+    found = find_rests(model.graph)
+    assert [rest.layer.name for rest in found] == FIRST
+    assert [rest.of_token for rest in found] == [token is not None] * 2
+    assert [ends_mlp(rest.layer) for rest in found] == [False, True]
+
+
+def test_what_is_kept_stays(quantized):
+    model = load_graph(quantized.path)
+    common.ShapeInferencePass()(model)
+    plan = {linear.name: linear.quantization for linear in quantized.plan.linears}
+    for layer in ending_layers(model.graph)[:2]:
+        multiply_rest(model.graph, layer, plan[layer.name])
+    assert drop_rests(model.graph, {FIRST[1]}) == (f"{FIRST[0]}[rest]",)
+    assert [rest.layer.name for rest in find_rests(model.graph)] == FIRST[1:]
 
 
 def test_what_is_dropped_leaves_the_model_as_it_was(quantized, tmp_path):
@@ -120,14 +154,3 @@ def test_a_layer_that_goes_back_to_float_takes_its_rest_along(quantized, tmp_pat
     np.testing.assert_allclose(
         run(tmp_path / "all-float.onnx", quantized.images), run(quantized.path, quantized.images), atol=1e-4
     )
-
-
-@pytest.mark.parametrize("dialect", ["tensorrt", "tensorrt-legacy"])
-def test_tensorrt_multiplies_every_input_once(quantized, tmp_path, dialect):
-    images = CalibrationImages(lambda: iter([quantized.images]), 1)
-    places = {"symmetric": tmp_path / "prepared.onnx"}
-    one = prepare(quantized.path, images, places, rewrites=Rewrites(fine=1, fine_token=2))[1]["symmetric"]
-    emit(one.model, one.plan, dialect, tmp_path / "int8.onnx")
-    products = [node.name for node in load_graph(tmp_path / "int8.onnx").graph if node.op_type in ("MatMul", "Gemm")]
-    assert any("fc2" in str(name) for name in products)
-    assert not any("[rest]" in str(name) for name in products)
