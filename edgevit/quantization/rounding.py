@@ -55,9 +55,10 @@ class Moments:
             self._origin = rounded.mean(axis=0)  # products of what is near 0 lose no digits in float32
         rounded -= self._origin
         weights = self._weights(values.shape)
-        self._products += rounded.T @ (rounded * weights[:, None])
         self._weighted += weights @ rounded
         self._weight += float(weights.sum())
+        rounded *= np.sqrt(weights)[:, None]
+        self._products += rounded.T @ rounded  # of a matrix and itself BLAS computes one half
         self._tokens += len(rows)
 
     def _weights(self, shape: tuple[int, ...]) -> NDArray[np.float32]:

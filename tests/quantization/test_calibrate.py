@@ -1,12 +1,16 @@
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 
 from edgevit.errors import DataError, GraphError
 from edgevit.files import sha256_of
 from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.linears import load_graph
 from edgevit.quantization.observers import GROUP
+from edgevit.quantization.rewrites.rotation import rotate_stream
+from edgevit.quantization.table import CalibrationTable
 
 WEIGHT = np.eye(4, dtype=np.float32)
 MLP = (
@@ -42,6 +46,19 @@ def test_ranges_are_what_torch_sees(quantized):
         assert statistics.average_maximum == pytest.approx(average, abs=1e-4)
     assert quantized.table.images == 12
     assert quantized.table.model_sha256 == sha256_of(quantized.path)
+
+
+def test_a_rotated_model_is_seen_as_it_is_rotated(quantized, tmp_path):
+    model = load_graph(quantized.path)
+    assert rotate_stream(model.graph)
+    ir.save(model, tmp_path / "rotated.onnx")
+    expected = calibrate(tmp_path / "rotated.onnx", [quantized.images], total=1)
+    table = calibrate(quantized.path, [quantized.images], total=1, rotated=True)
+    assert table.inputs == expected.inputs != quantized.table.inputs
+    assert (table.rotated, expected.rotated) == (True, False)
+    assert table.model_sha256 == sha256_of(quantized.path)
+    table.save(tmp_path / "table.npz")
+    assert CalibrationTable.load(tmp_path / "table.npz") == table
 
 
 def test_how_images_are_batched_changes_nothing(quantized):

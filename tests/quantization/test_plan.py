@@ -71,6 +71,11 @@ def test_tables_and_plans_of_other_models_are_refused(quantized, write_graph):
         quantized.plan.check_model(other)
 
 
+def test_a_table_of_the_model_rotated_is_refused(quantized):
+    with pytest.raises(BundleError, match="rotated"):
+        make_plan(quantized.path, msgspec.structs.replace(quantized.table, rotated=True))
+
+
 def test_a_table_without_a_layer_or_images_is_refused(quantized):
     inputs = dict(quantized.table.inputs)
     del inputs["head"]

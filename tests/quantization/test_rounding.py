@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from edgevit.quantization.arithmetic import dequantize, quantize, weight_scales
 from edgevit.quantization.plan import LinearQuantization
-from edgevit.quantization.rounding import Moments, gptq, round_linear
+from edgevit.quantization.rounding import TOKEN_WEIGHT, Moments, gptq, round_linear
 
 INPUTS, OUTPUTS = 100, 6  # more inputs than are rounded in one go
 
@@ -17,11 +17,11 @@ def correlated(seed, tokens=3000):
     ).astype(np.float32)
 
 
-def moments_of(values, scale, zero_point=100):
+def moments_of(values, scale, zero_point=100, token=None):
     quantization = LinearQuantization(
         activation_scale=float(np.float32(scale)), activation_zero_point=zero_point, weight_scales=(1.0,)
     )
-    moments = Moments(quantization, values.shape[-1])
+    moments = Moments(quantization, values.shape[-1], token)
     for image in np.array_split(values, 5):
         moments.update(image)
     return moments
@@ -43,6 +43,33 @@ def test_moments_are_those_of_the_quantized_input(seed, scale):
     shrunk = expected * 200 / (200 + INPUTS)
     np.fill_diagonal(shrunk, np.diag(expected))
     np.testing.assert_allclose(moments.covariance(), shrunk, atol=1e-3)
+
+
+def test_the_token_that_the_head_reads_counts_more_in_the_covariance_and_not_in_the_means():
+    images = correlated(0, tokens=40 * 5)[0].reshape(40, 5, INPUTS)
+    quantization = LinearQuantization(activation_scale=0.05, activation_zero_point=100, weight_scales=(1.0,))
+    alike, moments = Moments(quantization, INPUTS), Moments(quantization, INPUTS, token=2)
+    for image in images:
+        alike.update(image[None])
+        moments.update(image[None])
+    for mean, other in zip(moments.means(), alike.means(), strict=True):
+        np.testing.assert_array_equal(mean, other)
+    apart = rounded(images, 0.05) - rounded(images, 0.05).mean(axis=(0, 1))
+    weights = np.array([1, 1, TOKEN_WEIGHT, 1, 1])
+    expected = np.einsum("t,itk,itl->kl", weights, apart, apart) / (40 * weights.sum())
+    np.testing.assert_allclose(np.diag(moments.covariance()), np.diag(expected), rtol=1e-3)
+    np.testing.assert_allclose(moments.covariance() * 1.5, expected + np.diag(np.diag(expected)) / 2, atol=2e-2)
+
+
+@pytest.mark.parametrize("shape", [(7, INPUTS), (1, 1, INPUTS)])
+def test_an_input_without_other_tokens_counts_as_it_is(shape):
+    values = np.random.default_rng(0).normal(size=(9, *shape)).astype(np.float32)
+    quantization = LinearQuantization(activation_scale=0.05, activation_zero_point=100, weight_scales=(1.0,))
+    alike, moments = Moments(quantization, INPUTS), Moments(quantization, INPUTS, token=0)
+    for image in values:
+        alike.update(image)
+        moments.update(image)
+    np.testing.assert_array_equal(moments.covariance(), alike.covariance())
 
 
 @pytest.mark.parametrize("seed", range(3))
