@@ -104,7 +104,7 @@ class Observation:
         """
         self._model = model
         self._rotated = rotated
-        self._engine = ObservedModel(model, rewrite=rotate_stream if rotated else lambda _: False)
+        self._engine = ObservedModel(model, rotated=rotated)
         self._observers = {
             name: InputObserver(width, seed=seed)
             for name, width in zip(self._engine.layers, self._engine.widths, strict=True)
@@ -195,19 +195,21 @@ class ObservedModel:
 
     Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
     seen of the layers there is what counts. ``also`` gives further values to look at, by the names they shall have;
-    ``layers`` and ``others`` are the names of both. ``rewrite`` changes the graph first. ``token`` is the one that the
-    head looks at, None where that is not one.
+    ``layers`` and ``others`` are the names of both. If ``rotated``, so is its residual stream. ``token`` is the one
+    that the head looks at, None where that is not one.
     """
 
     def __init__(
         self,
         path: Path,
         also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {},
-        rewrite: Callable[[ir.Graph], bool] = lambda _: False,
+        *,
+        rotated: bool = False,
     ) -> None:
         with open_graph(path) as model:
             common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
-            rewrite(model.graph)
+            if rotated:
+                rotate_stream(model.graph)
             self.token = chosen_token(model.graph)
             SelectTokens()(model)
             self.widths, layers = _inputs(model.graph)

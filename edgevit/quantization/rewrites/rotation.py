@@ -106,6 +106,7 @@ def _find(graph: ir.Graph, sites: list[Site]) -> _Stream:
             if node in norms and index == 0:
                 _add_norm(stream, norms[node])
             elif node in by_product and index == 0:
+                _expect(by_product[node].weight.shape[0] == stream.width)
                 stream.readers.append(by_product[node])
             elif _joins(node) or (keeps_channels(node) and index == 0):
                 pending.append(node.outputs[0])
@@ -153,7 +154,11 @@ def _joins(node: ir.Node) -> bool:
     if node.op_type == "Add":
         return not node.domain
     shape = node.outputs[0].shape
-    return node.op_type == "Concat" and shape is not None and node.attributes.get_int("axis", -1) % len(shape) == 1
+    if node.op_type != "Concat" or shape is None:
+        return False
+    return (
+        node.attributes.get_int("axis", -1) % len(shape) < len(shape) - 1
+    )  # along the last, it puts channels together
 
 
 def _embedding(node: ir.Node) -> ir.Node | None:

@@ -2,16 +2,14 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx_ir.passes import common
+from random_vit import exported
 
-from edgevit.data.preprocess import Preprocess
-from edgevit.graph.export import export_onnx
 from edgevit.models.spec import ModelSpec
-from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.quantization.replace import add_constant
 from edgevit.quantization.rewrites.rotation import rotate_stream, rotation
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
@@ -44,13 +42,7 @@ def test_a_rotation_mixes_all_channels():
 @pytest.mark.parametrize("options", [{}, {"pooling": "mean"}, {"pooling": "mean", "norm_after_pooling": True}])
 def test_the_stream_turns_and_the_logits_stay(tmp_path, options):
     spec = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5, **options)
-    torch.manual_seed(0)
-    vit = VisionTransformer(spec).eval()
-    for parameter in vit.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    wants = Preprocess(size=(16, 16), resize=None, mean=(0.5,) * 3, std=(0.5,) * 3)
-    export_onnx(vit, tmp_path / "model.onnx", preprocess=wants, labels=tuple("abcde"))
-    model = load_graph(tmp_path / "model.onnx")
+    model = load_graph(exported(tmp_path, spec))
     before, logits = constants(model), run(model)
     assert rotate_stream(model.graph)
     np.testing.assert_allclose(run(model), logits, atol=1e-5 * np.abs(logits).max())
@@ -148,6 +140,20 @@ def test_a_layer_without_a_bias_cannot_take_up_the_norms(quantized, shifted):
     logits = run(model, quantized.images)
     assert rotate_stream(model.graph)
     np.testing.assert_allclose(run(model, quantized.images), logits, atol=1e-5 * np.abs(logits).max())
+
+
+def test_a_layer_that_reads_two_tokens_side_by_side_is_left_alone(quantized):
+    model = load_graph(quantized.path)
+    stream = next(node for node in model.graph if node.op_type == "LayerNormalization").inputs[0]
+    token = ir.node("Gather", [stream, add_constant(model.graph, "which", np.array(0))], attributes={"axis": 1})
+    pair = ir.node("Concat", [token.outputs[0]] * 2, attributes={"axis": 1})
+    weight = add_constant(model.graph, "weight", np.ones((64, 5), dtype=np.float32))
+    product = ir.node("MatMul", [pair.outputs[0], weight], name="other")
+    model.graph.extend([token, pair, product])
+    model.graph.outputs.append(product.outputs[0])
+    model.graph.sort()
+    common.ShapeInferencePass()(model)
+    refused(model)
 
 
 def test_a_graph_without_norms_is_left_alone(write_graph):
