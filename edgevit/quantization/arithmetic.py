@@ -67,4 +67,5 @@ def dequantize(
     values: NDArray[Integer], scale: NDArray[np.float32] | np.float32, zero_point: Integer
 ) -> NDArray[np.float32]:
     """Return the real numbers that ``values`` stand for."""
-    return ((values.astype(np.int32) - np.int32(zero_point)) * scale).astype(np.float32)
+    real: NDArray[np.float32] = (values.astype(np.float32) - np.float32(zero_point)) * scale
+    return real
