@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, split
+from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixels
 from edgevit.backends.openvino_kernels import linear_kernels
 from edgevit.backends.openvino_settings import DEFAULTS, ModelCache, check_device, checked, properties
@@ -59,7 +60,8 @@ class OpenVINO:
     ) -> list[Path]:
         """Convert the ONNX file ``model`` to ``folder/model.xml`` and ``.bin``.
 
-        All constants stay as they are: an FP16 file holds float16, and is no larger than it must be.
+        All constants stay as they are: an FP16 file holds float16, and is no larger than it must be. What comes before
+        the first quantized layer is marked as float32 for a CPU, see ``openvino_float32``.
 
         Raises:
             BundleError: if a setting is unknown or cannot be what it is.
@@ -79,6 +81,8 @@ class OpenVINO:
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._engine.save_model(converted, path, compress_to_fp16=False)
+                if checked(options.settings)["DEVICE"] == "CPU":
+                    keep_float32(path)
             except self._errors as error:  # the same for all that can go wrong with a file
                 raise StorageError(
                     f"cannot write {path}: OpenVINO says '{_reason(error)}'",

@@ -1,0 +1,75 @@
+"""What comes before the first quantized layer is float32, even where the model is compiled for BF16."""
+
+import pytest
+
+from edgevit.backends import get_backend
+from edgevit.backends.base import BuildOptions
+from edgevit.backends.openvino_float32 import keep_float32
+from edgevit.bundle.store import Bundle
+from edgevit.quantization.emit import openvino as dialect
+from edgevit.quantization.plan import QuantizationPlan
+
+
+@pytest.fixture(scope="module")
+def quantized_onnx(tiny_quantized, tmp_path_factory):
+    bundle = Bundle.open(tiny_quantized)
+    plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan.json"))
+    path = tmp_path_factory.mktemp("onnx") / "int8.onnx"
+    dialect.emit(bundle.verify_extra("calibration/model.onnx"), plan, path, 8)
+    return path
+
+
+def engine():
+    return get_backend("openvino")._engine
+
+
+def marked(path):
+    """Return the operators of an IR that OpenVINO itself reads as marked, by their types."""
+    model = engine().Core().read_model(path)
+    return {
+        node.get_friendly_name(): node.get_type_name()
+        for node in model.get_ordered_ops()
+        if any("DisablePrecisionConversion" in key for key in node.get_rt_info())
+    }
+
+
+def test_what_leads_to_the_first_quantized_layer_is_marked_and_nothing_behind_it(quantized_onnx, tmp_path):
+    found = marked(get_backend("openvino").build(quantized_onnx, tmp_path)[0])
+    assert {"Convolution", "Concat", "Add", "MVN"} <= set(found.values())
+    assert not {"MatMul", "FakeQuantize", "Softmax", "Gelu"} & set(found.values())
+    assert list(found.values()).count("MVN") == 1
+    assert not any("weight" in name for name in found if "norm" not in name), "what makes weights real is left alone"
+
+
+def test_it_is_float32_where_the_model_is_compiled_for_bf16(quantized_onnx, tmp_path):
+    core = engine().Core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no BF16")
+    path = get_backend("openvino").build(quantized_onnx, tmp_path)[0]
+    with get_backend("openvino").open(path, threads=1, settings={"INFERENCE_PRECISION_HINT": "bf16"}) as session:
+        nodes = session._compiled.get_runtime_model().get_ordered_ops()
+    precisions = {
+        kind: [str(node.get_rt_info()["runtimePrecision"].astype(str)) for node in nodes if kind_of(node) == kind]
+        for kind in ("Convolution", "MVN")
+    }
+    assert precisions["Convolution"] == ["f32"]
+    assert precisions["MVN"][0] == "f32"
+    assert set(precisions["MVN"][1:]) == {"bf16"}, "behind the first layer BF16 is as good, and faster"
+
+
+def kind_of(node):
+    return str(node.get_rt_info()["layerType"].astype(str))
+
+
+def test_a_model_without_quantized_layers_has_no_marks(tiny_quantized, tmp_path):
+    source = Bundle.open(tiny_quantized).verify_files("float32")
+    path = get_backend("openvino").build(source, tmp_path)[0]
+    before = path.read_bytes()
+    assert keep_float32(path) == 0
+    assert path.read_bytes() == before
+    assert not marked(path)
+
+
+def test_other_devices_choose_for_themselves(quantized_onnx, tmp_path):
+    path = get_backend("openvino").build(quantized_onnx, tmp_path, BuildOptions(settings={"DEVICE": "GPU"}))[0]
+    assert not marked(path)
