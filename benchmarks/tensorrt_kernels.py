@@ -36,7 +36,8 @@ from edgevit.quantization.calibrate import calibrate
 from edgevit.quantization.emit import AttentionForm, emit, emit_float8
 from edgevit.quantization.float16 import Float16Plan, emit_float16
 from edgevit.quantization.plan import AttentionPlan, QuantizationPlan
-from edgevit.quantization.prepare import plan_scheme, smooth
+from edgevit.quantization.prepare import plan_scheme
+from edgevit.quantization.rewrites.apply import smooth
 from edgevit.recipes import load_recipe
 
 MODELS = {"built-in": "fashion-micro", "DeiT-tiny": "vit-tiny", "ViT-S": "vit-small"}

@@ -77,7 +77,7 @@ def calibrate(
         model: with one input (batch, C, H, W).
         batches: of images (B, C, H, W).
         total: number of batches, for the progress bar.
-        rotated: whether to look at the model with its residual stream rotated, as ``prepare.smooth`` rotates it.
+        rotated: whether to look at the model with its residual stream rotated, as ``rewrites.apply.smooth`` rotates it.
         progress: where to report to.
 
     Raises:

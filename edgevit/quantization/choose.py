@@ -20,7 +20,8 @@ from edgevit.quantization.calibrate import calibrate, one_by_one
 from edgevit.quantization.emit import emit
 from edgevit.quantization.judge import Judge, Score
 from edgevit.quantization.plan import LinearPlan, Trial
-from edgevit.quantization.prepare import CalibrationImages, plan_scheme, smooth
+from edgevit.quantization.prepare import CalibrationImages, plan_scheme
+from edgevit.quantization.rewrites.apply import smooth
 from edgevit.recipes import NO_REWRITES, Observer, Percentile, Rewrites
 
 #: What is tried. Of those that come out alike the first is taken, so what clips least comes first.

@@ -11,7 +11,8 @@ from edgevit.backends.base import layer_of
 from edgevit.files import sha256_of
 from edgevit.quantization.linears import find_linears, open_graph
 from edgevit.quantization.plan import LinearPlan
-from edgevit.quantization.prepare import Prepared, save
+from edgevit.quantization.prepare import Prepared
+from edgevit.quantization.rewrites.apply import save
 from edgevit.quantization.rewrites.constants import set_linear
 
 

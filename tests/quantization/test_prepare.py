@@ -15,7 +15,8 @@ from edgevit.quantization import prepare as module
 from edgevit.quantization.emit import DIALECTS as ALL_DIALECTS
 from edgevit.quantization.emit import emit, emit_float32, scheme_of
 from edgevit.quantization.linears import find_linears, load_graph
-from edgevit.quantization.prepare import CalibrationImages, centre, prepare, smooth
+from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.quantization.rewrites.apply import centre, smooth
 from edgevit.recipes import load_recipe
 
 SCHEMES = ("asymmetric", "symmetric")

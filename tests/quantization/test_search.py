@@ -15,7 +15,8 @@ from edgevit.quantization.fallback import return_to_float
 from edgevit.quantization.judge import Judge
 from edgevit.quantization.limits import KlLimit, holds, measure
 from edgevit.quantization.linears import find_linears, load_graph
-from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare, save
+from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
+from edgevit.quantization.rewrites.apply import save
 from edgevit.quantization.rewrites.constants import set_linear
 from edgevit.quantization.search import Search, fewest
 from edgevit.quantization.sensitivity import Form, rank_layers

@@ -14,7 +14,8 @@ from edgevit.quantization.emit import emit, emit_float8, emit_float32
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.lint import lint
 from edgevit.quantization.plan import make_plan
-from edgevit.quantization.prepare import CalibrationImages, prepare, save
+from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.quantization.rewrites.apply import save
 from edgevit.quantization.rewrites.constants import set_linear
 
 

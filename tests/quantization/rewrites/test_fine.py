@@ -8,7 +8,8 @@ from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.fallback import return_to_float
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.linears import find_linears, load_graph
-from edgevit.quantization.prepare import CalibrationImages, prepare, save
+from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.quantization.rewrites.apply import save
 from edgevit.quantization.rewrites.fine import (
     drop_rests,
     ending_layers,

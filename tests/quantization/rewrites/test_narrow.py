@@ -9,7 +9,8 @@ from edgevit.backends import get_backend
 from edgevit.quantization.emit import emit
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.linears import find_linears, load_graph
-from edgevit.quantization.prepare import CalibrationImages, prepare, save
+from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.quantization.rewrites.apply import save
 from edgevit.quantization.rewrites.narrow import follows_activation, narrow_input
 from edgevit.quantization.smoothing import HEADROOM, ChannelStatistics, choose_narrowing
 from edgevit.recipes import Rewrites
