@@ -31,15 +31,25 @@ def observer_name(observer: ObserverChoice) -> str:
     return f"percentile {observer.percent:g}" if isinstance(observer, Percentile) else observer
 
 
-class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is rewritten before rounding, at a price when the model runs; nothing if not given.
+#: How much of the range of an input's channel goes into the weights (SmoothQuant's alpha), where that costs nothing
+#: when the model runs: "each" is what each layer is expected to err least with, "off" nothing.
+Alpha = Literal["each", "off"] | Annotated[float, msgspec.Meta(ge=0, le=1)]
 
+#: Or which is best for all layers is found out, as with observers.
+AlphaChoice = Alpha | Literal["auto"]
+
+
+class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is rewritten before rounding.
+
+    ``alpha`` scales channels for nothing. The others have a price when the model runs, and are not done if not given:
     ``narrow`` is the share of channels behind a GELU that are divided, the widest. ``fine`` is how many layers, the
     first that end an attention or an MLP, multiply what rounding leaves of their input, too. ``fine_token`` is how
     many do so for the token alone that the head reads: the last that end an MLP. Where it is not 0, so do all that see
     no other token.
     """
 
+    alpha: AlphaChoice = "each"
     narrow: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
     fine: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     fine_token: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0

@@ -71,9 +71,20 @@ def test_an_observer_is_named_alone_or_with_its_parameter(tmp_path, written, mea
     assert load_recipe(str(own)).observer == meant
 
 
+@pytest.mark.parametrize(("written", "meant"), [('"auto"', "auto"), ('"off"', "off"), ("0.5", 0.5), ("1", 1.0)])
+def test_an_alpha_is_a_number_or_a_word(tmp_path, written, meant):
+    own = tmp_path / "own.toml"
+    own.write_text(
+        f'description = "d"\nsamples = 3\nobserver = "mse"\nseed = 1\nwhy = "w"\nrewrites.alpha = {written}\n'
+    )
+    assert load_recipe(str(own)).rewrites.alpha == meant
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [
+        ("rewrites.alpha = 1.5", "alpha"),
+        ('rewrites.alpha = "all"', "alpha"),
         ("samples = 0", "samples"),
         ('samples = "many"', "samples"),
         ('observer = "median"', "observer"),

@@ -1,15 +1,18 @@
-"""Find out which observer suits a model: fit each on one part of the images, judge it on another by the logits.
+"""Find out which observer and which alpha suit a model: fit each on a part of the images, judge it on another.
 
-Clipping that makes a layer's own error smaller can ruin the model, because outliers carry meaning; so the whole model
-decides. One observer is chosen for all layers: to judge each layer's alone would take as many trials more.
+Clipping that makes a layer's own error smaller can ruin the model, because outliers carry meaning, and the scales that
+a layer is expected to err least with need not be the model's best. So the whole model decides, by its logits. One
+choice is made for all layers: to judge each layer's alone would take as many trials more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,10 +25,13 @@ from edgevit.quantization.judge import Judge, Score
 from edgevit.quantization.plan import LinearPlan, Trial
 from edgevit.quantization.prepare import CalibrationImages, plan_scheme
 from edgevit.quantization.rewrites.apply import smooth
-from edgevit.recipes import NO_REWRITES, Observer, Percentile, Rewrites
+from edgevit.quantization.table import CalibrationTable
+from edgevit.recipes import NO_REWRITES, Alpha, Observer, ObserverChoice, Percentile, Rewrites
+
+T = TypeVar("T")
 
 #: What is tried. Of those that come out alike the first is taken, so what clips least comes first.
-CANDIDATES: tuple[Observer, ...] = (
+OBSERVERS: tuple[Observer, ...] = (
     "minmax",
     "average-minmax",
     "moving-average",
@@ -35,6 +41,7 @@ CANDIDATES: tuple[Observer, ...] = (
     "entropy",
     "mse",
 )
+ALPHAS: tuple[Alpha, ...] = ("each", "off", 0.5, 0.65, 0.8, 0.9)
 
 _EVERY = 4  # one image of so many is judged by, the others are fitted to
 _MOST = 64  # images that are judged by: they are kept in memory
@@ -44,13 +51,20 @@ _BATCH = 16
 _DIALECTS: dict[Scheme, str] = {"asymmetric": "onnxruntime", "symmetric": "portable"}
 
 
-def try_observers(
-    model: Path, images: CalibrationImages, schemes: Iterable[Scheme], *, rewrites: Rewrites = NO_REWRITES
+def try_choices(
+    model: Path,
+    images: CalibrationImages,
+    schemes: Iterable[Scheme],
+    *,
+    observer: ObserverChoice = "auto",
+    rewrites: Rewrites = NO_REWRITES,
 ) -> dict[Scheme, tuple[Trial, ...]]:
-    """Return for each scheme what each of ``CANDIDATES`` gave, the nearest to float32 by the logits' SQNR first.
+    """Return for each scheme what was tried and what it gave, the nearest to float32 by the logits' SQNR first.
 
-    Every fourth image is judged by, 64 at most; the others are fitted to. Weights are rounded to nearest, not for their
-    layer's output, which takes longer and changes little about which range is best.
+    What ``observer`` and ``rewrites.alpha`` leave open, "auto", is one of ``OBSERVERS`` and of ``ALPHAS``: alphas are
+    tried with the first observer, and the other observers with the best of them. Every fourth image is judged by, 64 at
+    most; the others are fitted to. Weights are rounded to nearest, not for their layer's output, which takes longer and
+    changes little about which choice is best.
 
     Raises:
         GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
@@ -60,26 +74,55 @@ def try_observers(
     held = list(islice(_held(images), _MOST))
     if not held:
         raise DataError(
-            f"there are fewer than {_EVERY} images, too few to find the best observer",
-            remedy="give 128 or so with --data, or name an observer in the recipe",
+            f"there are fewer than {_EVERY} images, too few to find the best observer or alpha",
+            remedy="give 128 or so with --data, or name both in the recipe",
         )
     judge = Judge(model, (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH)))
     table = calibrate(model, _fitted(images), total=images.batches, rotated=True)
+    observers = OBSERVERS if observer == "auto" else (observer,)
+    alphas = ALPHAS if rewrites.alpha == "auto" else (rewrites.alpha,)
     with scratch_folder() as scratch:
-        ranges = smooth(model, table, scratch / "smoothed.onnx", rewrites=rewrites)
-        found = {}
-        for scheme in schemes:
-            scores: dict[tuple[LinearPlan, ...], Score] = {}
-            trials = []
-            for observer in images.progress.track(CANDIDATES, total=len(CANDIDATES), label="Trying observers"):
-                base, plan = plan_scheme(scratch / "smoothed.onnx", ranges, scheme, observer, rewrites, scratch)
-                if plan.linears not in scores:
-                    emit(base, plan, _DIALECTS[scheme], scratch / "int8.onnx")
-                    scores[plan.linears] = judge.score(scratch / "int8.onnx")
-                score = scores[plan.linears]
-                trials.append(Trial(observer=observer, kl=score.kl, sqnr_db=score.sqnr_db, agreement=score.agreement))
-            found[scheme] = tuple(sorted(trials, key=_distance))
-    return found
+        return {
+            scheme: _best_first(_Bench(model, table, judge, scheme, rewrites, scratch), observers, alphas, images)
+            for scheme in schemes
+        }
+
+
+class _Bench:
+    """Tries choices for one way to store activations."""
+
+    def __init__(
+        self, model: Path, table: CalibrationTable, judge: Judge, scheme: Scheme, rewrites: Rewrites, scratch: Path
+    ) -> None:
+        self._model, self._table, self._judge = model, table, judge
+        self._scheme, self._rewrites, self._scratch = scheme, rewrites, scratch
+        self._scores: dict[tuple[Alpha, tuple[LinearPlan, ...]], Score] = {}
+
+    def trial(self, observer: Observer, alpha: Alpha) -> Trial:
+        """Return what the model gives with both; where a choice changes nothing it is not run again."""
+        rewrites = msgspec.structs.replace(self._rewrites, alpha=alpha)
+        smoothed = self._scratch / "smoothed.onnx"
+        ranges = smooth(self._model, self._table, smoothed, rewrites=rewrites)
+        base, plan = plan_scheme(smoothed, ranges, self._scheme, observer, rewrites, self._scratch)
+        key = alpha, plan.linears
+        if key not in self._scores:
+            emit(base, plan, _DIALECTS[self._scheme], self._scratch / "int8.onnx")
+            self._scores[key] = self._judge.score(self._scratch / "int8.onnx")
+        score = self._scores[key]
+        return Trial(observer=observer, alpha=alpha, kl=score.kl, sqnr_db=score.sqnr_db, agreement=score.agreement)
+
+
+def _best_first(
+    bench: _Bench, observers: Sequence[Observer], alphas: Sequence[Alpha], images: CalibrationImages
+) -> tuple[Trial, ...]:
+    trials = [bench.trial(observers[0], each) for each in _tracked(alphas, "Trying alphas", images)]
+    best = min(trials, key=_distance).alpha
+    trials += [bench.trial(each, best) for each in _tracked(observers[1:], "Trying observers", images)]
+    return tuple(sorted(trials, key=_distance))
+
+
+def _tracked(choices: Sequence[T], label: str, images: CalibrationImages) -> Iterable[T]:
+    return images.progress.track(choices, total=len(choices), label=label) if len(choices) > 1 else choices
 
 
 def _distance(trial: Trial) -> float:

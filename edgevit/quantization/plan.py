@@ -16,7 +16,7 @@ from edgevit.files import sha256_of, write_atomically
 from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
 from edgevit.quantization.linears import LinearLayer, find_linears, open_graph
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
-from edgevit.recipes import Observer, observer_name
+from edgevit.recipes import Alpha, Observer, observer_name
 
 SCHEMA_VERSION = 1
 
@@ -112,17 +112,18 @@ class LayerCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an observer did to the outputs, on images that it was not fitted to: see ``judge.Score``."""
+    """What an observer and an alpha did to the outputs, on images not fitted to: see ``judge.Score``."""
 
     observer: Observer
+    alpha: Alpha = "each"
     kl: float
     sqnr_db: float | None
     agreement: float
 
     def say(self) -> str:
-        """Return the observer and what it gave, in a few words."""
+        """Return the choice and what it gave, in a few words."""
         noise = "exact" if self.sqnr_db is None else f"{self.sqnr_db:.1f} dB"
-        return f"{observer_name(self.observer)} {noise}, KL {self.kl:.4f}"
+        return f"{observer_name(self.observer)}, alpha {self.alpha}: {noise}, KL {self.kl:.4f}"
 
 
 class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

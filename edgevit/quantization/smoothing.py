@@ -3,7 +3,7 @@
 Per tensor, the channel with the widest range sets the step for all. A shift puts each channel's range around 0, and a
 scale s makes wide channels narrower at the cost of larger weights (SmoothQuant, Xiao et al. 2023). How much of either
 is best differs from layer to layer, so s = r^a / w^b is searched over a and b, by the error that the layer's output is
-to be expected to have.
+to be expected to have; or SmoothQuant's rule, b = 1 - a, holds for all layers alike.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT
+from edgevit.recipes import Alpha
 
 Channels = NDArray[np.float64]  # (K,)
 
-#: Exponents of a channel's range and of its largest weight; (0, 0) is no scaling at all.
+#: Exponents of a channel's range and of its largest weight among which each layer's are searched; (0, 0) is no scaling.
 EXPONENTS = tuple((a, b) for a in (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0) for b in (0.0, 0.2, 0.35, 0.5, 0.65))
 
 _SMALLEST = 1e-5  # of the largest: channels narrower than that, or without weights, are treated as if they were not
@@ -75,7 +76,7 @@ def choose_narrowing(channels: ChannelStatistics, share: float) -> Narrowing:
 
 
 def choose_migration(
-    channels: ChannelStatistics, weights: Sequence[NDArray[np.float32]], *, shiftable: bool
+    channels: ChannelStatistics, weights: Sequence[NDArray[np.float32]], *, shiftable: bool, alpha: Alpha = "each"
 ) -> Migration:
     """Return the shift and the scale with which layers of these ``weights`` (K, N) are expected to err least.
 
@@ -83,6 +84,7 @@ def choose_migration(
         channels: of the input that all layers read.
         weights: of the layers.
         shiftable: whether the layers can take up a shift.
+        alpha: how much of a channel's range goes into the weights.
 
     """
     weight = np.abs(np.concatenate(weights, axis=1))
@@ -93,10 +95,16 @@ def choose_migration(
     reach = _at_least(np.maximum(seen, DEVIATIONS * np.sqrt(channels.variance)))
     largest = _at_least(weight.max(axis=1).astype(np.float64))
     squares = np.einsum("kn,kn->k", weight, weight).astype(np.float64)
-    candidates = [_normalised(reach**a / largest**b) for a, b in EXPONENTS]
+    candidates = [_normalised(reach**a / largest**b) for a, b in _exponents(alpha)]
     errors = [_expected_error(scale, weight, squares, reach, channels.variance) for scale in candidates]
     best = candidates[int(np.argmin(errors))]
     return Migration(best, shift, float((reach / best).max()))
+
+
+def _exponents(alpha: Alpha) -> Sequence[tuple[float, float]]:
+    if alpha == "each":
+        return EXPONENTS
+    return [(0.0, 0.0) if alpha == "off" else (alpha, 1 - alpha)]
 
 
 def _expected_error(

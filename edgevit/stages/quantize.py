@@ -21,7 +21,7 @@ from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.choose import try_observers
+from edgevit.quantization.choose import try_choices
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
@@ -213,11 +213,11 @@ def _calibrate(
     calibration = CalibrationImages(selection.images_alone, selection.batches, progress)
     prepared: dict[Scheme, Prepared] = {}
     unrounded: dict[Scheme, Path] = {}
-    for scheme, (observer, trials) in _observers(model, calibration, rules).items():
+    for scheme, (observer, rewrites, trials) in _choices(model, calibration, rules).items():
         place = {scheme: folder.parent / PREPARED[scheme]}
         before = {} if held_out is None else {scheme: folder.parent / f"unrounded-{scheme}.onnx"}
         _, made = prepare(
-            model, calibration, place, table=table, unrounded=before, observer=observer, rewrites=rules.rewrites
+            model, calibration, place, table=table, unrounded=before, observer=observer, rewrites=rewrites
         )
         prepared[scheme] = replace(made[scheme], plan=msgspec.structs.replace(made[scheme].plan, trials=trials))
         unrounded |= before
@@ -250,18 +250,21 @@ def _load(
     return dataset, held_out
 
 
-def _observers(
+def _choices(
     model: Path, images: CalibrationImages, rules: _Rules
-) -> dict[Scheme, tuple[Observer, tuple[Trial, ...]]]:
-    """Return the observer for each way to store activations, and what was found out about it and others, if asked."""
+) -> dict[Scheme, tuple[Observer, Rewrites, tuple[Trial, ...]]]:
+    """Return observer and rewrites for each way to store activations, and what was tried if the recipe asks for it."""
     schemes = dict.fromkeys(map(scheme_of, rules.dialects))
-    if rules.observer != "auto":
-        return dict.fromkeys(schemes, (rules.observer, ()))
-    found = try_observers(model, images, schemes, rewrites=rules.rewrites)
+    if rules.observer != "auto" and rules.rewrites.alpha != "auto":
+        return dict.fromkeys(schemes, (rules.observer, rules.rewrites, ()))
+    found = try_choices(model, images, schemes, observer=rules.observer, rewrites=rules.rewrites)
     for scheme, trials in found.items():
         figures = "; ".join(trial.say() for trial in trials)
-        images.progress.note(f"Observers for {scheme} activations, the nearest to float32 first: {figures}")
-    return {scheme: (trials[0].observer, trials) for scheme, trials in found.items()}
+        images.progress.note(f"Tried for {scheme} activations, the nearest to float32 first: {figures}")
+    return {
+        scheme: (trials[0].observer, msgspec.structs.replace(rules.rewrites, alpha=trials[0].alpha), trials)
+        for scheme, trials in found.items()
+    }
 
 
 def _keep_others(bundle: Bundle, folder: Path) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from edgevit.errors import DataError
-from edgevit.quantization.choose import CANDIDATES, try_observers
+from edgevit.quantization.choose import ALPHAS, OBSERVERS, try_choices
 from edgevit.quantization.prepare import CalibrationImages
+from edgevit.recipes import Rewrites
 
 
 def source(images):
@@ -13,10 +14,10 @@ def source(images):
 
 
 def test_each_observer_is_tried_for_each_scheme_and_the_nearest_comes_first(quantized):
-    found = try_observers(quantized.path, source(quantized.images), ["asymmetric", "symmetric"])
+    found = try_choices(quantized.path, source(quantized.images), ["asymmetric", "symmetric"])
     assert list(found) == ["asymmetric", "symmetric"]
     for trials in found.values():
-        assert {trial.observer for trial in trials} == set(CANDIDATES)
+        assert {trial.observer for trial in trials} == set(OBSERVERS)
         noise = [trial.sqnr_db for trial in trials]
         assert noise == sorted(noise, reverse=True)
         assert noise[0] > noise[-1]
@@ -34,12 +35,28 @@ def test_outliers_that_mean_nothing_are_clipped(write_graph):
     )
     images = random.normal(size=(80, 1, 8, 8)).astype(np.float32)
     images[0, 0, 0, 0] = 3000
-    trials = try_observers(path, source(images), ["asymmetric"])["asymmetric"]
+    trials = try_choices(path, source(images), ["asymmetric"])["asymmetric"]
     figures = {trial.observer: trial.sqnr_db for trial in trials}
     assert figures["minmax"] == min(figures.values())
     assert trials[0].sqnr_db > figures["minmax"] + 10
 
 
+def test_alphas_are_tried_with_one_observer_and_the_others_with_the_best_of_them(quantized):
+    rewrites = Rewrites(alpha="auto")
+    trials = try_choices(quantized.path, source(quantized.images), ["asymmetric"], rewrites=rewrites)["asymmetric"]
+    first = [trial for trial in trials if trial.observer == OBSERVERS[0]]
+    assert {trial.alpha for trial in first} == set(ALPHAS)
+    assert {trial.alpha for trial in trials if trial.observer != OBSERVERS[0]} == {first[0].alpha}
+    assert len({trial.sqnr_db for trial in first}) == len(ALPHAS)
+
+
+def test_an_observer_that_is_named_is_the_only_one(quantized):
+    found = try_choices(
+        quantized.path, source(quantized.images), ["symmetric"], observer="mse", rewrites=Rewrites(alpha="auto")
+    )
+    assert {(trial.observer, trial.alpha) for trial in found["symmetric"]} == {("mse", alpha) for alpha in ALPHAS}
+
+
 def test_three_images_are_too_few(quantized):
     with pytest.raises(DataError, match="too few"):
-        try_observers(quantized.path, source(quantized.images[:3]), ["asymmetric"])
+        try_choices(quantized.path, source(quantized.images[:3]), ["asymmetric"])

@@ -47,6 +47,22 @@ def test_an_outlier_channel_no_longer_costs_the_others_their_precision():
     assert error(values, weight, chosen) < error(values, weight, untouched) / 4
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_an_alpha_that_is_given_is_smoothquants(alpha):
+    values, weight = layer(0, outlier=10.0)
+    scale = choose_migration(statistics(values), [weight], shiftable=False, alpha=alpha).scale
+    reach = np.maximum(HEADROOM * np.abs(values).max(axis=0), DEVIATIONS * values.std(axis=0))
+    expected = reach**alpha / np.abs(weight).max(axis=1) ** (1 - alpha)
+    np.testing.assert_allclose(scale / scale[0], expected / expected[0], rtol=1e-6)
+
+
+def test_off_moves_channels_and_scales_none():
+    values, weight = layer(0, outlier=10.0, offset=3.0)
+    migration = choose_migration(statistics(values), [weight], shiftable=True, alpha="off")
+    np.testing.assert_array_equal(migration.scale, np.ones(INPUTS))
+    assert migration.shift.any()
+
+
 @given(st.integers(0, 1000), st.booleans())
 def test_every_channel_stays_within_reach_with_room_to_spare(seed, shiftable):
     values, weight = layer(seed, outlier=10.0, offset=2.0)

@@ -193,7 +193,7 @@ def test_a_damaged_state_is_not_believed(killed, damage, tmp_path):
 def test_an_observer_is_found_and_noted(exported, photos):
     notes = Notes()
     bundle = quantize(Bundle.open(exported), source(photos), TARGETS, observer="auto", progress=notes).bundle
-    (line,) = [line for line in notes.said if line.startswith("Observers for asymmetric")]
+    (line,) = [line for line in notes.said if line.startswith("Tried for asymmetric")]
     plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan.json"))
     assert plan.observer == plan.trials[0].observer
     assert line.endswith("; ".join(trial.say() for trial in plan.trials))

@@ -35,8 +35,9 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
     """Write ``model`` to ``path`` with its Linear layers' inputs shifted and scaled, channel by channel, for nothing.
 
     The residual stream is rotated first, if ``table`` is of that.
-    Of inputs behind a GELU the widest channels are divided, if ``rewrites.narrow`` asks for it.
-    ``table`` is what calibration saw of ``model``. Returns the ranges to expect of all Linear layers' inputs then.
+    How much is scaled ``rewrites.alpha`` says; of inputs behind a GELU the widest channels are divided, if
+    ``rewrites.narrow`` asks for it. ``table`` is what calibration saw of ``model``. Returns the ranges to expect of all
+    Linear layers' inputs then.
 
     Raises:
         BundleError: if the table was made for another model.
@@ -46,7 +47,8 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
     """
     check_model_sha256("this calibration table", table.model_sha256, model)
     channels = {name: one.channels for name, one in table.inputs.items() if one.channels is not None}
-    inputs = dict(table.inputs)
+    assert rewrites.alpha != "auto"  # noqa: S101 - choose has found one
+    alpha, inputs = rewrites.alpha, dict(table.inputs)
     with open_graph(model) as onnx_model:
         graph = onnx_model.graph
         table.check_layers({layer.name: len(layer.weight) for layer in find_linears(graph)})
@@ -55,7 +57,7 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
             rotate_stream(graph)
         for site in find_sites(graph):
             weights = [as_it_is_now(reader).weight for reader in site.readers]
-            migration = choose_migration(channels[site.readers[0].name], weights, shiftable=site.shiftable)
+            migration = choose_migration(channels[site.readers[0].name], weights, shiftable=site.shiftable, alpha=alpha)
             site.move(graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
             for reader in site.readers:
                 tokens = inputs[reader.name].tokens
