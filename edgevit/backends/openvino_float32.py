@@ -12,9 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-#: OpenVINO's own mark of operators whose precision is not to be lowered. Its CPU plugin looks for f16 alone, for BF16
-#: too (2026.4); releases that do not know the mark leave it aside.
-_MARK = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:f16"}
+#: OpenVINO's own mark of operators whose precision is not to be lowered: 2024.6, 2025.3 and 2026.4 heed it.
+_MARK = {"name": "precise", "version": "0"}
 
 
 def keep_float32(path: Path) -> int:

@@ -10,6 +10,9 @@ from edgevit.quantization.emit import openvino as dialect
 from edgevit.quantization.plan import QuantizationPlan
 
 
+MARKS = ("precise", "DisablePrecisionConversion")  # what older and newer releases call it once it is read
+
+
 @pytest.fixture(scope="module")
 def quantized_onnx(tiny_quantized, tmp_path_factory):
     bundle = Bundle.open(tiny_quantized)
@@ -29,7 +32,7 @@ def marked(path):
     return {
         node.get_friendly_name(): node.get_type_name()
         for node in model.get_ordered_ops()
-        if any("DisablePrecisionConversion" in key for key in node.get_rt_info())
+        if any(key.startswith(MARKS) for key in node.get_rt_info())
     }
 
 
