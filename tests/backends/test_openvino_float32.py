@@ -9,7 +9,6 @@ from edgevit.bundle.store import Bundle
 from edgevit.quantization.emit import openvino as dialect
 from edgevit.quantization.plan import QuantizationPlan
 
-
 MARKS = ("precise", "DisablePrecisionConversion")  # what older and newer releases call it once it is read
 
 
