@@ -60,8 +60,8 @@ class OpenVINO:
     ) -> list[Path]:
         """Convert the ONNX file ``model`` to ``folder/model.xml`` and ``.bin``.
 
-        All constants stay as they are: an FP16 file holds float16, and is no larger than it must be. What comes before
-        the first quantized layer is marked as float32 for a CPU, see ``openvino_float32``.
+        All constants stay as they are: an FP16 file holds float16, and is no larger than it must be. The patch
+        embedding in front of quantized layers is marked as float32 for a CPU, see ``openvino_float32``.
 
         Raises:
             BundleError: if a setting is unknown or cannot be what it is.

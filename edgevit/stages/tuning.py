@@ -19,7 +19,7 @@ from edgevit.backends.base import Backend, Session
 
 _WARM_UP, _ROUNDS = 3, 15
 _MARGIN = (
-    0.05  # by more than this share of the first one's time; timings are noisy, and the first is the more exact one
+    0.03  # by more than this share of the first one's time; timings are noisy, and the first is the more exact one
 )
 
 
