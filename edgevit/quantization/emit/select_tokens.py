@@ -16,6 +16,8 @@ _ROW_WISE = {
     "Attention": (0,),  # each query looks at all keys and values, but at no other query
     "Cast": (0,),
     "DequantizeLinear": (0,),
+    "Div": (0, 1),
+    "Erf": (0,),
     "Gelu": (0,),
     "LayerNormalization": (0,),
     "MatMul": (0,),

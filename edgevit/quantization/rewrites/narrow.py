@@ -17,16 +17,34 @@ from edgevit.quantization.rewrites.constants import set_constant, set_linear
 
 _ELEMENT_WISE = ("Gelu", "Relu", "Sigmoid", "Tanh", "Identity")
 
+#: What a product is made of where an activation function is written out: GELU with Erf or Tanh, SiLU and QuickGELU with
+#: Sigmoid. The curve lies at most so many steps behind the product.
+_CURVES, _BETWEEN, _STEPS = ("Erf", "Sigmoid", "Tanh"), ("Add", "Mul"), 3
+
 
 def follows_activation(value: ir.Value) -> bool:
-    """Say whether ``value`` is what an element-wise operator gives, and is read once."""
+    """Say whether ``value`` is what an activation function gives, and is read once."""
     return comes_from_activation(value) and len(value.uses()) == 1
 
 
 def comes_from_activation(value: ir.Value) -> bool:
-    """Say whether ``value`` is what an element-wise operator gives, and only nodes of the graph read it."""
+    """Say whether ``value`` is what an activation function gives, and only nodes of the graph read it.
+
+    It is one operator, or a product of several, as exporters write them for older opsets.
+    """
     node = value.producer()
-    return node is not None and node.op_type in _ELEMENT_WISE and not node.domain and not value.is_graph_output()
+    if node is None or node.domain or value.is_graph_output():
+        return False
+    return node.op_type in _ELEMENT_WISE or (node.op_type == "Mul" and _has_curve(node, _STEPS))
+
+
+def _has_curve(node: ir.Node, steps: int) -> bool:
+    """Say whether one of the curves lies behind ``node``, at most ``steps`` element-wise operators away."""
+    before = [value.producer() for value in node.inputs if value is not None]
+    return steps > 0 and any(
+        each is not None and (each.op_type in _CURVES or (each.op_type in _BETWEEN and _has_curve(each, steps - 1)))
+        for each in before
+    )
 
 
 def narrow_input(graph: ir.Graph, layer: LinearLayer, scale: NDArray[np.float32]) -> None:

@@ -26,6 +26,33 @@ def test_fc2_follows_an_activation_and_nothing_else_does(quantized):
     assert found == [f"blocks.{block}.mlp.fc2" for block in (0, 1)]
 
 
+WRITTEN_OUT = {
+    "GELU with Erf": "d = Div(h, two) e = Erf(d) p = Add(e, one) m = Mul(h, p) y = Mul(m, half)",
+    "GELU with Erf, halved first": "d = Div(h, two) e = Erf(d) p = Add(e, one) m = Mul(h, half) y = Mul(m, p)",
+    "GELU with Tanh": "c = Mul(h, h) d = Mul(c, h) t = Tanh(d) p = Add(one, t) m = Mul(half, h) y = Mul(m, p)",
+    "SiLU": "e = Sigmoid(h) y = Mul(h, e)",
+    "QuickGELU": "d = Mul(h, two) e = Sigmoid(d) y = Mul(h, e)",
+    "no activation": "d = Add(h, one) y = Mul(d, half)",
+    "too far behind": "e = Erf(h) a = Add(e, one) b = Add(a, one) c = Add(b, one) y = Mul(c, half)",
+    "behind a product": "e = Erf(h) a = MatMul(e, u) y = Mul(a, half)",
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN_OUT)
+def test_activations_that_older_opsets_write_out_are_found(write_graph, case):
+    path = write_graph(
+        "g (float[n, 1, 8, 8] images) => (float[n, 5] logits) { x = Flatten(images) [fc1] h = MatMul(x, u) "
+        f"{WRITTEN_OUT[case]} [fc2] logits = MatMul(y, w) }}",
+        {
+            "u": np.eye(64, dtype=np.float32),
+            "w": np.ones((64, 5), dtype=np.float32),
+            **{name: np.float32(value) for name, value in (("half", 0.5), ("one", 1), ("two", 2))},
+        },
+    )
+    layer = {layer.name: layer for layer in find_linears(load_graph(path).graph)}["fc2"]
+    assert follows_activation(layer.input) == (case not in ("no activation", "too far behind", "behind a product"))
+
+
 def test_narrowing_changes_no_logits(quantized, tmp_path):
     model = load_graph(quantized.path)
     for layer in find_linears(model.graph):
