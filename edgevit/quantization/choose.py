@@ -82,42 +82,40 @@ def try_choices(
     observers = OBSERVERS if observer == "auto" else (observer,)
     alphas = ALPHAS if rewrites.alpha == "auto" else (rewrites.alpha,)
     with scratch_folder() as scratch:
-        return {
-            scheme: _best_first(_Bench(model, table, judge, scheme, rewrites, scratch), observers, alphas, images)
-            for scheme in schemes
-        }
+        bench = _Bench(model, table, judge, rewrites, scratch)
+        return {scheme: _best_first(bench, scheme, observers, alphas, images) for scheme in schemes}
 
 
 class _Bench:
-    """Tries choices for one way to store activations."""
+    """Tries choices; what does not differ between one and the next is done once, and one file of each kind kept."""
 
-    def __init__(
-        self, model: Path, table: CalibrationTable, judge: Judge, scheme: Scheme, rewrites: Rewrites, scratch: Path
-    ) -> None:
+    def __init__(self, model: Path, table: CalibrationTable, judge: Judge, rewrites: Rewrites, scratch: Path) -> None:
         self._model, self._table, self._judge = model, table, judge
-        self._scheme, self._rewrites, self._scratch = scheme, rewrites, scratch
-        self._scores: dict[tuple[Alpha, tuple[LinearPlan, ...]], Score] = {}
+        self._rewrites, self._scratch = rewrites, scratch
+        self._smoothed: tuple[Alpha, CalibrationTable] | None = None
+        self._scores: dict[tuple[Scheme, Alpha, tuple[LinearPlan, ...]], Score] = {}
 
-    def trial(self, observer: Observer, alpha: Alpha) -> Trial:
-        """Return what the model gives with both; where a choice changes nothing it is not run again."""
+    def trial(self, scheme: Scheme, observer: Observer, alpha: Alpha) -> Trial:
+        """Return what the model gives with these choices."""
         rewrites = msgspec.structs.replace(self._rewrites, alpha=alpha)
         smoothed = self._scratch / "smoothed.onnx"
-        ranges = smooth(self._model, self._table, smoothed, rewrites=rewrites)
-        base, plan = plan_scheme(smoothed, ranges, self._scheme, observer, rewrites, self._scratch)
-        key = alpha, plan.linears
+        if self._smoothed is None or self._smoothed[0] != alpha:
+            self._smoothed = alpha, smooth(self._model, self._table, smoothed, rewrites=rewrites)
+        base, plan = plan_scheme(smoothed, self._smoothed[1], scheme, observer, rewrites, self._scratch)
+        key = scheme, alpha, plan.linears
         if key not in self._scores:
-            emit(base, plan, _DIALECTS[self._scheme], self._scratch / "int8.onnx")
+            emit(base, plan, _DIALECTS[scheme], self._scratch / "int8.onnx")
             self._scores[key] = self._judge.score(self._scratch / "int8.onnx")
         score = self._scores[key]
         return Trial(observer=observer, alpha=alpha, kl=score.kl, sqnr_db=score.sqnr_db, agreement=score.agreement)
 
 
 def _best_first(
-    bench: _Bench, observers: Sequence[Observer], alphas: Sequence[Alpha], images: CalibrationImages
+    bench: _Bench, scheme: Scheme, observers: Sequence[Observer], alphas: Sequence[Alpha], images: CalibrationImages
 ) -> tuple[Trial, ...]:
-    trials = [bench.trial(observers[0], each) for each in _tracked(alphas, "Trying alphas", images)]
+    trials = [bench.trial(scheme, observers[0], each) for each in _tracked(alphas, "Trying alphas", images)]
     best = min(trials, key=_distance).alpha
-    trials += [bench.trial(each, best) for each in _tracked(observers[1:], "Trying observers", images)]
+    trials += [bench.trial(scheme, each, best) for each in _tracked(observers[1:], "Trying observers", images)]
     return tuple(sorted(trials, key=_distance))
 
 

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from edgevit.backends.base import Backend, Session
 
 _WARM_UP, _ROUNDS = 3, 15
-_MARGIN = (
-    0.03  # by more than this share of the first one's time; timings are noisy, and the first is the more exact one
-)
+#: A rival must take less time by more than this share: timings are noisy, and the first is the more exact one.
+_MARGIN = 0.03
 
 
 def fastest_settings(
