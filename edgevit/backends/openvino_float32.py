@@ -1,8 +1,10 @@
 """Mark in OpenVINO's IR what shall be computed in float32, whatever precision the model is compiled for.
 
-That is the patch embedding of a quantized model. What BF16 rounds there stays in the residual stream to the end: on
-DeiT-tiny, otherwise compiled for BF16, float32 took the SQNR from 27.4 to 27.8 dB (1,000 photos, one at a time, by
-hand), for one to two per cent of the time of ViT-S. The Adds and the LayerNorm behind it gained nothing from it.
+That is the patch embedding of a quantized model where it stayed a convolution (``quantization.rewrites.patches`` says
+when). What BF16 rounds there stays in the residual stream to the end: on DeiT-tiny, otherwise compiled for BF16,
+float32 took the SQNR from 27.4 to 27.8 dB (1,000 photos, one at a time, by hand), for one to two per cent of the time
+of ViT-S. The Adds and the LayerNorm behind it gained nothing from it. A patch embedding that went back to float as a
+Linear layer is computed in BF16: OpenVINO does not heed the mark on a MatMul.
 """
 
 from __future__ import annotations
@@ -13,11 +15,10 @@ from xml.etree import ElementTree
 
 #: OpenVINO's own mark of operators whose precision is not to be lowered: 2024.6, 2025.3 and 2026.4 heed it.
 _MARK = {"name": "precise", "version": "0"}
-_PRODUCTS = frozenset(("Convolution", "MatMul"))
 
 
 def keep_float32(path: Path) -> int:
-    """Mark, in the IR ``path``, the products that come before the first quantized layer; return how many they are.
+    """Mark, in the IR ``path``, the convolutions before the first quantized layer; return how many they are.
 
     They compute in float32 then even where the model is compiled for BF16. There are none where nothing is quantized.
     """
@@ -34,15 +35,15 @@ def keep_float32(path: Path) -> int:
     if not quantized:
         return 0
     before = map(layers.__getitem__, reached("Parameter") - quantized)
-    products = [layer for layer in before if layer.attrib["type"] in _PRODUCTS]
-    for layer in products:
+    convolutions = [layer for layer in before if layer.attrib["type"] == "Convolution"]
+    for layer in convolutions:
         notes = layer.find("rt_info")
         if notes is None:
             notes = ElementTree.Element("rt_info")
             layer.insert(_place_of_notes(layer), notes)
         ElementTree.SubElement(notes, "attribute", _MARK)
     tree.write(path, encoding="utf-8", xml_declaration=True)
-    return len(products)
+    return len(convolutions)
 
 
 def _reached(start: set[str], readers: dict[str, set[str]]) -> set[str]:

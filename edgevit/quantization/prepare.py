@@ -33,7 +33,7 @@ from edgevit.quantization.judge import Judge
 from edgevit.quantization.linears import find_linears, open_graph
 from edgevit.quantization.observers import RangeObserver
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, make_plan
-from edgevit.quantization.rewrites.apply import centre, refine, save, smooth
+from edgevit.quantization.rewrites.apply import centre, embed, refine, save, smooth
 from edgevit.quantization.rewrites.constants import set_linear
 from edgevit.quantization.rewrites.fine import rest_name
 from edgevit.quantization.rounding import Moments, round_linear
@@ -111,12 +111,11 @@ def plan_scheme(
 ) -> tuple[Path, QuantizationPlan]:
     """Return the model to round, and its plan; ``smoothed`` and ``ranges`` are what ``smooth`` made.
 
-    Signed activations are centred. What is written goes to ``folder``.
+    Signed activations are centred. Unsigned ones hold the pixels that the patch embedding reads, which becomes a Linear
+    layer. What is written goes to ``folder``.
     """
-    base = smoothed
-    if scheme == "symmetric":
-        base = folder / "centred.onnx"
-        ranges = centre(smoothed, ranges, base, observer)
+    base = folder / f"{scheme}.onnx"
+    ranges = centre(smoothed, ranges, base, observer) if scheme == "symmetric" else embed(smoothed, ranges, base)
     plan = make_plan(base, ranges, scheme=scheme, observer=observer)
     if not rewrites.fine and not rewrites.fine_token:
         return base, plan

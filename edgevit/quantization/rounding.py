@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, dequantize, quantize, weight_scales
+from edgevit.quantization.emit.select_tokens import ChosenToken
 from edgevit.quantization.plan import LinearQuantization
 
 #: Share of the mean second moment that is added to each: it keeps the solution calm where inputs hardly vary.
@@ -29,11 +30,12 @@ _BLOCK = 64  # inputs rounded before the weights after them are brought up to da
 class Moments:
     """What is kept of a layer's input: means as it is and as it comes out of quantization, the latter's covariance.
 
-    The token that the head reads, ``token`` of those of an image, counts ``TOKEN_WEIGHT`` times in the covariance.
+    The token that the head reads, ``token``, counts ``TOKEN_WEIGHT`` times in the covariance of a layer that sees it
+    among as many.
     Memory is K*K floats for K inputs, whatever the number of images.
     """
 
-    def __init__(self, quantization: LinearQuantization, width: int, token: int | None = None) -> None:
+    def __init__(self, quantization: LinearQuantization, width: int, token: ChosenToken | None = None) -> None:
         self._token = token
         self._scale = np.float32(quantization.activation_scale)
         self._zero_point = quantization.zero_point()
@@ -64,8 +66,8 @@ class Moments:
     def _weights(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return how often each row of an input of that shape (..., K) counts."""
         weights = np.ones(math.prod(shape[:-1]), dtype=np.float32)
-        if self._token is not None and len(shape) == 3 and self._token < shape[1] > 1:
-            weights[self._token] = TOKEN_WEIGHT
+        if self._token is not None and len(shape) == 3 and shape[1] == self._token.among:
+            weights[self._token.number] = TOKEN_WEIGHT
         return weights
 
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -20,7 +20,7 @@ from edgevit.quantization.float16_scan import scan_float16
 from edgevit.quantization.weights import emit_weights_int4, emit_weights_int8
 
 TAKING = BuildOptions(settings={"INPUT": "uint8-nhwc"})
-EMBEDDING = "patch_embed.proj.output"
+EMBEDDING = "patch_embed.transpose.output"
 
 
 @pytest.fixture(scope="module")

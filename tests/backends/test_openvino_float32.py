@@ -1,23 +1,28 @@
-"""The patch embedding is float32, even where the model is compiled for BF16."""
+"""A patch embedding that is not quantized is float32, even where the model is compiled for BF16."""
 
+import numpy as np
 import pytest
+from tiny import PREPROCESS
 
 from edgevit.backends import get_backend
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.bundle.store import Bundle
+from edgevit.quantization.calibrate import calibrate
 from edgevit.quantization.emit import openvino as dialect
-from edgevit.quantization.plan import QuantizationPlan
+from edgevit.quantization.plan import make_plan
 
 MARKS = ("precise", "DisablePrecisionConversion")  # what older and newer releases call it once it is read
 
 
 @pytest.fixture(scope="module")
 def quantized_onnx(tiny_quantized, tmp_path_factory):
-    bundle = Bundle.open(tiny_quantized)
-    plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan.json"))
-    path = tmp_path_factory.mktemp("onnx") / "int8.onnx"
-    dialect.emit(bundle.verify_extra("calibration/model.onnx"), plan, path, 8)
+    """Return an ONNX file with its Linear layers quantized, and its patch embedding still a convolution."""
+    bundle, path = Bundle.open(tiny_quantized), tmp_path_factory.mktemp("onnx") / "int8.onnx"
+    model, images = bundle.verify_files("float32"), bundle.golden().images
+    pixels = np.stack([PREPROCESS.geometry(image) for image in images])
+    table = calibrate(model, [PREPROCESS.normalize(pixels)], total=1)
+    dialect.emit(model, make_plan(model, table), path, 8)
     return path
 
 
@@ -38,6 +43,10 @@ def marked(path):
 def test_the_patch_embedding_is_marked_and_nothing_else(quantized_onnx, tmp_path):
     found = marked(get_backend("openvino").build(quantized_onnx, tmp_path)[0])
     assert list(found.values()) == ["Convolution"]
+
+
+def test_a_quantized_patch_embedding_is_not(tiny_quantized):
+    assert not marked(Bundle.open(tiny_quantized).verify_files("int8-openvino"))
 
 
 def test_it_is_float32_where_the_model_is_compiled_for_bf16(quantized_onnx, tmp_path):

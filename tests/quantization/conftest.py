@@ -29,11 +29,16 @@ class Quantized(NamedTuple):
     layers: list[str]
     model: VisionTransformer
     path: Path
+    preprocess: Preprocess
     images: NDArray[np.float32]
     table: CalibrationTable
     plan: QuantizationPlan
     plans: dict[str, QuantizationPlan]  # by dialect
     int8: dict[str, Path]
+
+    def prepared_layers(self, scheme: str) -> list[str]:
+        """Return the Linear layers of the prepared model: with unsigned activations the patch embedding is one."""
+        return ["patch_embed.proj", *self.layers] if scheme == "asymmetric" else self.layers
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +48,9 @@ def quantized(tmp_path_factory) -> Quantized:
     model = VisionTransformer(SPEC).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    images = np.random.default_rng(0).normal(size=(12, 3, 16, 16)).astype(np.float32)
     preprocess = Preprocess(size=(16, 16), resize=None, mean=(0.5,) * 3, std=(0.5,) * 3)
+    pixels = np.random.default_rng(0).integers(0, 256, size=(12, 16, 16, 3), dtype=np.uint8)
+    images = preprocess.normalize(pixels)
     path = folder / "model.onnx"
     export_onnx(model, path, preprocess=preprocess, labels=tuple("abcde"))
     table = calibrate(path, [images[:8], images[8:]], total=2)
@@ -52,7 +58,7 @@ def quantized(tmp_path_factory) -> Quantized:
     int8 = {dialect: folder / f"{dialect}.onnx" for dialect in DIALECTS}
     for dialect, target in int8.items():
         emit(path, plans[dialect], dialect, target)
-    return Quantized(LAYERS, model, path, images, table, make_plan(path, table), plans, int8)
+    return Quantized(LAYERS, model, path, preprocess, images, table, make_plan(path, table), plans, int8)
 
 
 @pytest.fixture(scope="session")

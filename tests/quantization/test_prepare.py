@@ -65,7 +65,7 @@ def test_every_layer_is_planned_and_its_weight_lies_on_the_grid(quantized, prepa
         one.plan.check_scheme(scheme)
         one.plan.check_model(one.model)
         one.plan.check_source(quantized.path)
-        assert one.plan.integer_layers() == tuple(quantized.layers)
+        assert one.plan.integer_layers() == tuple(quantized.prepared_layers(scheme))
         layers = {layer.name: layer for layer in find_linears(load_graph(one.model).graph)}
         for linear in one.plan.linears:
             steps = layers[linear.name].weight / np.array(linear.quantization.weight_scales, dtype=np.float32)
@@ -131,7 +131,7 @@ def test_one_image_and_constant_images_are_enough(quantized, tmp_path):
         source = CalibrationImages(lambda images=images: iter([images]), 1)
         places = {scheme: tmp_path / f"{scheme}.onnx" for scheme in SCHEMES}
         for scheme, one in prepare(quantized.path, source, places)[1].items():
-            assert one.plan.integer_layers() == tuple(quantized.layers)
+            assert one.plan.integer_layers() == tuple(quantized.prepared_layers(scheme))
             emit(
                 one.model, one.plan, {"asymmetric": "openvino", "symmetric": "portable"}[scheme], tmp_path / "int8.onnx"
             )

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.quantization.arithmetic import dequantize, quantize, weight_scales
+from edgevit.quantization.emit.select_tokens import ChosenToken
 from edgevit.quantization.plan import LinearQuantization
 from edgevit.quantization.rounding import TOKEN_WEIGHT, Moments, gptq, round_linear
 
@@ -48,7 +49,7 @@ def test_moments_are_those_of_the_quantized_input(seed, scale):
 def test_the_token_that_the_head_reads_counts_more_in_the_covariance_and_not_in_the_means():
     images = correlated(0, tokens=40 * 5)[0].reshape(40, 5, INPUTS)
     quantization = LinearQuantization(activation_scale=0.05, activation_zero_point=100, weight_scales=(1.0,))
-    alike, moments = Moments(quantization, INPUTS), Moments(quantization, INPUTS, token=2)
+    alike, moments = Moments(quantization, INPUTS), Moments(quantization, INPUTS, ChosenToken(2, 5))
     for image in images:
         alike.update(image[None])
         moments.update(image[None])
@@ -61,11 +62,11 @@ def test_the_token_that_the_head_reads_counts_more_in_the_covariance_and_not_in_
     np.testing.assert_allclose(moments.covariance() * 1.5, expected + np.diag(np.diag(expected)) / 2, atol=2e-2)
 
 
-@pytest.mark.parametrize("shape", [(7, INPUTS), (1, 1, INPUTS)])
-def test_an_input_without_other_tokens_counts_as_it_is(shape):
+@pytest.mark.parametrize("shape", [(7, INPUTS), (1, 1, INPUTS), (1, 4, INPUTS)])
+def test_an_input_without_that_token_among_others_counts_as_it_is(shape):
     values = np.random.default_rng(0).normal(size=(9, *shape)).astype(np.float32)
     quantization = LinearQuantization(activation_scale=0.05, activation_zero_point=100, weight_scales=(1.0,))
-    alike, moments = Moments(quantization, INPUTS), Moments(quantization, INPUTS, token=0)
+    alike, moments = Moments(quantization, INPUTS), Moments(quantization, INPUTS, ChosenToken(0, 5))
     for image in values:
         alike.update(image)
         moments.update(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,9 +12,11 @@ from onnx_ir.passes import common
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError
+from edgevit.graph.patches import groups, pads
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _RANK = 4  # of images and of a Conv's weight
+_SAME_LEVEL = 0.01  # float32 leaves a level of 255 less than 1e-4 of it away
 _REMEDY = "export the model with `edgevit export`, or leave INPUT float32-nchw"
 
 
@@ -24,6 +27,8 @@ class TakePixels(ir.passes.InPlacePass):
     channel, W (x / 255 - m) / s + b is W / (255 s) x + (b - sum(W m / s)). Both constants are computed in float64:
     the logits differ by rounding alone. A Conv that pads cannot do it, as its zeros are the mean of images, but black
     pixels. One in float16 becomes float32: such small weights have few digits left in float16.
+
+    Where the images are made pixels again, as in front of a quantized patch embedding, the pixels take their place.
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
@@ -41,19 +46,44 @@ class TakePixels(ir.passes.InPlacePass):
         graph = model.graph
         images = _images(graph)
         readers = list(_readers(images))
-        conv = _only_conv(graph, readers)
-        weight, bias = self._normalising(conv)
-        if conv.inputs[0] is not images:  # which the emitter of FP16 writes as float16 between two Casts
-            _keep_output_type(graph, conv)
-        planes = _as_planes(graph, images)
+        levels = self._levels([node for node in readers if node.op_type != "Shape"])
+        if levels is not None:
+            planes = _as_planes(graph, images, _type_of_levels(levels))
+            levels.replace_all_uses_with(planes)
+        else:
+            conv = _only_conv(graph, readers)
+            weight, bias = self._normalising(conv)
+            if conv.inputs[0] is not images:  # which the emitter of FP16 writes as float16 between two Casts
+                _keep_output_type(graph, conv)
+            planes = _as_planes(graph, images)
+            conv.resize_inputs(3)
+            for index, (role, values) in enumerate((("weight", weight), ("bias", bias)), start=1):
+                conv.replace_input_with(index, _constant(graph, f"{conv.name}.{role}.pixels", values))
         for reader in readers:
             reader.replace_input_with(0, planes)
-        conv.resize_inputs(3)
-        for index, (role, values) in enumerate((("weight", weight), ("bias", bias)), start=1):
-            conv.replace_input_with(index, _constant(graph, f"{conv.name}.{role}.pixels", values))
         common.RemoveUnusedNodesPass()(model)
         graph.sort()
         return ir.passes.PassResult(model, modified=True)
+
+    def _levels(self, looking: list[ir.Node]) -> ir.Value | None:
+        """Return the value that is the pixels 0..255 again, if all that is made of the images is that.
+
+        It is found by computing it for every pixel that there is.
+        """
+        pixels = np.arange(256)
+        with np.errstate(over="ignore", invalid="ignore"):  # is seen where it matters
+            ramp = np.tile(pixels.astype(np.uint8)[None, :, None], self._preprocess.channels)
+            values: NDArray[Any] = self._preprocess.normalize(ramp)
+        found = None
+        while len(looking) == 1:
+            (output,) = looking[0].outputs
+            computed = _computed(looking[0], values)
+            if computed is None or output.is_graph_output():
+                break
+            values = computed
+            found = output if np.abs(values - pixels).max() < _SAME_LEVEL else found
+            looking = list(output.consumers())
+        return found
 
     def _normalising(self, conv: ir.Node) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the weight and the bias with which ``conv`` normalises the pixels itself."""
@@ -99,10 +129,9 @@ def _only_conv(graph: ir.Graph, readers: list[ir.Node]) -> ir.Node:
     if found != ["Conv"] or looking[0].graph is not graph:
         raise _refused(f"the images go into {' and '.join(found) or 'nothing'}, not into one Conv of the graph")
     (conv,) = looking
-    attributes = conv.attributes
-    if attributes.get_int("group", 1) != 1:
+    if groups(conv) != 1:
         raise _refused(f"'{conv.name}' takes channels apart, in groups")
-    if any(attributes.get_ints("pads", ())) or attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if pads(conv):
         raise _refused(f"'{conv.name}' pads the images")
     return conv
 
@@ -118,6 +147,38 @@ def _values(conv: ir.Node, value: ir.Value) -> NDArray[np.float64]:
     if tensor is None or not constant or tensor.dtype not in _FLOATS or isinstance(tensor, ir.ExternalTensor):
         raise _refused(f"'{conv.name}' has a weight or bias that is not a constant in the file, float32 or float16")
     return tensor.numpy().astype(np.float64)
+
+
+def _computed(node: ir.Node, values: NDArray[Any]) -> NDArray[Any] | None:
+    """Return what ``node`` makes of ``values`` (C, 1, N) by constants for each channel, None if anything else."""
+    constants = [_of_channels(value, len(values)) for value in node.inputs[1:]]
+    if not constants or any(each is None for each in constants):
+        return None
+    first, *rest = (np.asarray(each) for each in constants)
+    computed: NDArray[Any] | None = None
+    with np.errstate(all="ignore"):  # what comes of odd constants is not the pixels
+        match node.op_type:
+            case "Mul":
+                computed = values * first
+            case "Add":
+                computed = values + first
+            case "QuantizeLinear" if rest and node.attributes.get_int("axis", 1) == 1:
+                limits = np.iinfo(rest[0].dtype)
+                computed = np.clip(np.rint(values / first) + rest[0], limits.min, limits.max)
+    return computed
+
+
+def _type_of_levels(levels: ir.Value) -> ir.DataType:
+    """Return the type of 0..255, which of integers uint8 alone holds; files of others may not say it."""
+    maker = levels.producer()
+    quantized = maker is not None and maker.op_type == "QuantizeLinear"
+    return ir.DataType.UINT8 if quantized else ir.DataType.FLOAT
+
+
+def _of_channels(value: ir.Value | None, channels: int) -> NDArray[Any] | None:
+    """Return a constant for all of the channels, or for each of them, as (C, 1, 1) or (1, 1, 1)."""
+    tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
+    return None if tensor is None or tensor.size not in (1, channels) else tensor.numpy().reshape(-1, 1, 1)
 
 
 def _keep_output_type(graph: ir.Graph, conv: ir.Node) -> None:
@@ -136,18 +197,21 @@ def _keep_output_type(graph: ir.Graph, conv: ir.Node) -> None:
     graph.append(back)
 
 
-def _as_planes(graph: ir.Graph, images: ir.Value) -> ir.Value:
-    """Make pixels of the input ``images``, and return them as float32 (B, C, H, W)."""
+def _as_planes(graph: ir.Graph, images: ir.Value, kind: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+    """Make pixels of the input ``images``, and return them as (B, C, H, W), uint8 or another type."""
     assert images.shape is not None  # noqa: S101 - ``_images`` has looked
     batch, channels, height, width = images.shape
-    name = str(images.name)
-    cast = ir.node("Cast", [images], {"to": int(ir.DataType.FLOAT)}, name=f"{name}.cast")
-    transpose = ir.node("Transpose", cast.outputs, {"perm": [0, 3, 1, 2]}, name=f"{name}.transpose")
-    planes = transpose.outputs[0]
-    cast.outputs[0].name, planes.name = f"{name}.levels", f"{name}.planes"
-    planes.shape, planes.dtype = images.shape, ir.DataType.FLOAT
+    name, levels = str(images.name), images
+    if kind != ir.DataType.UINT8:
+        cast = ir.node("Cast", [images], {"to": int(kind)}, name=f"{name}.cast")
+        (levels,) = cast.outputs
+        levels.name = f"{name}.levels"
+        graph.append(cast)
+    transpose = ir.node("Transpose", [levels], {"perm": [0, 3, 1, 2]}, name=f"{name}.transpose")
+    (planes,) = transpose.outputs
+    planes.name, planes.shape, planes.dtype = f"{name}.planes", images.shape, kind
     images.shape, images.dtype = ir.Shape([batch, height, width, channels]), ir.DataType.UINT8
-    graph.extend([cast, transpose])
+    graph.append(transpose)
     return planes
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from edgevit.quantization.emit.fuse_attention import FuseAttention
 from edgevit.quantization.emit.fuse_quantized_attention import FuseQuantizedAttention
 from edgevit.quantization.emit.parts import PartLinears
+from edgevit.quantization.emit.quantize_early import QuantizeEarly
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
 from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.linears import open_graph
@@ -26,7 +27,9 @@ _DOMAIN = "com.microsoft"
 
 def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 for onnxruntime's CPU provider."""
-    rewrite(model, plan, path, _substitute, (*_passes(), FuseQuantizedAttention()), weight_bits=weight_bits)
+    rewrite(
+        model, plan, path, _substitute, (*_passes(), FuseQuantizedAttention(), QuantizeEarly()), weight_bits=weight_bits
+    )
 
 
 def emit_float32(model: Path, path: Path) -> None:

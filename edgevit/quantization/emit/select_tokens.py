@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import onnx_ir as ir
 
@@ -48,9 +50,17 @@ class SelectTokens(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=any(changed))
 
 
-def chosen_token(graph: ir.Graph) -> int | None:
-    """Return which token of (B, N, D) is chosen; None where there is no choice, or there are several."""
-    tokens = {_index(node) for node in graph if _chooses_token(node)}
+class ChosenToken(NamedTuple):
+    """The token (B, D) that is chosen of (B, N, D), by its number, and N."""
+
+    number: int
+    among: int
+
+
+def chosen_token(graph: ir.Graph) -> ChosenToken | None:
+    """Return which token is chosen; None where there is no choice, or there are several."""
+    choices = [(_index(node), _tokens(node.inputs[0])) for node in graph if _chooses_token(node)]
+    tokens = {ChosenToken(index, count) for index, count in choices if index is not None and count is not None}
     return tokens.pop() if len(tokens) == 1 else None
 
 

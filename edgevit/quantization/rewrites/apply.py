@@ -1,7 +1,7 @@
 """Apply the exact rewrites to a model's file, and say what ranges its Linear layers' inputs have then.
 
-In the order in which ``prepare`` applies them: ``smooth`` for all, ``centre`` for signed activations, ``refine`` once
-the scales are known.
+In the order in which ``prepare`` applies them: ``smooth`` for all, ``centre`` for signed activations, ``embed`` for
+unsigned ones, ``refine`` once the scales are known.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgevit.data.preprocess import Preprocess
 from edgevit.files import atomic_path, sha256_of
+from edgevit.graph.metadata import noted
 from edgevit.quantization.emit.select_tokens import chosen_token
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, open_graph
 from edgevit.quantization.plan import QuantizationPlan, check_model_sha256
@@ -21,6 +23,7 @@ from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.centre import centre_input
 from edgevit.quantization.rewrites.fine import ending_layers, ends_mlp, multiply_rest, rest_name, sees_token
 from edgevit.quantization.rewrites.narrow import follows_activation, narrow_input
+from edgevit.quantization.rewrites.patches import LEVELS, multiply_patches
 from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.rewrites.sites import find_sites
 from edgevit.quantization.smoothing import choose_migration, choose_narrowing
@@ -105,6 +108,28 @@ def centre(model: Path, table: CalibrationTable, path: Path, observer: Observer)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
+def embed(model: Path, table: CalibrationTable, path: Path) -> CalibrationTable:
+    """Write ``model`` to ``path`` with a Linear layer in the place of its patch embedding, where it has one.
+
+    Returns the ranges that its layers' inputs have then.
+
+    Raises:
+        GraphError: if the file is no float32 ONNX model with Linear layers, or its note on how images are preprocessed
+            cannot be understood.
+        StorageError: if the file cannot be written.
+
+    """
+    inputs = dict(table.inputs)
+    with open_graph(model) as onnx_model:
+        common.ShapeInferencePass()(onnx_model)
+        preprocess = noted(onnx_model.metadata_props, "preprocess", Preprocess)
+        name = None if preprocess is None else multiply_patches(onnx_model.graph, preprocess)
+        if name is not None:
+            inputs[name] = TensorStatistics.between(*LEVELS)
+        save(onnx_model, path)
+    return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
+
+
 def refine(
     model: Path, table: CalibrationTable, plan: QuantizationPlan, rewrites: Rewrites, path: Path
 ) -> CalibrationTable:
@@ -142,8 +167,8 @@ def _to_refine(graph: ir.Graph, table: CalibrationTable, rewrites: Rewrites) -> 
     token = chosen_token(graph)
     if token is not None and rewrites.fine_token:
         mlps = [layer for layer in ending if ends_mlp(layer)]
-        of_token = (layer for layer in mlps[-rewrites.fine_token :] if sees_token(layer, token))
-        chosen |= {layer.name: (layer, token) for layer in of_token}
+        of_token = (layer for layer in mlps[-rewrites.fine_token :] if sees_token(layer, token.number))
+        chosen |= {layer.name: (layer, token.number) for layer in of_token}
     if rewrites.fine_token:
         seen_once = {name for name, one in table.inputs.items() if one.tokens == table.images}
         chosen |= {layer.name: (layer, None) for layer in find_linears(graph) if layer.name in seen_once}

@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgevit.graph.patches import embedding_before
 from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears
 from edgevit.quantization.rewrites.constants import set_constant, set_linear
 from edgevit.quantization.rewrites.sites import NormSource, Site, float_constant, keeps_channels, norm_sites
@@ -119,7 +120,7 @@ def _written(stream: _Stream, value: ir.Value, by_output: dict[ir.Value, LinearL
     """Note what writes ``value``, and yield the values of the stream that it is made of."""
     node = value.producer()
     assert node is not None  # noqa: S101 - the caller looks
-    layer, convolution = by_output.get(value), _embedding(node)
+    layer, convolution = by_output.get(value), embedding_before(node)
     if layer is not None:
         _expect(layer.weight.shape[1] == stream.width)
         stream.writers.append(layer)
@@ -159,26 +160,6 @@ def _joins(node: ir.Node) -> bool:
     return (
         node.attributes.get_int("axis", -1) % len(shape) < len(shape) - 1
     )  # along the last, it puts channels together
-
-
-def _embedding(node: ir.Node) -> ir.Node | None:
-    """Return the convolution that ``node`` turns into tokens: (B, D, h, w) -> (B, D, h w) -> (B, h w, D)."""
-    if node.op_type != "Transpose" or list(node.attributes.get_ints("perm", ())) != [0, 2, 1]:
-        return None
-    reshape = _given(node, 0).producer()
-    if reshape is None or reshape.op_type != "Reshape" or not _read_once(reshape):
-        return None
-    convolution = _given(reshape, 0).producer()
-    if convolution is None or convolution.op_type != "Conv" or not _read_once(convolution):
-        return None
-    before, after = convolution.outputs[0].shape, reshape.outputs[0].shape
-    return convolution if before is not None and after is not None and before[1] == after[1] else None
-
-
-def _read_once(node: ir.Node) -> bool:
-    """Say whether one node reads the values of what ``node`` gives; its shape others may ask for."""
-    value = node.outputs[0]
-    return not value.is_graph_output() and sum(user.op_type != "Shape" for user, _ in value.uses()) == 1
 
 
 def _rotate(graph: ir.Graph, stream: _Stream, matrix: NDArray[np.float64]) -> None:

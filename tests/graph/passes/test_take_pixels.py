@@ -167,3 +167,56 @@ def test_what_would_overflow_is_refused(parse):
     tiny = Preprocess(size=(4, 6), resize=None, mean=(0.5,) * 3, std=(1e-300,) * 3)
     with pytest.raises(GraphError, match="does not fit float32"):
         TakePixels(tiny)(parse(GRAPH, constants()))
+
+
+LEVELS = """net (float[batch, 3, 4, 6] images) => (float[batch, 3, 4, 6] logits) {
+    scaled = Mul (images, factor)
+    levels = Add (scaled, summand)
+    logits = Relu (levels)
+}"""
+BYTES = """net (float[batch, 3, 4, 6] images) => (uint8[batch, 3, 24] logits) {
+    bytes = QuantizeLinear (images, scales, zero_points)
+    logits = Reshape (bytes, shape)
+}"""
+
+
+def of_channels(values, kind=np.float32):
+    return np.asarray(values, dtype=kind).reshape(-1, 1, 1)
+
+
+def levels(preprocess=COLOUR):
+    mean, deviation = 255 * np.array(preprocess.mean), 255 * np.array(preprocess.std)
+    return {
+        "factor": of_channels(deviation),
+        "summand": of_channels(mean),
+        "scales": (1 / deviation).astype(np.float32),
+        "zero_points": np.rint(mean).astype(np.uint8),
+        "shape": np.array([0, 3, 24]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "operators"),
+    [(LEVELS, ["Cast", "Transpose", "Relu"]), (BYTES, ["Transpose", "Reshape"])],
+    ids=["levels", "bytes"],
+)
+def test_what_makes_the_pixels_again_is_left_out(parse, run, text, operators):
+    model = check(parse, run, text, levels(), error=1e-6)
+    assert [node.op_type for node in model.graph] == operators
+
+
+def test_pixels_that_go_on_to_be_quantized_are_bytes_from_the_start(parse, run):
+    text = LEVELS.replace("=> (float[batch, 3, 4, 6]", "=> (uint8[batch, 3, 24]").replace(
+        "logits = Relu (levels)", "bytes = QuantizeLinear (levels, one, zero) logits = Reshape (bytes, shape)"
+    )
+    values = {**levels(), "one": np.array(1, dtype=np.float32), "zero": np.array(0, dtype=np.uint8)}
+    model = check(parse, run, text, values)
+    assert [node.op_type for node in model.graph] == ["Transpose", "Reshape"]
+
+
+@pytest.mark.parametrize("role", ["factor", "summand"])
+def test_levels_that_are_not_the_pixels_are_refused(parse, role):
+    values = levels()
+    values[role] = values[role] * np.float32(1.01)
+    with pytest.raises(GraphError, match="the images go into Mul"):
+        TakePixels(COLOUR)(parse(LEVELS, values))

@@ -136,7 +136,7 @@ def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(
         elsewhere = run(tmp_path / "int8.onnx", quantized.images)
         assert ((found - elsewhere) ** 2).mean() < errors[-1]
         assert kernels.float_linears == ()
-        assert one.plan.integer_layers() == tuple(quantized.layers)
+        assert one.plan.integer_layers() == tuple(quantized.prepared_layers(scheme))
     found = [linear.name for linear in one.plan.linears if linear.name.endswith("[rest]")]
     assert found == [f"{name}[rest]" for name in rests]
     assert not [name for name in load_graph(tmp_path / "int8.onnx").graph.initializers if "[rest].weight" in name]
