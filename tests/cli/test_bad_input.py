@@ -146,7 +146,7 @@ def test_unusual_calibration_images_are_doubted_and_enough(edgevit, exported, tm
     (tmp_path / "list.csv").write_text("path\n" + "".join(f"{index}.png\n" for index in range(len(sizes))))
     done = edgevit("quantize", exported, "--dialect", "onnxruntime", "--data", tmp_path / "list.csv")
     assert done.code == 0
-    assert "9 of 9 Linear layers in integers" in done.out
+    assert "10 of 10 Linear layers in integers" in done.out
     doubts = [line for line in done.err.splitlines() if "calibrat" in line and not line.startswith("Calibrating")]
     assert len(doubts) == (said is not None), doubts
     assert said is None or said in doubts[0]

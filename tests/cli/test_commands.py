@@ -25,6 +25,7 @@ LATENCY_KEYS = {
     *("speedup_ci95", "rss_mb", "cold_start_ms", "linears", "integer_linears", "valid", "invalid_reason"),
 }
 LINEARS = 4 * SPEC.depth + 1
+QUANTIZED = LINEARS + 1  # the patch embedding, too
 
 
 @pytest.fixture
@@ -78,8 +79,8 @@ def test_quantize(edgevit, exported):
     assert tuple(made) == VARIANTS[1:]
     for name, variant in made.items():
         assert set(variant) >= {"name", "path", "bytes"}
-        expected = LINEARS if name.startswith("int8") else 0
-        assert (variant["kernels"]["linears"], variant["kernels"]["integer_linears"]) == (LINEARS, expected)
+        expected = (QUANTIZED, QUANTIZED) if name.startswith("int8") else (LINEARS, 0)
+        assert (variant["kernels"]["linears"], variant["kernels"]["integer_linears"]) == expected
     assert made["int8-onnxruntime"]["bytes"] < 0.6 * Bundle.open(exported).variant("float32").bytes
     plan = json.loads(Bundle.open(exported).verify_extra("calibration/plan.json").read_bytes())
     assert plan
@@ -89,7 +90,7 @@ def test_quantize_for_one_engine(edgevit, exported):
     done = edgevit("quantize", exported, "--data", SHAPES, "--samples", "16", "--dialect", "onnxruntime")
     assert done.code == 0
     assert [variant.name for variant in Bundle.open(exported).manifest.variants] == [*VARIANTS[:3]]
-    assert f"{LINEARS} of {LINEARS} Linear layers in integers" in done.out
+    assert f"{QUANTIZED} of {QUANTIZED} Linear layers in integers" in done.out
     assert f"next: edgevit validate {exported}" in done.out
 
 
@@ -121,7 +122,7 @@ def test_build(edgevit, quantized):
     done = edgevit("build", quantized, "--target", "x86-openvino", "--precision", "int8", "--json")
     assert done.code == 0
     (variant,) = done.data()["variants"]
-    assert (variant["name"], variant["kernels"]["integer_linears"]) == ("int8-openvino", LINEARS)
+    assert (variant["name"], variant["kernels"]["integer_linears"]) == ("int8-openvino", QUANTIZED)
     assert Bundle.open(quantized).variant("int8-openvino").target == "x86-openvino"
 
 
@@ -182,7 +183,7 @@ def test_benchmark(edgevit, quantized):
         assert (variant["batch"], variant["threads"]) == (2, 1)
         assert 0 < variant["p50_ms"] <= variant["p90_ms"] <= variant["p99_ms"]
         assert variant["valid"] or variant["invalid_reason"]
-    assert said["variants"][4]["integer_linears"] == LINEARS
+    assert said["variants"][4]["integer_linears"] == QUANTIZED
 
 
 def test_benchmark_of_one_variant_times_its_float32_too(edgevit, quantized):

@@ -28,11 +28,11 @@ def test_engines_that_are_here_are_asked(edgevit, quantized):
     found = {each["variant"]: each for each in done.data()["variants"]}
     assert list(found) == list(VARIANTS)
     for name, each in found.items():
-        assert len(each["linears"]) == LINEARS
+        assert len(each["linears"]) == LINEARS + name.startswith("int8")  # the patch embedding, too
         assert {linear["integer"] for linear in each["linears"]} == {name.startswith("int8")}
         assert each["report"] is each["unknown"] is None
     shown = edgevit("inspect", quantized, "--kernels", "--variant", "int8-openvino").out
-    assert f"int8-openvino: {LINEARS} of {LINEARS} Linear layers in integers" in shown
+    assert f"int8-openvino: {LINEARS + 1} of {LINEARS + 1} Linear layers in integers" in shown
     assert "blocks.1.mlp.fc2" in shown
     assert "int8-onnxruntime" not in shown
 
