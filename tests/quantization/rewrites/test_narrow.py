@@ -4,16 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from random_vit import exported
 
 from edgevit.backends import get_backend
-from edgevit.models.spec import ModelSpec
-from edgevit.quantization.calibrate import calibrate
 from edgevit.quantization.emit import emit
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.linears import find_linears, load_graph
 from edgevit.quantization.prepare import CalibrationImages, prepare
-from edgevit.quantization.rewrites.apply import save, smooth
+from edgevit.quantization.rewrites.apply import save
 from edgevit.quantization.rewrites.narrow import follows_activation, narrow_input
 from edgevit.quantization.smoothing import HEADROOM, ChannelStatistics, choose_narrowing
 from edgevit.recipes import Rewrites
@@ -98,30 +95,3 @@ def test_a_narrowed_model_is_nearer_and_runs_in_integers(quantized, tmp_path, sc
     assert error < ((run(quantized.int8[dialect], quantized.images) - exact) ** 2).mean()
     with get_backend("onnxruntime").open(tmp_path / "int8.onnx", threads=1, settings={}) as session:
         assert not check_kernels(session, one.plan.integer_layers()).float_linears
-
-
-def narrowed(model, images, folder, rewrites):
-    """Return the blocks whose fc2 has a Mul in front."""
-    table = calibrate(model, [images], total=1)
-    smooth(model, table, folder / "smoothed.onnx", rewrites=rewrites)
-    nodes = load_graph(folder / "smoothed.onnx").graph
-    return [int(str(node.name).split(".")[1]) for node in nodes if str(node.name).endswith(".narrow")]
-
-
-def test_what_has_a_rest_anyway_is_not_narrowed(quantized, tmp_path):
-    """The last block sees one token: it is never narrowed."""
-    for fine, blocks in ((0, [0]), (1, [0]), (2, [])):
-        rewrites = Rewrites(narrow=0.25, fine=fine)
-        assert narrowed(quantized.path, quantized.images, tmp_path, rewrites) == blocks
-
-
-@pytest.mark.parametrize(
-    ("pooling", "fine_token", "blocks"),
-    [("class", 0, range(7)), ("class", 3, range(6)), ("mean", 3, range(8))],
-)
-def test_the_last_quarter_is_not_where_the_token_that_is_read_has_a_rest(
-    quantized, tmp_path, pooling, fine_token, blocks
-):
-    spec = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=16, depth=8, heads=2, classes=5, pooling=pooling)
-    rewrites = Rewrites(narrow=0.25, fine_token=fine_token)
-    assert narrowed(exported(tmp_path, spec), quantized.images, tmp_path, rewrites) == list(blocks)
