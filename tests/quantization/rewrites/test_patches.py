@@ -93,15 +93,25 @@ def test_grey_images_patches_that_are_no_squares_and_no_bias():
     np.testing.assert_allclose(run(model, images), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("strides = [4, 4]", "strides = [4, 4], pads = [0, 0, 0, 0], dilations = [1, 1], group = 1"),
-        ("net (", "another ("),
-    ],
-)
-def test_attributes_that_say_what_is_so_anyway_are_no_obstacle(before, after):
-    assert multiply_patches(model_of(GRAPH.replace(before, after)).graph, COLOUR) == "embed"
+def test_attributes_that_say_what_is_so_anyway_are_no_obstacle():
+    said = "strides = [4, 4], pads = [0, 0, 0, 0], dilations = [1, 1], group = 1"
+    assert multiply_patches(model_of(GRAPH.replace("strides = [4, 4]", said)).graph, COLOUR) == "embed"
+
+
+def test_a_bias_that_is_named_and_left_out_is_none():
+    model = model_of()
+    convolution = next(node for node in model.graph if node.op_type == "Conv")
+    convolution.replace_input_with(2, None)
+    images = COLOUR.normalize(PIXELS)
+    expected = run(model.clone(), images)
+    assert multiply_patches(model.graph, COLOUR) == "embed"
+    np.testing.assert_allclose(run(model, images), expected, atol=1e-4)
+
+
+def test_a_bias_that_is_computed_stays():
+    text = GRAPH.replace("weight, bias", "weight, twice").replace("map =", "twice = Add (bias, bias) map =")
+    model = model_of(text.replace("float[batch, 3, 8, 12] images", "float[batch, 3, 8, 12] images, float[5] bias"))
+    assert multiply_patches(model.graph, COLOUR) is None
 
 
 @pytest.mark.parametrize(
