@@ -67,6 +67,25 @@ def sync_tree(folder: Path) -> None:
 
 
 @contextmanager
+def _temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield a new folder in ``parent``, and remove it afterwards, wherever a signal has ended the work.
+
+    One that comes while ``tempfile.TemporaryDirectory`` makes or removes its folder leaves it there.
+    """
+    import shutil  # here and below: a device that only reads starts faster without it
+
+    folder = parent / f"{prefix}{os.urandom(8).hex()}"
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # once more: the signal may have ended the first
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write a file to; on a clean exit it replaces ``path``.
 
@@ -74,12 +93,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         StorageError: if the disk is full or not writable; ``path`` is as it was before.
 
     """
-    import tempfile  # here and below: a device that only reads starts faster without it
-
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
-            draft = Path(temporary) / path.name
+        with _temporary_folder(path.parent, f".{path.name}.") as temporary:
+            draft = temporary / path.name
             yield draft
             with draft.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -109,17 +126,18 @@ def scratch_folder() -> Iterator[Path]:
     import tempfile
 
     remedy = "free some space there, or set TMPDIR to a folder on another disk"
+    folder = None
     try:
-        scratch = tempfile.TemporaryDirectory(prefix="edgevit-")
+        with _temporary_folder(Path(tempfile.gettempdir()), "edgevit-") as folder:
+            yield folder
     except OSError as error:  # on a full disk Python finds no temporary folder that it could use
+        if folder is not None:
+            raise
         raise StorageError(f"cannot make a temporary folder: {error.strerror}", remedy=remedy) from error
-    with scratch as name:
-        try:
-            yield Path(name)
-        except StorageError as error:
-            if name not in error.message:
-                raise
-            raise StorageError(error.message, remedy=remedy) from error
+    except StorageError as error:
+        if str(folder) not in error.message:
+            raise
+        raise StorageError(error.message, remedy=remedy) from error
 
 
 @contextmanager
@@ -132,29 +150,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         StorageError: if the disk is full or not writable; ``path`` is as it was before.
 
     """
-    import shutil
-    import tempfile
-
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
-            draft = temporary / "new"
+        with _temporary_folder(path.parent, f".{path.name}.") as temporary:
+            draft, old = temporary / "new", temporary / "old"
             draft.mkdir()
             yield draft
             sync_tree(draft)
-            old = temporary / "old"
-            if path.exists():
-                path.replace(old)
             try:
+                if path.exists():
+                    path.replace(old)
                 draft.replace(path)
-            except OSError:
-                if old.exists():
+            finally:
+                if old.exists() and not path.exists():
                     old.replace(path)
-                raise
             sync_folder(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -19,6 +17,7 @@ from edgevit.backends.base import ANY_DEVICE, BuildOptions, ComputeCapability
 from edgevit.backends.tensorrt.cuda import Device, open_driver
 from edgevit.dependencies import EXTRAS, require
 from edgevit.errors import EdgeViTError, MissingDependencyError, MissingError, VerificationError
+from edgevit.files import scratch_folder
 
 #: What float16 and the order of additions may change of the tiny model's answers, which are around 1.
 _TOLERANCE = 0.02
@@ -62,8 +61,8 @@ def _probe_backend(name: str, device: str, options: BuildOptions) -> Finding:
     try:
         backend = get_backend(name)
         found = msgspec.structs.replace(found, version=backend.version())
-        with tempfile.TemporaryDirectory() as scratch:
-            model, folder = Path(scratch, "model.onnx"), Path(scratch, "built")
+        with scratch_folder() as scratch:
+            model, folder = scratch / "model.onnx", scratch / "built"
             model.write_bytes(tiny_model.onnx_bytes())
             folder.mkdir()
             path = backend.build(model, folder, options)[0]
