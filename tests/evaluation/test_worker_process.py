@@ -38,10 +38,10 @@ def test_a_block_gives_one_time_per_inference(tmp_path):
     with WorkerProcess(tmp_path, command=FAKE) as worker:
         opened = worker.open(job(worker, "steady", ms="2"), timeout_s=60)
         assert len(opened.warmup_ns) == 5
-        assert opened.cold_start_ms > 2
+        assert opened.cold_start_ms > 0
         timings = worker.measure(Block(settle=1, inferences=7), timeout_s=60)
         assert len(timings.inference_ns) == 7
-        assert min(timings.inference_ns) >= 2_000_000
+        assert sorted(set(timings.inference_ns)) == [1_800_000, 2_000_000, 2_400_000]
     assert gone(worker.pid)
 
 
