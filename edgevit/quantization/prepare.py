@@ -96,9 +96,9 @@ def prepare(
     with scratch_folder() as scratch:
         smoothed = scratch / "smoothed.onnx"
         ranges = smooth(model, table, smoothed, rewrites=rewrites)
-        check_rewritten(model, smoothed, images)
         for scheme, path in places.items():
             base, plan = plan_scheme(smoothed, ranges, scheme, observer, rewrites, scratch)
+            check_rewritten(model, base, images)
             plan = round_weights(base, plan, images, path)
             if scheme in unrounded:
                 shutil.copyfile(base, unrounded[scheme])
@@ -115,7 +115,10 @@ def plan_scheme(
     layer. What is written goes to ``folder``.
     """
     base = folder / f"{scheme}.onnx"
-    ranges = centre(smoothed, ranges, base, observer) if scheme == "symmetric" else embed(smoothed, ranges, base)
+    if scheme == "symmetric":
+        ranges = centre(smoothed, ranges, base, observer, rewrites)
+    else:
+        ranges = embed(smoothed, ranges, base, rewrites)
     plan = make_plan(base, ranges, scheme=scheme, observer=observer)
     if not rewrites.fine and not rewrites.fine_token:
         return base, plan

@@ -6,6 +6,7 @@ unsigned ones, ``refine`` once the scales are known.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,8 @@ from edgevit.quantization.rewrites.narrow import follows_activation, narrow_inpu
 from edgevit.quantization.rewrites.patches import LEVELS, multiply_patches
 from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.rewrites.sites import find_sites
-from edgevit.quantization.smoothing import choose_migration, choose_narrowing
+from edgevit.quantization.rewrites.tokens import LEAST, has_token_scale, scale_tokens
+from edgevit.quantization.smoothing import HEADROOM, ChannelStatistics, choose_migration, choose_narrowing
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
 from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 
@@ -38,9 +40,8 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
     """Write ``model`` to ``path`` with its Linear layers' inputs shifted and scaled, channel by channel, for nothing.
 
     The residual stream is rotated first, if ``table`` is of that.
-    How much is scaled ``rewrites.alpha`` says; of inputs behind a GELU the widest channels are divided, if
-    ``rewrites.narrow`` asks for it. ``table`` is what calibration saw of ``model``. Returns the ranges to expect of all
-    Linear layers' inputs then.
+    How much is scaled ``rewrites.alpha`` says. ``table`` is what calibration saw of ``model``. Returns the ranges to
+    expect of all Linear layers' inputs then.
 
     Raises:
         BundleError: if the table was made for another model.
@@ -66,28 +67,48 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
                 tokens = inputs[reader.name].tokens
                 inputs[reader.name] = TensorStatistics.between(-migration.reach, migration.reach, tokens)
         fold_attention_scales(graph)  # last: the search for scales counts errors by how large outputs are
-        if rewrites.narrow:
-            _narrow_inputs(graph, table, rewrites.narrow, inputs)
         save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path), rotated=False)
 
 
-def _narrow_inputs(graph: ir.Graph, table: CalibrationTable, share: float, inputs: dict[str, TensorStatistics]) -> None:
-    """Divide the widest channels of what follows an activation function; ``inputs`` gets the ranges that are left.
+def _narrow_inputs(graph: ir.Graph, images: int, share: float, inputs: dict[str, TensorStatistics]) -> None:
+    """Divide the widest channels behind activation functions; ``inputs`` gets the ranges that are left."""
+    for layer, channels in _behind_activations(graph, images, inputs):
+        narrowing = choose_narrowing(channels, share)
+        narrow_input(graph, layer, narrowing.scale.astype(np.float32))
+        tokens = inputs[layer.name].tokens
+        inputs[layer.name] = TensorStatistics.between(narrowing.low, narrowing.high, tokens)
+
+
+def _scale_tokens(graph: ir.Graph, images: int, inputs: dict[str, TensorStatistics]) -> None:
+    """Divide each token behind activation functions by its largest value; ``inputs`` gets the ranges that are left."""
+    for layer, channels in _behind_activations(graph, images, inputs):
+        if layer.bias is not None and layer.addition is None:
+            continue  # a Gemm's own bias would be multiplied by the token's scale
+        scale_tokens(graph, layer)
+        low = HEADROOM * min(0.0, float(channels.minimum.min())) / LEAST
+        inputs[layer.name] = TensorStatistics.between(low, 1.0, inputs[layer.name].tokens)
+
+
+def _behind_activations(
+    graph: ir.Graph, images: int, inputs: Mapping[str, TensorStatistics]
+) -> Iterator[tuple[LinearLayer, ChannelStatistics]]:
+    """Yield the layers that read what an activation function gives, with what calibration saw of its channels.
 
     Of layers that see a single token of each image too few values are known to tell which channels are wide.
     """
     for layer in find_linears(graph):
-        seen = table.inputs[layer.name]
-        if seen.channels is not None and seen.tokens > table.images and follows_activation(layer.input):
-            narrowing = choose_narrowing(seen.channels, share)
-            narrow_input(graph, layer, narrowing.scale.astype(np.float32))
-            inputs[layer.name] = TensorStatistics.between(narrowing.low, narrowing.high, seen.tokens)
+        seen = inputs[layer.name]
+        if seen.channels is not None and seen.tokens > images and follows_activation(layer.input):
+            yield layer, seen.channels
 
 
-def centre(model: Path, table: CalibrationTable, path: Path, observer: Observer) -> CalibrationTable:
+def centre(
+    model: Path, table: CalibrationTable, path: Path, observer: Observer, rewrites: Rewrites = NO_REWRITES
+) -> CalibrationTable:
     """Write ``model`` to ``path`` with an Add in front of each Linear layer whose input is one-sided.
 
+    Behind an activation function the widest channels are divided first, if ``rewrites.narrow`` asks for it.
     Returns the ranges that its layers' inputs have then.
 
     Raises:
@@ -97,6 +118,8 @@ def centre(model: Path, table: CalibrationTable, path: Path, observer: Observer)
     """
     inputs = dict(table.inputs)
     with open_graph(model) as onnx_model:
+        if rewrites.narrow:
+            _narrow_inputs(onnx_model.graph, table.images, rewrites.narrow, inputs)
         for layer in find_linears(onnx_model.graph):
             statistics = inputs[layer.name]
             low, high = statistics.range(observer)
@@ -108,9 +131,11 @@ def centre(model: Path, table: CalibrationTable, path: Path, observer: Observer)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
-def embed(model: Path, table: CalibrationTable, path: Path) -> CalibrationTable:
+def embed(model: Path, table: CalibrationTable, path: Path, rewrites: Rewrites = NO_REWRITES) -> CalibrationTable:
     """Write ``model`` to ``path`` with a Linear layer in the place of its patch embedding, where it has one.
 
+    Behind an activation function each token is divided by its largest value, or else the widest channels are divided,
+    if ``rewrites`` ask for it.
     Returns the ranges that its layers' inputs have then.
 
     Raises:
@@ -126,6 +151,10 @@ def embed(model: Path, table: CalibrationTable, path: Path) -> CalibrationTable:
         name = None if preprocess is None else multiply_patches(onnx_model.graph, preprocess)
         if name is not None:
             inputs[name] = TensorStatistics.between(*LEVELS)
+        if rewrites.token_scale:
+            _scale_tokens(onnx_model.graph, table.images, inputs)
+        elif rewrites.narrow:
+            _narrow_inputs(onnx_model.graph, table.images, rewrites.narrow, inputs)
         save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
@@ -163,6 +192,7 @@ def _to_refine(graph: ir.Graph, table: CalibrationTable, rewrites: Rewrites) -> 
     second product is one row, too.
     """
     ending = ending_layers(graph)
+    scaled = {layer.name for layer in ending if has_token_scale(layer)}
     chosen: dict[str, tuple[LinearLayer, int | None]] = {}
     token = chosen_token(graph)
     if token is not None and rewrites.fine_token:
@@ -173,7 +203,7 @@ def _to_refine(graph: ir.Graph, table: CalibrationTable, rewrites: Rewrites) -> 
         seen_once = {name for name, one in table.inputs.items() if one.tokens == table.images}
         chosen |= {layer.name: (layer, None) for layer in find_linears(graph) if layer.name in seen_once}
     chosen |= {layer.name: (layer, None) for layer in ending[: rewrites.fine]}
-    return list(chosen.values())
+    return [(layer, only) for layer, only in chosen.values() if layer.name not in scaled]
 
 
 def save(model: ir.Model, path: Path) -> None:

@@ -25,6 +25,7 @@ from edgevit.quantization.plan import LinearQuantization
 from edgevit.quantization.replace import add_constant
 from edgevit.quantization.rewrites.narrow import comes_from_activation
 from edgevit.quantization.rewrites.sites import ValueSource, find_sites
+from edgevit.quantization.rewrites.tokens import SCALED
 
 _REST = "[rest]"
 _ON_THE_GRID = ".grid.input"
@@ -44,7 +45,7 @@ def ends_mlp(layer: LinearLayer) -> bool:
     """Say whether ``layer``, and nothing else, reads what an activation function gives, whatever is done to that."""
     value = off_the_grid(layer.input)
     node = value.producer()
-    while node is not None and node.name in (f"{layer.name}.narrow", f"{layer.name}.centre"):
+    while node is not None and node.name in [f"{layer.name}{step}" for step in (".narrow", ".centre", SCALED)]:
         assert node.inputs[0] is not None  # noqa: S101 - both have two
         value, node = node.inputs[0], node.inputs[0].producer()
     own = f"{layer.name}."  # the names of what narrows, centres or rounds for it

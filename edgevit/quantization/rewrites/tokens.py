@@ -1,0 +1,64 @@
+"""Give each token a scale of its own in front of a Linear layer, where no constant scale fits all.
+
+Behind a GELU tokens differ more than channels do: on DeiT-tiny the largest value of most is a third of the largest of
+all. So let r = max(largest of x, 1) for each token x; then x W + b = r (x / r) W + b, and x / r ends at 1. What of that
+is negative is small: the functions that are taken for activations here go down to -0.28 (SiLU), and r is at least 1.
+
+The engine computes r, a maximum over channels, a division and a product over what the layer gives: as much as a second
+product of one token costs, and less than one of all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgevit.quantization.linears import LinearLayer
+from edgevit.quantization.replace import add_constant
+
+#: The least that a token is divided by. With 0.5, 1 and 1.5 DeiT-tiny's logits had 28.5, 28.6 and 28.6 dB (by hand).
+LEAST = 1.0
+SCALED = ".scaled"
+
+_AXES_ARE_AN_INPUT_SINCE = 18
+
+
+def scale_tokens(graph: ir.Graph, layer: LinearLayer) -> None:
+    """Let ``layer`` read each token divided by its largest value, or by ``LEAST``, and give what it gave before.
+
+    Its bias, if it is an Add, is added behind that: the product alone is the layer afterwards.
+    """
+    name, value, product = layer.name, layer.input, layer.product.outputs[0]
+    least = add_constant(graph, f"{name}.least", np.array(LEAST, dtype=np.float32))
+    largest = _largest(graph, name, value)
+    scale = _node(f"{name}.token_scale", "Max", [largest.outputs[0], least], value)
+    for node in (largest, scale):
+        node.outputs[0].shape = None if value.shape is None else ir.Shape([*value.shape[:-1], 1])
+    inverse = _node(f"{name}.inverse", "Reciprocal", [scale.outputs[0]], scale.outputs[0])
+    scaled = _node(f"{name}{SCALED}", "Mul", [value, inverse.outputs[0]], value)
+    restored = _node(f"{name}.restored", "Mul", [product, scale.outputs[0]], product)
+    product.replace_all_uses_with(restored.outputs[0], replace_graph_outputs=True)
+    restored.replace_input_with(0, product)
+    layer.product.replace_input_with(0, scaled.outputs[0])
+    graph.insert_before(layer.product, [largest, scale, inverse, scaled])
+    graph.insert_after(layer.product, restored)
+
+
+def _largest(graph: ir.Graph, name: str, value: ir.Value) -> ir.Node:
+    if graph.opset_imports.get("", 0) < _AXES_ARE_AN_INPUT_SINCE:
+        return _node(f"{name}.largest", "ReduceMax", [value], value, axes=[-1], keepdims=1)
+    channels = add_constant(graph, f"{name}.channels", np.array([-1], dtype=np.int64))
+    return _node(f"{name}.largest", "ReduceMax", [value, channels], value, keepdims=1)
+
+
+def has_token_scale(layer: LinearLayer) -> bool:
+    """Say whether ``scale_tokens`` was applied to ``layer``."""
+    node = layer.input.producer()
+    return node is not None and node.name == f"{layer.name}{SCALED}"
+
+
+def _node(name: str, op_type: str, inputs: list[ir.Value], like: ir.Value, **attributes: int | list[int]) -> ir.Node:
+    node = ir.node(op_type, inputs, attributes=attributes, name=name)
+    output = node.outputs[0]
+    output.name, output.shape, output.type = f"{name}.output", like.shape, like.type
+    return node
