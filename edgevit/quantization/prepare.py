@@ -96,9 +96,11 @@ def prepare(
     with scratch_folder() as scratch:
         smoothed = scratch / "smoothed.onnx"
         ranges = smooth(model, table, smoothed, rewrites=rewrites)
+        check_rewritten(model, smoothed, images)
         for scheme, path in places.items():
             base, plan = plan_scheme(smoothed, ranges, scheme, observer, rewrites, scratch)
-            check_rewritten(model, base, images)
+            if scheme == "asymmetric":  # what is centred differs by more where a shift is large: float32 has 7 digits
+                check_rewritten(model, base, images)
             plan = round_weights(base, plan, images, path)
             if scheme in unrounded:
                 shutil.copyfile(base, unrounded[scheme])
