@@ -56,3 +56,13 @@ def rewrite_linears(
         with atomic_path(path) as draft:
             ir.save(onnx_model, draft)
     return tuple(layer.name for layer in layers)
+
+
+def node_like(
+    name: str, op_type: str, inputs: list[ir.Value], like: ir.Value, **attributes: int | list[int]
+) -> ir.Node:
+    """Return a new node whose output, ``NAME.output``, has the shape and the type of ``like``."""
+    node = ir.node(op_type, inputs, attributes=attributes, name=name)
+    output = node.outputs[0]
+    output.name, output.shape, output.type = f"{name}.output", like.shape, like.type
+    return node

@@ -22,7 +22,7 @@ import onnx_ir as ir
 from edgevit.quantization.emit.select_tokens import TOKEN_AXIS, forget_tokens
 from edgevit.quantization.linears import LinearLayer, find_linears
 from edgevit.quantization.plan import LinearQuantization
-from edgevit.quantization.replace import add_constant
+from edgevit.quantization.replace import add_constant, node_like
 from edgevit.quantization.rewrites.narrow import comes_from_activation
 from edgevit.quantization.rewrites.sites import ValueSource, find_sites
 from edgevit.quantization.rewrites.tokens import SCALED
@@ -85,23 +85,23 @@ def multiply_rest(
     rows, nodes = exact, []
     if token is not None:
         index = add_constant(graph, f"{name}.token", np.array([token], dtype=np.int64))
-        nodes.append(_node(f"{name}.row", "Gather", [exact, index], exact, axis=TOKEN_AXIS))
+        nodes.append(node_like(f"{name}.row", "Gather", [exact, index], exact, axis=TOKEN_AXIS))
         rows = nodes[0].outputs[0]
         forget_tokens(rows)
-    rounded = _node(f"{name}.grid.quantize", "QuantizeLinear", [rows, scale, zero_point], rows)
+    rounded = node_like(f"{name}.grid.quantize", "QuantizeLinear", [rows, scale, zero_point], rows)
     rounded.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(quantization.zero_point().dtype))
-    grid = _node(f"{name}.grid.dequantize", "DequantizeLinear", [rounded.outputs[0], scale, zero_point], rows)
-    rest = _node(f"{name}.grid.rest", "Sub", [rows, grid.outputs[0]], rows)
-    product = _node(rest_name(layer), "MatMul", [rest.outputs[0], weight], sum_)
+    grid = node_like(f"{name}.grid.dequantize", "DequantizeLinear", [rounded.outputs[0], scale, zero_point], rows)
+    rest = node_like(f"{name}.grid.rest", "Sub", [rows, grid.outputs[0]], rows)
+    product = node_like(rest_name(layer), "MatMul", [rest.outputs[0], weight], sum_)
     nodes += [rounded, grid, rest, product]
     of_input, of_output = rest, product
     if around is not None:
         forget_tokens(product.outputs[0])
-        of_input = _node(f"{name}.grid.placed", "Pad", [rest.outputs[0], around], exact)
-        of_output = _node(f"{name}{_PLACED}", "Pad", [product.outputs[0], around], sum_)
+        of_input = node_like(f"{name}.grid.placed", "Pad", [rest.outputs[0], around], exact)
+        of_output = node_like(f"{name}{_PLACED}", "Pad", [product.outputs[0], around], sum_)
         nodes += [of_input, of_output]
-    on_the_grid = _node(f"{name}{_ON_THE_GRID}", "Sub", [exact, of_input.outputs[0]], exact)
-    total = _node(f"{name}{_TOTAL}", "Add", [sum_, of_output.outputs[0]], sum_)
+    on_the_grid = node_like(f"{name}{_ON_THE_GRID}", "Sub", [exact, of_input.outputs[0]], exact)
+    total = node_like(f"{name}{_TOTAL}", "Add", [sum_, of_output.outputs[0]], sum_)
     sum_.replace_all_uses_with(total.outputs[0], replace_graph_outputs=True)
     total.replace_input_with(0, sum_)
     layer.product.replace_input_with(0, on_the_grid.outputs[0])
@@ -168,10 +168,3 @@ def _tokens(layer: LinearLayer) -> int | None:
     shape = layer.input.shape
     count = shape[TOKEN_AXIS] if shape is not None and len(shape) == TOKEN_AXIS + 2 else None
     return count if isinstance(count, int) else None
-
-
-def _node(name: str, op_type: str, inputs: list[ir.Value], like: ir.Value, **attributes: int) -> ir.Node:
-    node = ir.node(op_type, inputs, attributes=attributes, name=name)
-    output = node.outputs[0]
-    output.name, output.shape, output.type = f"{name}.output", like.shape, like.type
-    return node

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevit.quantization.linears import LinearLayer
-from edgevit.quantization.replace import add_constant
+from edgevit.quantization.replace import add_constant, node_like
 
 #: The least that a token is divided by. With 0.5, 1 and 1.5 DeiT-tiny's logits had 28.5, 28.6 and 28.6 dB (by hand).
 LEAST = 1.0
@@ -31,12 +31,12 @@ def scale_tokens(graph: ir.Graph, layer: LinearLayer) -> None:
     name, value, product = layer.name, layer.input, layer.product.outputs[0]
     least = add_constant(graph, f"{name}.least", np.array(LEAST, dtype=np.float32))
     largest = _largest(graph, name, value)
-    scale = _node(f"{name}.token_scale", "Max", [largest.outputs[0], least], value)
+    scale = node_like(f"{name}.token_scale", "Max", [largest.outputs[0], least], value)
     for node in (largest, scale):
         node.outputs[0].shape = None if value.shape is None else ir.Shape([*value.shape[:-1], 1])
-    inverse = _node(f"{name}.inverse", "Reciprocal", [scale.outputs[0]], scale.outputs[0])
-    scaled = _node(f"{name}{SCALED}", "Mul", [value, inverse.outputs[0]], value)
-    restored = _node(f"{name}.restored", "Mul", [product, scale.outputs[0]], product)
+    inverse = node_like(f"{name}.inverse", "Reciprocal", [scale.outputs[0]], scale.outputs[0])
+    scaled = node_like(f"{name}{SCALED}", "Mul", [value, inverse.outputs[0]], value)
+    restored = node_like(f"{name}.restored", "Mul", [product, scale.outputs[0]], product)
     product.replace_all_uses_with(restored.outputs[0], replace_graph_outputs=True)
     restored.replace_input_with(0, product)
     layer.product.replace_input_with(0, scaled.outputs[0])
@@ -46,19 +46,12 @@ def scale_tokens(graph: ir.Graph, layer: LinearLayer) -> None:
 
 def _largest(graph: ir.Graph, name: str, value: ir.Value) -> ir.Node:
     if graph.opset_imports.get("", 0) < _AXES_ARE_AN_INPUT_SINCE:
-        return _node(f"{name}.largest", "ReduceMax", [value], value, axes=[-1], keepdims=1)
+        return node_like(f"{name}.largest", "ReduceMax", [value], value, axes=[-1], keepdims=1)
     channels = add_constant(graph, f"{name}.channels", np.array([-1], dtype=np.int64))
-    return _node(f"{name}.largest", "ReduceMax", [value, channels], value, keepdims=1)
+    return node_like(f"{name}.largest", "ReduceMax", [value, channels], value, keepdims=1)
 
 
 def has_token_scale(layer: LinearLayer) -> bool:
     """Say whether ``scale_tokens`` was applied to ``layer``."""
     node = layer.input.producer()
     return node is not None and node.name == f"{layer.name}{SCALED}"
-
-
-def _node(name: str, op_type: str, inputs: list[ir.Value], like: ir.Value, **attributes: int | list[int]) -> ir.Node:
-    node = ir.node(op_type, inputs, attributes=attributes, name=name)
-    output = node.outputs[0]
-    output.name, output.shape, output.type = f"{name}.output", like.shape, like.type
-    return node
