@@ -11,6 +11,7 @@ from rich.text import Text
 from edgevit.cli import options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
+    Heads,
     ImageSize,
     L2Normalize,
     Output,
@@ -47,6 +48,7 @@ def export(
     ] = None,
     image_size: ImageSize = None,
     l2_normalize: L2Normalize = False,
+    heads: Heads = None,
     preprocess: Annotated[
         Path | None,
         _of_onnx("How images are prepared: a preprocessor_config.json, or timm's config.json.", "what lies beside it"),
@@ -87,7 +89,7 @@ def export(
         embedding=embedding,
     )
     with progress() as bars:
-        model = load_source(source, given, l2_normalize=l2_normalize)
+        model = load_source(source, given, l2_normalize=l2_normalize, heads=heads)
         for note in model.notes:
             bars.note(note)
         images = ImageSource(

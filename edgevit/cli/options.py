@@ -35,6 +35,10 @@ ImageSize = Annotated[
         metavar="SIDE|HxW", help="Use another resolution: positions are interpolated.", show_default="the checkpoint's"
     ),
 ]
+Heads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Attention heads, of a checkpoint without a config.", show_default="as is usual"),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")]
 Data = Annotated[str, typer.Option(help="Images: a folder, a CSV file, or a built-in name.")]
 Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV start from.")]

@@ -16,6 +16,7 @@ from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     PRECISIONS,
     Data,
+    Heads,
     ImageSize,
     L2Normalize,
     MaxDrop,
@@ -61,6 +62,7 @@ def pipeline(
     threads: Annotated[int, typer.Option(help="Threads of a timed inference; 0: all cores.")] = _DEFAULT.threads,
     duration: Annotated[float, typer.Option(help="Seconds of timing, per variant.")] = _DEFAULT.duration_s,
     image_size: ImageSize = None,
+    heads: Heads = None,
     l2_normalize: L2Normalize = False,
     root: Root = None,
     strict: StrictImages = False,
@@ -81,6 +83,7 @@ def pipeline(
         unreadable=collector(strict=strict),
         root=root,
         image_size=options.image_size(image_size),
+        heads=heads,
         l2_normalize=l2_normalize,
         existing="replace" if overwrite else "refuse",
     )

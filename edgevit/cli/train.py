@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import Data, ImageSize, Root, StrictImages, collector
+from edgevit.cli.options import Data, Heads, ImageSize, Root, StrictImages, collector
 from edgevit.cli.options import image_size as parse_image_size
 from edgevit.cli.tables import with_unreadable
 from edgevit.data.batches import Unreadable
@@ -48,6 +48,7 @@ def train(
         ),
     ] = None,
     image_size: ImageSize = None,
+    heads: Heads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
     mode: Annotated[Mode, typer.Option(help="Train all weights, or a linear probe: the head alone.")] = "full",
     teacher: Annotated[
@@ -148,6 +149,7 @@ def train(
         model=model or "vit-micro",
         source=source,
         image_size=parse_image_size(image_size),
+        heads=heads,
         teacher=teacher,
         workers=workers,
         device=device,

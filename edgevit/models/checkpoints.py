@@ -18,6 +18,7 @@ from torch import Tensor
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError, EdgeViTError
 from edgevit.files import write_atomically
+from edgevit.models.positions import TIMM, Resampling
 from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer
 
@@ -46,7 +47,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Checkpoint:
     """A ViT's weights, float32 under timm's names, with its architecture, preprocessing and labels.
 
-    ``source`` says where it came from; ``notes`` what was assumed on the way and should be said aloud.
+    ``source`` says where it came from; ``notes`` what was assumed on the way and should be said aloud; ``resampling``
+    how its library has positions at another size.
 
     Raises:
         CheckpointError: if there is not one label for each class, or the images are of another kind than the model's.
@@ -58,6 +60,7 @@ class Checkpoint:
     labels: tuple[str, ...]
     source: str
     notes: tuple[str, ...] = ()
+    resampling: Resampling = TIMM
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.spec.classes:

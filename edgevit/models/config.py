@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,13 +31,6 @@ class TimmCfg(msgspec.Struct, frozen=True):
     num_classes: int | None = None
 
 
-class TimmArgs(msgspec.Struct, frozen=True):
-    """timm's ``model_args``: what departs from the architecture's defaults."""
-
-    act_layer: str | None = None
-    global_pool: str | None = None
-
-
 class Config(msgspec.Struct, frozen=True):
     """config.json of transformers, or of timm."""
 
@@ -56,7 +49,11 @@ class Config(msgspec.Struct, frozen=True):
     num_classes: int | None = None
     global_pool: str | None = None
     pretrained_cfg: TimmCfg | None = None
-    model_args: TimmArgs | None = None
+    model_args: dict[str, Any] | None = None
+    model_type: str | None = None
+    use_mean_pooling: bool | None = None
+    use_relative_position_bias: bool | None = None
+    use_shared_relative_position_bias: bool | None = None
     label_names: tuple[str, ...] | None = None
     label_descriptions: dict[str, str] | tuple[str, ...] | None = None
 

@@ -13,6 +13,7 @@ from edgevit.models.canonical import placed_tokens
 from edgevit.models.config import Config, OpenClip, sides
 from edgevit.models.families.base import Converted
 from edgevit.models.spec import ModelSpec, Pooling
+from edgevit.models.timm_args import heads_by_width
 
 #: Heads of the published widths that do not have 64 features each: ViT-H, SO400M, g and G (Zhai et al. 2022).
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
@@ -41,7 +42,7 @@ def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> Mod
         patch_size=(patch[0], patch[1]),
         width=width,
         depth=len({match[1] for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))}),
-        heads=found.heads or heads_of(inner),
+        heads=found.heads or found.assumed_heads or heads_of(inner),
         classes=0 if projected else outputs,
         channels=channels,
         mlp_ratio=fc2[1] / width,
@@ -52,7 +53,7 @@ def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> Mod
         pre_norm="norm_pre.weight" in weights,
         patch_norm="patch_embed.norm_in.weight" in weights,
         attention_width=None if inner == width else inner,
-        activation="silu" if gated else found.activation,
+        activation="silu" if gated and not found.gate_known else found.activation,
         gated_mlp=gated,
         norm_after_pooling="fc_norm.weight" in weights,
         pre_logits=pre_logits,
@@ -63,6 +64,18 @@ def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> Mod
 def heads_of(width: int) -> int:
     """Return the number of heads of a ViT whose heads have ``width`` features together, as published models have it."""
     return _HEADS.get(width, max(1, width // 64))
+
+
+def heads_note(found: Converted, spec: ModelSpec) -> tuple[str, ...]:
+    """Return the note on a number of heads that neither config nor shapes tell, with the others that it may be."""
+    if found.heads:
+        return ()
+    if found.assumed_heads:
+        return (f"assumed {spec.heads} attention heads of {spec.head_width} features, its library's default: "
+                "--heads gives another number",)  # fmt: skip
+    others = [heads for heads in heads_by_width().get(spec.width, ()) if heads != spec.heads]
+    known = f"; others of that width have {' or '.join(map(str, others))}: --heads {others[-1]}" if others else ""
+    return (f"assumed {spec.heads} attention heads, as in published models of width {spec.width}{known}",)
 
 
 def check_config(config: Config, spec: ModelSpec, source: str) -> None:
@@ -153,6 +166,8 @@ def _pooling(found: Converted, weights: Mapping[str, Tensor], width: int) -> Poo
         return "class+register" if "dist_token" in found.weights else "class+mean"
     if "attn_pool.query" in weights:
         return "attention"
-    if "cls_token" not in weights or "fc_norm.weight" in weights or found.mean_pooling:
+    if found.pooling is not None:
+        return found.pooling
+    if "cls_token" not in weights or "fc_norm.weight" in weights:
         return "mean"
     return "class"

@@ -20,6 +20,10 @@ def activate(x: Tensor, kind: Activation) -> Tensor:
             return x * torch.sigmoid(1.702 * x)
         case "silu":
             return functional.silu(x)
+        case "relu":
+            return functional.relu(x)
+        case "sigmoid":
+            return torch.sigmoid(x)
 
 
 class NormalizedPatchEmbedding(nn.Module):

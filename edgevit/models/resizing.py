@@ -7,14 +7,16 @@ from dataclasses import replace
 import msgspec
 
 from edgevit.models.checkpoints import Checkpoint
+from edgevit.models.positions import interpolate_positions
 from edgevit.models.preprocessing import resized
-from edgevit.models.vit import interpolate_positions, sincos_positions
+from edgevit.models.vit import sincos_positions
 
 
 def at_image_size(checkpoint: Checkpoint, size: tuple[int, int]) -> Checkpoint:
     """Return the checkpoint for images of ``size`` (height, width): positions interpolated, preprocessing to match.
 
-    Fixed positions are computed anew, learned ones interpolated (antialiased bicubic).
+    Fixed positions are computed anew, learned ones interpolated as the library that the
+    weights are of does it.
 
     Raises:
         SpecError: if patches do not fill such an image.
@@ -26,8 +28,11 @@ def at_image_size(checkpoint: Checkpoint, size: tuple[int, int]) -> Checkpoint:
     if spec.position_embedding == "sincos":
         positions = sincos_positions(spec.grid, spec.width, spec.prefix_tokens)
     else:
-        positions = interpolate_positions(checkpoint.weights["pos_embed"], old.grid, spec.grid, spec.prefix_tokens)
-    note = f"positions interpolated from {old.grid[0]}x{old.grid[1]} to {spec.grid[0]}x{spec.grid[1]} patches"
+        positions = interpolate_positions(
+            checkpoint.weights["pos_embed"], old.grid, spec.grid, spec.prefix_tokens, checkpoint.resampling
+        )
+    grids = f"from {old.grid[0]}x{old.grid[1]} to {spec.grid[0]}x{spec.grid[1]} patches"
+    note = f"positions interpolated {grids} ({checkpoint.resampling})"
     return replace(
         checkpoint,
         spec=spec,

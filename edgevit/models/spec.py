@@ -8,9 +8,9 @@ import msgspec
 
 from edgevit.errors import SpecError
 
-Pooling = Literal["class", "mean", "class+mean", "class+register", "attention"]
+Pooling = Literal["class", "mean", "max", "mean/max", "class+mean", "class+register", "attention"]
 PositionEmbedding = Literal["learned", "sincos"]
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "sigmoid"]
 
 #: Specs come from files that may be hostile: no size in one may keep the machine busy or fill its memory.
 _LARGEST = 1 << 20
@@ -26,13 +26,15 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     - ``pre_norm``: a LayerNorm before the first block (CLIP). ``patch_norm``: one before and one after the patches are
       projected (vit-pytorch).
     - ``attention_width``: features of all heads together, where that is not ``width`` (vit-pytorch).
-    - ``gated_mlp``: a SwiGLU (DINOv2's giant); ``mlp_ratio`` then counts the features after the gate.
+    - ``gated_mlp``: a SwiGLU (DINOv2's giant), or another gate that ``activation`` names; ``mlp_ratio`` then counts the
+    features after the gate.
     - ``norm_after_pooling``: the last LayerNorm works on the pooled vector (timm's ``fc_norm``).
     - ``pre_logits``: features of a tanh layer before the head (the original ViT).
     - ``classes`` 0: an embedding model. Its output is the pooled vector, or its ``projection`` (CLIP), and has length 1
       with ``l2_normalize``.
 
-    Pooling is by the class token, the mean of the patch tokens, an attention of one query over them (SigLIP), or two
+    Pooling is by the class token, the mean or maximum of the patch tokens or half of either, an attention of one query
+    over them (SigLIP), or two
     vectors side by side: class token and mean (DINOv2), class token and first register (distilled DeiT).
 
     Raises:

@@ -147,6 +147,11 @@ class VisionTransformer(nn.Module):
                 return tokens[:, 0]
             case "mean":
                 return tokens[:, self.spec.prefix_tokens :].mean(dim=1)
+            case "max":
+                return tokens[:, self.spec.prefix_tokens :].amax(dim=1)
+            case "mean/max":
+                patches = tokens[:, self.spec.prefix_tokens :]
+                return 0.5 * (patches.amax(dim=1) + patches.mean(dim=1))
             case "class+mean":
                 return torch.cat([tokens[:, 0], tokens[:, self.spec.prefix_tokens :].mean(dim=1)], dim=1)
             case "class+register":
@@ -176,18 +181,3 @@ def sincos_positions(
     angles = [axis.flatten()[:, None] * frequencies for axis in (columns, rows)]  # each (rows*columns, width/4)
     patches = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
     return torch.cat([torch.zeros(prefix, width, dtype=torch.float64), patches])[None].float()
-
-
-def interpolate_positions(
-    positions: Tensor, source: tuple[int, int], target: tuple[int, int], prefix: int = 1
-) -> Tensor:  # (1, prefix + N, D) -> (1, prefix + N', D)
-    """Return learned positions for another grid of patches; those of the ``prefix`` tokens stay as they are.
-
-    Antialiased bicubic, as timm does, so that a model can be used at a resolution it was not trained at.
-    """
-    if source == target:
-        return positions
-    first, patches = positions[:, :prefix], positions[:, prefix:]
-    plane = patches.transpose(1, 2).unflatten(-1, source)  # (1, D, rows, columns)
-    plane = functional.interpolate(plane, size=target, mode="bicubic", antialias=True)
-    return torch.cat([first, plane.flatten(2).transpose(1, 2)], dim=1)

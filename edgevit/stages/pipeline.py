@@ -53,6 +53,7 @@ class PipelineJob:
     calibration_data: str | None = None
     root: Path | None = None
     image_size: tuple[int, int] | None = None
+    heads: int | None = None
     l2_normalize: bool = False
     existing: Existing = "refuse"
 
@@ -76,7 +77,7 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
         seed=job.recipe.seed,
     )
     progress.note(f"1/5 Export {job.source}")
-    model = load_source(job.source, Given(image_size=job.image_size), l2_normalize=job.l2_normalize)
+    model = load_source(job.source, Given(image_size=job.image_size), l2_normalize=job.l2_normalize, heads=job.heads)
     for note in model.notes:
         progress.note(f"    {note}")
     # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.

@@ -17,10 +17,11 @@ _SUFFIX = ".onnx"
 _OF_BOTH = ("image_size",)
 
 
-def load_source(source: str, given: Given, *, l2_normalize: bool = False) -> Exportable:
+def load_source(source: str, given: Given, *, l2_normalize: bool = False, heads: int | None = None) -> Exportable:
     """Return the model that ``source`` names: an ONNX file, by its suffix, or anything that ``load_checkpoint`` takes.
 
-    ``l2_normalize`` has an embedding model's features scaled to length 1.
+    ``l2_normalize`` has an embedding model's features scaled to length 1; ``heads`` is a checkpoint's number of
+    attention heads, where it does not say it.
 
     Raises:
         InputError: if something is said of a checkpoint, or asked of an ONNX file, that goes with the other alone.
@@ -32,6 +33,11 @@ def load_source(source: str, given: Given, *, l2_normalize: bool = False) -> Exp
                 f"--l2-normalize goes with checkpoints, and {source} is an ONNX file",
                 remedy="leave it out, and divide the features by their length, or export a model that does",
             )
+        if heads is not None:
+            raise InputError(
+                f"--heads goes with checkpoints, and {source} is an ONNX file",
+                remedy="leave it out: a graph has its own",
+            )
         return open_onnx(Path(source), source, given)
     said = [field.name for field in fields(given) if field.name not in _OF_BOTH and getattr(given, field.name)]
     if said:
@@ -42,5 +48,5 @@ def load_source(source: str, given: Given, *, l2_normalize: bool = False) -> Exp
         )
     from edgevit.models.loading import load_checkpoint  # it brings torch, which a graph does not need
 
-    checkpoint = load_checkpoint(source, given.image_size)
+    checkpoint = load_checkpoint(source, given.image_size, heads=heads)
     return checkpoint.normalized() if l2_normalize else checkpoint

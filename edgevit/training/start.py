@@ -43,7 +43,8 @@ _MEMORY = 1 << 30  # bytes; training images that take no more, as the model sees
 class Request:
     """What to train: the preset ``model`` from random weights, or the checkpoint ``source`` if there is one.
 
-    ``image_size`` (height, width) has ``source`` interpolated to another resolution. ``teacher`` is a checkpoint to
+    ``image_size`` (height, width) has ``source`` interpolated to another resolution; ``heads`` is its
+    number of attention heads, where it does not say it. ``teacher`` is a checkpoint to
     learn from. ``workers`` processes read images (None: as many as there are cores, up to 8), and ``device`` is "auto",
     "cpu" or "cuda": neither changes what a run ends with but for rounding.
     """
@@ -54,6 +55,7 @@ class Request:
     model: str = "vit-micro"
     source: str | None = None
     image_size: tuple[int, int] | None = None
+    heads: int | None = None
     teacher: str | None = None
     workers: int | None = None
     device: str = "auto"
@@ -130,7 +132,8 @@ def _beginning(request: Request, training: Dataset, progress: Progress) -> tuple
     """Return the weights to start from, for the labels of ``training``, and remarks on how they came about."""
     if request.source is None:
         return _random(request, training, progress), ()
-    checkpoint, said = fit_head(load_checkpoint(request.source, request.image_size), training.class_names)
+    loaded = load_checkpoint(request.source, request.image_size, heads=request.heads)
+    checkpoint, said = fit_head(loaded, training.class_names)
     return checkpoint, (*checkpoint.notes, said)
 
 

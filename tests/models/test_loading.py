@@ -20,8 +20,9 @@ from edgevit.errors import CheckpointError, InputError, SpecError
 from edgevit.models.families import FAMILIES, identify
 from edgevit.models.labels import imagenet_labels
 from edgevit.models.loading import load_checkpoint
+from edgevit.models.positions import interpolate_positions
 from edgevit.models.spec import ModelSpec
-from edgevit.models.vit import VisionTransformer, interpolate_positions
+from edgevit.models.vit import VisionTransformer
 from edgevit.runtime import load
 from edgevit.stages.export import export
 from edgevit.stages.images import ImageSource

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from edgevit.models.positions import interpolate_positions
 from edgevit.models.spec import PRESETS, ModelSpec
-from edgevit.models.vit import VisionTransformer, interpolate_positions, sincos_positions
+from edgevit.models.vit import VisionTransformer, sincos_positions
 
 
 def make(**changes) -> VisionTransformer:

@@ -11,7 +11,8 @@ from torch import Tensor
 from edgevit.errors import CheckpointError
 from edgevit.models.config import Config, Configs, sides
 from edgevit.models.defaults import Defaults
-from edgevit.models.spec import Activation
+from edgevit.models.positions import HUGGING_FACE, TIMM, Resampling
+from edgevit.models.spec import Activation, Pooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,10 @@ class Raw(Configs):
 class Converted:
     """Tensors under timm's names, and what their shapes do not say; None where the shapes or defaults decide.
 
-    ``patch`` is (channels, height, width) of a patch, where the projection is stored as a matrix. ``mean_pooling`` is
-    for models that have a class token and do not pool by it. ``notes`` say what was assumed or left out.
+    ``patch`` is (channels, height, width) of a patch, where the projection is stored as a matrix. ``pooling`` is
+    what a config names. ``resampling`` is how the family's library has positions at another size. ``assumed_heads``
+    are a library's default; ``gate_known`` says that ``activation`` is that of a gated MLP's gate. ``notes`` say what
+    was assumed or left out.
     """
 
     weights: dict[str, Tensor]
@@ -37,7 +40,10 @@ class Converted:
     activation: Activation = "gelu"
     image_size: tuple[int, int] | None = None
     patch: tuple[int, int, int] | None = None
-    mean_pooling: bool = False
+    pooling: Pooling | None = None
+    resampling: Resampling = TIMM
+    assumed_heads: int | None = None
+    gate_known: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -88,20 +94,28 @@ def from_hugging_face(
     ``of`` says what the ``unused`` tensors are; ``activation`` and ``norm_epsilon`` stand in where the config has none.
 
     Raises:
-        CheckpointError: if config.json names an activation that EdgeViT does not have.
+        CheckpointError: if config.json names a model or an activation that EdgeViT does not have.
     """
     config = raw.config.vision
+    check_hugging_face(raw.config, raw.name)
     known = _activation(config, activation)
     if known is None:
-        raise CheckpointError(f"{raw.name} has the activation '{config.hidden_act}'", remedy="use a model with GELU")
+        raise CheckpointError(
+            f"{raw.name} has the activation '{config.hidden_act}'",
+            remedy=f"use a model with one of {', '.join(_ACTIVATIONS)}",
+        )
     weights, dropped = rename(raw.weights, rules, unused=unused)
+    assumed: tuple[str, ...] = ()
+    if not _is_described(raw.config) and (config.hidden_act is None or config.layer_norm_eps is None):
+        assumed = (f"assumed {known} and an epsilon of {config.layer_norm_eps or norm_epsilon}: config.json would say",)
     return Converted(
         weights,
-        heads=config.num_attention_heads,
-        norm_epsilon=config.layer_norm_eps or norm_epsilon,
+        heads=config.num_attention_heads or (_DEFAULT_HEADS if _is_described(raw.config) else None),
+        norm_epsilon=config.layer_norm_eps or _EPSILONS.get(config.model_type or "", norm_epsilon),
         activation=known,
         image_size=sides(config.image_size),
-        notes=left_out(dropped, of),
+        resampling=HUGGING_FACE,
+        notes=(*left_out(dropped, of), *assumed),
     )
 
 
@@ -109,10 +123,49 @@ def _activation(config: Config, default: Activation) -> Activation | None:
     """Return the activation that a transformers config names; None if EdgeViT does not have it."""
     if config.hidden_act is None:
         return default
-    known: dict[str, Activation] = {
-        "gelu": "gelu",
-        "gelu_new": "gelu_tanh",
-        "gelu_pytorch_tanh": "gelu_tanh",
-        "quick_gelu": "quick_gelu",
-    }
-    return known.get(config.hidden_act)
+    return _ACTIVATIONS.get(config.hidden_act)
+
+
+def check_hugging_face(config: Config, source: str) -> None:
+    """Refuse what a transformers config says and EdgeViT does not implement.
+
+    Raises:
+        CheckpointError: if it names another kind of model, relative positions, or pooling by the mean.
+    """
+    kind = config.vision.model_type or config.model_type
+    if kind is not None and kind not in _MODEL_TYPES:
+        raise CheckpointError(
+            f"config.json of {source} has the model_type '{kind}', which EdgeViT does not implement",
+            remedy=f"use a model of one of {', '.join(sorted(_MODEL_TYPES))}",
+        )
+    for key in ("use_mean_pooling", "use_relative_position_bias", "use_shared_relative_position_bias"):
+        if getattr(config.vision, key):
+            raise CheckpointError(
+                f"config.json of {source} says {key}, which EdgeViT does not implement", remedy="use a model without it"
+            )
+
+
+def _is_described(config: Config) -> bool:
+    """Return whether a transformers config is there, which leaves out what is its class's default."""
+    return config.model_type is not None or config.vision_config is not None
+
+
+#: The default of each class below (transformers' ViT, DeiT, DINOv2, and the image towers of CLIP and SigLIP).
+_DEFAULT_HEADS = 12
+#: Defaults that differ from those of the other models of a family.
+_EPSILONS = {"vit_msn": 1e-6}
+_ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python": "gelu",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+_MODEL_TYPES = frozenset({
+    "vit", "vit_msn", "deit", "dinov2", "dinov2_with_registers", "clip", "clip_vision_model", "siglip",
+    "siglip_vision_model", "metaclip_2", "metaclip_2_vision_model", "chinese_clip", "chinese_clip_vision_model",
+    "altclip", "altclip_vision_model", "vision-encoder-decoder", "vision-text-dual-encoder",
+})  # fmt: skip

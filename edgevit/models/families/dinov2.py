@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.families.base import Converted, Family, Raw, left_out, rename
+from edgevit.models.positions import DINOV2, TIMM
 
 _RULES = {
     r"(?:backbone\.)?register_tokens": "reg_token",
@@ -18,7 +19,8 @@ _RULES = {
 def convert(raw: Raw) -> Converted:
     """Give registers, gated MLPs and blocks timm's names."""
     weights, dropped = rename(raw.weights, _RULES, unused=r"(backbone\.)?mask_token")
-    return Converted(weights, notes=left_out(dropped, "masked training"))
+    how = TIMM if "reg_token" in weights else DINOV2
+    return Converted(weights, resampling=how, notes=left_out(dropped, "masked training"))
 
 
 FAMILY = Family(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgevit.models.defaults import HALF, IMAGENET, Defaults
 from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face
+from edgevit.models.positions import TIMM
 
 _TOP = r"(?:vit\.|deit\.|dinov2\.|dinov2_with_registers\.)?"
 _LAYER = _TOP + r"encoder\.layer\.(\d+)\."
@@ -34,7 +37,7 @@ def convert(raw: Raw) -> Converted:
         CheckpointError: if config.json names an activation that EdgeViT does not have.
     """
     dino = any("layer_scale1" in name for name in raw.weights)
-    return from_hugging_face(
+    converted = from_hugging_face(
         raw,
         _RULES,
         unused=_UNUSED,
@@ -42,6 +45,7 @@ def convert(raw: Raw) -> Converted:
         activation="gelu",
         norm_epsilon=1e-6 if dino else 1e-12,
     )
+    return replace(converted, resampling=TIMM) if "reg_token" in converted.weights else converted
 
 
 _MARKS = (

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from edgevit.models.defaults import HALF, Defaults
 from edgevit.models.families.base import Converted, Family, Raw, rename
+from edgevit.models.positions import JAX
 
 _BLOCK = r"Transformer/encoderblock_(\d+)/"
 _ATTENTION = _BLOCK + r"MultiHeadDotProductAttention_\d+/"
@@ -36,7 +37,7 @@ def convert(raw: Raw) -> Converted:
     for name, tensor in renamed.items():
         new = re.sub(r"\.(kernel|scale)$", ".weight", name)
         weights[new] = _outputs_first(new, tensor)
-    return Converted(weights, heads=heads)
+    return Converted(weights, heads=heads, resampling=JAX)
 
 
 def _outputs_first(name: str, tensor: Tensor) -> Tensor:

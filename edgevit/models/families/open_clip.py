@@ -66,7 +66,7 @@ def convert_timm_tower(raw: Raw) -> Converted:
     vision = _vision(raw)
     rules = {r"visual\.trunk\.(.*)": r"\1", r"visual\.head\.proj\.(.*)": r"projection.\1"}
     weights, dropped = rename(raw.weights, rules, unused=r"(?!visual\.).*")
-    described = Config(architecture=vision.timm_model_name, global_pool=vision.timm_pool)
+    described = Config(architecture=vision.timm_model_name, global_pool=vision.timm_pool or None)
     converted = timm.convert(replace(raw, weights=weights, config=described))
     assumed = ("assumed GELU; some SigLIP models have its tanh form, as open_clip_config.json would say",)
     return replace(

@@ -3,47 +3,72 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from edgevit.models.config import Config, TimmArgs
+import torch
+from torch import Tensor
+
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.families.base import Converted, Family, Raw, rename
-from edgevit.models.spec import Activation
+from edgevit.models.timm_args import Understood, understand
 
 #: DeiT III as its authors published it names LayerScale so; timm 1.0 has LayerScale as modules.
 _RULES = {r"(blocks\.\d+)\.gamma_([12])": r"\1.ls\2.gamma"}
 
-#: SigLIP 2 trained these architectures, with the approximate GELU.
-_TANH = r"vit_(base_patch32|so400m_patch16|giantopt_patch16|large_patch16)_siglip_.*"
-_EXACT = r"vit_large_patch16_siglip_(gap_)?(256|384)"
-
 
 def convert(raw: Raw) -> Converted:
-    """Keep the names."""
+    """Keep the names; what shapes do not show is config.json's, or assumed and said.
+
+    Raises:
+        CheckpointError: if config.json says what EdgeViT does not implement, or what contradicts the weights.
+    """
     weights, _ = rename(raw.weights, _RULES)
-    config, cfg = raw.config, raw.config.pretrained_cfg
-    clip = "norm_pre.weight" in weights
-    pool = (config.model_args or TimmArgs()).global_pool or config.global_pool
+    said, cfg = understand(raw.config, weights, raw.name), raw.config.pretrained_cfg
+    activation, assumed = said.activation, said.notes
+    if raw.config.architecture is None:
+        assumed += _assumptions(said, weights)
+    if _is_gated(weights):
+        activation, last = said.gate or ("silu", False)
+        if said.gate is None:
+            assumed += ("assumed a SwiGLU, as DINOv2's giant has it, for its gated MLP",)
+        if last:
+            _swap_halves(weights)
     return Converted(
         weights,
-        norm_epsilon=1e-5 if clip else 1e-6,
-        activation=_activation(config),
-        image_size=cfg.input_size[1:] if cfg and cfg.input_size else None,
-        mean_pooling=pool == "avg",
-        notes=("assumed GELU; OpenAI's CLIP models have QuickGELU, as their config.json would say",)
-        if clip and config.architecture is None
-        else (),
+        heads=said.heads,
+        norm_epsilon=said.norm_epsilon or (1e-5 if "norm_pre.weight" in weights else 1e-6),
+        activation=activation or "gelu",
+        image_size=said.image_size or (cfg.input_size[1:] if cfg and cfg.input_size else None),
+        pooling=said.pooling,
+        gate_known=_is_gated(weights),
+        notes=assumed,
     )
 
 
-def _activation(config: Config) -> Activation:
-    named: dict[str | None, Activation] = {"quick_gelu": "quick_gelu", "gelu_tanh": "gelu_tanh"}
-    given = (config.model_args or TimmArgs()).act_layer
-    architecture = (config.architecture or "").split(".")[0]
-    if given in named:
-        return named[given]
-    if "quickgelu" in architecture:
-        return "quick_gelu"
-    return "gelu_tanh" if re.fullmatch(_TANH, architecture) and not re.fullmatch(_EXACT, architecture) else "gelu"
+def _assumptions(said: Understood, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+    clip = "norm_pre.weight" in weights
+    things = []
+    if said.activation is None and clip:
+        things.append("GELU (OpenAI's CLIP models have QuickGELU)")
+    elif said.activation is None and not _is_gated(weights):
+        things.append("GELU")
+    things.append(f"LayerNorm with an epsilon of {1e-5 if clip else 1e-6:.0e}".replace("e-0", "e-"))
+    if said.pooling is None and "cls_token" in weights and not weights.keys() & {"fc_norm.weight", "dist_token"}:
+        things.append("pooling by the class token")
+    return (f"assumed {' and '.join(things)}: a config.json that names the architecture would say",)
+
+
+def _is_gated(weights: Mapping[str, Tensor]) -> bool:
+    first, second = (weights.get(f"blocks.0.mlp.fc{number}.weight") for number in (1, 2))
+    if first is None or second is None or second.ndim != 2:
+        return False
+    return bool(first.shape[0] == 2 * second.shape[1])
+
+
+def _swap_halves(weights: dict[str, Tensor]) -> None:
+    """Put the half that gates first, as ``GatedMlp`` has it."""
+    for name in [name for name in weights if re.fullmatch(r"blocks\.\d+\.mlp\.fc1\.(weight|bias)", name)]:
+        weights[name] = torch.cat(weights[name].chunk(2)[::-1])
 
 
 FAMILY = Family(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.families.base import Converted, Family, Raw, rename
+from edgevit.models.positions import TORCHVISION
 
 _LAYER = r"encoder\.layers\.encoder_layer_(\d+)\."
 _RULES = {
@@ -23,7 +24,7 @@ _RULES = {
 
 def convert(raw: Raw) -> Converted:
     """Give the tensors timm's names."""
-    return Converted(rename(raw.weights, _RULES)[0])
+    return Converted(rename(raw.weights, _RULES)[0], resampling=TORCHVISION)
 
 
 FAMILY = Family(

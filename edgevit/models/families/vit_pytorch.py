@@ -46,10 +46,9 @@ def convert(raw: Raw) -> Converted:
         weights[f"patch_embed.{name}"] = _channels_first(weights[f"patch_embed.{name}"], channels, side)
     return Converted(
         weights,
-        heads=max(1, inner // 64),
+        assumed_heads=max(1, inner // 64),
         norm_epsilon=1e-5,
         patch=(channels, side, side),
-        notes=("assumed attention heads of 64 features, vit-pytorch's default",),
     )
 
 

@@ -1,0 +1,256 @@
+"""What timm's config.json says of an architecture: its name, and ``model_args``, which depart from that.
+
+``timm_architectures.json`` holds what each of timm's ViTs passes to its ``VisionTransformer``; a test makes it anew
+from timm. Each argument is used here, compared with the weights, without effect on inference, or refused by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from torch import Tensor
+
+from edgevit.errors import CheckpointError
+from edgevit.models.config import Config
+from edgevit.models.spec import Activation, Pooling
+
+POOLINGS: dict[str, Pooling] = {"token": "class", "avg": "mean", "max": "max", "avgmax": "mean/max", "map": "attention"}
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "quickgelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "sigmoid": "sigmoid",
+}
+#: Gated MLPs: their activation, and whether it works on the second half.
+_GATES: dict[str, tuple[Activation, bool]] = {
+    "glumlp": ("sigmoid", True),
+    "swiglupacked": ("silu", False),
+    "glumlp-silu-first": ("silu", False),
+}
+#: Arguments of which one value alone is implemented.
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "qk_norm": (False, None),
+    "scale_attn_norm": (False, None),
+    "scale_mlp_norm": (False, None),
+    "pool_include_prefix": (False, None),
+    "final_norm": (True, None),
+    "embed_layer": ("patchembed", None),
+    "embed_norm_layer": (None,),
+    "block_fn": ("block", None),
+    "attn_layer": ("attention", "attn", "", None),
+    "pos_embed": ("learn", None),
+    "norm_layer": ("layernorm", None),
+}
+#: Arguments of training, of loading, or of how sizes are checked.
+_HARMLESS = frozenset({
+    "drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate",
+    "weight_init", "fix_init", "dynamic_img_size", "dynamic_img_pad", "device", "dtype", "head_init_scale",
+    "strict_img_size", "pretrained", "scriptable", "exportable", "no_jit", "norm_eps", "img_size",
+})  # fmt: skip
+_USED = frozenset({"num_heads", "act_layer", "global_pool", "mlp_layer"})
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """What a config says that shapes do not show; None where it says nothing."""
+
+    heads: int | None = None
+    activation: Activation | None = None
+    norm_epsilon: float | None = None
+    pooling: Pooling | None = None
+    gate: tuple[Activation, bool] | None = None
+    image_size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+
+
+class _Table(msgspec.Struct, frozen=True):
+    timm: str
+    architectures: dict[str, dict[str, Any]]
+    old_names: dict[str, str]
+
+
+@functools.cache
+def table() -> _Table:
+    """Return timm's ViTs by name."""
+    return msgspec.json.decode((files("edgevit.models") / "timm_architectures.json").read_bytes(), type=_Table)
+
+
+@functools.cache
+def heads_by_width() -> dict[int, tuple[int, ...]]:
+    """Return the numbers of heads that published models of a width have."""
+    found: dict[int, set[int]] = {384: {12}}  # MoCo v3's ViT-S
+    for args in table().architectures.values():
+        found.setdefault(args.get("embed_dim", 768), set()).add(args.get("num_heads", 12))
+    return {width: tuple(sorted(heads)) for width, heads in found.items()}
+
+
+def understand(config: Config, weights: Mapping[str, Tensor], source: str) -> Understood:
+    """Return what ``config`` says of the architecture of ``weights``, which are under timm's names.
+
+    Raises:
+        CheckpointError: if it says something that EdgeViT does not implement, or that contradicts the weights.
+    """
+    args = config.model_args or {}
+    named = _named(config.architecture, source)
+    said = {**(named or {}), **({} if config.global_pool is None else {"global_pool": config.global_pool}), **args}
+    _check_known(said, config.architecture, source)
+    _check_weights(args, weights, source)
+    heads, notes = _heads(config, named, said, weights, source)
+    sides = args.get("img_size")
+    return Understood(
+        heads=heads,
+        activation=_one_of(ACTIVATIONS, said, "act_layer", "gelu" if named is not None else None, source),
+        norm_epsilon=said.get("norm_eps", 1e-6) if named is not None else None,
+        pooling=_one_of(POOLINGS, said, "global_pool", "token" if named is not None else None, source),
+        gate=_gate(said, source),
+        image_size=(sides, sides) if isinstance(sides, int) else tuple(sides) if sides else None,
+        notes=notes,
+    )
+
+
+def _named(architecture: str | None, source: str) -> dict[str, Any] | None:
+    if architecture is None:
+        return None
+    name = architecture.split(".")[0]
+    name = table().old_names.get(name, name)
+    if name not in table().architectures:
+        raise CheckpointError(
+            f"config.json of {source} names the architecture '{architecture}', "
+            f"which is not one of the ViTs of timm {table().timm}",
+            remedy="use a model that timm builds as a VisionTransformer; if it is one by another name, "
+            "correct 'architecture' in config.json",
+        )
+    return table().architectures[name]
+
+
+def _refusal(source: str, key: str, value: object, architecture: str | None = None) -> CheckpointError:
+    by = f" (of {architecture})" if architecture else ""
+    return CheckpointError(
+        f"config.json of {source} says {key}={value!r}{by}, which EdgeViT does not implement",
+        remedy="use a model without it, or export it to ONNX by its own library and give that file",
+    )
+
+
+def _check_known(said: Mapping[str, Any], architecture: str | None, source: str) -> None:
+    for key, value in said.items():
+        if key in _ONLY:
+            plain = value.lower() if isinstance(value, str) else value
+            if not any(plain is one or plain == one for one in _ONLY[key]):
+                raise _refusal(source, key, value, architecture)
+        elif key not in _HARMLESS and key not in _USED and key not in _CLAIMS:
+            raise _refusal(source, key, value, architecture)
+
+
+def _one_of(known: Mapping[str, Any], said: Mapping[str, Any], key: str, default: str | None, source: str) -> Any:  # noqa: ANN401
+    value = said.get(key)
+    if value is None:
+        value = default
+    if value is None:
+        return None
+    name = value.lower() if isinstance(value, str) else ""
+    if name not in known:
+        raise _refusal(source, key, value)
+    return known[name]
+
+
+def _gate(said: Mapping[str, Any], source: str) -> tuple[Activation, bool] | None:
+    value = said.get("mlp_layer")
+    if value in (None, "mlp", "Mlp"):
+        return None
+    gate = _one_of(_GATES, said, "mlp_layer", None, source)
+    if value in ("GluMlp", "glumlp") and said.get("act_layer") is not None:
+        return _one_of(ACTIVATIONS, said, "act_layer", None, source), True
+    return gate  # type: ignore[no-any-return]
+
+
+def _heads(
+    config: Config, named: Mapping[str, Any] | None, said: Mapping[str, Any], weights: Mapping[str, Tensor], source: str
+) -> tuple[int | None, tuple[str, ...]]:
+    """Return the number of heads; an architecture's is that of its own width alone."""
+    given = (config.model_args or {}).get("num_heads")
+    if given is not None:
+        if not isinstance(given, int) or given < 1:
+            raise _refusal(source, "num_heads", given)
+        return given, ()
+    if named is None:
+        return None, ()
+    wanted, found = said.get("embed_dim", 768), _width(weights)
+    if wanted == found:
+        return named.get("num_heads", 12), ()
+    note = f"config.json names {config.architecture}, which has width {wanted}; the weights have {found}"
+    return None, (f"{note}: its number of heads is not theirs",)
+
+
+def _width(weights: Mapping[str, Tensor]) -> int | None:
+    norm = weights.get("blocks.0.norm1.weight")
+    return None if norm is None else norm.numel()
+
+
+def _blocks(weights: Mapping[str, Tensor]) -> int:
+    return len({match[1] for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))})
+
+
+def _tokens(weights: Mapping[str, Tensor]) -> int:
+    return weights["reg_token"].shape[-2] if "reg_token" in weights else 0
+
+
+def _patch(weights: Mapping[str, Tensor]) -> object:
+    return tuple(weights["patch_embed.proj.weight"].shape[2:])
+
+
+def _ratio(weights: Mapping[str, Tensor]) -> float:
+    rows = weights["blocks.0.mlp.fc1.weight"].shape[0]
+    return float(rows / weights["blocks.0.mlp.fc2.weight"].shape[0])
+
+
+#: Arguments that shapes show: what the weights have.
+_CLAIMS: dict[str, Any] = {
+    "embed_dim": _width,
+    "depth": _blocks,
+    "patch_size": _patch,
+    "in_chans": lambda weights: weights["patch_embed.proj.weight"].shape[1],
+    "num_classes": lambda weights: weights["head.weight"].shape[0] if "head.weight" in weights else 0,
+    "mlp_ratio": _ratio,
+    "class_token": lambda weights: "cls_token" in weights,
+    "reg_tokens": _tokens,
+    "pre_norm": lambda weights: "norm_pre.weight" in weights,
+    "qkv_bias": lambda weights: "blocks.0.attn.qkv.bias" in weights,
+    "proj_bias": lambda weights: "blocks.0.attn.proj.bias" in weights,
+    "fc_norm": lambda weights: "fc_norm.weight" in weights,
+    "init_values": lambda weights: "blocks.0.ls1.gamma" in weights,
+    "no_embed_class": lambda _: None,
+}
+
+
+def _check_weights(args: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
+    for key in args.keys() & _CLAIMS.keys():
+        value = args[key]
+        found = _CLAIMS[key](weights)
+        if value is None or found is None:
+            continue
+        if key == "init_values":
+            value = bool(value)
+        elif key == "mlp_ratio" and isinstance(value, int | float):
+            width = _width(weights) or 1
+            inner = int(width * value)
+            value, found = inner, round(found * width)
+        elif key == "patch_size":
+            value = (value, value) if isinstance(value, int) else tuple(value)
+        elif key == "reg_tokens" and "dist_token" in weights:
+            continue
+        if value != found:
+            raise CheckpointError(
+                f"model_args in config.json contradict the weights of {source}: {key} is {args[key]}, "
+                f"the weights have {found}",
+                remedy="put the config.json beside the weights that it was saved with",
+            )

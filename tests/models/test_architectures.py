@@ -1,0 +1,97 @@
+"""What configs say of an architecture: heeded as timm and transformers heed it, or refused by name."""
+
+import json
+
+import pytest
+import timm_table
+import torch
+import transformers
+from safetensors.torch import save_file
+from zoo import randomise
+
+from edgevit.errors import CheckpointError
+from edgevit.models.loading import load_checkpoint
+
+
+def test_the_table_is_timms(timm, request):
+    found = timm_table.text(timm_table.table(timm))
+    if request.config.getoption("--write-docs"):
+        timm_table.PATH.write_text(found)
+    assert timm_table.PATH.read_text() == found
+
+
+SIZES = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_classes": 3}
+
+
+def vit(timm, **changes):
+    return randomise(timm.models.vision_transformer.VisionTransformer(**{"num_heads": 1, **SIZES, **changes}))
+
+
+def written(folder, model, config):
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("built", "said"),
+    [
+        ({"num_heads": 4}, {"model_args": {**SIZES, "num_heads": 4}}),
+        ({"global_pool": "max", "fc_norm": False}, {"global_pool": "max"}),
+        ({"global_pool": "avgmax"}, {"model_args": {"global_pool": "avgmax"}}),
+        ({"global_pool": "token", "fc_norm": True}, {"model_args": {"global_pool": "token", "fc_norm": True}}),
+        *(({"act_layer": name}, {"model_args": {"act_layer": name}}) for name in ("relu", "silu", "quick_gelu")),
+        ({"act_layer": "gelu_tanh"}, {"model_args": {"act_layer": "gelu_tanh", "drop_path_rate": 0.1}}),
+    ],
+)
+def test_what_timms_config_says_is_heeded(timm, tmp_path, built, said):
+    model = vit(timm, **built)
+    loaded = load_checkpoint(written(tmp_path, model, {"architecture": "vit_tiny_patch16_224", **said}))
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model()(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"architecture": "vit_base_patch16_rpn_224"}, "block_fn='respostblock'"),
+        ({"architecture": "vit_base_patch16_xp_224"}, "'vit_base_patch16_xp_224'|block_fn"),
+        ({"architecture": "eva02_tiny_patch14_224"}, "'eva02_tiny_patch14_224'"),
+        ({"global_pool": "prr"}, "global_pool='prr'"),
+        ({"model_args": {"act_layer": "mish"}}, "act_layer='mish'"),
+        ({"model_args": {"norm_layer": "rmsnorm"}}, "norm_layer='rmsnorm'"),
+        ({"model_args": {"qk_norm": True}}, "qk_norm=True"),
+        ({"model_args": {"rope": 7}}, "rope=7"),
+        ({"model_args": {"depth": 3}}, "depth is 3, the weights have 2"),
+        ({"model_args": {"num_heads": "many"}}, "num_heads='many'"),
+    ],
+)
+def test_what_is_not_implemented_is_refused_by_name(timm, tmp_path, config, fault):
+    with pytest.raises(CheckpointError, match=fault):
+        load_checkpoint(written(tmp_path, vit(timm), config))
+
+
+def test_heads_that_nothing_tells_are_said_with_the_others_of_that_width(timm, tmp_path):
+    path = written(tmp_path, vit(timm, embed_dim=384, num_heads=12, depth=1), None)
+    loaded = load_checkpoint(path)
+    assert any("assumed 6 attention heads" in note and "--heads 12" in note for note in loaded.notes)
+    assert load_checkpoint(path, heads=12).spec.heads == 12
+
+
+def test_heads_against_the_config_are_refused(timm, tmp_path):
+    path = written(tmp_path, vit(timm, num_heads=4), {"model_args": {"num_heads": 4}})
+    with pytest.raises(CheckpointError, match="has 4 attention heads"):
+        load_checkpoint(path, heads=2)
+
+
+@pytest.mark.parametrize("kind", ["Dinov2", "Dinov2WithRegisters"])
+def test_positions_at_another_size_are_transformers(tmp_path, kind):
+    sizes = {"image_size": 56, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = randomise(getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**sizes)))
+    model.save_pretrained(tmp_path)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    loaded = load_checkpoint(str(tmp_path), (32, 32))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model()(images), model(images).pooler_output, rtol=1e-4, atol=1e-4)
