@@ -57,7 +57,7 @@ def test_what_timms_config_says_is_heeded(timm, tmp_path, built, said):
     ("config", "fault"),
     [
         ({"architecture": "vit_base_patch16_rpn_224"}, "block_fn='respostblock'"),
-        ({"architecture": "vit_base_patch16_xp_224"}, "'vit_base_patch16_xp_224'|block_fn"),
+        ({"architecture": "vit_base_patch16_xp_224"}, "vit_base_patch16_xp_224"),
         ({"architecture": "eva02_tiny_patch14_224"}, "'eva02_tiny_patch14_224'"),
         ({"global_pool": "prr"}, "global_pool='prr'"),
         ({"model_args": {"act_layer": "mish"}}, "act_layer='mish'"),
