@@ -47,7 +47,6 @@ class OnnxRuntime:
 
     def __init__(self) -> None:
         self._engine = require("onnxruntime", extra=self.extra)
-        self._engine.disable_telemetry_events()
 
     def version(self) -> str:
         """Return onnxruntime's version."""
@@ -130,6 +129,7 @@ class OnnxRuntimeSession:
         self._engine = engine
         self._model = model
         self._threads = threads
+        self._errors = engine_errors()
         self._session = self._load(self._options())
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -146,12 +146,23 @@ class OnnxRuntimeSession:
         """Return the logits (B, classes) of preprocessed images (B, C, H, W).
 
         A model that takes uint8 pixels is given those that the images were made of.
+
+        Raises:
+            DataError: if the images are not of that shape.
+            BundleError: if onnxruntime cannot run the model.
+
         """
         check_images(images, self._shape)
-        logits: list[NDArray[np.float32]] = [
-            self._session.run(self._outputs, {self._input: as_taken(part, self._preprocess)})[0]
-            for part in split(images, self._largest_batch or max(1, len(images)))
-        ]
+        try:
+            logits: list[NDArray[np.float32]] = [
+                self._session.run(self._outputs, {self._input: as_taken(part, self._preprocess)})[0]
+                for part in split(images, self._largest_batch or max(1, len(images)))
+            ]
+        except self._errors as error:
+            raise BundleError(
+                f"onnxruntime cannot run {self._model}: {str(error).splitlines()[0]}",
+                remedy="build this variant again, or give it fewer images at once",
+            ) from error
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
     def linear_kernels(self) -> list[LinearKernel]:
@@ -194,7 +205,7 @@ class OnnxRuntimeSession:
             raise BundleError(f"{self._model} is missing", remedy="build this variant again")
         try:
             return self._engine.InferenceSession(str(self._model), options, providers=["CPUExecutionProvider"])
-        except engine_errors() as error:
+        except self._errors as error:
             raise BundleError(
                 f"onnxruntime cannot load {self._model}: {str(error).splitlines()[0]}",
                 remedy="build this variant again",

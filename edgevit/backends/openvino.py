@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixe
 from edgevit.backends.openvino_kernels import linear_kernels
 from edgevit.backends.openvino_settings import DEFAULTS, ModelCache, check_device, checked, properties
 from edgevit.backends.pixels import PIXELS, as_taken, normalised_by, shape_of_images, to_be_normalised
+from edgevit.backends.pool import Pool
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
@@ -113,7 +116,7 @@ class OpenVINO:
         core = self._engine.Core()
         if asked["DEVICE"] != "CPU":  # asking for the others starts their drivers
             check_device(asked["DEVICE"], core.available_devices)
-        with self._loading(model):
+        with self._complaining(f"load {model}"):
             if asked["DEVICE"] == "CPU" and given.get(_PRECISION) == "bf16" and not _has_bf16(core):
                 given[_PRECISION] = "f32"
             read = self._read(model)
@@ -123,23 +126,23 @@ class OpenVINO:
             given["CACHE_DIR"] = str(cache.folder)
 
         def compile_model(each: Any) -> Any:  # noqa: ANN401
-            with self._loading(model):
+            with self._complaining(f"load {model}"):
                 compiled = core.compile_model(each, asked["DEVICE"], given)
             if cache is not None:
                 cache.note()
             return compiled
 
-        return OpenVINOSession(read, compile_model, model, _preprocess_in(read, model))
+        return OpenVINOSession(
+            read, compile_model, model, _preprocess_in(read, model), partial(self._complaining, f"run {model}")
+        )
 
     @contextmanager
-    def _loading(self, model: Path) -> Iterator[None]:
-        """Make what OpenVINO has against the file ``model`` a BundleError."""
+    def _complaining(self, what: str) -> Iterator[None]:
+        """Make what OpenVINO has against a file a BundleError that says ``what`` it cannot do."""
         try:
             yield
         except self._errors as error:
-            raise BundleError(
-                f"OpenVINO cannot load {model}: {_reason(error)}", remedy="build this variant again"
-            ) from error
+            raise BundleError(f"OpenVINO cannot {what}: {_reason(error)}", remedy="build this variant again") from error
 
     def _converted(self, model: Path, options: BuildOptions) -> Any:  # noqa: ANN401
         """Return an ONNX file as OpenVINO's model, with the batch and the input of ``options``."""
@@ -175,6 +178,7 @@ class OpenVINOSession:
         compile_model: Callable[[Any], Any],
         model: Path,
         preprocess: Preprocess | None,
+        running: Callable[[], AbstractContextManager[None]],
     ) -> None:
         if len(converted.inputs) != 1 or len(converted.outputs) != 1:
             raise BundleError(
@@ -186,11 +190,12 @@ class OpenVINOSession:
         sizes = [size.get_length() if size.is_static else None for size in image]
         self._preprocess = preprocess
         self._shape = shape_of_images([None, *sizes], preprocess, model)
-        self._converted, self._compile = converted, compile_model
+        self._converted, self._compile, self._running = converted, compile_model, running
         self._takes_one = self._least <= 1 and self._most != 1
         self._compiled = compile_model(_for_one_image(converted) if self._takes_one else converted)
         self._requests = _requests_of(self._compiled)
-        self._requests_for_any: list[Any] = [] if self._takes_one else self._requests
+        self._requests_for_any = None if self._takes_one else self._requests
+        self._compiling = threading.Lock()
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes) of preprocessed images (B, C, H, W).
@@ -199,32 +204,34 @@ class OpenVINOSession:
 
         Raises:
             DataError: if the images are not of that shape.
-            BundleError: if OpenVINO cannot compile the model for more than one image.
+            BundleError: if OpenVINO cannot compile the model for more than one image, or cannot run it.
 
         """
         check_images(images, self._shape)
         share = -(-len(images) // len(self._requests))
         parts = split(images, max(1, self._least, min(share, self._most) if self._most else share))
-        requests = self._requests_for(max(map(len, parts)))
         logits: list[NDArray[np.float32]] = []
-        for start in range(0, len(parts), len(requests)):
-            logits += self._run(requests, [self._filled(part) for part in parts[start : start + len(requests)]])
+        with self._requests_for(max(map(len, parts))).borrow(len(parts)) as requests:
+            for start in range(0, len(parts), len(requests)):
+                logits += self._run(requests, [self._filled(part) for part in parts[start : start + len(requests)]])
         return logits[0][: len(images)] if len(logits) == 1 else np.concatenate(logits)[: len(images)]
 
-    def _requests_for(self, batch: int) -> list[Any]:
+    def _requests_for(self, batch: int) -> Pool[Any]:
         """Return what runs up to ``batch`` images each."""
         if self._takes_one and batch == 1:
             return self._requests
-        if not self._requests_for_any:
-            self._requests_for_any = _requests_of(self._compile(self._converted))
+        with self._compiling:
+            if self._requests_for_any is None:
+                self._requests_for_any = _requests_of(self._compile(self._converted))
         return self._requests_for_any
 
     def _run(self, requests: list[Any], parts: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
-        running = requests[: len(parts)]
-        for request, part in zip(running, parts, strict=True):
-            request.start_async([part], share_inputs=True)
-        for request in running:
-            request.wait()
+        """Return the logits of ``parts``, one for each request at most."""
+        with self._running(), ExitStack() as waiting:  # whatever happens, no request is left behind that is busy
+            running = requests[: len(parts)]
+            for request, part in zip(running, parts, strict=True):
+                request.start_async([part], share_inputs=True)
+                waiting.callback(request.wait)
         return [request.get_output_tensor(0).data.copy() for request in running]
 
     def _filled(self, images: NDArray[np.float32]) -> NDArray[Any]:
@@ -260,10 +267,10 @@ def _for_one_image(converted: Any) -> Any:  # noqa: ANN401
     return one
 
 
-def _requests_of(compiled: Any) -> list[Any]:  # noqa: ANN401
-    """Return as many requests as OpenVINO finds best to run side by side."""
+def _requests_of(compiled: Any) -> Pool[Any]:  # noqa: ANN401
+    """Return as many requests as OpenVINO finds best to run side by side; a request serves one thread at a time."""
     count = max(1, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    return [compiled.create_infer_request() for _ in range(count)]
+    return Pool(compiled.create_infer_request() for _ in range(count))
 
 
 def _preprocess_in(converted: Any, model: Path) -> Preprocess | None:  # noqa: ANN401

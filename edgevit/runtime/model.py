@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from edgevit.errors import InputError
 from edgevit.progress import SILENT, Progress
 from edgevit.runtime.prediction import Prediction, finite_outputs, predictions
 from edgevit.runtime.selection import select_variant
+from edgevit.runtime.sharing import SharedSession
 from edgevit.runtime.verification import Check, verify_golden
 
 if TYPE_CHECKING:
@@ -55,14 +55,16 @@ def load(
     """
     opened = Bundle.open(bundle)
     chosen = opened.variant(variant) if variant else _best(opened, settings or {})
-    with ExitStack() as stack:
-        session = open_variant(opened, chosen.name, threads=threads, settings=settings, progress=progress)
-        model = stack.enter_context(Model(opened, chosen, session))
+    session = open_variant(opened, chosen.name, threads=threads, settings=settings, progress=progress)
+    model = Model(opened, chosen, session)
+    try:
         if check == "golden":
             golden = opened.golden()
             answers = model.infer(model.prepare(golden.images))
             verify_golden(answers, golden.logits, precision=chosen.precision, classes=len(model.labels))
-        stack.pop_all()  # it stays open: the caller closes it
+    except BaseException:
+        model.close()
+        raise
     return model
 
 
@@ -76,15 +78,20 @@ def _best(bundle: Bundle, settings: Mapping[str, str]) -> Variant:
 
 
 class Model:
-    """A loaded variant; a context manager that frees it. Made by ``load``."""
+    """A loaded variant; a context manager that frees it. Made by ``load``.
+
+    Any number of threads may share one model and call all of its methods at once: each gets the answers to its own
+    images, the same bit for bit as alone. What the engine cannot compute side by side, it computes one after the other.
+    After ``close``, what was begun is finished, and every further call raises an ``InputError``. So does every call in
+    a process that was forked after ``load``, since engines keep threads, which do not come along: load in each process.
+    """
 
     def __init__(self, bundle: Bundle, variant: Variant, session: Session) -> None:
         self.variant = variant
         self.labels: tuple[str, ...] = bundle.manifest.labels
         self.preprocess: Preprocess = bundle.manifest.preprocess
         self._outputs = bundle.manifest.model.outputs
-        self._stack = ExitStack()
-        self._session: Session | None = self._stack.enter_context(session)
+        self._session = SharedSession(session)
 
     def predict(self, image: ImageSource, *, top: int = 5) -> list[Prediction]:
         """Return the ``top`` most likely classes of one image, the likeliest first.
@@ -151,16 +158,14 @@ class Model:
             InputError: if the model has been closed.
 
         """
-        if self._session is None:
-            raise InputError("the model has been closed", remedy="load it again")
-        images = np.asarray(images)
-        check_images(images, (None, self.preprocess.channels, *self.preprocess.size))
-        return self._session.infer(np.ascontiguousarray(images))
+        with self._session.use() as session:
+            images = np.asarray(images)
+            check_images(images, (None, self.preprocess.channels, *self.preprocess.size))
+            return session.infer(np.ascontiguousarray(images))
 
     def close(self) -> None:
-        """Free the model; a second time does nothing."""
-        self._session = None
-        self._stack.close()
+        """Free the model, once what other threads have begun is done; a second time does nothing."""
+        self._session.close()
 
     def __enter__(self) -> Self:
         return self

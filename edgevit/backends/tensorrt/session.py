@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends.base import BatchProfile, LinearKernel, check_images
+from edgevit.backends.pool import Pool
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings
 from edgevit.backends.tensorrt.cuda import Device, Driver
 from edgevit.backends.tensorrt.log import Log, make_logger
@@ -36,10 +37,10 @@ class TensorRTSession:
             self._runtime, self._engine = self._load(settings)
             self._tensors = _Tensors(bindings, self._engine, path)
             captures = settings.cuda_graph == "auto" and not _captures_itself(bindings)
-            self._lanes = [
+            self._lanes = Pool(
                 _Lane(self._device, _context(bindings, self._engine, settings), self._tensors, self._log, captures)
                 for _ in range(int(settings.contexts))
-            ]
+            )
             self._stack = stack.pop_all()
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -57,10 +58,12 @@ class TensorRTSession:
         self._device.use()
         logits = np.empty((len(images), tensors.classes), dtype=np.float32)
         size = min(tensors.batch.max, max(tensors.batch.min, -(-len(images) // len(self._lanes))))
-        for start, lane in zip(range(0, len(images), size), itertools.cycle(self._lanes), strict=False):
-            lane.submit(images[start : start + size], logits[start : start + size])
-        for lane in self._lanes:
-            lane.collect()
+        starts = range(0, len(images), size)
+        with self._lanes.borrow(max(1, len(starts))) as lanes:
+            for start, lane in zip(starts, itertools.cycle(lanes), strict=False):
+                lane.submit(images[start : start + size], logits[start : start + size])
+            for lane in lanes:
+                lane.collect()
         return logits
 
     def linear_kernels(self) -> list[LinearKernel]:
@@ -81,7 +84,7 @@ class TensorRTSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lanes.clear()  # contexts before the engine, the engine before its runtime, all before the GPU's context
+        del self._lanes  # contexts before the engine, the engine before its runtime, all before the GPU's context
         del self._engine, self._runtime
         self._stack.close()
 
