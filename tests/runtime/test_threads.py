@@ -1,0 +1,192 @@
+"""One model between threads, closed while others use it, and in processes that were forked."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgevit.backends.pool import Pool
+from edgevit.data.shapes import load_shapes
+from edgevit.errors import InputError
+from edgevit.runtime import load
+
+VARIANTS = ("int8-onnxruntime", "int8-openvino", "float32-openvino")
+THREADS = 8
+BATCHES = (1, 3, 1, 2, 5, 1)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    shapes = load_shapes("test", "size=40,count=24")
+    return [shapes.image(index) for index in range(24)]
+
+
+@pytest.mark.parametrize("hint", ["LATENCY", "THROUGHPUT"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_eight_threads_with_batches_of_all_sizes_get_what_one_gets(tiny_quantized, photos, variant, hint):
+    settings = {"PERFORMANCE_HINT": hint} if "openvino" in variant else {}
+    with load(tiny_quantized, variant=variant, threads=2, settings=settings) as model:
+        inputs = model.prepare(photos)
+        pieces = [
+            inputs[start : start + size]
+            for start in range(len(inputs) - max(BATCHES))
+            for size in BATCHES[start % len(BATCHES) :][:1]
+        ]
+        alone = [model.infer(piece) for piece in pieces]
+
+        def ask(thread: int) -> int:
+            order = np.random.default_rng(thread).permutation(len(pieces) * 4) % len(pieces)
+            return sum(int(np.array_equal(model.infer(pieces[index]), alone[index])) for index in order)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            equal = list(pool.map(ask, range(THREADS)))
+    assert equal == [len(pieces) * 4] * THREADS
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:2])
+def test_each_thread_gets_the_predictions_of_its_own_images(tiny_quantized, photos, variant):
+    with load(tiny_quantized, variant=variant, threads=1) as model:
+        alone = [model.predict(photo) for photo in photos]
+        with ThreadPoolExecutor(THREADS) as pool:
+            assert list(pool.map(model.predict, photos * 5)) == alone * 5
+            both = pool.map(model.predict_batch, [photos[:3], photos[4:5]] * 10)
+            assert [len(answers) for answers in both] == [3, 1] * 10
+
+
+def test_embeddings_are_safe_too(tiny_embedding, photos):
+    with load(tiny_embedding, variant="int8-openvino", threads=1) as model:
+        alone = [model.embed(photo) for photo in photos]
+        with ThreadPoolExecutor(THREADS) as pool:
+            for features, expected in zip(pool.map(model.embed, photos * 3), alone * 3, strict=True):
+                np.testing.assert_array_equal(features, expected)
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:2])
+def test_closing_finishes_what_was_begun_and_refuses_the_rest(tiny_quantized, photos, variant):
+    model = load(tiny_quantized, variant=variant, threads=1)
+    inputs = model.prepare(photos[:2])
+    expected = model.infer(inputs)
+    answered = threading.Event()
+    wrong = []
+
+    def ask() -> str:
+        try:
+            while True:
+                if not np.array_equal(model.infer(inputs), expected):
+                    wrong.append(1)
+                answered.set()
+        except InputError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        ends = [pool.submit(ask) for _ in range(THREADS)]
+        assert answered.wait(30)
+        model.close()
+        assert {end.result(30) for end in ends} == {"the model has been closed"}
+    assert not wrong
+    model.close()
+
+
+FORKED = """
+import os, sys
+from edgevit.errors import InputError
+from edgevit.runtime import load
+bundle, variant, then = sys.argv[1:]
+image = bundle + "/golden/00.png"
+model = load(bundle, variant=variant, threads=2)
+before = model.predict(image)
+if os.fork():
+    _, status = os.wait()
+    assert model.predict(image) == before
+    sys.exit(os.waitstatus_to_exitcode(status))
+try:
+    model.predict(image)
+except InputError as error:
+    assert "load()" in error.remedy
+else:
+    sys.exit(3)
+if then == "close":
+    model.close()
+    del model
+elif then == "load":
+    with load(bundle, variant=variant, threads=1) as own:
+        assert own.predict(image)[0].label == before[0].label
+"""
+
+
+@pytest.mark.parametrize("then", ["exit", "close", "load"])
+@pytest.mark.parametrize("variant", VARIANTS[:2])
+def test_a_forked_process_is_told_to_load_for_itself_and_ends(tiny_quantized, variant, then):
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tiny_quantized), variant, then]
+    subprocess.run(command, check=True, timeout=60, cwd=Path(__file__).parents[2])
+
+
+def test_nothing_is_reported_and_nothing_left_in_the_home(tiny_quantized, tmp_path):
+    """onnxruntime from 1.29 on asks its maker's host for a way out, and writes a device id, unless it is told not to."""
+    import socket
+
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0.2)
+        way = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        for folder in ("home", "tmp"):
+            (tmp_path / folder).mkdir()
+        environment = {
+            **os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "XDG_CACHE_HOME": "",
+            "HTTPS_PROXY": way, "https_proxy": way, "HTTP_PROXY": way, "http_proxy": way,
+        }  # fmt: skip
+        environment.pop("ORT_DISABLE_TELEMETRY", None)
+        # It waits a while before it reports. What it is told is set before its import, in each process.
+        code = (
+            "import sys, time; from edgevit.runtime import load; import edgevit.quantization.calibrate\n"
+            "with load(sys.argv[1], variant='int8-onnxruntime') as model: time.sleep(6)"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code, str(tiny_quantized)],
+            env=environment,
+            cwd=Path(__file__).parents[2],
+        )
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
+            try:
+                connection, _ = proxy.accept()
+            except TimeoutError:
+                continue
+            with connection:
+                connection.settimeout(2)
+                asked.append(connection.recv(200))
+    assert process.returncode == 0
+    assert asked == []
+    assert [path for folder in ("home", "tmp") for path in (tmp_path / folder).rglob("*")] == []
+
+
+def test_a_pool_lends_each_thing_to_one_at_a_time():
+    pool = Pool(range(3))
+    in_use, most = set(), []
+    lock = threading.Lock()
+
+    def work(seed: int) -> None:
+        for count in np.random.default_rng(seed).integers(1, 5, 60):
+            with pool.borrow(int(count)) as things:
+                assert 1 <= len(things) <= count
+                with lock:
+                    assert in_use.isdisjoint(things)
+                    in_use.update(things)
+                    most.append(len(in_use))
+                with lock:
+                    in_use.difference_update(things)
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(work, range(6)))
+    assert len(pool) == 3
+    assert max(most) <= 3
+    with pytest.raises(ZeroDivisionError), pool.borrow():
+        1 / 0  # noqa: B018
+    with pool.borrow(9) as things:
+        assert sorted(things) == [0, 1, 2], "what an error gave back is there again"
