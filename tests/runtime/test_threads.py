@@ -128,7 +128,7 @@ def test_a_forked_process_is_told_to_load_for_itself_and_ends(tiny_quantized, va
 
 
 def test_nothing_is_reported_and_nothing_left_in_the_home(tiny_quantized, tmp_path):
-    """onnxruntime from 1.29 on asks its maker's host for a way out, and writes a device id, unless it is told not to."""
+    """From 1.29 on onnxruntime reports to its maker, and writes a device id, unless it is told not to."""
     import socket
 
     asked = []
