@@ -16,6 +16,7 @@ from edgevit.cli.options import (
     L2Normalize,
     Output,
     Overwrite,
+    RawWeights,
     Root,
     Source,
     StrictImages,
@@ -30,6 +31,7 @@ from edgevit.graph.foreign import OnnxModel
 from edgevit.graph.opening import Given
 from edgevit.stages import export as stage
 from edgevit.stages.images import ImageSource
+from edgevit.stages.peers import peer_called
 from edgevit.stages.source import load_source
 
 _PANEL = "What an ONNX file does not say itself"
@@ -49,6 +51,18 @@ def export(
     image_size: ImageSize = None,
     l2_normalize: L2Normalize = False,
     heads: Heads = None,
+    raw_weights: RawWeights = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Take the averaged weights of a RUN that is not finished.")
+    ] = False,
+    check_with: Annotated[
+        str | None,
+        typer.Option(
+            metavar="timm|transformers",
+            help="Compare with the library that the model comes from, too; timm:NAME says which of its models it is.",
+            show_default="not compared",
+        ),
+    ] = None,
     preprocess: Annotated[
         Path | None,
         _of_onnx("How images are prepared: a preprocessor_config.json, or timm's config.json.", "what lies beside it"),
@@ -89,7 +103,9 @@ def export(
         embedding=embedding,
     )
     with progress() as bars:
-        model = load_source(source, given, l2_normalize=l2_normalize, heads=heads)
+        model = load_source(
+            source, given, l2_normalize=l2_normalize, heads=heads, raw_weights=raw_weights, unfinished=unfinished
+        )
         for note in model.notes:
             bars.note(note)
         images = ImageSource(
@@ -99,9 +115,18 @@ def export(
             root=root,
             samples=stage.CHECKED,
         )
-        bundle = stage.export(model, output, images, existing=existing(overwrite=overwrite), progress=bars)
+        bundle = stage.export(
+            model,
+            output,
+            images,
+            existing=existing(overwrite=overwrite),
+            peer=peer_called(check_with, source, model, raw_weights=raw_weights) if check_with else None,
+            progress=bars,
+        )
     variant = bundle.variant("float32")
     equal = source if isinstance(model, OnnxModel) else "torch"
+    if check_with:
+        equal += f" and {check_with.partition(':')[0]}"
     made = f"{output}: float32 ONNX, {variant.bytes / 1e6:.1f} MB, equal to {equal} on images of {images.name}"
     return Result(
         data={

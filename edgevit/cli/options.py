@@ -67,6 +67,10 @@ MinCosine = Annotated[
 ]
 L2Normalize = Annotated[bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.")]
 
+RawWeights = Annotated[
+    bool, typer.Option("--raw-weights", help="Take the weights of the last step, where a file has averaged ones (EMA).")
+]
+
 
 def image_size(text: str | None) -> tuple[int, int] | None:
     """Return height and width of an image size as users write it: 384, or 256x512.

@@ -23,6 +23,7 @@ from edgevit.cli.options import (
     MinCosine,
     Output,
     Overwrite,
+    RawWeights,
     Root,
     Source,
     StrictImages,
@@ -64,6 +65,7 @@ def pipeline(
     image_size: ImageSize = None,
     heads: Heads = None,
     l2_normalize: L2Normalize = False,
+    raw_weights: RawWeights = False,
     root: Root = None,
     strict: StrictImages = False,
     overwrite: Overwrite = False,
@@ -85,6 +87,7 @@ def pipeline(
         image_size=options.image_size(image_size),
         heads=heads,
         l2_normalize=l2_normalize,
+        raw_weights=raw_weights,
         existing="replace" if overwrite else "refuse",
     )
     with progress() as bars:

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import Data, Heads, ImageSize, Root, StrictImages, collector
+from edgevit.cli.options import Data, Heads, ImageSize, RawWeights, Root, StrictImages, collector
 from edgevit.cli.options import image_size as parse_image_size
 from edgevit.cli.tables import with_unreadable
 from edgevit.data.batches import Unreadable
@@ -49,6 +49,7 @@ def train(
     ] = None,
     image_size: ImageSize = None,
     heads: Heads = None,
+    raw_weights: RawWeights = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
     mode: Annotated[Mode, typer.Option(help="Train all weights, or a linear probe: the head alone.")] = "full",
     teacher: Annotated[
@@ -138,6 +139,8 @@ def train(
             "--image-size is for a checkpoint that has learnt at another",
             remedy="name one with --from, or leave it out",
         )
+    if source is None and raw_weights:
+        raise InputError("--raw-weights is for a checkpoint", remedy="name one with --from, or leave it out")
     recipe = msgspec.structs.replace(
         _defaults(source, mode), **{name: value for name, value in given.items() if value is not None}
     )
@@ -151,6 +154,7 @@ def train(
         image_size=parse_image_size(image_size),
         heads=heads,
         teacher=teacher,
+        raw_weights=raw_weights,
         workers=workers,
         device=device,
     )

@@ -123,6 +123,9 @@ class Configs:
     open_clip: OpenClip | None = None
 
 
+CONFIG_NAMES = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+
+
 def read_configs(folder: Path) -> Configs:
     """Return what the configs in ``folder`` say, as far as there are any.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,61 +17,100 @@ from edgevit.models.families import OPEN_CLIP, identify
 from edgevit.models.families.base import Converted, Family, Raw
 from edgevit.models.hub import SCHEME, fetch
 from edgevit.models.labels import labels_of
+from edgevit.models.leftovers import settled
 from edgevit.models.preprocessing import preprocess_of, resized
 from edgevit.models.resizing import at_image_size
-from edgevit.models.sources import read_source
+from edgevit.models.sources import Reading, configs_taken, read_source
 from edgevit.models.spec import BUILTIN, ModelSpec
 
+_TIMM_NAME = r"(vit|deit3?|flexivit|naflexvit|samvit|beit\w*|eva\w*|swin\w*)_\w+(\.\w+)?"
 
-def load_checkpoint(source: str, image_size: tuple[int, int] | None = None, *, heads: int | None = None) -> Checkpoint:
+
+def load_checkpoint(
+    source: str,
+    image_size: tuple[int, int] | None = None,
+    *,
+    heads: int | None = None,
+    raw_weights: bool = False,
+    unfinished: bool = False,
+) -> Checkpoint:
     """Return the checkpoint that ``source`` names: a built-in model, a RUN, a file, a folder, or hf://owner/name.
 
     ``image_size`` (height, width) has it interpolated to another resolution than it was trained at. ``heads`` is its
-    number of attention heads, for a checkpoint that does not say it.
+    number of attention heads, for a checkpoint that does not say it. ``raw_weights`` takes those of the last step
+    though the file has averaged ones; ``unfinished`` takes a RUN as far as it is.
 
     Raises:
         CheckpointError: if there is none, or it cannot be used.
         SpecError: if its sizes, or ``image_size``, do not fit each other.
         MissingDataError: if it is on the Hub, which cannot be reached.
     """
-    checkpoint = _load(source, heads)
+    checkpoint = _load(source, Reading(raw_weights, unfinished), heads)
     return checkpoint if image_size is None else at_image_size(checkpoint, image_size)
 
 
-def _load(source: str, heads: int | None) -> Checkpoint:
-    if source in BUILTIN:
-        with as_file(files("edgevit.models") / "builtin" / f"{source}.safetensors") as path:
-            return _from_path(path, source, heads)
+def local(source: str) -> Path:
+    """Return where ``source`` lies on this machine: a file or a folder.
+
+    Raises:
+        CheckpointError: if there is nothing; the remedy says what looks meant.
+        MissingDataError: if it is on the Hub, which cannot be reached.
+    """
     path = fetch(source) if source.startswith(SCHEME) else Path(source)
     if not path.exists():
-        close = difflib.get_close_matches(source, BUILTIN, n=1)
-        hint = f"did you mean the built-in model '{close[0]}'?" if close else f"built in: {', '.join(BUILTIN)}"
-        raise CheckpointError(
-            f"there is no checkpoint at {path}",
-            remedy=f"give a .safetensors, .pth or .npz file, a RUN or Hugging Face folder, or hf://owner/name; {hint}",
-        )
-    return _from_path(path, source, heads)
+        raise CheckpointError(f"there is no checkpoint at {path}", remedy=_meant(source))
+    return path
 
 
-def _from_path(path: Path, source: str, heads: int | None) -> Checkpoint:
-    raw, description = read_source(path, source)
-    if description is not None:
-        if heads not in (None, description.spec.heads):
+def _load(source: str, reading: Reading, heads: int | None) -> Checkpoint:
+    if source in BUILTIN:
+        with as_file(files("edgevit.models") / "builtin" / f"{source}.safetensors") as path:
+            return _from_path(path, source, reading, heads)
+    return _from_path(local(source), source, reading, heads)
+
+
+def _meant(source: str) -> str:
+    if close := difflib.get_close_matches(source, BUILTIN, n=1):
+        hint = f"did you mean the built-in model '{close[0]}'?"
+    elif re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) and not Path(source).parent.exists():
+        return f"if you mean the model on the Hub, write {SCHEME}{source}; if a file, check its path"
+    elif re.fullmatch(_TIMM_NAME, source):
+        tag = "" if "." in source else ".TAG, with a tag of the weights (https://huggingface.co/timm lists them)"
+        return f"'{source}' is timm's name of a model, whose weights are on the Hub: write {SCHEME}timm/{source}{tag}"
+    else:
+        hint = f"built in: {', '.join(BUILTIN)}"
+    return f"give a .safetensors, .pth or .npz file, a RUN or Hugging Face folder, or hf://owner/name; {hint}"
+
+
+def _from_path(path: Path, source: str, reading: Reading, heads: int | None) -> Checkpoint:
+    raw = read_source(path, source, reading)
+    if isinstance(raw, Checkpoint):
+        if heads not in (None, raw.spec.heads):
             raise CheckpointError(
-                f"{source} has {description.spec.heads} attention heads, not {heads}", remedy="leave out --heads"
+                f"{source} has {raw.spec.heads} attention heads, not {heads}", remedy="leave out --heads"
             )
-        return Checkpoint(
-            description.spec, raw.weights, description.preprocess, description.labels, source
-        )  # fmt: skip
-    return _assemble(raw, identify(list(raw.weights), source), heads)
+        return raw
+    family = identify(list(raw.weights), source)
+    beside = configs_taken(path)
+    try:
+        checkpoint = _assemble(raw, family, heads)
+    except CheckpointError as error:
+        if beside and not str(error.message).startswith("the tensors of"):
+            remedy = f"{error.remedy}; if {beside[0]} is another model's, move {path.name} into a folder of its own"
+            raise CheckpointError(f"{error.message} ({path.parent / beside[0]})", remedy=remedy) from error
+        raise
+    said = f"used what lies beside {path.name}: {', '.join(beside)}"
+    return replace(checkpoint, notes=(*checkpoint.notes, said)) if beside else checkpoint
 
 
 def _assemble(raw: Raw, family: Family, heads: int | None = None) -> Checkpoint:
     """Convert the tensors of a family to a checkpoint, and say what was assumed on the way."""
+    names = {id(tensor): f"{raw.prefix}{name}" for name, tensor in raw.weights.items()}
     try:
         found = _with_heads(family.convert(raw), heads, raw.name)
         grid = _grid(found, raw)
-        weights = canonical(found.weights, grid)
+        tensors, left = settled(found.weights, raw.beside, raw.name, names)
+        weights = canonical(tensors, grid)
     except (RuntimeError, IndexError, KeyError) as error:  # of torch, for tensors whose axes or sizes do not fit
         raise CheckpointError(
             f"the tensors of {raw.name} are named as those of a {family.name}, but do not fit together: "
@@ -84,7 +124,7 @@ def _assemble(raw: Raw, family: Family, heads: int | None = None) -> Checkpoint:
         check_open_clip(raw.open_clip, spec, raw.name)
     preprocess, said = preprocess_of(raw, family.defaults, f"{family.name}'s usual way", spec)
     labels, also_said = labels_of(raw.config, spec.classes, raw.name)
-    notes = (f"a {family.name}", *found.notes, *heads_note(found, spec), *said, *also_said)
+    notes = (f"a {family.name}", *raw.notes, *left, *found.notes, *heads_note(found, spec), *said, *also_said)
     checkpoint = Checkpoint(
         spec, weights, resized(preprocess, spec.image_size), labels, raw.name, notes, found.resampling
     )

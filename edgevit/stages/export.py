@@ -21,6 +21,7 @@ from edgevit.files import scratch_folder
 from edgevit.graph.foreign import OnnxModel, write_verified
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import ImageSource
+from edgevit.stages.peers import Peer, check_equal
 
 if TYPE_CHECKING:
     from edgevit.models.checkpoints import Checkpoint
@@ -48,14 +49,17 @@ def export(
     images: ImageSource,
     *,
     existing: Existing = "refuse",
+    peer: Peer | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
     """Export ``model`` into a new bundle at ``output``, checked on ``images`` against torch, or the file given.
 
+    ``peer`` is the same model in another library, which it is compared with too.
+
     Raises:
         CheckpointError: if the weights do not fit the architecture.
         GraphError: if the ONNX file given cannot be run, or takes one image only.
-        VerificationError: if the bundle's file differs from torch, or the file given; no bundle is made.
+        VerificationError: if the bundle's file differs from torch, the file given or ``peer``; no bundle is made.
         BundleError: if there is something at ``output`` already.
     """
     Bundle.check_place(output, existing)
@@ -66,6 +70,8 @@ def export(
         _write(model, onnx, batch.images, progress)
         with get_backend("onnxruntime").open(onnx, threads=0, settings={}) as session:
             logits = session.infer(batch.images)
+        if peer is not None:
+            check_equal(peer, batch.images, logits)
         chosen = _golden(logits)
         return Bundle.create(
             output,

@@ -37,7 +37,8 @@ class PipelineJob:
 
     ``precisions`` are those to make beside float32. ``calibration_data`` is where the calibration images come from, if
     not the training part of ``data``. With ``image_size`` (height, width) the model is taken to another resolution than
-    the checkpoint's, with ``l2_normalize`` an embedding model's features to length 1.
+    the checkpoint's, with ``l2_normalize`` an embedding model's features to length 1,
+    with ``raw_weights`` those of the last step where it has averaged ones.
     """
 
     source: str
@@ -55,6 +56,7 @@ class PipelineJob:
     image_size: tuple[int, int] | None = None
     heads: int | None = None
     l2_normalize: bool = False
+    raw_weights: bool = False
     existing: Existing = "refuse"
 
 
@@ -77,7 +79,13 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
         seed=job.recipe.seed,
     )
     progress.note(f"1/5 Export {job.source}")
-    model = load_source(job.source, Given(image_size=job.image_size), l2_normalize=job.l2_normalize, heads=job.heads)
+    model = load_source(
+        job.source,
+        Given(image_size=job.image_size),
+        l2_normalize=job.l2_normalize,
+        heads=job.heads,
+        raw_weights=job.raw_weights,
+    )
     for note in model.notes:
         progress.note(f"    {note}")
     # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.

@@ -17,17 +17,30 @@ _SUFFIX = ".onnx"
 _OF_BOTH = ("image_size",)
 
 
-def load_source(source: str, given: Given, *, l2_normalize: bool = False, heads: int | None = None) -> Exportable:
+def load_source(
+    source: str,
+    given: Given,
+    *,
+    l2_normalize: bool = False,
+    heads: int | None = None,
+    raw_weights: bool = False,
+    unfinished: bool = False,
+) -> Exportable:
     """Return the model that ``source`` names: an ONNX file, by its suffix, or anything that ``load_checkpoint`` takes.
 
-    ``l2_normalize`` has an embedding model's features scaled to length 1; ``heads`` is a checkpoint's number of
-    attention heads, where it does not say it.
+    ``l2_normalize`` has an embedding model's features scaled to length 1; ``heads``, ``raw_weights`` and
+    ``unfinished`` are ``load_checkpoint``'s.
 
     Raises:
         InputError: if something is said of a checkpoint, or asked of an ONNX file, that goes with the other alone.
         EdgeViTError: as ``open_onnx`` and ``load_checkpoint`` do.
     """
     if source.endswith(_SUFFIX) and not source.startswith("hf://"):
+        if raw_weights or unfinished:
+            option = "--raw-weights" if raw_weights else "--unfinished"
+            raise InputError(
+                f"{option} goes with what a training saved, and {source} is an ONNX file", remedy="leave it out"
+            )
         if l2_normalize:
             raise InputError(
                 f"--l2-normalize goes with checkpoints, and {source} is an ONNX file",
@@ -48,5 +61,5 @@ def load_source(source: str, given: Given, *, l2_normalize: bool = False, heads:
         )
     from edgevit.models.loading import load_checkpoint  # it brings torch, which a graph does not need
 
-    checkpoint = load_checkpoint(source, given.image_size, heads=heads)
+    checkpoint = load_checkpoint(source, given.image_size, heads=heads, raw_weights=raw_weights, unfinished=unfinished)
     return checkpoint.normalized() if l2_normalize else checkpoint

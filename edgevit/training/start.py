@@ -43,9 +43,10 @@ _MEMORY = 1 << 30  # bytes; training images that take no more, as the model sees
 class Request:
     """What to train: the preset ``model`` from random weights, or the checkpoint ``source`` if there is one.
 
-    ``image_size`` (height, width) has ``source`` interpolated to another resolution; ``heads`` is its
-    number of attention heads, where it does not say it. ``teacher`` is a checkpoint to
-    learn from. ``workers`` processes read images (None: as many as there are cores, up to 8), and ``device`` is "auto",
+    ``image_size`` (height, width) has ``source`` interpolated to another resolution; ``heads`` is its number of
+    attention heads, where it does not say it; ``raw_weights`` starts from those of the last step, where it has averaged ones.
+    ``teacher`` is a checkpoint to learn from. ``workers`` processes read images (None: as many as there are cores, up
+    to 8), and ``device`` is "auto",
     "cpu" or "cuda": neither changes what a run ends with but for rounding.
     """
 
@@ -57,6 +58,7 @@ class Request:
     image_size: tuple[int, int] | None = None
     heads: int | None = None
     teacher: str | None = None
+    raw_weights: bool = False
     workers: int | None = None
     device: str = "auto"
 
@@ -132,7 +134,7 @@ def _beginning(request: Request, training: Dataset, progress: Progress) -> tuple
     """Return the weights to start from, for the labels of ``training``, and remarks on how they came about."""
     if request.source is None:
         return _random(request, training, progress), ()
-    loaded = load_checkpoint(request.source, request.image_size, heads=request.heads)
+    loaded = load_checkpoint(request.source, request.image_size, heads=request.heads, raw_weights=request.raw_weights)
     checkpoint, said = fit_head(loaded, training.class_names)
     return checkpoint, (*checkpoint.notes, said)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -17,10 +17,16 @@ from edgevit.models.spec import Activation, Pooling
 
 @dataclass(frozen=True, slots=True)
 class Raw(Configs):
-    """Tensors as they were read, and what lay beside them; ``name`` is the source as the user gave it."""
+    """Tensors as they were read, and what lay beside them; ``name`` is the source as the user gave it.
+
+    In the file, ``prefix`` stands before the names of ``weights``; ``beside`` are the tensors without it.
+    """
 
     name: str
     weights: Mapping[str, Tensor]
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    prefix: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

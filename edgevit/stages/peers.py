@@ -1,0 +1,75 @@
+"""The golden check: the same weights in the library that they come from, run on the same images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.errors import InputError, VerificationError
+from edgevit.graph.foreign import OnnxModel
+from edgevit.resources import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgevit.models.checkpoints import Checkpoint
+
+LIBRARIES = ("timm", "transformers")
+#: Of the largest logit, or absolute where that is less than 1: the checks against torch come to a tenth of it.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A model of another library, from images (B, C, H, W) to logits or features (B, N)."""
+
+    library: str
+    infer: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def peer_called(name: str, source: str, model: Checkpoint | OnnxModel, *, raw_weights: bool) -> Peer:
+    """Return the model of ``source`` as the library ``name`` has it; ``timm:ARCHITECTURE`` says which of timm's.
+
+    Raises:
+        InputError: if there is no such library, or ``source`` is an ONNX file.
+        CheckpointError: if the library has no such model.
+        MissingDependencyError: if the library is not installed, or does not load.
+    """
+    library, _, architecture = name.partition(":")
+    if library not in LIBRARIES:
+        raise InputError(f"--check-with knows no library '{library}'", remedy=nearest(library, LIBRARIES))
+    if isinstance(model, OnnxModel):
+        raise InputError(
+            f"--check-with goes with checkpoints, and {source} is an ONNX file",
+            remedy="leave it out: the bundle is compared with the file itself",
+        )
+    from edgevit.models.peers import timm_model, transformers_model
+
+    if library == "timm":
+        return Peer("timm", timm_model(source, model, architecture or None, raw_weights=raw_weights))
+    return Peer("transformers", transformers_model(source, model, raw_weights=raw_weights))
+
+
+def check_equal(peer: Peer, images: NDArray[np.float32], found: NDArray[np.float32]) -> None:
+    """Check that ``peer`` answers as was ``found``.
+
+    Raises:
+        VerificationError: if it does not.
+    """
+    expected = peer.infer(images)
+    if expected.shape != found.shape:
+        raise VerificationError(
+            f"{peer.library}'s model gives {expected.shape[1:]} values for an image, EdgeViT's {found.shape[1:]}",
+            remedy="do not use this export: EdgeViT reads the checkpoint wrongly, or config.json is another model's",
+        )
+    difference = float(np.abs(expected - found).max())
+    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    if not difference <= allowed:
+        raise VerificationError(
+            f"the model does not answer as {peer.library}'s on {len(images)} images: "
+            f"they differ by up to {difference:.3g}, and {allowed:.1g} is allowed",
+            remedy="do not use this export: EdgeViT reads the checkpoint wrongly, or config.json is another model's",
+        )
