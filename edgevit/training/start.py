@@ -44,7 +44,8 @@ class Request:
     """What to train: the preset ``model`` from random weights, or the checkpoint ``source`` if there is one.
 
     ``image_size`` (height, width) has ``source`` interpolated to another resolution; ``heads`` is its number of
-    attention heads, where it does not say it; ``raw_weights`` starts from those of the last step, where it has averaged ones.
+    attention heads, where it does not say it; ``raw_weights`` starts from those of the last step, where it has averaged
+    ones.
     ``teacher`` is a checkpoint to learn from. ``workers`` processes read images (None: as many as there are cores, up
     to 8), and ``device`` is "auto",
     "cpu" or "cuda": neither changes what a run ends with but for rounding.
