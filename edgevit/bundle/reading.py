@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +21,9 @@ MANIFEST = "manifest.json"
 
 #: Bytes; 21,841 labels and a hundred variants take less than a tenth of it.
 _LARGEST_MANIFEST = 16 << 20
+
+#: How often a bundle is read anew that is replaced meanwhile.
+_MOST_ATTEMPTS = 20
 
 _RESTORE = "get the bundle again from where it came, or make it again with 'edgevit export'"
 
@@ -94,9 +99,11 @@ def read_manifest(bundle: Path) -> Manifest:
 
     """
     path = bundle / MANIFEST
-    if not path.is_file() or path.is_symlink():
+    with reading(path):
+        present = path.is_file() and not path.is_symlink()
+    if not present:
         return _no_manifest(bundle)
-    with path.open("rb") as stream:
+    with reading(path), path.open("rb") as stream:
         content = stream.read(_LARGEST_MANIFEST + 1)
     if len(content) > _LARGEST_MANIFEST:
         raise BundleError(f"{path} is larger than {_LARGEST_MANIFEST >> 20} MiB", remedy=_RESTORE)
@@ -104,6 +111,50 @@ def read_manifest(bundle: Path) -> Manifest:
         return decode_manifest(content)
     except BundleError as error:
         raise BundleError(f"{bundle}: {error.message}", remedy=error.remedy) from error
+
+
+def steadily(bundle: Path, read: Callable[[], T]) -> T:
+    """Return what ``read`` does; where it fails because another process changed the bundle meanwhile, try again.
+
+    Between reading a manifest and opening the files that it names, the folder of a variant may have been replaced.
+
+    Raises:
+        BundleError: if it fails on a bundle that has not changed, or that changes all the time.
+
+    """
+    for _ in range(_MOST_ATTEMPTS):
+        before = _generation(bundle)
+        try:
+            return read()
+        except BundleError:
+            if _generation(bundle) == before:
+                raise
+    raise BundleError(f"{bundle} was replaced again and again while it was read", remedy="try again")
+
+
+def _generation(bundle: Path) -> tuple[int, int] | None:
+    """Return what tells one manifest from the next, which may say the same."""
+    try:
+        status = (bundle / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Make what the system has against reading ``path`` a BundleError that names it."""
+    try:
+        yield
+    except PermissionError as error:
+        raise BundleError(
+            f"{path} may not be read by this user",
+            remedy=f"make it readable, such as with: sudo chmod -R a+rX {shlex.quote(str(path.parent))}",
+        ) from error
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing from the bundle", remedy=_RESTORE) from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}", remedy=_RESTORE) from error
 
 
 def _no_manifest(bundle: Path) -> Manifest:
@@ -141,11 +192,12 @@ def locate(bundle: Path, file: File) -> Path:
     """
     path = bundle / file.path
     try:
-        if path.resolve(strict=True) != bundle.resolve(strict=True) / file.path:
-            raise BundleError(f"{path} is reached through a symbolic link", remedy="put the file itself there")
-        status = path.stat()
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-        raise BundleError(f"{path} is missing from the bundle", remedy=_RESTORE) from error
+        with reading(path):
+            if path.resolve(strict=True) != bundle.resolve(strict=True) / file.path:
+                raise BundleError(f"{path} is reached through a symbolic link", remedy="put the file itself there")
+            status = path.stat()
+    except RuntimeError as error:  # a loop of links, before Python 3.13
+        raise BundleError(f"{path} is a link that leads to itself", remedy=_RESTORE) from error
     if not stat.S_ISREG(status.st_mode) or status.st_size != file.bytes:
         raise BundleError(f"{path} is damaged: it has {status.st_size} bytes, not {file.bytes}", remedy=_RESTORE)
     return path
@@ -161,7 +213,9 @@ def verify(bundle: Path, files: Iterable[File]) -> list[Path]:
     paths = []
     for file in files:
         path = locate(bundle, file)
-        if sha256_of(path) != file.sha256:
+        with reading(path):
+            found = sha256_of(path)
+        if found != file.sha256:
             raise BundleError(f"{path} is damaged: its content is not what the manifest says", remedy=_RESTORE)
         paths.append(path)
     return paths

@@ -23,7 +23,7 @@ from edgevit.bundle.manifest import (
     Provenance,
     Variant,
 )
-from edgevit.bundle.reading import all_files, locate, logical_path, read_manifest, record, verify
+from edgevit.bundle.reading import all_files, locate, logical_path, read_manifest, record, steadily, verify
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
@@ -60,11 +60,15 @@ class Bundle(msgspec.Struct, frozen=True):
             BundleError: if it is missing, damaged, unsafe, or written by a newer EdgeViT.
 
         """
-        path = Path(path)
-        manifest = read_manifest(path)
-        for file in all_files(manifest):
-            locate(path, file)
-        return cls(path, manifest)
+        place = Path(path)
+
+        def read() -> Bundle:
+            manifest = read_manifest(place)
+            for file in all_files(manifest):
+                locate(place, file)
+            return cls(place, manifest)
+
+        return steadily(place, read)
 
     @staticmethod
     def check_place(path: str | Path, existing: Existing) -> None:

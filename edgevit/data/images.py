@@ -33,7 +33,7 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 """How the names of files in these formats end, in lower case."""
 
-ImageSource = Path | str | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
+ImageSource = Path | str | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
 
 # What Pillow's decoders raise on damaged files (found by fuzzing them; see tests/data/test_images.py).
 _DECODER_ERRORS = (
@@ -73,8 +73,14 @@ def decode(source: ImageSource) -> Image.Image:
         return _finish(_from_array(source), "the array")
     if isinstance(source, (str, Path)):
         return _from_file(Path(source))
-    if isinstance(source, bytes):
+    if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_stream(io.BytesIO(source), len(source), "the image")
+    if not callable(getattr(source, "read", None)):
+        raise ImageError(
+            f"the image is a {type(source).__module__}.{type(source).__qualname__}, which is none",
+            remedy="give a path, the bytes of a file, a Pillow image, or a uint8 array (height, width, 3); "
+            "of a tensor, its .numpy() in that order",
+        )
     content = source.read(MAX_BYTES + 1)
     return _from_stream(io.BytesIO(content), len(content), str(getattr(source, "name", "the image")))
 

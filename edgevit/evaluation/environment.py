@@ -9,13 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgevit.bundle.manifest import Environment
-
-#: Instructions that decide how fast INT8, FP16 and BF16 are, as Linux calls them.
-_FEATURES = (
-    *("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "avx512_bf16", "avx512_fp16"),
-    *("amx_int8", "amx_bf16", "amx_fp16"),
-    *("neon", "asimd", "asimdhp", "asimddp", "fphp", "i8mm", "bf16", "sve", "sve2"),
-)
+from edgevit.processor import cpuinfo, features_in, field
 
 #: Distributions whose versions can change a figure.
 _PACKAGES = (
@@ -52,11 +46,11 @@ def usable_cpus() -> frozenset[int]:
 
 def environment(root: Path = Path("/")) -> Environment:
     """Describe this machine, without its name or its user's; ``root`` is where /proc and /etc are."""
-    cpuinfo = _read(root / "proc/cpuinfo")
+    info = cpuinfo(root)
     return Environment(
         machine=_machine(root),
-        cpu=_cpu(cpuinfo),
-        cpu_features=_features(cpuinfo),
+        cpu=_cpu(info),
+        cpu_features=features_in(info),
         cores=usable_cores(),
         os=_system(),
         python=platform.python_version(),
@@ -72,34 +66,20 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _field(cpuinfo: str, name: str) -> str:
-    """Return the first core's value of a field of /proc/cpuinfo."""
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return ""
-
-
 def _machine(root: Path) -> str:
     board = _read(root / "proc/device-tree/model").strip("\0 \n")
     return f"{board} ({platform.machine()})" if board else platform.machine()
 
 
-def _cpu(cpuinfo: str) -> str:
-    if name := _field(cpuinfo, "model name"):
+def _cpu(info: str) -> str:
+    if name := field(info, "model name"):
         return name
-    implementer, part = _field(cpuinfo, "CPU implementer"), _field(cpuinfo, "CPU part")
+    implementer, part = field(info, "CPU implementer"), field(info, "CPU part")
     try:
         numbers = int(implementer, 16), int(part, 16)
     except ValueError:
         return platform.processor() or "unknown"
     return _ARM_CORES.get(numbers, f"ARM core, implementer {implementer}, part {part}")
-
-
-def _features(cpuinfo: str) -> tuple[str, ...]:
-    present = set(f"{_field(cpuinfo, 'flags')} {_field(cpuinfo, 'Features')}".split())
-    return tuple(feature for feature in _FEATURES if feature in present)
 
 
 def _system() -> str:

@@ -9,8 +9,9 @@
             print(prediction.label, prediction.probability)
 """
 
-from edgevit.runtime.model import Model, load
+from edgevit.runtime.loading import LoadWarning, load
+from edgevit.runtime.model import Model
 from edgevit.runtime.prediction import Prediction
 from edgevit.runtime.verification import Check
 
-__all__ = ["Check", "Model", "Prediction", "load"]
+__all__ = ["Check", "LoadWarning", "Model", "Prediction", "load"]

@@ -1,80 +1,29 @@
-"""A model on the device: loaded, checked, and ready for images."""
+"""A loaded model: from images to predictions or features, for any number of threads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends import BACKENDS, why_not_run
 from edgevit.backends.base import Session, check_images
-from edgevit.backends.variants import open_variant, why_not_here
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.data.images import ImageSource, decode
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import InputError
-from edgevit.progress import SILENT, Progress
+from edgevit.errors import DataError, InputError
+from edgevit.runtime.arguments import images_given, whole_number
 from edgevit.runtime.prediction import Prediction, finite_outputs, predictions
-from edgevit.runtime.selection import select_variant
 from edgevit.runtime.sharing import SharedSession
-from edgevit.runtime.verification import Check, verify_golden
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 #: Images that go through the model at once; more would take memory and gain nothing on a small computer.
 _BATCH = 32
-
-
-def load(
-    bundle: str | Path,
-    *,
-    variant: str | None = None,
-    threads: int = 0,
-    check: Check = "golden",
-    settings: Mapping[str, str] | None = None,
-    progress: Progress = SILENT,
-) -> Model:
-    """Load a variant of the bundle in the folder ``bundle``; without a name, the one that serves best here.
-
-    ``settings`` of the backend go before those of the variant, such as ``{"rebuild": "yes"}`` for a TensorRT engine.
-    ``threads`` 0 leaves their number to the backend. The files are always checked against their SHA-256; unless
-    ``check`` is "files", the golden images are run too and the answers compared with float32's. ``progress`` shows what
-    takes long, such as an engine that is built anew.
-
-    Raises:
-        BundleError: if the bundle is damaged, or has no such variant.
-        MissingDependencyError: if the backend is not installed, or the device that the variant is for is not here.
-        VerificationError: if the model answers otherwise than when it was exported.
-
-    """
-    opened = Bundle.open(bundle)
-    chosen = opened.variant(variant) if variant else _best(opened, settings or {})
-    session = open_variant(opened, chosen.name, threads=threads, settings=settings, progress=progress)
-    model = Model(opened, chosen, session)
-    try:
-        if check == "golden":
-            golden = opened.golden()
-            answers = model.infer(model.prepare(golden.images))
-            verify_golden(answers, golden.logits, precision=chosen.precision, classes=len(model.labels))
-    except BaseException:
-        model.close()
-        raise
-    return model
-
-
-def _best(bundle: Bundle, settings: Mapping[str, str]) -> Variant:
-    """Return the variant that serves best here, of those whose engine and device are here."""
-    variants = bundle.manifest.variants
-    needed = {variant.backend for variant in variants}.intersection(BACKENDS)
-    elsewhere = [variant.name for variant in variants if why_not_here(bundle, variant, settings) is not None]
-    running = [name for name in needed if why_not_run(name) is None]
-    return select_variant(bundle.manifest, running, elsewhere)
 
 
 class Model:
@@ -86,8 +35,10 @@ class Model:
     a process that was forked after ``load``, since engines keep threads, which do not come along: load in each process.
     """
 
-    def __init__(self, bundle: Bundle, variant: Variant, session: Session) -> None:
+    def __init__(self, bundle: Bundle, variant: Variant, session: Session, notes: Sequence[str] = ()) -> None:
         self.variant = variant
+        #: What should be known of how it was loaded, such as why another variant was not.
+        self.notes: tuple[str, ...] = tuple(notes)
         self.labels: tuple[str, ...] = bundle.manifest.labels
         self.preprocess: Preprocess = bundle.manifest.preprocess
         self._outputs = bundle.manifest.model.outputs
@@ -107,6 +58,7 @@ class Model:
 
     def predict_batch(self, images: Sequence[ImageSource], *, top: int = 5) -> list[list[Prediction]]:
         """Return the ``top`` most likely classes of each image, as ``predict`` does."""
+        images, top = images_given(images), whole_number("top", top, least=1)
         answers: list[list[Prediction]] = []
         for start in range(0, len(images), _BATCH):
             logits = self.infer(self.prepare(images[start : start + _BATCH]))
@@ -135,6 +87,7 @@ class Model:
                 f"the model has {len(self.labels)} classes and gives no features",
                 remedy="call its predict(), or export the checkpoint without its head",
             )
+        images = images_given(images)
         parts = [
             finite_outputs(self.infer(self.prepare(images[start : start + _BATCH])))
             for start in range(0, len(images), _BATCH)
@@ -148,6 +101,9 @@ class Model:
             ImageError: if one cannot be read.
 
         """
+        images = images_given(images)
+        if not len(images):
+            return np.empty((0, self.preprocess.channels, *self.preprocess.size), dtype=np.float32)
         return np.stack([self.preprocess(decode(image)) for image in images])
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -159,7 +115,7 @@ class Model:
 
         """
         with self._session.use() as session:
-            images = np.asarray(images)
+            images = _as_array(images)
             check_images(images, (None, self.preprocess.channels, *self.preprocess.size))
             return session.infer(np.ascontiguousarray(images))
 
@@ -174,3 +130,13 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _as_array(images: Any) -> NDArray[Any]:  # noqa: ANN401 - what an application gives
+    try:
+        return np.asarray(images)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors that are on a GPU, or need gradients
+        raise DataError(
+            f"images are a {type(images).__name__} that is no array: {error}",
+            remedy="give float32 values with shape (images, channels, height, width), such as prepare() returns",
+        ) from error

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from edgevit import processor
 from edgevit.backends import how_to_get
-from edgevit.bundle.manifest import Manifest, Variant
+from edgevit.bundle.manifest import INTEGER_PRECISIONS, Manifest, Variant
 from edgevit.errors import MissingDependencyError
 
+_ON_PROCESSORS = ("onnxruntime", "openvino")
 
-def select_variant(manifest: Manifest, backends: Collection[str], elsewhere: Collection[str] = ()) -> Variant:
-    """Return the variant that serves best on a machine that has these ``backends``; ``elsewhere`` are for others.
+
+def rank_variants(
+    manifest: Manifest, backends: Collection[str], elsewhere: Collection[str] = (), features: Collection[str] = ()
+) -> list[Variant]:
+    """Return the variants that run on a machine with these ``backends``, the one that serves best first.
 
     That is the fastest of those that were validly measured and passed the gate on accuracy; if none was measured, an
-    INT8 one, then float32, then any other. One that failed the gate is never chosen.
+    INT8 one, then float32, then any other. One that failed the gate is never taken, nor is one of ``elsewhere``.
+
+    ``features`` are the processor's (``processor.features_in``). Figures of a processor of this kind go before those of
+    another kind, and what this one lacks (see ``why_not_suited``) comes last; without features nothing is known of it.
 
     Raises:
         MissingDependencyError: if no variant can run here.
@@ -30,16 +38,50 @@ def select_variant(manifest: Manifest, backends: Collection[str], elsewhere: Col
             f"no variant of this bundle runs with what is installed here; they need {' or '.join(needed) or 'nothing'}",
             remedy=how_to_get(needed[0]) if needed else "add a variant with 'edgevit quantize'",
         )
-    return min(usable, key=_rank)
+    own = [variant.name for variant in usable if _measured_on_this_kind(variant, features)]
+    return sorted(
+        usable,
+        key=lambda variant: (
+            why_not_suited(variant, features) is not None,
+            *_rank(variant, believed=not own or variant.name in own),
+        ),
+    )
+
+
+def why_not_suited(variant: Variant, features: Collection[str]) -> str | None:
+    """Return what a processor with ``features`` lacks that ``variant`` counts on; None if nothing, or it is unknown."""
+    if not features or variant.backend not in _ON_PROCESSORS:
+        return None
+    if variant.settings.get("DEVICE", "CPU") != "CPU":
+        return None
+    if "bf16" in variant.settings.values() and processor.BF16.isdisjoint(features):
+        return "it was measured with BF16, which this processor lacks"
+    if (
+        variant.precision in INTEGER_PRECISIONS
+        and processor.INTEGER_DOT_PRODUCT.isdisjoint(features)
+        and not _measured_on_this_kind(variant, features)
+    ):
+        return "this processor has no integer dot product, such as VNNI, and it was not measured on one without"
+    return None
+
+
+def _measured_on_this_kind(variant: Variant, features: Collection[str]) -> bool:
+    if variant.latency is None:
+        return False
+    place = variant.latency.environment
+    return processor.same_kind(place.machine, place.cpu_features, features)
 
 
 def _failed(variant: Variant) -> bool:
     return variant.precision != "float32" and variant.accuracy is not None and not variant.accuracy.passed
 
 
-def _rank(variant: Variant) -> tuple[int, float]:
-    """Return what sorts the best variant first; of equals, ``min`` takes the first in the manifest."""
-    milliseconds = _milliseconds_per_image(variant)
+def _rank(variant: Variant, *, believed: bool) -> tuple[int, float]:
+    """Return what sorts the best variant first; of equals, sorting keeps the first in the manifest first.
+
+    Figures that are not ``believed`` count as none.
+    """
+    milliseconds = _milliseconds_per_image(variant) if believed else None
     if milliseconds is not None and (variant.accuracy is not None or variant.precision == "float32"):
         return 0, milliseconds
     return {"int8": 1, "float32": 2}.get(variant.precision, 3), 0.0

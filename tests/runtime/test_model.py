@@ -1,6 +1,7 @@
 """The runtime on real engines, with a tiny linear model that NumPy can check."""
 
 import io
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, DataError, ImageError, InputError, VerificationError
 from edgevit.models.spec import ModelSpec
-from edgevit.runtime import Prediction, load
+from edgevit.runtime import LoadWarning, Prediction, load
 
 LABELS = ("shirt", "shoe", "bag", "hat")
 PREPROCESS = Preprocess(size=(8, 8), resize=None, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -108,7 +109,7 @@ def test_images_of_every_kind_give_the_same_answer(bundle: Bundle, tmp_path: Pat
         assert model.predict_batch([]) == []
         with pytest.raises(ImageError, match="does not exist"):
             model.predict(tmp_path / "absent.png")
-        with pytest.raises(InputError, match="top 0"):
+        with pytest.raises(InputError, match="top is 0"):
             model.predict(photo, top=0)
 
 
@@ -157,8 +158,15 @@ def test_int8_is_loaded_before_float32_and_only_if_it_is_close(bundle: Bundle):
     for broken in (np.roll(WEIGHT, 1, axis=1), -WEIGHT, WEIGHT * np.nan, np.zeros_like(WEIGHT)):
         bundle = add(bundle, "int8", broken)
         with pytest.raises(VerificationError, match="golden images") as caught:
-            load(bundle.path)
+            load(bundle.path, strict=True)
         assert "float32" in caught.value.remedy
+        with pytest.raises(VerificationError, match="golden images"):
+            load(bundle.path, variant="int8")
+        with pytest.warns(LoadWarning, match="int8 is not used here.*float32 is loaded"):
+            model = load(bundle.path)
+        assert model.variant.name == "float32"
+        assert len(model.notes) == 1
+        model.close()
         load(bundle.path, check="files").close()
 
 
@@ -177,7 +185,7 @@ def test_float32_has_to_agree_closely(bundle: Bundle):
 def test_a_model_of_another_size_is_not_taken_for_this_one(bundle: Bundle):
     bundle = add(bundle, "int8", WEIGHT[:, :3])
     with pytest.raises(VerificationError, match="shape"):
-        load(bundle.path)
+        load(bundle.path, variant="int8")
 
 
 def test_files_that_were_changed_are_never_opened(bundle: Bundle):
@@ -202,3 +210,71 @@ def test_what_is_not_there_is_said(bundle: Bundle, tmp_path: Path):
     assert "float32" in caught.value.remedy
     with pytest.raises(BundleError, match="there is no bundle"):
         load(tmp_path / "absent.edgevit")
+
+
+@pytest.mark.parametrize(
+    ("argument", "given"),
+    [
+        ("threads", {"threads": "2"}),
+        ("threads", {"threads": 1.5}),
+        ("threads", {"threads": None}),
+        ("threads", {"threads": -1}),
+        ("threads", {"threads": True}),
+        ("check", {"check": "none"}),
+        ("check", {"check": None}),
+        ("settings", {"settings": ["x"]}),
+        ("settings", {"settings": {"images": 1}}),
+    ],
+)
+def test_load_names_the_argument_that_is_of_another_kind(bundle: Bundle, argument: str, given: dict):
+    with pytest.raises(InputError, match=argument) as caught:
+        load(bundle.path, variant="float32", **given)
+    assert argument in caught.value.remedy
+
+
+def test_a_bundle_that_is_no_path_is_said():
+    for given in (None, 3, ["a"]):
+        with pytest.raises(InputError, match="bundle is"):
+            load(given)
+
+
+def test_images_of_other_kinds_are_named(bundle: Bundle, tmp_path: Path):
+    stream = io.BytesIO()
+    PHOTOS[0].save(stream, format="PNG")
+    (tmp_path / "a.png").write_bytes(stream.getvalue())
+    with load(bundle.path, threads=1.0) as model:
+        for given in (None, 3, [tmp_path / "a.png"], {"a": 1}, object(), bytearray(b"x")):
+            with pytest.raises(ImageError, match="the image is"):
+                model.predict(given)
+        for several in (None, 3, "a.png", b"a", tmp_path, bytearray(b"x")):
+            with pytest.raises(InputError, match="images are"):
+                model.predict_batch(several)
+        for top in (1.5, "3", None, 0, -1):
+            with pytest.raises(InputError, match="top is"):
+                model.predict(PHOTOS[0], top=top)
+        with pytest.raises(DataError, match="images are"):
+            model.infer([[1.0], [1.0, 2.0]])
+        expected = model.predict(PHOTOS[0])
+        assert model.predict(bytearray(stream.getvalue()), top=5.0) == expected
+        assert model.predict(memoryview(stream.getvalue())) == expected
+        assert model.predict_batch(photo for photo in PHOTOS[:2])[0] == expected
+        assert model.infer(model.prepare([])).shape == (0, 4)
+
+
+def test_a_bundle_that_is_replaced_all_the_time_still_loads(bundle: Bundle):
+    stop = threading.Event()
+
+    def replace() -> None:
+        current = bundle
+        while not stop.is_set():
+            current = add(current, "again", WEIGHT, precision="float32")
+
+    bundle = add(bundle, "again", WEIGHT, precision="float32")
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        for _ in range(150):
+            load(bundle.path, variant="again", check="files", threads=1).close()
+    finally:
+        stop.set()
+        writer.join()

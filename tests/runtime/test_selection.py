@@ -1,3 +1,5 @@
+import platform
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import MissingDependencyError, VerificationError
 from edgevit.models.spec import ModelSpec
 from edgevit.runtime.prediction import predictions
-from edgevit.runtime.selection import select_variant
+from edgevit.runtime.selection import rank_variants, why_not_suited
 from edgevit.runtime.verification import verify_golden
 
 BOTH = ("onnxruntime", "openvino")
@@ -34,7 +36,10 @@ def accuracy(*, passed: bool) -> Accuracy:
     )
 
 
-def latency(p50_ms: float | None, *, batch: int = 1, valid: bool = True) -> Latency:
+VNNI, BF16 = ("avx2", "avx512_vnni"), ("avx2", "avx512_vnni", "avx512_bf16")
+
+
+def latency(p50_ms: float | None, *, batch: int = 1, valid: bool = True, features: tuple[str, ...] = ()) -> Latency:
     return Latency(
         batch=batch,
         threads=1,
@@ -49,7 +54,14 @@ def latency(p50_ms: float | None, *, batch: int = 1, valid: bool = True) -> Late
         valid=valid,
         invalid_reason=None,
         environment=Environment(
-            machine="", cpu="", cpu_features=(), cores=1, os="", python="", packages={}, measured_at=""
+            machine=platform.machine(),
+            cpu="",
+            cpu_features=features,
+            cores=1,
+            os="",
+            python="",
+            packages={},
+            measured_at="",
         ),
     )
 
@@ -60,7 +72,7 @@ def variant(name: str, backend: str = "onnxruntime", **measured) -> Variant:
     return Variant(name=name, precision=precision, backend=backend, target="any", files=(file,), **measured)
 
 
-def selected(*variants: Variant, backends=BOTH) -> str:
+def selected(*variants: Variant, backends=BOTH, features=()) -> str:
     manifest = Manifest(
         name="m",
         spec=ModelSpec(image_size=(8, 8), patch_size=(4, 4), width=8, depth=1, heads=2, classes=1),
@@ -69,7 +81,7 @@ def selected(*variants: Variant, backends=BOTH) -> str:
         provenance=Provenance(source="", weights_sha256="", edgevit="", packages={}, created_at=""),
         variants=variants,
     )
-    return select_variant(manifest, backends).name
+    return rank_variants(manifest, backends, features=features)[0].name
 
 
 FLOAT32 = variant("float32")
@@ -110,6 +122,34 @@ def test_a_variant_that_failed_the_gate_is_never_chosen():
 def test_speed_without_accuracy_proves_nothing():
     fast = msgspec.structs.replace(INT8, latency=latency(0.1))
     assert selected(fast, measured(INT8_OPENVINO, 2.0)) == "int8-openvino"
+
+
+def test_figures_of_this_kind_of_processor_go_before_those_of_another():
+    there = measured(INT8_OPENVINO, 1.0, features=BF16)
+    here = measured(INT8, 2.0, features=VNNI)
+    assert selected(FLOAT32, here, there, features=VNNI) == "int8"
+    assert selected(FLOAT32, here, there, features=BF16) == "int8-openvino"
+    assert selected(FLOAT32, here, there, features=("avx2", "avx_vnni")) == "int8-openvino", (
+        "a hint, for want of better"
+    )
+
+
+def test_int8_waits_behind_float32_where_integers_may_overflow_and_nobody_measured():
+    assert selected(FLOAT32, INT8, measured(INT8_OPENVINO, 1.0, features=VNNI), features=("avx2",)) == "float32"
+    assert selected(FLOAT32, measured(INT8, 1.0, features=("avx2",)), features=("avx2",)) == "int8", "measured here"
+    assert selected(FLOAT32, INT8, features=("asimd", "asimddp")) == "int8"
+    assert selected(INT8, features=("avx2",)) == "int8", "there is no other"
+
+
+def test_what_was_raced_with_bf16_is_not_taken_where_there_is_none():
+    with_bf16 = msgspec.structs.replace(
+        measured(INT8_OPENVINO, 1.0, features=BF16), settings={"INFERENCE_PRECISION_HINT": "bf16"}
+    )
+    other = measured(INT8, 2.0, features=BF16)
+    assert selected(FLOAT32, other, with_bf16, features=BF16) == "int8-openvino"
+    assert selected(FLOAT32, other, with_bf16, features=VNNI) == "int8"
+    assert why_not_suited(with_bf16, BF16) is None
+    assert "BF16" in why_not_suited(with_bf16, VNNI)
 
 
 def test_without_a_backend_the_remedy_installs_one():

@@ -1,0 +1,50 @@
+"""What this machine's processor has, of what decides how fast and how exact INT8, FP16 and BF16 are."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection
+from pathlib import Path
+
+#: Instructions, as Linux calls them.
+FEATURES = (
+    *("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "avx512_bf16", "avx512_fp16"),
+    *("amx_int8", "amx_bf16", "amx_fp16"),
+    *("neon", "asimd", "asimdhp", "asimddp", "fphp", "i8mm", "bf16", "sve", "sve2"),
+)
+
+#: With any of these, products of 8-bit integers are added up in 32 bits at once, and do not overflow on the way.
+INTEGER_DOT_PRODUCT = frozenset(("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"))
+#: With any of these, BF16 is computed and not imitated.
+BF16 = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def cpuinfo(root: Path = Path("/")) -> str:
+    """Return what Linux says of the processor; nothing where it does not."""
+    try:
+        return (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def field(info: str, name: str) -> str:
+    """Return the first core's value of a field of ``cpuinfo``."""
+    for line in info.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def features_in(info: str) -> tuple[str, ...]:
+    """Return which of ``FEATURES`` the processor has that ``cpuinfo`` is of."""
+    present = set(f"{field(info, 'flags')} {field(info, 'Features')}".split())
+    return tuple(feature for feature in FEATURES if feature in present)
+
+
+def same_kind(machine: str, features: Collection[str], here: Collection[str]) -> bool:
+    """Say whether what was measured on ``machine`` with ``features`` holds on this one, which has those of ``here``.
+
+    ``machine`` is as in ``Environment``: its last word is the architecture, in brackets if a board's name is before it.
+    """
+    return machine.rpartition("(")[2].rstrip(")") == platform.machine() and set(features) == set(here)

@@ -1,0 +1,88 @@
+"""What an application gives to the runtime: checked here, so that a wrong type is named and not left to an engine."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from edgevit.data.images import ImageSource
+from edgevit.errors import InputError
+from edgevit.runtime.verification import Check
+
+
+def whole_number(name: str, value: Any, *, least: int) -> int:  # noqa: ANN401 - that is what it finds out
+    """Return ``value`` as an int, which is at least ``least``; a float may be one if it is whole.
+
+    Raises:
+        InputError: if it is none; the message calls it ``name``.
+
+    """
+    try:
+        number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}, not a whole number", remedy=f"give {name} as an int")
+    if number < least:
+        raise InputError(f"{name} is {number}, less than {least}", remedy=f"give {name} as {least} or more")
+    return number
+
+
+def folder(name: str, value: Any) -> Path:  # noqa: ANN401
+    """Return ``value``, the path of a folder, as a Path.
+
+    Raises:
+        InputError: if it is none.
+
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{name} is {value!r}, not a path", remedy=f"give {name} as the path of a folder")
+    return Path(value)
+
+
+def kind_of_check(value: Any) -> Check:  # noqa: ANN401
+    """Return ``value``, what is checked when a bundle is loaded.
+
+    Raises:
+        InputError: if it is none of ``Check``.
+
+    """
+    kinds: tuple[Check, ...] = get_args(Check)
+    for kind in kinds:
+        if kind == value:
+            return kind
+    raise InputError(f"check is {value!r}", remedy=f"give check as {' or '.join(map(repr, kinds))}")
+
+
+def settings_given(value: Any) -> dict[str, str]:  # noqa: ANN401
+    """Return ``value``, the settings for a backend; None is none.
+
+    Raises:
+        InputError: if it is no mapping of names to strings.
+
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(part, str) for item in value.items() for part in item):
+        raise InputError(
+            f"settings are {value!r}, not names with strings", remedy="give settings such as {'CACHE': 'on'}"
+        )
+    return dict(value)
+
+
+def images_given(value: Any) -> Sequence[ImageSource]:  # noqa: ANN401
+    """Return ``value``, several images, as a sequence; a generator is run.
+
+    Raises:
+        InputError: if it is one image, or nothing that holds several.
+
+    """
+    if isinstance(value, (str, bytes, bytearray, memoryview, os.PathLike)) or not isinstance(value, Iterable):
+        raise InputError(
+            f"images are a {type(value).__name__}, not several images",
+            remedy="give images as a list, or call predict() or embed() for one",
+        )
+    return value if isinstance(value, Sequence) else list(value)

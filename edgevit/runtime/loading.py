@@ -1,0 +1,132 @@
+"""Loads a bundle: which variant serves best on this machine, and whether it answers as it did where it was made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from edgevit.backends import BACKENDS, why_not_run
+from edgevit.backends.variants import open_variant, why_not_here
+from edgevit.bundle.manifest import Variant
+from edgevit.bundle.reading import steadily
+from edgevit.bundle.store import Bundle
+from edgevit.errors import MissingError, VerificationError
+from edgevit.processor import cpuinfo, features_in
+from edgevit.progress import SILENT, Progress
+from edgevit.runtime.arguments import folder, kind_of_check, settings_given, whole_number
+from edgevit.runtime.model import Model
+from edgevit.runtime.selection import rank_variants, why_not_suited
+from edgevit.runtime.verification import Check, verify_golden
+
+
+class LoadWarning(UserWarning):
+    """Another variant was loaded than the one that is best by the bundle's figures, and why."""
+
+
+def load(
+    bundle: str | Path,
+    *,
+    variant: str | None = None,
+    threads: int = 0,
+    check: Check = "golden",
+    settings: Mapping[str, str] | None = None,
+    strict: bool = False,
+    progress: Progress = SILENT,
+) -> Model:
+    """Load a variant of the bundle in the folder ``bundle``; without a name, the one that serves best here.
+
+    ``settings`` of the backend go before those of the variant, such as ``{"rebuild": "yes"}`` for a TensorRT engine.
+    ``threads`` 0 leaves their number to the backend. The files are always checked against their SHA-256; unless
+    ``check`` is "files", the golden images are run too and the answers compared with float32's. ``progress`` shows what
+    takes long, such as an engine that is built anew.
+
+    Without a name, the best is what was measured fastest on a processor of this kind; figures of another kind of
+    processor are a hint. Where this machine lacks what the best variant counts on, or that answers otherwise than it
+    should, the next best is taken, float32 at last. ``Model.notes`` says so, and ``progress``, or else a
+    ``LoadWarning``. With ``strict`` it is an error instead.
+
+    A bundle may be replaced by another process at the same time: then the old variant is loaded, or the new one.
+
+    Raises:
+        InputError: if an argument is of another kind than it should be.
+        BundleError: if the bundle is damaged, or has no such variant.
+        MissingDependencyError: if the backend is not installed, or the device that the variant is for is not here.
+        VerificationError: if the model answers otherwise than when it was exported.
+
+    """
+    path = folder("bundle", bundle)
+    opening = _Opening(
+        threads=whole_number("threads", threads, least=0),
+        check=kind_of_check(check),
+        settings=settings_given(settings),
+        progress=progress,
+    )
+    return steadily(path, lambda: _load(Bundle.open(path), opening, variant, strict=strict))
+
+
+class _Opening(NamedTuple):
+    """How a variant is opened and checked."""
+
+    threads: int
+    check: Check
+    settings: Mapping[str, str]
+    progress: Progress
+
+
+def _load(bundle: Bundle, opening: _Opening, named: str | None, *, strict: bool) -> Model:
+    """Load the variant that is ``named``, or the best that answers as it should."""
+    if named is not None:
+        return _opened(bundle, bundle.variant(named), opening)
+    ranked, notes = _ranked(bundle, opening.settings)
+    if strict and notes:
+        raise VerificationError(notes[0], remedy=f"load the variant '{ranked[0].name}', or leave strict out")
+    for variant in ranked[:-1]:
+        try:
+            return _opened(bundle, variant, opening, notes)
+        except (VerificationError, MissingError) as error:  # noqa: PERF203 - each is tried only if the last failed
+            if strict:
+                raise
+            notes.append(f"variant {variant.name} is not used here: {error.message}")
+    return _opened(bundle, ranked[-1], opening, notes)
+
+
+def _ranked(bundle: Bundle, settings: Mapping[str, str]) -> tuple[list[Variant], list[str]]:
+    """Return the variants that can run here, the best first, and what must be said of those that could be better."""
+    variants = bundle.manifest.variants
+    needed = {variant.backend for variant in variants}.intersection(BACKENDS)
+    elsewhere = [variant.name for variant in variants if why_not_here(bundle, variant, settings) is not None]
+    running = [name for name in needed if why_not_run(name) is None]
+    features = features_in(cpuinfo())
+    ranked = rank_variants(bundle.manifest, running, elsewhere, features)
+    by_figures = rank_variants(bundle.manifest, running, elsewhere)
+    better = by_figures[: by_figures.index(ranked[0])]
+    lacking = [(variant, why_not_suited(variant, features)) for variant in better]
+    return ranked, [f"variant {variant.name} is not used here: {why}" for variant, why in lacking if why]
+
+
+def _opened(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequence[str] = ()) -> Model:
+    """Load ``variant``, check its answers, and say ``notes`` once it is known to be the one."""
+    session = open_variant(
+        bundle, variant.name, threads=opening.threads, settings=opening.settings, progress=opening.progress
+    )
+    model = Model(bundle, variant, session, notes)
+    try:
+        if opening.check == "golden":
+            golden = bundle.golden()
+            answers = model.infer(model.prepare(golden.images))
+            verify_golden(answers, golden.logits, precision=variant.precision, classes=len(model.labels))
+        for note in notes:
+            _say(f"{note}; {variant.name} is loaded", opening.progress)
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def _say(note: str, progress: Progress) -> None:
+    if progress is SILENT:
+        warnings.warn(note, LoadWarning, stacklevel=6)  # seen from the caller of load()
+    else:
+        progress.note(note)
