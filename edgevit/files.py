@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,10 +41,31 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Return where files lie that can be made or fetched again: in $EDGEVIT_CACHE, else in ~/.cache/edgevit."""
+    """Return where files lie that can be made or fetched again: in $EDGEVIT_CACHE, else in ~/.cache/edgevit.
+
+    Raises:
+        StorageError: if neither is known.
+
+    """
     if override := os.environ.get("EDGEVIT_CACHE"):
         return Path(override)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgevit"
+    return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "edgevit"
+
+
+def expanded(path: str | Path) -> Path:
+    """Return ``path`` with the user's home for ``~``.
+
+    Raises:
+        StorageError: if there is no home, as for a user that a container made up.
+
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise StorageError(
+            f"there is no home for {path}: HOME is not set, and the system does not know this user",
+            remedy="set HOME, or give a whole path; EDGEVIT_CACHE names a folder for what is kept between runs",
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -70,19 +92,66 @@ def sync_tree(folder: Path) -> None:
 def _temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Yield a new folder in ``parent``, and remove it afterwards, wherever a signal has ended the work.
 
-    One that comes while ``tempfile.TemporaryDirectory`` makes or removes its folder leaves it there.
+    One that comes while ``tempfile.TemporaryDirectory`` makes or removes its folder leaves it there. A kill leaves it,
+    too: while it is used the folder is locked, and what is not locked any more the next one with ``prefix`` removes.
     """
     import shutil  # here and below: a device that only reads starts faster without it
 
+    _remove_abandoned(parent, prefix)
     folder = parent / f"{prefix}{os.urandom(8).hex()}"
+    lock = -1
     try:
         folder.mkdir(mode=0o700)
+        lock = _locked(folder)
         yield folder
     finally:
         try:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # once more: the signal may have ended the first
+            if lock >= 0:
+                os.close(lock)
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove this user's folders of that name in ``parent`` that nobody has locked: their processes are gone."""
+    import shutil
+
+    try:
+        found = [
+            entry for entry in os.scandir(parent) if re.fullmatch(rf"{re.escape(prefix)}[0-9a-f]{{16}}", entry.name)
+        ]
+    except OSError:  # it is to be made yet, or cannot be read
+        return
+    for entry in found:
+        try:
+            if entry.stat(follow_symlinks=False).st_uid == os.geteuid() and entry.is_dir(follow_symlinks=False):
+                lock = _locked(Path(entry.path))
+                try:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                finally:
+                    os.close(lock)
+        except OSError:  # noqa: PERF203 - it is used, or has gone meanwhile
+            continue
+
+
+def _locked(folder: Path) -> int:
+    """Return a descriptor by which ``folder`` is locked until it is closed, or this process ends.
+
+    Raises:
+        BlockingIOError: if it is locked already.
+        OSError: if it is gone, or the file system knows no locks.
+
+    """
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 @contextmanager
@@ -178,3 +247,18 @@ def _digest(stream: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
     while chunk := stream.read(1 << 20):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy the files and folders in ``source`` into the folder ``target``; an error is the system's own.
+
+    ``shutil.copytree`` gathers what went wrong in an error without a number, which says neither what nor where.
+    """
+    import shutil
+
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(path, place)

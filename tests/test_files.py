@@ -1,5 +1,6 @@
 """Writes that a signal ends at any moment: what was there is there, and nothing else is."""
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -7,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from edgevit.errors import StorageError
-from edgevit.files import atomic_folder, scratch_folder, write_atomically
+from edgevit.files import (
+    atomic_folder,
+    atomic_path,
+    cache_folder,
+    copy_tree,
+    expanded,
+    scratch_folder,
+    write_atomically,
+)
 
 
 class Ended(BaseException):
@@ -108,3 +117,78 @@ def test_a_folder_in_which_scratch_has_no_room(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(StorageError, match="temporary folder"), scratch_folder():
         pass
+
+
+KILLED = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from edgevit.files import atomic_path, scratch_folder
+tempfile.tempdir = sys.argv[1]
+with scratch_folder() as scratch, atomic_path(Path(sys.argv[1]) / "kept") as draft:
+    (scratch / "model").write_bytes(b"x")
+    draft.write_bytes(b"x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_the_next_removes_but_not_what_is_in_use(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "edgevit-notes").mkdir()
+    (tmp_path / "edgevit-0123456789abcdef.txt").write_text("mine")
+    kept = {"edgevit-notes", "edgevit-0123456789abcdef.txt"}
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, cwd=Path(__file__).parents[1])
+    assert len({path.name for path in tmp_path.iterdir()} - kept) == 2
+    with scratch_folder() as one, scratch_folder() as other:
+        write_atomically(tmp_path / "kept", b"new")
+        assert {path.name for path in tmp_path.iterdir()} == {one.name, other.name, "kept", *kept}
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", *kept}
+
+
+def test_a_folder_of_a_process_that_lives_stays(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "print(scratch, flush=True); input()")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    ) as other:
+        used = Path(other.stdout.readline().strip())
+        with scratch_folder(), atomic_path(tmp_path / "kept") as draft:
+            draft.write_bytes(b"")
+            assert (used / "model").exists()
+        other.communicate("\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_without_a_home_the_remedy_sets_one(monkeypatch):
+    for name in ("HOME", "EDGEVIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    import pwd
+
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for ask in (cache_folder, lambda: expanded("~/photos")):
+        with pytest.raises(StorageError, match="there is no home") as caught:
+            ask()
+        assert "HOME" in caught.value.remedy
+    assert expanded("photos") == Path("photos")
+    monkeypatch.setenv("EDGEVIT_CACHE", "/cache")
+    assert cache_folder() == Path("/cache")
+
+
+def test_a_copied_tree_is_whole_and_its_errors_are_the_systems(tmp_path: Path):
+    (tmp_path / "from/in").mkdir(parents=True)
+    (tmp_path / "from/in/file").write_bytes(b"1")
+    (tmp_path / "from/file").write_bytes(b"2")
+    (tmp_path / "to").mkdir()
+    copy_tree(tmp_path / "from", tmp_path / "to")
+    assert content(tmp_path / "to") == content(tmp_path / "from")
+    (tmp_path / "to/file").unlink()
+    (tmp_path / "to/file").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        copy_tree(tmp_path / "from", tmp_path / "to")
+    assert caught.value.errno

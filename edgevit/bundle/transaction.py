@@ -10,10 +10,13 @@ bundle at once.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import shlex
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -89,8 +92,10 @@ class Transaction:
         content = encode_manifest(written)
         for draft in drafts.values():
             sync_tree(draft)
-        concerned = {*places.values(), *_folders(self.manifest)}
-        self._write(_JOURNAL, msgspec.json.encode(sorted(concerned)))
+        present = [place for place in _folders(self.manifest) if (self.path / place).is_dir()]
+        concerned = {place: _inode(self.path / place) for place in present}
+        concerned |= {places[name]: _inode(draft) for name, draft in drafts.items()}
+        self._write(_JOURNAL, msgspec.json.encode(concerned, order="sorted"))
         for name, draft in drafts.items():
             draft.rename(self.path / places[name])
         sync_folder(self.path)
@@ -153,11 +158,21 @@ def _lock(path: Path) -> Iterator[None]:
         descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"there is no bundle {path}", remedy="give the folder that 'edgevit export' made") from None
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            raise _in_the_way(path / _LOCK) from error
+        raise
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _in_the_way(path / _LOCK)
         _take(descriptor, path)
         yield
     finally:
         os.close(descriptor)
+
+
+def _in_the_way(path: Path) -> BundleError:
+    return BundleError(f"{path} is not a file that EdgeViT made", remedy=f"remove it: rm -r {shlex.quote(str(path))}")
 
 
 def _take(descriptor: int, path: Path) -> None:
@@ -274,20 +289,31 @@ def _relocate(manifest: Manifest, places: Mapping[str, str]) -> Manifest:
     )
 
 
-def _journal(path: Path) -> list[str]:
-    """Return the folders that the last change was concerned with; a journal that was cut off names none."""
+def _inode(folder: Path) -> int:
+    return folder.stat().st_ino
+
+
+def _journal(path: Path) -> set[str]:
+    """Return the folders that the last change was concerned with; a journal that was cut off names none.
+
+    It tells a folder by its inode, too: what a journal from elsewhere names, or stands there since, is the user's.
+    """
     journal = path / _DRAFT / _JOURNAL
     if (path / _DRAFT).is_symlink() or journal.is_symlink() or not journal.is_file():
-        return []
+        return set()
     try:
-        names = msgspec.json.decode(journal.read_bytes(), type=list[str])
+        inodes = msgspec.json.decode(journal.read_bytes(), type=dict[str, int])
     except (ValueError, RecursionError):
-        return []  # it was killed while it wrote the journal, and so before it renamed anything
-    return [name for name in names if _FOLDER.match(name)]
+        return set()  # it was killed while it wrote the journal, and so before it renamed anything
+    return {
+        name
+        for name, inode in inodes.items()
+        if _FOLDER.match(name) and os.path.lexists(path / name) and (path / name).lstat().st_ino == inode
+    }
 
 
 def _remove_orphans(path: Path) -> None:
-    for orphan in set(_journal(path)) - _folders(_manifest_if_any(path)):
+    for orphan in _journal(path) - _folders(_manifest_if_any(path)):
         _remove(path / orphan)
 
 
@@ -299,7 +325,7 @@ def _clean(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()

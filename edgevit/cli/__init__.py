@@ -7,7 +7,9 @@ def main() -> None:
 
     try:
         from edgevit.cli.app import run
+        from edgevit.cli.terminal import open_standard_streams
 
+        open_standard_streams()
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # while the command line itself was loaded
         code = 130

@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any, cast
 
 import typer
@@ -23,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 from edgevit import __version__
 from edgevit.cli.console import Failure, JsonPrinter, Printer, Result, TextPrinter
 from edgevit.cli.signals import Stopped, signal_behind, signals_stop
+from edgevit.cli.terminal import stdout_for_results
 from edgevit.dependencies import EXTRAS
 from edgevit.errors import EdgeViTError
 
@@ -139,10 +141,13 @@ def run(arguments: Sequence[str]) -> int:
     Every error that EdgeViT raises on purpose becomes one line and a remedy. Anything else is a defect: it keeps its
     traceback.
     """
-    printer: Printer = JsonPrinter() if "--json" in arguments else TextPrinter()
+    for_scripts = "--json" in arguments
+    printer: Printer = JsonPrinter() if for_scripts else TextPrinter()
     try:
         with signals_stop():
-            return _finish(_invoke(arguments), printer)
+            with stdout_for_results() if for_scripts else nullcontext():
+                outcome = _invoke(arguments)
+            return _finish(outcome, printer)
     except (Stopped, KeyboardInterrupt) as signal:
         failure = describe_signal(signal)
     except Exception as error:  # noqa: BLE001  # the outermost boundary: nothing is swallowed, all is shown
@@ -195,6 +200,9 @@ def describe(error: Exception) -> Failure:
     if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get((error.name or "").partition(".")[0])):
         message = f"the Python package '{error.name}' is not installed"
         return Failure("MissingDependencyError", message, f'pip install "edgevit[{extra}]"', EXIT_MISSING)
+    if isinstance(error, PermissionError) and error.filename:
+        remedy = "make it readable and writable for you, or run this as the user that owns it"
+        return Failure("InputError", f"{error.filename}: {error.strerror}", remedy, EXIT_USAGE)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" {error.filename}" if error.filename else ""
         remedy = "free some space on that disk, or write to another with -o"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from edgevit.cli.terminal import EscapingHook, escaped
 from edgevit.progress import Progress
 
 T = TypeVar("T")
@@ -89,11 +91,28 @@ class JsonPrinter:
 
 
 def _print_json(data: object) -> None:
-    encoded = msgspec.json.format(msgspec.json.encode(data, enc_hook=str), indent=2)
-    sys.stdout.write(encoded.decode() + "\n")
+    sys.stdout.write(f"{_as_json(data, letters=_takes_all_letters(sys.stdout))}\n")
 
 
-class _PipeConsole(Console):
+def _takes_all_letters(stream: TextIO) -> bool:
+    return (stream.encoding or "utf-8").lower().replace("-", "").startswith("utf")
+
+
+def _as_json(data: object, *, letters: bool) -> str:
+    """Return ``data`` as JSON, in ASCII alone unless all ``letters`` can be written.
+
+    A file name that is not UTF-8 holds what Python calls surrogates: escaped, ``json`` reads them back as they were.
+    """
+    try:
+        encoded = msgspec.json.encode(data, enc_hook=str)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(data, enc_hook=str), indent=2)
+    if not letters:
+        return json.dumps(msgspec.json.decode(encoded), indent=2)
+    return msgspec.json.format(encoded, indent=2).decode()
+
+
+class _SafeConsole(Console):
     def on_broken_pipe(self) -> None:
         """Leave it to the command line; Rich would exit with 1, which means that a gate failed."""
         raise  # the BrokenPipeError that Rich is handling
@@ -101,7 +120,9 @@ class _PipeConsole(Console):
 
 def console_for(stream: TextIO) -> Console:
     """Return a Rich console on ``stream``, wide where the stream is no terminal."""
-    return _PipeConsole(file=stream, width=None if stream.isatty() else PIPE_WIDTH)
+    console = _SafeConsole(file=stream, width=None if stream.isatty() else PIPE_WIDTH)
+    console.push_render_hook(EscapingHook())
+    return console
 
 
 class BarProgress:
@@ -146,7 +167,7 @@ class PlainProgress:
 
     def note(self, message: str) -> None:
         """Write one line."""
-        self._stream.write(f"{message}\n")
+        self._stream.write(f"{escaped(message)}\n")
         self._stream.flush()
 
 

@@ -17,6 +17,7 @@ from edgevit.data.folder import load_folder
 from edgevit.data.shapes import load_shapes
 from edgevit.data.table import load_csv
 from edgevit.errors import DataError
+from edgevit.files import expanded
 from edgevit.progress import SILENT, Progress
 
 Split = Literal["train", "test"]
@@ -47,7 +48,7 @@ def load_dataset(source: str, *, split: Split, root: Path | None = None, progres
         return load_fashion_mnist(split, progress=progress)
     if source == "fashion-mnist-sample":
         return load_fashion_mnist_sample(split)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return load_folder(path, split)
     if path.is_file() and path.suffix.lower() == ".csv":

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from edgevit.dependencies import require
 from edgevit.errors import CheckpointError, MissingDataError
+from edgevit.files import expanded
 
 SCHEME = "hf://"
 
-_CONFIGS = ["config.json", "preprocessor_config.json", "open_clip_config.json"]
+_CONFIGS = ["config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json"]
 #: In the order in which they are wanted: a repository often has the same weights in several formats.
 _FORMATS = (
     ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "open_clip_model.safetensors"],
@@ -43,6 +44,7 @@ def fetch(source: str) -> Path:
 def _snapshot(repository: str, revision: str | None, patterns: list[str], source: str) -> Path:
     hub = require("huggingface_hub", extra="train")
     errors = importlib.import_module("huggingface_hub.errors")
+    expanded(hub.constants.HF_HUB_CACHE)  # the library's own error where there is no home says nothing of it
     offline = "connect and try again (what was downloaded is kept), or unset HF_HUB_OFFLINE if that is set"
     try:
         return Path(hub.snapshot_download(repository, revision=revision, allow_patterns=patterns))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from edgevit.backends import get_backend, why_not_built
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
-from edgevit.files import scratch_folder
+from edgevit.files import copy_tree, scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.prepare import Prepared
 from edgevit.stages.engines import check_engine
@@ -142,7 +141,7 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
     """
 
     def fill(folder: Path) -> Sequence[Path]:
-        shutil.copytree(compiled.folder, folder, dirs_exist_ok=True)
+        copy_tree(compiled.folder, folder)
         return [folder / compiled.model.relative_to(compiled.folder)]
 
     return bundle.add_variant(

@@ -13,6 +13,7 @@ from edgevit.data.dataset import ArrayDataset, Dataset, Subset
 from edgevit.data.folder import load_folder, split_names
 from edgevit.data.sources import Split, load_dataset
 from edgevit.errors import DataError
+from edgevit.files import expanded
 from edgevit.progress import Progress
 from edgevit.training.recipe import Recipe
 
@@ -67,7 +68,7 @@ def load_parts(data: TrainingData, recipe: Recipe, progress: Progress) -> Parts:
         return Parts(training, None, watched, () if watched is not None else (_NO_TEST.format(data.name),))
     test = load("test") if "test" in own else None
     if "validation" in own:
-        validation = whole(load_folder(Path(data.name).expanduser(), "validation"))
+        validation = whole(load_folder(expanded(data.name), "validation"))
         notes = [f"the best epoch is chosen by the {len(validation)} images of the validation folder"]
     else:
         training, validation = _hold_out(training, recipe)
@@ -78,7 +79,7 @@ def load_parts(data: TrainingData, recipe: Recipe, progress: Progress) -> Parts:
 
 
 def _own_parts(data: str) -> frozenset[str]:
-    path = Path(data).expanduser()
+    path = expanded(data)
     if path.is_dir():
         return split_names(path)
     return frozenset() if path.is_file() else frozenset({"train", "test"})
