@@ -44,7 +44,9 @@ def fetch(source: str) -> Path:
 def _snapshot(repository: str, revision: str | None, patterns: list[str], source: str) -> Path:
     hub = require("huggingface_hub", extra="train")
     errors = importlib.import_module("huggingface_hub.errors")
-    expanded(hub.constants.HF_HUB_CACHE)  # the library's own error where there is no home says nothing of it
+    expanded(
+        importlib.import_module("huggingface_hub.constants").HF_HUB_CACHE
+    )  # the library's own error where there is no home says nothing of it
     offline = "connect and try again (what was downloaded is kept), or unset HF_HUB_OFFLINE if that is set"
     try:
         return Path(hub.snapshot_download(repository, revision=revision, allow_patterns=patterns))
