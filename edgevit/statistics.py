@@ -94,8 +94,9 @@ def top_k_hits(logits: Logits, labels: NDArray[np.int64], k: int) -> NDArray[np.
     """Return, for each image, whether its label (N,) is among the ``k`` largest logits (N, classes).
 
     A class with the same logit as the label counts as before it if its index is lower, as in argmax. An image with a
-    logit that is not finite is a miss: it has no ranking.
+    logit that is not finite is a miss: it has no ranking. One logit decides between label 0 and 1: see ``as_classes``.
     """
+    logits = as_classes(logits)
     rows = np.arange(len(labels))
     own = logits[rows, labels][:, None]
     classes = np.arange(logits.shape[1])
@@ -103,13 +104,35 @@ def top_k_hits(logits: Logits, labels: NDArray[np.int64], k: int) -> NDArray[np.
     return np.asarray(ahead.sum(axis=1) < k, dtype=np.bool_) & finite_rows(logits)
 
 
-def agreement(reference: Logits, logits: Logits) -> float:
+def agreement(reference: Logits, logits: Logits, *, independent: bool = False) -> float:
     """Return the share of images whose largest logit is the same class in both (N, classes).
 
-    An image with a logit that is not finite agrees with nothing.
+    With ``independent`` logits, each a yes or no of its own, it is the share of all decisions that are the same. An
+    image with a logit that is not finite agrees with nothing.
     """
+    finite = finite_rows(reference) & finite_rows(logits)
+    if independent:
+        return float(((reference > 0) == (logits > 0))[finite].sum() / max(1, logits.size))
     same = reference.argmax(axis=1) == logits.argmax(axis=1)
-    return float((same & finite_rows(reference) & finite_rows(logits)).mean())
+    return float((same & finite).mean())
+
+
+def decisions_f1(reference: Logits, logits: Logits) -> float | None:
+    """Return the F1 of all yes decisions (logits above 0) with the reference's as the truth; None without any.
+
+    It is the micro average, over all images and labels (van Rijsbergen 1979).
+    """
+    wanted, found = reference > 0, logits > 0
+    total = int(wanted.sum()) + int(found.sum())
+    return 2 * int((wanted & found).sum()) / total if total else None
+
+
+def as_classes(logits: Logits) -> Logits:
+    """Return one logit (N, 1), the log-odds of a yes, as those of two classes (N, 2): no and yes; others as they are.
+
+    The softmax over 0 and z is sigmoid(z), and the larger one is the decision.
+    """
+    return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
 
 
 def _log_softmax(logits: Logits) -> NDArray[np.float64]:
@@ -118,8 +141,16 @@ def _log_softmax(logits: Logits) -> NDArray[np.float64]:
     return result
 
 
-def mean_kl(reference: Logits, logits: Logits) -> float:
-    """Return the mean over images of KL(softmax(reference) || softmax(logits)), in nats; both are (N, classes)."""
+def mean_kl(reference: Logits, logits: Logits, *, independent: bool = False) -> float:
+    """Return the mean over images of KL(softmax(reference) || softmax(logits)), in nats; both are (N, classes).
+
+    With ``independent`` logits it is the sum over them of the divergences of sigmoids.
+    """
+    if independent:
+        one, other = reference.astype(np.float64), logits.astype(np.float64)
+        yes, no = np.logaddexp(0, -other) - np.logaddexp(0, -one), np.logaddexp(0, other) - np.logaddexp(0, one)
+        share = np.exp(-np.logaddexp(0, -one))
+        return max(0.0, float((share * yes + (1 - share) * no).sum(axis=1).mean()))
     p, q = _log_softmax(reference), _log_softmax(logits)
     # Never below zero but for rounding, when both are the same.
     return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).mean()))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec
+from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation, outcomes
 
 SCHEMA_VERSION = 1
 
@@ -67,6 +67,20 @@ class Similarity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     min_cosine: float
 
 
+class Decisions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How near a variant is to float32 where each logit decides by itself, yes above 0: a probability above 0.5.
+
+    ``yes`` is the share of float32's decisions that are yes; where it is 0 or 1 they show nothing of a variant. ``f1``
+    is the F1 of the variant's yes with float32's as the truth, None where neither has one. ``mean_distance`` and
+    ``max_distance`` are of the logits from float32's, None where one is not a finite number.
+    """
+
+    yes: float
+    f1: float | None
+    mean_distance: float | None
+    max_distance: float | None
+
+
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A variant against float32 on the same images; rates in 0..1, ``delta_top1`` negative when the variant is worse.
 
@@ -78,6 +92,10 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     An embedding model has a ``similarity``, which a classifier's JSON does not even name. Its ``agreement`` is the
     share of images with float32's nearest neighbour among the others, its ``sqnr_db`` that of the features; what is
     said of classes, and ``max_drop``, is None.
+
+    Where each logit decides by itself there are ``decisions``; ``agreement`` is the share of all decisions that are
+    float32's, ``kl`` the sum of the divergences of an image's probabilities. ``top1`` and its change are then the share
+    of images that a single logit decides rightly, None where an image may have several labels.
     """
 
     data: str
@@ -95,6 +113,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     passed: bool
     reason: str
     similarity: Similarity | None = None
+    decisions: Decisions | None = None
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -192,7 +211,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Either ``spec`` says what the model is, or, for one that came as an ONNX file of others, ``graph``.
     ``golden`` are image files (PNG) and, last, ``golden/logits.npy`` (images, classes): float32's logits for them.
-    ``extra`` are further files, such as the calibration table and the plan.
+    ``extra`` are further files, such as the calibration table and the plan. ``activation`` makes probabilities of the
+    logits; a single logit's is always the sigmoid. Its ``labels`` are those of no and yes, or that of yes alone.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -205,6 +225,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     variants: tuple[Variant, ...]
     golden: tuple[File, ...] = ()
     extra: tuple[File, ...] = ()
+    activation: OutputActivation = "softmax"
+
+    @property
+    def independent(self) -> bool:
+        """Whether each logit is a decision of its own, so that an image may have any number of labels."""
+        return self.model.classes == 1 or (self.activation == "sigmoid" and self.model.classes > 0)
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """What the model can say of an image: its labels, of which a single logit has two."""
+        return outcomes(self.labels, self.model.classes)
 
     @property
     def model(self) -> AnySpec:

@@ -14,6 +14,7 @@ import msgspec
 from edgevit.bundle.manifest import SCHEMA_VERSION, File, Manifest
 from edgevit.errors import BundleError, InputError
 from edgevit.files import sha256_of
+from edgevit.models.spec import label_counts
 
 T = TypeVar("T")
 
@@ -43,7 +44,16 @@ def decode_manifest(content: bytes) -> Manifest:
     manifest = _parsed(content, Manifest)
     if problem := _contradiction(manifest):
         raise BundleError(f"{MANIFEST} is not valid: {problem}", remedy=_RESTORE)
-    return manifest
+    return _without_void_accuracy(manifest) if manifest.model.classes == 1 else manifest
+
+
+def _without_void_accuracy(manifest: Manifest) -> Manifest:
+    """Drop what an older EdgeViT measured of a single logit: it always agreed by 100 %."""
+    kept = tuple(
+        msgspec.structs.replace(one, accuracy=None) if one.accuracy and one.accuracy.decisions is None else one
+        for one in manifest.variants
+    )
+    return msgspec.structs.replace(manifest, variants=kept)
 
 
 def _parsed(content: bytes, kind: type[T]) -> T:
@@ -82,12 +92,16 @@ def _contradiction(manifest: Manifest) -> str | None:
         return f"there is no schema version {manifest.schema_version} - at `$.schema_version`"
     if len(set(names)) < len(names):
         return "two variants have the same name - at `$.variants`"
-    if len(manifest.labels) != spec.classes:
+    if len(manifest.labels) not in label_counts(spec.classes):
         return f"{len(manifest.labels)} labels for {spec.classes} classes - at `$.labels`"
     if size != spec.image_size or manifest.preprocess.channels != spec.channels:
         return "images are preprocessed to another size than the model takes - at `$.preprocess`"
     if any(one.accuracy and (one.accuracy.similarity is None) == (spec.classes == 0) for one in manifest.variants):
         return "a variant was measured as another kind of model than it is - at `$.variants`"
+    if not manifest.independent and any(one.accuracy and one.accuracy.decisions for one in manifest.variants):
+        return "a variant was measured as another kind of model than it is - at `$.variants`"
+    if manifest.activation == "sigmoid" and not spec.classes:
+        return "a model that gives features has no probabilities - at `$.activation`"
     return None
 
 

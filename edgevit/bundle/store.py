@@ -27,7 +27,7 @@ from edgevit.bundle.reading import all_files, locate, logical_path, read_manifes
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
-from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec
+from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation
 
 if TYPE_CHECKING:
     from edgevit.bundle.transaction import Transaction
@@ -91,6 +91,7 @@ class Bundle(msgspec.Struct, frozen=True):
         spec: AnySpec,
         preprocess: Preprocess,
         labels: Sequence[str],
+        activation: OutputActivation = "softmax",
         provenance: Provenance,
         float32: Path,
         golden_images: Sequence[ImageSource],
@@ -135,6 +136,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 graph=spec if isinstance(spec, GraphSpec) else None,
                 preprocess=preprocess,
                 labels=tuple(labels),
+                activation=activation,
                 provenance=provenance,
                 variants=(model,),
                 golden=_filled(change, _GOLDEN, fill_golden),

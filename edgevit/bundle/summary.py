@@ -20,7 +20,7 @@ from edgevit.bundle.reading import all_files, logical_path, verify
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
-from edgevit.models.spec import AnySpec
+from edgevit.models.spec import AnySpec, OutputActivation
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +54,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     spec: AnySpec
     preprocess: Preprocess
     labels: tuple[str, ...]
+    activation: OutputActivation
     provenance: Provenance
     golden_images: int
     variants: tuple[VariantSummary, ...]
@@ -71,7 +72,8 @@ def summary(bundle: Bundle) -> Summary:
         bytes=sum(file.bytes for file in all_files(manifest)),
         spec=manifest.model,
         preprocess=manifest.preprocess,
-        labels=manifest.labels,
+        labels=manifest.outcomes,
+        activation="sigmoid" if manifest.independent else "softmax",
         provenance=manifest.provenance,
         golden_images=max(0, len(manifest.golden) - 1),
         variants=tuple(_variant(bundle, variant.name) for variant in manifest.variants),

@@ -11,6 +11,7 @@ from rich.text import Text
 from edgevit.cli import options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
+    Activation,
     Heads,
     ImageSize,
     L2Normalize,
@@ -51,6 +52,7 @@ def export(
     image_size: ImageSize = None,
     l2_normalize: L2Normalize = False,
     heads: Heads = None,
+    activation: Activation = None,
     raw_weights: RawWeights = False,
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Take the averaged weights of a RUN that is not finished.")
@@ -101,6 +103,7 @@ def export(
         image_size=options.image_size(image_size),
         output=onnx_output,
         embedding=embedding,
+        activation=options.activation_called(activation),
     )
     with progress() as bars:
         model = load_source(

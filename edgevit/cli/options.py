@@ -17,6 +17,7 @@ from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError, MissingDependencyError
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
+from edgevit.models.spec import OutputActivation
 from edgevit.resources import nearest
 from edgevit.targets import Target, load_target, own_targets
 
@@ -67,6 +68,14 @@ MinCosine = Annotated[
 ]
 L2Normalize = Annotated[bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.")]
 
+Activation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="softmax|sigmoid",
+        help="Probabilities of classes of which one is right, or of each label by itself.",
+        show_default="the config's, or softmax; sigmoid for one logit",
+    ),
+]
 RawWeights = Annotated[
     bool, typer.Option("--raw-weights", help="Take the weights of the last step, where a file has averaged ones (EMA).")
 ]
@@ -130,6 +139,21 @@ def filter_called(text: str | None) -> Interpolation | None:
             return name
     if text is not None:
         raise InputError(f"there is no interpolation '{text}'", remedy=nearest(text, known))
+    return None
+
+
+def activation_called(text: str | None) -> OutputActivation | None:
+    """Return what makes probabilities of logits, as a user has named it.
+
+    Raises:
+        InputError: if there is no such thing.
+    """
+    known: tuple[OutputActivation, ...] = get_args(OutputActivation)
+    for name in known:
+        if name == text:
+            return name
+    if text is not None:
+        raise InputError(f"--activation knows no '{text}'", remedy=nearest(text, known))
     return None
 
 

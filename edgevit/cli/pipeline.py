@@ -15,6 +15,7 @@ from edgevit.cli import options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     PRECISIONS,
+    Activation,
     Data,
     Heads,
     ImageSize,
@@ -64,6 +65,7 @@ def pipeline(
     duration: Annotated[float, typer.Option(help="Seconds of timing, per variant.")] = _DEFAULT.duration_s,
     image_size: ImageSize = None,
     heads: Heads = None,
+    activation: Activation = None,
     l2_normalize: L2Normalize = False,
     raw_weights: RawWeights = False,
     root: Root = None,
@@ -86,6 +88,7 @@ def pipeline(
         root=root,
         image_size=options.image_size(image_size),
         heads=heads,
+        activation=options.activation_called(activation),
         l2_normalize=l2_normalize,
         raw_weights=raw_weights,
         existing="replace" if overwrite else "refuse",

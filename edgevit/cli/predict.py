@@ -24,6 +24,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     *,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Probability above which a label is decided on.", show_default="0.5"),
+    ] = None,
     variant: Annotated[str | None, typer.Option(help="Which variant runs.", show_default="the fastest")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 leaves their number to the backend.")] = 0,
 ) -> Result:
@@ -34,7 +38,7 @@ def predict(
         answers = [
             answer
             for part in shown.track(parts, total=len(parts), label="Predicting")
-            for answer in (_classes(model, part, top) if model.labels else _features(model, part))
+            for answer in _answers(model, part, top, threshold)
         ]
         name = model.variant.name
     found = list(zip(images, answers, strict=True))
@@ -51,9 +55,15 @@ class _Answer(NamedTuple):
     lines: list[str]
 
 
-def _classes(model: Model, images: list[Path], top: int) -> Iterator[_Answer]:
-    for found in model.predict_batch(images, top=top):
-        yield _Answer({"predictions": found}, [f"  {item.probability:6.1%}  {item.label}" for item in found])
+def _answers(model: Model, images: list[Path], top: int, threshold: float | None) -> Iterator[_Answer]:
+    return _classes(model, images, top, threshold) if model.labels else _features(model, images)
+
+
+def _classes(model: Model, images: list[Path], top: int, threshold: float | None) -> Iterator[_Answer]:
+    marks = {None: "", True: "  yes", False: "   no"}
+    for found in model.predict_batch(images, top=top, threshold=threshold):
+        lines = [f"{marks[item.decided]}  {item.probability:6.1%}  {item.label}" for item in found]
+        yield _Answer({"predictions": found}, lines)
 
 
 def _features(model: Model, images: list[Path]) -> Iterator[_Answer]:

@@ -45,7 +45,7 @@ def collect_logits(
     return {name: np.concatenate(parts).astype(np.float32, copy=False) for name, parts in logits.items()}
 
 
-class _Rates(NamedTuple):
+class Rates(NamedTuple):
     """What only labels can tell; the fields are those of Accuracy."""
 
     top1: float | None = None
@@ -75,9 +75,9 @@ def measure_accuracy(
     """
     labels = known_labels(labels)
     check_outputs(reference_logits, logits, labels)
-    _check_classes(labels, logits.shape[1])
+    check_classes(labels, logits.shape[1])
     finite = bool(np.isfinite(reference_logits).all() and np.isfinite(logits).all())
-    rates = _rates(reference_logits, logits, labels)
+    rates = rates_of(reference_logits, logits, labels)
     agreement = statistics.agreement(reference_logits, logits)
     verdict = judge(delta_top1=rates.delta_top1, agreement=agreement, finite=finite, max_drop=max_drop)
     return Accuracy(
@@ -94,14 +94,15 @@ def measure_accuracy(
     )
 
 
-def _rates(reference: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64] | None) -> _Rates:
+def rates_of(reference: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64] | None) -> Rates:
+    """Return what ``labels`` (N,) tell of logits (N, classes); a single logit decides between label 0 and 1."""
     if labels is None:
-        return _Rates()
+        return Rates()
     images, classes = logits.shape
     before = statistics.top_k_hits(reference, labels, 1)
     after = statistics.top_k_hits(logits, labels, 1)
     right, lost, gained = int(after.sum()), int((before & ~after).sum()), int((after & ~before).sum())
-    return _Rates(
+    return Rates(
         top1=right / images,
         top1_ci95=statistics.wilson_interval(right, images),
         top5=float(statistics.top_k_hits(logits, labels, 5).mean()) if classes > 5 else None,
@@ -140,7 +141,13 @@ def check_outputs(
         )
 
 
-def _check_classes(labels: NDArray[np.int64] | None, classes: int) -> None:
+def check_classes(labels: NDArray[np.int64] | None, classes: int) -> None:
+    """Check that ``labels`` are of ``classes``.
+
+    Raises:
+        DataError: if one is not.
+
+    """
     if labels is None:
         return
     wrong = labels[(labels < 0) | (labels >= classes)]

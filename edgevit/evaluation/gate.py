@@ -11,6 +11,9 @@ from edgevit.errors import InputError
 MAX_DROP = 0.5
 #: Mean cosine similarity with float32's features that an embedding model's variant must reach, likewise.
 MIN_COSINE = 0.99
+#: dB of logits over their distance from float32's, where decisions show nothing: noise is a tenth of the way to the
+#: threshold, which is at a logit of 0.
+MIN_DISTANCE_DB = 20.0
 
 _ROUNDING = 1e-9
 
@@ -44,6 +47,39 @@ def judge(*, delta_top1: float | None, agreement: float, finite: bool, max_drop:
     return Verdict(
         passed=False, reason=f"{bound}, {max_drop:.4g} allowed: give labelled images, or a larger --max-drop"
     )
+
+
+def judge_decisions(
+    *,
+    delta: float | None,
+    lost: float,
+    alike: bool,
+    distance_db: float,
+    finite: bool,
+    max_drop: float = MAX_DROP,
+) -> Verdict:
+    """Judge a variant whose logits decide one by one.
+
+    ``delta`` is the change of the share of images decided rightly, None without labels; then ``lost`` decides, the
+    share of float32's decisions that are lost: of images, or where an image may have several labels, 1 - F1 of the yes
+    decisions, since most of all decisions are no. Both are in 0..1, ``max_drop`` in percentage points. Where float32
+    decides all ``alike``, that shows nothing of a variant: its logits must then be ``MIN_DISTANCE_DB`` from float32's.
+    """
+    if not finite:
+        return Verdict(passed=False, reason="some logits are not finite numbers")
+    if delta is None:
+        points, said = -100 * lost, f"no labels; {100 * lost:.2f} % of float32's decisions are lost"
+        passed, most = points >= -max_drop - _ROUNDING, ": give a larger --max-drop"
+    else:
+        points, said, most = 100 * delta, f"decided rightly {_change(100 * delta)}", ""
+        passed = points >= -max_drop - _ROUNDING
+    said += f", {max_drop:.4g} allowed" if points < 0 else ""
+    if not passed or not alike:
+        return Verdict(passed, said if passed else said + most)
+    near = distance_db >= MIN_DISTANCE_DB
+    distance = "equal float32's" if math.isinf(distance_db) and near else f"are {distance_db:.1f} dB from float32's"
+    wanted = "" if near else f", {MIN_DISTANCE_DB:g} wanted: give images of both kinds"
+    return Verdict(near, f"float32 decides all of these images alike, which shows little; logits {distance}{wanted}")
 
 
 def judge_embedding(*, cosine: float, finite: bool, min_cosine: float = MIN_COSINE) -> Verdict:

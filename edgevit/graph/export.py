@@ -21,6 +21,7 @@ from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT, describe
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.gemm_to_matmul import GemmToMatMul
 from edgevit.graph.passes.name_by_module import NameByModule
+from edgevit.models.spec import OutputActivation, label_counts
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 
@@ -33,6 +34,7 @@ def export_onnx(
     *,
     preprocess: Preprocess,
     labels: tuple[str, ...],
+    activation: OutputActivation = "softmax",
     progress: Progress = SILENT,
 ) -> None:
     """Write ``model`` to ``path`` as ONNX: ``images`` (batch, C, H, W) to ``logits`` (batch, classes), float32.
@@ -40,8 +42,9 @@ def export_onnx(
     An embedding model's ``logits`` are its features (batch, ``spec.outputs``).
 
     Nodes and constants are named as ``NameByModule`` says. The file's metadata holds, as JSON, the spec, the
-    preprocessing and the labels (``edgevit.spec``, ``edgevit.preprocess``, ``edgevit.labels``). Equal weights give
-    equal bytes. What was written is well-formed, but not compared with torch: see ``verify.export_verified``.
+    preprocessing and the labels (``edgevit.spec``, ``edgevit.preprocess``, ``edgevit.labels``), and where it is not
+    softmax, ``edgevit.activation``. Equal weights give equal bytes. What was written is well-formed, but not compared
+    with torch: see ``verify.export_verified``.
 
     Raises:
         GraphError: if the model is not float32 on the CPU or too large for one file, the preprocessing or the labels
@@ -55,7 +58,7 @@ def export_onnx(
         graph = clean(trace(model))
     except (torch.onnx.OnnxExporterError, ir.passes.PassError, ir.passes.InvariantError) as error:
         raise GraphError(f"the model cannot be exported: {str(error).splitlines()[0]}", remedy=_VERSIONS) from error
-    describe(graph, model.spec, preprocess, labels)
+    describe(graph, model.spec, preprocess, labels, activation)
     progress.note(f"Writing {path.name}")
     with atomic_path(path) as draft:
         ir.save(graph, draft)
@@ -115,7 +118,7 @@ def _check(model: VisionTransformer, preprocess: Preprocess, labels: tuple[str, 
             f"the model takes {spec.channels} of {spec.image_size[0]}x{spec.image_size[1]}",
             remedy="give the preprocessing that the model was trained with",
         )
-    if len(labels) != spec.classes:
+    if len(labels) not in label_counts(spec.classes):
         raise GraphError(
             f"there are {len(labels)} labels for {spec.classes} classes", remedy="give one label for each class"
         )

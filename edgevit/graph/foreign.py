@@ -21,7 +21,7 @@ from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.dynamic_batch import BATCH, DynamicBatch
 from edgevit.graph.passes.name_uniquely import NameUniquely
 from edgevit.graph.running import ENGINE_ERRORS, TOLERANCE, ExportCheck, growing_batches, one_by_one, run
-from edgevit.models.spec import GraphSpec
+from edgevit.models.spec import GraphSpec, OutputActivation
 from edgevit.progress import SILENT, Progress
 
 _DYNAMIC = (
@@ -37,7 +37,8 @@ _NOT_ITSELF = "report it with what wrote the file, and what `edgevit doctor` pri
 class OnnxModel:
     """A model that is known by its graph alone, and what was said of it; as ``Checkpoint`` is for weights.
 
-    ``source`` says where it came from; ``notes`` what was assumed on the way and should be said aloud.
+    ``source`` says where it came from; ``notes`` what was assumed on the way and should be said aloud;
+    ``activation`` what makes probabilities of its logits.
     """
 
     file: OnnxFile
@@ -47,6 +48,7 @@ class OnnxModel:
     labels: tuple[str, ...]
     source: str
     notes: tuple[str, ...] = ()
+    activation: OutputActivation = "softmax"
 
     def sha256(self) -> str:
         """Return the SHA-256 of the file, with those that its weights lie in."""
@@ -95,13 +97,19 @@ def _given_logits(model: OnnxModel, images: NDArray[np.float32]) -> NDArray[np.f
         )
     if model.spec.classes > 1 and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
         raise GraphError(f"{model.file.path} gives probabilities, not logits", remedy=_LOGITS)
+    if model.spec.classes and any(
+        node.op_type == "Sigmoid" and face.output in node.output for node in model.file.model.graph.node
+    ):
+        raise GraphError(
+            f"{model.file.path} gives probabilities, not logits", remedy=_LOGITS.replace("Softmax", "Sigmoid")
+        )
     return logits
 
 
 def _write(model: OnnxModel, path: Path) -> None:
     try:
         graph = _in_bundle_form(model)
-        describe(graph, model.spec, model.preprocess, model.labels)
+        describe(graph, model.spec, model.preprocess, model.labels, model.activation)
         ir.save(graph, path)
         onnx.checker.check_model(str(path), full_check=True)
     except (

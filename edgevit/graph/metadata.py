@@ -11,7 +11,7 @@ import onnx_ir as ir
 import edgevit
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError, InputError
-from edgevit.models.spec import AnySpec
+from edgevit.models.spec import AnySpec, OutputActivation
 
 T = TypeVar("T")
 
@@ -43,10 +43,18 @@ def noted(properties: Mapping[str, str], key: str, kind: type[T]) -> T | None:
         ) from error
 
 
-def describe(graph: ir.Model, spec: AnySpec, preprocess: Preprocess, labels: tuple[str, ...]) -> None:
-    """Write into the file's metadata what one must know to use it without EdgeViT."""
+def describe(
+    graph: ir.Model,
+    spec: AnySpec,
+    preprocess: Preprocess,
+    labels: tuple[str, ...],
+    activation: OutputActivation = "softmax",
+) -> None:
+    """Write into the file's metadata what one must know to use it without EdgeViT; that softmax is used goes unsaid."""
     graph.producer_name = "edgevit"
     graph.producer_version = edgevit.__version__
-    facts = {"spec": spec, "preprocess": preprocess, "labels": labels}
+    facts: dict[str, object] = {"spec": spec, "preprocess": preprocess, "labels": labels}
+    if activation != "softmax":
+        facts["activation"] = activation
     graph.metadata_props.clear()
     graph.metadata_props.update({f"edgevit.{key}": msgspec.json.encode(fact).decode() for key, fact in facts.items()})

@@ -20,7 +20,8 @@ from edgevit.models.config import Configs, read_configs, read_preprocessing, sid
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.labels import labels_of, read_labels
 from edgevit.models.preprocessing import describe, preprocess_of, resized
-from edgevit.models.spec import GraphSpec
+from edgevit.models.probabilities import activation_of
+from edgevit.models.spec import GraphSpec, OutputActivation, label_counts, outcomes
 
 _USUAL = Defaults(IMAGENET, 256 / 224)
 _USUAL_NAME = "ImageNet's usual way (export --preprocess, or --mean and --std, say otherwise)"
@@ -33,7 +34,8 @@ class Given:
 
     ``preprocess`` and ``labels`` are files; the other values go before what ``preprocess`` says. ``mean`` and ``std``
     are for pixels in 0..1, one value for all channels or one for each. ``resize`` is the short edge in pixels.
-    ``output`` names the output to use; with ``embedding`` it gives features, not logits.
+    ``output`` names the output to use; with ``embedding`` it gives features, not logits. ``activation`` makes
+    probabilities of logits.
     """
 
     preprocess: Path | None = None
@@ -45,6 +47,7 @@ class Given:
     image_size: tuple[int, int] | None = None
     output: str | None = None
     embedding: bool = False
+    activation: OutputActivation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,10 @@ def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
     embedding = given.embedding or names == ()
     classes = 0 if embedding else outputs
     labels, said = _labels(given, names, beside, classes, source)
+    own_activation = noted(own, "activation", OutputActivation)  # type: ignore[arg-type]
+    activation, decided = activation_of(
+        beside.config, classes, given.activation or (own_activation if classes else None), source
+    )
     spec = GraphSpec(
         image_size=preprocess.size,
         channels=preprocess.channels,
@@ -88,8 +95,10 @@ def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
     used = f"its output '{shown(face.output)}' is taken for {outputs} {kind}"
     left_out = f"left out its outputs {', '.join(map(shown, face.left_out))}" if face.left_out else ""
     one = "it takes one image at a time: is rewritten to take any number" if face.batch == 1 else ""
-    notes = tuple(note for note in (f"an ONNX file of {file.producer}", used, left_out, one, *notes, *said) if note)
-    return OnnxModel(file, face, spec, preprocess, labels, source, notes)
+    notes = tuple(
+        note for note in (f"an ONNX file of {file.producer}", used, left_out, one, *notes, *said, *decided) if note
+    )
+    return OnnxModel(file, face, spec, preprocess, labels, source, notes, activation)
 
 
 def _preprocess(
@@ -161,17 +170,17 @@ def _outputs(file: OnnxFile, face: Interface, preprocess: Preprocess, *, fixed: 
 def _labels(
     given: Given, names: tuple[str, ...] | None, beside: Configs, classes: int, source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if given.labels is None and names is not None and len(names) == classes:
-        return names, ()
+    if given.labels is None and names is not None and len(names) in label_counts(classes):
+        return outcomes(names, classes), ()
     if given.labels is None:
         return labels_of(beside.config, classes, source)
     labels = read_labels(given.labels)
-    if len(labels) != classes:
+    if len(labels) not in label_counts(classes):
         raise DataError(
             f"{given.labels} has {len(labels)} labels, the model has {classes} classes",
             remedy="give --labels a file with one label for each class" if classes else "leave out --labels",
         )
-    return labels, ()
+    return outcomes(labels, classes), ()
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -14,6 +14,7 @@ from edgevit.files import atomic_path
 from edgevit.graph.export import export_onnx
 from edgevit.graph.metadata import INPUT, OUTPUT
 from edgevit.graph.running import ENGINE_ERRORS, TOLERANCE, ExportCheck, growing_batches, run
+from edgevit.models.spec import OutputActivation
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 
@@ -27,6 +28,7 @@ def export_verified(
     *,
     preprocess: Preprocess,
     labels: tuple[str, ...],
+    activation: OutputActivation = "softmax",
     progress: Progress = SILENT,
 ) -> ExportCheck:
     """Export ``model`` to ``path`` and compare the file with it on ``images`` (N, C, H, W), at least two.
@@ -41,7 +43,7 @@ def export_verified(
 
     """
     with atomic_path(path) as draft:
-        export_onnx(model, draft, preprocess=preprocess, labels=labels, progress=progress)
+        export_onnx(model, draft, preprocess=preprocess, labels=labels, activation=activation, progress=progress)
         progress.note(f"Comparing {path.name} with torch on {len(images)} images")
         return verify_export(model, draft, images)
 

@@ -19,7 +19,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError, EdgeViTError
 from edgevit.files import write_atomically
 from edgevit.models.positions import TIMM, Resampling
-from edgevit.models.spec import ModelSpec
+from edgevit.models.spec import ModelSpec, OutputActivation, label_counts
 from edgevit.models.vit import VisionTransformer
 
 SCHEMA_VERSION = 1
@@ -41,6 +41,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     spec: ModelSpec
     preprocess: Preprocess
     labels: tuple[str, ...]
+    activation: OutputActivation = "softmax"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Checkpoint:
     """A ViT's weights, float32 under timm's names, with its architecture, preprocessing and labels.
 
     ``source`` says where it came from; ``notes`` what was assumed on the way and should be said aloud; ``resampling``
-    how its library has positions at another size.
+    how its library has positions at another size; ``activation`` what makes probabilities of its logits.
 
     Raises:
         CheckpointError: if there is not one label for each class, or the images are of another kind than the model's.
@@ -61,9 +62,10 @@ class Checkpoint:
     source: str
     notes: tuple[str, ...] = ()
     resampling: Resampling = TIMM
+    activation: OutputActivation = "softmax"
 
     def __post_init__(self) -> None:
-        if len(self.labels) != self.spec.classes:
+        if len(self.labels) not in label_counts(self.spec.classes):
             raise CheckpointError(
                 f"{self.source} has {len(self.labels)} labels for {self.spec.classes} classes",
                 remedy="give one label for each class",
@@ -108,7 +110,9 @@ class Checkpoint:
         Raises:
             StorageError: if the disk is full or not writable.
         """
-        description = Description(spec=self.spec, preprocess=self.preprocess, labels=self.labels)
+        description = Description(
+            spec=self.spec, preprocess=self.preprocess, labels=self.labels, activation=self.activation
+        )
         tensors = {name: tensor.to(dtype).contiguous() for name, tensor in self.weights.items()}
         write_atomically(path, save(tensors, metadata={_METADATA_KEY: msgspec.json.encode(description).decode()}))
 

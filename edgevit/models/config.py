@@ -54,6 +54,7 @@ class Config(msgspec.Struct, frozen=True):
     use_mean_pooling: bool | None = None
     use_relative_position_bias: bool | None = None
     use_shared_relative_position_bias: bool | None = None
+    problem_type: str | None = None
     label_names: tuple[str, ...] | None = None
     label_descriptions: dict[str, str] | tuple[str, ...] | None = None
 

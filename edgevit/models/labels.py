@@ -10,22 +10,25 @@ import msgspec
 
 from edgevit.errors import CheckpointError, DataError
 from edgevit.models.config import MOST_BYTES, Config
+from edgevit.models.spec import label_counts, outcomes
 
 
 def labels_of(config: Config, classes: int, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return one label for each class, and what was assumed.
+    """Return one label for each class, of a single logit those of no and yes, and what was assumed.
 
     Raises:
         CheckpointError: if the config names another number of classes than the head has.
     """
     named = _named(config, source)
     if named is not None and classes:
-        if len(named) != classes:
+        if len(named) not in label_counts(classes):
             raise CheckpointError(
                 f"config.json of {source} names {len(named)} labels, its head has {classes} classes",
                 remedy="put the config.json beside the weights that it was saved with, or remove its labels",
             )
-        return named, ()
+        return outcomes(named, classes), ()
+    if classes == 1:
+        return ("0", "1"), ("nothing names what its single logit decides: its labels are 0 (no) and 1 (yes)",)
     if classes == 1000:
         return imagenet_labels(), ("the head has 1,000 classes and nothing names them: taken for ImageNet-1k's",)
     notes = ("nothing names the classes: labels are class indices",) if classes else ()

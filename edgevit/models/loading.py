@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from edgevit.models.hub import SCHEME, fetch
 from edgevit.models.labels import labels_of
 from edgevit.models.leftovers import settled
 from edgevit.models.preprocessing import preprocess_of, resized
+from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.resizing import at_image_size
 from edgevit.models.sources import Reading, configs_taken, read_source
-from edgevit.models.spec import BUILTIN, ModelSpec
+from edgevit.models.spec import BUILTIN, ModelSpec, OutputActivation
 
 _TIMM_NAME = r"(vit|deit3?|flexivit|naflexvit|samvit|beit\w*|eva\w*|swin\w*)_\w+(\.\w+)?"
 
@@ -33,19 +34,21 @@ def load_checkpoint(
     heads: int | None = None,
     raw_weights: bool = False,
     unfinished: bool = False,
+    activation: OutputActivation | None = None,
 ) -> Checkpoint:
     """Return the checkpoint that ``source`` names: a built-in model, a RUN, a file, a folder, or hf://owner/name.
 
     ``image_size`` (height, width) has it interpolated to another resolution than it was trained at. ``heads`` is its
     number of attention heads, for a checkpoint that does not say it. ``raw_weights`` takes those of the last step
-    though the file has averaged ones; ``unfinished`` takes a RUN as far as it is.
+    though the file has averaged ones; ``unfinished`` takes a RUN as far as it is. ``activation`` makes probabilities of
+    its logits, whatever its config says.
 
     Raises:
         CheckpointError: if there is none, or it cannot be used.
         SpecError: if its sizes, or ``image_size``, do not fit each other.
         MissingDataError: if it is on the Hub, which cannot be reached.
     """
-    checkpoint = _load(source, Reading(raw_weights, unfinished), heads)
+    checkpoint = _load(source, Reading(raw_weights, unfinished), _Said(heads, activation))
     return checkpoint if image_size is None else at_image_size(checkpoint, image_size)
 
 
@@ -62,11 +65,19 @@ def local(source: str) -> Path:
     return path
 
 
-def _load(source: str, reading: Reading, heads: int | None) -> Checkpoint:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a user says of a checkpoint that may not say it itself."""
+
+    heads: int | None
+    activation: OutputActivation | None
+
+
+def _load(source: str, reading: Reading, said: _Said) -> Checkpoint:
     if source in BUILTIN:
         with as_file(files("edgevit.models") / "builtin" / f"{source}.safetensors") as path:
-            return _from_path(path, source, reading, heads)
-    return _from_path(local(source), source, reading, heads)
+            return _from_path(path, source, reading, said)
+    return _from_path(local(source), source, reading, said)
 
 
 def _meant(source: str) -> str:
@@ -82,32 +93,33 @@ def _meant(source: str) -> str:
     return f"give a .safetensors, .pth or .npz file, a RUN or Hugging Face folder, or hf://owner/name; {hint}"
 
 
-def _from_path(path: Path, source: str, reading: Reading, heads: int | None) -> Checkpoint:
+def _from_path(path: Path, source: str, reading: Reading, said: _Said) -> Checkpoint:
     raw = read_source(path, source, reading)
     if isinstance(raw, Checkpoint):
-        if heads not in (None, raw.spec.heads):
+        if said.heads not in (None, raw.spec.heads):
             raise CheckpointError(
-                f"{source} has {raw.spec.heads} attention heads, not {heads}", remedy="leave out --heads"
+                f"{source} has {raw.spec.heads} attention heads, not {said.heads}", remedy="leave out --heads"
             )
-        return raw
+        check_activation(raw.spec.classes, said.activation, source)
+        return raw if said.activation is None else replace(raw, activation=said.activation)
     family = identify(list(raw.weights), source)
     beside = configs_taken(path)
     try:
-        checkpoint = _assemble(raw, family, heads)
+        checkpoint = _assemble(raw, family, said)
     except CheckpointError as error:
         if beside and not str(error.message).startswith("the tensors of"):
             remedy = f"{error.remedy}; if {beside[0]} is another model's, move {path.name} into a folder of its own"
             raise CheckpointError(f"{error.message} ({path.parent / beside[0]})", remedy=remedy) from error
         raise
-    said = f"used what lies beside {path.name}: {', '.join(beside)}"
-    return replace(checkpoint, notes=(*checkpoint.notes, said)) if beside else checkpoint
+    note = f"used what lies beside {path.name}: {', '.join(beside)}"
+    return replace(checkpoint, notes=(*checkpoint.notes, note)) if beside else checkpoint
 
 
-def _assemble(raw: Raw, family: Family, heads: int | None = None) -> Checkpoint:
+def _assemble(raw: Raw, family: Family, given: _Said) -> Checkpoint:
     """Convert the tensors of a family to a checkpoint, and say what was assumed on the way."""
     names = {id(tensor): f"{raw.prefix}{name}" for name, tensor in raw.weights.items()}
     try:
-        found = _with_heads(family.convert(raw), heads, raw.name)
+        found = _with_heads(family.convert(raw), given.heads, raw.name)
         grid = _grid(found, raw)
         tensors, left = settled(found.weights, raw.beside, raw.name, names)
         weights = canonical(tensors, grid)
@@ -124,9 +136,17 @@ def _assemble(raw: Raw, family: Family, heads: int | None = None) -> Checkpoint:
         check_open_clip(raw.open_clip, spec, raw.name)
     preprocess, said = preprocess_of(raw, family.defaults, f"{family.name}'s usual way", spec)
     labels, also_said = labels_of(raw.config, spec.classes, raw.name)
-    notes = (f"a {family.name}", *raw.notes, *left, *found.notes, *heads_note(found, spec), *said, *also_said)
+    activation, decided = activation_of(raw.config, spec.classes, given.activation, raw.name)
+    assumed = (*found.notes, *heads_note(found, spec), *said, *also_said, *decided)
     checkpoint = Checkpoint(
-        spec, weights, resized(preprocess, spec.image_size), labels, raw.name, notes, found.resampling
+        spec,
+        weights,
+        resized(preprocess, spec.image_size),
+        labels,
+        raw.name,
+        notes=(f"a {family.name}", *raw.notes, *left, *assumed),
+        resampling=found.resampling,
+        activation=activation,
     )
     return _fitted(spec, preprocess, checkpoint)
 

@@ -61,7 +61,14 @@ def read_source(path: Path, name: str, reading: Reading) -> Raw | Checkpoint:
     content, description = _read(file)
     if description is not None:
         weights = {str(key): tensor for key, tensor in content.items() if isinstance(tensor, Tensor)}
-        return Checkpoint(description.spec, weights, description.preprocess, description.labels, name)
+        return Checkpoint(
+            description.spec,
+            weights,
+            description.preprocess,
+            description.labels,
+            name,
+            activation=description.activation,
+        )
     if runs.is_state(content):
         raise CheckpointError(
             f"{name} is where a run of edgevit train stands, without the job.json of its RUN",

@@ -11,6 +11,8 @@ from edgevit.errors import SpecError
 Pooling = Literal["class", "mean", "max", "mean/max", "class+mean", "class+register", "attention"]
 PositionEmbedding = Literal["learned", "sincos"]
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "sigmoid"]
+#: What makes probabilities of logits: of all together, of which one is true, or of each by itself.
+OutputActivation = Literal["softmax", "sigmoid"]
 
 #: Specs come from files that may be hostile: no size in one may keep the machine busy or fill its memory.
 _LARGEST = 1 << 20
@@ -193,6 +195,19 @@ class GraphSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 #: What a bundle may know of its model.
 AnySpec: TypeAlias = ModelSpec | GraphSpec
+
+
+def label_counts(classes: int) -> tuple[int, ...]:
+    """Return how many labels a model of ``classes`` logits may have: one each, or of a single logit no and yes."""
+    return (1, 2) if classes == 1 else (classes,)
+
+
+def outcomes(labels: tuple[str, ...], classes: int) -> tuple[str, ...]:
+    """Return what a model of ``classes`` logits can say of an image; of a single logit that is no and yes."""
+    if classes != 1 or len(labels) == 2:
+        return labels
+    (label,) = labels
+    return ("0", "1") if label in {"", "0", "1"} else (f"not {label}", label)
 
 
 def _imagenet(width: int, depth: int, heads: int) -> ModelSpec:

@@ -58,13 +58,14 @@ def try_choices(
     *,
     observer: ObserverChoice = "auto",
     rewrites: Rewrites = NO_REWRITES,
+    independent: bool = False,
 ) -> dict[Scheme, tuple[Trial, ...]]:
     """Return for each scheme what was tried and what it gave, the nearest to float32 by the logits' SQNR first.
 
     What ``observer`` and ``rewrites.alpha`` leave open, "auto", is one of ``OBSERVERS`` and of ``ALPHAS``: alphas are
     tried with the first observer, and the other observers with the best of them. Every fourth image is judged by, 64 at
     most; the others are fitted to. Weights are rounded to nearest, not for their layer's output, which takes longer and
-    changes little about which choice is best.
+    changes little about which choice is best. ``independent`` is the judge's.
 
     Raises:
         GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
@@ -77,7 +78,9 @@ def try_choices(
             f"there are fewer than {_EVERY} images, too few to find the best observer or alpha",
             remedy="give 128 or so with --data, or name both in the recipe",
         )
-    judge = Judge(model, (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH)))
+    judge = Judge(
+        model, (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH)), independent=independent
+    )
     table = calibrate(model, _fitted(images), total=images.batches, rotated=True)
     observers = OBSERVERS if observer == "auto" else (observer,)
     alphas = ALPHAS if rewrites.alpha == "auto" else (rewrites.alpha,)

@@ -23,7 +23,8 @@ from edgevit.statistics import agreement, mean_kl, sqnr_db
 class Score:
     """How near outputs are to float32's: KL(float32 || model) in nats, SQNR in dB, share of images of the same top-1.
 
-    ``sqnr_db`` is None where they are the same.
+    Where each logit decides by itself, the last is the share of the same decisions. ``sqnr_db`` is None where outputs
+    are the same.
     """
 
     kl: float
@@ -34,8 +35,10 @@ class Score:
 class Judge:
     """Float32's outputs for images that nothing was fitted to."""
 
-    def __init__(self, model: Path, images: Iterable[NDArray[np.float32]]) -> None:
+    def __init__(self, model: Path, images: Iterable[NDArray[np.float32]], *, independent: bool = False) -> None:
         """Run the float32 ONNX file ``model`` on ``images`` of (B, C, H, W), which are kept.
+
+        With ``independent`` logits each is a decision of its own, as a single one always is.
 
         Raises:
             DataError: if there are no images.
@@ -45,6 +48,7 @@ class Judge:
         if not self._images:
             raise DataError("there are no images to judge by", remedy="give more images with --data")
         self.reference = self.outputs(model)
+        self.independent = independent or self.reference.shape[1] == 1
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -61,7 +65,7 @@ class Judge:
         """Return how near the ONNX file ``model`` stays to float32."""
         outputs = self.outputs(model)
         return Score(
-            mean_kl(self.reference, outputs),
+            mean_kl(self.reference, outputs, independent=self.independent),
             sqnr_db(self.reference, outputs),
-            agreement(self.reference, outputs),
+            agreement(self.reference, outputs, independent=self.independent),
         )

@@ -66,13 +66,17 @@ class Top1Limit:
 
 @dataclass(frozen=True, slots=True)
 class KlLimit:
-    """A mean KL(float32 || model) of at most ``allowed`` nats, for images without labels."""
+    """A mean KL(float32 || model) of at most ``allowed`` nats, for images without labels.
+
+    With ``independent`` logits each has probabilities of its own, and an image's divergences add up.
+    """
 
     allowed: float
+    independent: bool = False
 
     def loss(self, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
         """Return the divergence in nats."""
-        return mean_kl(reference, outputs)
+        return mean_kl(reference, outputs, independent=self.independent)
 
     def say(self, loss: float) -> str:
         """Return the divergence."""

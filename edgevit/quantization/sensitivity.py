@@ -59,5 +59,5 @@ def _cost(name: str, judge: Judge, model: Path, form: Form, measure: Measure) ->
     outputs = judge.outputs(model, form.backend, form.settings)
     if not np.isfinite(outputs).all():
         return LayerCost(layer=name, kl=None, sqnr_db=None, finite=False)
-    kl = mean_kl(judge.reference, outputs) if measure == "kl" else None
+    kl = mean_kl(judge.reference, outputs, independent=judge.independent) if measure == "kl" else None
     return LayerCost(layer=name, kl=kl, sqnr_db=sqnr_db(judge.reference, outputs))

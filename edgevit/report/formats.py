@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from edgevit.bundle.manifest import Accuracy
 from edgevit.evaluation.gate import floored
 
 _DASH = "\N{EN DASH}"
@@ -88,6 +89,17 @@ def nats(value: float | None) -> str:
 def decibels(value: float | None) -> str:
     """Write a signal to noise ratio."""
     return NOTHING if value is None else f"{value:.1f}{_SPACE}dB"
+
+
+def decisions(accuracy: Accuracy) -> str:
+    """Write which share of decisions are float32's, and how far the logits are from its.
+
+    Where float32 decides all alike, the share would be 100 % of nothing, and is left out.
+    """
+    found = accuracy.decisions
+    alike = found is not None and found.yes in (0, 1)
+    share = "all alike" if alike else percent(accuracy.agreement, accuracy.images)
+    return share if accuracy.sqnr_db is None else f"{share} ({decibels(accuracy.sqnr_db)})"
 
 
 def cosine(value: float | None) -> str:

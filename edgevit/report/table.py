@@ -13,7 +13,8 @@ from edgevit.report.verdict import outcome
 class Row(NamedTuple):
     """The formatted cells of one variant; plain text, free of control characters but not of markup of any kind.
 
-    An embedding model has other figures in the places of ``top1``, ``change`` and ``agreement``: see ``headings``.
+    Embedding models, and those whose logits are decisions of their own, have other figures in the places of ``top1``,
+    ``change`` and ``agreement``: see ``headings``.
     """
 
     variant: str
@@ -30,12 +31,17 @@ HEADINGS = Row("variant", "size", "top-1 (95 %)", "change", "agree", "p50", "spe
 
 _EMBEDDING_HEADINGS = HEADINGS._replace(top1="recall@1 (95 %)", change="cosine (worst 1 %)", agreement="neighbour")
 
+#: Where each logit is a decision of its own; ``agreement`` stands beside how far the logits are from float32's.
+_DECISION_HEADINGS = HEADINGS._replace(top1="right (95 %)", agreement="decisions (logits)")
+
 #: Marks a figure whose measurement was disturbed; ``remarks`` says by what.
 DOUBT = "?"
 
 
 def headings(manifest: Manifest) -> Row:
     """Return what stands above the rows of a bundle."""
+    if manifest.independent:
+        return _DECISION_HEADINGS
     return HEADINGS if manifest.model.classes else _EMBEDDING_HEADINGS
 
 
@@ -93,7 +99,8 @@ def _accuracy(variant: Variant) -> tuple[str, str, str]:
         mean, worst = formats.cosine(accuracy.similarity.cosine_mean), formats.cosine(accuracy.similarity.cosine_p1)
         return _rate(recall, interval, images), f"{mean} ({worst})", formats.percent(accuracy.agreement, images)
     top1 = _rate(accuracy.top1, accuracy.top1_ci95, images)
-    return top1, formats.points(accuracy.delta_top1, images), formats.percent(accuracy.agreement, images)
+    agreement = formats.decisions(accuracy) if accuracy.decisions else formats.percent(accuracy.agreement, images)
+    return top1, formats.points(accuracy.delta_top1, images), agreement
 
 
 def _rate(rate: float | None, interval: tuple[float, float] | None, images: int) -> str:

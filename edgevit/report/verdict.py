@@ -30,21 +30,22 @@ def outcome(variant: Variant) -> Outcome:
         return Outcome("limit missed", "bad", variant.limit.reason)
     if accuracy is None:
         return Outcome("not validated", "neutral", "its accuracy has not been measured")
+    kept = "accurate" if accuracy.decisions is None else "decisions kept"
     if latency is None:
-        return Outcome("accurate, not timed", "neutral", accuracy.reason)
+        return Outcome(f"{kept}, not timed", "neutral", accuracy.reason)
     if latency.p50_ms is None:
         return Outcome("did not run", "bad", latency.invalid_reason or "")
     if not latency.valid:
-        return Outcome("accurate, speed in doubt", "doubt", latency.invalid_reason or "")
+        return Outcome(f"{kept}, speed in doubt", "doubt", latency.invalid_reason or "")
     if variant.precision == "float32":
         return Outcome("reference", "neutral", "what the others are compared with")
-    return _speed(latency, accuracy.reason)
+    return _speed(latency, kept, accuracy.reason)
 
 
-def _speed(latency: Latency, reason: str) -> Outcome:
+def _speed(latency: Latency, kept: str, reason: str) -> Outcome:
     low, high = latency.speedup_ci95 or (0.0, float("inf"))
     if high < 1:
-        return Outcome("accurate, but slower", "bad", "slower than float32 on this machine")
+        return Outcome(f"{kept}, but slower", "bad", "slower than float32 on this machine")
     if low <= 1:
-        return Outcome("accurate, not faster", "doubt", "no faster than float32 within the interval")
+        return Outcome(f"{kept}, not faster", "doubt", "no faster than float32 within the interval")
     return Outcome("passed", "good", reason)

@@ -116,7 +116,13 @@ def _opened(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequence
         if opening.check == "golden":
             golden = bundle.golden()
             answers = model.infer(model.prepare(golden.images))
-            verify_golden(answers, golden.logits, precision=variant.precision, classes=len(model.labels))
+            verify_golden(
+                answers,
+                golden.logits,
+                precision=variant.precision,
+                classes=bundle.manifest.model.classes,
+                independent=model.independent,
+            )
         for note in notes:
             _say(f"{note}; {variant.name} is loaded", opening.progress)
     except BaseException:

@@ -39,30 +39,35 @@ class Model:
         self.variant = variant
         #: What should be known of how it was loaded, such as why another variant was not.
         self.notes: tuple[str, ...] = tuple(notes)
-        self.labels: tuple[str, ...] = bundle.manifest.labels
+        self.labels: tuple[str, ...] = bundle.manifest.outcomes
+        #: Whether each label is decided by itself, by a threshold.
+        self.independent: bool = bundle.manifest.independent
         self.preprocess: Preprocess = bundle.manifest.preprocess
         self._outputs = bundle.manifest.model.outputs
         self._session = SharedSession(session)
 
-    def predict(self, image: ImageSource, *, top: int = 5) -> list[Prediction]:
+    def predict(self, image: ImageSource, *, top: int = 5, threshold: float | None = None) -> list[Prediction]:
         """Return the ``top`` most likely classes of one image, the likeliest first.
 
-        ``image`` is a path, the bytes of a file, a Pillow image, or a uint8 array (H, W) or (H, W, C).
+        ``image`` is a path, the bytes of a file, a Pillow image, or a uint8 array (H, W) or (H, W, C). ``threshold`` is
+        the probability above which a label is decided on, 0.5 without one, in a model of ``independent`` labels.
 
         Raises:
             ImageError: if it cannot be read.
-            InputError: if ``top`` is less than 1, the model has no classes, or it has been closed.
+            InputError: if ``top`` is less than 1, the model has no classes or no thresholds, or it has been closed.
 
         """
-        return self.predict_batch([image], top=top)[0]
+        return self.predict_batch([image], top=top, threshold=threshold)[0]
 
-    def predict_batch(self, images: Sequence[ImageSource], *, top: int = 5) -> list[list[Prediction]]:
+    def predict_batch(
+        self, images: Sequence[ImageSource], *, top: int = 5, threshold: float | None = None
+    ) -> list[list[Prediction]]:
         """Return the ``top`` most likely classes of each image, as ``predict`` does."""
         images, top = images_given(images), whole_number("top", top, least=1)
         answers: list[list[Prediction]] = []
         for start in range(0, len(images), _BATCH):
             logits = self.infer(self.prepare(images[start : start + _BATCH]))
-            answers += predictions(logits, self.labels, top=top)
+            answers += predictions(logits, self.labels, top=top, independent=self.independent, threshold=threshold)
         return answers
 
     def embed(self, image: ImageSource) -> NDArray[np.float32]:

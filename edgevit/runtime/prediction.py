@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import msgspec
 import numpy as np
@@ -10,13 +11,22 @@ from numpy.typing import NDArray
 
 from edgevit.errors import InputError, VerificationError
 
+#: A label is decided on above this probability, unless the user says otherwise.
+THRESHOLD = 0.5
 
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """One class that an image may belong to; ``probability`` is the softmax over all classes, in 0..1."""
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One class that an image may belong to; ``probability`` is the softmax over all classes, in 0..1.
+
+    Where each logit decides by itself (a model's ``independent``), it is the sigmoid of its own logit, and ``decided``
+    says whether it is above the threshold; else that is None. A single logit gives two: its yes, whose probability is
+    the sigmoid, and its no, whose probability is the rest and which is decided on where the yes is not.
+    """
 
     label: str
     index: int
     probability: float
+    decided: bool | None = None
 
 
 def finite_outputs(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -33,11 +43,21 @@ def finite_outputs(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
     return outputs
 
 
-def predictions(logits: NDArray[np.float32], labels: Sequence[str], *, top: int) -> list[list[Prediction]]:
+def predictions(
+    logits: NDArray[np.float32],
+    labels: Sequence[str],
+    *,
+    top: int,
+    independent: bool = False,
+    threshold: float | None = None,
+) -> list[list[Prediction]]:
     """Return the ``top`` most likely classes of each row of ``logits`` (B, classes), the likeliest first.
 
+    ``independent`` logits decide by themselves, each for its label where its probability is above ``threshold``. A
+    single logit has two labels: of no and yes.
+
     Raises:
-        InputError: if ``top`` is less than 1, or the model has no classes.
+        InputError: if ``top`` is less than 1, the model has no classes, or no threshold like this.
         VerificationError: if a logit is not a finite number.
 
     """
@@ -45,7 +65,10 @@ def predictions(logits: NDArray[np.float32], labels: Sequence[str], *, top: int)
         raise InputError(f"cannot return the top {top} classes", remedy="ask for at least 1")
     if not labels:
         raise InputError("the model has no classes: it gives features", remedy="call its embed() for them")
+    _check_threshold(threshold, independent=independent)
     finite_outputs(logits)
+    if independent:
+        return _decisions(logits, labels, top, THRESHOLD if threshold is None else threshold)
     exponentials = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     # Stable, so that of equals the class with the lower index comes first, as with argmax.
@@ -54,3 +77,35 @@ def predictions(logits: NDArray[np.float32], labels: Sequence[str], *, top: int)
         [Prediction(label=labels[index], index=index, probability=float(row[index])) for index in best]
         for row, best in zip(probabilities, order.tolist(), strict=True)
     ]
+
+
+def _decisions(
+    logits: NDArray[np.float32], labels: Sequence[str], top: int, threshold: float
+) -> list[list[Prediction]]:
+    values = logits.astype(np.float64)
+    if values.shape[1] == 1:
+        values = np.concatenate([-values, values], axis=1)
+    probabilities = np.exp(-np.logaddexp(0, -values))
+    decided = probabilities > threshold
+    if logits.shape[1] == 1:
+        decided[:, 0] = ~decided[:, 1]
+    order = np.argsort(-values, axis=1, kind="stable")[:, :top]
+    return [
+        [
+            Prediction(label=labels[index], index=index, probability=float(row[index]), decided=bool(yes[index]))
+            for index in best
+        ]
+        for row, yes, best in zip(probabilities, decided, order.tolist(), strict=True)
+    ]
+
+
+def _check_threshold(threshold: float | None, *, independent: bool) -> None:
+    if threshold is None:
+        return
+    if not independent:
+        raise InputError(
+            "this model chooses one of its classes, by no threshold",
+            remedy="leave it out; a model whose labels are decided one by one is exported with --activation sigmoid",
+        )
+    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+        raise InputError(f"{threshold!r} is no threshold of a probability", remedy="give one in 0..1, such as 0.5")

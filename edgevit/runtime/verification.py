@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import VerificationError
+from edgevit.statistics import agreement
 
 Check = Literal["golden", "files"]
 """What is checked when a bundle is loaded: the files and the answers to the golden images, or the files alone."""
@@ -39,11 +40,17 @@ BOUNDS: dict[Precision, Bound] = {
 
 
 def verify_golden(
-    logits: NDArray[np.float32], expected: NDArray[np.float32], *, precision: Precision, classes: int
+    logits: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    *,
+    precision: Precision,
+    classes: int,
+    independent: bool = False,
 ) -> None:
     """Compare a variant's ``logits`` (images, classes) for the golden images with float32's.
 
-    With ``classes`` 0 they are an embedding model's features, of which the largest means nothing.
+    With ``classes`` 0 they are an embedding model's features, of which the largest means nothing; with ``independent``
+    logits each is a decision of its own.
 
     Raises:
         VerificationError: if they differ by more than the precision explains.
@@ -60,12 +67,13 @@ def verify_golden(
             raise _failure(f"logits differ by {difference:.2g}, more than {FLOAT32_TOLERANCE:g}")
         return
     bound = BOUNDS[precision]
-    cosine = _cosine(logits, expected, centred=classes > 0)
+    cosine = _cosine(logits, expected, centred=classes > 0 and not independent)
     if not cosine >= bound.cosine:
         raise _failure(f"logits have a cosine of {cosine:.3f} with float32's, less than {bound.cosine:g}")
-    agreement = float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean())
-    if classes and agreement < bound.agreement:
-        raise _failure(f"only {agreement:.0%} of them get float32's class")
+    share = agreement(expected, logits, independent=independent)
+    if classes and share < bound.agreement:
+        whose = "float32's" if independent else "float32's class"
+        raise _failure(f"only {share:.0%} of {'the decisions are' if independent else 'them get'} {whose}")
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32], *, centred: bool) -> float:

@@ -22,6 +22,7 @@ from edgevit.graph.foreign import OnnxModel, write_verified
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import ImageSource
 from edgevit.stages.peers import Peer, check_equal
+from edgevit.statistics import as_classes
 
 if TYPE_CHECKING:
     from edgevit.models.checkpoints import Checkpoint
@@ -79,6 +80,7 @@ def export(
             spec=model.spec,
             preprocess=model.preprocess,
             labels=model.labels,
+            activation=model.activation,
             provenance=_provenance(model),
             float32=onnx,
             golden_images=_images(dataset, batch.indices[chosen]),
@@ -94,11 +96,20 @@ def _write(model: Exportable, path: Path, images: NDArray[np.float32], progress:
         return
     from edgevit.graph.verify import export_verified
 
-    export_verified(model.model(), path, images, preprocess=model.preprocess, labels=model.labels, progress=progress)
+    export_verified(
+        model.model(),
+        path,
+        images,
+        preprocess=model.preprocess,
+        labels=model.labels,
+        activation=model.activation,
+        progress=progress,
+    )
 
 
 def _golden(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     """Choose images that tell a broken model from a rounded one: of each class the one that it is surest of."""
+    logits = as_classes(logits)
     ranked = np.sort(logits, axis=1)
     margin = ranked[:, -1] - ranked[:, -2] if logits.shape[1] > 1 else ranked[:, -1]
     surest = np.argsort(-margin, kind="stable")

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.bundle.manifest import Precision
+from edgevit.bundle.manifest import Manifest, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.dataset import Dataset
@@ -27,7 +27,7 @@ from edgevit.quantization.prepare import Prepared
 from edgevit.quantization.search import Search
 from edgevit.quantization.sensitivity import Form, rank_layers
 from edgevit.recipes import Recipe
-from edgevit.stages.images import LabelledBatches
+from edgevit.stages.images import LabelledBatches, several_labels
 from edgevit.targets import Target, load_target
 
 #: Images to judge by at the most, and how many of them each layer by itself is judged on.
@@ -78,16 +78,19 @@ class Wish:
                 remedy=f"say how near the features must be to float32's: --min-cosine {MIN_COSINE:g}",
             )
 
-    def limit(self, labels: NDArray[np.int64] | None) -> Limit | None:
-        """Return what to search by, for images with ``labels`` (N,) if the model's top-1 is to count."""
+    def limit(self, labels: NDArray[np.int64] | None, *, independent: bool = False) -> Limit | None:
+        """Return what to search by, for images with ``labels`` (N,) if the model's top-1 is to count.
+
+        ``independent`` logits are decisions of their own.
+        """
         if self.max_drop is not None and labels is not None:
             return Top1Limit(self.max_drop, labels)
         if self.max_kl is not None:
-            return KlLimit(self.max_kl)
+            return KlLimit(self.max_kl, independent)
         return None if self.min_cosine is None else CosineLimit(self.min_cosine)
 
 
-def to_judge_by(wish: Wish, held_out: Dataset, model_labels: tuple[str, ...], progress: Progress) -> LabelledBatches:
+def to_judge_by(wish: Wish, held_out: Dataset, manifest: Manifest, progress: Progress) -> LabelledBatches:
     """Return the images of ``held_out`` that ``wish`` is judged by, with labels if top-1 decides.
 
     Raises:
@@ -97,7 +100,8 @@ def to_judge_by(wish: Wish, held_out: Dataset, model_labels: tuple[str, ...], pr
     if wish.max_drop is None:
         return unlabelled
     try:
-        labelled, why = LabelledBatches.of(held_out, model_labels), "they have no labels"
+        labelled = LabelledBatches.of(held_out, manifest.outcomes, several=several_labels(manifest))
+        why = "an image may have several labels" if several_labels(manifest) else "they have no labels"
     except DataError as error:
         labelled, why = unlabelled, error.message
     if labelled.labels is not None:
@@ -135,9 +139,11 @@ def settle(
     measure: Measure = "kl" if bundle.manifest.model.classes else "sqnr_db"
     read = list(images.read(bundle.manifest.preprocess, batch_size=_BATCH, unreadable=unreadable))
     seen = np.concatenate([batch.indices for batch in read])
-    limit = wish.limit(None if images.labels is None else images.labels[seen])
-    judge = Judge(float32, [batch.images for batch in read])
-    few = Judge(float32, [batch.images for batch in read[: RANKED // _BATCH]])
+    limit = wish.limit(None if images.labels is None else images.labels[seen], independent=bundle.manifest.independent)
+    judge, few = (
+        Judge(float32, [batch.images for batch in part], independent=bundle.manifest.independent)
+        for part in (read, read[: RANKED // _BATCH])
+    )
     found, targets = dict(prepared), tuple(targets)
     for scheme, one in prepared.items():
         forms = _forms(scheme, targets, progress)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.bundle.manifest import Manifest
 from edgevit.data.batches import Batch, Unreadable, batches
 from edgevit.data.dataset import Dataset, FileDataset, Subset
 from edgevit.data.preprocess import Preprocess
@@ -158,6 +159,11 @@ def _doubts_of_number(dataset: Dataset) -> list[str]:
     return found
 
 
+def several_labels(manifest: Manifest) -> bool:
+    """Return whether a model may give an image several labels: each of its logits decides on one of them."""
+    return manifest.independent and manifest.model.classes > 1
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledBatches:
     """Images of a data set that a model can be measured on, with their labels as its class indices if it has any."""
@@ -167,15 +173,17 @@ class LabelledBatches:
     indices: NDArray[np.int64]
 
     @classmethod
-    def of(cls, dataset: Dataset, model_labels: Sequence[str]) -> LabelledBatches:
+    def of(cls, dataset: Dataset, model_labels: Sequence[str], *, several: bool = False) -> LabelledBatches:
         """Take the labelled images of ``dataset``, or all of them where none has a label.
 
-        An embedding model has no labels of its own; the data set's then tell which images are of one kind.
+        An embedding model has no labels of its own; the data set's then tell which images are of one kind. Where an
+        image may have ``several`` labels, a data set that names one for each does not say which are right: all images
+        are taken, without labels.
 
         Raises:
             DataError: if a label is not one of the model's.
         """
-        if (dataset.labels < 0).all():
+        if several or (dataset.labels < 0).all():
             return cls(dataset, None, np.arange(len(dataset)))
         labels = map_labels(dataset, tuple(model_labels)) if model_labels else dataset.labels
         return cls(dataset, labels, np.flatnonzero(labels >= 0))

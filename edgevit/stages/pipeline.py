@@ -14,6 +14,7 @@ from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
 from edgevit.evaluation.gate import check_limits
 from edgevit.graph.opening import Given
+from edgevit.models.spec import OutputActivation
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
@@ -37,8 +38,8 @@ class PipelineJob:
 
     ``precisions`` are those to make beside float32. ``calibration_data`` is where the calibration images come from, if
     not the training part of ``data``. With ``image_size`` (height, width) the model is taken to another resolution than
-    the checkpoint's, with ``l2_normalize`` an embedding model's features to length 1,
-    with ``raw_weights`` those of the last step where it has averaged ones.
+    the checkpoint's, with ``l2_normalize`` an embedding model's features to length 1, with ``raw_weights`` those of the
+    last step where it has averaged ones. ``activation`` makes probabilities of its logits, whatever its config says.
     """
 
     source: str
@@ -55,6 +56,7 @@ class PipelineJob:
     root: Path | None = None
     image_size: tuple[int, int] | None = None
     heads: int | None = None
+    activation: OutputActivation | None = None
     l2_normalize: bool = False
     raw_weights: bool = False
     existing: Existing = "refuse"
@@ -81,7 +83,7 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
     progress.note(f"1/5 Export {job.source}")
     model = load_source(
         job.source,
-        Given(image_size=job.image_size),
+        Given(image_size=job.image_size, activation=job.activation),
         l2_normalize=job.l2_normalize,
         heads=job.heads,
         raw_weights=job.raw_weights,
@@ -94,7 +96,8 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
         refuse_rivals(job.targets, precision)
     check_limits(classes=model.spec.classes, max_drop=job.max_drop, min_cosine=job.min_cosine)
     seen, judged = calibration.load(progress), test.load(progress)
-    LabelledBatches.of(judged, model.labels)
+    several = model.activation == "sigmoid" and model.spec.classes > 1
+    LabelledBatches.of(judged, model.labels, several=several)
     if shared := shared_images(seen, judged):
         progress.note(f"    {shared}")
     with ExitStack() as stack:

@@ -150,8 +150,14 @@ def _check_answers(bundle: Bundle, precision: Precision, target: Target, model: 
     golden = bundle.golden()
     with get_backend(target.backend).open(model, threads=0, settings=target.settings_for(precision)) as session:
         answers = [session.infer(bundle.manifest.preprocess(image)[None]) for image in golden.images]
-    classes = bundle.manifest.model.classes
-    verify_golden(np.concatenate(answers), golden.logits, precision=precision, classes=classes)
+    manifest = bundle.manifest
+    verify_golden(
+        np.concatenate(answers),
+        golden.logits,
+        precision=precision,
+        classes=manifest.model.classes,
+        independent=manifest.independent,
+    )
 
 
 def _check_elsewhere(source: Source, target: Target) -> None:

@@ -213,7 +213,9 @@ def _calibrate(
     calibration = CalibrationImages(selection.images_alone, selection.batches, progress)
     prepared: dict[Scheme, Prepared] = {}
     unrounded: dict[Scheme, Path] = {}
-    for scheme, (observer, rewrites, trials) in _choices(model, calibration, rules).items():
+    for scheme, (observer, rewrites, trials) in _choices(
+        model, calibration, rules, independent=bundle.manifest.independent
+    ).items():
         place = {scheme: folder.parent / PREPARED[scheme]}
         before = {} if held_out is None else {scheme: folder.parent / f"unrounded-{scheme}.onnx"}
         _, made = prepare(
@@ -245,19 +247,21 @@ def _load(
     if not wish:
         return images.load(progress), None
     dataset, apart = images.load_apart(HELD_OUT, progress)
-    held_out = to_judge_by(wish, apart, bundle.manifest.labels, progress)
+    held_out = to_judge_by(wish, apart, bundle.manifest, progress)
     progress.note(f"Judging by {len(held_out)} images of {dataset.name} that are not calibrated with")
     return dataset, held_out
 
 
 def _choices(
-    model: Path, images: CalibrationImages, rules: _Rules
+    model: Path, images: CalibrationImages, rules: _Rules, *, independent: bool
 ) -> dict[Scheme, tuple[Observer, Rewrites, tuple[Trial, ...]]]:
     """Return observer and rewrites for each way to store activations, and what was tried if the recipe asks for it."""
     schemes = dict.fromkeys(map(scheme_of, rules.dialects))
     if rules.observer != "auto" and rules.rewrites.alpha != "auto":
         return dict.fromkeys(schemes, (rules.observer, rules.rewrites, ()))
-    found = try_choices(model, images, schemes, observer=rules.observer, rewrites=rules.rewrites)
+    found = try_choices(
+        model, images, schemes, observer=rules.observer, rewrites=rules.rewrites, independent=independent
+    )
     for scheme, trials in found.items():
         figures = "; ".join(trial.say() for trial in trials)
         images.progress.note(f"Tried for {scheme} activations, the nearest to float32 first: {figures}")

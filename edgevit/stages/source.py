@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".onnx"
 #: What can be said of checkpoints too.
-_OF_BOTH = ("image_size",)
+_OF_BOTH = ("image_size", "activation")
 
 
 def load_source(
@@ -61,5 +61,12 @@ def load_source(
         )
     from edgevit.models.loading import load_checkpoint  # it brings torch, which a graph does not need
 
-    checkpoint = load_checkpoint(source, given.image_size, heads=heads, raw_weights=raw_weights, unfinished=unfinished)
+    checkpoint = load_checkpoint(
+        source,
+        given.image_size,
+        heads=heads,
+        raw_weights=raw_weights,
+        unfinished=unfinished,
+        activation=given.activation,
+    )
     return checkpoint.normalized() if l2_normalize else checkpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends.variants import open_variant
+from edgevit.bundle.manifest import Accuracy, Manifest
 from edgevit.bundle.store import Bundle
 from edgevit.data.dataset import Subset
 from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
+from edgevit.evaluation.decisions import measure_decisions
 from edgevit.evaluation.embedding import measure_embedding
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
 from edgevit.progress import SILENT, Progress
-from edgevit.stages.images import ImageSource, LabelledBatches
+from edgevit.stages.images import ImageSource, LabelledBatches, several_labels
 from edgevit.stages.runnable import runnable
 
 _REFERENCE = "float32"
@@ -34,20 +36,23 @@ def validate(
 ) -> tuple[Bundle, tuple[str, ...]]:
     """Measure ``variants`` (all if none are named) on ``images``, note it in the bundle, and return whom it measured.
 
-    ``max_drop`` is the largest loss of top-1 in points that passes, ``min_cosine`` the smallest mean cosine similarity
-    with float32 of an embedding model's features; None stands for ``gate``'s defaults.
+    ``max_drop`` is the largest loss of top-1 in points that passes, or of decisions where each logit is one;
+    ``min_cosine`` the smallest mean cosine similarity with float32 of an embedding model's features. None stands for
+    ``gate``'s defaults.
 
     Raises:
         InputError: if there is a limit of the kind that means nothing for this model.
         BundleError: if there is no such variant, or its files are damaged.
         DataError: if the images cannot be used.
     """
-    classes = bundle.manifest.model.classes
-    check_limits(classes=classes, max_drop=max_drop, min_cosine=min_cosine)
+    manifest = bundle.manifest
+    check_limits(classes=manifest.model.classes, max_drop=max_drop, min_cosine=min_cosine)
     names = runnable(bundle, variants, progress)
     dataset = images.load(progress)
-    wanted = LabelledBatches.of(dataset, bundle.manifest.labels)
+    wanted = LabelledBatches.of(dataset, manifest.outcomes, several=several_labels(manifest))
     progress.note(f"Validating {', '.join(names)} on {len(wanted)} images of {dataset.name}")
+    if several_labels(manifest) and (dataset.labels >= 0).any():
+        progress.note("Labels of images are not looked at: one for each does not say which of several are right")
     seen: list[NDArray[np.int64]] = []
 
     def read() -> Iterator[NDArray[np.float32]]:
@@ -65,12 +70,16 @@ def validate(
     labels = None if wanted.labels is None else wanted.labels[measured]
     # Of the images that were measured alone: others may not even be there.
     fingerprint = Subset(dataset, measured).fingerprint(progress)
-    measure = (
-        partial(measure_accuracy, max_drop=MAX_DROP if max_drop is None else max_drop)
-        if classes
-        else partial(measure_embedding, min_cosine=MIN_COSINE if min_cosine is None else min_cosine)
-    )
+    measure = _measure(manifest, max_drop, min_cosine)
     for name in names:
         accuracy = measure(logits[_REFERENCE], logits[name], labels, data=images.name, data_sha256=fingerprint)
         bundle = bundle.update_variant(name, accuracy=accuracy)
     return bundle, names
+
+
+def _measure(manifest: Manifest, max_drop: float | None, min_cosine: float | None) -> Callable[..., Accuracy]:
+    """Return what measures a model of this kind."""
+    if not manifest.model.classes:
+        return partial(measure_embedding, min_cosine=MIN_COSINE if min_cosine is None else min_cosine)
+    measure = measure_decisions if manifest.independent else measure_accuracy
+    return partial(measure, max_drop=MAX_DROP if max_drop is None else max_drop)

@@ -14,6 +14,7 @@ from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.sources import match_labels
 from edgevit.models.checkpoints import Checkpoint
+from edgevit.models.spec import outcomes
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import Progress
 from edgevit.training.distributed import Processes
@@ -28,6 +29,7 @@ def fit_head(checkpoint: Checkpoint, labels: tuple[str, ...]) -> tuple[Checkpoin
     knows, all of them, begin with what it learnt; else the new head begins with zeros: all classes are equally likely
     at first, and the features are not torn by a random head's gradients. An embedding model loses its projection.
     """
+    checkpoint = one_right(checkpoint)
     matches = match_labels(labels, checkpoint.labels)
     known = [match for match in matches if match is not None]
     same = len(known) == len(labels) and len(set(known)) == len(labels)
@@ -44,6 +46,22 @@ def fit_head(checkpoint: Checkpoint, labels: tuple[str, ...]) -> tuple[Checkpoin
         before = f"instead of {len(checkpoint.labels)}" if checkpoint.labels else "where it had none"
         said = f"{checkpoint.source} gets a new head: {len(labels)} labels {before}"
     return replace(checkpoint, spec=spec, weights={**weights, **head}, labels=labels), said
+
+
+def one_right(checkpoint: Checkpoint) -> Checkpoint:
+    """Return ``checkpoint`` with logits of which one is right, as training has them; that of a yes becomes two.
+
+    Softmax of 0 and z gives what the sigmoid of z does. A head that decides on several labels keeps its logits.
+    """
+    if checkpoint.spec.classes != 1:
+        return checkpoint if checkpoint.activation == "softmax" else replace(checkpoint, activation="softmax")
+    spec = msgspec.structs.replace(checkpoint.spec, classes=2)
+    weights = {
+        name: torch.cat([torch.zeros_like(tensor), tensor]) if name.startswith("head.") else tensor
+        for name, tensor in checkpoint.weights.items()
+    }
+    labels = outcomes(checkpoint.labels, 1)
+    return replace(checkpoint, spec=spec, weights=weights, labels=labels, activation="softmax")
 
 
 def freeze_backbone(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from edgevit.data.preprocess import ChannelOrder, Preprocess
 from edgevit.data.sources import match_labels
 from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
+from edgevit.training.heads import one_right
 from edgevit.training.mixing import Mixing
 from edgevit.training.plan import Piece
 from edgevit.training.recipe import Recipe
@@ -43,13 +44,19 @@ class Teacher(nn.Module):
     it knows beyond the student's it says nothing.
 
     Raises:
-        InputError: if it does not know each of the student's classes.
+        InputError: if it does not know each of the student's classes, or does not choose between them.
     """
 
     order: Tensor
 
     def __init__(self, checkpoint: Checkpoint, labels: tuple[str, ...], preprocess: Preprocess) -> None:
         super().__init__()
+        if checkpoint.activation == "sigmoid" and checkpoint.spec.classes > 1:
+            raise InputError(
+                f"the teacher {checkpoint.source} decides on each label by itself, and does not choose between classes",
+                remedy="give a teacher that was trained with one label for each image",
+            )
+        checkpoint = one_right(checkpoint)
         order = match_labels(labels, checkpoint.labels)
         unknown = [label for label, match in zip(labels, order, strict=True) if match is None]
         if unknown:

@@ -17,7 +17,8 @@ from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-CONFIG = {"architecture": "vit_tiny", "num_classes": 3, "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
+CONFIG = {"architecture": "vit_tiny_patch16_224", "num_classes": 3,
+          "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
           "label_names": ["cat", "dog", "owl"]}  # fmt: skip
 
 

@@ -1,0 +1,111 @@
+"""Models whose logits are decisions of their own: a yes or no, or several labels of an image."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from torch.distributions import Bernoulli, kl_divergence
+
+from edgevit import statistics
+from edgevit.errors import DataError
+from edgevit.evaluation.decisions import measure_decisions
+from edgevit.evaluation.gate import judge_decisions
+
+RANDOM = np.random.default_rng(3)
+YES_OR_NO = RANDOM.standard_normal((200, 1)).astype(np.float32)
+SEVERAL = RANDOM.standard_normal((50, 12)).astype(np.float32) - 1
+
+finite_logits = arrays.arrays(np.float32, (7, 3), elements=st.floats(-30, 30, width=32))
+
+
+def measure(reference, logits, labels=None, **options):
+    return measure_decisions(reference, logits, labels, data="data", data_sha256="0" * 64, **options)
+
+
+@given(finite_logits, finite_logits)
+def test_divergences_are_those_of_torchs_bernoullis(reference, logits):
+    one, other = (Bernoulli(logits=torch.from_numpy(values).double()) for values in (reference, logits))
+    expected = kl_divergence(one, other).sum(dim=1).mean().item()
+    assert statistics.mean_kl(reference, logits, independent=True) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@given(finite_logits)
+def test_a_single_logit_is_that_of_two_classes(reference):
+    one = reference[:, :1]
+    softmax = torch.softmax(torch.from_numpy(statistics.as_classes(one)).double(), dim=1)[:, 1]
+    assert np.allclose(softmax, torch.sigmoid(torch.from_numpy(one[:, 0]).double()))
+
+
+def test_a_single_logit_that_is_noise_is_not_100_percent():
+    noise = RANDOM.standard_normal((200, 1)).astype(np.float32)
+    found = measure(YES_OR_NO, noise)
+    assert not found.passed
+    assert found.agreement == pytest.approx(np.mean((YES_OR_NO > 0) == (noise > 0)))
+    assert found.agreement < 0.7
+    assert found.kl > 0.1
+    assert found.decisions.max_distance == pytest.approx(np.abs(YES_OR_NO - noise).max())
+    assert found.top1 is None
+
+
+def test_decisions_that_are_all_alike_show_nothing_and_the_distance_decides():
+    low = -5 + 0.1 * YES_OR_NO
+    assert measure(low, low).passed
+    near, far = measure(low, low + np.float32(0.01)), measure(low, low - np.float32(3))
+    assert near.passed
+    assert "decides all of these images alike" in near.reason
+    assert far.agreement == 1
+    assert not far.passed
+    assert "20 wanted" in far.reason
+
+
+def test_labels_tell_how_many_are_decided_rightly():
+    labels = (YES_OR_NO[:, 0] > 0).astype(np.int64)
+    labels[:20] = 1 - labels[:20]
+    found = measure(YES_OR_NO, -YES_OR_NO, labels)
+    assert found.top1 == pytest.approx(0.1)
+    assert found.delta_top1 == pytest.approx(-0.8)
+    assert not found.passed
+    assert "decided rightly fell 80.00 points" in found.reason
+    assert measure(YES_OR_NO, YES_OR_NO, labels).passed
+    with pytest.raises(DataError, match="label 2"):
+        measure(YES_OR_NO, YES_OR_NO, labels + 1)
+
+
+def test_several_labels_are_compared_one_by_one():
+    rounded = SEVERAL + np.float32(1e-6)
+    found = measure(SEVERAL, rounded)
+    assert found.passed
+    assert found.agreement == 1
+    assert found.decisions.yes == pytest.approx((SEVERAL > 0).mean())
+    with pytest.raises(DataError, match="may have several"):
+        measure(SEVERAL, SEVERAL, np.zeros(50, dtype=np.int64))
+
+
+def test_losing_every_yes_of_many_labels_is_not_a_small_loss():
+    reference = np.full((10, 1000), -6, dtype=np.float32)
+    reference[:, :2] = 3
+    lost = np.where(reference > 0, -1, reference).astype(np.float32)
+    found = measure(reference, lost)
+    assert found.agreement == pytest.approx(0.998)
+    assert found.decisions.f1 == 0
+    assert not found.passed
+
+
+def test_logits_that_are_not_numbers_fail_and_can_be_written_down():
+    broken = YES_OR_NO.copy()
+    broken[0] = np.nan
+    found = measure(YES_OR_NO, broken)
+    assert not found.passed
+    assert (found.kl, found.decisions.mean_distance) == (None, None)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=type(found)) == found
+
+
+@given(st.floats(0, 1), st.floats(0, 100))
+def test_without_labels_no_more_decisions_may_be_lost_than_points(lost, max_drop):
+    verdict = judge_decisions(delta=None, lost=lost, alike=False, distance_db=math.inf, finite=True, max_drop=max_drop)
+    assert verdict.passed == (100 * lost <= max_drop + 1e-9)
