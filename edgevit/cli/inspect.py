@@ -16,7 +16,7 @@ from edgevit.cli.kernels import kernels_shown
 from edgevit.cli.options import BundlePath, Variants
 from edgevit.cli.tables import variants_table
 from edgevit.errors import InputError
-from edgevit.models.spec import AnySpec, GraphSpec
+from edgevit.models.spec import AnySpec, GraphSpec, OutputActivation
 from edgevit.report.table import float_layers
 from edgevit.stages.kernels import kernels as stage
 
@@ -45,7 +45,7 @@ def _kernels(opened: Bundle, names: Sequence[str]) -> Result:
 def _contents(opened: Bundle) -> Result:
     found = summary(opened)
     lines = [
-        f"{found.name}: {_in_words(found.spec)}",
+        f"{found.name}: {_in_words(found.spec, found.activation)}",
         f"from {opened.manifest.provenance.source}, {opened.manifest.provenance.created_at}",
     ]
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]
@@ -59,9 +59,11 @@ def _contents(opened: Bundle) -> Result:
     )
 
 
-def _in_words(spec: AnySpec) -> str:
+def _in_words(spec: AnySpec, activation: OutputActivation) -> str:
     size = f"{spec.image_size[0]}x{spec.image_size[1]} images"
     answer = f"{spec.classes} classes" if spec.classes else f"an embedding of {spec.outputs} features"
+    if activation == "sigmoid":
+        answer = "a yes or no" if spec.classes == 1 else f"{spec.classes} labels, each decided by itself"
     if isinstance(spec, GraphSpec):
         return f"an ONNX file of {spec.producer or 'others'}, {size}, {answer}"
     return (
