@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from edgevit.data.formats import HEAD, convert, format_of, named_as, what_it_is
 from edgevit.errors import ImageError
 
 MAX_BYTES = 64 << 20
@@ -42,6 +43,8 @@ _DECODER_ERRORS = (
 )  # fmt: skip
 
 _ORIENTATION = 0x0112
+_NEW_SUBFILE_TYPE = 0x00FE
+_DNG_VERSION = 0xC612
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -113,20 +116,41 @@ def _from_stream(stream: BinaryIO, size: int, name: str) -> Image.Image:
         raise ImageError(
             f"{name} has more than {MAX_BYTES >> 20} MiB", remedy="save the image smaller, for example as a JPEG"
         )
+    head = stream.read(HEAD)
+    stream.seek(0)
     try:
         with _strict_about_bombs():
             image = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name} is not an image, or is damaged at its very beginning",
-            remedy=f"remove it, or save it anew as one of {', '.join(FORMATS)}",
-        ) from error
+        raise _not_read(head, name) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
     except _DECODER_ERRORS as error:
         raise _damaged(name, error) from error
     with image:
+        if image.format == "TIFF" and (named_as(Path(name)) == "raw" or _is_raw(image)):
+            raise _unread("raw", name)
         return _finish(image, name)
+
+
+def _is_raw(image: Image.Image) -> bool:
+    """Tell whether the first page is the preview that a camera puts before its raw pixels (in DNG, NEF and others)."""
+    tags = getattr(image, "tag_v2", {})
+    preview = tags.get(_NEW_SUBFILE_TYPE, 0)
+    return _DNG_VERSION in tags or (isinstance(preview, int) and bool(preview & 1))
+
+
+def _not_read(head: bytes, name: str) -> ImageError:
+    if (found := format_of(head, Path(name))) is not None:
+        return _unread(found, name)
+    return ImageError(
+        f"{name} {what_it_is(head) or 'is not an image, or is damaged at its very beginning'}",
+        remedy=f"remove it, or save it anew as one of {', '.join(FORMATS)}",
+    )
+
+
+def _unread(found: str, name: str) -> ImageError:
+    return ImageError(f"{name} is {found}, which EdgeViT does not read", remedy=convert(found, name))
 
 
 def _finish(image: Image.Image, name: str) -> Image.Image:

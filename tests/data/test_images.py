@@ -163,14 +163,14 @@ def test_truncated_file_is_named_with_a_remedy(tmp_path, kind):
     assert "anew" in caught.value.remedy
 
 
-@pytest.mark.parametrize("content", [b"", b"P", b"not an image at all", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF"])
+@pytest.mark.parametrize("content", [b"P", b"not an image at all", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_image(content):
     with pytest.raises(ImageError, match="not an image"):
         decode(content)
 
 
 def test_only_raster_formats_of_the_list_are_opened():
-    with pytest.raises(ImageError, match="not an image"):
+    with pytest.raises(ImageError, match="is ICO, which EdgeViT does not read"):
         decode(encoded(PHOTO, "ICO"))
 
 
