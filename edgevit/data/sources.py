@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from edgevit.data.dataset import Dataset, Subset
 from edgevit.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_sample
 from edgevit.data.folder import load_folder
+from edgevit.data.imagenet import imagenet_labels, imagenet_synsets, is_imagenet, wordnet_id
+from edgevit.data.names import plain
 from edgevit.data.shapes import load_shapes
 from edgevit.data.table import load_csv
 from edgevit.errors import DataError
@@ -70,9 +72,10 @@ def _unknown(source: str, path: Path) -> DataError:
 def map_labels(dataset: Dataset, model_labels: tuple[str, ...]) -> NDArray[np.int64]:
     """Return the labels (N,) of ``dataset`` as indices into ``model_labels``; -1 stays -1.
 
-    Classes are matched by name if every class that occurs has a match; case, underscores and spaces do not count, and
-    where a name lists synonyms ("tench, Tinca tinca") one of them is enough. Otherwise class names that are all whole
-    numbers are taken as indices.
+    Classes are matched by name if every class that occurs has a match; case, underscores, spaces and the Unicode form
+    do not count, and where a name lists synonyms ("tench, Tinca tinca") one of them is enough. A model of ImageNet-1k's
+    classes knows WordNet's ids ("n01440764"), too. Otherwise class names that are all whole numbers are taken as
+    indices.
 
     Raises:
         DataError: if an index is out of the model's range (the first such image is named), or names have no match.
@@ -97,7 +100,17 @@ def map_labels(dataset: Dataset, model_labels: tuple[str, ...]) -> NDArray[np.in
 def match_labels(names: Sequence[str], model_labels: tuple[str, ...]) -> list[int | None]:
     """Return for each of ``names`` the one model label that means the same (see ``map_labels``), None without one."""
     known = _label_index(model_labels)
+    if is_imagenet(model_labels):
+        # Ids go by the place in ImageNet's order; a model whose labels are ids knows the names, too.
+        known = _label_index(imagenet_labels()) | known
+        ids = {synset: index for index, synset in enumerate(imagenet_synsets())}
+        return [_by_id(name, ids, known) for name in names]
     return [_match(name, known) for name in names]
+
+
+def _by_id(name: str, ids: dict[str, int], known: dict[str, int]) -> int | None:
+    synset = wordnet_id(name)
+    return _match(name, known) if synset is None else ids.get(synset)
 
 
 def _label_index(model_labels: tuple[str, ...]) -> dict[str, int]:
@@ -105,20 +118,16 @@ def _label_index(model_labels: tuple[str, ...]) -> dict[str, int]:
     whole: dict[str, list[int]] = {}
     synonyms: dict[str, list[int]] = {}
     for position, label in enumerate(model_labels):
-        whole.setdefault(_plain(label), []).append(position)
-        for synonym in {_plain(part) for part in label.split(",")}:
+        whole.setdefault(plain(label), []).append(position)
+        for synonym in {plain(part) for part in label.split(",")}:
             synonyms.setdefault(synonym, []).append(position)
     by_name = {name: positions[0] for name, positions in synonyms.items() if len(positions) == 1}
     return by_name | {name: positions[0] for name, positions in whole.items() if len(positions) == 1}
 
 
 def _match(name: str, known: dict[str, int]) -> int | None:
-    candidates = [_plain(name), *(_plain(part) for part in name.split(","))]
+    candidates = [plain(name), *(plain(part) for part in name.split(","))]
     return next((known[candidate] for candidate in candidates if candidate in known), None)
-
-
-def _plain(label: str) -> str:
-    return " ".join(label.replace("_", " ").casefold().split())
 
 
 def _check_range(dataset: Dataset, used: list[int], indices: list[int], model_labels: tuple[str, ...]) -> None:

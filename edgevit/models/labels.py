@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 
+from edgevit.data.imagenet import imagenet_labels as imagenet_labels
 from edgevit.errors import CheckpointError, DataError
 from edgevit.models.config import MOST_BYTES, Config
 from edgevit.models.spec import label_counts, outcomes
@@ -58,12 +58,6 @@ def read_labels(path: Path) -> tuple[str, ...]:
         where = f"label {[bool(label.strip()) for label in labels].index(False)} of" if labels else "no label is in"
         raise DataError(f"{where} {path}" + (" is empty" if labels else ""), remedy=remedy)
     return labels
-
-
-def imagenet_labels() -> tuple[str, ...]:
-    """Return the names of ImageNet-1k's classes in the order of their indices: WordNet's lemmas of their synsets."""
-    text = (files("edgevit.models") / "imagenet1k" / "labels.txt").read_text(encoding="utf-8")
-    return tuple(text.splitlines())
 
 
 def _named(config: Config, source: str) -> tuple[str, ...] | None:

@@ -1,5 +1,9 @@
 """From names to data sets, from labels to a model's indices, and samples."""
 
+import importlib.util
+import unicodedata
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgevit.data.dataset import ArrayDataset
-from edgevit.data.sources import BUILT_IN, load_dataset, map_labels, subset
+from edgevit.data.imagenet import imagenet_labels, imagenet_synsets
+from edgevit.data.sources import BUILT_IN, load_dataset, map_labels, match_labels, subset
 from edgevit.errors import DataError
 
 
@@ -151,3 +156,36 @@ def test_empty_samples_are_refused():
 def test_arrays_that_contradict_each_other(pixels, labels):
     with pytest.raises(DataError):
         ArrayDataset("x", pixels, np.asarray(labels), ("a", "b"))
+
+
+def test_wordnet_ids_are_timms():
+    folder = importlib.util.find_spec("timm")
+    if folder is None or not folder.submodule_search_locations:
+        pytest.skip("timm is not here")
+    theirs = Path(folder.submodule_search_locations[0]) / "data/_info/imagenet_synsets.txt"
+    assert list(imagenet_synsets()) == theirs.read_text().split()
+
+
+SHORT = tuple(label.split(",")[0] for label in imagenet_labels())  # as torchvision and many configs name them
+
+
+@pytest.mark.parametrize("labels", [imagenet_labels(), SHORT, imagenet_synsets()], ids=["lemmas", "short", "ids"])
+def test_wordnet_ids_for_models_of_imagenet(labels):
+    names = ["n01440764", "n02102040-English_springer", "n02012849", "n03126707", "golden retriever"]
+    assert map_labels(dataset([0, 1, 2, 3, 4], names), labels).tolist() == [0, 217, 134, 517, 207]
+    with pytest.raises(DataError, match="'n00000001'"):
+        map_labels(dataset([0, 1], ["n00000001", "n01440764"]), labels)
+
+
+def test_wordnet_ids_mean_nothing_to_other_models():
+    for labels in (("tench", "dog"), tuple(map(str, range(1000))), tuple(reversed(imagenet_labels()))):
+        with pytest.raises(DataError, match="'n01440764'"):
+            map_labels(dataset([0], ["n01440764"]), labels)
+    assert map_labels(dataset([0], ["n01440764"]), ("dog", "n01440764")).tolist() == [1]
+
+
+@given(st.text(min_size=1, max_size=8).filter(lambda text: text.strip()), st.sampled_from(["NFC", "NFD"]))
+def test_unicode_forms_are_equal(name, form):
+    there = "NFD" if form == "NFC" else "NFC"
+    model = (unicodedata.normalize(form, name), "some other class, of a longer name")
+    assert match_labels([unicodedata.normalize(there, name)], model) == [0]
