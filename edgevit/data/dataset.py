@@ -114,7 +114,10 @@ class ArrayDataset(Dataset):
 
 
 class FileDataset(Dataset):
-    """Images in files; ``places`` says for each where it was listed, if elsewhere than in its folder."""
+    """Images in files; ``places`` says for each where it was listed, if elsewhere than in its folder.
+
+    ``notes`` are for the user: what was assumed, and what is left out.
+    """
 
     def __init__(
         self,
@@ -123,8 +126,10 @@ class FileDataset(Dataset):
         labels: NDArray[np.int64],
         class_names: tuple[str, ...],
         places: Sequence[str] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         super().__init__(name, labels, class_names)
+        self.notes = tuple(notes)
         self.paths = tuple(paths)
         self._places = places
 

@@ -1,7 +1,8 @@
-"""Image folders: ``CLASS/image``, or ``train|val|test/CLASS/image``."""
+"""Image folders: ``CLASS/image``, or ``train|val|test/CLASS/image``; images may lie deeper, too."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,80 +10,152 @@ import numpy as np
 
 from edgevit.data.dataset import FileDataset
 from edgevit.data.images import SUFFIXES
+from edgevit.data.names import composed
+from edgevit.data.splits import FAMILIES, SERVING, SplitName
+from edgevit.data.walk import Found, children, folders_in, shown, walk
 from edgevit.errors import DataError
-
-_VALIDATION = ("validation", "val", "valid")
-_SPLIT_NAMES = {"train": ("train",), "validation": _VALIDATION, "test": ("test", *_VALIDATION)}
-"""The folders that serve each split, the most wanted first."""
 
 _LAYOUT = "lay images out as CLASS/image.jpg, or train/CLASS/image.jpg and test/CLASS/image.jpg"
 
 
-def split_names(root: Path) -> frozenset[str]:
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """What one folder of classes holds; ``empty`` are the folders without an image that is read."""
+
+    images: dict[str, list[Path]]
+    empty: list[Path]
+    nested: list[Path]
+    left_out: Found
+
+
+def split_names(root: Path) -> frozenset[SplitName]:
     """Return which of "train", "validation" and "test" have a folder of their own under ``root``."""
-    return frozenset("validation" if name in _VALIDATION else name for name in _split_folders(root))
+    return frozenset(_split_folders(root))
 
 
 def load_folder(root: Path, split: Literal["train", "validation", "test"]) -> FileDataset:
-    """Return the images under ``root``, each labelled with the name of the folder that it is in.
+    """Return the images under ``root``, each labelled with the name of the folder of ``root`` that it is in.
 
-    If ``root`` has a folder called train, test, validation, val or valid that itself holds folders, the wanted split
-    is read from there ("test" takes the validation images where there is no test folder); otherwise all images serve
-    any split. Classes are sorted by name and are the same in all splits. Hidden files, files that are not named as
-    images and classes without images are left out. Symbolic links are followed: data sets are often made of them.
+    Images may lie at any depth below their class's folder; they come in the order of torchvision's ImageFolder. If
+    ``root`` has a folder called train, test, validation, val or valid that itself holds folders, the wanted split is
+    read from there ("test" takes the validation images where there is no test folder); otherwise all images serve any
+    split. Classes are sorted by name and are the same in all splits. Hidden files and files that are not named as
+    images are left out. Symbolic links are followed: data sets are often made of them. The ``notes`` of what is
+    returned name images and classes that are left out.
 
     Raises:
-        DataError: if there is no such folder or split, or it has no images or only one class.
+        DataError: if there is no such folder or split, or it has no images or only one class, or if folders within
+            classes are called as splits are.
 
     """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}", remedy=f"check the path; {_LAYOUT}")
-    splits = {name: _images_by_class(folder) for name, folder in _split_folders(root).items()}
+    folders = _split_folders(root)
+    splits = {name: _classes(folder) for name, folder in folders.items()}
     if splits:
-        serving = next((name for name in _SPLIT_NAMES[split] if name in splits), None)
+        serving = next((name for name in SERVING[split] if name in splits), None)
         if serving is None:
             raise DataError(
-                f"{root} has {' and '.join(sorted(splits))}, but no images for {split}",
-                remedy=f"add a folder {_SPLIT_NAMES[split][0]} with the same classes",
+                f"{root} has {' and '.join(sorted(folder.name for folder in folders.values()))}, "
+                f"but no images for {split}",
+                remedy=f"add a folder {SERVING[split][0]} with the same classes",
             )
-        images = splits[serving]
+        served, place = splits[serving], folders[serving]
     else:
-        images = _images_by_class(root)
-    if not images:
-        raise DataError(f"{root} has no images{f' for {split}' if splits else ''}", remedy=_LAYOUT)
-    class_names = sorted(images.keys() | {name for classes in splits.values() for name in classes})
-    if len(class_names) < 2:
+        served, place = _classes(root), root
+    if not served.images:
+        raise _no_images(root, served, f" for {split}" if splits else "")
+    names = sorted(served.images.keys() | {name for classes in splits.values() for name in classes.images})
+    if len(names) < 2:
         raise DataError(
-            f"{root} has only one class, '{class_names[0]}'",
-            remedy=f"give at least two classes, each in its own folder; {_LAYOUT}",
+            f"{root} has only one class, '{names[0]}'",
+            remedy=f"give at least two classes, each in its own folder; {_LAYOUT}"
+            + (f"; or give {place / names[0]}, if its folders are the classes" if served.nested else ""),
         )
-    paths = [path for name in class_names for path in images.get(name, ())]
-    labels = [label for label, name in enumerate(class_names) for _ in images.get(name, ())]
-    return FileDataset(str(root), paths, np.asarray(labels, dtype=np.int64), tuple(class_names))
+    paths = [path for name in names for path in served.images.get(name, ())]
+    labels = [label for label, name in enumerate(names) for _ in served.images.get(name, ())]
+    notes = [*_notes(place, served, names), *(_notes_of_splits(root, folders) if splits else ())]
+    return FileDataset(str(root), paths, np.asarray(labels, dtype=np.int64), tuple(names), notes=notes)
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    known = {name for names in _SPLIT_NAMES.values() for name in names}
-    return {
-        folder.name.lower(): folder for folder in _folders(root) if folder.name.lower() in known and _folders(folder)
-    }
+def _split_folders(root: Path) -> dict[SplitName, Path]:
+    found: dict[SplitName, Path] = {}
+    for folder in folders_in(root):
+        name = FAMILIES.get(folder.name.lower())
+        if name is None or not folders_in(folder):
+            continue
+        if name in found:
+            raise DataError(
+                f"{root} has two folders for {name}: {found[name].name} and {folder.name}",
+                remedy="put their images into one of them, and take the other away",
+            )
+        found[name] = folder
+    return found
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in _children(root) if path.is_dir())
+def _classes(root: Path) -> _Classes:
+    images: dict[str, list[Path]] = {}
+    empty, nested, left_out = [], [], Found()
+    for folder in folders_in(root):
+        _refuse_splits(folder)
+        found = walk(folder)
+        left_out.add(found)
+        if found.images:
+            images.setdefault(composed(folder.name), []).extend(found.images)
+            nested += found.nested
+        else:
+            empty.append(folder)
+    beside = [path for path in children(root) if path.name.startswith(".") and path.is_dir()]
+    for folder in beside:
+        inside = walk(folder)
+        left_out.hidden += inside.images + inside.hidden
+    return _Classes(images, empty, nested, left_out)
 
 
-def _images_by_class(root: Path) -> dict[str, list[Path]]:
-    images = {folder.name: _images(folder) for folder in _folders(root)}
-    return {name: paths for name, paths in images.items() if paths}
+def _refuse_splits(folder: Path) -> None:
+    """Refuse CLASS/train and CLASS/test: taken as one class, what is tested on would be trained on, too."""
+    parts = {name: path for path in folders_in(folder) if (name := FAMILIES.get(path.name.lower())) is not None}
+    if len(parts) > 1:
+        raise DataError(
+            f"the class {folder} has folders called {' and '.join(path.name for path in parts.values())}",
+            remedy="lay images out as train/CLASS/image.jpg and test/CLASS/image.jpg",
+        )
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in _children(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir())
+def _no_images(root: Path, classes: _Classes, purpose: str) -> DataError:
+    said = "; ".join(classes.left_out.notes())
+    remedy = "convert them to JPEG" if classes.left_out.unread else _LAYOUT
+    return DataError(f"{root} has no images{purpose}" + (f" that EdgeViT reads: {said}" if said else ""), remedy=remedy)
 
 
-def _children(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"cannot list {folder}: {error.strerror}", remedy=f"make {folder} readable for you") from error
+def _notes(place: Path, classes: _Classes, names: list[str]) -> list[str]:
+    notes = classes.left_out.notes()
+    if classes.nested:
+        notes.append(f"images in folders below a class's folder are of that class: {shown(classes.nested)}")
+    vanished = [folder for folder in classes.empty if composed(folder.name) not in names]
+    if vanished:
+        notes.append(f"left out folders of classes without an image that is read: {shown(vanished)}")
+    without = [f"'{name}'" for name in names if name not in classes.images]
+    if without:
+        notes.append(f"{place} has no images of {len(without)} of {len(names)} classes: {', '.join(without[:5])}")
+    loose = _loose(place)
+    if loose:
+        notes.append(f"left out {len(loose)} images that lie in no class's folder: {shown(loose)}")
+    return notes
+
+
+def _notes_of_splits(root: Path, folders: dict[SplitName, Path]) -> list[str]:
+    """Say what lies beside the folders of splits."""
+    beside = [folder for folder in folders_in(root) if folder not in folders.values() and walk(folder).images]
+    notes = [f"left out folders beside those of the parts: {shown(beside)}"] if beside else []
+    loose = _loose(root)
+    return notes + ([f"left out {len(loose)} images that lie in no class's folder: {shown(loose)}"] if loose else [])
+
+
+def _loose(folder: Path) -> list[Path]:
+    """Return the images that lie in ``folder`` itself."""
+    return [
+        path
+        for path in children(folder)
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]

@@ -11,12 +11,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.data.dataset import Dataset, Subset
+from edgevit.data.dataset import Dataset, FileDataset, Subset
 from edgevit.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_sample
 from edgevit.data.folder import load_folder
 from edgevit.data.imagenet import imagenet_labels, imagenet_synsets, is_imagenet, wordnet_id
 from edgevit.data.names import plain
 from edgevit.data.shapes import load_shapes
+from edgevit.data.splits import SplitName
 from edgevit.data.table import load_csv
 from edgevit.errors import DataError
 from edgevit.files import expanded
@@ -32,7 +33,7 @@ BUILT_IN = {
 """What ``load_dataset`` knows by name."""
 
 
-def load_dataset(source: str, *, split: Split, root: Path | None = None, progress: Progress = SILENT) -> Dataset:
+def load_dataset(source: str, *, split: SplitName, root: Path | None = None, progress: Progress = SILENT) -> Dataset:
     """Return the images of ``source`` for ``split``.
 
     ``source`` is a name from ``BUILT_IN``, an image folder (see ``load_folder``) or a CSV (see ``load_csv``), whose
@@ -44,12 +45,20 @@ def load_dataset(source: str, *, split: Split, root: Path | None = None, progres
 
     """
     name, _, options = source.partition(":")
+    part: Split = "train" if split == "train" else "test"
     if name == "shapes":
-        return load_shapes(split, options)
+        return load_shapes(part, options)
     if source == "fashion-mnist":
-        return load_fashion_mnist(split, progress=progress)
+        return load_fashion_mnist(part, progress=progress)
     if source == "fashion-mnist-sample":
-        return load_fashion_mnist_sample(split)
+        return load_fashion_mnist_sample(part)
+    found = _from_files(source, split, root)
+    for note in found.notes:
+        progress.note(note)
+    return found
+
+
+def _from_files(source: str, split: SplitName, root: Path | None) -> FileDataset:
     path = expanded(source)
     if path.is_dir():
         return load_folder(path, split)

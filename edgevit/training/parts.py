@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from edgevit.data.batches import Unreadable, readable
 from edgevit.data.dataset import ArrayDataset, Dataset, Subset
-from edgevit.data.folder import load_folder, split_names
-from edgevit.data.sources import Split, load_dataset
+from edgevit.data.folder import split_names
+from edgevit.data.sources import load_dataset
+from edgevit.data.splits import SplitName
 from edgevit.errors import DataError
 from edgevit.files import expanded
 from edgevit.progress import Progress
@@ -51,7 +52,7 @@ def load_parts(data: TrainingData, recipe: Recipe, progress: Progress) -> Parts:
         MissingDataError: if they would have to be downloaded, and cannot be.
     """
 
-    def load(split: Split) -> Dataset:
+    def load(split: SplitName) -> Dataset:
         return whole(load_dataset(data.name, split=split, root=data.root, progress=progress))
 
     def whole(dataset: Dataset) -> Dataset:
@@ -68,7 +69,7 @@ def load_parts(data: TrainingData, recipe: Recipe, progress: Progress) -> Parts:
         return Parts(training, None, watched, () if watched is not None else (_NO_TEST.format(data.name),))
     test = load("test") if "test" in own else None
     if "validation" in own:
-        validation = whole(load_folder(expanded(data.name), "validation"))
+        validation = load("validation")
         notes = [f"the best epoch is chosen by the {len(validation)} images of the validation folder"]
     else:
         training, validation = _hold_out(training, recipe)

@@ -89,12 +89,15 @@ def test_broken_link_is_an_unreadable_image(tmp_path):
     [
         ((), "train", "no images"),
         (("1.png", "2.png"), "train", "no images"),
-        (("a/b/c/1.png",), "train", "no images"),
+        (("a/b/c/1.png",), "train", "only one class, 'a'"),
+        (("a/1.png", "b/train/1.png", "b/test/1.png"), "train", "b has folders called test and train"),
+        (("train/a/1.png", "Train/b/1.png"), "train", "two folders for train: Train and train"),
+        (("val/a/1.png", "valid/b/1.png"), "test", "two folders for validation: val and valid"),
         (("only/1.png", "only/2.png"), "train", "only one class, 'only'"),
         (("train/only/1.png", "test/only/1.png"), "test", "only one class, 'only'"),
         (("test/a/1.png", "test/b/1.png"), "train", "no images for train"),
         (("train/a/1.png", "train/b/1.png"), "test", "no images for test"),
-        (("train/a/1.png", "train/b/1.png", "test/a/b/1.png"), "test", "no images for test"),
+        (("train/a/1.png", "train/b/1.png", "test/1.png"), "test", "no images for test"),
     ],
 )
 def test_what_is_no_data_set(tmp_path, names, split, what):
@@ -126,3 +129,62 @@ def test_clothing(shared):
     assert train.class_names == test.class_names
     assert len(train.class_names) == 10
     assert len(test) == 372
+
+
+# The orders are those that torchvision documents for ImageFolder: classes by name, then folders by path, then names.
+def test_images_lie_at_any_depth(tmp_path):
+    fill(tmp_path, "cat/z.png", "cat/in/b.png", "cat/in/a.png", "cat/in/deep/1.png", "cat/in-2/1.png", "dog/x/1.png")
+    dataset = load_folder(tmp_path, "test")
+    wanted = ["cat/z.png", "cat/in/a.png", "cat/in/b.png", "cat/in-2/1.png", "cat/in/deep/1.png", "dog/x/1.png"]
+    assert relative(dataset, tmp_path) == wanted
+    assert dataset.labels.tolist() == [0, 0, 0, 0, 0, 1]
+    assert any("cat/in" in note and "of that class" in note for note in dataset.notes)
+
+
+def test_parts_hold_nested_folders(tmp_path):
+    fill(tmp_path, "train/a/x/1.png", "train/b/1.png", "test/a/1.png", "test/b/x/y/1.png")
+    assert relative(load_folder(tmp_path, "test"), tmp_path) == ["test/a/1.png", "test/b/x/y/1.png"]
+
+
+def test_links_in_a_circle_end(tmp_path):
+    fill(tmp_path, "a/1.png", "b/deep/1.png")
+    (tmp_path / "b/deep/up").symlink_to(tmp_path / "b")
+    (tmp_path / "a/self").symlink_to(".")
+    dataset = load_folder(tmp_path, "train")
+    assert relative(dataset, tmp_path) == ["a/1.png", "b/deep/1.png"]
+    assert any("2 links" in note for note in dataset.notes)
+
+
+def test_what_is_left_out_is_named(tmp_path):
+    fill(tmp_path, "a/1.png", "b/1.png", "b/._1.png", ".ipynb_checkpoints/1.png", "loose.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone/1.HEIC").write_bytes(b"x")
+    notes = "\n".join(load_folder(tmp_path, "train").notes)
+    for said in ("1 image in HEIC", "convert it to JPEG", "2 hidden images", "empty", "phone", "loose.png"):
+        assert said in notes
+
+
+def test_a_plain_folder_has_no_notes(tmp_path):
+    assert load_folder(fill(tmp_path, "a/1.png", "b/1.png"), "train").notes == ()
+
+
+def test_folders_beside_the_parts_and_classes_without_images_are_named(tmp_path):
+    fill(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "more/1.png")
+    notes = "\n".join(load_folder(tmp_path, "test").notes)
+    assert "no images of 1 of 2 classes: 'b'" in notes
+    assert "more" in notes
+
+
+def test_only_formats_that_are_not_read(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.avif").write_bytes(b"x")
+    with pytest.raises(DataError, match="2 images in AVIF"):
+        load_folder(tmp_path, "train")
+
+
+def test_unicode_forms_are_one_class(tmp_path):
+    fill(tmp_path, "train/Scho\u0308nes/1.png", "train/b/1.png", "test/Sch\u00f6nes/1.png")
+    train, test = load_folder(tmp_path, "train"), load_folder(tmp_path, "test")
+    assert train.class_names == test.class_names == ("Sch\u00f6nes", "b")
