@@ -62,8 +62,8 @@ def _from_files(source: str, split: SplitName, root: Path | None) -> FileDataset
     path = expanded(source)
     if path.is_dir():
         return load_folder(path, split)
-    if path.is_file() and path.suffix.lower() == ".csv":
-        return load_csv(path, root)
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        return load_csv(path, root, split)
     raise _unknown(source, path)
 
 

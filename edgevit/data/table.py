@@ -1,19 +1,26 @@
-"""CSV files that list images: a column ``path`` and a column of labels."""
+"""CSV files that list images: a column of paths and a column of labels."""
 
 from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from edgevit.data.columns import Columns, read_columns, read_parts
 from edgevit.data.dataset import FileDataset
+from edgevit.data.names import composed
+from edgevit.data.splits import SERVING, SplitName
 from edgevit.errors import DataError
 
 _MAX_BYTES = 256 << 20
+_MOST_OF_A_LINE = 1 << 16
 _MAX_CLASSES = 1_000_000
 
 
@@ -22,17 +29,22 @@ class _Row:
     line: int
     path: str
     label: str
+    split: str
 
 
-def load_csv(file: Path, root: Path | None = None) -> FileDataset:
+def load_csv(
+    file: Path, root: Path | None = None, split: Literal["train", "validation", "test"] | None = None
+) -> FileDataset:
     """Return the images that a CSV lists; paths in it are relative to ``root``.
 
     Without ``root`` they are relative to the CSV's folder or, where no image is found there, to the folder beside the
     CSV that has its name (photos.csv and photos/).
 
-    The first line names the columns: ``path``, and ``label`` or any one other; a file with ``path`` alone has images
-    without labels. Labels are all class indices from 0 (the classes are then named "0", "1", ... until a model gives
-    them names, see ``map_labels``) or all class names.
+    Commas, semicolons, tabs or vertical bars part the columns. The first line names them: ``path`` (or ``filename``,
+    ``image``, ...), and ``label`` (``class``, ...) or any one other; a file with paths alone has images without labels.
+    Labels are all class indices from 0 (the classes are then named "0", "1", ... until a model gives them names, see
+    ``map_labels``) or all class names. Where a column ``split`` says which part an image is of, only those that serve
+    ``split`` are returned, if it is given, as of folders. The ``notes`` of what is returned say what was assumed.
 
     Raises:
         DataError: if the file is missing or malformed (the line is named), a path leads out of ``root``, or none of
@@ -42,20 +54,67 @@ def load_csv(file: Path, root: Path | None = None) -> FileDataset:
     columns, rows = _rows(file)
     if not rows:
         raise DataError(f"{file} lists no images", remedy="add a line for each image below the header")
-    paths = _existing_paths(rows, file, (file.parent, file.with_suffix("")) if root is None else (root,))
-    labels, class_names = _labels(rows, file) if len(columns) > 1 else ([-1] * len(rows), ())
+    labels, class_names = _labels(rows, file) if columns.label is not None else ([-1] * len(rows), ())
+    chosen, notes = _serving(rows, columns, file, split)
+    rows, labels = [rows[place] for place in chosen], [labels[place] for place in chosen]
+    paths = _existing_paths(rows, file, (file.parent, file.with_suffix("")) if root is None else (root,), columns)
     places = [f"line {row.line} of {file.name}" for row in rows]
-    return FileDataset(str(file), paths, np.asarray(labels, dtype=np.int64), class_names, places)
+    notes = [*columns.notes, *notes]
+    return FileDataset(str(file), paths, np.asarray(labels, dtype=np.int64), class_names, places, notes=notes)
 
 
-def _rows(file: Path) -> tuple[list[str], list[_Row]]:
-    reader = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+def csv_splits(file: Path) -> frozenset[str]:
+    """Return which of "train", "validation" and "test" a CSV names as parts.
+
+    Raises:
+        DataError: as ``load_csv`` does.
+    """
+    columns, rows = _rows(file)
+    return frozenset(_parts(rows, columns, file) or ())
+
+
+def _parts(rows: list[_Row], columns: Columns, file: Path) -> list[str] | None:
+    if columns.split is None:
+        return None
+    values = [row.split for row in rows]
+    return read_parts(values, columns.names[columns.split], lambda index: f"{file}, line {rows[index].line}")
+
+
+def _serving(rows: list[_Row], columns: Columns, file: Path, split: SplitName | None) -> tuple[list[int], list[str]]:
+    """Return which rows serve ``split``, and what to say of it."""
+    parts = _parts(rows, columns, file)
+    every = list(range(len(rows)))
+    if columns.split is None:
+        return every, []
+    name = columns.names[columns.split]
+    if parts is None or split is None:
+        return every, [f"column '{name}' of {file.name} is not used"]
+    serving = next((part for part in SERVING[split] if part in parts), None)
+    if serving is None:
+        raise DataError(
+            f"column '{name}' of {file} has {' and '.join(sorted(set(parts)))}, but no images for {split}",
+            remedy=f"say {split} in it for some images, or give a CSV without that column",
+        )
+    chosen = [index for index in every if parts[index] == serving]
+    return chosen, [f"{len(chosen)} of {len(rows)} images of {file.name} are {serving} by its column '{name}'"]
+
+
+def _rows(file: Path) -> tuple[Columns, list[_Row]]:
+    text = _text(file)
+    separator = text[4:5] if text[:4].lower() == "sep=" else None  # as Excel says it
+    stream = io.StringIO(text, newline="")
+    skipped = 0
+    if separator:
+        stream.readline()
+        skipped = 1
+    start = stream.tell()
+    columns = read_columns(list(islice(stream.read(_MOST_OF_A_LINE).splitlines(), 100)), file)
+    stream.seek(start)
+    reader = csv.reader(stream, strict=True, delimiter=columns.separator)
     try:
-        columns = [name.strip() for name in next(reader, [])]
-        label = _label_column(columns, file)
-        return columns, list(_parse(reader, columns, label, file))
+        return columns, list(_parse(reader, columns, file, skipped))
     except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: {error}", remedy="mend that line") from error
+        raise DataError(f"{file}, line {reader.line_num + skipped}: {error}", remedy="mend that line") from error
 
 
 def _text(file: Path) -> str:
@@ -69,44 +128,40 @@ def _text(file: Path) -> str:
         raise DataError(f"{file} is not UTF-8 text: {error.reason}", remedy="save it as CSV in UTF-8") from error
 
 
-def _label_column(columns: list[str], file: Path) -> int | None:
-    others = [name for name in columns if name != "path"]
-    if columns.count("path") != 1 or columns.count("label") > 1 or (len(others) > 1 and "label" not in others):
-        raise DataError(
-            f"{file} has the columns {', '.join(columns) or '(none)'}",
-            remedy="let its first line name one column 'path' and one 'label'",
-        )
-    if not others:
-        return None
-    return columns.index("label" if "label" in others else others[0])
-
-
-def _parse(reader: Iterator[list[str]], columns: list[str], label: int | None, file: Path) -> Iterator[_Row]:
-    path = columns.index("path")
+def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: int) -> Iterator[_Row]:
+    header = columns.header
     for cells in reader:
-        line: int = reader.line_num  # type: ignore[attr-defined]  # csv's reader has it, Iterator has not
-        if not cells:
+        line: int = reader.line_num + skipped  # type: ignore[attr-defined]  # csv's reader has it, Iterator has not
+        if not any(cell.strip() for cell in cells):
             continue
-        if len(cells) != len(columns):
+        if header:
+            header = False
+            continue
+        width = len(columns.names)
+        if len(cells) < width or any(cell.strip() for cell in cells[width:]):
             raise DataError(
-                f"{file}, line {line}: {len(cells)} values for {len(columns)} columns",
-                remedy="mend that line; put values that contain a comma into double quotes",
+                f"{file}, line {line}: {len(cells)} values for {width} columns",
+                remedy="mend that line; put values that contain a separator into double quotes",
             )
-        row = _Row(line, cells[path].strip(), "" if label is None else cells[label].strip())
-        if not row.path or (label is not None and not row.label):
+        label = "" if columns.label is None else composed(cells[columns.label].strip())
+        part = "" if columns.split is None else cells[columns.split].strip()
+        row = _Row(line, cells[columns.path].strip(), label, part)
+        if not row.path or (columns.label is not None and not label):
             raise DataError(
-                f"{file}, line {line}: a value is empty", remedy="give a path and a label, or drop the line"
+                f"{file}, line {line}: a value is empty; {columns.used}",
+                remedy="give a path and a label, or drop the line",
             )
         yield row
 
 
-def _existing_paths(rows: list[_Row], file: Path, folders: tuple[Path, ...]) -> list[Path]:
+def _existing_paths(rows: list[_Row], file: Path, folders: tuple[Path, ...], columns: Columns) -> list[Path]:
     for folder in folders:
         paths = [_path(folder, row, file) for row in rows]
         if any(path.is_file() for path in paths):
             return paths
     raise DataError(
-        f"none of the {len(rows)} images in {file}, such as {rows[0].path}, is in {' or '.join(map(str, folders))}",
+        f"none of the {len(rows)} images in {file}, such as {rows[0].path}, is in {' or '.join(map(str, folders))}; "
+        f"{columns.used}",
         remedy="give the folder that the paths are relative to with --root",
     )
 
@@ -118,19 +173,28 @@ def _path(folder: Path, row: _Row, file: Path) -> Path:
             f"{file}, line {row.line}: {row.path!r} leads out of {folder}",
             remedy="give paths inside that folder, or another folder with --root",
         )
-    return path
+    if path.is_file():
+        return path
+    # A Mac's folders may be in another Unicode form than the text.
+    forms = (folder / unicodedata.normalize(form, row.path) for form in ("NFC", "NFD"))
+    return next((other for other in forms if other.is_file()), path)
 
 
 def _labels(rows: list[_Row], file: Path) -> tuple[list[int], tuple[str, ...]]:
-    if not all(row.label.isascii() and row.label.lstrip("-").isdigit() for row in rows):
+    if not all(row.label.isascii() and _number(row.label).lstrip("-").isdigit() for row in rows):
         class_names = sorted({row.label for row in rows})
         index = {name: position for position, name in enumerate(class_names)}
         return [index[row.label] for row in rows], tuple(class_names)
     for row in rows:
-        if row.label.startswith("-") or len(row.label) > 9 or int(row.label) >= _MAX_CLASSES:
+        if row.label.startswith("-") or len(_number(row.label)) > 9 or int(_number(row.label)) >= _MAX_CLASSES:
             raise DataError(
                 f"{file}, line {row.line}: label {row.label[:20]} is not a class index",
                 remedy=f"use indices from 0 to {_MAX_CLASSES - 1}, or class names",
             )
-    labels = [int(row.label) for row in rows]
+    labels = [int(_number(row.label)) for row in rows]
     return labels, tuple(str(position) for position in range(max(labels) + 1))
+
+
+def _number(label: str) -> str:
+    """Return an index without the ".0" that tables of floats put behind it."""
+    return label.removesuffix(".0")

@@ -13,6 +13,7 @@ from edgevit.data.dataset import ArrayDataset, Dataset, Subset
 from edgevit.data.folder import split_names
 from edgevit.data.sources import load_dataset
 from edgevit.data.splits import SplitName
+from edgevit.data.table import csv_splits
 from edgevit.errors import DataError
 from edgevit.files import expanded
 from edgevit.progress import Progress
@@ -70,7 +71,7 @@ def load_parts(data: TrainingData, recipe: Recipe, progress: Progress) -> Parts:
     test = load("test") if "test" in own else None
     if "validation" in own:
         validation = load("validation")
-        notes = [f"the best epoch is chosen by the {len(validation)} images of the validation folder"]
+        notes = [f"the best epoch is chosen by the {len(validation)} images for validation"]
     else:
         training, validation = _hold_out(training, recipe)
         notes = [f"the best epoch is chosen by {len(validation)} training images, which are held out"]
@@ -83,7 +84,7 @@ def _own_parts(data: str) -> frozenset[str]:
     path = expanded(data)
     if path.is_dir():
         return split_names(path)
-    return frozenset() if path.is_file() else frozenset({"train", "test"})
+    return csv_splits(path) if path.is_file() else frozenset({"train", "test"})
 
 
 def _check(training: Dataset) -> None:

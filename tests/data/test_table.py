@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgevit.data.sources import load_dataset
-from edgevit.data.table import load_csv
+from edgevit.data.table import csv_splits, load_csv
 from edgevit.errors import DataError
 
 
@@ -90,7 +91,7 @@ def test_paths_that_lead_out_are_refused(folder, path):
     [
         ("", "columns"),
         ("\n", "columns"),
-        ("file,label\n2.png,0\n", "columns file, label"),
+        ("photo,label\n2.png,0\n", "columns photo, label"),
         ("path,a,b\n2.png,0,0\n", "columns path, a, b"),
         ("path,path,label\n2.png,2.png,0\n", "columns"),
         ("path,label\n", "lists no images"),
@@ -136,7 +137,10 @@ def test_any_table_is_read_as_csv_reads_it_or_refused(tmp_path_factory, table):
     except DataError:
         return
     names = [dataset.class_names[label] for label in dataset.labels]
-    assert names == ["first", *(label.strip() for _, label in table)]
+    assert names == [
+        "first",
+        *(unicodedata.normalize("NFC", label.strip()) for path, label in table if path.strip() or label.strip()),
+    ]
     assert all(path.is_relative_to(folder) for path in dataset.paths)
 
 
@@ -147,3 +151,62 @@ def test_imagenette(shared):
         assert len(dataset) == count
         assert np.array_equal(np.unique(dataset.labels), [0, 217, 482, 491, 497, 566, 569, 571, 574, 701])
         assert dataset.image(0).size == (224, 224)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "header",
+    ["Path,Label", "filename,class", "image,label", "file_name,label", "IMAGE_PATH,Class_Name", "image_id,Category"],
+)
+def test_headers_and_separators_of_others(folder, separator, header):
+    text = "\n".join([header, "2.png,dog", "a/0.png,cat", "", ",", ""]).replace(",", separator)
+    dataset = load_csv(write(folder, text))
+    assert [path.name for path in dataset.paths] == ["2.png", "0.png"]
+    assert [dataset.class_names[label] for label in dataset.labels] == ["dog", "cat"]
+    assert dataset.notes == ()
+
+
+def test_no_header_is_said(folder):
+    dataset = load_csv(write(folder, "2.png;1\na/0.png;0\n"))
+    assert dataset.labels.tolist() == [1, 0]
+    assert "does not name its columns" in dataset.notes[0]
+
+
+def test_excels_word_on_separators_and_floats(folder):
+    assert load_csv(write(folder, "sep=;\r\npath;label\r\n2.png;1.0\r\na/0.png;0.0\r\n")).labels.tolist() == [1, 0]
+
+
+def test_columns_that_are_not_used_are_named(folder):
+    assert "width, who" in load_csv(write(folder, "path,width,label,who\n2.png,4,a,me\n")).notes[0]
+
+
+SPLIT = "path,label,{}\n2.png,dog,Train\na/0.png,cat,val\na/1.png,dog,{}\n"
+
+
+@pytest.mark.parametrize("column", ["split", "Set", "subset", "partition", "fold"])
+def test_the_part_that_serves(folder, column):
+    file = write(folder, SPLIT.format(column, "test"))
+    for split, name in (("train", "2.png"), ("validation", "0.png"), ("test", "1.png")):
+        dataset = load_csv(file, split=split)
+        assert [path.name for path in dataset.paths] == [name]
+        assert dataset.class_names == ("cat", "dog")
+        assert "1 of 3 images" in dataset.notes[0]
+    assert csv_splits(file) == {"train", "validation", "test"}
+
+
+def test_parts_that_are_not_there_or_not_understood(folder):
+    file = write(folder, SPLIT.format("split", "train"))
+    assert [path.name for path in load_csv(file, split="test").paths] == ["0.png"]
+    with pytest.raises(DataError, match=r"line 4: 'holdout' in column 'split' is no part"):
+        load_csv(write(folder, SPLIT.format("split", "holdout")), split="test")
+    with pytest.raises(DataError, match="no images for train"):
+        load_csv(write(folder, "path,label,split\n2.png,dog,test\n"), split="train")
+    dataset = load_csv(write(folder, "path,label,set\n2.png,dog,A\n"), split="train")
+    assert "'set'" in dataset.notes[0]
+
+
+def test_unicode_forms_of_labels_and_paths(folder):
+    (folder / "2.png").rename(folder / "scho\u0308n.png")
+    dataset = load_csv(write(folder, "path,label\nsch\u00f6n.png,scho\u0308n\na/0.png,sch\u00f6n\n"))
+    assert dataset.class_names == ("sch\u00f6n",)
+    assert dataset.image(0).size == (4, 4)

@@ -35,7 +35,7 @@ def test_own_validation_images_choose_and_test_images_do_not(tmp_path):
     assert {len(part) for part in (parts.training, parts.validation, parts.test)} == {16}
     assert all("/val/" in path for path in paths(parts.validation))
     assert all("/test/" in path for path in paths(parts.test))
-    assert "validation folder" in parts.notes[0]
+    assert "images for validation" in parts.notes[0]
 
 
 def test_without_validation_images_a_share_of_each_class_is_held_out(tmp_path):
