@@ -40,6 +40,10 @@ def set_batch(engine: Any, model: Any, batch: BatchProfile | None, device: str) 
         model.reshape({entry: shape})
 
 
+#: Model API's names; it has no Lanczos, box or Hamming filter.
+_MODES = {"bicubic": "CUBIC", "bilinear": "LINEAR", "nearest": "NEAREST"}
+
+
 def take_pixels(engine: Any, model: Any, preprocess: Preprocess) -> Any:  # noqa: ANN401
     """Return the model with uint8 pixels (B, H, W, C) as its input, which it normalises itself.
 
@@ -99,8 +103,8 @@ def model_info(preprocess: Preprocess, labels: Sequence[str], *, normalises: boo
     Model API counts pixels from 0 to 255, and takes images whose channels are in the order BGR.
     """
     info = {
-        "resize_type": "standard" if preprocess.resize is None else "crop",
-        "interpolation_mode": {"bicubic": "CUBIC", "bilinear": "LINEAR"}[preprocess.interpolation],
+        "resize_type": _resize_type(preprocess),
+        "interpolation_mode": _MODES.get(preprocess.interpolation, "CUBIC"),
         "reverse_input_channels": str(preprocess.channel_order == "RGB"),
     }
     if labels:
@@ -111,6 +115,14 @@ def model_info(preprocess: Preprocess, labels: Sequence[str], *, normalises: boo
             "scale_values": " ".join(f"{value:.9g}" for value in _in_levels(preprocess.std)),
         }
     return info
+
+
+def _resize_type(preprocess: Preprocess) -> str:
+    """Return the way of Model API that comes nearest."""
+    if preprocess.fit == "contain":
+        return "fit_to_window_letterbox"
+    squashed = preprocess.fit == "squash" or (preprocess.fit == "short" and preprocess.resize is None)
+    return "standard" if squashed else "crop"
 
 
 def _in_levels(values: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,20 +13,23 @@ from edgevit.cli import options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     Activation,
+    Crop,
+    Filter,
     Heads,
     ImageSize,
     L2Normalize,
+    Mean,
     Output,
     Overwrite,
+    PreprocessFile,
     RawWeights,
+    Resize,
     Root,
     Source,
+    Std,
     StrictImages,
     collector,
     existing,
-    filter_called,
-    numbers,
-    resizing,
 )
 from edgevit.cli.tables import with_unreadable
 from edgevit.graph.foreign import OnnxModel
@@ -65,21 +69,12 @@ def export(
             show_default="not compared",
         ),
     ] = None,
-    preprocess: Annotated[
-        Path | None,
-        _of_onnx("How images are prepared: a preprocessor_config.json, or timm's config.json.", "what lies beside it"),
-    ] = None,
-    mean: Annotated[
-        str | None, _of_onnx("Mean of pixels in 0..1: one number, or R,G,B.", "--preprocess's, or ImageNet's")
-    ] = None,
-    std: Annotated[
-        str | None,
-        _of_onnx("Their deviation. With --mean 0, 1 leaves pixels in 0..1, 1/255 in 0..255.", "as --mean"),
-    ] = None,
-    resize: Annotated[
-        str | None, _of_onnx("Short edge before the crop, in pixels, or squash.", "--preprocess's, or 8/7 of the crop")
-    ] = None,
-    interpolation: Annotated[str | None, _of_onnx("bicubic or bilinear.", "--preprocess's, or bicubic")] = None,
+    preprocess: PreprocessFile = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    interpolation: Filter = None,
     labels: Annotated[
         Path | None, _of_onnx("Names of the classes, one a line, or JSON.", "config.json's, or numbers")
     ] = None,
@@ -94,11 +89,7 @@ def export(
     """Export a checkpoint, or an ONNX file of others, to float32 ONNX in a new bundle, checked on images."""
     unreadable = collector(strict=strict)
     given = Given(
-        preprocess=preprocess,
-        mean=numbers("--mean", mean),
-        std=numbers("--std", std),
-        resize=resizing(resize),
-        interpolation=filter_called(interpolation),
+        **asdict(options.overrides(preprocess, mean, std, resize, crop, interpolation)),
         labels=labels,
         image_size=options.image_size(image_size),
         output=onnx_output,

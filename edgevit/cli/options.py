@@ -6,7 +6,7 @@ import platform
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -17,6 +17,7 @@ from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError, MissingDependencyError
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
+from edgevit.models.overrides import Overrides
 from edgevit.models.spec import OutputActivation
 from edgevit.resources import nearest
 from edgevit.targets import Target, load_target, own_targets
@@ -40,6 +41,27 @@ Heads = Annotated[
     int | None,
     typer.Option(min=1, help="Attention heads, of a checkpoint without a config.", show_default="as is usual"),
 ]
+_IMAGES = "How images are prepared, where files beside it do not say it rightly"
+
+
+def _of_images(text: str, default: str, *names: str) -> Any:  # noqa: ANN401 - as Typer declares it
+    return typer.Option(*names, help=text, show_default=default, rich_help_panel=_IMAGES)
+
+
+PreprocessFile = Annotated[
+    Path | None,
+    _of_images("A preprocessor_config.json, processor_config.json, or timm's config.json.", "what lies beside it"),
+]
+Mean = Annotated[str | None, _of_images("Mean of pixels in 0..1: one number, or R,G,B.", "as files say")]
+Std = Annotated[
+    str | None,
+    _of_images("Their deviation. With --mean 0, 1 leaves pixels in 0..1, 1/255 in 0..255.", "as files say"),
+]
+Resize = Annotated[str | None, _of_images("Short edge before the crop, in pixels, or squash.", "as files say")]
+Filter = Annotated[str | None, _of_images("bicubic, bilinear, nearest, lanczos, ...", "as files say")]
+_CROP = "Or the crop in parts of that edge, such as 0.875."
+Crop = Annotated[str | None, _of_images(_CROP, "as files say", "--crop", "--center-crop")]
+CenterCrop = Annotated[str | None, _of_images(_CROP, "as files say", "--center-crop")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")]
 Data = Annotated[str, typer.Option(help="Images: a folder, a CSV file, or a built-in name.")]
 Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV start from.")]
@@ -125,6 +147,48 @@ def resizing(text: str | None) -> int | Literal["squash"] | None:
     if not re.fullmatch(r"[1-9]\d{0,4}", text):
         raise InputError(f"'{text}' is no size", remedy="write --resize 256, or --resize squash")
     return int(text)
+
+
+def crop_share(text: str | None) -> float | None:
+    """Return the crop that a user wants, in parts of the short edge before it.
+
+    Raises:
+        InputError: if it is no number above 0 and up to 1.
+    """
+    if text is None:
+        return None
+    (share, *more) = numbers("--crop", text) or (0.0,)
+    if more or not 0 < share <= 1:
+        raise InputError(
+            f"'{text[:_LONGEST_NUMBERS]}' is no part of the short edge",
+            remedy="write --crop 0.875; the size of the crop itself is --image-size",
+        )
+    return share
+
+
+def overrides(
+    preprocess: Path | None,
+    mean: str | None,
+    std: str | None,
+    resize: str | None,
+    crop: str | None,
+    interpolation: str | None,
+) -> Overrides:
+    """Return what a user says of how images are prepared.
+
+    Raises:
+        InputError: if something is not understood, or --resize and --crop are both given.
+    """
+    if resize is not None and crop is not None:
+        raise InputError("--resize and --crop both say what is cut out", remedy="give one of them")
+    return Overrides(
+        preprocess=preprocess,
+        mean=numbers("--mean", mean),
+        std=numbers("--std", std),
+        resize=resizing(resize),
+        crop=crop_share(crop),
+        interpolation=filter_called(interpolation),
+    )
 
 
 def filter_called(text: str | None) -> Interpolation | None:

@@ -10,7 +10,22 @@ import typer
 from rich.text import Text
 
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import Data, Heads, ImageSize, RawWeights, Root, StrictImages, collector
+from edgevit.cli.options import (
+    CenterCrop,
+    Data,
+    Filter,
+    Heads,
+    ImageSize,
+    Mean,
+    PreprocessFile,
+    RawWeights,
+    Resize,
+    Root,
+    Std,
+    StrictImages,
+    collector,
+    overrides,
+)
 from edgevit.cli.options import image_size as parse_image_size
 from edgevit.cli.tables import with_unreadable
 from edgevit.data.batches import Unreadable
@@ -50,6 +65,12 @@ def train(
     image_size: ImageSize = None,
     heads: Heads = None,
     raw_weights: RawWeights = False,
+    preprocess: PreprocessFile = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    center_crop: CenterCrop = None,
+    interpolation: Filter = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
     mode: Annotated[Mode, typer.Option(help="Train all weights, or a linear probe: the head alone.")] = "full",
     teacher: Annotated[
@@ -141,6 +162,11 @@ def train(
         )
     if source is None and raw_weights:
         raise InputError("--raw-weights is for a checkpoint", remedy="name one with --from, or leave it out")
+    if source is None and preprocess is not None:
+        raise InputError(
+            "--preprocess is for a checkpoint, whose images were prepared somehow before",
+            remedy="name one with --from, or say --mean, --std, --resize and --interpolation",
+        )
     recipe = msgspec.structs.replace(
         _defaults(source, mode), **{name: value for name, value in given.items() if value is not None}
     )
@@ -153,6 +179,7 @@ def train(
         source=source,
         image_size=parse_image_size(image_size),
         heads=heads,
+        images=overrides(preprocess, mean, std, resize, center_crop, interpolation),
         teacher=teacher,
         raw_weights=raw_weights,
         workers=workers,

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 """How the names of files in these formats end, in lower case."""
 
+Channels = Literal["rgb", "bgr"]
+"""Orders in which an array's channels may come."""
+
 ImageSource = Path | str | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
 
 # What Pillow's decoders raise on damaged files (found by fuzzing them; see tests/data/test_images.py).
@@ -45,6 +48,9 @@ _DECODER_ERRORS = (
 _ORIENTATION = 0x0112
 _NEW_SUBFILE_TYPE = 0x00FE
 _DNG_VERSION = 0xC612
+_BITS_PER_SAMPLE = 0x0102
+_SIXTEEN = 16
+_TWELVE_BITS = 0x0FFF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,8 +68,8 @@ def decode(source: ImageSource) -> Image.Image:
     """Return ``source`` as an upright 8-bit image in mode "L" (if it is grey) or "RGB".
 
     ``source`` is a path, the bytes of a file, a binary stream, a Pillow image, or a uint8 array (H, W) or (H, W, C)
-    with C 1, 3 or 4. EXIF orientation is applied, 16-bit grey is scaled to 8 bits, transparency is dropped as
-    Pillow's ``convert("RGB")`` does, and of an animation the first frame is taken.
+    with C 1, 3 or 4, in the order R, G, B. EXIF orientation is applied, grey of 12 and 16 bits is scaled to 8,
+    transparency is dropped as Pillow's ``convert("RGB")`` does, and of an animation the first frame is taken.
 
     Raises:
         ImageError: if it is missing, damaged, cut short, in none of ``FORMATS``, of a type that has no 8-bit
@@ -177,7 +183,7 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("L", "RGB"):
         return image
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_sixteen_bits(np.asarray(image), image, name)
+        return _from_integers(np.asarray(image), image, name)
     if image.mode in ("1", "LA", "La"):
         return image.convert("L")
     if image.mode == "F":
@@ -189,15 +195,49 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_sixteen_bits(values: NDArray[Any], image: Image.Image, name: str) -> Image.Image:
-    if values.min() < 0 or values.max() > 0xFFFF:
+def _from_integers(values: NDArray[Any], image: Image.Image, name: str) -> Image.Image:
+    """Scale grey values of up to 16 bits to 8; refuse those whose white is not known, which would come out black."""
+    bits = _bits_of(image)
+    white = (1 << bits) - 1
+    least, most = int(values.min()), int(values.max())
+    if bits > _SIXTEEN or least < 0 or most > white:
         raise ImageError(
-            f"{name} has grey values from {values.min()} to {values.max()}, outside of 16 bits",
+            f"{name} has grey values from {least} to {most}"
+            + (f" of {bits} bits" if bits > _SIXTEEN else f", outside of {bits} bits"),
             remedy="save it with 8 or 16 bits per channel",
         )
-    grey = Image.fromarray(((values.astype(np.uint32) * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
+    if bits == _SIXTEEN and 0 < most <= _TWELVE_BITS:
+        raise ImageError(
+            f"{name} has grey values from {least} to {most} in 16 bits, which would be black: they may be of 12 bits "
+            "or less",
+            remedy="scale them so that white is 65535, or save it with 8 bits per channel",
+        )
+    grey = Image.fromarray(((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8))
     grey.info = dict(image.info)
     return grey
+
+
+def _bits_of(image: Image.Image) -> int:
+    """Return how many bits white has; Pillow gives a TIFF file's 12 bits, and its 32, as they are stored."""
+    tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
+    bits = (tags or {}).get(_BITS_PER_SAMPLE, _SIXTEEN)
+    bits = bits[0] if isinstance(bits, tuple) and bits else bits
+    return bits if isinstance(bits, int) and bits > 0 else _SIXTEEN
+
+
+def from_bgr(image: ImageSource) -> NDArray[np.uint8]:
+    """Return a camera frame whose channels are B, G, R (and alpha) as an array of R, G, B.
+
+    Raises:
+        ImageError: if it is no array of 3 or 4 channels.
+    """
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] not in (3, 4):
+        what = f"an array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ImageError(
+            f"channels='bgr' is for arrays of shape (height, width, 3), not for {what}",
+            remedy="leave channels out: files and Pillow images know their own order",
+        )
+    return image[..., [2, 1, 0]]
 
 
 @contextmanager

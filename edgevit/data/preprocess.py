@@ -13,15 +13,22 @@ from PIL import Image
 from edgevit.data.images import MAX_PIXELS, decode
 from edgevit.errors import DataError, ImageError
 
-Interpolation = Literal["bicubic", "bilinear"]
+Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"]
 ChannelOrder = Literal["RGB", "BGR", "L"]
+Fit = Literal["short", "squash", "cover", "contain", "none"]
+Rounding = Literal["nearest", "down"]
 
-#: Pixels of an edge: this comes from files that may be hostile, and must not fill the memory.
-_LARGEST = 8192
+_MAX_EDGE = 8192  # of the input, in pixels: this comes from files that may be hostile, and must not fill the memory
 
-_MAX_EDGE = 8192  # of the input, in pixels; far above any model's, and no danger to memory
-
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+#: Pillow's filters, all antialiased but nearest.
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
 
 
 class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +37,12 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     The short edge is resized to ``resize`` pixels (Pillow's antialiased filters) and the centre ``size`` (height,
     width) is cut out; with ``resize`` None the image is squashed to ``size`` as a whole. Then pixels are divided by
     255, and ``mean`` and ``std`` (one value per channel, in 0..1) are taken off and divided by.
+
+    Where ``fit`` is not "short", an image is first brought to ``box`` (height, width) instead: "squash" gives it
+    these edges, "cover" keeps its ratio and covers the box, "contain" keeps its ratio and stays within the box, and
+    "none" (which has no box) leaves it as it is. Then, too, the centre ``size`` is cut out; where the image is
+    smaller, it is padded with ``fill`` (levels 0..255 of L or R, G, B; black if None). ``rounding`` is to whole
+    pixels: "nearest" as torchvision and timm do, "down" as transformers does.
 
     Raises:
         DataError: if the values contradict each other.
@@ -42,6 +55,10 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channel_order: ChannelOrder = "RGB"
+    fit: Fit = "short"
+    box: tuple[int, int] | None = None
+    fill: tuple[int, ...] | None = None
+    rounding: Rounding = "nearest"
 
     def __post_init__(self) -> None:
         if len(self.mean) != self.channels or len(self.std) != self.channels:
@@ -50,25 +67,37 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 f"not {len(self.mean)} and {len(self.std)}",
                 remedy="give one mean and one std for each channel",
             )
-        if min(self.size) < 1 or (self.resize is not None and self.resize < max(self.size)):
+        if min(self.size) < 1 or (self.fit == "short" and self.resize is not None and self.resize < max(self.size)):
             raise DataError(
                 f"a crop of {self.size[0]}x{self.size[1]} does not fit an image resized to {self.resize}",
                 remedy=f"use resize {max(*self.size, 1)} or more",
             )
-        if max(*self.size, self.resize or 0) > _LARGEST:
+        self._check_box()
+        if max(*self.size, self.resize or 0, *(self.box or ())) > _MAX_EDGE:
             raise DataError(
-                f"images of {max(*self.size, self.resize or 0)} pixels are too large",
-                remedy=f"use a size and resize of at most {_LARGEST}",
-            )
-        if max(*self.size, self.resize or 0) > _MAX_EDGE:
-            raise DataError(
-                f"images of {self.size[0]}x{self.size[1]} from a short edge of {self.resize} are too large",
+                f"images of {max(*self.size, self.resize or 0, *(self.box or ()))} pixels are too large",
                 remedy=f"use edges of at most {_MAX_EDGE} pixels",
             )
         if not all(0 < deviation < math.inf for deviation in self.std) or not all(map(math.isfinite, self.mean)):
             raise DataError(
                 f"mean is {self.mean} and std is {self.std}",
                 remedy="give a finite mean and a std above 0 for each channel",
+            )
+
+    def _check_box(self) -> None:
+        boxed = self.fit in ("squash", "cover", "contain")
+        if boxed != (self.box is not None) or (self.box is not None and min(self.box) < 1):
+            raise DataError(
+                f"fit is {self.fit} and box is {self.box}",
+                remedy="give squash, cover and contain a box with a height and a width, the others none",
+            )
+        if self.fit != "short" and self.resize is not None:
+            raise DataError(
+                f"fit is {self.fit} and resize is {self.resize}", remedy="use resize null where fit is not short"
+            )
+        if self.fill is not None and (len(self.fill) != self.channels or not all(0 <= v <= 255 for v in self.fill)):
+            raise DataError(
+                f"fill is {self.fill}", remedy=f"give {self.channels} levels from 0 to 255, one for each channel"
             )
 
     @property
@@ -85,24 +114,58 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """
         image = decode(image).convert("L" if self.channel_order == "L" else "RGB")
         height, width = self.size
-        resampling = _FILTERS[self.interpolation]
-        if self.resize is None:
-            image = image.resize((width, height), resampling)
+        if self.fit == "short" and self.resize is None:
+            image = image.resize((width, height), FILTERS[self.interpolation])
         else:
-            short = min(image.size)
-            # As torchvision and timm: the long edge is cut down, not rounded, to whole pixels.
-            resized = tuple(self.resize if edge == short else int(self.resize * edge / short) for edge in image.size)
-            if resized[0] * resized[1] > MAX_PIXELS:
-                raise ImageError(
-                    f"an image of {image.width}x{image.height} pixels is too narrow to be resized to {self.resize}",
-                    remedy="cut a part of it out, or leave it out",
-                )
-            image = image.resize((resized[0], resized[1]), resampling)
-            left = round((image.width - width) / 2)
-            top = round((image.height - height) / 2)
-            image = image.crop((left, top, left + width, top + height))
+            image = self._cut(self._resized(image))
         pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, self.channels)
         return pixels[..., ::-1] if self.channel_order == "BGR" else pixels
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        if self.fit == "none":
+            return image
+        height, width = self._edges(image.height, image.width)
+        if not 0 < height * width <= MAX_PIXELS:
+            raise ImageError(
+                f"an image of {image.width}x{image.height} pixels is too narrow to be resized to "
+                f"{self.resize or self.box}",
+                remedy="cut a part of it out, or leave it out",
+            )
+        return image.resize((width, height), FILTERS[self.interpolation])
+
+    def _edges(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width to which an image is resized before the crop."""
+        short, box = min(height, width), self.box
+        edge = box[0] if box is not None and self.fit == "cover" and box[0] == box[1] else self.resize
+        if edge is not None:
+            # As torchvision, timm and transformers: the long edge is cut down, not rounded, to whole pixels.
+            high, wide = (edge if side == short else int(edge * side / short) for side in (height, width))
+            return high, wide
+        assert box is not None  # what __post_init__ sees to  # noqa: S101
+        if self.fit == "squash":
+            return box
+        if self.rounding == "down":
+            ratios = (box[0] / height, box[1] / width)
+            scale = min(ratios) if self.fit == "contain" else max(ratios)
+            return int(height * scale), int(width * scale)
+        shares = (height / box[0], width / box[1])
+        share = max(shares) if self.fit == "contain" else min(shares)
+        return round(height / share), round(width / share)
+
+    def _cut(self, image: Image.Image) -> Image.Image:
+        """Cut the centre out, and pad where it is smaller."""
+        height, width = self.size
+        left, top = self._offset(image.width, width), self._offset(image.height, height)
+        if self.fill is None or (image.width >= width and image.height >= height):
+            return image.crop((left, top, left + width, top + height))  # black outside of the image
+        canvas = Image.new(image.mode, (width, height), self.fill[0] if image.mode == "L" else self.fill)
+        canvas.paste(image, (-left, -top))
+        return canvas
+
+    def _offset(self, given: int, wanted: int) -> int:
+        if self.rounding == "down":
+            return (given - wanted) // 2
+        return round((given - wanted) / 2) if given >= wanted else -((wanted - given) // 2)
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn pixels (..., H, W, C) into the model's input (..., C, H, W)."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import msgspec
 import numpy as np
 
-from edgevit.data.preprocess import Interpolation, Preprocess
+from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, GraphError
 from edgevit.graph.foreign import OnnxModel
 from edgevit.graph.interface import Interface, interface_of, refused_output
@@ -19,6 +17,7 @@ from edgevit.graph.running import ENGINE_ERRORS, run
 from edgevit.models.config import Configs, read_configs, read_preprocessing, sides
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.labels import labels_of, read_labels
+from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.probabilities import activation_of
 from edgevit.models.spec import GraphSpec, OutputActivation, label_counts, outcomes
@@ -29,20 +28,13 @@ _ANY_SIZE = (224, 224)  # stands in where what follows does not depend on it
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What a user says of an ONNX file, which does not say it itself; None leaves it to the files beside it.
+class Given(Overrides):
+    """What a user says of a source; None leaves it to the files beside it.
 
-    ``preprocess`` and ``labels`` are files; the other values go before what ``preprocess`` says. ``mean`` and ``std``
-    are for pixels in 0..1, one value for all channels or one for each. ``resize`` is the short edge in pixels.
-    ``output`` names the output to use; with ``embedding`` it gives features, not logits. ``activation`` makes
-    probabilities of logits.
+    ``labels`` is a file. ``output`` names the output of an ONNX file to use; with ``embedding`` it gives features, not
+    logits. ``activation`` makes probabilities of logits.
     """
 
-    preprocess: Path | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    resize: int | Literal["squash"] | None = None
-    interpolation: Interpolation | None = None
     labels: Path | None = None
     image_size: tuple[int, int] | None = None
     output: str | None = None
@@ -115,7 +107,7 @@ def _preprocess(
             remedy="give --image-size, or --preprocess with a file that says it",
         )
     images = _Images(likely or _ANY_SIZE, face.channels or config.num_channels or 3)
-    preprocess, notes = (own, ()) if own is not None else preprocess_of(said, _USUAL, _USUAL_NAME, images)
+    preprocess, notes = (own, ()) if own is not None else preprocess_of(said, _USUAL, _USUAL_NAME, images, given)
     if fixed is not None and preprocess.size != fixed:
         notes += (f"its preprocessing makes {_by(preprocess.size)}, it takes {_by(fixed)}: taken as that",)
         preprocess = resized(preprocess, fixed)
@@ -125,9 +117,9 @@ def _preprocess(
                 f"{file.path} takes images of {face.height or 'any'}x{face.width or 'any'}, not {_by(preprocess.size)}",
                 remedy="leave --image-size out: the size of an ONNX file that fixes it cannot be changed",
             )
-    if given.mean is None and given.std is None and given.resize is None and given.interpolation is None:
+    if not given.changes:
         return preprocess, notes
-    preprocess = _overridden(preprocess, given)
+    preprocess = overridden(preprocess, given)
     return preprocess, (f"images are prepared as you said: {describe(preprocess)}",)
 
 
@@ -135,19 +127,6 @@ def _says_size(said: Configs) -> bool:
     processor, cfg = said.processor, said.config.pretrained_cfg
     of_processor = processor is not None and (processor.size is not None or processor.crop_size is not None)
     return of_processor or (processor is None and cfg is not None and cfg.input_size is not None)
-
-
-def _overridden(preprocess: Preprocess, given: Given) -> Preprocess:
-    changes: dict[str, object] = {}
-    for name in ("mean", "std"):
-        values = getattr(given, name)
-        if values is not None:
-            changes[name] = values * preprocess.channels if len(values) == 1 else values
-    if given.resize is not None:
-        changes["resize"] = None if given.resize == "squash" else given.resize
-    if given.interpolation is not None:
-        changes["interpolation"] = given.interpolation
-    return msgspec.structs.replace(preprocess, **changes)
 
 
 def _outputs(file: OnnxFile, face: Interface, preprocess: Preprocess, *, fixed: bool) -> int:

@@ -1,4 +1,4 @@
-"""What a checkpoint's folder says of it: config.json, preprocessor_config.json, open_clip_config.json.
+"""What a checkpoint's folder says of it: config.json, (pre)processor_config.json, open_clip_config.json.
 
 Only the fields that EdgeViT uses; all others are passed over, all may be absent.
 """
@@ -14,6 +14,8 @@ import msgspec
 from edgevit.errors import CheckpointError
 
 Sides = int | tuple[int, int]  # one number, or height and width
+Size = int | tuple[int, int] | dict[str, int | None]  # of an image processor: one number, two, or edges by name
+Levels = float | tuple[float, ...]  # one number for all channels, or one for each
 T = TypeVar("T")
 
 MOST_BYTES = 16 << 20  # the largest that are known name 21,841 classes in 2 MB
@@ -26,8 +28,9 @@ class TimmCfg(msgspec.Struct, frozen=True):
     interpolation: str | None = None
     crop_pct: float | None = None
     crop_mode: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: Levels | None = None
+    std: Levels | None = None
+    crop_border_pixels: int | None = None
     num_classes: int | None = None
 
 
@@ -65,18 +68,41 @@ class Config(msgspec.Struct, frozen=True):
 
 
 class Processor(msgspec.Struct, frozen=True):
-    """preprocessor_config.json of transformers."""
+    """preprocessor_config.json of transformers, and the part ``image_processor`` of its processor_config.json."""
 
-    size: int | dict[str, int | None] | None = None
-    crop_size: int | dict[str, int | None] | None = None
-    resample: int | None = None
-    image_mean: tuple[float, ...] | None = None
-    image_std: tuple[float, ...] | None = None
+    image_processor_type: str | None = None
+    feature_extractor_type: str | None = None
+    size: Size | None = None
+    crop_size: Size | None = None
+    default_to_square: bool | None = None
+    crop_pct: float | None = None
+    resample: int | str | None = None
+    image_mean: Levels | None = None
+    image_std: Levels | None = None
     do_resize: bool | None = None
     do_center_crop: bool | None = None
     do_normalize: bool | None = None
     do_rescale: bool | None = None
     rescale_factor: float | None = None
+    pretrained_cfg: TimmCfg | None = None
+    # What is not done, and refused where it is asked for.
+    do_pad: Any = None
+    do_flip_channel_order: Any = None
+    do_thumbnail: Any = None
+    do_align_long_axis: Any = None
+    do_crop_margin: Any = None
+    do_image_splitting: Any = None
+    do_pan_and_scan: Any = None
+    keep_aspect_ratio: Any = None
+    rescale_offset: Any = None
+    crop_to_patches: Any = None
+    ensure_multiple_of: Any = None
+
+
+class Processing(msgspec.Struct, frozen=True):
+    """processor_config.json of transformers 5, which holds the image processor's file."""
+
+    image_processor: Processor | None = None
 
 
 class OpenClipVision(msgspec.Struct, frozen=True):
@@ -135,15 +161,23 @@ def read_configs(folder: Path) -> Configs:
     """
     return Configs(
         config=read_json(folder / "config.json", Config) or Config(),
-        processor=read_json(folder / "preprocessor_config.json", Processor),
+        processor=_processor(folder),
         open_clip=read_json(folder / "open_clip_config.json", OpenClip),
     )
+
+
+def _processor(folder: Path) -> Processor | None:
+    nested = read_json(folder / "processor_config.json", Processing)  # transformers 5 looks there first
+    if nested is not None and nested.image_processor is not None:
+        return nested.image_processor
+    return read_json(folder / "preprocessor_config.json", Processor)
 
 
 def read_preprocessing(path: Path) -> Configs:
     """Return what one file says of how images are prepared, whatever its name.
 
-    It may be a preprocessor_config.json, a config.json or a ``pretrained_cfg`` of timm's, or an open_clip_config.json.
+    It may be a preprocessor_config.json, a processor_config.json, a config.json or
+    a ``pretrained_cfg`` of timm's, or an open_clip_config.json.
 
     Raises:
         CheckpointError: if it is missing, cannot be read, or is none of these.
@@ -151,6 +185,9 @@ def read_preprocessing(path: Path) -> Configs:
     keys = read_json(path, dict[str, msgspec.Raw])
     if keys is None:
         raise CheckpointError(f"there is no file {path}", remedy="check the path that --preprocess gives")
+    if "image_processor" in keys:
+        nested = read_json(path, Processing)
+        return Configs(processor=nested.image_processor if nested is not None else None)
     if "pretrained_cfg" in keys:
         return Configs(config=read_json(path, Config) or Config())
     if "preprocess_cfg" in keys:

@@ -12,19 +12,24 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError
 from edgevit.models.canonical import canonical
 from edgevit.models.checkpoints import Checkpoint, check_tensors
+from edgevit.models.config import read_preprocessing
+from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.derive import check_config, check_open_clip, heads_note, spec_of
 from edgevit.models.families import OPEN_CLIP, identify
 from edgevit.models.families.base import Converted, Family, Raw
 from edgevit.models.hub import SCHEME, fetch
 from edgevit.models.labels import labels_of
 from edgevit.models.leftovers import settled
-from edgevit.models.preprocessing import preprocess_of, resized
+from edgevit.models.overrides import Overrides, overridden
+from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.resizing import at_image_size
 from edgevit.models.sources import Reading, configs_taken, read_source
 from edgevit.models.spec import BUILTIN, ModelSpec, OutputActivation
 
 _TIMM_NAME = r"(vit|deit3?|flexivit|naflexvit|samvit|beit\w*|eva\w*|swin\w*)_\w+(\.\w+)?"
+
+_NOTHING = Overrides()
 
 
 def load_checkpoint(
@@ -35,21 +40,29 @@ def load_checkpoint(
     raw_weights: bool = False,
     unfinished: bool = False,
     activation: OutputActivation | None = None,
+    images: Overrides = _NOTHING,
 ) -> Checkpoint:
     """Return the checkpoint that ``source`` names: a built-in model, a RUN, a file, a folder, or hf://owner/name.
 
     ``image_size`` (height, width) has it interpolated to another resolution than it was trained at. ``heads`` is its
     number of attention heads, for a checkpoint that does not say it. ``raw_weights`` takes those of the last step
     though the file has averaged ones; ``unfinished`` takes a RUN as far as it is. ``activation`` makes probabilities of
-    its logits, whatever its config says.
+    its logits, whatever its config says. ``images`` is what a user says of how images are prepared.
 
     Raises:
         CheckpointError: if there is none, or it cannot be used.
+        DataError: if how images are prepared contradicts itself, or is not done.
         SpecError: if its sizes, or ``image_size``, do not fit each other.
         MissingDataError: if it is on the Hub, which cannot be reached.
     """
-    checkpoint = _load(source, Reading(raw_weights, unfinished), _Said(heads, activation))
-    return checkpoint if image_size is None else at_image_size(checkpoint, image_size)
+    checkpoint = _load(source, Reading(raw_weights, unfinished), _Said(heads, activation, images))
+    if image_size is not None:
+        checkpoint = at_image_size(checkpoint, image_size)
+    if not images.changes:
+        return checkpoint
+    preprocess = overridden(checkpoint.preprocess, images)
+    said = f"images are prepared as you said: {describe(preprocess)}"
+    return replace(checkpoint, preprocess=preprocess, notes=(*checkpoint.notes, said))
 
 
 def local(source: str) -> Path:
@@ -71,6 +84,7 @@ class _Said:
 
     heads: int | None
     activation: OutputActivation | None
+    images: Overrides
 
 
 def _load(source: str, reading: Reading, said: _Said) -> Checkpoint:
@@ -101,6 +115,7 @@ def _from_path(path: Path, source: str, reading: Reading, said: _Said) -> Checkp
                 f"{source} has {raw.spec.heads} attention heads, not {said.heads}", remedy="leave out --heads"
             )
         check_activation(raw.spec.classes, said.activation, source)
+        raw = replace(raw, preprocess=_described(raw, said.images))
         return raw if said.activation is None else replace(raw, activation=said.activation)
     family = identify(list(raw.weights), source)
     beside = configs_taken(path)
@@ -113,6 +128,15 @@ def _from_path(path: Path, source: str, reading: Reading, said: _Said) -> Checkp
         raise
     note = f"used what lies beside {path.name}: {', '.join(beside)}"
     return replace(checkpoint, notes=(*checkpoint.notes, note)) if beside else checkpoint
+
+
+def _described(checkpoint: Checkpoint, images: Overrides) -> Preprocess:
+    """Return how the images of a model of EdgeViT's own are prepared, or what the user's file says in its place."""
+    if images.preprocess is None:
+        return checkpoint.preprocess
+    said, spec = read_preprocessing(images.preprocess), checkpoint.spec
+    preprocess, _ = preprocess_of(said, Defaults(IMAGENET, 256 / 224), "ImageNet's usual way", spec, images)
+    return resized(preprocess, spec.image_size)
 
 
 def _assemble(raw: Raw, family: Family, given: _Said) -> Checkpoint:
@@ -134,7 +158,9 @@ def _assemble(raw: Raw, family: Family, given: _Said) -> Checkpoint:
     check_config(raw.config, spec, raw.name)
     if raw.open_clip is not None and family in OPEN_CLIP:
         check_open_clip(raw.open_clip, spec, raw.name)
-    preprocess, said = preprocess_of(raw, family.defaults, f"{family.name}'s usual way", spec)
+    file = given.images.preprocess
+    configs = raw if file is None else read_preprocessing(file)
+    preprocess, said = preprocess_of(configs, family.defaults, f"{family.name}'s usual way", spec, given.images)
     labels, also_said = labels_of(raw.config, spec.classes, raw.name)
     activation, decided = activation_of(raw.config, spec.classes, given.activation, raw.name)
     assumed = (*found.notes, *heads_note(found, spec), *said, *also_said, *decided)

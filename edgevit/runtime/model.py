@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgevit.backends.base import Session, check_images
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
-from edgevit.data.images import ImageSource, decode
+from edgevit.data.images import Channels, ImageSource, decode, from_bgr
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, InputError
 from edgevit.runtime.arguments import images_given, whole_number
@@ -46,31 +46,40 @@ class Model:
         self._outputs = bundle.manifest.model.outputs
         self._session = SharedSession(session)
 
-    def predict(self, image: ImageSource, *, top: int = 5, threshold: float | None = None) -> list[Prediction]:
+    def predict(
+        self, image: ImageSource, *, top: int = 5, threshold: float | None = None, channels: Channels = "rgb"
+    ) -> list[Prediction]:
         """Return the ``top`` most likely classes of one image, the likeliest first.
 
-        ``image`` is a path, the bytes of a file, a Pillow image, or a uint8 array (H, W) or (H, W, C). ``threshold`` is
+        ``image`` is a path, the bytes of a file, a Pillow image, or a uint8 array (H, W) or (H, W, C) whose channels
+        are R, G, B; with ``channels="bgr"`` they are B, G, R, as cameras' frames have them in OpenCV. ``threshold`` is
         the probability above which a label is decided on, 0.5 without one, in a model of ``independent`` labels.
 
         Raises:
             ImageError: if it cannot be read.
-            InputError: if ``top`` is less than 1, the model has no classes or no thresholds, or it has been closed.
+            InputError: if ``top`` is less than 1, ``channels`` is something else, the model has no classes or no
+                thresholds, or it has been closed.
 
         """
-        return self.predict_batch([image], top=top, threshold=threshold)[0]
+        return self.predict_batch([image], top=top, threshold=threshold, channels=channels)[0]
 
     def predict_batch(
-        self, images: Sequence[ImageSource], *, top: int = 5, threshold: float | None = None
+        self,
+        images: Sequence[ImageSource],
+        *,
+        top: int = 5,
+        threshold: float | None = None,
+        channels: Channels = "rgb",
     ) -> list[list[Prediction]]:
         """Return the ``top`` most likely classes of each image, as ``predict`` does."""
         images, top = images_given(images), whole_number("top", top, least=1)
         answers: list[list[Prediction]] = []
         for start in range(0, len(images), _BATCH):
-            logits = self.infer(self.prepare(images[start : start + _BATCH]))
+            logits = self.infer(self.prepare(images[start : start + _BATCH], channels=channels))
             answers += predictions(logits, self.labels, top=top, independent=self.independent, threshold=threshold)
         return answers
 
-    def embed(self, image: ImageSource) -> NDArray[np.float32]:
+    def embed(self, image: ImageSource, *, channels: Channels = "rgb") -> NDArray[np.float32]:
         """Return an embedding model's features (width,) of one image, of any kind that ``predict`` takes.
 
         Raises:
@@ -79,9 +88,9 @@ class Model:
             VerificationError: if a feature is not a finite number.
 
         """
-        return np.asarray(self.embed_batch([image])[0])
+        return np.asarray(self.embed_batch([image], channels=channels)[0])
 
-    def embed_batch(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+    def embed_batch(self, images: Sequence[ImageSource], *, channels: Channels = "rgb") -> NDArray[np.float32]:
         """Return an embedding model's features (B, width) of images, as ``embed`` does.
 
         Two images are alike where the cosine of their features is near 1; of a model that was exported with
@@ -94,22 +103,26 @@ class Model:
             )
         images = images_given(images)
         parts = [
-            finite_outputs(self.infer(self.prepare(images[start : start + _BATCH])))
+            finite_outputs(self.infer(self.prepare(images[start : start + _BATCH], channels=channels)))
             for start in range(0, len(images), _BATCH)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self._outputs), dtype=np.float32)
 
-    def prepare(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+    def prepare(self, images: Sequence[ImageSource], *, channels: Channels = "rgb") -> NDArray[np.float32]:
         """Return the model's input (B, C, H, W) for images, which are decoded, resized, cropped and normalised.
 
         Raises:
             ImageError: if one cannot be read.
+            InputError: if ``channels`` is neither "rgb" nor "bgr".
 
         """
         images = images_given(images)
+        if channels not in get_args(Channels):
+            raise InputError(f"channels is {channels!r}", remedy="write channels='rgb', or channels='bgr'")
         if not len(images):
             return np.empty((0, self.preprocess.channels, *self.preprocess.size), dtype=np.float32)
-        return np.stack([self.preprocess(decode(image)) for image in images])
+        frames = images if channels == "rgb" else [from_bgr(image) for image in images]
+        return np.stack([self.preprocess(decode(image)) for image in frames])
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes), or an embedding model's features, of preprocessed images (B, C, H, W).

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from edgevit.errors import InputError
 from edgevit.graph.opening import Given, open_onnx
+from edgevit.models.overrides import Overrides
 
 if TYPE_CHECKING:
     from edgevit.stages.export import Exportable
 
 _SUFFIX = ".onnx"
 #: What can be said of checkpoints too.
-_OF_BOTH = ("image_size", "activation")
+_OF_BOTH = ("image_size", "activation", *(field.name for field in fields(Overrides)))
 
 
 def load_source(
@@ -68,5 +69,6 @@ def load_source(
         raw_weights=raw_weights,
         unfinished=unfinished,
         activation=given.activation,
+        images=given,
     )
     return checkpoint.normalized() if l2_normalize else checkpoint

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from edgevit.data.images import decode
-from edgevit.data.preprocess import Preprocess
+from edgevit.data.preprocess import FILTERS, Preprocess
 from edgevit.training.recipe import Recipe
 
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _GREY = 128
 
 Operation = Callable[[Image.Image, float], Image.Image]
@@ -47,7 +46,7 @@ def random_crop(image: Image.Image, preprocess: Preprocess, least: float, random
     image = decode(image).convert("L" if preprocess.channel_order == "L" else "RGB")
     height, width = preprocess.size
     box = _box(image.width, image.height, least, random)
-    return image.resize((width, height), _FILTERS[preprocess.interpolation], box=box)
+    return image.resize((width, height), FILTERS[preprocess.interpolation], box=box)
 
 
 def _box(width: int, height: int, least: float, random: np.random.Generator) -> tuple[int, int, int, int]:

@@ -22,6 +22,7 @@ from edgevit.data.sources import map_labels
 from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
+from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.spec import ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
@@ -35,6 +36,7 @@ from edgevit.training.recipe import Recipe
 from edgevit.training.run import Job, RunFolder
 from edgevit.training.scoring import Exam, FeatureExam, ImageExam
 
+_NOTHING = Overrides()
 _STATISTICS_IMAGES = 10_000  # enough for the mean and deviation of a channel to four digits
 _MEMORY = 1 << 30  # bytes; training images that take no more, as the model sees them, are read once
 
@@ -45,10 +47,9 @@ class Request:
 
     ``image_size`` (height, width) has ``source`` interpolated to another resolution; ``heads`` is its number of
     attention heads, where it does not say it; ``raw_weights`` starts from those of the last step, where it has averaged
-    ones.
+    ones. ``images`` is what is said of how images are prepared.
     ``teacher`` is a checkpoint to learn from. ``workers`` processes read images (None: as many as there are cores, up
-    to 8), and ``device`` is "auto",
-    "cpu" or "cuda": neither changes what a run ends with but for rounding.
+    to 8), and ``device`` is "auto", "cpu" or "cuda": neither changes what a run ends with but for rounding.
     """
 
     data: TrainingData
@@ -58,6 +59,7 @@ class Request:
     source: str | None = None
     image_size: tuple[int, int] | None = None
     heads: int | None = None
+    images: Overrides = _NOTHING
     teacher: str | None = None
     raw_weights: bool = False
     workers: int | None = None
@@ -135,14 +137,20 @@ def _beginning(request: Request, training: Dataset, progress: Progress) -> tuple
     """Return the weights to start from, for the labels of ``training``, and remarks on how they came about."""
     if request.source is None:
         return _random(request, training, progress), ()
-    loaded = load_checkpoint(request.source, request.image_size, heads=request.heads, raw_weights=request.raw_weights)
+    loaded = load_checkpoint(
+        request.source,
+        request.image_size,
+        heads=request.heads,
+        raw_weights=request.raw_weights,
+        images=request.images,
+    )
     checkpoint, said = fit_head(loaded, training.class_names)
     return checkpoint, (*checkpoint.notes, said)
 
 
 def _random(request: Request, training: Dataset, progress: Progress) -> Checkpoint:
     spec = msgspec.structs.replace(preset(request.model), classes=len(training.class_names))
-    preprocess = _measured_preprocess(spec, training, progress)
+    preprocess = overridden(_measured_preprocess(spec, training, progress), request.images)
     with torch.random.fork_rng():
         torch.manual_seed(request.recipe.seed)
         weights = VisionTransformer(spec).state_dict()

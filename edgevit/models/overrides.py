@@ -1,0 +1,68 @@
+"""What a user says of how images are prepared, before what files say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgevit.data.preprocess import Interpolation, Preprocess
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a user says of how images are prepared; None leaves it to the files.
+
+    ``preprocess`` is a file that says it, in place of those beside the model; the other values go before what it
+    says. ``mean`` and ``std`` are for pixels in 0..1, one value for all channels or one for each. ``resize`` is the
+    short edge in pixels before the crop; ``crop`` is the crop in parts of that edge instead, timm's ``crop_pct``.
+    """
+
+    preprocess: Path | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: int | Literal["squash"] | None = None
+    crop: float | None = None
+    interpolation: Interpolation | None = None
+
+    @property
+    def shapes(self) -> bool:
+        """Whether it says which part of an image the model sees."""
+        return self.resize is not None or self.crop is not None
+
+    @property
+    def settles(self) -> bool:
+        """Whether it leaves nothing to ask the files for."""
+        return self.mean is not None and self.std is not None and self.shapes
+
+    @property
+    def changes(self) -> bool:
+        """Whether it says anything itself, beside naming a file."""
+        return self.mean is not None or self.std is not None or self.shapes or self.interpolation is not None
+
+
+def overridden(preprocess: Preprocess, given: Overrides) -> Preprocess:
+    """Return ``preprocess`` with what a user says in place of what it said.
+
+    Raises:
+        DataError: if that contradicts itself.
+    """
+    changes: dict[str, object] = {}
+    for name in ("mean", "std"):
+        values = getattr(given, name)
+        if values is not None:
+            changes[name] = values * preprocess.channels if len(values) == 1 else values
+    if given.shapes:
+        changes |= {"fit": "short", "box": None, "fill": None, "resize": None}
+    if isinstance(given.resize, int):
+        changes["resize"] = given.resize
+    elif given.crop is not None:
+        height, width = preprocess.size
+        box = math.floor(height / given.crop), math.floor(width / given.crop)
+        changes |= {"resize": box[0]} if height == width else {"fit": "cover", "box": box}
+    if given.interpolation is not None:
+        changes["interpolation"] = given.interpolation
+    return msgspec.structs.replace(preprocess, **changes)
