@@ -28,6 +28,7 @@ from edgevit.models.processors import (
 
 _NOTHING = Overrides()
 _CROP_PCT = 0.875  # timm's, where nothing says it
+_DINOV3 = "DINOv3ViTImageProcessor"
 _TIMM_WRAPPER = "TimmWrapperImageProcessor"
 
 
@@ -184,12 +185,21 @@ class _OfProcessor:
         if self._given.interpolation is not None:
             return self._given.interpolation
         if self._said.resample is not None:
-            return filter_of(self._said.resample)
+            return self._checked(filter_of(self._said.resample))
         if self._cfg.interpolation is not None:
             self._miss("resample", "config.json")
             return _filter_called(self._cfg.interpolation)
         self._miss("resample")
         return filter_of(self._class.resample) if self._class is not None else self._defaults.interpolation
+
+    def _checked(self, interpolation: Interpolation) -> Interpolation:
+        if self._name == _DINOV3 and interpolation in ("bicubic", "lanczos"):
+            raise DataError(
+                f"resample is {self._said.resample} ({interpolation}) for {_DINOV3}, which resizes without keeping "
+                "levels in 0..255; EdgeViT does not do that",
+                remedy=f"say --interpolation bilinear, or {interpolation} for levels that are kept there",
+            )
+        return interpolation
 
     def _statistics(self) -> Statistics:
         if self._said.do_normalize is False:
@@ -220,7 +230,10 @@ def _of_pixels(statistics: Statistics, processor: Processor) -> Statistics:
 
 
 def _says_images(cfg: TimmCfg) -> bool:
-    return any(value is not None for value in (cfg.mean, cfg.std, cfg.interpolation, cfg.crop_pct, cfg.crop_mode))
+    return any(
+        value is not None
+        for value in (cfg.input_size, cfg.mean, cfg.std, cfg.interpolation, cfg.crop_pct, cfg.crop_mode)
+    )
 
 
 def _of_timm(cfg: TimmCfg, images: Images, given: Overrides) -> tuple[Preprocess, tuple[str, ...]]:

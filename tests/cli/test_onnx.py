@@ -175,12 +175,36 @@ def test_what_users_get_wrong(edgevit, foreign_vits, tmp_path, options, message,
     assert entries(tmp_path) == []
 
 
-@pytest.mark.parametrize("option", ["--mean", "--std", "--resize", "--onnx-output", "--embedding", "--preprocess"])
+@pytest.mark.parametrize("option", ["--onnx-output", "--embedding"])
 def test_options_that_a_checkpoint_does_not_take(edgevit, tiny_checkpoint, tmp_path, option):
     value = {"--embedding": ()}.get(option, ("1",))
     done = edgevit("export", tiny_checkpoint, "-o", tmp_path / "vit.edgevit", option, *value)
     assert done.code == 2
     assert f"{option} goes with an ONNX file" in done.failure()[0]
+
+
+def test_how_images_are_prepared_can_be_said_of_a_checkpoint(edgevit, tiny_checkpoint, tmp_path):
+    said = ("--mean", "0.5", "--std", "0.25", "--crop", "0.8", "--interpolation", "lanczos")
+    done = edgevit("export", tiny_checkpoint, "-o", tmp_path / "vit.edgevit", *said)
+    assert done.code == 0
+    assert "images are prepared as you said: short edge 20, crop 16x16 lanczos" in done.err
+    preprocess = Bundle.open(tmp_path / "vit.edgevit").manifest.preprocess
+    assert (preprocess.size, preprocess.resize) == ((16, 16), 20)
+    assert set(preprocess.mean + preprocess.std) == {0.5, 0.25}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--crop", "224"), "'224' is no part of the short edge"),
+        (("--crop", "0.8", "--resize", "20"), "both say what is cut out"),
+        (("--interpolation", "cubic"), "there is no interpolation 'cubic'"),
+    ],
+)
+def test_what_cannot_be_said_of_images(edgevit, tiny_checkpoint, tmp_path, options, message):
+    done = edgevit("export", tiny_checkpoint, "-o", tmp_path / "vit.edgevit", *options)
+    assert done.code == 2
+    assert message in done.failure()[0]
 
 
 def test_an_onnx_file_has_no_weights_to_train(edgevit, foreign_vits, tmp_path):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from edgevit.data import images
-from edgevit.data.images import decode
+from edgevit.data.images import decode, from_bgr
 from edgevit.errors import ImageError
 
 ORIENTATION = 0x0112
@@ -107,6 +107,33 @@ def test_grey_beyond_sixteen_bits_and_floats_are_refused():
         decode(encoded(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"))
     with pytest.raises(ImageError, match="floating-point"):
         decode(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
+
+
+def test_twelve_bits_in_a_tiff_are_scaled_by_its_tag():
+    values = np.linspace(0, 4095, 600).astype(np.uint16).reshape(20, 30)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    stored = Image.open(io.BytesIO(encoded(Image.fromarray(values), "TIFF", tiffinfo=tags)))
+    stored.tag_v2[258] = 12
+    found = np.asarray(decode(stored))
+    assert np.abs(found - values / 4095 * 255).max() <= 0.5
+
+
+@pytest.mark.parametrize("most", [1, 255, 1023, 4095])
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_grey_that_would_be_black_is_refused(most, kind):
+    values = np.linspace(0, most, 600).astype(kind).reshape(20, 30)
+    with pytest.raises(ImageError, match=f"from 0 to {most} in 16 bits, which would be black"):
+        decode(Image.fromarray(values))
+    assert not np.asarray(decode(Image.fromarray(values * 0))).any()
+
+
+def test_frames_of_cameras():
+    frame = np.random.default_rng(0).integers(0, 256, (4, 5, 4), dtype=np.uint8)
+    assert np.array_equal(from_bgr(frame[..., :3]), frame[..., [2, 1, 0]])
+    assert np.array_equal(from_bgr(frame), frame[..., [2, 1, 0]])
+    for other in (PHOTO, frame[..., 0], b"", "a.png"):
+        with pytest.raises(ImageError, match="channels='bgr' is for arrays"):
+            from_bgr(other)
 
 
 def test_cmyk_jpeg():

@@ -113,6 +113,19 @@ def test_images_of_every_kind_give_the_same_answer(bundle: Bundle, tmp_path: Pat
             model.predict(photo, top=0)
 
 
+def test_frames_of_cameras_are_taken_in_their_order(bundle: Bundle):
+    frames = [np.asarray(photo)[..., ::-1] for photo in PHOTOS]
+    with load(bundle.path) as model:
+        expected = model.predict_batch(PHOTOS)
+        assert model.predict_batch(frames, channels="bgr") == expected
+        assert model.predict(frames[0], channels="bgr") == expected[0]
+        assert model.predict(frames[0]) != expected[0]
+        with pytest.raises(ImageError, match="channels='bgr' is for arrays"):
+            model.predict(PHOTOS[0], channels="bgr")
+        with pytest.raises(InputError, match="channels is 'gbr'"):
+            model.predict(frames[0], channels="gbr")
+
+
 def test_many_images_go_through_in_order(bundle: Bundle):
     with load(bundle.path) as model:
         answers = model.predict_batch(PHOTOS * 12, top=1)
