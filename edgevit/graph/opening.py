@@ -54,7 +54,7 @@ def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
     """Return the model in the ONNX file at ``path``; ``source`` is what the user called it.
 
     How images are prepared and what classes are called is read from ``given``, else from what EdgeViT wrote into the
-    file, else from config.json, preprocessor_config.json or open_clip_config.json beside it, else assumed and noted.
+    file, else from config.json, (pre)processor_config.json or open_clip_config.json beside it, else assumed and noted.
 
     Raises:
         GraphError: if the file is no float32 model from images to one row of numbers for each.

@@ -150,7 +150,7 @@ class Configs:
     open_clip: OpenClip | None = None
 
 
-CONFIG_NAMES = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+CONFIG_NAMES = ("config.json", "processor_config.json", "preprocessor_config.json", "open_clip_config.json")
 
 
 def read_configs(folder: Path) -> Configs:
