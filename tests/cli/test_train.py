@@ -47,6 +47,23 @@ def test_fine_tuning_learns_and_says_what_it_did(data, source, tmp_path, capsys)
         assert line in said
 
 
+@pytest.mark.parametrize("of", ["checkpoint", "random weights"])
+def test_how_images_are_prepared_can_be_said(data, source, tmp_path, capsys, of):
+    begin = ("--from", source) if of == "checkpoint" else ("--model", "vit-micro")
+    said = ("--mean", 0.5, "--std", 0.25, "--center-crop", 0.8, "--interpolation", "nearest")
+    train(capsys, "--data", data, *begin, "-o", tmp_path / "run", "--epochs", 1, "--warmup-epochs", 0, *said)
+    preprocess = load_checkpoint(str(tmp_path / "run")).preprocess
+    assert set(preprocess.mean + preprocess.std) == {0.5, 0.25}
+    assert preprocess.resize == int(preprocess.size[0] / 0.8)
+    assert preprocess.interpolation == "nearest"
+
+
+def test_a_file_that_says_it_is_for_checkpoints(data, tmp_path, capsys):
+    options = ("--data", data, "-o", tmp_path / "run", "--preprocess", "preprocessor_config.json")
+    failure, _ = train(capsys, *options, code=2)
+    assert "--preprocess is for a checkpoint" in failure["error"]["message"]
+
+
 def test_a_probe_learns_on_a_backbone_that_stays(data, source, tmp_path, capsys):
     run = tmp_path / "run"
     options = ("--mode", "probe", "--epochs", 40, "--batch-size", 8, "--learning-rate", 0.1)
