@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from edgevit.bundle.manifest import SCHEMA_VERSION, File, Manifest
+from edgevit.bundle.model_files import check_model_file
 from edgevit.errors import BundleError, InputError
 from edgevit.files import sha256_of
 from edgevit.models.spec import label_counts
@@ -218,13 +219,14 @@ def locate(bundle: Path, file: File) -> Path:
 
 
 def verify(bundle: Path, files: Iterable[File]) -> list[Path]:
-    """Return where ``files`` are, after a check of their SHA-256.
+    """Return where ``files`` are, after a check of their SHA-256, and that models among them open no other file.
 
     Raises:
-        BundleError: if one is missing or differs from what the manifest says.
+        BundleError: if one is missing or differs from what the manifest says, or a model is refused by
+            ``check_model_file``.
 
     """
-    paths = []
+    paths: list[Path] = []
     for file in files:
         path = locate(bundle, file)
         with reading(path):
@@ -232,6 +234,9 @@ def verify(bundle: Path, files: Iterable[File]) -> list[Path]:
         if found != file.sha256:
             raise BundleError(f"{path} is damaged: its content is not what the manifest says", remedy=_RESTORE)
         paths.append(path)
+    for path in paths:
+        with reading(path):
+            check_model_file(path, frozenset(paths))
     return paths
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import onnx.external_data_helper
 import onnx.version_converter
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
 from edgevit.errors import GraphError
 from edgevit.files import sha256_of
@@ -82,7 +83,29 @@ def _parse(path: Path) -> onnx.ModelProto:
         model = onnx.load(path, load_external_data=False)
     except _DAMAGE as error:
         raise GraphError(f"{path} is not a valid ONNX model: {_first_line(error)}", remedy=_AGAIN) from error
+    _check_words(model, path)
     return model
+
+
+def _check_words(message: Message, path: Path) -> None:
+    """Check that all strings are UTF-8, as ONNX asks for, and all types of tensors are ones that there are.
+
+    protobuf gives bytes for a string that is not, which is found wherever that is used, else.
+    """
+    for field, value in message.ListFields():
+        values = value if _repeated(field) else [value]
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if any(isinstance(word, bytes) for word in values):
+                raise GraphError(f"{path} has a {field.name} that is not UTF-8", remedy=_AGAIN)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for each in values:
+                _check_words(each, path)
+        elif field.name in ("data_type", "elem_type") and value not in onnx.TensorProto.DataType.values():
+            raise GraphError(f"{path} has a tensor of type {value}, which there is not", remedy=_AGAIN)
+
+
+def _repeated(field: FieldDescriptor) -> bool:
+    return bool(getattr(field, "is_repeated", False) or getattr(field, "label", 1) == 3)  # by protobuf's version
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:

@@ -1,0 +1,193 @@
+"""What a model file would have an engine open or do beyond itself, read without the engine and without onnx.
+
+An ONNX file can keep weights in other files, and an IR does; both can hold loops that never end. A bundle may come from
+anywhere, so that this is looked at before an engine opens the file. Numbers of fields are those of onnx.proto.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from edgevit.errors import BundleError
+
+#: A ViT has neither branches nor loops: what has them may run for ever. Names are ONNX's, and OpenVINO's.
+CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap", "TensorIterator"))
+
+#: Bytes; the IR of a ViT-L has half a MiB.
+_LARGEST_IR = 64 << 20
+_DEEPEST = 16  # graphs in graphs
+_LAYER_TYPE = re.compile(rb"""<layer\b[^>]*?\btype\s*=\s*["']([^"']*)["']""")
+
+_MAKE_AGAIN = "get the bundle again from where it came, or make it again with 'edgevit export'"
+
+
+class Contents(NamedTuple):
+    """What is in a model file: the kinds of its nodes, and the names of other files that an engine would open."""
+
+    kinds: frozenset[str]
+    others: frozenset[str]
+
+
+def check_model_file(path: Path, listed: frozenset[Path]) -> None:
+    """Check that an engine that opens the model at ``path`` opens no file but those ``listed``, and comes to an end.
+
+    Files that are no ONNX and no IR are left to their engines.
+
+    Raises:
+        BundleError: if it would open another file, has branches or loops, or is cut short.
+
+    """
+    read = _READERS.get(path.suffix)
+    if read is None:
+        return
+    contents = read(path)
+    for name in sorted(contents.others):
+        if path.parent / name not in listed:
+            raise BundleError(
+                f"{path} keeps weights in {name!r}, which is no file that the manifest lists", remedy=_MAKE_AGAIN
+            )
+    if control := sorted(contents.kinds & CONTROL_FLOW):
+        raise BundleError(f"{path} has branches or loops: {', '.join(control)}", remedy=_MAKE_AGAIN)
+
+
+def contents_of_ir(path: Path) -> Contents:
+    """Return what is in an IR; its weights lie beside it, in a file of the same name.
+
+    Raises:
+        BundleError: if it is larger than any.
+
+    """
+    if path.stat().st_size > _LARGEST_IR:
+        raise BundleError(f"{path} is larger than {_LARGEST_IR >> 20} MiB, which no IR is", remedy=_MAKE_AGAIN)
+    kinds = {kind.decode(errors="replace") for kind in _LAYER_TYPE.findall(path.read_bytes())}
+    weights = path.with_suffix(".bin")
+    return Contents(frozenset(kinds), frozenset([weights.name] if weights.is_symlink() or weights.exists() else []))
+
+
+def contents_of_onnx(path: Path) -> Contents:
+    """Return what is in an ONNX file, sub-graphs and functions of its own included.
+
+    Raises:
+        BundleError: if it is no ONNX file, or is cut short.
+
+    """
+    kinds: set[str] = set()
+    others: set[str] = set()
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            view = memoryview(content)
+            try:
+                _Walk(kinds, others).model(view)
+            finally:
+                view.release()
+    except ValueError as error:  # an empty file, or a field that ends behind its end
+        raise BundleError(f"{path} is not a readable ONNX file: {error}", remedy=_MAKE_AGAIN) from error
+    return Contents(frozenset(kinds), frozenset(others))
+
+
+_READERS: dict[str, Callable[[Path], Contents]] = {".onnx": contents_of_onnx, ".xml": contents_of_ir}
+
+
+class _Walk:
+    """Goes over a ModelProto, and notes what it has."""
+
+    def __init__(self, kinds: set[str], others: set[str]) -> None:
+        self._kinds, self._others = kinds, others
+
+    def model(self, message: memoryview) -> None:
+        for number, value in _fields(message):
+            if number == 7:  # graph
+                self._graph(value, 0)
+            elif number == 25:  # functions
+                for field, node in _fields(value):
+                    if field == 7:
+                        self._node(node, 0)
+
+    def _graph(self, message: memoryview, depth: int) -> None:
+        if depth > _DEEPEST:
+            raise ValueError(f"graphs are nested more than {_DEEPEST} deep")
+        for number, value in _fields(message):
+            if number == 1:
+                self._node(value, depth)
+            elif number == 5:  # initializer
+                self._tensor(value)
+            elif number == 15:  # sparse_initializer: values and indices
+                self._tensors_in(value, (1, 2))
+
+    def _node(self, message: memoryview, depth: int) -> None:
+        for number, value in _fields(message):
+            if number == 4:
+                self._kinds.add(_text(value))
+            elif number == 5:
+                self._attribute(value, depth)
+
+    def _attribute(self, message: memoryview, depth: int) -> None:
+        for number, value in _fields(message):
+            if number in (5, 10):  # t, tensors
+                self._tensor(value)
+            elif number in (6, 11):  # g, graphs
+                self._graph(value, depth + 1)
+            elif number in (22, 23):  # sparse_tensor, sparse_tensors
+                self._tensors_in(value, (1, 2))
+
+    def _tensors_in(self, message: memoryview, numbers: tuple[int, ...]) -> None:
+        for number, value in _fields(message):
+            if number in numbers:
+                self._tensor(value)
+
+    def _tensor(self, message: memoryview) -> None:
+        for number, value in _fields(message):
+            if number == 13:  # external_data: keys and values
+                entry = {field: _text(word) for field, word in _fields(value)}
+                if entry.get(1) == "location":
+                    self._others.add(entry.get(2, ""))
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode(errors="surrogateescape")
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield number and content of each field of a message that has a length; numbers of the others are passed over.
+
+    That is protobuf's wire format. https://protobuf.dev/programming-guides/encoding/
+
+    Raises:
+        ValueError: if a field ends behind the message, or is of no kind that there is.
+
+    """
+    place, end = 0, len(message)
+    while place < end:
+        tag, place = _varint(message, place)
+        kind = tag & 7
+        if kind == 0:
+            _, place = _varint(message, place)
+            continue
+        if kind == 2:
+            size, place = _varint(message, place)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"there is no field of kind {kind}")
+        if place + size > end:
+            raise ValueError("it is cut short")
+        if kind == 2:
+            yield tag >> 3, message[place : place + size]
+        place += size
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if place >= len(message):
+            raise ValueError("it is cut short")
+        byte = message[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+    raise ValueError("a number in it is too long")
