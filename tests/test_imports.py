@@ -13,13 +13,25 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "edgevit"
 
-BASE = {"errors", "dependencies", "files", "processor", "progress", "resources", "statistics", "toml", "versions"}
+BASE = {
+    "errors",
+    "dependencies",
+    "files",
+    "memory",
+    "processor",
+    "progress",
+    "resources",
+    "statistics",
+    "toml",
+    "versions",
+}
 DEVICE = BASE | {"data", "models", "bundle", "backends"}
 WORKSHOP = DEVICE | {"targets", "recipes", "graph", "quantization", "evaluation"}
 
 #: Room -> the rooms that it may import. A room is a sub-package of edgevit, or a module beside them.
 ROOMS = {
     "errors": set(),
+    "memory": {"errors"},
     "processor": set(),
     "progress": set(),
     "dependencies": {"errors"},

@@ -24,6 +24,9 @@ MANIFEST = "manifest.json"
 #: Bytes; 21,841 labels and a hundred variants take less than a tenth of it.
 _LARGEST_MANIFEST = 16 << 20
 
+#: Pixels of a model's input; a quarter of a gigabyte as float32.
+_MOST_PIXELS = 4096 * 4096
+
 #: How often a bundle is read anew that is replaced meanwhile.
 _MOST_ATTEMPTS = 20
 
@@ -95,6 +98,8 @@ def _contradiction(manifest: Manifest) -> str | None:
         return "two variants have the same name - at `$.variants`"
     if len(manifest.labels) not in label_counts(spec.classes):
         return f"{len(manifest.labels)} labels for {spec.classes} classes - at `$.labels`"
+    if size[0] * size[1] > _MOST_PIXELS:
+        return f"images of {size[0]}x{size[1]} are larger than any model takes - at `$.preprocess.size`"
     if size != spec.image_size or manifest.preprocess.channels != spec.channels:
         return "images are preprocessed to another size than the model takes - at `$.preprocess`"
     if any(one.accuracy and (one.accuracy.similarity is None) == (spec.classes == 0) for one in manifest.variants):

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edgevit.backends import BACKENDS, why_not_run
+from edgevit.backends import BACKENDS, ON_DEVICE, why_not_run
 from edgevit.backends.variants import open_variant, why_not_here
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.reading import steadily
 from edgevit.bundle.store import Bundle
-from edgevit.errors import MissingError, VerificationError
+from edgevit.errors import BundleError, MissingError, VerificationError
+from edgevit.memory import ALLOWED, allowed_for, limited
 from edgevit.processor import cpuinfo, features_in
 from edgevit.progress import SILENT, Progress
 from edgevit.runtime.arguments import folder, kind_of_check, settings_given, whole_number
@@ -46,6 +47,9 @@ def load(
     processor are a hint. Where this machine lacks what the best variant counts on, or that answers otherwise than it
     should, the next best is taken, float32 at last. ``Model.notes`` says so, and ``progress``, or else a
     ``LoadWarning``. With ``strict`` it is an error instead.
+
+    Loading takes no more memory than the size of the variant's files explains: a small file from elsewhere can ask for
+    all that there is. The environment variable EDGEVIT_LOAD_MEMORY_MB allows more, or anything with 0.
 
     A bundle may be replaced by another process at the same time: then the old variant is loaded, or the new one.
 
@@ -108,6 +112,21 @@ def _ranked(bundle: Bundle, settings: Mapping[str, str]) -> tuple[list[Variant],
 
 def _opened(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequence[str] = ()) -> Model:
     """Load ``variant``, check its answers, and say ``notes`` once it is known to be the one."""
+    most = None if variant.backend in ON_DEVICE else allowed_for(variant.bytes)
+    try:
+        with limited(most):
+            model = _checked(bundle, variant, opening, notes)
+    except MemoryError as error:
+        raise BundleError(
+            f"variant {variant.name} takes more memory to load than its size explains, or than there is",
+            remedy=f"load another variant, or set {ALLOWED} to more MiB if you trust the bundle",
+        ) from error
+    for note in notes:
+        _say(f"{note}; {variant.name} is loaded", opening.progress)
+    return model
+
+
+def _checked(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequence[str]) -> Model:
     session = open_variant(
         bundle, variant.name, threads=opening.threads, settings=opening.settings, progress=opening.progress
     )
@@ -115,16 +134,13 @@ def _opened(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequence
     try:
         if opening.check == "golden":
             golden = bundle.golden()
-            answers = model.infer(model.prepare(golden.images))
             verify_golden(
-                answers,
+                model.infer_images(golden.images),
                 golden.logits,
                 precision=variant.precision,
                 classes=bundle.manifest.model.classes,
                 independent=model.independent,
             )
-        for note in notes:
-            _say(f"{note}; {variant.name} is loaded", opening.progress)
     except BaseException:
         model.close()
         raise

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Images that go through the model at once; more would take memory and gain nothing on a small computer.
 _BATCH = 32
+#: Pixels of the input that go through at once, where images are large: 200 MB as float32.
+_PIXELS = 1 << 24
 
 
 class Model:
@@ -73,11 +75,8 @@ class Model:
     ) -> list[list[Prediction]]:
         """Return the ``top`` most likely classes of each image, as ``predict`` does."""
         images, top = images_given(images), whole_number("top", top, least=1)
-        answers: list[list[Prediction]] = []
-        for start in range(0, len(images), _BATCH):
-            logits = self.infer(self.prepare(images[start : start + _BATCH], channels=channels))
-            answers += predictions(logits, self.labels, top=top, independent=self.independent, threshold=threshold)
-        return answers
+        logits = self.infer_images(images, channels=channels)
+        return predictions(logits, self.labels, top=top, independent=self.independent, threshold=threshold)
 
     def embed(self, image: ImageSource, *, channels: Channels = "rgb") -> NDArray[np.float32]:
         """Return an embedding model's features (width,) of one image, of any kind that ``predict`` takes.
@@ -101,10 +100,22 @@ class Model:
                 f"the model has {len(self.labels)} classes and gives no features",
                 remedy="call its predict(), or export the checkpoint without its head",
             )
+        return finite_outputs(self.infer_images(images, channels=channels))
+
+    def infer_images(self, images: Sequence[ImageSource], *, channels: Channels = "rgb") -> NDArray[np.float32]:
+        """Return the logits (B, classes), or an embedding model's features, of any number of images of any kind.
+
+        Raises:
+            ImageError: if one cannot be read.
+            InputError: if ``images`` are not several images, or the model has been closed.
+
+        """
         images = images_given(images)
+        height, width = self.preprocess.size
+        at_once = max(1, min(_BATCH, _PIXELS // (height * width)))
         parts = [
-            finite_outputs(self.infer(self.prepare(images[start : start + _BATCH], channels=channels)))
-            for start in range(0, len(images), _BATCH)
+            self.infer(self.prepare(images[start : start + at_once], channels=channels))
+            for start in range(0, len(images), at_once)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self._outputs), dtype=np.float32)
 

@@ -1,0 +1,73 @@
+"""How much memory may be taken while a file from elsewhere is opened: a small one can ask for all that there is."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgevit.errors import InputError
+
+#: The environment variable by which a user allows more, or less, in MiB; 0 takes the limit away.
+ALLOWED = "EDGEVIT_LOAD_MEMORY_MB"
+
+_MIB = 1 << 20
+_LEAST = 4096 * _MIB
+_PER_BYTE = 16  # of a file: weights are unpacked, packed anew for kernels, and held twice on the way
+_PER_CORE = 256 * _MIB  # engines start a thread for each: stacks, and what malloc reserves for each
+
+_lock = threading.Lock()
+_before: list[tuple[int, int]] = []  # limits, one for each block that is inside
+
+
+def allowed_for(size: int) -> int | None:
+    """Return how many bytes opening a file of ``size`` bytes may take; None for any number.
+
+    Raises:
+        InputError: if the environment variable ``EDGEVIT_LOAD_MEMORY_MB`` is no number.
+
+    """
+    given = os.environ.get(ALLOWED)
+    if given is None:
+        return _LEAST + _PER_BYTE * size + _PER_CORE * (os.cpu_count() or 1)
+    if not given.isdecimal():
+        raise InputError(f"{ALLOWED} is {given!r}", remedy=f"set {ALLOWED} to a number of MiB, or to 0 for no limit")
+    return int(given) * _MIB or None
+
+
+@contextmanager
+def limited(most: int | None) -> Iterator[None]:
+    """Let this process take at most ``most`` bytes of address space more than it has now; None leaves it alone.
+
+    What would take more fails, as it does where a machine has no more: with a MemoryError, or an engine's own error.
+    Where the system does not tell how much there is, nothing is limited. Of blocks in several threads
+    the first sets it.
+    """
+    now = _address_space()
+    if most is None or now is None:
+        yield
+        return
+    with _lock:
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = now + most
+        if not _before and (soft == resource.RLIM_INFINITY or wanted < soft):
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+        _before.append((soft, hard))
+    try:
+        yield
+    finally:
+        with _lock:
+            outermost = _before[0]
+            _before.pop()
+            if not _before:
+                resource.setrlimit(resource.RLIMIT_AS, outermost)
+
+
+def _address_space() -> int | None:
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,177 @@
+"""What a model file would open or do beyond itself, found without the engine; onnx is the oracle."""
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import suppress
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgevit.bundle.model_files import check_model_file, contents_of_onnx
+from edgevit.bundle.store import Bundle
+from edgevit.errors import BundleError, EdgeViTError
+from edgevit.runtime import load
+
+
+def graph_with(nodes, name="g"):
+    return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])])
+
+
+def save(graph, path, functions=()):
+    model = helper.make_model(graph, functions=functions, opset_imports=[helper.make_opsetid("", 20)])
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def external(location):
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32), "w")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("length", "16")):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def all_kinds(model):
+    found, graphs = set(), [model.graph]
+    while graphs:
+        for node in graphs.pop().node:
+            found.add(node.op_type)
+            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return found
+
+
+def test_it_finds_what_onnx_finds(quantized):
+    for path in quantized.rglob("*.onnx"):
+        contents = contents_of_onnx(path)
+        assert contents.kinds == all_kinds(onnx.load(path))
+        assert contents.others == set()
+
+
+def test_branches_and_loops_are_found_wherever_they_are(tmp_path):
+    inner = graph_with([helper.make_node("Loop", ["m", "c"], ["y"], body=graph_with([], "body"))], "inner")
+    for name, kinds, build in (
+        ("plain", {"Loop"}, lambda: (graph_with([helper.make_node("Loop", ["m"], ["y"])]), ())),
+        ("nested", {"If", "Loop"}, lambda: (graph_with([helper.make_node("If", ["c"], ["y"], then_branch=inner)]), ())),
+        (
+            "function",
+            {"Mine", "Scan"},
+            lambda: (
+                graph_with([helper.make_node("Mine", ["x"], ["y"], domain="d")]),
+                [helper.make_function("d", "Mine", ["x"], ["y"], [helper.make_node("Scan", ["x"], ["y"])], [])],
+            ),
+        ),
+    ):
+        graph, functions = build()
+        path = save(graph, tmp_path / f"{name}.onnx", functions)
+        assert contents_of_onnx(path).kinds == kinds
+        with pytest.raises(BundleError, match="branches or loops"):
+            check_model_file(path, frozenset([path]))
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant"])
+@pytest.mark.parametrize("location", ["weights.bin", "/etc/passwd", "../outside", ""])
+def test_weights_in_other_files_must_be_listed(tmp_path, where, location):
+    constant = helper.make_node("Constant", [], ["w"], value=external(location))
+    graph = graph_with([constant] if where == "constant" else [])
+    if where == "initializer":
+        graph.initializer.append(external(location))
+    path = save(graph, tmp_path / "model.onnx")
+    assert contents_of_onnx(path).others == {location}
+    with pytest.raises(BundleError, match="no file that the manifest lists"):
+        check_model_file(path, frozenset([path]))
+    check_model_file(path, frozenset([path, tmp_path / location]))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_end_in_an_answer_or_our_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.onnx"
+    path.write_bytes(content)
+    with suppress(BundleError):
+        contents_of_onnx(path)
+
+
+def rehash(bundle, manifest):
+    files = [file for variant in manifest["variants"] for file in variant["files"]]
+    for file in files:
+        content = (bundle / file["path"]).read_bytes()
+        file.update(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_the_weights_of_an_ir_must_be_listed(quantized, tmp_path, linked, edgevit):
+    manifest = json.loads((quantized / "manifest.json").read_text())
+    for variant in manifest["variants"]:
+        variant["files"] = [file for file in variant["files"] if not file["path"].endswith("openvino/model.bin")]
+    if linked:
+        shutil.move(quantized / "int8-openvino/model.bin", tmp_path / "outside.bin")
+        os.symlink(tmp_path / "outside.bin", quantized / "int8-openvino/model.bin")  # noqa: PTH211
+    rehash(quantized, manifest)
+    with pytest.raises(BundleError, match=r"model\.bin"):
+        load(quantized, variant="int8-openvino")
+    assert edgevit("inspect", quantized).code == 1
+    load(quantized, variant="int8-onnxruntime", check="files").close()
+
+
+def with_more(bundle, nodes, initializers):
+    """Let the float32 model of ``bundle`` compute what ``nodes`` do, and add it to its logits."""
+    path = bundle / "float32/model.onnx"
+    model = onnx.load(path)
+    name = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["before" if output == name else output for output in node.output]
+    model.graph.initializer.extend(initializers)
+    model.graph.node.extend([*nodes, helper.make_node("Add", ["before", "more"], [name])])
+    onnx.save(model, path)
+    rehash(bundle, json.loads((bundle / "manifest.json").read_text()))
+
+
+def numbers(name, *values):
+    return numpy_helper.from_array(np.array(values, np.int64), name)
+
+
+BOMBS = {
+    "constant": ([helper.make_node("ConstantOfShape", ["n"], ["big"])], [numbers("n", 1 << 16, 1 << 15)]),
+    "expand": ([helper.make_node("Expand", ["one", "n"], ["big"])], [numbers("n", 1 << 16, 1 << 15)]),
+    "tile": ([helper.make_node("Tile", ["one", "n"], ["big"])], [numbers("n", 1 << 31)]),
+    "outer": (
+        [
+            helper.make_node("ConstantOfShape", ["n"], ["column"]),
+            helper.make_node("Transpose", ["column"], ["row"]),
+            helper.make_node("MatMul", ["column", "row"], ["big"]),
+        ],
+        [numbers("n", 46_000, 1)],
+    ),
+    "doubled": (
+        [helper.make_node("Concat", [f"d{step}"] * 2, [f"d{step + 1}"], axis=0) for step in range(31)]
+        + [helper.make_node("Identity", ["d31"], ["big"])],
+        [numpy_helper.from_array(np.ones(1, np.float32), "d0")],
+    ),
+}
+
+
+@pytest.mark.parametrize("bomb", sorted(BOMBS))
+def test_a_small_file_that_asks_for_gigabytes_is_refused(exported, bomb):
+    nodes, initializers = BOMBS[bomb]
+    total = helper.make_node("ReduceSum", ["big"], ["more"], keepdims=0)
+    one = numpy_helper.from_array(np.ones(1, np.float32), "one")
+    with_more(exported, [*nodes, total], [*initializers, one])
+    with pytest.raises(EdgeViTError) as caught:
+        load(exported, variant="float32", threads=1)
+    assert caught.value.remedy
+
+
+def test_the_input_of_a_manifest_is_bounded(exported):
+    manifest = json.loads((exported / "manifest.json").read_text())
+    manifest["spec"]["image_size"] = manifest["preprocess"]["size"] = [8192, 8192]
+    manifest["preprocess"]["resize"] = 8192
+    rehash(exported, manifest)
+    with pytest.raises(BundleError, match="larger than any model"):
+        Bundle.open(exported)
