@@ -5,6 +5,7 @@ Only the fields that EdgeViT uses; all others are passed over, all may be absent
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -143,9 +144,10 @@ class OpenClip(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configs:
-    """What lay beside a model's weights, or its graph."""
+    """What lay beside a model's weights, or its graph; ``said`` is all of config.json, known and not."""
 
     config: Config = field(default_factory=Config)
+    said: Mapping[str, Any] = field(default_factory=dict)
     processor: Processor | None = None
     open_clip: OpenClip | None = None
 
@@ -161,6 +163,7 @@ def read_configs(folder: Path) -> Configs:
     """
     return Configs(
         config=read_json(folder / "config.json", Config) or Config(),
+        said=read_json(folder / "config.json", dict[str, Any]) or {},
         processor=_processor(folder),
         open_clip=read_json(folder / "open_clip_config.json", OpenClip),
     )

@@ -83,6 +83,7 @@ def read_source(path: Path, name: str, reading: Reading) -> Raw | Checkpoint:
         prefix=found.prefix,
         notes=found.notes,
         config=configs.config,
+        said=configs.said,
         processor=configs.processor,
         open_clip=configs.open_clip,
     )

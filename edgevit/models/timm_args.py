@@ -31,12 +31,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "swish": "silu",
     "sigmoid": "sigmoid",
 }
-#: Gated MLPs: their activation, and whether it works on the second half.
-_GATES: dict[str, tuple[Activation, bool]] = {
-    "glumlp": ("sigmoid", True),
-    "swiglupacked": ("silu", False),
-    "glumlp-silu-first": ("silu", False),
-}
+#: Gated MLPs, and whether the gate is the second half.
+_GATES = {"glumlp": True, "swiglupacked": False, "glumlp-silu-first": False}
 #: Arguments of which one value alone is implemented.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "qk_norm": (False, None),
@@ -167,10 +163,9 @@ def _gate(said: Mapping[str, Any], source: str) -> tuple[Activation, bool] | Non
     value = said.get("mlp_layer")
     if value in (None, "mlp", "Mlp"):
         return None
-    gate = _one_of(_GATES, said, "mlp_layer", None, source)
-    if value in ("GluMlp", "glumlp") and said.get("act_layer") is not None:
-        return _one_of(ACTIVATIONS, said, "act_layer", None, source), True
-    return gate  # type: ignore[no-any-return]
+    last = _one_of(_GATES, said, "mlp_layer", None, source)
+    # timm's ViT passes its act_layer on to any MLP, GELU without one, whatever the MLP's own default is.
+    return _one_of(ACTIVATIONS, said, "act_layer", "gelu", source), last
 
 
 def _heads(

@@ -1,5 +1,6 @@
 """What configs say of an architecture: heeded as timm and transformers heed it, or refused by name."""
 
+import importlib
 import json
 
 import pytest
@@ -24,6 +25,8 @@ SIZES = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_clas
 
 
 def vit(timm, **changes):
+    if "mlp_layer" in changes:
+        changes["mlp_layer"] = getattr(timm.layers, changes["mlp_layer"])
     return randomise(timm.models.vision_transformer.VisionTransformer(**{"num_heads": 1, **SIZES, **changes}))
 
 
@@ -42,6 +45,11 @@ def written(folder, model, config):
         ({"global_pool": "avgmax"}, {"model_args": {"global_pool": "avgmax"}}),
         ({"global_pool": "token", "fc_norm": True}, {"model_args": {"global_pool": "token", "fc_norm": True}}),
         *(({"act_layer": name}, {"model_args": {"act_layer": name}}) for name in ("relu", "silu", "quick_gelu")),
+        *(
+            ({"mlp_layer": name, **act}, {"model_args": {"mlp_layer": name, **act}})
+            for name in ("GluMlp", "SwiGLUPacked")
+            for act in ({}, {"act_layer": "silu"}, {"act_layer": "sigmoid"})
+        ),
         ({"act_layer": "gelu_tanh"}, {"model_args": {"act_layer": "gelu_tanh", "drop_path_rate": 0.1}}),
     ],
 )
@@ -95,3 +103,40 @@ def test_positions_at_another_size_are_transformers(tmp_path, kind):
     loaded = load_checkpoint(str(tmp_path), (32, 32))
     with torch.no_grad():
         torch.testing.assert_close(loaded.model()(images), model(images).pooler_output, rtol=1e-4, atol=1e-4)
+
+
+def test_positions_of_vit_at_another_size_are_transformers(tmp_path):
+    sizes = {"image_size": 48, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.ViTConfig(**sizes, intermediate_size=64, num_labels=3)
+    model = randomise(transformers.ViTForImageClassification(config))
+    model.save_pretrained(tmp_path)
+    images = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    loaded = load_checkpoint(str(tmp_path), (32, 64))
+    with torch.no_grad():
+        expected = model(images, interpolate_pos_encoding=True).logits
+        torch.testing.assert_close(loaded.model()(images), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (48, 32)])
+def test_positions_at_another_size_are_timms(timm, tmp_path, size):
+    model = randomise(vit(timm))
+    path = written(tmp_path, model, {"architecture": "vit_tiny_patch16_224"})
+    prepare = importlib.import_module("timm.models.vision_transformer").checkpoint_filter_fn
+    larger = vit(timm, img_size=size)
+    larger.load_state_dict(prepare(model.state_dict(), larger))
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = load_checkpoint(path, size, heads=None).model()(images)
+        torch.testing.assert_close(found, larger.eval()(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.shared
+def test_dinov2_small_at_224_answers_as_transformers(shared):
+    folder = shared / "models" / "dinov2_small"
+    model = transformers.Dinov2Model.from_pretrained(folder, dtype=torch.float64).eval()
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(images.double()).pooler_output
+        found = load_checkpoint(str(folder), (224, 224)).model().double()(images.double())
+    noise = (found - expected).square().sum() / expected.square().sum()
+    assert noise < 1e-10  # 100 dB: positions are interpolated in float32

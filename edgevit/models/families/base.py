@@ -13,6 +13,7 @@ from edgevit.models.config import Config, Configs, sides
 from edgevit.models.defaults import Defaults
 from edgevit.models.positions import HUGGING_FACE, TIMM, Resampling
 from edgevit.models.spec import Activation, Pooling
+from edgevit.models.transformers_args import check_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ def from_hugging_face(
             remedy=f"use a model with one of {', '.join(_ACTIVATIONS)}",
         )
     weights, dropped = rename(raw.weights, rules, unused=unused)
+    check_keys(raw.said, weights, raw.name)
     assumed: tuple[str, ...] = ()
     if not _is_described(raw.config) and (config.hidden_act is None or config.layer_norm_eps is None):
         assumed = (f"assumed {known} and an epsilon of {config.layer_norm_eps or norm_epsilon}: config.json would say",)
