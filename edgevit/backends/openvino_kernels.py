@@ -10,7 +10,14 @@ from edgevit.backends.base import LinearKernel, join_parts
 #: Layers of the compiled model that multiply by a weight; a MatMul is one only if its second input is constant.
 _FULLY_CONNECTED = "FullyConnected"
 _FUSED = "Subgraph"
-_WEIGHT_SUFFIXES = (".weight.int8", ".weight.int4", ".weight.float16", ".weight")
+_WEIGHT_SUFFIXES = (
+    ".weight.int8",
+    ".weight.int4",
+    ".weight.float16",
+    ".weight",
+    "/WithoutBiases/transpose_b",  # what OpenVINO calls a weight (K, 1), which it lays out anew
+    "/transpose_b",
+)
 _INTEGER_TYPES = ("i8", "u8")
 _FLOAT_KERNELS = ("_f32", "_bf16", "_f16")
 #: What OpenVINO's short names of types begin with, in full.

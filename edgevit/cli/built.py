@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group
 from rich.text import Text
@@ -11,6 +11,7 @@ from edgevit.bundle.manifest import INTEGER_PRECISIONS, Variant
 from edgevit.cli.console import Result
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.data.batches import Unreadable
+from edgevit.errors import EdgeViTError
 from edgevit.report.table import float_layers
 from edgevit.stages.quantize import BuildResult
 
@@ -35,6 +36,7 @@ def built(result: BuildResult, unreadable: Unreadable, following: str) -> Result
     if len(kept) > _LISTED:
         lines.append(f"and {len(kept) - _LISTED} more layers stay float: edgevit inspect {bundle.path}")
     lines += _limits(variants)
+    lines += not_made(result.failed)
     summary = f"{result.seconds:.1f} s, {result.peak_rss_mb:.0f} MiB at the most"
     table = variants_table(bundle, result.names, ("variant", "size"))
     return Result(
@@ -59,10 +61,29 @@ def built(result: BuildResult, unreadable: Unreadable, following: str) -> Result
             "seconds": result.seconds,
             "peak_rss_mb": result.peak_rss_mb,
             "unreadable": sorted(unreadable.images),
+            "failed": failures(result.failed),
         },
         text=with_unreadable(Group(table, *(Text(line) for line in (*lines, summary, "", following))), unreadable),
-        exit_code=0 if all(variant.limit is None or variant.limit.passed for variant in variants) else 1,
+        exit_code=0 if not result.failed and all(map(_kept, variants)) else 1,
     )
+
+
+def not_made(failed: Mapping[str, EdgeViTError]) -> list[str]:
+    """Return lines on the variants that could not be made."""
+    return [
+        line
+        for name, error in failed.items()
+        for line in (f"{name} could not be made: {error.message}", f"    try: {error.remedy}")
+    ]
+
+
+def failures(failed: Mapping[str, EdgeViTError]) -> list[dict[str, str]]:
+    """Return the same for ``--json``."""
+    return [{"name": name, "error": error.message, "remedy": error.remedy} for name, error in failed.items()]
+
+
+def _kept(variant: Variant) -> bool:
+    return variant.limit is None or variant.limit.passed
 
 
 def _limits(variants: Sequence[Variant]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.cli import options
+from edgevit.cli.built import failures, not_made
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     PRECISIONS,
@@ -94,21 +95,26 @@ def pipeline(
         existing="replace" if overwrite else "refuse",
     )
     with progress() as bars:
-        bundle = stage(job, progress=bars)
+        bundle, failed = stage(job, progress=bars)
     names = [variant.name for variant in bundle.manifest.variants]
     page = bundle.verify_extra(PAGE)
-    following = (f"Report: {page}", f"next:   edgevit predict {output} IMAGE")
+    following = (*not_made(failed), f"Report: {page}", f"next:   edgevit predict {output} IMAGE")
     table = with_unreadable(variants_table(bundle, names), job.unreadable)
     return Result(
-        data={"bundle": output, "report": page, "variants": [_entry(bundle, name) for name in names]},
+        data={
+            "bundle": output,
+            "report": page,
+            "variants": [_entry(bundle, name) for name in names],
+            "failed": failures(failed),
+        },
         text=Group(table, *(Text(line) for line in following)),
-        exit_code=0 if all(_passed(found) for found in bundle.manifest.variants) else 1,
+        exit_code=0 if not failed and all(_passed(found) for found in bundle.manifest.variants) else 1,
     )
 
 
 def _passed(variant: Variant) -> bool:
     kept = variant.limit is None or variant.limit.passed
-    return kept and variant.accuracy is not None and variant.accuracy.passed
+    return kept and (variant.accuracy is None or variant.accuracy.passed)  # None: it cannot be run here, as was said
 
 
 def _entry(bundle: Bundle, name: str) -> dict[str, object]:

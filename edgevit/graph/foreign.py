@@ -19,6 +19,7 @@ from edgevit.graph.metadata import INPUT, OUTPUT, describe
 from edgevit.graph.onnx_file import OnnxFile, shown_line
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.dynamic_batch import BATCH, DynamicBatch
+from edgevit.graph.passes.fuse_layer_norm import FuseLayerNorm
 from edgevit.graph.passes.name_uniquely import NameUniquely
 from edgevit.graph.running import ENGINE_ERRORS, TOLERANCE, ExportCheck, growing_batches, one_by_one, run
 from edgevit.models.spec import GraphSpec, OutputActivation
@@ -146,6 +147,7 @@ def _in_bundle_form(model: OnnxModel) -> ir.Model:
     ir.passes.Sequential(
         *tidy,
         *fixed,
+        FuseLayerNorm(),
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedOpsetsPass(),
         common.ClearMetadataAndDocStringPass(),

@@ -2,48 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from edgevit.backends.base import LinearKernel, Session
 from edgevit.bundle.manifest import Kernels
 from edgevit.errors import VerificationError
 
 
-def check_kernels(session: Session, expected: Sequence[str]) -> Kernels:
+class KernelError(VerificationError):
+    """Layers that were quantized do not run on the kernels that they should: ``layers``, by the kernel of each.
+
+    The kernel is None where the engine shows none for the layer.
+    """
+
+    def __init__(self, message: str, *, layers: Mapping[str, str | None], engine: str, remedy: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.layers = layers
+        self.engine = engine
+
+
+def check_kernels(session: Session, expected: Sequence[str], *, engine: str = "the engine") -> Kernels:
     """Return which arithmetic the backend runs the model's Linear layers in.
 
     Args:
         session: the model, loaded.
         expected: names of the layers that must run in integers, as ``QuantizationPlan.integer_layers`` gives them;
             none for a float variant.
+        engine: what runs it, for the message.
 
     Raises:
-        VerificationError: if one of them runs in floating point, or is not found; the message names them.
+        KernelError: if one of them runs in floating point, or is not found; the message names them.
 
     """
-    return check_linears(session.linear_kernels(), expected)
+    return check_linears(session.linear_kernels(), expected, engine=engine)
 
 
-def check_linears(kernels: Sequence[LinearKernel], integer: Sequence[str], float8: Sequence[str] = ()) -> Kernels:
+def check_linears(
+    kernels: Sequence[LinearKernel],
+    integer: Sequence[str],
+    float8: Sequence[str] = (),
+    *,
+    engine: str = "the engine",
+) -> Kernels:
     """Return which arithmetic ``kernels`` are in, those of all the Linear layers of a model.
 
     Raises:
-        VerificationError: if one of the layers that must run in integers, or in FP8, does not, or is not found.
+        KernelError: if one of the layers that must run in integers, or in FP8, does not, or is not found.
 
     """
-    _check("integer", integer, kernels, {kernel.layer for kernel in kernels if kernel.integer})
-    _check("FP8", float8, kernels, {kernel.layer for kernel in kernels if kernel.kernel.endswith(" float8")})
+    _check("integer", integer, kernels, {kernel.layer for kernel in kernels if kernel.integer}, engine)
+    _check("FP8", float8, kernels, {kernel.layer for kernel in kernels if kernel.kernel.endswith(" float8")}, engine)
     return kernels_of(kernels)
 
 
-def _check(kind: str, expected: Sequence[str], kernels: Sequence[LinearKernel], right: set[str]) -> None:
+def name_the_last(kernels: Sequence[LinearKernel], layers: Collection[str]) -> list[LinearKernel]:
+    """Return ``kernels`` with the one that has an unknown name called as the one of ``layers`` that none has.
+
+    OpenVINO renames the node behind the model's output, and with one output its weight, too.
+    """
+    unknown = [kernel for kernel in kernels if kernel.layer not in layers]
+    missing = set(layers) - {kernel.layer for kernel in kernels}
+    if len(unknown) != 1 or len(missing) != 1:
+        return list(kernels)
+    named = msgspec.structs.replace(unknown[0], layer=missing.pop())
+    return [named if kernel is unknown[0] else kernel for kernel in kernels]
+
+
+def _check(kind: str, expected: Sequence[str], kernels: Sequence[LinearKernel], right: set[str], engine: str) -> None:
     wrong = [name for name in expected if name not in right]
     if wrong:
         found = {kernel.layer: kernel.kernel for kernel in kernels}
         named = [f"'{name}' ({found.get(name, 'not found')})" for name in wrong[:5]]
         more = f" and {len(wrong) - len(named)} more" if len(wrong) > len(named) else ""
-        raise VerificationError(
+        raise KernelError(
             f"{len(wrong)} of {len(expected)} quantized layers do not run on {kind} kernels: {', '.join(named)}{more}",
+            layers={name: found.get(name) for name in wrong},
+            engine=engine,
             remedy="use the dialect of this backend; if it is that one, report it with the versions that "
             "`edgevit doctor` prints",
         )

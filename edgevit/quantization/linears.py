@@ -136,6 +136,22 @@ def linears_in(graph: ir.Graph) -> list[LinearLayer]:
     return layers
 
 
+def depends_on_images(value: ir.Value) -> bool:
+    """Say whether ``value`` is another one for another image; how many images there are does not count."""
+    waiting, seen = [value], {value}
+    while waiting:
+        each = waiting.pop()
+        if each.is_graph_input():
+            return True
+        node = each.producer()
+        if node is None or node.op_type in ("Shape", "Size"):
+            continue
+        before = {source for source in node.inputs if source is not None} - seen
+        seen |= before
+        waiting += before
+    return False
+
+
 def as_it_is_now(layer: LinearLayer) -> LinearLayer:
     """Return ``layer`` with the constants that its nodes have by now."""
     found = _as_linear(layer.product)

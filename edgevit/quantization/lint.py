@@ -6,7 +6,7 @@ rule. What depends on the shapes of values in attention and LayerNorm is in ``li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,6 +39,12 @@ Rule = Literal[
     "legacy-opset",
 ]
 
+_DIALECTS = ("tensorrt", "tensorrt-legacy", "portable")
+#: Rules that files in the other dialects are not held to.
+_OF_ONE_DIALECT: Mapping[str, frozenset[Rule]] = {
+    "tensorrt": frozenset(("attention-type", "split-product")),
+    "tensorrt-legacy": frozenset(("split-product", "legacy-scales", "legacy-opset")),
+}
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 _FLOAT16_SCALES = 19  # the first opset whose Q/DQ take scales in float16
@@ -86,8 +92,20 @@ def check_tensorrt(path: Path, dialect: str = "tensorrt") -> None:
         more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
         raise VerificationError(
             f"TensorRT would not take {path.name} as it is: {named}{more}",
-            remedy="quantize with --dialect tensorrt, tensorrt-legacy or portable",
+            remedy=_remedy({each.rule for each in found}, dialect),
         )
+
+
+def _remedy(broken: set[Rule], dialect: str) -> str:
+    """Return what helps where rules are ``broken``: never the dialect that has broken them."""
+    if "layer-normalization" in broken:
+        return (
+            "export the model to ONNX again with opset 17 or later, which has LayerNormalization, then edgevit export; "
+            "or quantize with --dialect onnxruntime or openvino"
+        )
+    own = _OF_ONE_DIALECT.get(dialect, frozenset())
+    others = [name for name in _DIALECTS if name != dialect] if broken <= own else ["onnxruntime", "openvino"]
+    return f"quantize with --dialect {' or '.join(others)}"
 
 
 def _operators(node: ir.Node) -> Iterator[Violation]:

@@ -14,7 +14,7 @@ from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of, write_atomically
 from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
-from edgevit.quantization.linears import LinearLayer, find_linears, open_graph
+from edgevit.quantization.linears import LinearLayer, depends_on_images, find_linears, open_graph
 from edgevit.quantization.table import CalibrationTable, TensorStatistics
 from edgevit.recipes import Alpha, Observer, observer_name
 
@@ -55,12 +55,23 @@ class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         return (np.uint8 if self.activation_type == "uint8" else np.int8)(self.activation_zero_point)
 
 
+class FloatIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A dialect in which a layer stays float though others have it in integers, and why."""
+
+    dialect: str
+    reason: str
+
+
 class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One Linear layer: how it is quantized, or None and ``fallback``, the reason why it stays float."""
+    """One Linear layer: how it is quantized, or None and ``fallback``, the reason why it stays float.
+
+    ``float_in`` are the dialects in which it stays float all the same: their engine has no integer kernel for it.
+    """
 
     name: str
     quantization: LinearQuantization | None
     fallback: str | None = None
+    float_in: tuple[FloatIn, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.quantization is None) == (self.fallback is None):
@@ -230,7 +241,9 @@ def make_plan(
     """Decide how each Linear layer of the float32 ONNX file ``model`` is quantized, from what was calibrated on it.
 
     Activations: the range that ``observer`` reads off the table, asymmetric (unsigned, the range widened to hold 0) or
-    symmetric (signed, its largest magnitude). Weights: signed, symmetric, per output.
+    symmetric (signed, its largest magnitude). Weights: signed, symmetric, per output. Layers that gain nothing stay
+    float: those with one output, and those whose input is the same for all images; OpenVINO would not show them as
+    layers of integers.
 
     Raises:
         BundleError: if the table was made for another model, or for it rotated.
@@ -245,6 +258,7 @@ def make_plan(
         raise DataError("the calibration table saw no images", remedy="calibrate again with images")
     with open_graph(model) as onnx_model:
         layers = find_linears(onnx_model.graph)
+        unchanging = {layer.name for layer in layers if not depends_on_images(layer.input)}
     missing = [layer.name for layer in layers if layer.name not in table.inputs]
     if missing:
         raise BundleError(
@@ -256,8 +270,22 @@ def make_plan(
         images=table.images,
         images_sha256=table.images_sha256,
         observer=observer,
-        linears=tuple(_plan_layer(layer, table.inputs[layer.name], scheme, observer) for layer in layers),
+        linears=tuple(
+            LinearPlan(name=layer.name, quantization=None, fallback=reason)
+            if (reason := _why_float(layer, unchanging=layer.name in unchanging)) is not None
+            else _plan_layer(layer, table.inputs[layer.name], scheme, observer)
+            for layer in layers
+        ),
     )
+
+
+def _why_float(layer: LinearLayer, *, unchanging: bool) -> str | None:
+    """Return why a layer stays float whatever it has seen; None if it is quantized."""
+    if unchanging:
+        return "its input is the same for all images, so that an engine can compute it beforehand"
+    if layer.weight.shape[1] == 1:
+        return "it has one output: not every engine has an integer kernel for it, and it takes next to no time"
+    return None
 
 
 def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme, observer: Observer) -> LinearPlan:

@@ -32,8 +32,8 @@ def benchmark(
     """
     asked = runnable(bundle, variants, progress)
     candidates = candidates_of(bundle, asked)
-    for name in asked:
-        backend_for(bundle.variant(name))
+    for candidate in candidates:  # what others are compared with has not been asked for, but must be here too
+        backend_for(bundle.variant(candidate.name))
     names = tuple(candidate.name for candidate in candidates)
     progress.note(f"Timing {', '.join(names)} for about {load.duration_s:g} s each, one process per variant")
     latencies = measure_latency(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgevit.backends import get_backend, why_not_built
@@ -12,6 +12,8 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.files import copy_tree, scratch_folder
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.fallback import float_in, note_float_in, why_float
+from edgevit.quantization.kernels import KernelError
 from edgevit.quantization.prepare import Prepared
 from edgevit.stages.engines import check_engine
 from edgevit.stages.precisions import Decided, Source, check, choose_settings, load_decided, write_source
@@ -23,7 +25,7 @@ class Compiled:
     """A variant that is ready and checked, but not in the bundle yet; ``model`` in ``folder`` is the file to open.
 
     ``settings`` are what it is opened with. ``kernels`` is None where the engine does not tell; ``fallback`` and
-    ``limit`` are as in ``Variant``.
+    ``limit`` are as in ``Variant``; ``float_in`` are the layers that this engine alone has in float, with the reasons.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Compiled:
     kernels: Kernels | None
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
+    float_in: Mapping[str, str] = field(default_factory=dict)
 
 
 def variant_name(target: Target, precision: Precision) -> str:
@@ -56,7 +59,7 @@ def build(
     Raises:
         InputError: if the target does not take that precision.
         BundleError: if the bundle lacks the plan that INT8 or FP16 needs.
-        VerificationError: if a quantized layer runs in float; the bundle is as it was.
+        VerificationError: if most quantized layers run in float, see ``compile_variant``; the bundle is as it was.
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     check_takes(target_name, target, precision)
@@ -91,13 +94,53 @@ def compile_variant(
 ) -> Compiled:
     """Compile the model for ``target`` in ``precision`` below ``scratch``, by what was ``decided`` on images for it.
 
+    Layers that the engine has no integer kernel for stay float, and are compiled anew so; ``float_in`` of what is
+    returned names them.
+
     Raises:
-        VerificationError: if a layer does not run as the precision promises, such as in float what INT8 quantizes.
+        KernelError: if that would be most layers.
+        VerificationError: if the variant is not what the precision promises otherwise.
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     name = variant_name(target, precision)
+    float_layers: dict[str, str] = {}
+    while True:
+        (scratch / name).mkdir()
+        try:
+            made = _compile_once(bundle, target_name, target, precision, decided, scratch, progress)
+        except KernelError as error:
+            reasons = _why_float(decided, error)
+            for layer, reason in reasons.items():
+                progress.note(f"{name} keeps {layer} in float: {reason}")
+            assert isinstance(decided, Prepared)  # noqa: S101 - else there are no reasons
+            plan = note_float_in(decided.plan, target.dialect, reasons)
+            decided = replace(decided, plan=plan)
+            float_layers |= reasons
+            shutil.rmtree(scratch / name)
+        else:
+            return replace(made, float_in=float_layers)
+
+
+def _why_float(decided: Decided, error: KernelError) -> dict[str, str]:
+    """Return why the layers that ``error`` names are float, or raise it where too few would be left."""
+    if not isinstance(decided, Prepared) or len(error.layers) > len(decided.plan.integer_layers()) // 2:
+        raise error
+    return why_float(error.layers, error.engine)
+
+
+def _compile_once(
+    bundle: Bundle,
+    target_name: str,
+    target: Target,
+    precision: Precision,
+    decided: Decided,
+    scratch: Path,
+    progress: Progress,
+) -> Compiled:
+    name = variant_name(target, precision)
     float32, folder = bundle.verify_files("float32"), scratch / name
-    folder.mkdir()
+    if isinstance(decided, Prepared):
+        decided = float_in(decided, target.dialect, scratch / f"{name}-prepared.onnx")
     options = target.build_options(precision)
     elsewhere = why_not_built(target.backend, options)
     if elsewhere is None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
+from edgevit.errors import EdgeViTError
 from edgevit.evaluation.gate import check_limits
 from edgevit.graph.opening import Given
 from edgevit.models.spec import OutputActivation
@@ -62,8 +63,15 @@ class PipelineJob:
     existing: Existing = "refuse"
 
 
-def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
-    """Export, quantize, validate, benchmark and report; return the bundle with everything that was measured.
+class PipelineResult(NamedTuple):
+    """The bundle with everything that was measured, and the variants that could not be made, with the reasons."""
+
+    bundle: Bundle
+    failed: Mapping[str, EdgeViTError]
+
+
+def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult:
+    """Export, quantize, validate, benchmark and report.
 
     A new bundle grows stage by stage at ``job.output``. One that is there already is replaced by the whole new one once
     the last stage is through, whether the gate lets its variants pass or not.
@@ -103,8 +111,8 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> Bundle:
     with ExitStack() as stack:
         replaced = job.existing == "replace" and is_bundle(job.output)
         output = stack.enter_context(rebuilding(job.output)) if replaced else job.output
-        _stages(job, model, output, test, calibration, progress)
-    return Bundle.open(job.output)
+        failed = _stages(job, model, output, test, calibration, progress)
+    return PipelineResult(Bundle.open(job.output), failed)
 
 
 def _stages(
@@ -114,14 +122,15 @@ def _stages(
     test: ImageSource,
     calibration: ImageSource,
     progress: Progress,
-) -> None:
-    """Export ``model`` to ``output``, and take it through the other stages there."""
+) -> Mapping[str, EdgeViTError]:
+    """Export ``model`` to ``output``, and take it through the other stages there; return what could not be made."""
+    failed: dict[str, EdgeViTError] = {}
     checked = replace(test, samples=CHECKED)
     bundle = export(model, output, checked, existing=job.existing, progress=progress)
     progress.note(f"2/5 Quantize for {', '.join(job.targets)}")
     for precision in job.precisions:
         images = calibration if precision in NEED_IMAGES else None
-        bundle = quantize(
+        made = quantize(
             bundle,
             images,
             job.targets,
@@ -130,10 +139,13 @@ def _stages(
             rewrites=job.recipe.rewrites,
             wish=Wish.of(job.recipe, classes=model.spec.classes) if precision == "int8" else Wish(),
             progress=progress,
-        ).bundle
+        )
+        bundle = made.bundle
+        failed |= made.failed
     progress.note(f"3/5 Validate on {job.data}")
     bundle, _ = validate(bundle, test, max_drop=job.max_drop, min_cosine=job.min_cosine, progress=progress)
     progress.note("4/5 Benchmark on this machine")
     bundle, _ = benchmark(bundle, job.load, progress=progress)
     progress.note("5/5 Report")
     report(bundle)
+    return failed

@@ -17,7 +17,7 @@ from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.emit import emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16 import Float16Plan, emit_float16
-from edgevit.quantization.kernels import check_kernels, check_linears
+from edgevit.quantization.kernels import check_kernels, check_linears, name_the_last
 from edgevit.quantization.lint import check_tensorrt
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.prepare import Prepared
@@ -45,14 +45,15 @@ class Source:
     """An ONNX file for a backend to build from, and what its Linear layers must show afterwards.
 
     ``integer_layers`` must run in integers, ``float8_layers`` in FP8, and ``packed_layers`` is how many must keep their
-    weights in integers; None where the engine is not asked. ``float_attentions`` stay in float though the target asks
-    for more, with the reasons.
+    weights in integers; None where the engine is not asked. ``float_layers`` stay float beside them.
+    ``float_attentions`` stay in float though the target asks for more, with the reasons.
     """
 
     model: Path
     integer_layers: tuple[str, ...] = ()
     float8_layers: tuple[str, ...] = ()
     packed_layers: int | None = None
+    float_layers: tuple[str, ...] = ()
     float_attentions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -85,12 +86,13 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
 def _quantized(precision: Precision, target: Target, decided: Prepared, path: Path) -> Source:
     """Write the prepared model to ``path`` in INT8 or FP8."""
     model, plan, layers = decided.model, decided.plan, decided.plan.integer_layers()
+    kept_float = tuple(each.layer for each in plan.float_layers())
     if precision == "fp8":
         kept = emit_float8(model, plan, target.dialect, path, attention=target.attention)
-        return Source(path, float8_layers=layers, float_attentions=kept)
+        return Source(path, float8_layers=layers, float_layers=kept_float, float_attentions=kept)
     bits = target.weight_bits_on()
     kept = emit(model, plan, target.dialect, path, weight_bits=bits, attention=target.attention)
-    return Source(path, integer_layers=layers, float_attentions=kept)
+    return Source(path, integer_layers=layers, float_layers=kept_float, float_attentions=kept)
 
 
 def choose_settings(
@@ -120,14 +122,17 @@ def check(
     known from its rules alone then. An engine that was built for another machine is judged by the build's own report.
 
     Raises:
-        VerificationError: if it does not.
+        KernelError: if a layer runs in other arithmetic.
+        VerificationError: if it does not otherwise.
 
     """
     if precision in PLANNED and scheme_of(target.dialect) == "symmetric":
         check_tensorrt(source.model, target.dialect)
     if why_not_here(target.backend, model, settings) is not None:
         built = kernels_when_built(target.backend, model)
-        return None if built is None else check_linears(built, source.integer_layers, source.float8_layers)
+        if built is None:
+            return None
+        return check_linears(built, source.integer_layers, source.float8_layers, engine=target.backend)
     if target.dialect == "portable":
         _check_elsewhere(source, target)
     backend = get_backend(target.backend)
@@ -136,7 +141,9 @@ def check(
         return None
     with backend.open(model, threads=0, settings=settings) as session:
         if source.packed_layers is None:
-            return check_linears(session.linear_kernels(), source.integer_layers, source.float8_layers)
+            layers = (*source.integer_layers, *source.float8_layers, *source.float_layers)
+            found = name_the_last(session.linear_kernels(), layers)
+            return check_linears(found, source.integer_layers, source.float8_layers, engine=target.backend)
         kernels = check_packed(session, source.packed_layers)
     if precision == "int8-dynamic":
         images = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images])
@@ -165,7 +172,7 @@ def _check_elsewhere(source: Source, target: Target) -> None:
     for name in available_backends():
         if name not in (target.backend, *ON_DEVICE):
             with get_backend(name).open(source.model, threads=0, settings={}) as session:
-                check_kernels(session, source.integer_layers)
+                check_kernels(session, source.integer_layers, engine=name)
 
 
 def calibrating(bundle: Bundle, precision: Precision, target: Target | None = None) -> str:

@@ -16,16 +16,17 @@ from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
-from edgevit.errors import InputError
+from edgevit.errors import BundleError, EdgeViTError, GraphError, InputError, MissingDependencyError, VerificationError
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.choose import try_choices
 from edgevit.quantization.emit import scheme_of
+from edgevit.quantization.fallback import note_float_in
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
-from edgevit.quantization.plan import LayerCost, Trial
+from edgevit.quantization.plan import LayerCost, QuantizationPlan, Trial
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
 from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
@@ -35,6 +36,8 @@ from edgevit.stages.images import ImageSource, LabelledBatches
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
+#: What one engine may have against a model that others take.
+_ENGINES_OWN = (VerificationError, GraphError, BundleError, MissingDependencyError)
 _BATCH = 16
 _NO_WISH = Wish()
 
@@ -44,7 +47,8 @@ class BuildResult:
     """A bundle with new variants, and what making them took: seconds of wall time, MiB at the most.
 
     ``float32_nodes`` are those that FP16 is no good for, with the reasons, ``sensitivity`` what each layer costs alone
-    in INT8, the dearest first, where that was measured.
+    in INT8, the dearest first, where that was measured; ``failed`` are the variants that could not be made, while
+    others were.
     """
 
     bundle: Bundle
@@ -53,6 +57,7 @@ class BuildResult:
     peak_rss_mb: float
     float32_nodes: Mapping[str, str] = field(default_factory=dict)
     sensitivity: Mapping[Scheme, tuple[LayerCost, ...]] = field(default_factory=dict)
+    failed: Mapping[str, EdgeViTError] = field(default_factory=dict)
 
 
 def quantize(
@@ -70,13 +75,15 @@ def quantize(
 
     ``images`` may be None where none are looked at; ``observer`` and ``rewrites`` are as in ``Recipe``, for INT8. Where
     INT8 cannot keep the limit of ``wish``, what comes nearest is added, and its variants' ``limit`` says so. The bundle
-    changes only once all variants are built and checked.
+    changes only once all variants are built and checked. A variant that cannot be made does not undo the others: it is
+    among the ``failed``.
 
     Raises:
         InputError: if two targets would make the same variant, one does not take ``precision``, images are needed, or
             ``wish`` means nothing for them.
         DataError: if there are no images to calibrate with.
-        VerificationError: if a layer does not run as the precision promises; the bundle is as it was.
+        VerificationError, GraphError, BundleError, MissingDependencyError: if no variant can be made; the bundle is as
+            it was.
     """
     started = time.monotonic()
     refuse_rivals(targets, precision)
@@ -85,7 +92,13 @@ def quantize(
     with scratch_folder() as scratch:
         rules = _Rules(tuple(targets.values()), observer, rewrites, wish)
         decided = _decide(bundle, images, precision, rules, scratch, progress) if precision in NEED_IMAGES else {}
-        made = list(_compile(bundle, targets, precision, decided, scratch, progress))
+        failed: dict[str, EdgeViTError] = {}
+        made = list(_compile(bundle, targets, precision, decided, failed, scratch, progress))
+        if failed and not any(each.precision == precision for each in made):
+            raise next(iter(failed.values()))
+        for name, error in failed.items():
+            progress.note(f"{name} cannot be made: {error.message}")
+        _note_float_in(made, scratch)
         if precision in NEED_IMAGES:
             bundle = _add_extra(bundle, scratch / _folder(precision))
         if precision == "int8":
@@ -99,7 +112,7 @@ def quantize(
         if isinstance(one, Prepared) and one.plan.sensitivity
     }
     return BuildResult(
-        bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept, costs
+        bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept, costs, failed
     )
 
 
@@ -177,14 +190,29 @@ def _compile(
     targets: Mapping[str, Target],
     precision: Precision,
     decided: Mapping[str, Decided],
+    failed: dict[str, EdgeViTError],
     scratch: Path,
     progress: Progress,
 ) -> Iterator[Compiled]:
+    """Yield the variants that can be made, and note in ``failed`` why others cannot."""
     present = {variant.name for variant in bundle.manifest.variants}
-    for name, target in targets.items():
-        if variant_name(target, "float32") not in present:
-            yield compile_variant(bundle, name, target, "float32", None, scratch, progress=progress)
-        yield compile_variant(bundle, name, target, precision, decided.get(target.dialect), scratch, progress=progress)
+    for target_name, target in targets.items():
+        wanted: tuple[Precision, ...] = ("float32", precision)
+        for each in wanted if variant_name(target, "float32") not in present else wanted[1:]:
+            told = decided.get(target.dialect) if each == precision else None
+            try:
+                yield compile_variant(bundle, target_name, target, each, told, scratch, progress=progress)
+            except _ENGINES_OWN as error:
+                failed[variant_name(target, each)] = error
+
+
+def _note_float_in(made: Sequence[Compiled], scratch: Path) -> None:
+    """Note in the plans in ``scratch`` which layers an engine has no integer kernel for."""
+    for scheme, place in PLANS.items():
+        reasons = {each.target.dialect: each.float_in for each in made if each.float_in}
+        for dialect in [dialect for dialect in reasons if scheme_of(dialect) == scheme]:
+            plan = note_float_in(QuantizationPlan.load(scratch / place), dialect, reasons[dialect])
+            plan.save(scratch / place)
 
 
 def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> Float16Plan:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgevit.backends.variants import why_not_here
+from edgevit.backends.variants import backend_for, why_not_here
+from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingDependencyError
 from edgevit.progress import Progress
@@ -13,12 +14,15 @@ from edgevit.progress import Progress
 def runnable(bundle: Bundle, names: Sequence[str], progress: Progress) -> tuple[str, ...]:
     """Return those of the variants ``names`` (all if there are none) that can be run, and say which are left out.
 
+    A variant whose engine is not installed, or in another version than serves it, is left out where no names are given.
+    Asked for by name, it is an error.
+
     Raises:
         BundleError: if there is no such variant.
-        MissingDependencyError: if none can be run.
+        MissingDependencyError: if none can be run, or not one that is asked for by name.
     """
     variants = [bundle.variant(name) for name in dict.fromkeys(names)] or list(bundle.manifest.variants)
-    reasons = {variant.name: why_not_here(bundle, variant) for variant in variants}
+    reasons = {variant.name: _why_not(bundle, variant, by_name=bool(names)) for variant in variants}
     for name, reason in reasons.items():
         if reason is not None:
             progress.note(f"Leaving out {name}: {reason}")
@@ -29,3 +33,17 @@ def runnable(bundle: Bundle, names: Sequence[str], progress: Progress) -> tuple[
             remedy="run this on the device, or name a variant for another backend with --variant, or none for all",
         )
     return found
+
+
+def _why_not(bundle: Bundle, variant: Variant, *, by_name: bool) -> str | None:
+    """Return why ``variant`` cannot be run here, and what to type; None if it can."""
+    reason = why_not_here(bundle, variant)  # first: TensorRT without a driver may end the process
+    if reason is not None:
+        return reason
+    try:
+        backend_for(variant)
+    except MissingDependencyError as error:
+        if by_name:
+            raise
+        return f"{error.message} ({error.remedy})"
+    return None

@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.variants import open_variant
+from edgevit.backends.variants import backend_for, open_variant
 from edgevit.bundle.manifest import Accuracy, Manifest
 from edgevit.bundle.store import Bundle
 from edgevit.data.dataset import Subset
+from edgevit.errors import MissingDependencyError
 from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
 from edgevit.evaluation.decisions import measure_decisions
 from edgevit.evaluation.embedding import measure_embedding
@@ -48,6 +49,7 @@ def validate(
     manifest = bundle.manifest
     check_limits(classes=manifest.model.classes, max_drop=max_drop, min_cosine=min_cosine)
     names = runnable(bundle, variants, progress)
+    reference = _reference(bundle, names, progress)
     dataset = images.load(progress)
     wanted = LabelledBatches.of(dataset, manifest.outcomes, several=several_labels(manifest))
     progress.note(f"Validating {', '.join(names)} on {len(wanted)} images of {dataset.name}")
@@ -63,7 +65,7 @@ def validate(
     with ExitStack() as stack:
         sessions = {
             name: stack.enter_context(open_variant(bundle, name, progress=progress))
-            for name in dict.fromkeys((_REFERENCE, *names))
+            for name in dict.fromkeys((reference, *names))
         }
         logits = collect_logits(sessions, read(), total=-(-len(wanted) // _BATCH), progress=progress)
     measured = np.concatenate(seen)
@@ -72,7 +74,7 @@ def validate(
     fingerprint = Subset(dataset, measured).fingerprint(progress)
     measure = _measure(manifest, max_drop, min_cosine)
     for name in names:
-        accuracy = measure(logits[_REFERENCE], logits[name], labels, data=images.name, data_sha256=fingerprint)
+        accuracy = measure(logits[reference], logits[name], labels, data=images.name, data_sha256=fingerprint)
         bundle = bundle.update_variant(name, accuracy=accuracy)
     return bundle, names
 
@@ -83,3 +85,20 @@ def _measure(manifest: Manifest, max_drop: float | None, min_cosine: float | Non
         return partial(measure_embedding, min_cosine=MIN_COSINE if min_cosine is None else min_cosine)
     measure = measure_decisions if manifest.independent else measure_accuracy
     return partial(measure, max_drop=MAX_DROP if max_drop is None else max_drop)
+
+
+def _reference(bundle: Bundle, names: Sequence[str], progress: Progress) -> str:
+    """Return the float32 variant to compare with: the exported file, or where it cannot be run, one that is measured.
+
+    Raises:
+        MissingDependencyError: if there is none that can be run.
+    """
+    try:
+        backend_for(bundle.variant(_REFERENCE))
+    except MissingDependencyError as error:
+        found = next((name for name in names if bundle.variant(name).precision == _REFERENCE), None)
+        if found is None:
+            raise
+        progress.note(f"Comparing with {found}: {_REFERENCE} cannot be run here, {error.message}")
+        return found
+    return _REFERENCE

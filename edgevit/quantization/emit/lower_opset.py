@@ -67,6 +67,8 @@ class LowerOpset(ir.passes.InPlacePass):
             node.attributes.pop("num_outputs", None)  # equal parts, as many as there are outputs
         elif node.op_type == "Pad" and len(node.inputs) <= _PADS_ALL and not node.attributes:
             pass  # with zeros, and no axes, which are new
+        elif node.op_type == "ReduceMean":
+            _axes_as_attribute(node)
         elif node.op_type not in _SAME and self._changed(node, before):
             raise GraphError(
                 f"'{node.name}' ({node.op_type}) cannot be written in opset {self._opset}",
@@ -85,6 +87,16 @@ def _since(node: ir.Node, opset: int) -> int | None:
     except onnx.defs.SchemaError:
         return None
     return version
+
+
+def _axes_as_attribute(node: ir.Node) -> None:
+    """Give a ReduceMean its axes as opset 17 does, as an attribute."""
+    axes = ir.convenience.get_const_tensor(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else None
+    if len(node.inputs) > 1 and (axes is None or not axes.size):
+        raise GraphError(f"'{node.name}' (ReduceMean) computes its axes", remedy="export the model with constant ones")
+    if axes is not None:
+        node.attributes["axes"] = ir.AttrInt64s("axes", [int(axis) for axis in axes.numpy().reshape(-1)])
+        node.resize_inputs(1)
 
 
 def _gelu_by_erf(graph: ir.Graph, node: ir.Node) -> None:

@@ -19,6 +19,7 @@ from edgevit.quantization.emit.parts import part_name, parts_of
 from edgevit.quantization.linears import LinearLayer, find_linears, open_graph
 from edgevit.quantization.plan import LinearQuantization, QuantizationPlan
 from edgevit.quantization.replace import add_constant
+from edgevit.quantization.rewrites.constants import set_linear
 from edgevit.quantization.rewrites.fine import off_the_grid, whole_name
 
 #: x86 processors without VNNI add pairs of products in 16 bits, where two of 8-bit weights can overflow.
@@ -169,6 +170,8 @@ def rewrite(
                 raise BundleError(f"the plan's '{linear.name}' is not in the model", remedy=_REMEDY)
             if linear.quantization is not None:
                 substitute(_quantize(onnx_model.graph, layer, linear.quantization, weight_bits, scale_type))
+            else:  # engines tell of its kernel by the weight, which has the layer's name then
+                set_linear(onnx_model.graph, layer, layer.weight, layer.bias)
         write(onnx_model, passes, path)
 
 
