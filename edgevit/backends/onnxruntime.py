@@ -20,16 +20,20 @@ from edgevit.backends.base import (
     merge_settings,
     split,
 )
+from edgevit.backends.onnx_versions import QUANTIZE_23
 from edgevit.backends.pixels import INPUTS, PIXELS, as_taken, normalised_by, shape_of_images
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
-from edgevit.errors import BundleError
+from edgevit.errors import BundleError, MissingDependencyError
 from edgevit.files import atomic_path, scratch_folder
 from edgevit.progress import SILENT, Progress
+from edgevit.versions import within
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+#: What onnxruntime says of a file that is too new for it.
+_TOO_NEW = ("opset", "IR version", "Could not find an implementation")
 _FATAL = 4  # log severity: errors reach the caller as exceptions, and nothing else is news
 
 #: What can be set, and to what; the first is taken by itself. ``images`` is how those of a batch go through the model:
@@ -206,10 +210,25 @@ class OnnxRuntimeSession:
         try:
             return self._engine.InferenceSession(str(self._model), options, providers=["CPUExecutionProvider"])
         except self._errors as error:
+            _refuse_too_new(self._engine.__version__, self._model, str(error))
             raise BundleError(
                 f"onnxruntime cannot load {self._model}: {str(error).splitlines()[0]}",
                 remedy="build this variant again",
             ) from error
+
+
+def _refuse_too_new(version: str, model: Path, problem: str) -> None:
+    """Say so where an onnxruntime before the ones that know all of EdgeViT's operators does not know what it reads.
+
+    Raises:
+        MissingDependencyError: if that is the problem.
+
+    """
+    if within(version, f"<{QUANTIZE_23}") and any(sign in problem for sign in _TOO_NEW):
+        raise MissingDependencyError(
+            f"{model} needs onnxruntime >={QUANTIZE_23}, and this is {version}",
+            remedy=f'pip install "onnxruntime>={QUANTIZE_23}", or name another variant',
+        )
 
 
 def engine_errors() -> tuple[type[Exception], ...]:

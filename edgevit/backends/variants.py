@@ -33,7 +33,7 @@ def backend_for(variant: Variant) -> Backend:
             variant.backend,
             backend.version(),
             variant.versions,
-            remedy=f"install {variant.backend} {variant.versions}, or build the variant again for this version",
+            remedy=_how_to_get(variant.backend, variant.versions),
         )
     return backend
 
@@ -76,3 +76,9 @@ def settings_of(variant: Variant, given: Mapping[str, str]) -> dict[str, str]:
     """Return what ``variant`` is opened with: its own settings but those that only a user may give, then ``given``."""
     own = {name: value for name, value in variant.settings.items() if name not in _USERS_OWN}
     return {**own, **given}
+
+
+def _how_to_get(backend: str, versions: str) -> str:
+    if backend in backends.ON_DEVICE:
+        return f"install {backend} {versions}, or build the variant again for this version"
+    return f'pip install "{backend}{versions}", or name another variant'

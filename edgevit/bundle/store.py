@@ -96,11 +96,13 @@ class Bundle(msgspec.Struct, frozen=True):
         float32: Path,
         golden_images: Sequence[ImageSource],
         golden_logits: NDArray[np.float32],
+        versions: str | None = None,
         existing: Existing = "refuse",
     ) -> Bundle:
         """Make a bundle in the folder ``path``, with one variant: the ONNX file ``float32``.
 
-        ``golden_logits`` (images, classes) are float32's answer to ``golden_images``. With ``existing="replace"`` a
+        ``golden_logits`` (images, classes) are float32's answer to ``golden_images``; ``versions`` of onnxruntime run
+        that file. With ``existing="replace"`` a
         bundle that is there already gives way to the new one as a whole; anything else that is there never does.
 
         Raises:
@@ -128,6 +130,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 precision="float32",
                 backend="onnxruntime",
                 target="any",
+                versions=versions,
                 files=_filled(change, "float32", fill_float32),
             )
             manifest = Manifest(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edgevit.backends.variants import backend_for
 from edgevit.bundle.store import Bundle
-from edgevit.evaluation.latency import candidates_of, measure_latency
+from edgevit.errors import MissingDependencyError
+from edgevit.evaluation.latency import baseline_of, candidates_of, measure_latency
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.runnable import runnable
 
@@ -31,6 +32,8 @@ def benchmark(
         MissingDependencyError: if a backend is not installed, or in a version that does not serve a variant.
     """
     asked = runnable(bundle, variants, progress)
+    if not variants:
+        asked = _comparable(bundle, asked, progress)
     candidates = candidates_of(bundle, asked)
     for candidate in candidates:  # what others are compared with has not been asked for, but must be here too
         backend_for(bundle.variant(candidate.name))
@@ -47,3 +50,25 @@ def benchmark(
     for candidate, latency in zip(candidates, latencies, strict=True):
         bundle = bundle.update_variant(candidate.name, latency=latency)
     return bundle, names
+
+
+def _comparable(bundle: Bundle, names: Sequence[str], progress: Progress) -> tuple[str, ...]:
+    """Return those of ``names`` whose float32 runs here, too, and say which are left out.
+
+    Raises:
+        MissingDependencyError: if there is none.
+    """
+    found: list[str] = []
+    problem: MissingDependencyError | None = None
+    for name in names:
+        baseline = baseline_of(bundle.variant(name), bundle.manifest.variants)
+        try:
+            if baseline is not None:
+                backend_for(baseline)
+            found.append(name)
+        except MissingDependencyError as error:
+            problem = error
+            progress.note(f"Leaving out {name}, which is compared with float32: {error.message} ({error.remedy})")
+    if problem is not None and not found:
+        raise problem
+    return tuple(found)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgevit.backends import get_backend, why_not_built
+from edgevit.backends.onnx_versions import first_version, narrowed
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
@@ -194,8 +196,15 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         target=compiled.target_name,
         settings=compiled.settings,
         kernels=compiled.kernels,
-        versions=compiled.target.versions,
+        versions=_versions(compiled),
         fallback=compiled.fallback,
         limit=compiled.limit,
         fill=fill,
     )
+
+
+def _versions(compiled: Compiled) -> str | None:
+    """Return the versions of the engine that run the file: those that the target is for, less those too old for it."""
+    if compiled.target.backend != "onnxruntime":
+        return compiled.target.versions
+    return narrowed(compiled.target.versions, first_version(compiled.model))

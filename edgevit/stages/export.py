@@ -13,6 +13,7 @@ from PIL import Image
 
 from edgevit import __version__
 from edgevit.backends import get_backend
+from edgevit.backends.onnx_versions import first_version, narrowed
 from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.batches import batches
@@ -85,6 +86,7 @@ def export(
             float32=onnx,
             golden_images=_images(dataset, batch.indices[chosen]),
             golden_logits=logits[chosen],
+            versions=narrowed(None, first_version(onnx)),
             existing=existing,
         )
 

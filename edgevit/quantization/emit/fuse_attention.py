@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -11,7 +13,7 @@ _DOMAIN = "com.microsoft"
 
 #: The opset that brought Attention, and the first from which a graph is one of that opset as it stands, but for an
 #: operator that changed its meaning in between.
-_OPSET, _SAME_SINCE, _CHANGED = 23, 20, "GroupNormalization"
+OPSET, SAME_SINCE, _CHANGED = 23, 20, "GroupNormalization"
 
 
 class FuseAttention(ir.passes.InPlacePass):
@@ -33,11 +35,11 @@ class FuseAttention(ir.passes.InPlacePass):
         standard = _can_be_standard(model)
         for attention in attentions:
             even = attention.heads % 2 == 0
-            node = _attention(attention) if standard and even else _multi_head_attention(attention)
+            node = _attention(attention) if standard and even else _of_microsoft(attention)
             new, old = node.outputs[0], attention.output
             new.shape, new.type = old.shape, old.type
             ir.convenience.replace_nodes_and_values(graph, attention.query_path[-1], [], [node], [old], [new])
-            domain, version = (_DOMAIN, 1) if node.domain else ("", _OPSET)
+            domain, version = (_DOMAIN, 1) if node.domain else ("", OPSET)
             graph.opset_imports[domain] = max(version, graph.opset_imports.get(domain, 0))
         common.RemoveUnusedNodesPass()(model)
         graph.sort()
@@ -45,7 +47,7 @@ class FuseAttention(ir.passes.InPlacePass):
 
 
 def _can_be_standard(model: ir.Model) -> bool:
-    return model.graph.opset_imports.get("", 0) >= _SAME_SINCE and all(
+    return model.graph.opset_imports.get("", 0) >= SAME_SINCE and all(
         node.op_type != _CHANGED for node in model.graph.all_nodes()
     )
 
@@ -59,11 +61,12 @@ def _attention(attention: Attention) -> ir.Node:
     )
 
 
-def _multi_head_attention(attention: Attention) -> ir.Node:
-    return ir.node(
-        "MultiHeadAttention",
-        [attention.query, attention.key, attention.value],
-        attributes={"num_heads": attention.heads, "scale": attention.scale},
-        domain=_DOMAIN,
-        name=f"{attention.name}.attention",
-    )
+def _of_microsoft(attention: Attention) -> ir.Node:
+    inputs = [attention.query, attention.key, attention.value]
+    return multi_head_attention(inputs, attention.heads, attention.scale, f"{attention.name}.attention")
+
+
+def multi_head_attention(inputs: Sequence[ir.Value | None], heads: int, scale: float, name: str | None) -> ir.Node:
+    """Return com.microsoft's MultiHeadAttention of query, key and value (B, N, D), not yet in the graph."""
+    attributes = {"num_heads": heads, "scale": scale}
+    return ir.node("MultiHeadAttention", inputs, attributes=attributes, domain=_DOMAIN, name=name)

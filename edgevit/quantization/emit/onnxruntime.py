@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgevit.quantization.emit.fuse_attention import FuseAttention
 from edgevit.quantization.emit.fuse_quantized_attention import FuseQuantizedAttention
+from edgevit.quantization.emit.lower_attention import LowerAttention
 from edgevit.quantization.emit.parts import PartLinears
 from edgevit.quantization.emit.quantize_early import QuantizeEarly
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
@@ -27,9 +28,8 @@ _DOMAIN = "com.microsoft"
 
 def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 for onnxruntime's CPU provider."""
-    rewrite(
-        model, plan, path, _substitute, (*_passes(), FuseQuantizedAttention(), QuantizeEarly()), weight_bits=weight_bits
-    )
+    passes = (*_passes(), FuseQuantizedAttention(), LowerAttention(), QuantizeEarly())
+    rewrite(model, plan, path, _substitute, passes, weight_bits=weight_bits)
 
 
 def emit_float32(model: Path, path: Path) -> None:
