@@ -44,8 +44,8 @@ def attentions(path):
 
 def test_the_answer_is_the_same(before_and_after):
     before, after = before_and_after()
-    assert attentions(before) == ["Attention", "Attention"]
-    assert attentions(after) == ["Attention", "QAttention"]  # the last one's query is of the class token alone
+    assert attentions(before) == ["Attention", "MultiHeadAttention"]
+    assert attentions(after) == ["MultiHeadAttention", "QAttention"]  # the last one's query is of the class token alone
     with opened(before) as first, opened(after) as second:
         for batch in (1, 3):
             expected, found = first.infer(IMAGES[:batch]), second.infer(IMAGES[:batch])
@@ -66,7 +66,7 @@ def test_a_layer_without_bias(before_and_after):
     for path in (before, after):
         ir.save(model, path)
         FuseQuantizedAttention()(model)
-    assert attentions(after) == ["Attention", "QAttention"]
+    assert attentions(after) == ["MultiHeadAttention", "QAttention"]
     with opened(before) as first, opened(after) as second:
         expected, found = first.infer(IMAGES), second.infer(IMAGES)
         np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
@@ -86,7 +86,7 @@ def test_a_layer_that_is_float_is_left_alone(before_and_after, monkeypatch):
 
 def test_signed_activations_keep_their_operators(before_and_after):
     before, after = before_and_after(scheme="symmetric")
-    assert attentions(after) == ["Attention", "Attention"]
+    assert attentions(after) == ["Attention", "MultiHeadAttention"]
     assert after.read_bytes() == before.read_bytes()
 
 
