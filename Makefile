@@ -10,7 +10,7 @@ FIND_DATA := from edgevit.data.fashion_mnist import available; print("fashion-mn
 DATA ?= $(shell $(BIN)/python -c '$(FIND_DATA)')
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint check bench constraints clean
+.PHONY: help quickstart test fuzz lint check bench constraints clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -21,6 +21,10 @@ quickstart: $(VENV)/.installed  ## install, then take the built-in model to veri
 # Each process of pytest has a core: more threads of torch's would only wait for one another.
 test: $(VENV)/.installed-dev  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+CASES ?= 7000
+fuzz: $(VENV)/.installed-dev  ## read CASES damaged files of each kind
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -n auto --dist load --fuzz-cases $(CASES) --timeout 0
 
 lint: $(VENV)/.installed-dev  ## check style and types
 	$(BIN)/ruff check .

@@ -197,7 +197,7 @@ def scratch_folder() -> Iterator[Path]:
     remedy = "free some space there, or set TMPDIR to a folder on another disk"
     folder = None
     try:
-        with _temporary_folder(Path(tempfile.gettempdir()), "edgevit-") as folder:
+        with _temporary_folder(Path(tempfile.gettempdir()), "edgevit-scratch-") as folder:
             yield folder
     except OSError as error:  # on a full disk Python finds no temporary folder that it could use
         if folder is not None:

@@ -133,9 +133,9 @@ with scratch_folder() as scratch, atomic_path(Path(sys.argv[1]) / "kept") as dra
 
 def test_what_a_killed_process_left_the_next_removes_but_not_what_is_in_use(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (tmp_path / "edgevit-notes").mkdir()
-    (tmp_path / "edgevit-0123456789abcdef.txt").write_text("mine")
-    kept = {"edgevit-notes", "edgevit-0123456789abcdef.txt"}
+    (tmp_path / "edgevit-scratch-notes").mkdir()
+    (tmp_path / "edgevit-scratch-0123456789abcdef.txt").write_text("mine")
+    kept = {"edgevit-scratch-notes", "edgevit-scratch-0123456789abcdef.txt"}
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, cwd=Path(__file__).parents[1])
     assert len({path.name for path in tmp_path.iterdir()} - kept) == 2
     with scratch_folder() as one, scratch_folder() as other:

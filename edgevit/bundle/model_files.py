@@ -78,12 +78,10 @@ def contents_of_onnx(path: Path) -> Contents:
     kinds: set[str] = set()
     others: set[str] = set()
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            view = memoryview(content)
-            try:
-                _Walk(kinds, others).model(view)
-            finally:
-                view.release()
+        with path.open("rb") as stream:
+            # Not closed: parts of it live as long as an error that was raised while they were read.
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        _Walk(kinds, others).model(memoryview(content))
     except ValueError as error:  # an empty file, or a field that ends behind its end
         raise BundleError(f"{path} is not a readable ONNX file: {error}", remedy=_MAKE_AGAIN) from error
     return Contents(frozenset(kinds), frozenset(others))
