@@ -42,7 +42,7 @@ def test_fine_tuning_learns_and_says_what_it_did(data, source, tmp_path, capsys)
     assert kept.labels == LABELS
     assert (run / "confusion.png").is_file()
     work = ("epoch 12/12: 2/2", "the validation images: 1/1", "the test images: 1/1", "timing steps in bfloat16")
-    notes = ("2 labels instead of 2", "validation folder", "autocast: ", "the best on the validation", "limit")
+    notes = ("2 labels instead of 2", "images for validation", "autocast: ", "the best on the validation", "limit")
     for line in (*work, *notes):
         assert line in said
 
