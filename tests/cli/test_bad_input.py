@@ -386,11 +386,15 @@ def write_target(path: Path, **changes: str) -> Path:
     return path
 
 
-def test_layers_that_run_in_float_are_an_error_and_change_nothing(refused, quantized, tmp_path, monkeypatch):
+def test_a_layer_without_an_integer_kernel_stays_float_and_is_named(edgevit, quantized, tmp_path, monkeypatch):
     monkeypatch.setattr("edgevit.targets._contradictions", lambda target: iter(()))  # which would not let it through
     target = write_target(tmp_path / "wrong.toml", dialect="openvino")
-    message, _ = refused("build", quantized, "--target", target, "--precision", "int8", code=1, bundle=quantized)
-    assert "quantized layers do not run on integer kernels: 'head' (Gemm)" in message
+    done = edgevit("build", quantized, "--target", target, "--precision", "int8")
+    assert done.code == 0, done.err
+    assert "keeps head in float: onnxruntime runs it in float (Gemm)" in done.err
+    (kept,) = Bundle.open(quantized).variant("int8-openvino").fallback
+    assert kept.layer == "head"
+    assert "Gemm" in kept.reason
 
 
 def test_two_targets_that_make_one_variant(refused, tiny_checkpoint, tmp_path):
