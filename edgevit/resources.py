@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -38,9 +36,3 @@ def folder(name: Folder) -> Path:
 def names(place: Path) -> list[str]:
     """Return the names of the TOML files in the folder ``place``, without their ending, in order."""
     return sorted(path.stem for path in place.glob("*.toml"))
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return a remedy for the mistyped ``name``: those of the ``known`` ones that are like it, or all of them."""
-    close = [each for each in known if name and each.startswith(name)] or get_close_matches(name, known)
-    return f"use {' or '.join(close)}" if close else f"use one of {', '.join(known)}"

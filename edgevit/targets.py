@@ -16,7 +16,7 @@ from edgevit.backends.pixels import PIXELS
 from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, NO_DLA, has_fp8
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import BundleError, InputError
-from edgevit.resources import nearest
+from edgevit.likeness import devices_like, nearest
 from edgevit.toml import FieldError
 
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
@@ -296,7 +296,29 @@ def load_profile(name: str) -> Profile:
         InputError: if there is none, or it is not valid; the message names the file, the line and the key.
 
     """
+    if not name.endswith(".toml") and name not in target_names() and (close := _meant(name)):
+        raise InputError(f"there is no target '{name}'", remedy=f"use {' or '.join(close)}; edgevit targets lists all")
     return toml.read_named("target", _place(), name, Profile)
+
+
+def _meant(name: str) -> list[str]:
+    """Return the targets that ``name``, which is none, may stand for."""
+    profiles = {each: load_profile(each) for each in target_names()}
+    described = {each: f"{each} {profile.description}" for each, profile in profiles.items()}
+    for each, profile in profiles.items():
+        described |= {
+            f"{each}@{edition.names[0]}": f"{edition.description} {' '.join(edition.names)}"
+            for edition in profile.editions
+        }
+    found = devices_like(name, described)
+    meant: dict[str, None] = {}
+    for base, profile in profiles.items():
+        editions = [each for each in found if each.startswith(f"{base}@")]
+        if len(editions) == 1 and editions[0].partition("@")[2] not in profile.editions[0].names:
+            meant[editions[0]] = None
+        elif editions or base in found:
+            meant[base] = None
+    return list(meant)
 
 
 def load_target(name: str) -> Target:

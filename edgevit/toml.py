@@ -13,7 +13,8 @@ import msgspec
 from msgspec import inspect
 
 from edgevit.errors import InputError
-from edgevit.resources import names, nearest
+from edgevit.likeness import nearest
+from edgevit.resources import names
 
 T = TypeVar("T")
 

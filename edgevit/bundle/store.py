@@ -27,6 +27,7 @@ from edgevit.bundle.reading import all_files, locate, logical_path, read_manifes
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
+from edgevit.likeness import PRECISIONS_ELSEWHERE, alike
 from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation
 
 if TYPE_CHECKING:
@@ -289,8 +290,10 @@ def _variant(manifest: Manifest, name: str) -> Variant:
     for variant in manifest.variants:
         if variant.name == name:
             return variant
-    names = ", ".join(variant.name for variant in manifest.variants) or "none"
-    raise BundleError(f"the bundle has no variant '{name}'", remedy=f"it has: {names}")
+    names = [variant.name for variant in manifest.variants]
+    close = alike(name, names, PRECISIONS_ELSEWHERE)
+    meant = f"use {' or '.join(close)}; " if close else ""
+    raise BundleError(f"the bundle has no variant '{name}'", remedy=f"{meant}it has: {', '.join(names) or 'none'}")
 
 
 def _with_variant(manifest: Manifest, variant: Variant) -> Manifest:

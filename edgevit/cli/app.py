@@ -27,6 +27,7 @@ from edgevit.cli.signals import Stopped, signal_behind, signals_stop
 from edgevit.cli.terminal import stdout_for_results
 from edgevit.dependencies import EXTRAS
 from edgevit.errors import EdgeViTError
+from edgevit.likeness import OPTIONS_ELSEWHERE, alike
 
 # Name -> (panel of the help page, one line of help). The function is edgevit.cli.NAME.NAME.
 COMMANDS = {
@@ -129,7 +130,8 @@ app = typer.Typer(
 def _root(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+        bool,
+        typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version and leave."),
     ] = False,
 ) -> None:
     """Take a Vision Transformer from a checkpoint to a verified, faster INT8 model on a small computer."""
@@ -215,4 +217,10 @@ def describe(error: Exception) -> Failure:
 def _describe_usage(error: Any) -> Failure:  # noqa: ANN401  # click's UsageError, wherever it lives
     message = error.format_message().rstrip(".")
     command = error.ctx.command_path if error.ctx else "edgevit"
-    return Failure("UsageError", message, f"{command} --help", EXIT_USAGE)
+    remedy = f"{command} --help"
+    if hasattr(error, "possibilities") and hasattr(error, "option_name"):
+        message = f"there is no option {error.option_name}"
+        known = [name[2:] for each in error.ctx.command.get_params(error.ctx) for name in each.opts if name[:2] == "--"]
+        if close := alike(error.option_name, known, OPTIONS_ELSEWHERE):
+            remedy = f"use {' or '.join(f'--{name}' for name in close[:3])}; {remedy}"
+    return Failure("UsageError", message, remedy, EXIT_USAGE)

@@ -17,9 +17,9 @@ from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError, MissingDependencyError
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
+from edgevit.likeness import PRECISIONS_ELSEWHERE, nearest
 from edgevit.models.overrides import Overrides
 from edgevit.models.spec import OutputActivation
-from edgevit.resources import nearest
 from edgevit.targets import Target, load_target, own_targets
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
@@ -230,7 +230,7 @@ def precision_called(text: str) -> Precision:
     for precision in PRECISIONS:
         if precision == text:
             return precision
-    raise InputError(f"there is no precision '{text}'", remedy=nearest(text, PRECISIONS))
+    raise InputError(f"there is no precision '{text}'", remedy=nearest(text, PRECISIONS, PRECISIONS_ELSEWHERE))
 
 
 def collector(*, strict: bool) -> Unreadable:

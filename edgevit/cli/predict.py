@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath
+from edgevit.data.pictures import images_in
 from edgevit.progress import SILENT
 from edgevit.runtime import Model, load
 
@@ -21,7 +23,7 @@ _SHOWN = 6
 
 def predict(
     bundle: BundlePath,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     *,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     threshold: Annotated[
@@ -32,8 +34,11 @@ def predict(
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 leaves their number to the backend.")] = 0,
 ) -> Result:
     """Say what is on images; an embedding model gives its features of them."""
-    parts = [images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE)]
-    with progress() as bars, load(bundle, variant=variant, threads=threads, progress=bars) as model:
+    with ExitStack() as stack:
+        bars = stack.enter_context(progress())
+        images = images_in(images, bars)
+        parts = [images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE)]
+        model = stack.enter_context(load(bundle, variant=variant, threads=threads, progress=bars))
         shown = bars if len(parts) > 1 else SILENT
         answers = [
             answer

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgevit.errors import InputError, VerificationError
 from edgevit.graph.foreign import OnnxModel
-from edgevit.resources import nearest
+from edgevit.likeness import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

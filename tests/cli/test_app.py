@@ -60,8 +60,30 @@ def test_no_arguments_show_the_help(capsys):
 
 
 def test_version(capsys):
-    assert app.run(["--version"]) == 0
-    assert capsys.readouterr().out == f"edgevit {__version__}\n"
+    for option in ("--version", "-V"):
+        assert app.run([option]) == 0
+        assert capsys.readouterr().out == f"edgevit {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["train", "--lr", "0.1"], "--learning-rate"),
+        (["train", "--batch", "8"], "--batch-size"),
+        (["train", "--LR", "0.1"], "--learning-rate"),
+        (["train", "--wd", "0.1"], "--weight-decay"),
+        (["benchmark", "x", "--batch-size", "8"], "--batch"),
+        (["pipeline", "x", "--img-size", "224"], "--image-size"),
+        (["quantize", "x", "--calib-data", "y"], "--data"),
+        (["export", "x", "--force"], "--overwrite"),
+        (["predict", "x", "y", "--topk", "3"], "--top"),
+    ],
+)
+def test_an_option_that_others_call_so_brings_ours(capsys, arguments, meant):
+    assert app.run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[1] == f"  try: use {meant}; edgevit {arguments[0]} --help"
 
 
 @pytest.mark.parametrize("name", sorted(app.COMMANDS))

@@ -241,6 +241,20 @@ def test_predict_says_what_the_runtime_says(edgevit, quantized, pictures):
     assert len(text) == 2
 
 
+def test_predict_takes_folders(edgevit, quantized, pictures, tmp_path):
+    album = tmp_path / "album"
+    (album / "holiday").mkdir(parents=True)
+    for path in pictures:
+        path.rename(album / "holiday" / path.name)
+    (album / "raw.cr2").write_bytes(b"raw")
+    done = edgevit("predict", quantized, album, "--json")
+    assert done.code == 0
+    assert [image["path"] for image in done.data()["images"]] == [
+        str(album / "holiday" / path.name) for path in pictures
+    ]
+    assert "raw.cr2" in done.err
+
+
 def test_predict_on_many_images_shows_how_far_it_is(edgevit, quantized, pictures):
     done = edgevit("predict", quantized, *pictures * 20, "--json")
     assert len(done.data()["images"]) == 40
