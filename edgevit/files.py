@@ -52,6 +52,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "edgevit"
 
 
+def shareable(source: str) -> str:
+    """Return ``source``, a path or another name, without the folders of a path from the root or from a home.
+
+    They are no one else's business where the name goes along with a model or a report.
+    """
+    return (Path(source).name or source) if source.startswith(("/", "~")) or Path(source).is_absolute() else source
+
+
 def expanded(path: str | Path) -> Path:
     """Return ``path`` with the user's home for ``~``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -119,8 +120,9 @@ class _SafeConsole(Console):
 
 
 def console_for(stream: TextIO) -> Console:
-    """Return a Rich console on ``stream``, wide where the stream is no terminal."""
-    console = _SafeConsole(file=stream, width=None if stream.isatty() else PIPE_WIDTH)
+    """Return a Rich console on ``stream``, wide where the stream is no terminal and COLUMNS does not say how wide."""
+    own = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    console = _SafeConsole(file=stream, width=None if own else PIPE_WIDTH)
     console.push_render_hook(EscapingHook())
     return console
 

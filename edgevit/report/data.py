@@ -7,10 +7,14 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from edgevit.bundle.manifest import Manifest
 from edgevit.evaluation.figures import MAX_BLOCK_SPREAD, MAX_INTERVAL_WIDTH, MIN_ROUNDS
 from edgevit.evaluation.latency import baseline_of
+from edgevit.files import shareable
+from edgevit.report.consistency import consistent
+from edgevit.report.headline import headline, missing
 from edgevit.report.verdict import outcome
 
 SCHEMA_VERSION = 1
@@ -25,6 +29,7 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
     no other variant is both faster and more accurate (the Pareto front), ``variants[].baseline`` names the float32
     variant that it is compared with, ``headline`` the fastest variant that passed everything.
     """
+    manifest = consistent(_without_folders(manifest))
     axis = accuracy_axis(manifest)
     front = _front(manifest, axis)
     data = {
@@ -36,7 +41,8 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
         "independent": manifest.independent,
         "provenance": manifest.provenance,
         "accuracy_axis": axis,
-        "headline": _headline(manifest),
+        "headline": headline(manifest),
+        "missing": missing(manifest),
         "data": _distinct(
             {"name": variant.accuracy.data, "sha256": variant.accuracy.data_sha256, "images": variant.accuracy.images}
             for variant in manifest.variants
@@ -94,14 +100,18 @@ def _front(manifest: Manifest, axis: str) -> set[str]:
     }
 
 
-def _headline(manifest: Manifest) -> str | None:
-    """Return the name of the fastest variant that passed everything, if one did."""
-    passed = {
-        variant.name: variant.latency.p50_ms
+def _without_folders(manifest: Manifest) -> Manifest:
+    """Return ``manifest`` without the folders of someone's machine, which bundles of before have in names."""
+    variants = tuple(
+        replace(
+            variant,
+            target=shareable(variant.target),
+            accuracy=variant.accuracy and replace(variant.accuracy, data=shareable(variant.accuracy.data)),
+        )
         for variant in manifest.variants
-        if variant.latency and variant.latency.p50_ms is not None and outcome(variant).word == "passed"
-    }
-    return min(passed, key=passed.__getitem__) if passed else None
+    )
+    provenance = replace(manifest.provenance, source=shareable(manifest.provenance.source))
+    return replace(manifest, variants=variants, provenance=provenance)
 
 
 def _commands(manifest: Manifest) -> dict[str, list[str]]:

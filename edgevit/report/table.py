@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from edgevit.bundle.manifest import Fallback, Manifest, Variant
 from edgevit.report import formats
+from edgevit.report.consistency import consistent
 from edgevit.report.verdict import outcome
 
 
@@ -47,16 +48,19 @@ def headings(manifest: Manifest) -> Row:
 
 def rows(manifest: Manifest) -> list[Row]:
     """Return one row per variant, in the manifest's order; what was not measured is a dash."""
-    return [_row(variant) for variant in manifest.variants]
+    return [_row(variant) for variant in consistent(manifest).variants]
 
 
 def remarks(manifest: Manifest) -> list[str]:
     """Return what a reader of the table must know: why a variant failed, and why a figure is in doubt."""
     lines = []
-    for variant in manifest.variants:
+    for variant in consistent(manifest).variants:
         result = outcome(variant)
         if result.tone in {"bad", "doubt"}:
             lines.append(formats.printable(f"{variant.name}: {result.word}: {result.detail}", limit=400))
+        latency = variant.latency
+        if latency is not None and latency.invalid_reason and result.detail != latency.invalid_reason:
+            lines.append(formats.printable(f"{variant.name}: speed in doubt: {latency.invalid_reason}", limit=400))
         if variant.accuracy is not None and variant.limit is not None and not variant.limit.passed:
             lines.append(formats.printable(f"{variant.name}: limit missed: {variant.limit.reason}", limit=400))
     return lines
@@ -115,7 +119,9 @@ def _latency(variant: Variant) -> tuple[str, str]:
         return formats.NOTHING, formats.NOTHING
     mark = "" if latency.valid else f" {DOUBT}"
     p50 = formats.milliseconds(latency.p50_ms) + mark
-    if variant.precision == "float32" or latency.speedup_vs_float32 is None:
+    if variant.precision == "float32":
         return p50, formats.NOTHING
+    if latency.speedup_vs_float32 is None:
+        return p50, formats.NOTHING + mark
     interval = formats.ratio_interval(latency.speedup_ci95)
     return p50, f"{formats.ratio(latency.speedup_vs_float32)} ({interval}){mark}"

@@ -12,7 +12,7 @@ from edgevit.backends.onnx_versions import first_version, narrowed
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
-from edgevit.files import copy_tree, scratch_folder
+from edgevit.files import copy_tree, scratch_folder, shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.fallback import float_in, note_float_in, why_float
 from edgevit.quantization.kernels import KernelError
@@ -193,7 +193,7 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         compiled.name,
         precision=compiled.precision,
         backend=compiled.target.backend,
-        target=compiled.target_name,
+        target=shareable(compiled.target_name),
         settings=compiled.settings,
         kernels=compiled.kernels,
         versions=_versions(compiled),

@@ -18,7 +18,7 @@ from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
-from edgevit.files import scratch_folder
+from edgevit.files import scratch_folder, shareable
 from edgevit.graph.foreign import OnnxModel, write_verified
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import ImageSource
@@ -128,7 +128,7 @@ def _images(dataset: Dataset, indices: NDArray[np.int64]) -> list[Image.Image]:
 def _provenance(model: Exportable) -> Provenance:
     packages = ("onnx", "onnx-ir", "onnxruntime") if isinstance(model, OnnxModel) else _OF_CHECKPOINTS
     return Provenance(
-        source=model.source,
+        source=shareable(model.source),
         weights_sha256=model.sha256(),
         edgevit=__version__,
         packages={name: version(name) for name in packages},

@@ -18,6 +18,7 @@ from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
 from edgevit.evaluation.decisions import measure_decisions
 from edgevit.evaluation.embedding import measure_embedding
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
+from edgevit.files import shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import ImageSource, LabelledBatches, several_labels
 from edgevit.stages.runnable import runnable
@@ -73,8 +74,9 @@ def validate(
     # Of the images that were measured alone: others may not even be there.
     fingerprint = Subset(dataset, measured).fingerprint(progress)
     measure = _measure(manifest, max_drop, min_cosine)
+    data = shareable(images.name)
     for name in names:
-        accuracy = measure(logits[reference], logits[name], labels, data=images.name, data_sha256=fingerprint)
+        accuracy = measure(logits[reference], logits[name], labels, data=data, data_sha256=fingerprint)
         bundle = bundle.update_variant(name, accuracy=accuracy)
     return bundle, names
 

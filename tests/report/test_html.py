@@ -117,7 +117,9 @@ def test_hostile_text_stays_text(sample):
 
 def test_a_bundle_without_figures_has_a_page(sample):
     words = Page(render_html(report_data(sample.manifest(sample.TROUBLED.variants[-1])))).words
-    assert "No variant has been shown to be both accurate and faster" in words
+    assert "Not measured yet" in words
+    assert "edgevit validate fashion.edgevit --data IMAGES" in words
+    assert "edgevit benchmark fashion.edgevit" in words
     assert "not validated" in words
     assert Page(render_html(report_data(sample.manifest()))).open == []
 
@@ -196,3 +198,60 @@ def test_pages_that_are_there_are_refused(sample, tmp_path):
             refuse_report(tmp_path)
         assert "--overwrite" in caught.value.remedy
         (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "latency", "said", "command"),
+    [
+        (False, {"valid": True}, "Accuracy is not measured yet", "edgevit validate"),
+        (True, None, "Speed is not measured yet", "edgevit benchmark"),
+        (True, {"valid": False, "invalid_reason": "it was busy"}, "is not known", "--duration 30"),
+        (True, {"speedup": 0.9, "p50_ms": 1.45}, "No variant has been shown to be both accurate and faster", None),
+    ],
+)
+def test_what_is_missing_is_not_called_slow(sample, accuracy, latency, said, command):
+    int8 = sample.variant(
+        "int8",
+        "int8",
+        "onnxruntime",
+        accuracy=sample.accuracy() if accuracy else None,
+        latency=None if latency is None else sample.latency(**latency),
+    )
+    data = report_data(sample.manifest(sample.FULL.variants[0], int8))
+    assert said in Page(render_html(data)).words
+    assert data["headline"] is None
+    assert [command in line for line in data["missing"]["commands"]] == ([] if command is None else [True])
+    slow = "No variant has been shown"
+    assert (slow in Page(render_html(data)).words) == (slow in said)
+
+
+def test_no_folder_of_someones_machine_is_told(sample, tmp_path):
+    place = f"{tmp_path}/private"
+    old = sample.FULL.variants[1]
+    variant = sample.msgspec.structs.replace(
+        old, target=f"{place}/mine.toml", accuracy=sample.accuracy(data=f"{place}/photos")
+    )
+    provenance = sample.msgspec.structs.replace(sample.FULL.provenance, source=f"{place}/deit.safetensors")
+    bundle = sample.msgspec.structs.replace(sample.manifest(variant), provenance=provenance)
+    data = report_data(bundle)
+    page = render_html(data)
+    for told in (json.dumps(data), page):
+        assert str(tmp_path) not in told
+        assert "deit.safetensors" in told
+        assert "mine.toml" in told
+    assert data["commands"]["accuracy"] == ["edgevit validate fashion.edgevit --data photos"]
+
+
+def test_a_speed_up_that_its_times_contradict_is_withheld(sample):
+    float32 = sample.variant(
+        "float32-openvino", "float32", "openvino", accuracy=sample.REFERENCE, latency=sample.latency(2.03, 1.0)
+    )
+    int8 = sample.variant(
+        "int8-openvino", "int8", "openvino", accuracy=sample.accuracy(), latency=sample.latency(1.10, 12.68)
+    )
+    data = report_data(sample.manifest(float32, int8))
+    page = render_html(data)
+    assert data["headline"] is None
+    assert data["variants"][1]["latency"]["speedup_vs_float32"] is None
+    assert "speed-up is withheld: blocks side by side gave 12.68" in page
+    assert "12.68\N{MULTIPLICATION SIGN}" not in page

@@ -1,8 +1,11 @@
 """The table of the terminal, and the words of its verdicts."""
 
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict
+from edgevit.report.formats import NOTHING
 from edgevit.report.table import HEADINGS, float_layers, headings, remarks, rows
 
 PLAIN = str.maketrans("\N{NO-BREAK SPACE}\N{EN DASH}\N{MINUS SIGN}\N{MULTIPLICATION SIGN}", " --x")
@@ -122,3 +125,27 @@ def test_a_missed_limit_is_told_before_and_after_validation(sample):
         manifest = replace(sample.FULL, variants=(variant,))
         assert rows(manifest)[0].verdict == word
         assert remarks(manifest) == [f"{variant.name}: limit missed: KL is 0.1 nats, 0.01 allowed"]
+
+
+def test_a_speed_up_that_its_times_contradict_is_withheld(sample):
+    float32 = sample.variant("float32", "float32", "o", accuracy=sample.REFERENCE, latency=sample.latency(2.03, 1.0))
+    for latency, reason in (
+        (sample.latency(1.10, 12.68), "blocks side by side gave 12.68, the medians of float32 and of this one 1.85"),
+        (sample.latency(8.80, 1.84, batch=8), "it was timed with 8 images on 2 threads, float32 with 1 image on 2"),
+    ):
+        int8 = sample.variant("int8", "int8", "o", accuracy=sample.accuracy(), latency=latency)
+        bundle = sample.manifest(float32, int8)
+        row = rows(bundle)[1]
+        assert plain(row)[5:] == [f"{latency.p50_ms:.2f} ms ?", "- ?", "accurate, speed in doubt"]
+        assert reason in remarks(bundle)[0]
+    failed = replace(int8, accuracy=sample.accuracy(passed=False))
+    assert "speed in doubt" in remarks(sample.manifest(float32, failed))[1]
+
+
+@given(st.floats(0.1, 100), st.floats(0.1, 50), st.floats(0.02, 50))
+def test_what_stands_on_a_line_agrees(sample, time, ratio, speedup):
+    float32 = sample.variant("float32", "float32", "o", latency=sample.latency(time, 1.0))
+    int8 = sample.variant("int8", "int8", "o", latency=sample.latency(time / ratio, speedup))
+    (_, row) = rows(sample.manifest(float32, int8))
+    shown = row.speedup != f"{NOTHING} ?"
+    assert shown == (speedup * 0.98 * 0.9 <= time / (time / ratio) <= speedup * 1.02 * 1.1)

@@ -1,0 +1,51 @@
+"""What a report says first: the fastest variant that passed everything, or what is missing until there is one."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from edgevit.bundle.manifest import Manifest
+from edgevit.report.verdict import outcome
+
+
+def headline(manifest: Manifest) -> str | None:
+    """Return the name of the fastest variant that passed everything, if one did."""
+    passed = {
+        variant.name: variant.latency.p50_ms
+        for variant in manifest.variants
+        if variant.latency and variant.latency.p50_ms is not None and outcome(variant).word == "passed"
+    }
+    return min(passed, key=passed.__getitem__) if passed else None
+
+
+def missing(manifest: Manifest) -> dict[str, Any]:
+    """Return why there may be no headline: a sentence, and the commands that measure what has not been measured.
+
+    What was not measured, or is in doubt, is not called slow.
+    """
+    bundle = shlex.quote(f"{manifest.name}.edgevit")
+    validate, benchmark = f"edgevit validate {bundle} --data IMAGES", f"edgevit benchmark {bundle}"
+    others = [variant for variant in manifest.variants if variant.precision != "float32"]
+    if not others:
+        return {
+            "text": "There is only float32 yet: no variant to compare with it.",
+            "commands": [f"edgevit quantize {bundle} --data IMAGES"],
+        }
+    accuracy, speed = (any(getattr(variant, name) for variant in others) for name in ("accuracy", "latency"))
+    if not accuracy and not speed:
+        return {"text": "Not measured yet: neither accuracy nor speed.", "commands": [validate, benchmark]}
+    if not accuracy:
+        return {"text": "Accuracy is not measured yet.", "commands": [validate]}
+    if not speed:
+        return {"text": "Speed is not measured yet.", "commands": [benchmark]}
+    words = [outcome(variant).word for variant in others]
+    if doubted := sum("in doubt" in word for word in words):
+        named = "the speed of one variant is" if doubted == 1 else f"the speeds of {doubted} variants are"
+        return {
+            "text": f"Whether a variant is faster than float32 is not known: {named} in doubt, as said below.",
+            "commands": [f"{benchmark} --duration 30"],
+        }
+    commands = [validate] if any(variant.accuracy is None for variant in others) else []
+    commands += [benchmark] if any(variant.latency is None for variant in others) else []
+    return {"text": "No variant has been shown to be both accurate and faster than float32.", "commands": commands}
