@@ -39,6 +39,24 @@ def allowed_for(size: int) -> int | None:
 
 
 @contextmanager
+def limited_for(size: int, what: str) -> Iterator[None]:
+    """Let what is done to a file of ``size`` bytes, which is called ``what``, take no more memory than that explains.
+
+    Raises:
+        InputError: if it does.
+
+    """
+    try:
+        with limited(allowed_for(size)):
+            yield
+    except MemoryError as error:
+        raise InputError(
+            f"{what} takes more memory than its size explains, or than there is",
+            remedy=f"close other programs, or set {ALLOWED} to more MiB (0: any number) if you trust the file",
+        ) from error
+
+
+@contextmanager
 def limited(most: int | None) -> Iterator[None]:
     """Let this process take at most ``most`` bytes of address space more than it has now; None leaves it alone.
 

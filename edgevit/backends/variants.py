@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 from edgevit import backends
 from edgevit.backends.base import Backend, Session
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
+from edgevit.memory import limited_for
 from edgevit.progress import SILENT, Progress
 from edgevit.versions import check_version, problem_of
 
@@ -54,13 +56,15 @@ def open_variant(
         BundleError: if there is no such variant, or its files are damaged.
         MissingDependencyError: if its backend is not installed, or in a version that does not serve it, or the device
             that it is for is not here.
+        InputError: if opening it takes more memory than its size explains.
 
     """
     variant = bundle.variant(name)
     path = bundle.verify_files(name)
-    return backend_for(variant).open(
-        path, threads=threads, settings=settings_of(variant, settings or {}), progress=progress
-    )
+    backend, own = backend_for(variant), settings_of(variant, settings or {})
+    on_device = variant.backend in backends.ON_DEVICE
+    with nullcontext() if on_device else limited_for(variant.bytes, f"variant {name}"):
+        return backend.open(path, threads=threads, settings=own, progress=progress)
 
 
 def why_not_here(bundle: Bundle, variant: Variant, settings: Mapping[str, str] | None = None) -> str | None:

@@ -11,6 +11,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as engine
 
+from edgevit.memory import limited_for
+
 #: Largest absolute difference of a logit between a file and what it was made of.
 TOLERANCE = 1e-4
 
@@ -50,10 +52,12 @@ def run(
 
     Raises:
         One of ``ENGINE_ERRORS``: if it cannot.
+        InputError: if that takes more memory than the file's size explains.
 
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    for batch in batches:
-        yield session.run([answers], {images: batch})[0]
+    with limited_for(path.stat().st_size, str(path)):
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for batch in batches:
+            yield session.run([answers], {images: batch})[0]

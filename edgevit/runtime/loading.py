@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,8 @@ from edgevit.backends.variants import open_variant, why_not_here
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.reading import steadily
 from edgevit.bundle.store import Bundle
-from edgevit.errors import BundleError, MissingError, VerificationError
-from edgevit.memory import ALLOWED, allowed_for, limited
+from edgevit.errors import MissingError, VerificationError
+from edgevit.memory import limited_for
 from edgevit.processor import cpuinfo, features_in
 from edgevit.progress import SILENT, Progress
 from edgevit.runtime.arguments import folder, kind_of_check, settings_given, whole_number
@@ -112,15 +113,8 @@ def _ranked(bundle: Bundle, settings: Mapping[str, str]) -> tuple[list[Variant],
 
 def _opened(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequence[str] = ()) -> Model:
     """Load ``variant``, check its answers, and say ``notes`` once it is known to be the one."""
-    most = None if variant.backend in ON_DEVICE else allowed_for(variant.bytes)
-    try:
-        with limited(most):
-            model = _checked(bundle, variant, opening, notes)
-    except MemoryError as error:
-        raise BundleError(
-            f"variant {variant.name} takes more memory to load than its size explains, or than there is",
-            remedy=f"load another variant, or set {ALLOWED} to more MiB if you trust the bundle",
-        ) from error
+    with nullcontext() if variant.backend in ON_DEVICE else limited_for(variant.bytes, f"variant {variant.name}"):
+        model = _checked(bundle, variant, opening, notes)
     for note in notes:
         _say(f"{note}; {variant.name} is loaded", opening.progress)
     return model

@@ -175,3 +175,28 @@ def test_the_input_of_a_manifest_is_bounded(exported):
     rehash(exported, manifest)
     with pytest.raises(BundleError, match="larger than any model"):
         Bundle.open(exported)
+
+
+@pytest.mark.parametrize("bomb", sorted(BOMBS))
+def test_an_onnx_file_that_asks_for_gigabytes_is_not_exported(bomb, tmp_path, edgevit):
+    nodes, initializers = BOMBS[bomb]
+    one = numpy_helper.from_array(np.ones(1, np.float32), "one")
+    weight = numpy_helper.from_array(np.ones((192, 3), np.float32), "weight")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["images"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weight"], ["before"]),
+            *nodes,
+            helper.make_node("ReduceSum", ["big"], ["more"], keepdims=0),
+            helper.make_node("Add", ["before", "more"], ["logits"]),
+        ],
+        "bomb",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
+        [weight, one, *initializers],
+    )
+    path = save(graph, tmp_path / "bomb.onnx")
+    done = edgevit("export", path, "--image-size", "8", "-o", tmp_path / "b.edgevit")
+    assert done.code == 2, done.err
+    assert "bomb.onnx" in done.err
+    assert not (tmp_path / "b.edgevit").exists()
