@@ -61,12 +61,18 @@ LATENCY = Latency(
 KERNELS = Kernels(linears=5, integer_linears=5, float_linears=())
 
 
+def as_message(content: bytes) -> bytes:
+    """Return as many bytes that are read as an ONNX file with one unknown field; ``content`` fills it."""
+    size = len(content) - 3
+    return bytes([15 << 3 | 2, size & 0x7F | 0x80, size >> 7]) + content[3:]
+
+
 def make_bundle(
     path: Path, model: bytes = b"float32 model" * 100, *, existing: Existing = "refuse", beside: Path | None = None
 ) -> Bundle:
     source = (beside or path).parent / f"source{len(model)}.onnx"
     if not source.exists():
-        source.write_bytes(model)
+        source.write_bytes(as_message(model))
     noise = np.random.default_rng(len(model)).integers(0, 256, (2, 10, 12, 3), dtype=np.uint8)
     return Bundle.create(
         path,

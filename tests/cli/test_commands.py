@@ -198,7 +198,7 @@ def test_benchmark_of_a_file_that_its_engine_cannot_open_is_a_failure(edgevit, q
     bundle = Bundle.open(quantized)
 
     def fill(folder):
-        (folder / "model.onnx").write_bytes(b"no model")
+        (folder / "model.onnx").write_bytes(b"\x7a\x08no model")  # one unknown field, and no graph
         return [folder / "model.onnx"]
 
     bundle.add_variant("int8-onnxruntime", precision="int8", backend="onnxruntime", target="any", fill=fill)
