@@ -12,10 +12,12 @@ import functools
 import importlib
 import inspect
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -65,6 +67,24 @@ COMMANDS = {
     ),
 }
 
+# What the help of each command shows; it can be typed as it stands, but for names in capitals and files.
+EXAMPLES = {
+    "train": "edgevit train --from hf://timm/deit_tiny_patch16_224.fb_in1k --data photos -o run",
+    "export": "edgevit export fashion-micro -o micro.edgevit",
+    "quantize": "edgevit quantize micro.edgevit --data fashion-mnist-sample",
+    "build": "edgevit build micro.edgevit --target x86-openvino --precision fp16",
+    "pipeline": "edgevit pipeline fashion-micro --data fashion-mnist-sample -o micro.edgevit",
+    "validate": "edgevit validate micro.edgevit --data fashion-mnist-sample",
+    "benchmark": "edgevit benchmark micro.edgevit --threads 2 --duration 20",
+    "report": "edgevit report micro.edgevit -o site",
+    "predict": "edgevit predict micro.edgevit shoe.png photos --top 3",
+    "inspect": "edgevit inspect micro.edgevit --kernels",
+    "models": "edgevit models",
+    "targets": "edgevit targets jetson-orin-nano",
+    "recipes": "edgevit recipes",
+    "doctor": "edgevit doctor",
+}
+
 EXIT_USAGE = 2
 EXIT_MISSING = 3
 EXIT_DEFECT = 70  # as in sysexits.h; never 1, which means that a gate failed
@@ -93,8 +113,25 @@ def load(name: str) -> TyperCommand:
     """Import the command ``name`` and build its parser."""
     function = getattr(importlib.import_module(f"edgevit.cli.{name}"), name)
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    single.command(name)(_with_json(function))
+    example = EXAMPLES.get(name)
+    single.command(name, cls=Command, epilog=example and f"Example: {example}")(_with_json(function))
     return cast("TyperCommand", typer.main.get_command(single))
+
+
+def _without_types(params: list[Any]) -> list[Any]:
+    """Let flags show no type in the help: they take no value."""
+    for each in params:
+        if getattr(each, "is_flag", False):
+            each.metavar = ""
+    return params
+
+
+class Command(TyperCommand):
+    """A command whose help is easy to read."""
+
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401  # click's types, wherever they live
+        """Return the parameters as the help shows them."""
+        return _without_types(super().get_params(ctx))
 
 
 class LazyGroup(TyperGroup):
@@ -105,6 +142,10 @@ class LazyGroup(TyperGroup):
         self.commands = {
             name: TyperCommand(name, help=text, rich_help_panel=panel) for name, (panel, text) in COMMANDS.items()
         }
+
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401  # click's types, wherever they live
+        """Return the parameters as the help shows them."""
+        return _without_types(super().get_params(ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  # click's types, wherever they live
         """Return the name, the loaded command and the remaining arguments."""
@@ -151,10 +192,10 @@ def run(arguments: Sequence[str]) -> int:
                 outcome = _invoke(arguments)
             return _finish(outcome, printer)
     except (Stopped, KeyboardInterrupt) as signal:
-        failure = describe_signal(signal)
+        failure = describe_signal(signal, arguments)
     except Exception as error:  # noqa: BLE001  # the outermost boundary: nothing is swallowed, all is shown
         behind = signal_behind(error)
-        failure = describe_signal(behind) if behind else describe(error)
+        failure = describe_signal(behind, arguments) if behind else describe(error, arguments)
     printer.failure(failure)
     return failure.exit_code
 
@@ -181,16 +222,32 @@ def _finish(outcome: object, printer: Printer) -> int:
     return outcome if isinstance(outcome, int) else 0
 
 
-def describe_signal(signal: Stopped | KeyboardInterrupt) -> Failure:
-    """Say that the user, or the machine, has stopped the program."""
+def describe_signal(signal: Stopped | KeyboardInterrupt, arguments: Sequence[str] = ()) -> Failure:
+    """Say that the user, or the machine, has stopped the program, and how a training goes on."""
+    remedy = _resuming(arguments)
     if isinstance(signal, Stopped):
         message = f"stopped by {signal.name}; nothing was left half-written"
-        return Failure("Stopped", message, "", signal.exit_code)
-    return Failure("Interrupted", "interrupted; nothing was left half-written", "", EXIT_INTERRUPTED)
+        return Failure("Stopped", message, remedy, signal.exit_code)
+    return Failure("Interrupted", "interrupted; nothing was left half-written", remedy, EXIT_INTERRUPTED)
 
 
-def describe(error: Exception) -> Failure:
-    """Say what went wrong in one line, and what to do about it."""
+def _resuming(arguments: Sequence[str]) -> str:
+    """Return the command that goes on with the training that ``arguments`` began; nothing if there is none."""
+    if not arguments or arguments[0] != "train":
+        return ""
+    places = [
+        arguments[index + 1] if each in ("-o", "--output") else each.partition("=")[2]
+        for index, each in enumerate(arguments)
+        if each.startswith("--output=") or (each in ("-o", "--output") and index + 1 < len(arguments))
+    ]
+    if not places or not (Path(places[-1]) / "job.json").is_file():  # it had not begun yet
+        return ""
+    again = [] if "--resume" in arguments else ["--resume"]
+    return f"{shlex.join(['edgevit', *arguments, *again])}, which goes on after the last whole epoch"
+
+
+def describe(error: Exception, arguments: Sequence[str] = ()) -> Failure:
+    """Say what went wrong in one line, and what to do about it; ``arguments`` are what the user typed."""
     kind = type(error).__name__
     if isinstance(error, EdgeViTError):
         return Failure(kind, error.message, error.remedy, error.exit_code)
@@ -201,6 +258,8 @@ def describe(error: Exception) -> Failure:
         return Failure(kind, "this machine has not enough memory for that", remedy, EXIT_MISSING)
     if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get((error.name or "").partition(".")[0])):
         message = f"the Python package '{error.name}' is not installed"
+        if extra == "quantize" and _reads_checkpoints(arguments):
+            extra = "train"  # which brings this package, too; named one by one, each would be missing in turn
         return Failure("MissingDependencyError", message, f'pip install "edgevit[{extra}]"', EXIT_MISSING)
     if isinstance(error, PermissionError) and error.filename:
         remedy = "make it readable and writable for you, or run this as the user that owns it"
@@ -212,6 +271,12 @@ def describe(error: Exception) -> Failure:
     traceback.print_exception(error)
     remedy = "please report it with the lines above and the command that you typed"
     return Failure(kind, f"this is a defect in EdgeViT: {error!r}", remedy, EXIT_DEFECT)
+
+
+def _reads_checkpoints(arguments: Sequence[str]) -> bool:
+    """Return whether the command needs torch for its SOURCE."""
+    of_onnx = any(each.lower().endswith(".onnx") for each in arguments)
+    return bool(arguments) and arguments[0] in ("train", "export", "pipeline") and not of_onnx
 
 
 def _describe_usage(error: Any) -> Failure:  # noqa: ANN401  # click's UsageError, wherever it lives

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from edgevit.bundle.store import Bundle
-from edgevit.cli.built import built
+from edgevit.cli import completion
+from edgevit.cli.built import built, following
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import PRECISIONS, BundlePath, precision_called
 from edgevit.data.batches import Unreadable
@@ -22,10 +23,20 @@ from edgevit.targets import load_target
 def build(
     bundle: BundlePath,
     *,
-    target: Annotated[str, typer.Option(help="What to build for: a name (edgevit targets) or a TOML file.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="What to build for: a name (edgevit targets) or a TOML file.", autocompletion=completion.targets
+        ),
+    ],
     precision: Annotated[
         str | None,
-        typer.Option(metavar="|".join(PRECISIONS), help="What to compute in.", show_default="the target's first"),
+        typer.Option(
+            metavar="NAME",
+            help=f"What to compute in: {', '.join(PRECISIONS)}.",
+            show_default="the target's first",
+            autocompletion=completion.precisions,
+        ),
     ] = None,
 ) -> Result:
     """Compile one precision for a target."""
@@ -35,4 +46,4 @@ def build(
     with progress() as bars:
         result = stage(Bundle.open(bundle), target, profile, wanted, progress=bars)
     made = BuildResult(result, (variant_name(profile, wanted),), time.monotonic() - started, peak_rss_mb())
-    return built(made, Unreadable(), f"next: edgevit benchmark {bundle}")
+    return built(made, Unreadable(), following(made.bundle, made.names, f"edgevit benchmark {bundle}"))

@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Group
 from rich.text import Text
 
+from edgevit.backends import available_backends
+from edgevit.backends.variants import why_not_here
 from edgevit.bundle.manifest import INTEGER_PRECISIONS, Variant
+from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.data.batches import Unreadable
@@ -19,7 +22,16 @@ from edgevit.stages.quantize import BuildResult
 _LISTED = 5
 
 
-def built(result: BuildResult, unreadable: Unreadable, following: str) -> Result:
+def following(bundle: Bundle, names: Sequence[str], command: str) -> str:
+    """Say to type ``command`` next, or where else, if none of the variants ``names`` can be run here."""
+    for name in names:
+        variant = bundle.variant(name)
+        if variant.backend in available_backends() and why_not_here(bundle, variant) is None:
+            return f"next: {command}"
+    return f"next: copy {bundle.path} to the device, since this machine cannot run it; there: {command}"
+
+
+def built(result: BuildResult, unreadable: Unreadable, ending: str) -> Result:
     """Show new variants: what they are called, where they lie, how large they are, and how their layers run."""
     bundle = result.bundle
     variants = [bundle.variant(name) for name in result.names]
@@ -63,7 +75,7 @@ def built(result: BuildResult, unreadable: Unreadable, following: str) -> Result
             "unreadable": sorted(unreadable.images),
             "failed": failures(result.failed),
         },
-        text=with_unreadable(Group(table, *(Text(line) for line in (*lines, summary, "", following))), unreadable),
+        text=with_unreadable(Group(table, *(Text(line) for line in (*lines, summary, "", ending))), unreadable),
         exit_code=0 if not result.failed and all(map(_kept, variants)) else 1,
     )
 

@@ -127,11 +127,26 @@ def console_for(stream: TextIO) -> Console:
     return console
 
 
+class Said:
+    """What has been said: data that are read again in a later step say the same again."""
+
+    def __init__(self) -> None:
+        self._lines: set[str] = set()
+
+    def before(self, message: str) -> bool:
+        """Return whether ``message`` has been said, however far it was indented, and remember it."""
+        line = message.strip()
+        known = line in self._lines
+        self._lines.add(line)
+        return known
+
+
 class BarProgress:
     """Draws one bar per piece of work, with the time that is left; notes appear above the bars."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
+        self._said = Said()
 
     def track(self, items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
         """Yield ``items`` and move a bar; it goes away when the items are through."""
@@ -142,7 +157,9 @@ class BarProgress:
             self._bars.remove_task(task)
 
     def note(self, message: str) -> None:
-        """Print one line above the bars."""
+        """Print one line above the bars, once."""
+        if self._said.before(message):
+            return
         self._bars.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -152,6 +169,7 @@ class PlainProgress:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
+        self._said = Said()
 
     def track(self, items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
         """Yield ``items`` and say now and then how many have passed."""
@@ -164,11 +182,15 @@ class PlainProgress:
             if now - said >= PLAIN_INTERVAL_S and done < total:
                 said = now
                 left = (now - start) / done * (total - done)
-                self.note(f"{label}: {done}/{total}, about {left:.0f} s left")
-        self.note(f"{label}: {done}/{total}, {self._clock() - start:.1f} s")
+                self._write(f"{label}: {done}/{total}, about {left:.0f} s left")
+        self._write(f"{label}: {done}/{total}, {self._clock() - start:.1f} s")
 
     def note(self, message: str) -> None:
-        """Write one line."""
+        """Write one line, once."""
+        if not self._said.before(message):
+            self._write(message)
+
+    def _write(self, message: str) -> None:
         self._stream.write(f"{escaped(message)}\n")
         self._stream.flush()
 

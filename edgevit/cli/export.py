@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from edgevit.bundle.store import Bundle
 from edgevit.cli import options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
@@ -87,6 +88,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> Result:
     """Export a checkpoint, or an ONNX file of others, to float32 ONNX in a new bundle, checked on images."""
+    Bundle.check_place(output, existing(overwrite=overwrite))  # before a checkpoint is fetched and read
     unreadable = collector(strict=strict)
     given = Given(
         **asdict(options.overrides(preprocess, mean, std, resize, crop, interpolation)),

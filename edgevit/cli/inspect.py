@@ -27,19 +27,24 @@ def inspect(
     kernels: Annotated[
         bool, typer.Option("--kernels", help="Show instead what each variant's engine makes of the model.")
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="With --kernels: every layer, or kernel, after the summary.")
+    ] = False,
     variant: Variants = None,
 ) -> Result:
     """Show what is in a bundle, and whether its files are whole; exit 1 if one is damaged."""
     if variant and not kernels:
         raise InputError("--variant goes with --kernels", remedy=f"edgevit inspect {bundle} --kernels --variant NAME")
+    if every and not kernels:
+        raise InputError("--all goes with --kernels", remedy=f"edgevit inspect {bundle} --kernels --all")
     opened = Bundle.open(bundle)
-    return _kernels(opened, variant or ()) if kernels else _contents(opened)
+    return _kernels(opened, variant or (), every=every) if kernels else _contents(opened)
 
 
-def _kernels(opened: Bundle, names: Sequence[str]) -> Result:
+def _kernels(opened: Bundle, names: Sequence[str], *, every: bool) -> Result:
     with progress() as bars:
         found = stage(opened, names, bars)
-    return Result(data={"variants": found}, text=kernels_shown(found))
+    return Result(data={"variants": found}, text=kernels_shown(found, opened.path, every=every))
 
 
 def _contents(opened: Bundle) -> Result:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,22 +17,38 @@ from edgevit.stages.kernels import VariantKernels
 _NODES_SHOWN = 3
 
 
-def kernels_shown(variants: Sequence[VariantKernels]) -> RenderableType:
-    """Return what is known of the kernels of ``variants``."""
-    return Group(*(part for variant in variants for part in _parts(variant)))
+def kernels_shown(variants: Sequence[VariantKernels], bundle: Path, *, every: bool) -> RenderableType:
+    """Return what is known of the kernels of ``variants``: a summary, and ``every`` layer or kernel if so."""
+    parts = [part for variant in variants for part in _parts(variant, every=every)]
+    if not every and any(variant.unknown is None for variant in variants):
+        parts += [Text(f"\neach of them: edgevit inspect {bundle} --kernels --all")]
+    return Group(*parts)
 
 
-def _parts(variant: VariantKernels) -> Iterator[RenderableType]:
+def _parts(variant: VariantKernels, *, every: bool) -> Iterator[RenderableType]:
     if variant.unknown is not None:
         yield Text(f"{variant.variant}: kernels not known: {variant.unknown}")
     elif variant.report is None:
         integers = sum(linear.integer for linear in variant.linears)
         yield Text(f"{variant.variant}: {integers} of {len(variant.linears)} Linear layers in integers")
-        yield _linears(variant.linears)
+        yield from (Text(f"  {line}") for line in _counted(variant.linears))
+        if every:
+            yield _linears(variant.linears)
     else:
         yield Text(f"{variant.variant}: {_sentence(variant.report)}")
-        yield _kernels(variant.report.kernels)
+        if every:
+            yield _kernels(variant.report.kernels)
         yield from (Text(f"warning: {line}") for line in variant.report.warnings)
+
+
+def _counted(linears: Sequence[LinearKernel]) -> Iterator[str]:
+    """Say how many layers run on each kernel, and name the few that are not in integers where others are."""
+    for kernel, count in Counter(linear.kernel for linear in linears).most_common():
+        yield f"{count} on {kernel}"
+    floats = [linear.layer for linear in linears if not linear.integer]
+    if 0 < len(floats) < len(linears):
+        more = f" and {len(floats) - _NODES_SHOWN} more" if len(floats) > _NODES_SHOWN else ""
+        yield f"not in integers: {', '.join(floats[:_NODES_SHOWN])}{more}"
 
 
 def _sentence(report: KernelReport) -> str:

@@ -13,6 +13,7 @@ import typer
 from edgevit.backends import available_backends
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Existing
+from edgevit.cli import completion
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError, MissingDependencyError
@@ -22,24 +23,39 @@ from edgevit.models.overrides import Overrides
 from edgevit.models.spec import OutputActivation
 from edgevit.targets import Target, load_target, own_targets
 
+#: Groups of options in the help.
+MODEL = "The model"
+TIMING = "Timing"
+READING = "Reading images"
+LIMITS = "What passes"
+
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
 Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
         help="A RUN, a file of weights, a Hugging Face folder, hf://owner/name, a built-in name, or an .onnx file.",
+        autocompletion=completion.sources,
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The bundle to make: a folder, usually NAME.edgevit.")]
 ImageSize = Annotated[
     str | None,
     typer.Option(
-        metavar="SIDE|HxW", help="Use another resolution: positions are interpolated.", show_default="the checkpoint's"
+        metavar="SIDE|HxW",
+        help="Use another resolution: positions are interpolated.",
+        show_default="the checkpoint's",
+        rich_help_panel=MODEL,
     ),
 ]
 Heads = Annotated[
     int | None,
-    typer.Option(min=1, help="Attention heads, of a checkpoint without a config.", show_default="as is usual"),
+    typer.Option(
+        min=1,
+        help="Attention heads, of a checkpoint without a config.",
+        show_default="as is usual",
+        rich_help_panel=MODEL,
+    ),
 ]
 _IMAGES = "How images are prepared, where files beside it do not say it rightly"
 
@@ -63,20 +79,40 @@ _CROP = "Or the crop in parts of that edge, such as 0.875."
 Crop = Annotated[str | None, _of_images(_CROP, "as files say", "--crop", "--center-crop")]
 CenterCrop = Annotated[str | None, _of_images(_CROP, "as files say", "--center-crop")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")]
-Data = Annotated[str, typer.Option(help="Images: a folder, a CSV file, or a built-in name.")]
-Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV start from.")]
-StrictImages = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
-Variants = Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; can be given again.")]
-Targets = Annotated[list[str] | None, typer.Option("--target", help="Build for this target; can be given again.")]
+Data = Annotated[
+    str,
+    typer.Option(help="Images: a folder, a CSV file, or a built-in name.", autocompletion=completion.data_sets),
+]
+Root = Annotated[Path | None, typer.Option(help="Folder that the paths in a CSV start from.", rich_help_panel=READING)]
+StrictImages = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first image that cannot be read.", rich_help_panel=READING)
+]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option("--variant", help="Only this variant; can be given again.", autocompletion=completion.variants),
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="Build for this target; can be given again.", autocompletion=completion.targets),
+]
 _LONGEST_NUMBERS = 100
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PrecisionName = Annotated[
-    str, typer.Option("--precision", metavar="|".join(PRECISIONS), help="What to compute, or to store weights, in.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help=f"What to compute, or to store weights, in: {', '.join(PRECISIONS)}.",
+        autocompletion=completion.precisions,
+    ),
 ]
 MaxDrop = Annotated[
     float | None,
     typer.Option(
-        min=0, max=100, help="Largest loss of a classifier's top-1, in points, that passes.", show_default=f"{MAX_DROP}"
+        min=0,
+        max=100,
+        help="Largest loss of a classifier's top-1, in points, that passes.",
+        show_default=f"{MAX_DROP}",
+        rich_help_panel=LIMITS,
     ),
 ]
 MinCosine = Annotated[
@@ -86,9 +122,12 @@ MinCosine = Annotated[
         max=1,
         help="Smallest mean cosine of an embedding model's features with float32's that passes.",
         show_default=f"{MIN_COSINE}",
+        rich_help_panel=LIMITS,
     ),
 ]
-L2Normalize = Annotated[bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.")]
+L2Normalize = Annotated[
+    bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.", rich_help_panel=MODEL)
+]
 
 Activation = Annotated[
     str | None,
@@ -96,10 +135,16 @@ Activation = Annotated[
         metavar="softmax|sigmoid",
         help="Probabilities of classes of which one is right, or of each label by itself.",
         show_default="the config's, or softmax; sigmoid for one logit",
+        rich_help_panel=MODEL,
     ),
 ]
 RawWeights = Annotated[
-    bool, typer.Option("--raw-weights", help="Take the weights of the last step, where a file has averaged ones (EMA).")
+    bool,
+    typer.Option(
+        "--raw-weights",
+        help="Take the weights of the last step, where a file has averaged ones (EMA).",
+        rich_help_panel=MODEL,
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
-from edgevit.cli import options
+from edgevit.cli import completion, options
 from edgevit.cli.built import failures, not_made
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
@@ -53,17 +53,33 @@ def pipeline(
     target: Targets = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(metavar="|".join(PRECISIONS), help="Beside float32; can be given again.", show_default="int8"),
+        typer.Option(
+            metavar="NAME",
+            help=f"Beside float32; can be given again: {', '.join(PRECISIONS)}.",
+            show_default="int8",
+            autocompletion=completion.precisions,
+        ),
     ] = None,
     calibration_data: Annotated[
         str | None, typer.Option(help="Calibration images.", show_default="the training part of --data")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="How to calibrate: a name (edgevit recipes) or a TOML file.", autocompletion=completion.recipes
+        ),
+    ] = "default",
     max_drop: MaxDrop = None,
     min_cosine: MinCosine = None,
-    batch: Annotated[int, typer.Option(help="Images per timed inference.")] = _DEFAULT.batch,
-    threads: Annotated[int, typer.Option(help="Threads of a timed inference; 0: all cores.")] = _DEFAULT.threads,
-    duration: Annotated[float, typer.Option(help="Seconds of timing, per variant.")] = _DEFAULT.duration_s,
+    batch: Annotated[
+        int, typer.Option(help="Images per timed inference.", rich_help_panel=options.TIMING)
+    ] = _DEFAULT.batch,
+    threads: Annotated[
+        int, typer.Option(help="Threads of a timed inference; 0: all cores.", rich_help_panel=options.TIMING)
+    ] = _DEFAULT.threads,
+    duration: Annotated[
+        float, typer.Option(help="Seconds of timing, per variant.", rich_help_panel=options.TIMING)
+    ] = _DEFAULT.duration_s,
     image_size: ImageSize = None,
     heads: Heads = None,
     activation: Activation = None,

@@ -11,6 +11,7 @@ import numpy as np
 import typer
 from rich.text import Text
 
+from edgevit.cli import completion
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath
 from edgevit.data.pictures import images_in
@@ -30,7 +31,10 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Probability above which a label is decided on.", show_default="0.5"),
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="Which variant runs.", show_default="the fastest")] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="Which variant runs.", show_default="the fastest", autocompletion=completion.variants),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 leaves their number to the backend.")] = 0,
 ) -> Result:
     """Say what is on images; an embedding model gives its features of them."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 import typer
 from rich.console import Group
@@ -12,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edgevit.bundle.store import Bundle
-from edgevit.cli.built import built
+from edgevit.cli import completion
+from edgevit.cli.built import built, following
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     BundlePath,
@@ -23,12 +26,15 @@ from edgevit.cli.options import (
     precision_called,
     targets_for_dialect,
 )
+from edgevit.data.sources import BUILT_IN
 from edgevit.recipes import load_recipe
 from edgevit.report import formats
 from edgevit.stages.fallback import Wish
 from edgevit.stages.images import ImageSource
 from edgevit.stages.quantize import BuildResult
 from edgevit.stages.quantize import quantize as stage
+
+_LIMIT = "A limit to keep: layers return to float for it"
 
 DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
 
@@ -39,10 +45,24 @@ def quantize(
     precision: PrecisionName = "int8",
     data: Annotated[
         str | None,
-        typer.Option(help="Calibration images, for int8, fp8 and fp16: a folder, a CSV file, or a built-in name."),
+        typer.Option(
+            help="Calibration images, for int8, fp8 and fp16: a folder, a CSV file, or a built-in name.",
+            autocompletion=completion.data_sets,
+        ),
     ] = None,
-    dialect: Annotated[DialectName, typer.Option(help="Whose kernels to reach; auto: all here.")] = "auto",
-    recipe: Annotated[str, typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.")] = "default",
+    dialect: Annotated[
+        DialectName,
+        typer.Option(
+            metavar="NAME",
+            help=f"Whose kernels to reach: {', '.join(get_args(DialectName))}; auto is all that are here.",
+        ),
+    ] = "auto",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="How to calibrate: a name (edgevit recipes) or a TOML file.", autocompletion=completion.recipes
+        ),
+    ] = "default",
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -50,14 +70,23 @@ def quantize(
             max=100,
             help="Return layers to float until INT8 loses at most so many points of top-1 on images that are held out.",
             show_default="the recipe's",
+            rich_help_panel=_LIMIT,
         ),
     ] = None,
     max_kl: Annotated[
-        float | None, typer.Option(min=0, help="The same for images without labels: KL(float32 || INT8) in nats.")
+        float | None,
+        typer.Option(
+            min=0, help="The same for images without labels: KL(float32 || INT8) in nats.", rich_help_panel=_LIMIT
+        ),
     ] = None,
     min_cosine: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="The same for embedding models: mean cosine with float32's features."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="The same for embedding models: mean cosine with float32's features.",
+            rich_help_panel=_LIMIT,
+        ),
     ] = None,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Measure what each layer costs alone in INT8, and rank the layers.")
@@ -99,8 +128,17 @@ def quantize(
             wish=replace(own or recipes, costs=sensitivity),
             progress=bars,
         )
-    shown = built(result, unreadable, f"next: edgevit validate {bundle} --data {data or 'IMAGES'}")
+    shown = built(result, unreadable, following(result.bundle, result.names, _validating(bundle, data)))
     return replace(shown, text=Group(*_rankings(result), shown.text)) if sensitivity else shown
+
+
+def _validating(bundle: Path, data: str | None) -> str:
+    """Return what to type next; images that were calibrated with would flatter what was made of them."""
+    if data is None:
+        return f"edgevit validate {bundle} --data IMAGES"
+    if data.partition(":")[0] in BUILT_IN:  # its test images are others than its training images
+        return f"edgevit validate {bundle} --data {shlex.quote(data)}, whose test images were not calibrated with"
+    return f"edgevit validate {bundle} --data IMAGES, with images that were not used for calibration"
 
 
 def _rankings(result: BuildResult) -> Iterator[Table | Text]:

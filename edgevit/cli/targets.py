@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgevit.cli import completion
 from edgevit.cli.console import Result
 from edgevit.targets import Profile, Target, load_profile, load_target, split_name, target_names
 
@@ -18,7 +19,10 @@ def targets(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="TARGET", help="Show this one: a name, NAME@EDITION, or a TOML file.", show_default=False
+            metavar="TARGET",
+            help="Show this one: a name, NAME@EDITION, or a TOML file.",
+            show_default=False,
+            autocompletion=completion.targets,
         ),
     ] = None,
 ) -> Result:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 from rich.text import Text
 
+from edgevit.cli import completion
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     CenterCrop,
@@ -38,13 +39,24 @@ from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, Aut
 T = TypeVar("T")
 
 
+_PANELS = {
+    "Schedule": ("epochs", "batch_size", "accumulate", "learning_rate", "layer_decay", "warmup_epochs", "patience"),
+    "Regularisation": ("weight_decay", "label_smoothing", "clip_norm", "ema_decay", "stochastic_depth"),
+    "Augmentation": ("crop", "randaugment", "magnitude", "shift", "flip", "erase", "mixup", "cutmix"),
+    "Images": ("validation_share",),
+    "Teacher": ("teacher_weight", "teacher_temperature"),
+    "Machine": ("autocast", "seed"),
+}
+
+
 def _range(name: str) -> str:
     """Say what an option is where it is not given: from random weights, fine-tuning, linear probe."""
     return "/".join(f"{getattr(recipe, name)}" for recipe in (FROM_SCRATCH, FINE_TUNING, LINEAR_PROBE))
 
 
 def _option(name: str, text: str) -> object:
-    return typer.Option(help=f"{text} [{_range(name)}]", show_default=False)
+    panel = next((panel for panel, names in _PANELS.items() if name in names), None)
+    return typer.Option(help=f"{text} [{_range(name)}]", show_default=False, rich_help_panel=panel)
 
 
 def train(
@@ -60,6 +72,7 @@ def train(
             metavar="PRESET",
             help="Or train this architecture from random weights (edgevit models).",
             show_default="vit-micro",
+            autocompletion=completion.architectures,
         ),
     ] = None,
     image_size: ImageSize = None,
@@ -74,7 +87,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
     mode: Annotated[Mode, typer.Option(help="Train all weights, or a linear probe: the head alone.")] = "full",
     teacher: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Learn from what this checkpoint says, too.")
+        str | None,
+        typer.Option(metavar="SOURCE", help="Learn from what this checkpoint says, too.", rich_help_panel="Teacher"),
     ] = None,
     epochs: Annotated[int | None, _option("epochs", "Passes over the images.")] = None,
     batch_size: Annotated[int | None, _option("batch_size", "Images per step, over all processes.")] = None,
@@ -99,7 +113,11 @@ def train(
     ] = None,
     sampling: Annotated[
         Sampling | None,
-        typer.Option(help="Shuffled, or balanced: classes come up equally often.", show_default="shuffled"),
+        typer.Option(
+            help="Shuffled, or balanced: classes come up equally often.",
+            show_default="shuffled",
+            rich_help_panel="Images",
+        ),
     ] = None,
     patience: Annotated[
         int | None, _option("patience", "Epochs without a better validation until it ends; 0: no validation.")
@@ -115,9 +133,15 @@ def train(
     seed: Annotated[int | None, _option("seed", "Of weights, order and augmentation.")] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, max=256, help="Processes that read images.", show_default="one per core, up to 8"),
+        typer.Option(
+            min=0,
+            max=256,
+            help="Processes that read images.",
+            show_default="one per core, up to 8",
+            rich_help_panel="Machine",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel="Machine")] = "auto",
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
@@ -167,10 +191,9 @@ def train(
             "--preprocess is for a checkpoint, whose images were prepared somehow before",
             remedy="name one with --from, or say --mean, --std, --resize and --interpolation",
         )
-    recipe = msgspec.structs.replace(
-        _defaults(source, mode), **{name: value for name, value in given.items() if value is not None}
-    )
+    recipe = _recipe(_defaults(source, mode), given)
     unreadable = collector(strict=strict)
+    warmup = _defaults(source, mode).warmup_epochs
     request = training.Request(
         data=TrainingData(data, unreadable, root),
         folder=output,
@@ -187,10 +210,20 @@ def train(
     )
     begin = training.resume if resume else training.start
     with progress() as bars:
+        if warmup_epochs is None and recipe.warmup_epochs < warmup:
+            bars.note(f"warm-up ends with the last epoch: {recipe.warmup_epochs:g} epochs instead of {warmup:g}")
         result = begin(request, progress=bars)
     if not is_main():
         raise typer.Exit  # the first process speaks for all
     return _shown(result, output, unreadable)
+
+
+def _recipe(defaults: Recipe, given: dict[str, Any]) -> Recipe:
+    """Return the recipe with what was given; a warm-up that was not is no longer than the run."""
+    said = {name: value for name, value in given.items() if value is not None}
+    if (epochs := said.get("epochs")) is not None and epochs >= 1:
+        said.setdefault("warmup_epochs", min(defaults.warmup_epochs, epochs))
+    return msgspec.structs.replace(defaults, **said)
 
 
 def _defaults(source: str | None, mode: Mode) -> Recipe:

@@ -165,12 +165,22 @@ def measure_latency(
     return [latency_of(records[candidate.name], records[candidate.baseline], setup) for candidate in candidates]
 
 
-def _check(candidates: Sequence[Candidate], *, batch: int, threads: int, duration_s: float, warmup: int) -> None:
+def check_load(*, batch: int, threads: int, duration_s: float, warmup: int = 0) -> None:
+    """Check the numbers that ``measure_latency`` takes.
+
+    Raises:
+        InputError: if one is out of range.
+
+    """
     for name, value, least in (("batch", batch, 1), ("threads", threads, 0), ("warmup", warmup, 0)):
         if value < least:
             raise InputError(f"{name} is {value}", remedy=f"use --{name} {least} or more")
     if not 0 < duration_s < math.inf:
         raise InputError(f"duration is {duration_s} s", remedy="use a --duration above 0, such as 10")
+
+
+def _check(candidates: Sequence[Candidate], *, batch: int, threads: int, duration_s: float, warmup: int) -> None:
+    check_load(batch=batch, threads=threads, duration_s=duration_s, warmup=warmup)
     names = {candidate.name for candidate in candidates}
     missing = [candidate for candidate in candidates if candidate.baseline not in names]
     if len(names) < len(candidates) or missing:

@@ -161,7 +161,7 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
     linears = {linear.name: linear for linear in plan.linears}
     with open_graph(model) as onnx_model:
         layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
-        for name in list(moments):
+        for name in images.progress.track(list(moments), total=len(moments), label="Rounding weights, layer by layer"):
             layer = layers.pop(name)
             rounded = round_linear(layer.weight, moments.pop(name))  # its memory is free again
             set_linear(onnx_model.graph, layer, rounded.weight, layer.bias)
@@ -191,7 +191,7 @@ def _observe_rounded(
         if linear.quantization and layer_of(linear.name) == linear.name
     }
     operands = {name: RangeObserver() for name in engine.others}
-    observe(engine, {**moments, **operands}, images.track("Rounding weights"))
+    observe(engine, {**moments, **operands}, images.track("Observing what is rounded"))
     return moments, {name: range_.statistics() for name, range_ in operands.items()}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgevit.backends.variants import backend_for
 from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingDependencyError
-from edgevit.evaluation.latency import baseline_of, candidates_of, measure_latency
+from edgevit.evaluation.latency import baseline_of, candidates_of, check_load, measure_latency
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.runnable import runnable
 
@@ -21,6 +21,14 @@ class Load:
     threads: int = 0
     duration_s: float = 10.0
 
+    def check(self) -> None:
+        """Check that it can be measured.
+
+        Raises:
+            InputError: if a number is out of range.
+        """
+        check_load(batch=self.batch, threads=self.threads, duration_s=self.duration_s)
+
 
 def benchmark(
     bundle: Bundle, load: Load, *, variants: Sequence[str] = (), progress: Progress = SILENT
@@ -31,6 +39,7 @@ def benchmark(
         BundleError: if there is no such variant, or its files are damaged.
         MissingDependencyError: if a backend is not installed, or in a version that does not serve a variant.
     """
+    load.check()
     asked = runnable(bundle, variants, progress)
     if not variants:
         asked = _comparable(bundle, asked, progress)

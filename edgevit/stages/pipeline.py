@@ -88,6 +88,11 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
         samples=job.recipe.samples,
         seed=job.recipe.seed,
     )
+    # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.
+    Bundle.check_place(job.output, job.existing)
+    job.load.check()
+    for precision in job.precisions:
+        refuse_rivals(job.targets, precision)
     progress.note(f"1/5 Export {job.source}")
     model = load_source(
         job.source,
@@ -98,10 +103,6 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     )
     for note in model.notes:
         progress.note(f"    {note}")
-    # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.
-    Bundle.check_place(job.output, job.existing)
-    for precision in job.precisions:
-        refuse_rivals(job.targets, precision)
     check_limits(classes=model.spec.classes, max_drop=job.max_drop, min_cosine=job.min_cosine)
     seen, judged = calibration.load(progress), test.load(progress)
     several = model.activation == "sigmoid" and model.spec.classes > 1

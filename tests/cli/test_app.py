@@ -2,6 +2,7 @@ import errno
 import importlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from types import ModuleType
@@ -202,3 +203,20 @@ def test_a_reader_that_goes_away_is_quiet(arguments):
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_in_a_training_says_how_it_goes_on(command, capsys, tmp_path):
+    def train(*, output: Annotated[str, typer.Option("--output", "-o")], resume: bool = False) -> Result:
+        raise KeyboardInterrupt
+
+    command(train)
+    run = tmp_path / "my run"
+    assert app.run(["train", "-o", str(run)]) == 130
+    assert "--resume" not in capsys.readouterr().err  # it had not begun
+    run.mkdir()
+    (run / "job.json").touch()
+    for arguments in (["train", "-o", str(run)], ["train", f"--output={run}"], ["train", "-o", str(run), "--resume"]):
+        assert app.run(arguments) == 130
+        typed = capsys.readouterr().err.splitlines()[1].partition("try: ")[2].partition(", which goes on")[0]
+        expected = arguments if "--resume" in arguments else [*arguments, "--resume"]
+        assert shlex.split(typed) == ["edgevit", *expected]

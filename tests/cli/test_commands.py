@@ -411,3 +411,49 @@ sys.exit(run({["export", "x", "-o", "y"] if missing == "torch" else ["quantize",
     assert f"'{missing}' is not installed" in message
     assert 'try: pip install "edgevit[' in remedy
     assert content(exported) == before
+
+
+def test_a_library_that_export_lacks_is_named_with_all_that_export_needs():
+    code = """
+import sys
+sys.modules["onnx"] = None
+from edgevit.cli.app import run
+sys.exit(run(sys.argv[1:]))
+"""
+    for source, extra in (("fashion-micro", "train"), ("vit.onnx", "quantize")):
+        command = [sys.executable, "-c", code, "export", source, "-o", "never.edgevit"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 3
+        assert done.stderr.splitlines()[1] == f'  try: pip install "edgevit[{extra}]"'
+
+
+def test_what_to_type_next_is_not_the_calibration_images(edgevit, exported, pictures, tmp_path):
+    photos = tmp_path / "photos.csv"
+    photos.write_text("\n".join(["path", *(path.name for path in pictures)]))
+    done = edgevit("quantize", exported, "--data", photos, "--precision", "fp16", "--dialect", "onnxruntime")
+    assert done.code == 0, done.err
+    following = next(line for line in done.out.splitlines() if line.startswith("next:"))
+    assert str(photos) not in following
+    assert "images that were not used for calibration" in following
+
+
+def test_what_cannot_run_here_is_not_proposed(edgevit, exported):
+    done = edgevit("quantize", exported, "--data", SHAPES, "--dialect", "tensorrt")
+    assert done.code == 0, done.err
+    assert f"next: copy {exported} to the device" in done.out
+
+
+@pytest.mark.parametrize("command", ["export", "pipeline"])
+def test_a_place_that_is_taken_is_told_before_the_checkpoint_is_read(edgevit, quantized, command):
+    options = ("--data", SHAPES) if command == "pipeline" else ()
+    done = edgevit(command, "there-is-none.safetensors", "-o", quantized, *options)
+    assert done.code == 2
+    assert "exists already" in done.failure()[0]
+
+
+def test_impossible_numbers_are_told_before_the_checkpoint_is_read(edgevit, tmp_path):
+    for option, value in (("--duration", "0"), ("--batch", "0"), ("--threads", "-1")):
+        options = ("--data", SHAPES, "-o", tmp_path / "new.edgevit", option, value)
+        done = edgevit("pipeline", "there-is-none.safetensors", *options)
+        assert done.code == 2
+        assert option in done.failure()[1]

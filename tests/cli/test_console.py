@@ -62,3 +62,22 @@ def test_progress_is_plain_where_stderr_is_no_terminal(capsys):
     with console.progress() as progress:
         progress.note("one line")
     assert capsys.readouterr() == ("", "one line\n")
+
+
+def test_a_note_is_said_once_and_others_as_well():
+    out = io.StringIO()
+    progress = PlainProgress(out)
+    for message in ("left out 1 image", "    left out 1 image", "left out 2 images", "left out 1 image"):
+        progress.note(message)
+    list(progress.track([], total=0, label="Reading"))
+    list(progress.track([], total=0, label="Reading"))
+    assert out.getvalue().splitlines()[:2] == ["left out 1 image", "left out 2 images"]
+    assert out.getvalue().count("Reading: 0/0") == 2
+
+
+def test_a_note_above_bars_is_said_once(terminal):
+    with Bars(console=terminal, transient=True) as bars:
+        shown = BarProgress(bars)
+        for _ in range(2):
+            shown.note("left out [1] image")
+    assert terminal.file.getvalue().count("left out [1] image") == 1

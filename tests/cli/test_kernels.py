@@ -33,6 +33,9 @@ def test_engines_that_are_here_are_asked(edgevit, quantized):
         assert each["report"] is each["unknown"] is None
     shown = edgevit("inspect", quantized, "--kernels", "--variant", "int8-openvino").out
     assert f"int8-openvino: {LINEARS + 1} of {LINEARS + 1} Linear layers in integers" in shown
+    assert "blocks.1.mlp.fc2" not in shown
+    assert f"edgevit inspect {quantized} --kernels --all" in shown
+    shown = edgevit("inspect", quantized, "--kernels", "--all", "--variant", "int8-openvino").out
     assert "blocks.1.mlp.fc2" in shown
     assert "int8-onnxruntime" not in shown
 
@@ -41,6 +44,7 @@ def test_what_users_get_wrong(edgevit, quantized):
     done = edgevit("inspect", quantized, "--variant", "float32")
     assert done.code == 2
     assert done.failure()[1].endswith("--kernels --variant NAME")
+    assert edgevit("inspect", quantized, "--all").failure()[1].endswith("--kernels --all")
     done = edgevit("inspect", quantized, "--kernels", "--variant", "int8-openvin")
     assert done.code == 2
     assert "int8-openvino" in done.failure()[1]
@@ -72,7 +76,7 @@ def test_engines_for_another_gpu_are_known_by_their_build(edgevit, exported, tmp
     kernels = int8["report"]["kernels"]
     assert len(kernels) == int8["report"]["counts"]["kernels"]
     assert any("blocks.0.attn.softmax" in kernel["nodes"] for kernel in kernels if kernel["kind"] == "attention")
-    shown = edgevit("inspect", exported, "--kernels", "--variant", "int8-tensorrt-rtx-sm89").out
+    shown = edgevit("inspect", exported, "--kernels", "--all", "--variant", "int8-tensorrt-rtx-sm89").out
     # One more than there are layers: the first fc2 multiplies what rounding leaves of its input, too.
     assert f"{LINEARS + 1} products in int8, {SPEC.depth} fused attentions in int8" in shown
     assert "_gemm_mha_v2" in shown

@@ -33,7 +33,11 @@ def stop(tmp_path):
         done = Outcome(process.returncode, out, said + err)
         code, line = ENDINGS[number]
         assert done.code == code, done.err
-        assert done.err.splitlines()[-1] == line
+        said = done.err.splitlines()
+        if "--resume" in said[-1]:  # a training says how it goes on
+            assert arguments[0] == "train"
+            assert said.pop().startswith("  try: edgevit train ")
+        assert said[-1] == line
         assert "Traceback" not in done.err
         assert entries(scratch) == [], "temporary files are left"
         assert_gone(process.pid)
@@ -92,7 +96,7 @@ def test_benchmark(stop, quantized, number, at):
 def test_train_and_go_on(stop, tmp_path):
     run = tmp_path / "run"
     arguments = ("train", "--data", "shapes:size=28,count=64", "--epochs", "100000", "--batch-size", "16", "-o", run)
-    stop(*arguments, at="epoch 1/100000: loss")
+    assert "--resume, which goes on" in stop(*arguments, at="epoch 1/100000: loss").err
     assert set(entries(run)) <= {"job.json", "metrics.jsonl", "state.pt"}
     stop(*arguments, "--resume", at="epoch 2/100000", number=signal.SIGTERM)
     assert set(entries(run)) == {"job.json", "metrics.jsonl", "state.pt"}

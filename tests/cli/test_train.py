@@ -8,7 +8,7 @@ import torch
 from lessons import LABELS, PREPROCESS, SPEC, fill_folder, save_checkpoint
 
 from edgevit.cli import app
-from edgevit.cli.train import _defaults
+from edgevit.cli.train import _defaults, _recipe
 from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
@@ -167,3 +167,19 @@ def test_defaults_are_those_of_the_task():
     assert _defaults("x", "probe") == LINEAR_PROBE
     with pytest.raises(InputError):
         _defaults(None, "probe")
+
+
+def test_a_warm_up_that_is_not_given_is_no_longer_than_the_run():
+    for defaults in (FROM_SCRATCH, FINE_TUNING, LINEAR_PROBE):
+        assert _recipe(defaults, {"epochs": 1}).warmup_epochs == min(1, defaults.warmup_epochs)
+        assert _recipe(defaults, {"epochs": None}).warmup_epochs == defaults.warmup_epochs
+        assert _recipe(defaults, {"epochs": 1000}).warmup_epochs == defaults.warmup_epochs
+    with pytest.raises(InputError, match="warmup_epochs is 3"):
+        _recipe(FROM_SCRATCH, {"epochs": 2, "warmup_epochs": 3})
+    with pytest.raises(InputError, match="epochs is 0"):
+        _recipe(FROM_SCRATCH, {"epochs": 0})
+
+
+def test_a_shorter_warm_up_is_said(data, tmp_path, capsys):
+    _, said = train(capsys, "--data", data, "-o", tmp_path / "run", "--epochs", 1)
+    assert "warm-up ends with the last epoch" in said
