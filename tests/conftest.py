@@ -45,6 +45,12 @@ def foreign_vits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_all(tmp_path_factory.mktemp("foreign"))
 
 
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out how wide the terminal is that the tests run in, which pytest's workers tell in COLUMNS."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def edgevit(capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """Return a function that runs the command line with its arguments."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO, TypeVar
 
 import msgspec
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from edgevit.cli.terminal import EscapingHook, escaped
 from edgevit.progress import Progress
@@ -66,9 +67,7 @@ class TextPrinter:
 
     def result(self, result: Result) -> None:
         """Print the text of ``result``."""
-        console_for(sys.stdout).print(
-            result.text, markup=False, highlight=False, soft_wrap=isinstance(result.text, str)
-        )
+        _print_parts(console_for(sys.stdout), result.text)
 
     def failure(self, failure: Failure) -> None:
         """Print what went wrong and what to try."""
@@ -76,6 +75,15 @@ class TextPrinter:
         console.print(f"error: {failure.message}", style="red", markup=False, highlight=False, soft_wrap=True)
         if failure.remedy:
             console.print(f"  try: {failure.remedy}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_parts(console: Console, text: RenderableType) -> None:
+    """Print text as it is, line for line: a terminal wraps it, and a command in it can still be copied."""
+    if isinstance(text, Group):
+        for part in text.renderables:
+            _print_parts(console, part)
+        return
+    console.print(text, markup=False, highlight=False, soft_wrap=isinstance(text, (str, Text)))
 
 
 class JsonPrinter:
