@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,7 +123,14 @@ def start(*arguments: object, scratch: Path, file_size: int | None = None) -> su
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(scratch)},
+        env={
+            **os.environ,
+            "PYTHONPATH": root,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(scratch),
+            # torch makes its compiler's cache in TMPDIR for good, unless it has another place.
+            "TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / "edgevit-tests-torchinductor"),
+        },
         start_new_session=True,
         preexec_fn=prepare,  # the test run has no threads that hold locks then
     )

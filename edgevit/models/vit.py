@@ -117,7 +117,8 @@ class VisionTransformer(nn.Module):
         self.pre_logits = PreLogits(spec) if spec.pre_logits else nn.Identity()
         outputs = spec.classes or spec.projection
         self.head = nn.Linear(spec.pre_logits or spec.pooled_width, outputs) if outputs else nn.Identity()
-        self._initialise()
+        if not next(self.parameters()).is_meta:  # there is nothing to fill, and torch would load its compiler for it
+            self._initialise()
 
     def _initialise(self) -> None:
         for module in self.modules():
