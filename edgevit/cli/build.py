@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from edgevit.bundle.store import Bundle
-from edgevit.cli import completion
+from edgevit.cli import completion, values
 from edgevit.cli.built import built, following
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import PRECISIONS, BundlePath, precision_called
+from edgevit.cli.options import (
+    BundlePath,
+)
 from edgevit.data.batches import Unreadable
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.stages.build import build as stage
@@ -33,7 +35,7 @@ def build(
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"What to compute in: {', '.join(PRECISIONS)}.",
+            help=f"What to compute in: {', '.join(values.PRECISIONS)}.",
             show_default="the target's first",
             autocompletion=completion.precisions,
         ),
@@ -42,7 +44,7 @@ def build(
     """Compile one precision for a target."""
     started = time.monotonic()
     profile = load_target(target)
-    wanted = precision_called(precision) if precision else profile.precisions[0]
+    wanted = values.precision_called(precision) if precision else profile.precisions[0]
     with progress() as bars:
         result = stage(Bundle.open(bundle), target, profile, wanted, progress=bars)
     made = BuildResult(result, (variant_name(profile, wanted),), time.monotonic() - started, peak_rss_mb())

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from edgevit.bundle.store import Bundle
-from edgevit.cli import options
+from edgevit.cli import values
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     Activation,
@@ -91,12 +91,12 @@ def export(
     Bundle.check_place(output, existing(overwrite=overwrite))  # before a checkpoint is fetched and read
     unreadable = collector(strict=strict)
     given = Given(
-        **asdict(options.overrides(preprocess, mean, std, resize, crop, interpolation)),
+        **asdict(values.overrides(preprocess, mean, std, resize, crop, interpolation)),
         labels=labels,
-        image_size=options.image_size(image_size),
+        image_size=values.image_size(image_size),
         output=onnx_output,
         embedding=embedding,
-        activation=options.activation_called(activation),
+        activation=values.activation_called(activation),
     )
     with progress() as bars:
         model = load_source(

@@ -11,11 +11,10 @@ from rich.text import Text
 
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
-from edgevit.cli import completion, options
+from edgevit.cli import completion, options, values
 from edgevit.cli.built import failures, not_made
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
-    PRECISIONS,
     Activation,
     Data,
     Heads,
@@ -32,7 +31,6 @@ from edgevit.cli.options import (
     Targets,
     chosen_targets,
     collector,
-    precision_called,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.recipes import load_recipe
@@ -55,7 +53,7 @@ def pipeline(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help=f"Beside float32; can be given again: {', '.join(PRECISIONS)}.",
+            help=f"Beside float32; can be given again: {', '.join(values.PRECISIONS)}.",
             show_default="int8",
             autocompletion=completion.precisions,
         ),
@@ -99,13 +97,13 @@ def pipeline(
         load=Load(batch=batch, threads=threads, duration_s=duration),
         max_drop=max_drop,
         min_cosine=min_cosine,
-        precisions=tuple(dict.fromkeys(precision_called(name) for name in precision or ["int8"])),
+        precisions=tuple(dict.fromkeys(values.precision_called(name) for name in precision or ["int8"])),
         calibration_data=calibration_data,
         unreadable=collector(strict=strict),
         root=root,
-        image_size=options.image_size(image_size),
+        image_size=values.image_size(image_size),
         heads=heads,
-        activation=options.activation_called(activation),
+        activation=values.activation_called(activation),
         l2_normalize=l2_normalize,
         raw_weights=raw_weights,
         existing="replace" if overwrite else "refuse",

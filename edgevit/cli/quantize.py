@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgevit.bundle.store import Bundle
-from edgevit.cli import completion
+from edgevit.cli import completion, values
 from edgevit.cli.built import built, following
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
@@ -23,7 +23,6 @@ from edgevit.cli.options import (
     Root,
     StrictImages,
     collector,
-    precision_called,
     targets_for_dialect,
 )
 from edgevit.data.sources import BUILT_IN
@@ -102,7 +101,7 @@ def quantize(
 
     With a limit, exit 1 if INT8 cannot keep it.
     """
-    wanted = precision_called(precision)
+    wanted = values.precision_called(precision)
     chosen = load_recipe(recipe)
     unreadable = collector(strict=strict)
     images = data and ImageSource(

@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from edgevit.cli import completion
+from edgevit.cli import completion, values
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     CenterCrop,
@@ -25,9 +25,7 @@ from edgevit.cli.options import (
     Std,
     StrictImages,
     collector,
-    overrides,
 )
-from edgevit.cli.options import image_size as parse_image_size
 from edgevit.cli.tables import with_unreadable
 from edgevit.data.batches import Unreadable
 from edgevit.errors import InputError
@@ -200,9 +198,9 @@ def train(
         recipe=recipe,
         model=model or "vit-micro",
         source=source,
-        image_size=parse_image_size(image_size),
+        image_size=values.image_size(image_size),
         heads=heads,
-        images=overrides(preprocess, mean, std, resize, center_crop, interpolation),
+        images=values.overrides(preprocess, mean, std, resize, center_crop, interpolation),
         teacher=teacher,
         raw_weights=raw_weights,
         workers=workers,

@@ -29,15 +29,15 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
       projected (vit-pytorch).
     - ``attention_width``: features of all heads together, where that is not ``width`` (vit-pytorch).
     - ``gated_mlp``: a SwiGLU (DINOv2's giant), or another gate that ``activation`` names; ``mlp_ratio`` then counts the
-    features after the gate.
+      features after the gate.
     - ``norm_after_pooling``: the last LayerNorm works on the pooled vector (timm's ``fc_norm``).
     - ``pre_logits``: features of a tanh layer before the head (the original ViT).
     - ``classes`` 0: an embedding model. Its output is the pooled vector, or its ``projection`` (CLIP), and has length 1
       with ``l2_normalize``.
 
     Pooling is by the class token, the mean or maximum of the patch tokens or half of either, an attention of one query
-    over them (SigLIP), or two
-    vectors side by side: class token and mean (DINOv2), class token and first register (distilled DeiT).
+    over them (SigLIP), or two vectors side by side: class token and mean (DINOv2), class token and first register
+    (distilled DeiT).
 
     Raises:
         SpecError: if the sizes contradict each other; the message names the fix.

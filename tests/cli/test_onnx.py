@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiny import ENGINES, content, entries
 
 from edgevit.bundle.store import Bundle
-from edgevit.cli.options import filter_called, numbers, resizing
+from edgevit.cli.values import filter_called, numbers, resizing
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError
 from edgevit.runtime import load

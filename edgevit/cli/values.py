@@ -1,0 +1,148 @@
+"""What users write after options, and what it stands for."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, get_args
+
+from edgevit.bundle.manifest import Precision
+from edgevit.data.preprocess import Interpolation
+from edgevit.errors import InputError
+from edgevit.likeness import PRECISIONS_ELSEWHERE, nearest
+from edgevit.models.overrides import Overrides
+from edgevit.models.spec import OutputActivation
+
+_LONGEST_NUMBERS = 100
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """Return height and width of an image size as users write it: 384, or 256x512.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
+    if match is None:
+        raise InputError(f"'{text}' is no image size", remedy="write one number, or HEIGHTxWIDTH, such as 256x512")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Return the numbers that a user gave to ``option``: some with commas between them, fractions as 1/255 too.
+
+    Raises:
+        InputError: if they are none.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(Fraction(part.strip())) for part in text[:_LONGEST_NUMBERS].split(","))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise InputError(
+            f"'{text[:_LONGEST_NUMBERS]}' is no number, and no numbers with commas between them",
+            remedy=f"write {option} 0.5, or {option} 0.485,0.456,0.406",
+        ) from None
+
+
+def resizing(text: str | None) -> int | Literal["squash"] | None:
+    """Return what a user wants of the size before the crop: the short edge, in pixels, or ``squash``.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text is None:
+        return None
+    if text == "squash":
+        return "squash"
+    if not re.fullmatch(r"[1-9]\d{0,4}", text):
+        raise InputError(f"'{text}' is no size", remedy="write --resize 256, or --resize squash")
+    return int(text)
+
+
+def crop_share(text: str | None) -> float | None:
+    """Return the crop that a user wants, in parts of the short edge before it.
+
+    Raises:
+        InputError: if it is no number above 0 and up to 1.
+    """
+    if text is None:
+        return None
+    (share, *more) = numbers("--crop", text) or (0.0,)
+    if more or not 0 < share <= 1:
+        raise InputError(
+            f"'{text[:_LONGEST_NUMBERS]}' is no part of the short edge",
+            remedy="write --crop 0.875; the size of the crop itself is --image-size",
+        )
+    return share
+
+
+def overrides(
+    preprocess: Path | None,
+    mean: str | None,
+    std: str | None,
+    resize: str | None,
+    crop: str | None,
+    interpolation: str | None,
+) -> Overrides:
+    """Return what a user says of how images are prepared.
+
+    Raises:
+        InputError: if something is not understood, or --resize and --crop are both given.
+    """
+    if resize is not None and crop is not None:
+        raise InputError("--resize and --crop both say what is cut out", remedy="give one of them")
+    return Overrides(
+        preprocess=preprocess,
+        mean=numbers("--mean", mean),
+        std=numbers("--std", std),
+        resize=resizing(resize),
+        crop=crop_share(crop),
+        interpolation=filter_called(interpolation),
+    )
+
+
+def filter_called(text: str | None) -> Interpolation | None:
+    """Return the interpolation that a user has named.
+
+    Raises:
+        InputError: if there is none.
+    """
+    known: tuple[Interpolation, ...] = get_args(Interpolation)
+    for name in known:
+        if name == text:
+            return name
+    if text is not None:
+        raise InputError(f"there is no interpolation '{text}'", remedy=nearest(text, known))
+    return None
+
+
+def activation_called(text: str | None) -> OutputActivation | None:
+    """Return what makes probabilities of logits, as a user has named it.
+
+    Raises:
+        InputError: if there is no such thing.
+    """
+    known: tuple[OutputActivation, ...] = get_args(OutputActivation)
+    for name in known:
+        if name == text:
+            return name
+    if text is not None:
+        raise InputError(f"--activation knows no '{text}'", remedy=nearest(text, known))
+    return None
+
+
+def precision_called(text: str) -> Precision:
+    """Return the precision that a user has named.
+
+    Raises:
+        InputError: if there is none; the remedy names the closest.
+    """
+    for precision in PRECISIONS:
+        if precision == text:
+            return precision
+    raise InputError(f"there is no precision '{text}'", remedy=nearest(text, PRECISIONS, PRECISIONS_ELSEWHERE))
