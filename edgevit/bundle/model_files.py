@@ -20,6 +20,7 @@ CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap", "TensorIterator")
 #: Bytes; the IR of a ViT-L has half a MiB.
 _LARGEST_IR = 64 << 20
 _DEEPEST = 16  # graphs in graphs
+_ONE_BYTE = 0x7F  # the largest number that one byte holds; more have their highest bit set
 _LAYER_TYPE = re.compile(rb"""<layer\b[^>]*?\btype\s*=\s*["']([^"']*)["']""")
 
 _MAKE_AGAIN = "get the bundle again from where it came, or make it again with 'edgevit export'"
@@ -160,22 +161,30 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """
     place, end = 0, len(message)
     while place < end:
-        tag, place = _varint(message, place)
+        tag = message[place]
+        place += 1
+        if tag > _ONE_BYTE:
+            tag, place = _varint(message, place - 1)
         kind = tag & 7
-        if kind == 0:
+        if kind == 2:  # most are, and are short; there are thousands whenever a bundle is loaded
+            if place < end and message[place] <= _ONE_BYTE:
+                size = message[place]
+                place += 1
+            else:
+                size, place = _varint(message, place)
+            stop = place + size
+            if stop > end:
+                raise ValueError("it is cut short")
+            yield tag >> 3, message[place:stop]
+            place = stop
+        elif kind == 0:
             _, place = _varint(message, place)
-            continue
-        if kind == 2:
-            size, place = _varint(message, place)
         elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
+            place += 8 if kind == 1 else 4
+            if place > end:
+                raise ValueError("it is cut short")
         else:
             raise ValueError(f"there is no field of kind {kind}")
-        if place + size > end:
-            raise ValueError("it is cut short")
-        if kind == 2:
-            yield tag >> 3, message[place : place + size]
-        place += size
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
@@ -186,6 +195,6 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
         byte = message[place]
         place += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte <= _ONE_BYTE:
             return value, place
     raise ValueError("a number in it is too long")

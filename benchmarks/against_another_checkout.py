@@ -1,0 +1,85 @@
+"""How fast this checkout loads a bundle and answers, beside another one of EdgeViT.
+
+    git worktree add /tmp/before COMMIT
+    python benchmarks/against_another_checkout.py /tmp/before deit.edgevit --variant int8-onnxruntime
+
+Processes of the two take turns, each with the packages of the Python that runs this. Each imports the runtime and loads
+the bundle, loads it again three times, and predicts one image 150 times. Printed are medians, over the pairs, of the
+ratios of this checkout to the other one, with their quartiles: below 1 this one is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edgevit.evaluation.environment import environment
+
+FIGURES = ("import and first load", "load", "predict")
+
+_WORKER = """
+import json, statistics, sys, time
+start = time.perf_counter()
+from edgevit.runtime import load
+bundle, variant, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+model = load(bundle, variant=variant, threads=threads)
+first = time.perf_counter() - start
+def timed(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+loads = [timed(lambda: load(bundle, variant=variant, threads=threads).close()) for _ in range(3)]
+with open(bundle + "/golden/00.png", "rb") as file:
+    image = file.read()
+for _ in range(20):
+    model.predict(image)
+predictions = [timed(lambda: model.predict(image)) for _ in range(150)]
+print(json.dumps([first, statistics.median(loads), statistics.median(predictions)]))
+"""
+
+
+def seconds(checkout: Path, bundle: Path, variant: str, threads: int) -> list[float]:
+    """Return the seconds of each of ``FIGURES`` in a process that takes EdgeViT from ``checkout``."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _WORKER, str(bundle), variant, str(threads)],
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: list[float] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Compare the variants that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("other", type=Path, help="the other checkout")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--variant", action="append", required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=10)
+    given = parser.parse_args()
+    here = Path(__file__).resolve().parents[1]
+    place = environment()
+    print(f"{place.cpu}, {place.cores} cores, {', '.join(f'{name} {found}' for name, found in place.packages.items())}")
+    for variant in given.variant:
+        ratios = []
+        for pair in range(given.pairs):
+            order = (here, given.other.resolve())[:: 1 if pair % 2 else -1]
+            found = {path: seconds(path, given.bundle.resolve(), variant, given.threads) for path in order}
+            ratios.append(np.array(found[here]) / np.array(found[given.other.resolve()]))
+        low, middle, high = np.quantile(np.array(ratios), [0.25, 0.5, 0.75], axis=0)
+        for figure, *values in zip(FIGURES, middle, low, high, strict=True):
+            print(f"{variant}, {figure}: {values[0]:.3f} ({values[1]:.3f}-{values[2]:.3f})")
+
+
+if __name__ == "__main__":
+    main()
