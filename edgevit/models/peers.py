@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,6 +24,15 @@ from edgevit.models.sources import Reading, read_source
 from edgevit.models.spec import BUILTIN
 
 Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+_Load = Callable[[], nn.Module]
+
+
+class Built(NamedTuple):
+    """A library's model; ``note`` says so where the library could not read the file by itself."""
+
+    infer: Infer
+    note: str | None
+
 
 #: What the libraries raise where names or sizes do not fit their models.
 _REFUSALS = (RuntimeError, ValueError, TypeError, KeyError, LookupError, AttributeError, OSError)
@@ -38,8 +47,10 @@ class _Named(msgspec.Struct, frozen=True):
     model_type: str | None = None
 
 
-def timm_model(source: str, checkpoint: Checkpoint, architecture: str | None, *, raw_weights: bool) -> Infer:
+def timm_model(source: str, checkpoint: Checkpoint, architecture: str | None, *, raw_weights: bool) -> Built:
     """Return timm's model of ``source``: the one that config.json, or ``architecture``, names.
+
+    timm reads the file, too, where it can: then nothing of EdgeViT's reading is taken for granted.
 
     Raises:
         CheckpointError: if nothing names it, or timm's model does not take these weights.
@@ -56,17 +67,28 @@ def timm_model(source: str, checkpoint: Checkpoint, architecture: str | None, *,
     timm = _import("timm")
     spec = checkpoint.spec
     options = {"num_classes": spec.classes, "img_size": spec.image_size, "in_chans": spec.channels, **named.model_args}
-    try:
-        model = timm.create_model(name.partition(".")[0], pretrained=False, **options)
+
+    def with_weights(weights: Callable[[], dict[str, Any]]) -> nn.Module:
+        model: nn.Module = timm.create_model(name.partition(".")[0], pretrained=False, **options)
         prepare = importlib.import_module("timm.models.vision_transformer").checkpoint_filter_fn
-        model.load_state_dict(prepare(dict(raw.weights), model))
-    except _REFUSALS as error:
-        raise _unfit("timm", name, source, error) from error
-    return _inference(model, lambda output: output, checkpoint)
+        model.load_state_dict(prepare(weights(), model))
+        return model
+
+    file = path if path.is_file() else path / "model.safetensors"
+    model, note = _loaded(
+        "timm",
+        name,
+        source,
+        lambda: with_weights(lambda: timm.models.load_state_dict(str(file), use_ema=not raw_weights)),
+        lambda: with_weights(lambda: dict(raw.weights)),
+    )
+    return Built(_inference(model, lambda output: output, checkpoint), note)
 
 
-def transformers_model(source: str, checkpoint: Checkpoint, *, raw_weights: bool) -> Infer:
+def transformers_model(source: str, checkpoint: Checkpoint, *, raw_weights: bool) -> Built:
     """Return transformers' model of ``source``: the one that config.json names.
+
+    transformers reads the folder, too, where it can: then nothing of EdgeViT's reading is taken for granted.
 
     Raises:
         CheckpointError: if there is no such config.json, or the model does not take these weights.
@@ -82,19 +104,49 @@ def transformers_model(source: str, checkpoint: Checkpoint, *, raw_weights: bool
         )
     transformers = _import("transformers")
     tower = _tower(named, checkpoint)
+    kind = getattr(transformers, tower)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        if config.model_type in ("clip", "siglip"):
-            config = config.vision_config
-        model, found = getattr(transformers, tower).from_pretrained(
-            None, config=config, state_dict=dict(raw.weights), output_loading_info=True
-        )
     except _REFUSALS as error:
         raise _unfit("transformers", tower, source, error) from error
-    if absent := [key for key in found["missing_keys"] if "pooler" not in key]:
-        raise _unfit("transformers", tower, source, KeyError(f"missing {', '.join(sorted(absent)[:4])}"))
+    if config.model_type in ("clip", "siglip"):
+        config = config.vision_config
+
+    def of_folder() -> nn.Module:
+        if path.is_file():
+            raise ValueError("a file that is named by itself may not be the one that transformers would take")
+        return _whole(*kind.from_pretrained(folder, config=config, local_files_only=True, output_loading_info=True))
+
+    def of_weights() -> nn.Module:
+        weights = dict(raw.weights)
+        return _whole(*kind.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True))
+
+    model, note = _loaded("transformers", tower, source, of_folder, of_weights)
     options = {"interpolate_pos_encoding": True} if checkpoint.spec.image_size != _size(config) else {}
-    return _inference(model, lambda output: _answer(output, checkpoint), checkpoint, options)
+    return Built(_inference(model, lambda output: _answer(output, checkpoint), checkpoint, options), note)
+
+
+def _whole(model: nn.Module, found: dict[str, Any]) -> nn.Module:
+    """Return ``model``, of which no tensor that counts was left without a value."""
+    if absent := [key for key in found["missing_keys"] if "pooler" not in key]:
+        raise KeyError(f"missing {', '.join(sorted(absent)[:4])}")
+    return model
+
+
+def _loaded(library: str, name: str, source: str, of_file: _Load, of_weights: _Load) -> tuple[nn.Module, str | None]:
+    """Return the model of the file as the library reads it, else of the tensors that EdgeViT has read, and a note.
+
+    Raises:
+        CheckpointError: if it takes neither.
+    """
+    try:
+        return of_file(), None
+    except _REFUSALS:
+        pass
+    try:
+        return of_weights(), f"{library} does not read {source} by itself: it was given the tensors that EdgeViT read"
+    except _REFUSALS as error:
+        raise _unfit(library, name, source, error) from error
 
 
 def _raw(source: str, *, raw_weights: bool) -> tuple[Path, Raw]:

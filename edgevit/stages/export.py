@@ -73,6 +73,8 @@ def export(
         with get_backend("onnxruntime").open(onnx, threads=0, settings={}) as session:
             logits = session.infer(batch.images)
         if peer is not None:
+            if peer.note:
+                progress.note(peer.note)
             check_equal(peer, batch.images, logits)
         chosen = _golden(logits)
         return Bundle.create(

@@ -24,10 +24,14 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A model of another library, from images (B, C, H, W) to logits or features (B, N)."""
+    """A model of another library, from images (B, C, H, W) to logits or features (B, N).
+
+    ``note`` says so where the library could not read the file by itself.
+    """
 
     library: str
     infer: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    note: str | None = None
 
 
 def peer_called(name: str, source: str, model: Checkpoint | OnnxModel, *, raw_weights: bool) -> Peer:
@@ -49,8 +53,8 @@ def peer_called(name: str, source: str, model: Checkpoint | OnnxModel, *, raw_we
     from edgevit.models.peers import timm_model, transformers_model
 
     if library == "timm":
-        return Peer("timm", timm_model(source, model, architecture or None, raw_weights=raw_weights))
-    return Peer("transformers", transformers_model(source, model, raw_weights=raw_weights))
+        return Peer("timm", *timm_model(source, model, architecture or None, raw_weights=raw_weights))
+    return Peer("transformers", *transformers_model(source, model, raw_weights=raw_weights))
 
 
 def check_equal(peer: Peer, images: NDArray[np.float32], found: NDArray[np.float32]) -> None:

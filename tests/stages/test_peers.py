@@ -33,6 +33,7 @@ def test_timms_model_answers_the_same_and_another_does_not(tmp_path):
     config = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": args}
     (tmp_path / "config.json").write_text(json.dumps(config))
     peer, found = compare(tmp_path, "timm")
+    assert peer.note is None, "timm has read the file"
     with pytest.raises(VerificationError, match="does not answer as timm's"):
         check_equal(peer, IMAGES, found + 0.1)
     with pytest.raises(InputError, match="knows no library"):
@@ -46,4 +47,35 @@ def test_transformers_model_answers_the_same(tmp_path):
         num_labels=3,
     )  # fmt: skip
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
-    compare(tmp_path, "transformers")
+    peer, _ = compare(tmp_path, "transformers")
+    assert peer.note is None, "transformers has read the folder"
+
+
+ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 1, "num_heads": 1}
+
+
+def write_training(folder, content):
+    torch.save(content, folder / "last.pth.tar")
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": ARGS}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder / "last.pth.tar"
+
+
+def test_averaged_weights_are_chosen_as_timm_itself_chooses_them(tmp_path):
+    models = [import_timm().create_model("vit_tiny_patch16_224", num_classes=3, **ARGS) for _ in range(2)]
+    raw, averaged = ({name: value + 0.05 for name, value in model.state_dict().items()} for model in models)
+    source = write_training(tmp_path, {"state_dict": raw, "state_dict_ema": averaged, "epoch": 3})
+    peer, _ = compare(source, "timm")
+    assert peer.note is None
+    other = load_checkpoint(str(source), raw_weights=True).model()(torch.from_numpy(IMAGES)).detach().numpy()
+    with pytest.raises(VerificationError, match="does not answer as timm's"):
+        check_equal(peer, IMAGES, other)
+
+
+def test_a_file_that_the_library_cannot_read_is_said_to_be_read_by_edgevit(tmp_path):
+    model = import_timm().create_model("vit_tiny_patch16_224", num_classes=3, **ARGS)
+    source = write_training(
+        tmp_path, {"state_dict": {f"net.{name}": value for name, value in model.state_dict().items()}}
+    )
+    peer, _ = compare(source, "timm")
+    assert "timm does not read" in peer.note
