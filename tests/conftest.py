@@ -1,6 +1,8 @@
 """Fixtures that all tests share."""
 
+import resource
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -49,6 +51,14 @@ def foreign_vits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out how wide the terminal is that the tests run in, which pytest's workers tell in COLUMNS."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_limit_is_left() -> Iterator[None]:
+    """See to it that a limit on memory goes with what it was for: what comes later would die of it."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    yield
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 @pytest.fixture

@@ -85,4 +85,4 @@ def settings_of(variant: Variant, given: Mapping[str, str]) -> dict[str, str]:
 def _how_to_get(backend: str, versions: str) -> str:
     if backend in backends.ON_DEVICE:
         return f"install {backend} {versions}, or build the variant again for this version"
-    return f'pip install "{backend}{versions}", or name another variant'
+    return f'pip install "{backend}{versions}", or build the variant again for this version'

@@ -57,7 +57,10 @@ def run(
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
-    with limited_for(path.stat().st_size, str(path)):
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for batch in batches:
-            yield session.run([answers], {images: batch})[0]
+    size, name = path.stat().st_size, str(path)
+    with limited_for(size, name):
+        session = onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"])
+    for batch in batches:
+        with limited_for(size, name):  # not around the yield: whoever takes no more would leave the limit in force
+            answer = session.run([answers], {images: batch})[0]
+        yield answer
