@@ -118,6 +118,36 @@ def transformers_case(model_class: str, config_class: str, output: str, **option
     return build
 
 
+def siglip_classifier_case() -> Build:
+    def build(folder: Path) -> tuple[Path, Reference]:
+        transformers = importlib.import_module("transformers")
+        tower = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 320}
+        vision = {**tower, "image_size": 32, "patch_size": 8}
+        config = transformers.SiglipConfig(
+            text_config={**tower, "vocab_size": 8, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1},
+            vision_config=vision,
+            num_labels=7,
+        )
+        model = randomise(transformers.SiglipForImageClassification(config))
+        model.save_pretrained(folder)
+        return folder, lambda images: model(images).logits
+
+    return build
+
+
+def in_memory_case(model_class: str, config_class: str, **options: Any) -> Build:
+    """``model.state_dict()`` of transformers, whose names are not those that ``save_pretrained`` writes."""
+
+    def build(folder: Path) -> tuple[Path, Reference]:
+        path, reference = transformers_case(model_class, config_class, "logits", num_labels=7, **options)(folder)
+        model = getattr(importlib.import_module("transformers"), model_class).from_pretrained(path).eval()
+        (folder / "alone").mkdir()
+        torch.save(model.state_dict(), folder / "alone" / "model.pth")
+        return folder / "alone" / "model.pth", reference
+
+    return build
+
+
 def open_clip_case(file: str, top: str, width: int, extras: dict[str, Tensor], config: dict | None = None) -> Build:
     """transformers' CLIP under OpenAI's names: an independent forward pass for the same weights."""
 
@@ -342,6 +372,8 @@ CASES = (
     Case("timm CLIP", "pre-norm", timm_case("vit_base_patch16_clip_224")),
     Case("timm CLIP", "QuickGELU from config.json", timm_case("vit_base_patch16_clip_quickgelu_224", config=_QUICK)),
     Case("timm SigLIP", "attention pool", timm_case("vit_base_patch16_siglip_224", num_classes=0)),
+    Case("timm SigLIP", "attention pool beside a class token and registers", timm_case(
+        "vit_tiny_patch16_224", global_pool="map", reg_tokens=2)),
     Case("timm SigLIP", "tanh GELU from config.json, classes", timm_case(
         "vit_base_patch32_siglip_256", config={**_SIGLIP2, "num_classes": 7})),
     Case("DINOv2", "authors' names", dinov2_case({}), (3, 28, 28)),
@@ -355,6 +387,10 @@ CASES = (
     Case("Hugging Face ViT", "sharded, width 64, images of 16x40, no qkv biases", _hf(
         "ViTForImageClassification", "ViTConfig", "logits", num_labels=4, hidden_size=64, image_size=[16, 40],
         qkv_bias=False), (3, 16, 40)),
+    Case("Hugging Face ViT", "names of transformers 5 in memory", in_memory_case(
+        "ViTForImageClassification", "ViTConfig", layer_norm_eps=1e-12, num_attention_heads=2)),
+    Case("Hugging Face DINOv2", "names of transformers 5 in memory, SwiGLU", in_memory_case(
+        "Dinov2ForImageClassification", "Dinov2Config", use_swiglu_ffn=True, num_attention_heads=2)),
     Case("Hugging Face DeiT", "one head", _hf("DeiTForImageClassification", "DeiTConfig", "logits", num_labels=7)),
     Case("Hugging Face DeiT", "two heads averaged", _hf(
         "DeiTForImageClassificationWithTeacher", "DeiTConfig", "logits", num_labels=7)),
@@ -371,6 +407,7 @@ CASES = (
         "CLIPVisionModelWithProjection", "CLIPVisionConfig", "image_embeds", projection_dim=24, hidden_act="gelu",
         hidden_size=192)),
     Case("Hugging Face SigLIP", "SiglipVisionModel", _hf("SiglipVisionModel", "SiglipVisionConfig", "pooler_output")),
+    Case("Hugging Face SigLIP", "SiglipForImageClassification, mean of the patches", siglip_classifier_case()),
     Case("Hugging Face SigLIP", "width 192", _hf(
         "SiglipVisionModel", "SiglipVisionConfig", "pooler_output", hidden_size=192)),
     Case("CLIP", "OpenAI's state_dict, QuickGELU, text tower left out", open_clip_case(

@@ -59,7 +59,7 @@ class GatedMlp(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One learned query attends to all tokens; an MLP is added to what it finds (SigLIP, Zhai et al. 2023).
+    """One learned query attends to all patches; an MLP is added to what it finds (SigLIP, Zhai et al. 2023).
 
     The query is the same for every image, so it is kept projected already: one parameter, no linear layer.
     """

@@ -5,6 +5,7 @@ A test holds that every key of transformers' own configs of these models is know
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,14 +17,14 @@ from edgevit.errors import CheckpointError
 _USED = frozenset({
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
     "image_size", "patch_size", "num_channels", "id2label", "label2id", "num_labels", "problem_type", "model_type",
-    "vision_config", "text_config", "projection_dim", "mlp_ratio",
+    "vision_config", "text_config", "projection_dim", "mlp_ratio", "architectures",
 })  # fmt: skip
 #: Of training and loading, of heads and parts that play no part in the output, or of how results are handed over.
 _HARMLESS = frozenset({
     "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "dropout", "hidden_dropout",
     "drop_path_rate", "initializer_range", "initializer_factor", "layerscale_value", "logit_scale_init_value",
     "encoder_stride", "pooler_output_size", "pooler_act", "use_mask_token", "apply_layernorm", "reshape_hidden_states",
-    "stage_names", "out_features", "out_indices", "_name_or_path", "architectures", "dtype", "torch_dtype",
+    "stage_names", "out_features", "out_indices", "_name_or_path", "dtype", "torch_dtype",
     "transformers_version", "output_attentions", "output_hidden_states", "return_dict", "use_return_dict",
     "chunk_size_feed_forward", "is_encoder_decoder", "is_decoder", "add_cross_attention",
     "cross_attention_hidden_size", "finetuning_task", "gradient_checkpointing", "pruned_heads", "tie_encoder_decoder",
@@ -59,6 +60,13 @@ _CLAIMS: dict[str, Any] = {
     "num_register_tokens": lambda weights: weights["reg_token"].shape[-2] if "reg_token" in weights else 0,
     "use_swiglu_ffn": lambda weights: _is_gated(weights),
 }
+#: What transformers builds of these weights, and what is made of them here, is the same for these classes.
+_ARCHITECTURES = re.compile(
+    r"(TF|Flax)?((ViT|ViTMSN|DeiT|Dinov2|Dinov2WithRegisters|Siglip)(Model|ForImageClassification)"
+    r"|DeiTForImageClassificationWithTeacher"
+    r"|(CLIP|MetaClip2|ChineseCLIP|AltCLIP|Siglip)(Model|VisionModel|VisionTransformer)"
+    r"|(CLIP|MetaClip2)VisionModelWithProjection|VisionEncoderDecoderModel|VisionTextDualEncoderModel)"
+)
 KNOWN = _USED | _HARMLESS | _OF_TEXT | _ONLY.keys() | _CLAIMS.keys()
 
 
@@ -68,6 +76,13 @@ def check_keys(said: Mapping[str, Any], weights: Mapping[str, Tensor], source: s
     Raises:
         CheckpointError: if it has a key that is not known, or a value that is not implemented or not the weights'.
     """
+    for name in said.get("architectures") or ():
+        if not _ARCHITECTURES.fullmatch(str(name)):
+            raise CheckpointError(
+                f"config.json of {source} says that it is a {_short(name)}, which EdgeViT does not implement",
+                remedy="export it to ONNX by its own library and give that file; if it answers as one of "
+                "transformers' own classes does, name that in architectures in config.json",
+            )
     vision = said.get("vision_config") or {}
     for key, value in [*said.items(), *vision.items()]:
         if key not in KNOWN or (key in _ONLY and value not in _ONLY[key]):

@@ -158,7 +158,7 @@ class VisionTransformer(nn.Module):
             case "class+register":
                 return tokens[:, :2].flatten(1)
             case "attention":
-                return self.attn_pool(tokens)
+                return self.attn_pool(tokens[:, self.spec.prefix_tokens :] if self.spec.prefix_tokens else tokens)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes), or (B, features) without a head
         x = self.head(self.pre_logits(self.fc_norm(self.pool(self.forward_features(images)))))

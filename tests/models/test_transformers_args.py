@@ -82,3 +82,24 @@ def test_what_a_config_says_gives_transformers_answers(tmp_path, model):
 def test_old_configs_of_text_settings_are_read(tmp_path):
     old = {"num_beams": 1, "top_k": 50, "torch_dtype": "float32", "pruned_heads": {}, "finetuning_task": None}
     assert load_checkpoint(str(saved(tmp_path, vit(), **old))).spec.classes == 3
+
+
+def test_a_class_that_answers_in_another_way_is_refused_by_name(tmp_path):
+    with pytest.raises(CheckpointError, match="'ViTForAges'"):
+        load_checkpoint(str(saved(tmp_path, vit(), architectures=["ViTForAges"])))
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["with-config", "without"])
+def test_transformers_classifier_on_clip_is_refused(tmp_path, beside):
+    """It reads the mean of patches that the last norm has not seen; the class token's logits are others."""
+    tower = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = transformers.CLIPConfig(
+        text_config={**tower, "vocab_size": 8, "bos_token_id": 0, "eos_token_id": 1},
+        vision_config={**tower, "image_size": 16, "patch_size": 8},
+        num_labels=3,
+    )
+    saved(tmp_path, transformers.CLIPForImageClassification(config))
+    if not beside:
+        (tmp_path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="CLIPForImageClassification"):
+        load_checkpoint(str(tmp_path))

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from edgevit.errors import CheckpointError
 from edgevit.models.defaults import HALF, OPENAI, Defaults
-from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face
+from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face, left_out
 from edgevit.models.spec import Activation
 
 _TOP = r"(?:vision_model\.)?"
@@ -28,6 +29,7 @@ _RULES = {
     _TOP + r"head\.attention\.out_proj\.(.*)": r"attn_pool.proj.\1",
     _TOP + r"head\.layernorm\.(.*)": r"attn_pool.norm.\1",
     _TOP + r"head\.mlp\.(.*)": r"attn_pool.mlp.\1",
+    r"classifier\.(weight|bias)": r"head.\1",
 }
 _UNUSED = r"text_model\..*|text_projection\..*|logit_scale|logit_bias|(.*\.)?position_ids"
 
@@ -36,8 +38,16 @@ def convert_clip(raw: Raw) -> Converted:
     """Give the tensors timm's names.
 
     Raises:
-        CheckpointError: if config.json names an activation that EdgeViT does not have.
+        CheckpointError: if config.json names an activation that EdgeViT does not have, or its head reads patches that
+            no norm has seen, as transformers' classifiers on CLIP do.
     """
+    if "classifier.weight" in raw.weights:
+        raise CheckpointError(
+            f"{raw.name} has a classifier on CLIP, as transformers' CLIPForImageClassification, which reads the mean "
+            "of patches before the last norm: EdgeViT does not implement it",
+            remedy="export it to ONNX by transformers and give that file; if your own classifier reads the class "
+            "token behind the norm, rename its tensors to head.weight and head.bias",
+        )
     return _convert(raw, "quick_gelu", 1e-5)
 
 
@@ -47,7 +57,13 @@ def convert_siglip(raw: Raw) -> Converted:
     Raises:
         CheckpointError: if config.json names an activation that EdgeViT does not have.
     """
-    return _convert(raw, "gelu_tanh", 1e-6)
+    converted = _convert(raw, "gelu_tanh", 1e-6)
+    if "classifier.weight" not in raw.weights:
+        return converted
+    kept = {name: tensor for name, tensor in converted.weights.items() if not name.startswith("attn_pool.")}
+    note = "its classifier reads the mean of the patches, as SiglipForImageClassification's does"
+    unused = left_out(len(converted.weights) - len(kept), "the attention pool")
+    return replace(converted, weights=kept, pooling="mean", notes=(*converted.notes, *unused, note))
 
 
 def _convert(raw: Raw, activation: Activation, epsilon: float) -> Converted:

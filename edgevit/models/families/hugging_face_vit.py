@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from edgevit.models.defaults import HALF, IMAGENET, Defaults
 from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face
 from edgevit.models.positions import TIMM
 
 _TOP = r"(?:vit\.|deit\.|dinov2\.|dinov2_with_registers\.)?"
-_LAYER = _TOP + r"encoder\.layer\.(\d+)\."
+_LAYER = _TOP + r"(?:encoder\.layer|layers)\.(\d+)\."  # layers: as transformers 5 has it in memory
 _RULES = {
     _TOP + r"embeddings\.cls_token": "cls_token",
     _TOP + r"embeddings\.distillation_token": "dist_token",
@@ -18,10 +23,10 @@ _RULES = {
     _TOP + r"embeddings\.patch_embeddings\.projection\.(.*)": r"patch_embed.proj.\1",
     _LAYER + r"(?:layernorm_before|norm1)\.(.*)": r"blocks.\1.norm1.\2",
     _LAYER + r"(?:layernorm_after|norm2)\.(.*)": r"blocks.\1.norm2.\2",
-    _LAYER + r"attention\.attention\.([qkv])(?:uery|ey|alue)\.(.*)": r"blocks.\1.attn.\2.\3",
-    _LAYER + r"attention\.output\.dense\.(.*)": r"blocks.\1.attn.proj.\2",
+    _LAYER + r"attention\.(?:attention\.)?([qkv])(?:uery|ey|alue|_proj)\.(.*)": r"blocks.\1.attn.\2.\3",
+    _LAYER + r"attention\.(?:output\.dense|o_proj)\.(.*)": r"blocks.\1.attn.proj.\2",
     _LAYER + r"(?:intermediate\.dense|mlp\.fc1|mlp\.weights_in)\.(.*)": r"blocks.\1.mlp.fc1.\2",
-    _LAYER + r"(?:output\.dense|mlp\.fc2|mlp\.weights_out)\.(.*)": r"blocks.\1.mlp.fc2.\2",
+    _LAYER + r"(?:output\.dense|mlp\.fc2|mlp\.weights_out|mlp\.down_proj)\.(.*)": r"blocks.\1.mlp.fc2.\2",
     _LAYER + r"layer_scale([12])\.lambda1": r"blocks.\1.ls\2.gamma",
     _TOP + r"layernorm\.(.*)": r"norm.\1",
     r"(?:cls_)?classifier\.(.*)": r"head.\1",
@@ -38,7 +43,7 @@ def convert(raw: Raw) -> Converted:
     """
     dino = any("layer_scale1" in name for name in raw.weights)
     converted = from_hugging_face(
-        raw,
+        replace(raw, weights=_stacked(raw.weights)),
         _RULES,
         unused=_UNUSED,
         of="masked training or a pooler",
@@ -48,10 +53,20 @@ def convert(raw: Raw) -> Converted:
     return replace(converted, resampling=TIMM) if "reg_token" in converted.weights else converted
 
 
+def _stacked(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with both halves of a SwiGLU in one, which transformers 5 has apart in memory."""
+    result = dict(weights)
+    for name in [name for name in weights if re.fullmatch(_LAYER + r"mlp\.gate_proj\.(weight|bias)", name)]:
+        other = name.replace("gate_proj", "up_proj")
+        if other in result:
+            result[name.replace("gate_proj", "weights_in")] = torch.cat([result.pop(name), result.pop(other)])
+    return result
+
+
 _MARKS = (
     _TOP + r"embeddings\.patch_embeddings\.projection\.weight",
     _TOP + r"embeddings\.position_embeddings",
-    _LAYER + r"attention\.attention\.query\.weight",
+    _LAYER + r"attention\.(?:attention\.query|q_proj)\.weight",
 )
 VIT = Family(
     "Hugging Face ViT", (*_MARKS, _LAYER + r"layernorm_before\.weight"), convert, Defaults(HALF, None, "bilinear")

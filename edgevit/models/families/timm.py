@@ -53,8 +53,10 @@ def _assumptions(said: Understood, weights: Mapping[str, Tensor]) -> tuple[str, 
     elif said.activation is None and not _is_gated(weights):
         things.append("GELU")
     things.append(f"LayerNorm with an epsilon of {1e-5 if clip else 1e-6:.0e}".replace("e-0", "e-"))
-    if said.pooling is None and "cls_token" in weights and not weights.keys() & {"fc_norm.weight", "dist_token"}:
-        things.append("pooling by the class token")
+    if said.pooling is None and "cls_token" in weights and not weights.keys() & {"attn_pool.latent", "dist_token"}:
+        things.append("pooling by the " + ("mean" if "fc_norm.weight" in weights else "class token"))
+    elif said.pooling is None and "cls_token" not in weights and "attn_pool.latent" not in weights:
+        things.append("pooling by the mean")
     return (f"assumed {' and '.join(things)}: a config.json that names the architecture would say",)
 
 
