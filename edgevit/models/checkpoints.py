@@ -32,6 +32,10 @@ TORCH_LOAD_ERRORS = (
 )  # fmt: skip
 
 _COPIED_WHOLE = "use the checkpoint of a plain ViT, and check that it was saved and copied whole"
+_NO_BIAS = (
+    "if its head is a linear layer without a bias, save zeros as head.bias; one that compares directions (cosine) is "
+    "none: export the model to ONNX by its own code and give that file"
+)
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,7 +122,7 @@ class Checkpoint:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Description | None]:
-    """Return the tensors of a ``.safetensors`` file as float32, and its description if EdgeViT wrote it.
+    """Return the tensors of a ``.safetensors`` file, and its description if EdgeViT wrote it: then as float32.
 
     Raises:
         CheckpointError: if the file is damaged, or its description does not hold.
@@ -126,13 +130,16 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Description | None]
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  # not a mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a readable .safetensors file: {error}",
             remedy="copy or download it again; its size or header does not fit its contents",
         ) from error
-    return tensors, _description(path, metadata.get(_METADATA_KEY))
+    description = _description(path, metadata.get(_METADATA_KEY))
+    if description is not None:
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
+    return tensors, description
 
 
 def _description(path: Path, text: str | None) -> Description | None:
@@ -177,9 +184,10 @@ def _compare(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source
     parts = (("missing", missing), ("left over", left_over), ("misshapen", misshapen))
     faults = [f"{label}: {_some(names)}" for label, names in parts if names]
     if faults:
+        alone = len(faults) == 1 and missing == ["head.bias"]
         raise CheckpointError(
             f"the tensors of {source} do not fit the model; {'; '.join(faults)}",
-            remedy=_COPIED_WHOLE,
+            remedy=_NO_BIAS if alone else _COPIED_WHOLE,
         )
     broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
     if broken:

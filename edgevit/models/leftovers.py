@@ -21,6 +21,10 @@ _WORDS = (
     r"|dino_head|ibot_head|mask_token|decoder_(?:pos_embed|embed|blocks|norm|pred)"
 )
 _TRAINING = re.compile(rf"(?:^|_)(?:{_WORDS})(?:_|$|\d)")
+_AVERAGED = re.compile(r"(?:^|_)(?:ema|swa)(?:_|$)")
+_STATISTIC = re.compile(r"(?:^|_)(?:mean|std)$")
+#: Numbers by which logits are multiplied or divided.
+_TEMPERATURE = re.compile(r"(?:^|_)(?:temperature|temp|tau|s|scale|scaling)$")
 _HEAD = re.compile(
     r"(^|_)(heads?|fc\d?|classifiers?|classification|cls|linears?|logits|out|output|last_layer|proj_out)(_|$|\d)"
 )
@@ -42,8 +46,12 @@ def settled(
     width = _width(own)
     dropped = [name for name, tensor in inside.items() if _of_training(name) or tensor.numel() == 1]
     dropped += [name for name, tensor in beside.items() if _is_no_part(name, tensor, width)]
-    rest = {name: tensor for name, tensor in (*inside.items(), *beside.items()) if name not in dropped}
-    notes = (f"left out what is no part of the model: {_some(sorted(dropped))}",) if dropped else ()
+    everything = {**inside, **beside}
+    _check_temperature({name: everything[name] for name in dropped}, own, source)
+    rest = {name: tensor for name, tensor in everything.items() if name not in dropped}
+    notes: tuple[str, ...] = (f"left out what is no part of the model: {_some(sorted(dropped))}",) if dropped else ()
+    if averaged := [name for name in sorted(dropped) if _is_averaged(name) and everything[name].numel() > 1]:
+        notes += (f"averaged weights (EMA) by names that are not the model's were not taken: {_some(averaged, 2)}",)
     if not rest:
         return own, notes
     stem = _head(rest, own, width, source)
@@ -64,10 +72,30 @@ def _is_no_part(name: str, tensor: Tensor, width: int) -> bool:
     """Return whether a tensor outside of the model's prefix can be left out: nothing of it reads features."""
     if _of_training(name):
         return True
-    if name.rpartition(".")[2] in ("mean", "std"):
+    if _STATISTIC.search(name.rpartition(".")[2]):
         return False
     counts = tensor.numel() == 1 or not tensor.is_floating_point()
     return counts or (tensor.ndim < 3 and width not in tensor.shape and not _is_named_head(name))
+
+
+def _is_averaged(name: str) -> bool:
+    return any(_AVERAGED.search(part.lower()) for part in name.split("."))
+
+
+def _check_temperature(dropped: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> None:
+    """See to it that no number scales the logits that the head gives.
+
+    Raises:
+        CheckpointError: if one does.
+    """
+    for name, tensor in dropped.items():
+        scales = _TEMPERATURE.search(name.rpartition(".")[2].lower()) and not _of_training(name)
+        if scales and "head.weight" in own and tensor.is_floating_point() and float(tensor.flatten()[0]) != 1:
+            raise CheckpointError(
+                f"the model of {source} has a number that may scale its logits: {name} is {float(tensor.flatten()[0])}",
+                remedy="if it does, multiply head.weight and head.bias by it (or divide, for a temperature); "
+                f"then, or if it does not, save the file without {name}",
+            )
 
 
 def _is_named_head(name: str) -> bool:
@@ -89,7 +117,7 @@ def _head(rest: Mapping[str, Tensor], own: Mapping[str, Tensor], width: int, sou
             return min(stems)
     shapes = ", ".join(f"{name} {tuple(rest[name].shape)}" for name in sorted(rest)[:6])
     more = f" and {len(rest) - 6} more" if len(rest) > 6 else ""
-    if any(name.rpartition(".")[2] in ("mean", "std") for name in rest):
+    if any(_STATISTIC.search(name.rpartition(".")[2]) for name in rest):
         raise CheckpointError(
             f"the model of {source} prepares its images itself: {shapes}{more}",
             remedy="save the ViT's own state_dict() alone, and give this mean and std in preprocessor_config.json",

@@ -20,6 +20,7 @@ from edgevit.models.wrapping import unwrapped
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # timm's training writes .pth.tar, which is no archive of files
 _SUFFIXES = (".safetensors", *_PICKLES, ".npz")
+_WEIGHT = ("proj.weight", "qkv.weight", "query.weight", "fc1.weight", "dense.weight", "in_proj_weight", "head.weight")
 #: Names that libraries give to weights, the safest format first.
 _STANDARD = (
     "model.safetensors",
@@ -154,6 +155,12 @@ def _read_shards(index: Path) -> Mapping[object, object]:
 
 
 def _plain(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    whole = [key for key, tensor in tensors.items() if key.endswith(_WEIGHT) and not _has_fractions(tensor)]
+    if whole:
+        raise CheckpointError(
+            f"{name} holds whole numbers for weights ({whole[0]}: {tensors[whole[0]].dtype}): it is quantized already",
+            remedy="give the weights in float32, float16 or bfloat16 that it was quantized from",
+        )
     odd = [key for key, tensor in tensors.items() if not _is_plain(tensor)]
     if odd:
         raise CheckpointError(
@@ -161,6 +168,10 @@ def _plain(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
             remedy="save its state_dict() alone, best with safetensors.torch.save_file",
         )
     return {key: tensor.detach().float() for key, tensor in tensors.items()}
+
+
+def _has_fractions(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _is_plain(tensor: Tensor) -> bool:

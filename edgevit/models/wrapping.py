@@ -16,7 +16,7 @@ from torch import Tensor
 from edgevit.errors import CheckpointError
 from edgevit.models.families import FAMILIES, identify
 
-_DEEPEST = 5  # dictionaries in dictionaries
+_DEEPEST = 8  # dictionaries in dictionaries
 #: What torch puts into the midst of names: it means nothing to the model.
 _WITHIN = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _AVERAGED = re.compile(r"(^|_)(ema|swa|averaged?|avg|polyak)(_|$)|^ema|ema$")
@@ -24,8 +24,10 @@ _TEACHER = re.compile(r"(^|_)teacher(_|$)")
 _STUDENT = re.compile(r"(^|_)student(_|$)")
 #: Parts of a training's state that hold tensors and are never the model's.
 _NO_MODEL = re.compile(
-    r"(optim\w*|\w+_optimizer|(lr_)?schedulers?|\w*scaler|\w*rng\w*|callbacks|loops|hyper_parameters)"
+    r"(optim\w*|\w+_optimizer|(lr_)?schedulers?|\w*scaler|\w*rng\w*|\w*precision|loops|hyper_parameters)"
 )
+#: Lightning's averaging puts the average in state_dict's place, and torch's counter here.
+_LIGHTNING_AVERAGED, _LIGHTNING_COUNTER = "state_dict.", "averaging_state.n_averaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ def unwrapped(content: Mapping[object, object], source: str, *, raw_weights: boo
         _refuse_unknown(content, tensors, source)
     chosen, notes = _choose(prefixes, tensors, source, raw_weights=raw_weights)
     others = [prefix for prefix in prefixes if prefix != chosen]
+    if nameless := _nameless(content):
+        notes += (f"averaged weights (EMA) under '{nameless}' are a list without names: not taken",)
     weights, beside = {}, {}
     for name, tensor in tensors.items():
         if any(name.startswith(_territory(other, chosen)) and not _closer(name, chosen, other) for other in others):
@@ -83,7 +87,26 @@ def flattened(content: Mapping[object, object]) -> dict[str, Tensor]:
                 add(value, f"{name}.", depth + 1)
 
     add(content, "", 1)
-    return tensors
+    return {name: tensor for name, tensor in tensors.items() if not _of_callback(name)}
+
+
+def _of_callback(name: str) -> bool:
+    """Return whether a tensor is what a callback of Lightning's keeps for itself, which averages are not."""
+    parts = name.lower().split(".")
+    return parts[0] == "callbacks" and not any(_AVERAGED.search(part) for part in parts)
+
+
+def _nameless(content: Mapping[object, object]) -> str | None:
+    """Return the key under which averaged weights lie in a list, as torch_ema keeps them; None if none do."""
+    for key, value in content.items():
+        if not isinstance(key, str) or not _AVERAGED.search(key.lower()):
+            continue
+        kept = {key: value, **({f"{key}.{name}": inner for name, inner in value.items()}
+                               if isinstance(value, Mapping) else {})}  # fmt: skip
+        for name, inner in kept.items():
+            if isinstance(inner, list | tuple) and inner and all(isinstance(each, Tensor) for each in inner):
+                return name
+    return None
 
 
 def models(names: Sequence[str]) -> list[str]:
@@ -130,6 +153,8 @@ def _choose(
 
 def is_averaged(prefix: str, tensors: Mapping[str, Tensor]) -> bool:
     """Return whether the model under ``prefix`` is an average over a training, by its name or torch's counter."""
+    if _LIGHTNING_COUNTER in tensors:
+        return prefix.startswith(_LIGHTNING_AVERAGED)
     counted = prefix.endswith("module.") and f"{prefix.removesuffix('module.')}n_averaged" in tensors
     return counted or any(_AVERAGED.search(part.lower()) for part in prefix.split("."))
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from edgevit.errors import CheckpointError
 from edgevit.models.loading import load_checkpoint
@@ -156,3 +157,64 @@ def test_names_on_the_hub_are_explained(source, hint):
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(source)
     assert hint in caught.value.remedy
+
+
+def test_the_average_that_a_callback_keeps_is_taken(tmp_path):
+    raw, averaged = weights(0), weights(1)
+    callbacks = {"EMACallback": {"ema_state_dict": under("model.", averaged)}, "Early": {"best_score": torch.ones(())}}
+    content = {"state_dict": under("model.", raw), "callbacks": callbacks}
+    assert same(read(tmp_path, content), averaged)
+    assert same(read(tmp_path, content, raw_weights=True), raw)
+
+
+def test_lightnings_averaging_puts_the_average_in_the_models_place(tmp_path):
+    raw, averaged = weights(0), weights(1)
+    content = {
+        "state_dict": under("model.", averaged),
+        "averaging_state": {"n_averaged": torch.tensor(4)},
+        "current_model_state": under("model.", raw),
+    }
+    assert same(read(tmp_path, content), averaged)
+    assert same(read(tmp_path, content, raw_weights=True), raw)
+
+
+def test_averages_that_have_not_the_models_names_are_said(tmp_path):
+    raw, averaged = weights(0), weights(1)
+    listed = read(tmp_path, {"model": raw, "ema": {"decay": 0.9, "shadow_params": list(averaged.values())}})
+    assert any("'ema.shadow_params' are a list" in note for note in listed.notes)
+    joined = {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in averaged.items()}
+    found = read(tmp_path, {"state_dict": {**under("model.", raw), **joined}})
+    assert any("not the model's were not taken" in note for note in found.notes)
+    assert same(found, raw)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_in_whole_numbers_are_refused(tmp_path, suffix):
+    """Their scales are lost or elsewhere: taken as they are they would be a hundred times too large."""
+    content = weights()
+    content["blocks.0.mlp.fc1.weight"] = (content["blocks.0.mlp.fc1.weight"] * 100).to(torch.int8)
+    path = tmp_path / f"vit{suffix}"
+    torch.save(content, path) if suffix == ".pth" else save_file(content, path)
+    with pytest.raises(CheckpointError, match=r"fc1\.weight: torch\.int8"):
+        load_checkpoint(str(path))
+
+
+@pytest.mark.parametrize("name", ["temperature", "head.s", "logit_scale"])
+def test_a_number_that_scales_the_logits_is_refused(tmp_path, name):
+    with pytest.raises(CheckpointError, match=rf"{name} is 2\.0"):
+        read(tmp_path, {**weights(), name: torch.tensor(2.0)})
+    assert same(read(tmp_path, {**weights(classes=0), "temperature": torch.tensor(2.0)}), weights(classes=0))
+
+
+@pytest.mark.parametrize("name", ["pixel_mean", "image_std"])
+def test_statistics_of_images_beside_a_model_are_refused(tmp_path, name):
+    with pytest.raises(CheckpointError, match="prepares its images itself"):
+        read(tmp_path, {"model": weights(), name: torch.zeros(3)})
+
+
+def test_a_head_without_a_bias_has_a_remedy(tmp_path):
+    content = weights()
+    del content["head.bias"]
+    with pytest.raises(CheckpointError) as caught:
+        read(tmp_path, content)
+    assert "zeros as head.bias" in caught.value.remedy
