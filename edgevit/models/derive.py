@@ -42,7 +42,7 @@ def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> Mod
         patch_size=(patch[0], patch[1]),
         width=width,
         depth=len({match[1] for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))}),
-        heads=found.heads or found.assumed_heads or heads_of(inner),
+        heads=(found.assumed_heads or heads_of(inner)) if found.heads is None else found.heads,
         classes=0 if projected else outputs,
         channels=channels,
         mlp_ratio=fc2[1] / width,
@@ -68,7 +68,7 @@ def heads_of(width: int) -> int:
 
 def heads_note(found: Converted, spec: ModelSpec) -> tuple[str, ...]:
     """Return the note on a number of heads that neither config nor shapes tell, with the others that it may be."""
-    if found.heads:
+    if found.heads is not None:
         return ()
     if found.assumed_heads:
         return (f"assumed {spec.heads} attention heads of {spec.head_width} features, its library's default: "
@@ -93,7 +93,8 @@ def check_config(config: Config, spec: ModelSpec, source: str) -> None:
         "image_size": (sides(vision.image_size), spec.image_size),
         "num_channels": (vision.num_channels, spec.channels),
         "pretrained_cfg.input_size": (cfg.input_size if cfg else None, (spec.channels, *spec.image_size)),
-        "num_classes": (config.num_classes, spec.classes or spec.projection),
+        "num_classes": (config.num_classes, spec.classes or (spec.projection if config.num_classes else 0)),
+        "num_labels": (config.num_labels if spec.classes else None, spec.classes),
     }
     _check_claims("config.json", claims, source)
 

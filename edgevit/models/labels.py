@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import msgspec
@@ -62,15 +61,17 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def _named(config: Config, source: str) -> tuple[str, ...] | None:
     """Return the labels that a config gives in the order of classes; None if it gives none that mean anything."""
-    if config.id2label:
-        indices = [str(index) for index in range(len(config.id2label))]
-        if set(indices) != set(config.id2label):
+    by_index = config.id2label or {str(index): label for label, index in (config.label2id or {}).items()}
+    if by_index:
+        indices = [str(index) for index in range(len(by_index))]
+        if set(indices) != set(by_index):
             raise CheckpointError(
                 f"the labels in config.json of {source} are not numbered 0 to {len(indices) - 1}",
                 remedy="correct id2label in config.json, or remove it",
             )
-        labels = tuple(config.id2label[index] for index in indices)
-        return None if all(re.fullmatch(r"(LABEL_)?\d*", label) for label in labels) else labels
+        labels = tuple(by_index[index] for index in indices)
+        meaningless = all(by_index[index] in (index, f"LABEL_{index}", "") for index in indices)
+        return None if meaningless else labels
     names, descriptions = config.label_names, config.label_descriptions
     if isinstance(descriptions, tuple):
         return descriptions

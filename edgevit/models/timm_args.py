@@ -97,16 +97,17 @@ def understand(config: Config, weights: Mapping[str, Tensor], source: str) -> Un
         CheckpointError: if it says something that EdgeViT does not implement, or that contradicts the weights.
     """
     args = config.model_args or {}
+    _check_types(args, source)
     named = _named(config.architecture, source)
     said = {**(named or {}), **({} if config.global_pool is None else {"global_pool": config.global_pool}), **args}
     _check_known(said, config.architecture, source)
     _check_weights(args, weights, source)
-    heads, notes = _heads(config, named, said, weights, source)
+    heads, notes = _heads(config, named, said, weights)
     sides = args.get("img_size")
     return Understood(
         heads=heads,
         activation=_one_of(ACTIVATIONS, said, "act_layer", "gelu" if named is not None else None, source),
-        norm_epsilon=said.get("norm_eps", 1e-6) if named is not None else None,
+        norm_epsilon=said.get("norm_eps") or (1e-6 if named is not None else None),
         pooling=_one_of(POOLINGS, said, "global_pool", "token" if named is not None else None, source),
         gate=_gate(said, source),
         image_size=(sides, sides) if isinstance(sides, int) else tuple(sides) if sides else None,
@@ -135,6 +136,35 @@ def _refusal(source: str, key: str, value: object, architecture: str | None = No
         f"config.json of {source} says {key}={value!r}{by}, which EdgeViT does not implement",
         remedy="use a model without it, or export it to ONNX by its own library and give that file",
     )
+
+
+def _check_types(args: Mapping[str, Any], source: str) -> None:
+    for key, least, kind in (("num_heads", 1, int), ("norm_eps", 1e-20, float)):
+        value = args.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | kind) or value < least):
+            raise _refusal(source, key, value)
+    size = args.get("img_size")
+    edges = size if isinstance(size, list) and len(size) == 2 else [size]
+    if size is not None and not all(isinstance(edge, int) and edge > 1 for edge in edges):
+        raise _refusal(source, "img_size", size)
+
+
+def outside(config: Config, said: Mapping[str, Any], source: str) -> Config:
+    """Return ``config`` with the arguments that a trainer wrote beside ``model_args`` among them.
+
+    Raises:
+        CheckpointError: if ``model_args`` or the architecture that it names, which timm builds, do not say the same.
+    """
+    inside = config.model_args or {}
+    beside = {_ALIASES.get(key, key): value for key, value in said.items() if key in _ARGUMENTS or key in _ALIASES}
+    beside = {key: value for key, value in beside.items() if value is not None and inside.get(key) != value}
+    for key, value in beside.items():
+        if config.architecture is not None or key in inside:
+            raise CheckpointError(
+                f"config.json of {source} says {key}={value!r} outside of model_args, where timm does not heed it",
+                remedy="put it into model_args if the model was built with it, else take it out",
+            )
+    return msgspec.structs.replace(config, model_args={**inside, **beside}) if beside else config
 
 
 def _check_known(said: Mapping[str, Any], architecture: str | None, source: str) -> None:
@@ -169,13 +199,11 @@ def _gate(said: Mapping[str, Any], source: str) -> tuple[Activation, bool] | Non
 
 
 def _heads(
-    config: Config, named: Mapping[str, Any] | None, said: Mapping[str, Any], weights: Mapping[str, Tensor], source: str
+    config: Config, named: Mapping[str, Any] | None, said: Mapping[str, Any], weights: Mapping[str, Tensor]
 ) -> tuple[int | None, tuple[str, ...]]:
     """Return the number of heads; an architecture's is that of its own width alone."""
     given = (config.model_args or {}).get("num_heads")
     if given is not None:
-        if not isinstance(given, int) or given < 1:
-            raise _refusal(source, "num_heads", given)
         return given, ()
     if named is None:
         return None, ()
@@ -227,6 +255,14 @@ _CLAIMS: dict[str, Any] = {
 }
 
 
+#: Those that change what a model computes, and that ``Config`` does not have.
+_ARGUMENTS = (_USED | _ONLY.keys() | _CLAIMS.keys() | {"img_size", "norm_eps"}) - {
+    "num_classes", "global_pool", "patch_size",
+}  # fmt: skip
+#: What other trainers call them.
+_ALIASES = {"num_attention_heads": "num_heads", "hidden_act": "act_layer", "layer_norm_eps": "norm_eps"}
+
+
 def _check_weights(args: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
     for key in args.keys() & _CLAIMS.keys():
         value = args[key]
@@ -245,7 +281,7 @@ def _check_weights(args: Mapping[str, Any], weights: Mapping[str, Tensor], sourc
             continue
         if value != found:
             raise CheckpointError(
-                f"model_args in config.json contradict the weights of {source}: {key} is {args[key]}, "
+                f"model_args in config.json contradict the weights of {source}: {key} is {args[key]!r}, "
                 f"the weights have {found}",
                 remedy="put the config.json beside the weights that it was saved with",
             )

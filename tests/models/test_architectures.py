@@ -1,5 +1,6 @@
 """What configs say of an architecture: heeded as timm and transformers heed it, or refused by name."""
 
+import functools
 import importlib
 import json
 
@@ -73,12 +74,40 @@ def test_what_timms_config_says_is_heeded(timm, tmp_path, built, said):
         ({"model_args": {"qk_norm": True}}, "qk_norm=True"),
         ({"model_args": {"rope": 7}}, "rope=7"),
         ({"model_args": {"depth": 3}}, "depth is 3, the weights have 2"),
-        ({"model_args": {"num_heads": "many"}}, "num_heads='many'"),
+        *(({"model_args": {"num_heads": value}}, f"num_heads={value!r}") for value in ("many", 0, 1.0, True)),
+        *(({"model_args": {"norm_eps": value}}, f"norm_eps={value!r}") for value in ("1e-6", 0, -1e-6)),
+        ({"model_args": {"img_size": "32"}}, "img_size='32'"),
+        ({"model_args": {"img_size": [3, 32, 32]}}, r"img_size=\[3, 32, 32\]"),
+        ({"model_args": {"patch_size": "8"}}, "patch_size is '8', the weights have"),
+        ({"architecture": "vit_tiny_patch16_224", "num_heads": 2}, "num_heads=2 outside of model_args"),
+        ({"act_layer": "relu", "model_args": {"act_layer": "silu"}}, "act_layer='relu' outside of model_args"),
+        ({"qk_norm": True}, "qk_norm=True"),
     ],
 )
 def test_what_is_not_implemented_is_refused_by_name(timm, tmp_path, config, fault):
     with pytest.raises(CheckpointError, match=fault):
         load_checkpoint(written(tmp_path, vit(timm), config))
+
+
+def test_arguments_that_a_trainer_wrote_beside_model_args_are_heeded(timm, tmp_path):
+    norm = functools.partial(torch.nn.LayerNorm, eps=1e-2)
+    model = vit(timm, num_heads=4, act_layer="relu", norm_layer=norm)
+    config = {"num_attention_heads": 4, "hidden_act": "relu", "layer_norm_eps": 1e-2}
+    loaded = load_checkpoint(written(tmp_path, model, config))
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model()(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+def test_features_of_a_distilled_model_are_timms(timm, tmp_path):
+    model = randomise(timm.models.deit.VisionTransformerDistilled(**{"num_heads": 1, **SIZES, "num_classes": 0}))
+    config = {"architecture": "deit_tiny_distilled_patch16_224", "num_classes": 0}
+    loaded = load_checkpoint(
+        written(tmp_path, model, {**config, "model_args": {**SIZES, "num_classes": 0, "num_heads": 1}})
+    )
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model()(images), model(images), rtol=1e-4, atol=1e-4)
 
 
 def test_heads_that_nothing_tells_are_said_with_the_others_of_that_width(timm, tmp_path):

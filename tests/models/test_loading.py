@@ -51,6 +51,18 @@ def test_labels_come_from_config(tmp_path):
     assert not any("names the classes" in note for note in loaded.notes)
 
 
+@pytest.mark.parametrize(
+    ("config", "labels"),
+    [
+        ({"label2id": {"cba"[index]: index for index in range(3)}}, "cba"),
+        ({"id2label": {str(index): str(2 - index) for index in range(3)}}, "210"),
+        ({"id2label": {str(index): f"LABEL_{index}" for index in range(3)}}, "012"),
+    ],
+)
+def test_labels_that_are_numbers_or_the_other_way_round(tmp_path, config, labels):
+    assert load_checkpoint(folder(tmp_path, config, tensors=weights(classes=3))).labels == tuple(labels)
+
+
 def test_labels_come_from_timms_config(tmp_path):
     config = {"label_names": list("abcdefg"), "label_descriptions": {"a": "an apple"}}
     assert load_checkpoint(folder(tmp_path, config)).labels == ("an apple", *"bcdefg")
@@ -91,6 +103,8 @@ def test_imagenets_labels_equal_timms(timm):
         ({"hidden_size": 128}, r"hidden_size is 128, the weights have 64"),
         ({"num_hidden_layers": 3, "patch_size": 4}, r"num_hidden_layers is 3, .*; patch_size is \(4, 4\)"),
         ({"num_classes": 1000}, "num_classes is 1000, the weights have 7"),
+        ({"num_labels": 2}, "num_labels is 2, the weights have 7"),
+        ({"label2id": dict.fromkeys("abcdefg", 1)}, "not numbered 0 to"),
         ({"pretrained_cfg": {"input_size": [3, 48, 48]}}, "leaves no grid of 6x6|17 positions"),
         ({"pretrained_cfg": {"input_size": [1, 32, 32]}}, r"input_size is \(1, 32, 32\)"),
         ({"hidden_size": "wide"}, "cannot be used: Expected `int"),

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from edgevit.errors import CheckpointError
+from edgevit.errors import CheckpointError, EdgeViTError
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.transformers_args import KNOWN
 
@@ -77,6 +77,21 @@ def test_what_a_config_says_gives_transformers_answers(tmp_path, model):
         expected = made(images).logits
         found = load_checkpoint(str(saved(tmp_path, made))).model()(images)
     assert torch.allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_attention_heads": 0}, "heads is 0"),
+        ({"layer_norm_eps": 0}, "norm_epsilon is 0"),
+        ({"architectures": 5}, "architectures"),
+        ({"hidden_act": 5}, "hidden_act"),
+        ({"vision_config": 5}, "vision_config"),
+    ],
+)
+def test_values_that_cannot_be_are_not_taken_for_the_default(tmp_path, changes, words):
+    with pytest.raises(EdgeViTError, match=words):
+        load_checkpoint(str(saved(tmp_path, vit(), **changes)))
 
 
 def test_old_configs_of_text_settings_are_read(tmp_path):

@@ -113,13 +113,18 @@ def from_hugging_face(
         )
     weights, dropped = rename(raw.weights, rules, unused=unused)
     check_keys(raw.said, weights, raw.name)
+    heads, epsilon = config.num_attention_heads, config.layer_norm_eps
+    if heads is None and _is_described(raw.config):
+        heads = _DEFAULT_HEADS
+    if epsilon is None:
+        epsilon = _EPSILONS.get(config.model_type or "", norm_epsilon)
     assumed: tuple[str, ...] = ()
     if not _is_described(raw.config) and (config.hidden_act is None or config.layer_norm_eps is None):
-        assumed = (f"assumed {known} and an epsilon of {config.layer_norm_eps or norm_epsilon}: config.json would say",)
+        assumed = (f"assumed {known} and an epsilon of {epsilon}: config.json would say",)
     return Converted(
         weights,
-        heads=config.num_attention_heads or (_DEFAULT_HEADS if _is_described(raw.config) else None),
-        norm_epsilon=config.layer_norm_eps or _EPSILONS.get(config.model_type or "", norm_epsilon),
+        heads=heads,
+        norm_epsilon=epsilon,
         activation=known,
         image_size=sides(config.image_size),
         resampling=HUGGING_FACE,

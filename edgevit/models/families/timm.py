@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.families.base import Converted, Family, Raw, rename
-from edgevit.models.timm_args import Understood, understand
+from edgevit.models.timm_args import Understood, outside, understand
 
 #: DeiT III as its authors published it names LayerScale so; timm 1.0 has LayerScale as modules.
 _RULES = {r"(blocks\.\d+)\.gamma_([12])": r"\1.ls\2.gamma"}
@@ -23,7 +23,8 @@ def convert(raw: Raw) -> Converted:
         CheckpointError: if config.json says what EdgeViT does not implement, or what contradicts the weights.
     """
     weights, _ = rename(raw.weights, _RULES)
-    said, cfg = understand(raw.config, weights, raw.name), raw.config.pretrained_cfg
+    config = outside(raw.config, raw.said, raw.name)
+    said, cfg = understand(config, weights, raw.name), config.pretrained_cfg
     activation, assumed = said.activation, said.notes
     if raw.config.architecture is None:
         assumed += _assumptions(said, weights)
@@ -33,6 +34,9 @@ def convert(raw: Raw) -> Converted:
             assumed += ("assumed a SwiGLU, as DINOv2's giant has it, for its gated MLP",)
         if last:
             _swap_halves(weights)
+    if "dist_token" in weights and not weights.keys() & {"head.weight", "head_dist.weight"}:
+        both = torch.eye(weights["dist_token"].shape[-1])
+        weights["projection.weight"] = torch.cat([both, both], dim=1) / 2  # timm: the mean of both tokens
     return Converted(
         weights,
         heads=said.heads,
@@ -52,12 +56,13 @@ def _assumptions(said: Understood, weights: Mapping[str, Tensor]) -> tuple[str, 
         things.append("GELU (OpenAI's CLIP models have QuickGELU)")
     elif said.activation is None and not _is_gated(weights):
         things.append("GELU")
-    things.append(f"LayerNorm with an epsilon of {1e-5 if clip else 1e-6:.0e}".replace("e-0", "e-"))
+    if said.norm_epsilon is None:
+        things.append(f"LayerNorm with an epsilon of {1e-5 if clip else 1e-6:.0e}".replace("e-0", "e-"))
     if said.pooling is None and "cls_token" in weights and not weights.keys() & {"attn_pool.latent", "dist_token"}:
         things.append("pooling by the " + ("mean" if "fc_norm.weight" in weights else "class token"))
     elif said.pooling is None and "cls_token" not in weights and "attn_pool.latent" not in weights:
         things.append("pooling by the mean")
-    return (f"assumed {' and '.join(things)}: a config.json that names the architecture would say",)
+    return (f"assumed {' and '.join(things)}: a config.json that names the architecture would say",) if things else ()
 
 
 def _is_gated(weights: Mapping[str, Tensor]) -> bool:
