@@ -49,6 +49,8 @@ _ORIENTATION = 0x0112
 _NEW_SUBFILE_TYPE = 0x00FE
 _DNG_VERSION = 0xC612
 _BITS_PER_SAMPLE = 0x0102
+_PHOTOMETRIC = 0x0106
+_WHITE_IS_ZERO = 0
 _SIXTEEN = 16
 _TWELVE_BITS = 0x0FFF
 _UPRIGHT = {
@@ -80,8 +82,8 @@ def decode(source: ImageSource) -> Image.Image:
         return _finish(source, "the image")
     if isinstance(source, np.ndarray):
         return _finish(_from_array(source), "the array")
-    if isinstance(source, (str, Path)):
-        return _from_file(Path(source))
+    if isinstance(source, (str, os.PathLike)):
+        return _from_file(Path(os.fsdecode(source)))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_stream(io.BytesIO(source), len(source), "the image")
     if not callable(getattr(source, "read", None)):
@@ -90,8 +92,24 @@ def decode(source: ImageSource) -> Image.Image:
             remedy="give a path, the bytes of a file, a Pillow image, or a uint8 array (height, width, 3); "
             "of a tensor, its .numpy() in that order",
         )
-    content = source.read(MAX_BYTES + 1)
-    return _from_stream(io.BytesIO(content), len(content), str(getattr(source, "name", "the image")))
+    name = str(getattr(source, "name", "the image"))
+    content = _read(source, name)
+    return _from_stream(io.BytesIO(content), len(content), name)
+
+
+def _read(stream: BinaryIO, name: str) -> bytes:
+    try:
+        content = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError, TypeError) as error:  # closed, for writing only, or of text
+        raise ImageError(
+            f"cannot read {name}: {error}", remedy="open it for reading, as bytes: open(..., 'rb')"
+        ) from error
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise ImageError(
+            f"what {name} gives when it is read is {type(content).__name__}, not bytes",
+            remedy="open it as bytes: open(..., 'rb')",
+        )
+    return bytes(content)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
@@ -107,10 +125,10 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _from_file(path: Path) -> Image.Image:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
-        raise ImageError(f"{path} {what}", remedy="give the path of an image file")
     try:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
+            raise ImageError(f"{path} {what}", remedy="give the path of an image file")
         with path.open("rb") as stream:
             return _from_stream(stream, os.fstat(stream.fileno()).st_size, str(path))
     except OSError as error:
@@ -164,6 +182,7 @@ def _finish(image: Image.Image, name: str) -> Image.Image:
         raise _too_large(name)
     if min(image.size) < 1:
         raise ImageError(f"{name} has no pixels ({image.width}x{image.height})", remedy="remove it")
+    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))  # loading empties it
     try:
         # Pillow reads the metadata of TIFF files, and warns of it, only while it loads them.
         with _strict_about_bombs() if image.format == "TIFF" else nullcontext():
@@ -173,6 +192,8 @@ def _finish(image: Image.Image, name: str) -> Image.Image:
         pixels = _eight_bits(image, name)
     except _DECODER_ERRORS as error:
         raise _damaged(name, error) from error
+    if deep and image.mode != "L" and 0 < (most := int(np.asarray(pixels).max())) <= _TWELVE_BITS >> 8:
+        raise _black(name, f"values up to about {most << 8}")
     if orientation in _UPRIGHT:
         pixels = pixels.transpose(_UPRIGHT[orientation])
         pixels.info = {}  # the new image stands upright and must not be turned again
@@ -185,7 +206,7 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_integers(np.asarray(image), image, name)
     if image.mode in ("1", "LA", "La"):
-        return image.convert("L")
+        return (image.convert("LA") if image.mode == "La" else image).convert("L")
     if image.mode == "F":
         raise ImageError(f"{name} has floating-point pixels", remedy="save it with 8 or 16 bits per channel")
     if image.mode in ("P", "PA"):
@@ -207,11 +228,9 @@ def _from_integers(values: NDArray[Any], image: Image.Image, name: str) -> Image
             remedy="save it with 8 or 16 bits per channel",
         )
     if bits == _SIXTEEN and 0 < most <= _TWELVE_BITS:
-        raise ImageError(
-            f"{name} has grey values from {least} to {most} in 16 bits, which would be black: they may be of 12 bits "
-            "or less",
-            remedy="scale them so that white is 65535, or save it with 8 bits per channel",
-        )
+        raise _black(name, f"grey values from {least} to {most}")
+    if (getattr(image, "tag_v2", None) or {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # which Pillow heeds in 8 bits alone
+        values = white - values.astype(np.int64)
     grey = Image.fromarray(((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8))
     grey.info = dict(image.info)
     return grey
@@ -247,6 +266,13 @@ def _strict_about_bombs() -> Iterator[None]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
+
+
+def _black(name: str, levels: str) -> ImageError:
+    return ImageError(
+        f"{name} has {levels} in 16 bits, which would be black: they may be of 12 bits or less",
+        remedy="scale them so that white is 65535, or save it with 8 bits per channel",
+    )
 
 
 def _too_large(name: str) -> ImageError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
+
+import numpy as np
 
 from edgevit.data.images import ImageSource
 from edgevit.errors import InputError
@@ -80,9 +83,15 @@ def images_given(value: Any) -> Sequence[ImageSource]:  # noqa: ANN401
         InputError: if it is one image, or nothing that holds several.
 
     """
-    if isinstance(value, (str, bytes, bytearray, memoryview, os.PathLike)) or not isinstance(value, Iterable):
+    one = (str, bytes, bytearray, memoryview, os.PathLike, io.IOBase, Mapping)
+    if isinstance(value, one) or not isinstance(value, Iterable) or _is_frame(value):
         raise InputError(
             f"images are a {type(value).__name__}, not several images",
             remedy="give images as a list, or call predict() or embed() for one",
         )
     return value if isinstance(value, Sequence) else list(value)
+
+
+def _is_frame(value: Any) -> bool:  # noqa: ANN401
+    """Return whether ``value`` is an array of one image, whose rows are none."""
+    return isinstance(value, np.ndarray) and (value.ndim < 3 or (value.ndim == 3 and value.shape[2] in (1, 3, 4)))

@@ -4,7 +4,9 @@ import contextlib
 import io
 import os
 import random
+import struct
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -125,6 +127,61 @@ def test_grey_that_would_be_black_is_refused(most, kind):
     with pytest.raises(ImageError, match=f"from 0 to {most} in 16 bits, which would be black"):
         decode(Image.fromarray(values))
     assert not np.asarray(decode(Image.fromarray(values * 0))).any()
+
+
+def deep_png(values, colour):
+    """Return a PNG of 16 bits a channel, which Pillow cannot write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in parts)
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "grey with alpha", "RGBA"])
+def test_colour_of_sixteen_bits_that_would_be_black_is_refused(colour, channels):
+    values = np.random.default_rng(0).integers(0, 1 << 16, (6, 7, channels))
+    found = np.asarray(decode(deep_png(values, colour)))
+    grey = values[..., :1] if channels == 2 else values[..., :3]
+    assert np.abs(found - grey / 257).max() <= 1
+    assert not np.asarray(decode(deep_png(values * 0, colour))).any()
+    with pytest.raises(ImageError, match="which would be black"):
+        decode(deep_png(values >> 4, colour))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_whose_white_is_zero(bits):
+    values = np.linspace(0, 2**bits - 1, 600).astype(f"uint{bits}").reshape(20, 30)
+    content = encoded(Image.fromarray(values), "TIFF")
+    black_is_zero = struct.pack("<HHIHH", 262, 3, 1, 1, 0)
+    assert black_is_zero in content
+    found = np.asarray(decode(content.replace(black_is_zero, struct.pack("<HHIHH", 262, 3, 1, 0, 0))))
+    assert np.abs(found - (255 - values / (257 if bits == 16 else 1))).max() <= 0.5
+
+
+def test_alpha_that_is_multiplied_in_already():
+    assert decode(PHOTO.convert("L").convert("LA").convert("La")).mode == "L"
+
+
+def test_streams_that_give_no_bytes(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(PHOTO, "PNG"))
+    closed = (tmp_path / "a.png").open("rb")
+    closed.close()
+    for stream in (closed, io.StringIO("a.png"), (tmp_path / "b").open("wb")):
+        with contextlib.closing(stream), pytest.raises(ImageError) as caught:
+            decode(stream)
+        assert "'rb'" in caught.value.remedy
+
+
+def test_paths_of_any_kind(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(PHOTO, "PNG"))
+    with os.scandir(tmp_path) as entries:
+        assert [decode(entry).size for entry in entries] == [PHOTO.size]
+    with pytest.raises(ImageError, match="too long"):
+        decode("a" * 5000)
 
 
 def test_frames_of_cameras():

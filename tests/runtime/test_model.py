@@ -259,7 +259,8 @@ def test_images_of_other_kinds_are_named(bundle: Bundle, tmp_path: Path):
         for given in (None, 3, [tmp_path / "a.png"], {"a": 1}, object(), bytearray(b"x")):
             with pytest.raises(ImageError, match="the image is"):
                 model.predict(given)
-        for several in (None, 3, "a.png", b"a", tmp_path, bytearray(b"x")):
+        frame = np.asarray(PHOTOS[0].convert("RGB"))
+        for several in (None, 3, "a.png", b"a", tmp_path, bytearray(b"x"), stream, {"a.png": 1}, frame, frame[0, :, 0]):
             with pytest.raises(InputError, match="images are"):
                 model.predict_batch(several)
         for top in (1.5, "3", None, 0, -1):
