@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgevit.data.formats import UNREAD_SUFFIXES
 from edgevit.data.images import SUFFIXES
-from edgevit.data.splits import VALUES
+from edgevit.data.splits import FAMILIES
 from edgevit.errors import DataError
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -138,7 +138,7 @@ def read_parts(values: list[str], column: str, place: Callable[[int], str]) -> l
     Raises:
         DataError: if a value is no part; ``place`` says where it is.
     """
-    parts = [VALUES.get(value.lower()) for value in values]
+    parts = [FAMILIES.get(value.lower()) for value in values]
     if not any(parts) and column.lower() in _MAYBE_SPLITS:
         return None
     for index, part in enumerate(parts):

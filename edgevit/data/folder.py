@@ -10,7 +10,7 @@ import numpy as np
 
 from edgevit.data.dataset import FileDataset
 from edgevit.data.images import SUFFIXES
-from edgevit.data.names import composed
+from edgevit.data.names import alike, composed
 from edgevit.data.splits import FAMILIES, SERVING, SplitName
 from edgevit.data.walk import Found, children, folders_in, shown, walk
 from edgevit.errors import DataError
@@ -37,11 +37,11 @@ def load_folder(root: Path, split: Literal["train", "validation", "test"]) -> Fi
     """Return the images under ``root``, each labelled with the name of the folder of ``root`` that it is in.
 
     Images may lie at any depth below their class's folder; they come in the order of torchvision's ImageFolder. If
-    ``root`` has a folder called train, test, validation, val or valid that itself holds folders, the wanted split is
-    read from there ("test" takes the validation images where there is no test folder); otherwise all images serve any
-    split. Classes are sorted by name and are the same in all splits. Hidden files and files that are not named as
-    images are left out. Symbolic links are followed: data sets are often made of them. The ``notes`` of what is
-    returned name images and classes that are left out.
+    ``root`` has a folder that is called as a part is (train, test, validation, val, ...; see ``FAMILIES``) and itself
+    holds folders, the wanted split is read from there ("test" takes the validation images where there is no test
+    folder); otherwise all images serve any split. Classes are sorted by name and are the same in all splits. Hidden
+    files and files that are not named as images are left out. Symbolic links are followed: data sets are often made of
+    them. The ``notes`` of what is returned name images and classes that are left out.
 
     Raises:
         DataError: if there is no such folder or split, or it has no images or only one class, or if folders within
@@ -64,17 +64,17 @@ def load_folder(root: Path, split: Literal["train", "validation", "test"]) -> Fi
     else:
         served, place = _classes(root), root
     if not served.images:
-        raise _no_images(root, served, f" for {split}" if splits else "")
+        raise _no_images(place, served, f" for {split}" if splits else "")
     names = sorted(served.images.keys() | {name for classes in splits.values() for name in classes.images})
     if len(names) < 2:
         raise DataError(
-            f"{root} has only one class, '{names[0]}'",
+            f"{root} has only one class, '{names[0]}'" + "".join(f"; {note}" for note in _left_out(served, names)),
             remedy=f"give at least two classes, each in its own folder; {_LAYOUT}"
             + (f"; or give {place / names[0]}, if its folders are the classes" if served.nested else ""),
         )
     paths = [path for name in names for path in served.images.get(name, ())]
     labels = [label for label, name in enumerate(names) for _ in served.images.get(name, ())]
-    notes = [*_notes(place, served, names), *(_notes_of_splits(root, folders) if splits else ())]
+    notes = [*_notes(place, served, names), *alike(names), *(_notes_of_splits(root, folders) if splits else ())]
     return FileDataset(str(root), paths, np.asarray(labels, dtype=np.int64), tuple(names), notes=notes)
 
 
@@ -123,18 +123,19 @@ def _refuse_splits(folder: Path) -> None:
 
 
 def _no_images(root: Path, classes: _Classes, purpose: str) -> DataError:
+    loose = _loose(root)
+    if loose:
+        remedy = f"put each image into a folder that is called as its class; {_LAYOUT}"
+        return DataError(f"the images in {root}{purpose} lie in no class's folder: {shown(loose)}", remedy=remedy)
     said = "; ".join(classes.left_out.notes())
     remedy = "convert them to JPEG" if classes.left_out.unread else _LAYOUT
     return DataError(f"{root} has no images{purpose}" + (f" that EdgeViT reads: {said}" if said else ""), remedy=remedy)
 
 
 def _notes(place: Path, classes: _Classes, names: list[str]) -> list[str]:
-    notes = classes.left_out.notes()
+    notes = _left_out(classes, names)
     if classes.nested:
         notes.append(f"images in folders below a class's folder are of that class: {shown(classes.nested)}")
-    vanished = [folder for folder in classes.empty if composed(folder.name) not in names]
-    if vanished:
-        notes.append(f"left out folders of classes without an image that is read: {shown(vanished)}")
     without = [f"'{name}'" for name in names if name not in classes.images]
     if without:
         notes.append(f"{place} has no images of {len(without)} of {len(names)} classes: {', '.join(without[:5])}")
@@ -142,6 +143,12 @@ def _notes(place: Path, classes: _Classes, names: list[str]) -> list[str]:
     if loose:
         notes.append(f"left out {len(loose)} images that lie in no class's folder: {shown(loose)}")
     return notes
+
+
+def _left_out(classes: _Classes, names: list[str]) -> list[str]:
+    vanished = [folder for folder in classes.empty if composed(folder.name) not in names]
+    said = [f"left out folders of classes without an image that is read: {shown(vanished)}"] if vanished else []
+    return classes.left_out.notes() + said
 
 
 def _notes_of_splits(root: Path, folders: dict[SplitName, Path]) -> list[str]:

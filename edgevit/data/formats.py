@@ -58,12 +58,20 @@ _SIGNATURES = {
     b"FOVb": "raw",
 }
 
+_READ = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+_PHOTOS = ("HEIC", "AVIF", "JPEG 2000", "JPEG XL", "JPEG XR")
+
 # The brands of the ISO base media format that hold still images.
 _BRANDS = {
     b"avif": "AVIF",
     b"avis": "AVIF",
     b"crx ": "raw",
 } | dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"), "HEIC")
+
+
+def is_image(head: bytes) -> bool:
+    """Return whether a file begins as an image does: JPEG, PNG, GIF, TIFF, WebP, or one that is not read."""
+    return head.startswith(_READ) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or _by_content(head) in _PHOTOS
 
 
 def named_as(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 
 def composed(name: str) -> str:
@@ -14,3 +15,15 @@ def plain(name: str) -> str:
     """Return ``name`` without what does not count when names are compared: case, underscores, spaces, Unicode form."""
     folded = unicodedata.normalize("NFD", name.replace("_", " ")).casefold()
     return composed(" ".join(folded.split()))
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """Return a note on classes whose names differ in nothing that counts when names are compared."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(plain(name), []).append(name)
+    return [
+        f"the names of classes {' and '.join(map(repr, group))} are alike, and are taken for different classes"
+        for group in groups.values()
+        if len(group) > 1
+    ][:3]

@@ -12,15 +12,11 @@ FAMILIES: dict[str, SplitName] = {
     "val": "validation",
     "valid": "validation",
     "test": "test",
-}
-"""What folders of parts are called, in lower case."""
-
-VALUES: dict[str, SplitName] = FAMILIES | {
     "training": "train",
     "dev": "validation",
     "testing": "test",
 }
-"""What a column says of parts, in lower case."""
+"""What parts are called, by folders and in columns, in lower case."""
 
 SERVING: dict[SplitName, tuple[SplitName, ...]] = {
     "train": ("train",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from edgevit.data.columns import Columns, read_columns, read_parts
 from edgevit.data.dataset import FileDataset
-from edgevit.data.names import composed
+from edgevit.data.names import alike, composed
 from edgevit.data.splits import SERVING, SplitName
 from edgevit.errors import DataError
 
@@ -59,7 +60,7 @@ def load_csv(
     rows, labels = [rows[place] for place in chosen], [labels[place] for place in chosen]
     paths = _existing_paths(rows, file, (file.parent, file.with_suffix("")) if root is None else (root,), columns)
     places = [f"line {row.line} of {file.name}" for row in rows]
-    notes = [*columns.notes, *notes]
+    notes = [*columns.notes, *notes, *_repeated(rows, paths, file), *alike(class_names)]
     return FileDataset(str(file), paths, np.asarray(labels, dtype=np.int64), class_names, places, notes=notes)
 
 
@@ -157,7 +158,7 @@ def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: i
 def _existing_paths(rows: list[_Row], file: Path, folders: tuple[Path, ...], columns: Columns) -> list[Path]:
     for folder in folders:
         paths = [_path(folder, row, file) for row in rows]
-        if any(path.is_file() for path in paths):
+        if any(_is_file(path) for path in paths):
             return paths
     raise DataError(
         f"none of the {len(rows)} images in {file}, such as {rows[0].path}, is in {' or '.join(map(str, folders))}; "
@@ -168,16 +169,46 @@ def _existing_paths(rows: list[_Row], file: Path, folders: tuple[Path, ...], col
 
 def _path(folder: Path, row: _Row, file: Path) -> Path:
     path = folder / row.path  # an absolute path stays as it is
-    if "\0" in row.path or ".." in Path(row.path).parts or not path.is_relative_to(folder):
+    slashed = row.path.replace("\\", "/")
+    if "\0" in row.path or ".." in Path(slashed).parts or not path.is_relative_to(folder):
         raise DataError(
             f"{file}, line {row.line}: {row.path!r} leads out of {folder}",
             remedy="give paths inside that folder, or another folder with --root",
         )
-    if path.is_file():
-        return path
-    # A Mac's folders may be in another Unicode form than the text.
-    forms = (folder / unicodedata.normalize(form, row.path) for form in ("NFC", "NFD"))
-    return next((other for other in forms if other.is_file()), path)
+    # A Mac's folders may be in another Unicode form than the text; Windows parts folders by backslashes.
+    forms = [row.path, *(unicodedata.normalize(form, text) for text in (row.path, slashed) for form in ("NFC", "NFD"))]
+    inside = (folder / form for form in forms if not form.startswith("/") or form == row.path)
+    return next((other for other in inside if _is_file(other)), path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long, or a folder on the way may not be entered: reading it says which
+        return False
+
+
+def _repeated(rows: list[_Row], paths: list[Path], file: Path) -> list[str]:
+    """Return the note on images that are listed more than once.
+
+    Raises:
+        DataError: if one is listed with two labels.
+    """
+    first: dict[str, _Row] = {}
+    repeated = []
+    for row, path in zip(rows, paths, strict=True):
+        before = first.setdefault(os.path.normpath(path), row)
+        if before.label != row.label:
+            raise DataError(
+                f"{file}, lines {before.line} and {row.line}: {row.path} has the labels '{before.label}' and "
+                f"'{row.label}'",
+                remedy="give each image one label",
+            )
+        if before is not row:
+            repeated.append(row.line)
+    if not repeated:
+        return []
+    return [f"{len(repeated)} lines of {file.name} list an image that is listed before, such as line {repeated[0]}"]
 
 
 def _labels(rows: list[_Row], file: Path) -> tuple[list[int], tuple[str, ...]]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgevit.data.formats import convert, named_as
+from edgevit.data.formats import HEAD, convert, is_image, named_as
 from edgevit.data.images import SUFFIXES
 from edgevit.errors import DataError
 
@@ -22,6 +22,8 @@ class Found:
     """Folders below the first whose images are taken."""
     unread: list[Path] = field(default_factory=list)
     """Images in formats that are not read, by their names."""
+    unnamed: list[Path] = field(default_factory=list)
+    """Images by their content whose names do not end as an image's."""
     hidden: list[Path] = field(default_factory=list)
     """Files named as images whose names, or whose folder's, begin with a dot."""
     repeated: list[Path] = field(default_factory=list)
@@ -30,6 +32,7 @@ class Found:
     def add(self, other: Found) -> None:
         """Take what ``other`` has that is left out."""
         self.unread += other.unread
+        self.unnamed += other.unnamed
         self.hidden += other.hidden
         self.repeated += other.repeated
 
@@ -40,6 +43,9 @@ class Found:
             paths = [path for path in self.unread if named_as(path) == name]
             images = f"{_counted(paths, 'image')} in {name}, which EdgeViT does not read"
             found.append(f"left out {images}: {shown(paths)}; {convert(name, paths[0].name)}")
+        if self.unnamed:
+            images = _counted(self.unnamed, "image")
+            found.append(f"left out {images} whose names do not end as an image's (.jpg, ...): {shown(self.unnamed)}")
         if self.hidden:
             found.append(f"left out {_counted(self.hidden, 'hidden image')}: {shown(self.hidden)}")
         if self.repeated:
@@ -108,7 +114,19 @@ def _gather(start: Path, seen: set[str], folders: list[Path], found: Found) -> N
                 found.hidden.append(path)
             elif not concealed and named_as(path) is not None:
                 found.unread.append(path)
+            elif not concealed and path.suffix.lower() not in SUFFIXES and _looks_like_an_image(path):
+                found.unnamed.append(path)
         waiting += reversed(below)
+
+
+def _looks_like_an_image(path: Path) -> bool:
+    try:
+        if not path.is_file():  # which does not open a pipe
+            return False
+        with path.open("rb") as stream:
+            return is_image(stream.read(HEAD))
+    except OSError:
+        return False
 
 
 def _counted(paths: list[Path], name: str) -> str:

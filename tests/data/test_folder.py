@@ -1,5 +1,7 @@
 """Image folders: layouts, splits, and what is no data set."""
 
+import os
+
 import pytest
 from PIL import Image
 
@@ -88,7 +90,10 @@ def test_broken_link_is_an_unreadable_image(tmp_path):
     ("names", "split", "what"),
     [
         ((), "train", "no images"),
-        (("1.png", "2.png"), "train", "no images"),
+        (("1.png", "2.png"), "train", "lie in no class's folder: .*1.png"),
+        (("a/1.png", "b/1"), "train", "only one class, 'a'; left out 1 image whose names .*/b/1; .* classes .*/b"),
+        (("Training/a/1.png", "Training/b/1.png"), "test", "no images for test"),
+        (("a/training/1.png", "a/testing/1.png", "b/1.png"), "test", "called testing and training"),
         (("a/b/c/1.png",), "train", "only one class, 'a'"),
         (("a/1.png", "b/train/1.png", "b/test/1.png"), "train", "b has folders called test and train"),
         (("train/a/1.png", "Train/b/1.png"), "train", "two folders for train: Train and train"),
@@ -163,6 +168,26 @@ def test_what_is_left_out_is_named(tmp_path):
     notes = "\n".join(load_folder(tmp_path, "train").notes)
     for said in ("1 image in HEIC", "convert it to JPEG", "2 hidden images", "empty", "phone", "loose.png"):
         assert said in notes
+
+
+def test_images_that_are_not_named_as_such_are_named(tmp_path):
+    fill(tmp_path, "a/1.png", "b/1.png", "b/e3b0c442", "b/2.png.bak")
+    (tmp_path / "b" / "labels.txt").write_text("1.png b")
+    os.mkfifo(tmp_path / "b" / "pipe")
+    notes = load_folder(tmp_path, "train").notes
+    assert [note for note in notes if "left out 2 images" in note and "2.png.bak" in note] == list(notes)
+
+
+@pytest.mark.parametrize("parts", [("training", "testing"), ("Train", "DEV")])
+def test_parts_by_other_names(tmp_path, parts):
+    fill(tmp_path, *(f"{part}/{name}/1.png" for part in parts for name in "ab"))
+    assert relative(load_folder(tmp_path, "train"), tmp_path) == [f"{parts[0]}/a/1.png", f"{parts[0]}/b/1.png"]
+    assert relative(load_folder(tmp_path, "test"), tmp_path) == [f"{parts[1]}/a/1.png", f"{parts[1]}/b/1.png"]
+
+
+def test_classes_whose_names_are_alike_are_named(tmp_path):
+    notes = load_folder(fill(tmp_path, "Cat/1.png", "cat/1.png", "dog/1.png"), "train").notes
+    assert any("'Cat' and 'cat' are alike" in note for note in notes)
 
 
 def test_a_plain_folder_has_no_notes(tmp_path):

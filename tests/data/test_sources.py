@@ -97,7 +97,7 @@ def test_labels_by_index():
 
 def test_index_out_of_range_names_the_first_image(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "1.png")
-    (tmp_path / "set.csv").write_text("path,label\n1.png,2\n1.png,3\n1.png,9\n")
+    (tmp_path / "set.csv").write_text("path,label\n1.png,2\n2.png,3\n3.png,9\n")
     loaded = load_dataset(str(tmp_path / "set.csv"), split="test")
     with pytest.raises(DataError, match=r"line 3 of set.csv\) has label 3, but the model has 3 classes") as caught:
         map_labels(loaded, ("a", "b", "c"))

@@ -102,6 +102,9 @@ def test_paths_that_lead_out_are_refused(folder, path):
         ("path,label\n2.png,0\n2.png,-1\n", "line 3: label -1"),
         ("path,label\n2.png,999999999999999999999\n", "line 2: label 9999"),
         ('path,label\n2.png,"0\n', "line 2"),
+        ("path,label\n2.png,a\na/0.png,b\n./2.png,b\n", "lines 2 and 4: ./2.png has the labels 'a' and 'b'"),
+        ("path,label\n2.png,a\n..\\2.png,b\n", "leads out"),
+        ("path,label\n" + "x" * 5_000 + ",0\n", "none of the 1 images"),
         ("path,label\n" + "x" * 200_000 + ",0\n", "line 2: field larger"),
     ],
 )
@@ -203,6 +206,17 @@ def test_parts_that_are_not_there_or_not_understood(folder):
         load_csv(write(folder, "path,label,split\n2.png,dog,test\n"), split="train")
     dataset = load_csv(write(folder, "path,label,set\n2.png,dog,A\n"), split="train")
     assert "'set'" in dataset.notes[0]
+
+
+def test_paths_of_windows(folder):
+    dataset = load_csv(write(folder, "path,label\na\\0.png,x\n2.png,y\n"))
+    assert [dataset.image(index).size for index in range(2)] == [(4, 4)] * 2
+
+
+def test_what_is_listed_twice_is_said(folder):
+    notes = load_csv(write(folder, "path,label\n2.png,x\na/0.png,X\n./2.png,x\n")).notes
+    assert any("1 lines of set.csv list an image that is listed before, such as line 4" in note for note in notes)
+    assert any("'X' and 'x' are alike" in note for note in notes)
 
 
 def test_unicode_forms_of_labels_and_paths(folder):
