@@ -54,14 +54,14 @@ def same_kind(array: NDArray[np.generic], as_: NDArray[T]) -> NDArray[T]:
     """
     if (array.dtype, array.shape) != (as_.dtype, as_.shape):
         raise ValueError(f"{array.dtype} {array.shape} is not {as_.dtype} {as_.shape}")
-    return array.astype(as_.dtype)
+    return array.astype(as_.dtype, copy=False)
 
 
-def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Read all arrays of ``path``; any of ``DAMAGE`` where it is no such file, or would take too much memory."""
+def load_arrays(path: Path, most: int = _LARGEST) -> dict[str, NDArray[np.generic]]:
+    """Read all arrays of ``path``; any of ``DAMAGE`` where it is no such file, or has more than ``most`` bytes."""
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
-    if size > _LARGEST:
+    if size > most:
         raise ValueError(f"it would take {size} bytes unpacked")
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)

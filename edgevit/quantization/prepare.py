@@ -12,9 +12,12 @@ already, and the plan that belongs to it. Emitters need nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,8 +31,9 @@ from edgevit.files import scratch_folder, sha256_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention import operands_of, plan_attentions
-from edgevit.quantization.calibrate import ObservedModel, calibrate, observe
+from edgevit.quantization.calibrate import ObservedModel, calibrate, observe, one_by_one
 from edgevit.quantization.judge import Judge
+from edgevit.quantization.keeping import NOTHING_KEPT, Keeper
 from edgevit.quantization.linears import find_linears, open_graph
 from edgevit.quantization.observers import RangeObserver
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, make_plan
@@ -46,11 +50,15 @@ _TOLERANCE = 1e-3  # of the largest logit; float32 in another order differs by a
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """Calibration images that can be read again and again: ``read`` yields (B, C, H, W), ``batches`` times."""
+    """Calibration images that can be read again and again: ``read`` yields (B, C, H, W), ``batches`` times.
+
+    ``keeper`` keeps what the second pass over them saw.
+    """
 
     read: Callable[[], Iterable[NDArray[np.float32]]]
     batches: int
     progress: Progress = SILENT
+    keeper: Keeper = NOTHING_KEPT
 
     def track(self, label: str) -> Iterable[NDArray[np.float32]]:
         """Yield all batches and report on it as ``label``."""
@@ -101,7 +109,7 @@ def prepare(
             base, plan = plan_scheme(smoothed, ranges, scheme, observer, rewrites, scratch)
             if scheme == "asymmetric":  # what is centred differs by more where a shift is large: float32 has 7 digits
                 check_rewritten(model, base, images)
-            plan = round_weights(base, plan, images, path)
+            plan = round_weights(base, plan, images, path, kept_as=scheme)
             if scheme in unrounded:
                 shutil.copyfile(base, unrounded[scheme])
             prepared[scheme] = Prepared(path, msgspec.structs.replace(plan, source_sha256=source))
@@ -136,7 +144,7 @@ def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> 
         VerificationError: if it does not.
 
     """
-    judge = Judge(model, [next(iter(images.read()))[:_CHECKED]])
+    judge = Judge(model, islice(one_by_one(images.read()), _CHECKED))
     expected, found = judge.reference, judge.outputs(rewritten)
     difference = float(np.abs(expected - found).max())
     if not difference <= _TOLERANCE * float(np.abs(expected).max()):
@@ -146,8 +154,12 @@ def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> 
         )
 
 
-def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages, path: Path) -> QuantizationPlan:
+def round_weights(
+    model: Path, plan: QuantizationPlan, images: CalibrationImages, path: Path, *, kept_as: str
+) -> QuantizationPlan:
     """Write ``model`` to ``path`` with the weights of the layers that ``plan`` quantizes rounded; return its plan.
+
+    What is seen of the images for it is ``kept_as`` that name.
 
     Raises:
         BundleError: if the plan was made for another model.
@@ -157,7 +169,7 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
 
     """
     plan.check_model(model)
-    moments, operands = _observe_rounded(model, plan, images)
+    moments, operands = _observe_rounded(model, plan, images, kept_as)
     linears = {linear.name: linear for linear in plan.linears}
     with open_graph(model) as onnx_model:
         layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
@@ -177,22 +189,35 @@ def round_weights(model: Path, plan: QuantizationPlan, images: CalibrationImages
 
 
 def _observe_rounded(
-    model: Path, plan: QuantizationPlan, images: CalibrationImages
+    model: Path, plan: QuantizationPlan, images: CalibrationImages, kept_as: str
 ) -> tuple[dict[str, Moments], dict[str, TensorStatistics]]:
     """Return the moments of each layer's input that ``plan`` quantizes, and the ranges of what attention multiplies.
 
-    The engine, which holds all weights, is gone then: the moments are as large.
+    The engine, which holds all weights, is gone then: the moments are as large. Images that were seen before a kill are
+    not looked at again: what was kept is of this model, whose hash is in the plan, and of this plan.
     """
     engine = ObservedModel(model, operands_of)
+    key = hashlib.sha256(msgspec.json.encode(plan)).hexdigest()
+    moments, operands = _unseen(engine, plan)
+    if images.keeper.restore(kept_as, key, {**moments, **operands}):
+        images.progress.note("What is rounded was observed before an earlier run was stopped: not again")
+    else:
+        moments, operands = _unseen(engine, plan)
+        started = time.monotonic()
+        observe(engine, {**moments, **operands}, images.track("Observing what is rounded"))
+        del engine
+        images.keeper.keep(kept_as, key, {**moments, **operands}, time.monotonic() - started)
+    return moments, {name: range_.statistics() for name, range_ in operands.items()}
+
+
+def _unseen(engine: ObservedModel, plan: QuantizationPlan) -> tuple[dict[str, Moments], dict[str, RangeObserver]]:
     widths = dict(zip(engine.layers, engine.widths, strict=True))
     moments = {
         linear.name: Moments(linear.quantization, widths[linear.name], engine.token)
         for linear in plan.linears
         if linear.quantization and layer_of(linear.name) == linear.name
     }
-    operands = {name: RangeObserver() for name in engine.others}
-    observe(engine, {**moments, **operands}, images.track("Observing what is rounded"))
-    return moments, {name: range_.statistics() for name, range_ in operands.items()}
+    return moments, {name: RangeObserver() for name in engine.others}
 
 
 def _with_weights(linear: LinearPlan, scales: NDArray[np.float32], correction: NDArray[np.float64]) -> LinearPlan:

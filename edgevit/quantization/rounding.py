@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, dequantize, quantize, weight_scales
+from edgevit.quantization.arrays import same_kind
 from edgevit.quantization.emit.select_tokens import ChosenToken
+from edgevit.quantization.observers import State
 from edgevit.quantization.plan import LinearQuantization
 
 #: Share of the mean second moment that is added to each: it keeps the solution calm where inputs hardly vary.
@@ -69,6 +71,32 @@ class Moments:
         if self._token is not None and len(shape) == 3 and shape[1] == self._token.among:
             weights[self._token.number] = TOKEN_WEIGHT
         return weights
+
+    def state(self) -> State:
+        """Return all there is to know, for ``restore``, without a copy of the products."""
+        origin = np.zeros(len(self._float), dtype=np.float32) if self._origin is None else self._origin
+        return {
+            "products": self._products,
+            "origin": origin,
+            "sums": np.stack([self._float, self._quantized, self._weighted]),
+            "seen": np.array([self._tokens, self._weight], dtype=np.float64),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from ``state``.
+
+        Raises:
+            ValueError: if it is of a layer of another width, of no input, or not of finite numbers.
+
+        """
+        own = self.state()
+        tokens, weight = same_kind(state["seen"], own["seen"]).tolist()
+        if not (tokens >= 1 and weight > 0 and all(np.isfinite(array).all() for array in state.values())):
+            raise ValueError("these are no moments")
+        self._products = same_kind(state["products"], self._products)
+        self._origin = same_kind(state["origin"], np.zeros(len(self._float), dtype=np.float32))
+        self._float, self._quantized, self._weighted = same_kind(state["sums"], own["sums"]).astype(np.float64)
+        self._tokens, self._weight = int(tokens), weight
 
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the mean of the input, and of the quantized input, both (K,)."""

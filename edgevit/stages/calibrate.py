@@ -2,14 +2,12 @@
 
 What calibration saw is kept in the bundle (``calibration/table.npz``) with a hash of the model's file, and one of the
 images: of the bytes of their files, in order, with the preprocessing. Both are known before any image is decoded. While
-images are looked at, what was seen so far is kept in the hidden folder ``.calibrating`` of the bundle, which is no part
-of it; it goes when the table is in the bundle.
+images are looked at, what was seen so far is kept as a draft (``draft``).
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,18 +24,15 @@ from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, ImageError
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.arrays import DAMAGE, load_arrays, save_arrays
-from edgevit.quantization.calibrate import Observation
 from edgevit.quantization.table import SCHEMA_VERSION, CalibrationTable
+from edgevit.stages.draft import Draft
 from edgevit.stages.images import ImageSource, doubts
 
 TABLE = "calibration/table.npz"
 
-BATCH = 16
+BATCH = 16  # images that are decoded at a time
 
 EVERY_S = 10.0  # what was seen is kept
-
-_STATE = "state.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +65,22 @@ class Selection:
             digest.update(_hash_of(dataset, index))
         return cls(dataset, preprocess, images, digest.hexdigest())
 
-    @property
-    def batches(self) -> int:
-        """How many batches they come in, if all can be read."""
-        return -(-len(self.dataset) // BATCH)
-
     def images_alone(self) -> Iterator[NDArray[np.float32]]:
-        """Yield the images (B, C, H, W), from the first on."""
+        """Yield the images, each (1, C, H, W), from the first on."""
         for batch in self.read():
             yield batch.images
 
     def read(self, start: int = 0) -> Iterator[Batch]:
-        """Yield the images from number ``start`` on; what cannot be read is left out."""
-        yield from batches(
+        """Yield the images from number ``start`` on, one by one; what cannot be read is left out."""
+        for batch in batches(
             self.dataset,
             self.preprocess,
             batch_size=BATCH,
             indices=np.arange(start, len(self.dataset)),
             unreadable=self.images.unreadable,
-        )
+        ):
+            for row in range(len(batch.indices)):
+                yield Batch(batch.indices[row : row + 1], batch.images[row : row + 1])
 
 
 def _hash_of(dataset: Dataset, index: int) -> bytes:
@@ -136,9 +128,8 @@ def _observe(draft: Draft, model: Path, selection: Selection, progress: Progress
         progress.note(f"Going on after {start} images, where an earlier calibration stopped")
     # The last image seen is read again and left out: it can be read, where perhaps no other can.
     first = max(start - 1, 0)
-    total = -(-(len(selection.dataset) - first) // BATCH)
     kept_at = time.monotonic()
-    for batch in progress.track(selection.read(first), total=total, label="Calibrating"):
+    for batch in progress.track(selection.read(first), total=len(selection.dataset) - first, label="Calibrating"):
         observation.update(batch.images[batch.indices >= start])
         start = int(batch.indices[-1]) + 1
         if time.monotonic() - kept_at >= EVERY_S:
@@ -147,57 +138,3 @@ def _observe(draft: Draft, model: Path, selection: Selection, progress: Progress
     if draft.exists():  # what follows may be interrupted, too
         draft.keep(observation, start)
     return observation.table(selection.sha256)
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What a pass over the images has seen so far, in a hidden folder of the bundle in the folder ``bundle``.
-
-    It is believed only if it is whole, and has the ``key`` of this model and these images.
-    """
-
-    bundle: Path
-    key: str = ""
-
-    @property
-    def _folder(self) -> Path:
-        return self.bundle / ".calibrating"
-
-    def exists(self) -> bool:
-        """Say whether there is one, whatever is in it."""
-        return self._folder.is_dir() and not self._folder.is_symlink()
-
-    def keep(self, observation: Observation, position: int) -> None:
-        """Keep what was seen of the first ``position`` images.
-
-        Raises:
-            StorageError: if the disk is full or not writable.
-        """
-        if not self.exists():
-            self.remove()
-        about = {"key": np.array(self.key), "position": np.array(position)}
-        save_arrays(self._folder / _STATE, {**observation.state(), **about})
-
-    def restored(self, model: Path) -> tuple[Observation, int]:
-        """Return a pass over ``model`` that goes on from what was kept, if anything, and how many images that were."""
-        return self._restored(model) or (Observation(model, rotated=True), 0)
-
-    def _restored(self, model: Path) -> tuple[Observation, int] | None:
-        """Do so if it can be believed; what was restored in part only is let go, and the model with it."""
-        try:
-            state = load_arrays(self._folder / _STATE)
-            if str(state.pop("key")) != self.key:
-                return None
-            position = int(state.pop("position"))
-            observation = Observation(model, rotated=True)
-            observation.restore(state)
-        except DAMAGE:
-            return None
-        return observation, position
-
-    def remove(self) -> None:
-        """Remove what was kept."""
-        if self._folder.is_symlink():
-            self._folder.unlink()
-        else:
-            shutil.rmtree(self._folder, ignore_errors=True)

@@ -30,10 +30,11 @@ from edgevit.quantization.plan import LayerCost, QuantizationPlan, Trial
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
 from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
-from edgevit.stages.calibrate import TABLE, Draft, Selection, calibrated
+from edgevit.stages.calibrate import TABLE, Selection, calibrated
+from edgevit.stages.draft import Draft, SecondPass
 from edgevit.stages.fallback import HELD_OUT, Wish, settle, to_judge_by
 from edgevit.stages.images import ImageSource, LabelledBatches
-from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, PREPARED, Decided, calibrating
+from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANNED, PLANS, PREPARED, Decided, calibrating
 from edgevit.targets import Target
 
 #: What one engine may have against a model that others take.
@@ -101,10 +102,10 @@ def quantize(
         _note_float_in(made, scratch)
         if precision in NEED_IMAGES:
             bundle = _add_extra(bundle, scratch / _folder(precision))
-        if precision == "int8":
-            Draft(bundle.path).remove()
         for compiled in made:
             bundle = add(bundle, compiled)
+        if precision in PLANNED:
+            Draft(bundle.path).remove()
     kept = next((plan.float32_nodes for plan in decided.values() if isinstance(plan, Float16Plan)), {})
     costs = {
         scheme_of(dialect): one.plan.sensitivity
@@ -238,7 +239,8 @@ def _calibrate(
     selection = Selection.of(images, bundle.manifest.preprocess, progress, dataset=dataset)
     table = calibrated(bundle, model, selection, progress)
     table.save(folder.parent / TABLE)
-    calibration = CalibrationImages(selection.images_alone, selection.batches, progress)
+    keeper = SecondPass(Draft(bundle.path), selection.sha256, images.unreadable, progress)
+    calibration = CalibrationImages(selection.images_alone, len(selection.dataset), progress, keeper)
     prepared: dict[Scheme, Prepared] = {}
     unrounded: dict[Scheme, Path] = {}
     for scheme, (observer, rewrites, trials) in _choices(

@@ -12,10 +12,12 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.progress import Silent
+from edgevit.quantization.calibrate import Observation
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.table import CalibrationTable
 from edgevit.stages import calibrate as module
-from edgevit.stages.calibrate import TABLE, Draft, Selection, calibrated
+from edgevit.stages.calibrate import TABLE, Selection, calibrated
+from edgevit.stages.draft import Draft
 from edgevit.stages.images import ImageSource
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
@@ -99,23 +101,23 @@ class Killed(BaseException):
 
 @pytest.fixture
 def killed(exported, photos, monkeypatch):
-    """Return a bundle whose calibration was stopped after two of three batches, with the images."""
+    """Return a bundle whose calibration was stopped after 26 of its images, with these."""
     monkeypatch.setattr(module, "EVERY_S", 0)
     monkeypatch.setattr(module, "BATCH", 13)
     bundle = Bundle.open(exported)
     before = content(exported)
-    update, calls = module.Observation.update, []
+    update, calls = Observation.update, []
 
     def failing(observation, batch):
         calls.append(batch)
-        if len(calls) == 3:
+        if len(calls) == 27:
             raise Killed
         update(observation, batch)
 
-    monkeypatch.setattr(module.Observation, "update", failing)
+    monkeypatch.setattr(Observation, "update", failing)
     with pytest.raises(Killed):
         quantize(bundle, source(photos), TARGETS)
-    monkeypatch.setattr(module.Observation, "update", update)
+    monkeypatch.setattr(Observation, "update", update)
     after = content(exported)
     assert set(after) - set(before) == {".calibrating/state.npz"}
     assert {name: after[name] for name in before} == before
@@ -133,14 +135,14 @@ def run(bundle, photos):
 @pytest.fixture
 def one_at_a_time(monkeypatch):
     """Refuse to open a model to look into while another is open: each holds all weights."""
-    start, opened = module.Observation.__init__, weakref.WeakSet()
+    start, opened = Observation.__init__, weakref.WeakSet()
 
     def starting(observation, *arguments, **options):
         assert not opened
         opened.add(observation)
         start(observation, *arguments, **options)
 
-    monkeypatch.setattr(module.Observation, "__init__", starting)
+    monkeypatch.setattr(Observation, "__init__", starting)
 
 
 @pytest.mark.usefixtures("one_at_a_time")
