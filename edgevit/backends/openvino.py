@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, split
+from edgevit.backends.openvino_core import core_of
 from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixels
 from edgevit.backends.openvino_kernels import linear_kernels
@@ -114,7 +115,7 @@ class OpenVINO:
 
         """
         asked, given = checked(settings), properties(settings, threads)
-        core = self._engine.Core()
+        core = core_of(self._engine)
         if asked["DEVICE"] != "CPU":  # asking for the others starts their drivers
             check_device(asked["DEVICE"], core.available_devices)
         with self._complaining(f"load {model}"):

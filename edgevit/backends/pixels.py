@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import BundleError, DataError, GraphError
+from edgevit.errors import BundleError, GraphError
+from edgevit.json import decode
 
 #: What the setting INPUT may be: preprocessed images, as everywhere in EdgeViT, or pixels.
 IMAGES: Final = "float32-nchw"
@@ -31,8 +31,8 @@ def read_note(text: str | None, name: str, kind: Any) -> Any:  # noqa: ANN401 - 
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, DataError) as error:
+        return decode(text, kind)
+    except ValueError as error:
         raise GraphError(
             f"the model's own note on its {name} cannot be understood: {error}", remedy="export the model again"
         ) from error

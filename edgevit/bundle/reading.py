@@ -13,8 +13,9 @@ import msgspec
 
 from edgevit.bundle.manifest import SCHEMA_VERSION, File, Manifest
 from edgevit.bundle.model_files import check_model_file
-from edgevit.errors import BundleError, InputError
+from edgevit.errors import BundleError
 from edgevit.files import sha256_of
+from edgevit.json import decode
 from edgevit.models.spec import label_counts
 
 T = TypeVar("T")
@@ -62,8 +63,8 @@ def _without_void_accuracy(manifest: Manifest) -> Manifest:
 
 def _parsed(content: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(content, type=kind)
-    except (ValueError, RecursionError, InputError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
+        return decode(content, kind)
+    except ValueError as error:
         raise BundleError(f"{MANIFEST} is not valid: {error}", remedy=_RESTORE) from error
 
 

@@ -90,6 +90,9 @@ EXIT_MISSING = 3
 EXIT_DEFECT = 70  # as in sysexits.h; never 1, which means that a gate failed
 EXIT_INTERRUPTED = 130
 
+#: Errors of names that no file has, and of disks that fail.
+_NO_PLACE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE, errno.EROFS)
+
 # The class is click's or Typer's own, depending on Typer's version; this names it in both.
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
@@ -268,6 +271,8 @@ def describe(error: Exception, arguments: Sequence[str] = ()) -> Failure:
         where = f" {error.filename}" if error.filename else ""
         remedy = "free some space on that disk, or write to another with -o"
         return Failure("StorageError", f"cannot write{where}: {error.strerror}", remedy, EXIT_MISSING)
+    if isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename:
+        return Failure("InputError", f"{error.filename}: {error.strerror}", "check the path", EXIT_USAGE)
     traceback.print_exception(error)
     remedy = "please report it with the lines above and the command that you typed"
     return Failure(kind, f"this is a defect in EdgeViT: {error!r}", remedy, EXIT_DEFECT)

@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 import edgevit
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import GraphError, InputError
+from edgevit.errors import GraphError
+from edgevit.json import decode
 from edgevit.models.spec import AnySpec, OutputActivation
 
 T = TypeVar("T")
@@ -36,8 +37,8 @@ def noted(properties: Mapping[str, str], key: str, kind: type[T]) -> T | None:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, RecursionError, InputError) as error:
+        return decode(text, kind)
+    except ValueError as error:
         raise GraphError(
             f"the file's own note on its {key} cannot be understood: {error}", remedy="export the model again"
         ) from error

@@ -16,8 +16,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import CheckpointError, EdgeViTError
+from edgevit.errors import CheckpointError
 from edgevit.files import write_atomically
+from edgevit.json import decode
 from edgevit.models.positions import TIMM, Resampling
 from edgevit.models.spec import ModelSpec, OutputActivation, label_counts
 from edgevit.models.vit import VisionTransformer
@@ -146,8 +147,8 @@ def _description(path: Path, text: str | None) -> Description | None:
     if text is None:
         return None
     try:
-        description = msgspec.json.decode(text, type=Description)
-    except (msgspec.MsgspecError, EdgeViTError) as error:
+        description = decode(text, Description)
+    except ValueError as error:
         raise CheckpointError(
             f"what {path} says of itself does not hold: {error}", remedy="train or export it again with this EdgeViT"
         ) from error

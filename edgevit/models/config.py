@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from edgevit.errors import CheckpointError
+from edgevit.json import decode
 
 Sides = int | tuple[int, int]  # one number, or height and width
 Size = int | tuple[int, int] | dict[str, int | None]  # of an image processor: one number, two, or edges by name
@@ -219,8 +220,8 @@ def read_json(path: Path, kind: type[T]) -> T | None:
     if path.stat().st_size > MOST_BYTES:
         raise CheckpointError(f"{path} is larger than any config", remedy="check what it is, and download it again")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (msgspec.MsgspecError, OSError, RecursionError, UnicodeDecodeError) as error:
+        return decode(path.read_bytes(), kind)
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} cannot be used: {error}", remedy="download it again, or delete it to let the model alone decide"
         ) from error

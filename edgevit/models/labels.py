@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
 from edgevit.data.imagenet import imagenet_labels as imagenet_labels
 from edgevit.errors import CheckpointError, DataError
+from edgevit.json import decode
 from edgevit.models.config import MOST_BYTES, Config
 from edgevit.models.spec import label_counts, outcomes
 
@@ -47,11 +46,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
             raise DataError(f"{path} is larger than any list of labels", remedy=remedy)
         content = path.read_bytes()
         if path.suffix == ".json":
-            said = msgspec.json.decode(content, type=list[str] | Config)
+            said = decode(content, list[str] | Config)
             labels = (_named(said, str(path)) or ()) if isinstance(said, Config) else tuple(said)
         else:
             labels = tuple(line.strip() for line in content.decode("utf-8-sig").splitlines())
-    except (msgspec.MsgspecError, OSError, RecursionError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"the labels in {path} cannot be read: {error}", remedy=remedy) from error
     if not labels or not all(label.strip() for label in labels):
         where = f"label {[bool(label.strip()) for label in labels].index(False)} of" if labels else "no label is in"

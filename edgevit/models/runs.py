@@ -9,7 +9,8 @@ import msgspec
 from torch import Tensor
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import CheckpointError, EdgeViTError
+from edgevit.errors import CheckpointError
+from edgevit.json import decode
 from edgevit.models.archives import read_pickle
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.spec import ModelSpec
@@ -76,6 +77,6 @@ def read_unfinished(run: Path, source: str, wanted: bool) -> Checkpoint:  # noqa
 
 def _job(path: Path) -> _Job:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Job)
-    except (msgspec.MsgspecError, EdgeViTError, OSError, RecursionError) as error:
+        return decode(path.read_bytes(), _Job)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}", remedy="start the run again in another folder") from error

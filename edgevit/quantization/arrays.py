@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ DAMAGE = (
     OverflowError,
     MemoryError,
     NotImplementedError,
+    SyntaxError,  # NumPy reads the header of an old array as Python
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -18,6 +18,7 @@ from onnx_ir.passes import common
 
 from edgevit.errors import BundleError, GraphError
 from edgevit.files import atomic_path, write_atomically
+from edgevit.json import decode
 from edgevit.quantization.linears import open_graph
 from edgevit.quantization.plan import check_model_sha256
 from edgevit.quantization.replace import add_constant
@@ -63,8 +64,8 @@ class Float16Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         try:
             if path.stat().st_size > _LARGEST_PLAN:
                 raise BundleError(f"{path} is too large for a plan of FP16", remedy=_REMEDY)
-            plan = msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError) as error:
+            plan = decode(path.read_bytes(), cls)
+        except (OSError, ValueError) as error:
             raise BundleError(f"{path} is no plan of FP16: {error}", remedy=_REMEDY) from error
         if plan.schema_version != SCHEMA_VERSION:
             raise BundleError(f"{path} has version {plan.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)

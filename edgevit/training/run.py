@@ -22,8 +22,9 @@ import msgspec
 import torch
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import EdgeViTError, InputError
+from edgevit.errors import InputError
 from edgevit.files import atomic_path, write_atomically
+from edgevit.json import decode
 from edgevit.models.checkpoints import TORCH_LOAD_ERRORS
 from edgevit.models.spec import ModelSpec
 from edgevit.training.recipe import Recipe
@@ -106,10 +107,10 @@ class RunFolder:
             InputError: if there is no run, or it is one of another job.
         """
         try:
-            before = msgspec.json.decode(self._job.read_bytes(), type=Job)
+            before = decode(self._job.read_bytes(), Job)
         except FileNotFoundError:
             raise InputError(f"there is no run in {self.path}", remedy="start it without --resume") from None
-        except (msgspec.MsgspecError, EdgeViTError) as error:
+        except ValueError as error:
             raise InputError(f"{self._job} is damaged: {error}", remedy=_AGAIN) from error
         different = _differences(before, job)
         if different:
@@ -153,8 +154,8 @@ class RunFolder:
             return []
         lines = self._metrics.read_bytes().splitlines()
         try:
-            return [msgspec.json.decode(line, type=EpochMetrics) for line in lines]
-        except msgspec.MsgspecError as error:
+            return [decode(line, EpochMetrics) for line in lines]
+        except ValueError as error:
             raise InputError(f"{self._metrics} is damaged: {error}", remedy=_AGAIN) from error
 
     def save_metrics(self, metrics: list[EpochMetrics]) -> None:

@@ -14,6 +14,8 @@ from tiny import SHAPES, content, entries
 from edgevit.bundle.store import Bundle
 from edgevit.data.shapes import load_shapes
 
+LONG = "a" * 300
+
 
 @pytest.fixture
 def photos(tmp_path):
@@ -442,3 +444,23 @@ def test_a_run_whose_state_is_damaged(refused, edgevit, tmp_path):
     os.truncate(tmp_path / "run" / "state.pt", 5000)
     message, _ = refused("train", *options, "-o", tmp_path / "run", "--resume", bundle=tmp_path)
     assert message == f"{tmp_path / 'run' / 'state.pt'} is damaged"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", LONG),
+        ("export", LONG, "-o", "new"),
+        ("export", f"{LONG}.onnx", "-o", "new"),
+        ("predict", "BUNDLE", LONG),
+        ("quantize", "BUNDLE", "--data", LONG),
+        ("train", "--data", LONG, "-o", "run"),
+        ("export", "BUNDLE", "--labels", LONG, "-o", "new"),
+    ],
+)
+def test_a_name_that_no_file_can_have(edgevit, tiny_exported, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    done = edgevit(*(tiny_exported if each == "BUNDLE" else each for each in arguments))
+    assert done.code in (2, 3)
+    assert done.failure()
+    assert not any(tmp_path.iterdir())

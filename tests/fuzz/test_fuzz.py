@@ -5,6 +5,7 @@ a folder for each kind, and is run each time; a new failure is written there.
 """
 
 import gc
+import hashlib
 import time
 import warnings
 from contextlib import nullcontext, suppress
@@ -90,7 +91,7 @@ def test_damaged_files_read_or_end_in_our_error(all_targets, kind, tmp_path, req
     except BaseException:
         if cases > SHORT:
             (SEEDS / kind).mkdir(parents=True, exist_ok=True)
-            (SEEDS / kind / f"{abs(hash(last)):x}").write_bytes(last)
+            (SEEDS / kind / hashlib.sha256(last).hexdigest()[:16]).write_bytes(last)
         raise
     gc.collect()
 

@@ -93,6 +93,29 @@ def test_closing_finishes_what_was_begun_and_refuses_the_rest(tiny_quantized, ph
     model.close()
 
 
+CLOSED_ELSEWHERE = """
+import os, signal, sys, threading
+from edgevit.runtime import load
+signalled = []
+signal.signal(signal.SIGUSR1, lambda *_: signalled.append(True))
+model = load(sys.argv[1], variant=sys.argv[2], threads=1)
+model.predict(sys.argv[1] + "/golden/00.png")
+closing = threading.Thread(target=model.close)
+closing.start()
+closing.join()
+del model
+os.kill(os.getpid(), signal.SIGUSR1)
+assert signalled
+"""
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:2])
+def test_a_signal_is_handled_after_another_thread_has_closed_the_model(tiny_quantized, variant):
+    """OpenVINO's plugin takes the stack for signals away from the thread that made it."""
+    command = [sys.executable, "-W", "ignore", "-c", CLOSED_ELSEWHERE, str(tiny_quantized), variant]
+    subprocess.run(command, check=True, timeout=60, cwd=Path(__file__).parents[2])
+
+
 FORKED = """
 import os, sys
 from edgevit.errors import InputError

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from edgevit.errors import BundleError
+from edgevit.json import decode
 
 #: As TensorRT and its parser call types, and as the rest of EdgeViT does.
 _TYPES = {
@@ -138,9 +137,9 @@ def parse_inspection(text: str) -> list[Listed]:
 
     """
     try:
-        layers = msgspec.json.decode(text)["Layers"]
+        layers = decode(text, dict[str, Any])["Layers"]
         return [_inspected(layer) for layer in layers]
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(
             "TensorRT's inspector does not tell what the engine's kernels are",
             remedy="build this variant again: EdgeViT's engines keep the details",

@@ -20,6 +20,7 @@ from edgevit.backends.tensorrt.kernel_log import Graph, Listed, Tensor, parse_gr
 from edgevit.backends.tensorrt.limits import why_not_fused
 from edgevit.errors import BundleError
 from edgevit.files import write_atomically
+from edgevit.json import decode
 
 SCHEMA_VERSION = 1
 KERNELS = "kernels.json"
@@ -101,8 +102,8 @@ def read_report(path: Path) -> KernelReport:
     try:
         if path.stat().st_size > _LARGEST:
             raise BundleError(f"{path} is too large for a report of kernels", remedy=_REMEDY)
-        report = msgspec.json.decode(path.read_bytes(), type=KernelReport)
-    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
+        report = decode(path.read_bytes(), KernelReport)
+    except (OSError, ValueError) as error:
         raise BundleError(f"{path} is no report of kernels: {error}", remedy=_REMEDY) from error
     if report.schema_version != SCHEMA_VERSION:
         raise BundleError(f"{path} has version {report.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)

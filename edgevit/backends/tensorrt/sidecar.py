@@ -17,6 +17,7 @@ from edgevit.backends.tensorrt.settings import Settings
 from edgevit.bundle.manifest import Precision, Sha256
 from edgevit.errors import BundleError
 from edgevit.files import sha256_of, write_atomically
+from edgevit.json import decode
 
 SCHEMA_VERSION = 1
 ENGINE, SIDECAR, SOURCE = "model.engine", "engine.json", "model.onnx"
@@ -67,11 +68,11 @@ def read_info(engine: Path) -> EngineInfo:
             content = stream.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise BundleError(f"{path} is too large to be of an engine", remedy=_REMEDY)
-        info = msgspec.json.decode(content, type=EngineInfo)
+        info = decode(content, EngineInfo)
         digest = sha256_of(engine)
     except OSError as error:
         raise BundleError(f"{error.filename} cannot be read: {error.strerror}", remedy=_REMEDY) from error
-    except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
+    except ValueError as error:
         raise BundleError(f"{path} is not valid: {error}", remedy=_REMEDY) from error
     if info.schema_version != SCHEMA_VERSION:
         raise BundleError(f"{path} has version {info.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
