@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from edgevit.errors import CheckpointError
 from edgevit.json import decode
@@ -84,10 +85,11 @@ class Processor(msgspec.Struct, frozen=True):
     resample: int | str | None = None
     image_mean: Levels | None = None
     image_std: Levels | None = None
-    do_resize: bool | None = None
-    do_center_crop: bool | None = None
-    do_normalize: bool | None = None
-    do_rescale: bool | None = None
+    # Steps: null is no, as transformers has it; what is not there is as the class has it.
+    do_resize: bool | UnsetType | None = UNSET
+    do_center_crop: bool | UnsetType | None = UNSET
+    do_normalize: bool | UnsetType | None = UNSET
+    do_rescale: bool | UnsetType | None = UNSET
     rescale_factor: float | None = None
     pretrained_cfg: TimmCfg | None = None
     # What is not done, and refused where it is asked for.

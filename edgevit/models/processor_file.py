@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from msgspec import UNSET
+
 from edgevit.data.preprocess import Interpolation, Preprocess
 from edgevit.errors import DataError
 from edgevit.models.config import Levels, Processor, TimmCfg
@@ -70,11 +72,12 @@ class OfProcessor:
         square = said.default_to_square if said.default_to_square is not None else (own is None or own.square)
         if own is None and said.default_to_square is None and isinstance(said.size, int):
             square = not said.do_center_crop
-        crops = said.do_center_crop
-        if crops is None:
+        crops, resizes = bool(said.do_center_crop), bool(said.do_resize)  # UNSET is no
+        if said.do_center_crop is UNSET:
             crops = own.center_crop if own is not None else (
                 isinstance(said.size, dict) and bool(said.size.get("shortest_edge")))  # fmt: skip
-        resizes = said.do_resize is not False
+        if said.do_resize is UNSET:
+            resizes = True
         size: dict[str, int] = {}
         if said.size is not None:
             size = entries(said.size, square=square)
@@ -125,7 +128,7 @@ class OfProcessor:
         return interpolation
 
     def _statistics(self) -> Statistics:
-        if self._said.do_normalize is False:
+        if self._said.do_normalize in (False, None):
             return _of_pixels(((0.0,), (1.0,)), self._said)
         usual = self._class.statistics if self._class is not None else self._defaults.statistics
         found = (
@@ -143,7 +146,7 @@ class OfProcessor:
 
 def _of_pixels(statistics: Statistics, processor: Processor) -> Statistics:
     """Return mean and deviation for pixels in 0..1, of those for pixels that were multiplied by another factor."""
-    factor = 1.0 if processor.do_rescale is False else processor.rescale_factor
+    factor = 1.0 if processor.do_rescale in (False, None) else processor.rescale_factor
     if factor is None or math.isclose(255 * factor, 1):
         return statistics
     if not factor > 0:  # also where it is not a number
