@@ -1,9 +1,9 @@
-"""Run the files that EdgeViT writes for onnxruntime on the first versions that they are said to run on, and before.
+"""Run the files that EdgeViT writes for onnxruntime and OpenVINO on every minor version from the oldest promised one.
 
-``python scripts/check_engine_versions.py [FOLDER]`` installs onnxruntime 1.20, 1.22, 1.23 and 1.24 by pip into folders
-of their own in FOLDER (a temporary one if none is given), makes a bundle, and writes
-benchmarks/results/engine-versions.md. ``EDGEVIT_ENGINES=FOLDER pytest tests/backends/test_engine_versions.py`` holds
-the same afterwards. It needs a package index.
+``python scripts/check_engine_versions.py [FOLDER]`` installs the versions by pip, each into a folder of its own in
+FOLDER (a temporary one if none is given), makes bundles, and writes benchmarks/results/engine-versions.md.
+``EDGEVIT_ENGINES=FOLDER pytest tests/backends/test_engine_versions.py`` holds the same afterwards. It needs a package
+index, and 3 GB.
 """
 
 from __future__ import annotations
@@ -13,51 +13,77 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
-VERSIONS = ("1.20.0", "1.22.0", "1.23.0", "1.24.1")
+VERSIONS = {
+    "onnxruntime": (
+        *("1.20.0", "1.21.0", "1.22.0", "1.23.0", "1.24.1", "1.25.0", "1.26.0"),
+        *("1.27.0", "1.28.0", "1.29.0", "1.30.0", "1.31.1", "1.32.0"),
+    ),
+    "openvino": (
+        *("2024.6.0", "2025.0.0", "2025.1.0", "2025.2.0", "2025.3.0", "2025.4.0"),
+        *("2026.0.0", "2026.1.0", "2026.2.0", "2026.3.0", "2026.4.1"),
+    ),
+}
+#: Those that it is built with too: the oldest, and the first that builds everything.
+BUILDERS = {"onnxruntime": ("1.20.0",), "openvino": ("2024.6.0", "2025.3.0")}
 ROOT = Path(__file__).resolve().parents[1]
 DATA = "shapes:size=32,count=64"
-#: Prints for each ONNX file its largest difference from the float32 logits, or what the engine has against it.
+#: Heads: of an even number, onnxruntime's float32 has ONNX's Attention; of an odd one it does not.
+HEADS = (2, 3)
+ON_IMAGES = ("int8", "fp16")  # int8 brings float32 for the engine along
+WITHOUT = ("int8-dynamic", "int8-weights", "int4-weights")
+#: Prints an engine's version, and the logits that EdgeViT gets from each file, or why it does not.
 RUN = """
-import json, sys, numpy, onnxruntime
-images = numpy.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype("float32")
-answers = {}
-for name, path in json.loads(sys.argv[1]).items():
+import json, sys, numpy
+from edgevit.backends import get_backend
+engine, size, files = json.loads(sys.argv[1])
+images = numpy.random.default_rng(0).normal(size=(3, 3, size, size)).astype("float32")
+backend, answers = get_backend(engine), {}
+from pathlib import Path
+for name, (path, settings) in files.items():
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        answers[name] = session.run(None, {session.get_inputs()[0].name: images})[0]
+        with backend.open(Path(path), threads=1, settings=settings) as session:
+            answers[name] = [session.infer(images[:1]).tolist(), session.infer(images).tolist()]
     except Exception as error:
-        answers[name] = str(error)
-exact = answers["float32"]
-print(json.dumps([onnxruntime.__version__, {
-    name: each if isinstance(each, str) else float(abs(each - exact).max()) for name, each in answers.items()
-}]))
+        answers[name] = f"{type(error).__name__}: {error}"
+print(json.dumps([backend.version(), answers]))
 """
 
 
-def install(version: str, folder: Path) -> Path:
-    """Install onnxruntime ``version`` into a folder of its own in ``folder``, unless it is there; return that."""
-    place = folder / f"onnxruntime-{version}"
+class Made(NamedTuple):
+    """A file for an engine: where it lies, which versions it says it is for, and what it is opened with."""
+
+    path: Path
+    versions: str | None
+    settings: dict[str, str]
+
+
+def install(engine: str, version: str, folder: Path) -> Path:
+    """Install a version of ``engine`` into a folder of its own in ``folder``, unless it is there; return that."""
+    place = folder / f"{engine}-{version}"
     if not place.is_dir():
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary=:all:", "--no-deps"]
-        subprocess.run([*pip, "--target", str(place), f"onnxruntime=={version}"], check=True)
+        subprocess.run([*pip, "--target", str(place), f"{engine}=={version}"], check=True)
     return place
 
 
-def run(place: Path, files: dict[str, Path]) -> tuple[str, dict[str, float | str]]:
-    """Return the version in ``place``, and for each of ``files`` its difference from float32 there, or the problem."""
-    given = json.dumps({name: str(path) for name, path in files.items()})
-    environment = {**os.environ, "PYTHONPATH": str(place)}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, given], env=environment, check=True, capture_output=True, text=True
-    )
+def run(engine: str, place: Path | None, files: dict[str, Made]) -> tuple[str, dict[str, list | str]]:
+    """Return the version of ``engine`` in ``place`` (None: what is installed), and what it answers for each file."""
+    given = json.dumps([engine, 32, {name: [str(made.path), made.settings] for name, made in files.items()}])
+    done = subprocess.run([sys.executable, "-c", RUN, given], env=_with(place), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{engine} in {place} does not start: {done.stderr}")
     version, answers = json.loads(done.stdout.splitlines()[-1])
     return version, answers
 
 
-def bundle(folder: Path) -> dict[str, tuple[Path, str | None]]:
-    """Make a bundle of a ViT with two heads in ``folder``; return its files for onnxruntime with their ranges."""
+def bundle(
+    folder: Path, engine: str, heads: int, place: Path | None = None, leave_out: Collection[str] = ()
+) -> dict[str, Made]:
+    """Make a bundle of a small ViT with the ``engine`` in ``place``; return its files for that, by their names."""
     import torch
 
     from edgevit.bundle.store import Bundle
@@ -66,7 +92,7 @@ def bundle(folder: Path) -> dict[str, tuple[Path, str | None]]:
     from edgevit.models.spec import ModelSpec
     from edgevit.models.vit import VisionTransformer
 
-    spec = ModelSpec(image_size=(32, 32), patch_size=(8, 8), width=32, depth=3, heads=2, classes=8)
+    spec = ModelSpec(image_size=(32, 32), patch_size=(8, 8), width=64 * heads, depth=3, heads=heads, classes=8)
     torch.manual_seed(0)
     weights = {
         name: value + 0.2 * torch.randn_like(value) for name, value in VisionTransformer(spec).state_dict().items()
@@ -74,52 +100,100 @@ def bundle(folder: Path) -> dict[str, tuple[Path, str | None]]:
     preprocess = Preprocess(size=(32, 32), resize=32, mean=(0.5,) * 3, std=(0.25,) * 3)
     Checkpoint(spec, weights, preprocess, tuple("abcdefgh"), source="random").save(folder / "random.safetensors")
     made = folder / "random.edgevit"
-    edgevit = [sys.executable, "-m", "edgevit"]
-    subprocess.run(
-        [*edgevit, "export", str(folder / "random.safetensors"), "-o", str(made), "--data", DATA], check=True
-    )
-    for options in (
-        ["--dialect", "onnxruntime", "--data", DATA],
-        ["--dialect", "portable", "--data", DATA],
-        ["--dialect", "onnxruntime", "--precision", "fp16", "--data", DATA],
-        *(
-            ["--dialect", "onnxruntime", "--precision", name]
-            for name in ("int8-dynamic", "int8-weights", "int4-weights")
-        ),
-    ):
-        subprocess.run([*edgevit, "quantize", str(made), *options], check=True)
-    opened = Bundle.open(made)
+    _edgevit(place, "export", folder / "random.safetensors", "-o", made, "--data", DATA)
+    if engine == "onnxruntime":
+        _edgevit(place, "quantize", made, "--dialect", "portable", "--data", DATA)
+    for precision, data in {**dict.fromkeys(ON_IMAGES, ("--data", DATA)), **dict.fromkeys(WITHOUT, ())}.items():
+        if precision not in leave_out:
+            _edgevit(place, "quantize", made, "--dialect", engine, "--precision", precision, *data)
     return {
-        variant.name: (made / variant.files[0].path, variant.versions)
-        for variant in opened.manifest.variants
-        if variant.backend == "onnxruntime"
+        variant.name: Made(made / variant.files[0].path, variant.versions, dict(variant.settings))
+        for variant in Bundle.open(made).manifest.variants
+        if variant.backend == engine
     }
 
 
-def main(folder: Path) -> None:
-    """Install, make, run, and write the table."""
+def difference(one: list, other: list) -> float:
+    """Return the largest difference between two answers to the same images, at one image and at three."""
+    import numpy as np
+
+    return max(float(abs(np.subtract(each, its)).max()) for each, its in zip(one, other, strict=True))
+
+
+def _edgevit(place: Path | None, *arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "edgevit", *map(str, arguments)]
+    done = subprocess.run(command, env=_with(place), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}, with {place or 'what is installed'}:\n{done.stderr}")
+
+
+def _with(place: Path | None) -> dict[str, str]:
+    """Return an environment in which this checkout runs with the engine in ``place``."""
+    paths = [str(each) for each in (ROOT, place) if each]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _table(engine: str, heads: int, folder: Path, wrong: list[str]) -> list[str]:
+    """Return the lines of a model's table, and add to ``wrong`` what was promised and does not hold."""
     from edgevit.versions import within
 
-    files = bundle(Path(tempfile.mkdtemp(dir=folder)))
-    rows, wrong = {name: [versions or "any"] for name, (_, versions) in files.items()}, []
-    for version in VERSIONS:
-        found, answers = run(install(version, folder), {name: path for name, (path, _) in files.items()})
-        if not found.startswith(version.rpartition(".")[0]):
-            sys.exit(f"{install(version, folder)} holds {found}, not {version}: remove it")
+    files = bundle(Path(tempfile.mkdtemp(dir=folder)), engine, heads)
+    here, expected = run(engine, None, files)
+    exact = expected["float32" if engine == "onnxruntime" else "float32-openvino"]
+    rows = {name: [made.versions or "any", f"{difference(expected[name], exact):.2g}"] for name, made in files.items()}
+    for version in VERSIONS[engine]:
+        place = install(engine, version, folder)
+        found, answers = run(engine, place, files)
+        if found != version:
+            sys.exit(f"{place} holds {found}, not {version}: remove it")
         for name, answer in answers.items():
-            promised = files[name][1]
-            rows[name].append("no" if isinstance(answer, str) else f"{answer:.2g}")
-            if isinstance(answer, str) and (promised is None or within(found, promised)):
-                wrong.append(f"{name} is promised for {promised}, and {found} says: {answer.splitlines()[0]}")
-    lines = [
-        "# Which versions of onnxruntime run which file",
+            runs = not isinstance(answer, str)
+            rows[name].append(f"{difference(answer, expected[name]):.1g}" if runs else "no")
+            if not runs and (files[name].versions is None or within(found, files[name].versions)):
+                wrong.append(f"{name} is promised for {files[name].versions}, and {found} says: {answer}")
+    return [
+        f"## {engine}, {heads} heads",
         "",
-        "Written by `python scripts/check_engine_versions.py`: a ViT of width 32 with 2 heads and random weights; the",
-        "largest difference from float32's logits on the same version, or `no` where it does not open the file.",
-        "",
-        f"| variant | says | {' | '.join(VERSIONS)} |",
-        f"| --- | --- |{' --- |' * len(VERSIONS)}",
+        f"| variant | says | from float32 | {' | '.join(VERSIONS[engine])} |",
+        f"| --- | --- | --- |{' --- |' * len(VERSIONS[engine])}",
         *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()),
+        "",
+        f"Differences are from {here}.",
+        "",
+    ]
+
+
+def _built(engine: str, version: str, folder: Path, wrong: list[str]) -> str:
+    """Return what came of building with a ``version`` of ``engine`` that is promised, and running that there."""
+    from edgevit.stages.engines import builds
+
+    left_out = [each for each in (*ON_IMAGES, *WITHOUT) if not builds(engine, version, each)]
+    place = install(engine, version, folder)
+    files = bundle(Path(tempfile.mkdtemp(dir=folder)), engine, HEADS[0], place, left_out)
+    found, answers = run(engine, place, files)
+    refused = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
+    wrong += [f"{name}, built with {found}, does not run there: {answer}" for name, answer in refused.items()]
+    line = f"- {engine} {found}: {', '.join(name for name in answers if name not in refused)}"
+    return f"{line}; it does not build {', '.join(left_out)}" if left_out else line
+
+
+def main(folder: Path) -> None:
+    """Install, make, run, and write the tables."""
+    wrong: list[str] = []
+    tables = [line for engine in VERSIONS for heads in HEADS for line in _table(engine, heads, folder, wrong)]
+    built = [_built(engine, version, folder, wrong) for engine, versions in BUILDERS.items() for version in versions]
+    lines = [
+        "# Which versions of onnxruntime and OpenVINO run which file",
+        "",
+        "Written by `python scripts/check_engine_versions.py`: ViTs of width 128 with 2 heads and of width 192 with 3,",
+        "and random weights; the largest difference of each version's logits from those of the version that is",
+        "installed, for one image and for three, or `no` where EdgeViT does not open the file with it. Beside that,",
+        "the file's own distance from float32 on the installed version.",
+        "",
+        *tables,
+        "## Built with older ones, and run there",
+        "",
+        *built,
     ]
     (ROOT / "benchmarks/results/engine-versions.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     sys.stdout.write("\n".join((*lines, *wrong)) + "\n")

@@ -17,7 +17,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.quantization.fallback import float_in, note_float_in, why_float
 from edgevit.quantization.kernels import KernelError
 from edgevit.quantization.prepare import Prepared
-from edgevit.stages.engines import check_engine
+from edgevit.stages.engines import check_engine, lower_for
 from edgevit.stages.precisions import Decided, Source, check, choose_settings, load_decided, write_source
 from edgevit.targets import FLOAT8_DIALECT, Target
 
@@ -147,9 +147,10 @@ def _compile_once(
     elsewhere = why_not_built(target.backend, options)
     if elsewhere is None:
         backend = get_backend(target.backend)
-        check_engine(backend, target_name, target)
+        check_engine(backend, target_name, target, precision)
         progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
         source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
+        lower_for(source.model, target, backend.version())
         model = backend.build(source.model, folder, options, progress=progress)[0]
     else:
         progress.note(f"Writing {name} for {target_name} as ONNX, to be built on the device: {elsewhere}")

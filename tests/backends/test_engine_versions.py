@@ -6,6 +6,7 @@ the first version that they name.
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,9 @@ from edgevit.backends.onnx_versions import first_version, narrowed
 from edgevit.backends.variants import backend_for
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, MissingDependencyError
+from edgevit.stages.build import build
+from edgevit.targets import load_target
+from edgevit.versions import within
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_engine_versions.py"
 FOLDER = os.environ.get("EDGEVIT_ENGINES")
@@ -104,15 +108,46 @@ def test_an_older_bundle_that_does_not_say_it_is_understood_all_the_same(tmp_pat
         backend.OnnxRuntimeSession(engine, tmp_path / "model.onnx", 1)
 
 
-@pytest.mark.skipif(FOLDER is None, reason="EDGEVIT_ENGINES names no folder of python scripts/check_engine_versions.py")
-def test_each_file_runs_on_the_first_version_that_it_names(tmp_path):
-    from edgevit.versions import within
+@pytest.mark.parametrize(
+    ("version", "operator", "first"), [("1.22.0", "MultiHeadAttention", "1.20"), ("1.23.0", "Attention", "1.23")]
+)
+def test_what_is_built_with_an_older_engine_is_for_that(quantized, tmp_path, monkeypatch, version, operator, first):
+    monkeypatch.setattr(backend.OnnxRuntime, "version", lambda self: version)
+    shutil.copytree(quantized, tmp_path / "copy.edgevit")
+    made = build(
+        Bundle.open(tmp_path / "copy.edgevit"), "x86-onnxruntime", load_target("x86-onnxruntime"), precision="float32"
+    ).variant("float32-onnxruntime")
+    model = onnx.load(tmp_path / "copy.edgevit" / made.files[0].path)
+    assert {node.op_type for node in model.graph.node if "Attention" in node.op_type} == {operator}
+    assert made.versions == f">={first}"
 
-    checks = script()
-    files = checks.bundle(tmp_path)
-    for version in checks.VERSIONS:
-        found, answers = checks.run(
-            checks.install(version, Path(FOLDER)), {name: path for name, (path, _) in files.items()}
+
+def test_int4_takes_a_later_openvino_to_build_than_to_run(quantized, tmp_path, monkeypatch):
+    openvino = pytest.importorskip("edgevit.backends.openvino")
+    monkeypatch.setattr(openvino.OpenVINO, "version", lambda self: "2025.2.0")
+    shutil.copytree(quantized, tmp_path / "copy.edgevit")
+    with pytest.raises(MissingDependencyError, match=r"int4-weights is built with openvino>=2025\.3") as caught:
+        build(
+            Bundle.open(tmp_path / "copy.edgevit"),
+            "x86-openvino",
+            load_target("x86-openvino"),
+            precision="int4-weights",
         )
+    assert caught.value.remedy.startswith('pip install "openvino>=2025.3"')
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(FOLDER is None, reason="EDGEVIT_ENGINES names no folder of python scripts/check_engine_versions.py")
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_each_file_runs_on_the_versions_that_it_names_and_on_no_other(tmp_path, engine):
+    checks = script()
+    files = checks.bundle(tmp_path, engine, 2)
+    _, expected = checks.run(engine, None, files)
+    for version in checks.VERSIONS[engine]:
+        found, answers = checks.run(engine, checks.install(engine, version, Path(FOLDER)), files)
+        assert found == version
         for name, answer in answers.items():
-            assert isinstance(answer, float) == within(found, files[name][1]), (name, found, answer)
+            assert isinstance(answer, list) == within(found, files[name].versions), (name, found, answer)
+            if isinstance(answer, list):
+                assert checks.difference(answer, expected[name]) <= 0.05 * max(map(abs, expected[name][0][0]))
