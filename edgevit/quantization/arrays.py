@@ -27,7 +27,7 @@ DAMAGE = (
     LookupError,
     OverflowError,
     MemoryError,
-    NotImplementedError,
+    RuntimeError,  # zipfile, of an encrypted member; or NotImplementedError, of a compression that it lacks
     SyntaxError,  # NumPy reads the header of an old array as Python
     tokenize.TokenError,
     zipfile.BadZipFile,
