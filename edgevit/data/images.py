@@ -63,7 +63,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_warnings_lock = threading.Lock()  # Python's warning filters belong to the whole process
+_warnings_lock = threading.RLock()  # Python's warning filters belong to the whole process
+# Else a process that is forked while another thread decodes would wait for that thread, which it does not have.
+os.register_at_fork(
+    before=_warnings_lock.acquire, after_in_parent=_warnings_lock.release, after_in_child=_warnings_lock.release
+)
 
 
 def decode(source: ImageSource) -> Image.Image:

@@ -5,9 +5,12 @@ import io
 import os
 import random
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -320,3 +323,30 @@ def test_damage_ends_in_an_image_or_an_image_error(content, seed):
         del damaged[chance.randrange(1, len(damaged)) :]
     with contextlib.suppress(ImageError):
         assert decode(bytes(damaged)).mode in ("L", "RGB")
+
+
+FORKED = """
+import os, signal, sys, threading
+from PIL import Image
+from edgevit.data import images
+inside, leave = threading.Event(), threading.Event()
+def decode_slowly():
+    with images._strict_about_bombs():
+        inside.set()
+        leave.wait()
+other = threading.Thread(target=decode_slowly)
+other.start()
+inside.wait()
+threading.Timer(0.2, leave.set).start()
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(5)
+images.decode(sys.argv[1])
+os._exit(0)
+"""
+
+
+def test_a_process_that_is_forked_while_another_thread_decodes_can_decode(tmp_path):
+    PHOTO.save(tmp_path / "a.png")
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path / "a.png")]
+    subprocess.run(command, check=True, timeout=60, cwd=Path(__file__).parents[2])
