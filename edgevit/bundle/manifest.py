@@ -25,6 +25,11 @@ RelativePath = Annotated[
 FolderName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9_-]*\Z", max_length=128)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
+#: A share of something, with room for rounding, and what such a share has changed by.
+Rate = Annotated[float, msgspec.Meta(ge=-1e-6, le=1 + 1e-6)]
+Change = Annotated[float, msgspec.Meta(ge=-1 - 1e-6, le=1 + 1e-6)]
+#: Times, speeds and sizes.
+Quantity = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,9 +66,9 @@ class Similarity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cosine_mean: float | None
     cosine_p1: float | None
     cosine_between: float | None
-    recall_at_1: float | None
-    recall_at_1_ci95: tuple[float, float] | None
-    delta_recall_at_1: float | None
+    recall_at_1: Rate | None
+    recall_at_1_ci95: tuple[Rate, Rate] | None
+    delta_recall_at_1: Change | None
     min_cosine: float
 
 
@@ -75,8 +80,8 @@ class Decisions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ``max_distance`` are of the logits from float32's, None where one is not a finite number.
     """
 
-    yes: float
-    f1: float | None
+    yes: Rate
+    f1: Rate | None
     mean_distance: float | None
     max_distance: float | None
 
@@ -101,12 +106,12 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: str
     data_sha256: str
     images: int
-    top1: float | None
-    top1_ci95: tuple[float, float] | None
-    top5: float | None
-    delta_top1: float | None
+    top1: Rate | None
+    top1_ci95: tuple[Rate, Rate] | None
+    top5: Rate | None
+    delta_top1: Change | None
     mcnemar_p: float | None
-    agreement: float
+    agreement: Rate
     kl: float | None
     sqnr_db: float | None
     max_drop: float | None
@@ -126,17 +131,22 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     batch: int
     threads: int
-    p50_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    throughput_ips: float | None
-    speedup_vs_float32: float | None
-    speedup_ci95: tuple[float, float] | None
-    rss_mb: float | None
-    cold_start_ms: float | None
+    p50_ms: Quantity | None
+    p90_ms: Quantity | None
+    p99_ms: Quantity | None
+    throughput_ips: Quantity | None
+    speedup_vs_float32: Quantity | None
+    speedup_ci95: tuple[Quantity, Quantity] | None
+    rss_mb: Quantity | None
+    cold_start_ms: Quantity | None
     valid: bool
     invalid_reason: str | None
     environment: Environment
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the times of inference are all there, or none of them."""
+        return len({time is None for time in (self.p50_ms, self.p90_ms, self.p99_ms, self.throughput_ips)}) == 1
 
 
 class Kernels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

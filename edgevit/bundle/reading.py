@@ -107,6 +107,8 @@ def _contradiction(manifest: Manifest) -> str | None:
         return "a variant was measured as another kind of model than it is - at `$.variants`"
     if not manifest.independent and any(one.accuracy and one.accuracy.decisions for one in manifest.variants):
         return "a variant was measured as another kind of model than it is - at `$.variants`"
+    if any(one.latency and not one.latency.is_whole for one in manifest.variants):
+        return "some of a variant's times are missing - at `$.variants`"
     if manifest.activation == "sigmoid" and not spec.classes:
         return "a model that gives features has no probabilities - at `$.activation`"
     return None

@@ -1,6 +1,7 @@
 """manifest.json is hostile until it is read: whatever is in it ends in a Manifest or in a BundleError."""
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -160,6 +161,45 @@ def test_messages_name_the_field():
         decode_manifest(changed(labels=["a", "b", "c"]))
     with pytest.raises(BundleError, match="same name"):
         decode_manifest(changed(variants=json.loads(CONTENT)["variants"] * 2))
+
+
+MEASURED = {
+    "accuracy": {
+        "data": "a", "data_sha256": "0" * 64, "images": 4, "top1": 0.5, "top1_ci95": [0.1, 0.9], "top5": None,
+        "delta_top1": 0.0, "mcnemar_p": 1.0, "agreement": 1.0, "kl": 0.0, "sqnr_db": 40.0, "max_drop": 0.5,
+        "passed": True, "reason": "",
+    },
+    "latency": {
+        "batch": 1, "threads": 1, "p50_ms": 1.0, "p90_ms": 2.0, "p99_ms": 3.0, "throughput_ips": 900.0,
+        "speedup_vs_float32": 1.5, "speedup_ci95": [1.4, 1.6], "rss_mb": 9.0, "cold_start_ms": 9.0, "valid": True,
+        "invalid_reason": None,
+        "environment": {
+            "machine": "m", "cpu": "c", "cpu_features": [], "cores": 1, "os": "o", "python": "3", "packages": {},
+            "measured_at": "now",
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "figure", "value"),
+    [
+        ("accuracy", "top1_ci95", [-1e308, 1e308]),
+        ("accuracy", "agreement", 7.0),
+        ("accuracy", "delta_top1", -2.0),
+        ("latency", "p50_ms", -1.0),
+        ("latency", "p50_ms", None),
+        ("latency", "p90_ms", None),
+        ("latency", "speedup_ci95", [1.0, 1e308]),
+    ],
+)
+def test_figures_that_cannot_be_are_refused(kind, figure, value):
+    content = json.loads(CONTENT)
+    content["variants"][0] |= copy.deepcopy(MEASURED)
+    decode_manifest(json.dumps(content).encode())
+    content["variants"][0][kind][figure] = value
+    with pytest.raises(BundleError, match=r"variants"):
+        decode_manifest(json.dumps(content).encode())
 
 
 HOSTILE = [
