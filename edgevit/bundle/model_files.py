@@ -7,10 +7,10 @@ anywhere, so that this is looked at before an engine opens the file. Numbers of 
 from __future__ import annotations
 
 import mmap
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from xml.parsers import expat
 
 from edgevit.errors import BundleError
 
@@ -20,8 +20,8 @@ CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap", "TensorIterator")
 #: Bytes; the IR of a ViT-L has half a MiB.
 _LARGEST_IR = 64 << 20
 _DEEPEST = 16  # graphs in graphs
+_LARGEST_TAG = (1 << 32) - 1  # protobuf drops the bits above, and finds another field than was asked for
 _ONE_BYTE = 0x7F  # the largest number that one byte holds; more have their highest bit set
-_LAYER_TYPE = re.compile(rb"""<layer\b[^>]*?\btype\s*=\s*["']([^"']*)["']""")
 
 _MAKE_AGAIN = "get the bundle again from where it came, or make it again with 'edgevit export'"
 
@@ -36,7 +36,8 @@ class Contents(NamedTuple):
 def check_model_file(path: Path, listed: frozenset[Path]) -> None:
     """Check that an engine that opens the model at ``path`` opens no file but those ``listed``, and comes to an end.
 
-    Files that are no ONNX and no IR are left to their engines.
+    Files that are no ONNX and no IR by their names are left to their engines; ``check_model_name`` sees to those that
+    open them as such all the same.
 
     Raises:
         BundleError: if it would open another file, has branches or loops, or is cut short.
@@ -55,16 +56,42 @@ def check_model_file(path: Path, listed: frozenset[Path]) -> None:
         raise BundleError(f"{path} has branches or loops: {', '.join(control)}", remedy=_MAKE_AGAIN)
 
 
+def check_model_name(path: Path, backend: str) -> None:
+    """Check that what ``backend`` opens has a name by which ``check_model_file`` looks at it.
+
+    Raises:
+        BundleError: if it has not.
+
+    """
+    if backend in _READ_BY_ANY_NAME and path.suffix not in _READERS:
+        raise BundleError(
+            f"{backend} would open {path} as a model, whose name does not end in {' or '.join(_READERS)}",
+            remedy=_MAKE_AGAIN,
+        )
+
+
 def contents_of_ir(path: Path) -> Contents:
     """Return what is in an IR; its weights lie beside it, in a file of the same name.
 
     Raises:
-        BundleError: if it is larger than any.
+        BundleError: if it is larger than any, or no XML.
 
     """
     if path.stat().st_size > _LARGEST_IR:
         raise BundleError(f"{path} is larger than {_LARGEST_IR >> 20} MiB, which no IR is", remedy=_MAKE_AGAIN)
-    kinds = {kind.decode(errors="replace") for kind in _LAYER_TYPE.findall(path.read_bytes())}
+    kinds: set[str] = set()
+
+    def note(name: str, attributes: dict[str, str]) -> None:
+        if name == "layer":
+            kinds.add(attributes.get("type", ""))
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = note
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    try:
+        parser.Parse(path.read_bytes(), True)  # noqa: FBT003 - there is no more
+    except (expat.ExpatError, ValueError, LookupError) as error:  # of encodings, too
+        raise BundleError(f"{path} is not a readable IR: {error}", remedy=_MAKE_AGAIN) from error
     weights = path.with_suffix(".bin")
     return Contents(frozenset(kinds), frozenset([weights.name] if weights.is_symlink() or weights.exists() else []))
 
@@ -88,6 +115,12 @@ def contents_of_onnx(path: Path) -> Contents:
     return Contents(frozenset(kinds), frozenset(others))
 
 
+def _refuse_doctype(*_: object) -> None:
+    raise ValueError("it declares a type of document, which no IR does")
+
+
+#: Engines that take a file for a model whatever it is called.
+_READ_BY_ANY_NAME = ("onnxruntime", "openvino")
 _READERS: dict[str, Callable[[Path], Contents]] = {".onnx": contents_of_onnx, ".xml": contents_of_ir}
 
 
@@ -165,6 +198,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
         place += 1
         if tag > _ONE_BYTE:
             tag, place = _varint(message, place - 1)
+            if tag > _LARGEST_TAG:
+                raise ValueError("the number of a field is too large")
         kind = tag & 7
         if kind == 2:  # most are, and are short; there are thousands whenever a bundle is loaded
             if place < end and message[place] <= _ONE_BYTE:

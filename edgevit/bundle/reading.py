@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from edgevit.bundle.manifest import SCHEMA_VERSION, File, Manifest
+from edgevit.bundle.manifest import SCHEMA_VERSION, File, Manifest, Variant
 from edgevit.bundle.model_files import check_model_file
 from edgevit.errors import BundleError
 from edgevit.files import sha256_of
@@ -103,15 +103,21 @@ def _contradiction(manifest: Manifest) -> str | None:
         return f"images of {size[0]}x{size[1]} are larger than any model takes - at `$.preprocess.size`"
     if size != spec.image_size or manifest.preprocess.channels != spec.channels:
         return "images are preprocessed to another size than the model takes - at `$.preprocess`"
-    if any(one.accuracy and (one.accuracy.similarity is None) == (spec.classes == 0) for one in manifest.variants):
-        return "a variant was measured as another kind of model than it is - at `$.variants`"
-    if not manifest.independent and any(one.accuracy and one.accuracy.decisions for one in manifest.variants):
+    if any(_is_of_another_kind(one, manifest) for one in manifest.variants):
         return "a variant was measured as another kind of model than it is - at `$.variants`"
     if any(one.latency and not one.latency.is_whole for one in manifest.variants):
         return "some of a variant's times are missing - at `$.variants`"
     if manifest.activation == "sigmoid" and not spec.classes:
         return "a model that gives features has no probabilities - at `$.activation`"
     return None
+
+
+def _is_of_another_kind(variant: Variant, manifest: Manifest) -> bool:
+    found = variant.accuracy
+    if found is None:
+        return False
+    features = manifest.model.classes == 0
+    return (found.similarity is None) == features or (found.decisions is not None and not manifest.independent)
 
 
 def read_manifest(bundle: Path) -> Manifest:

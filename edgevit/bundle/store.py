@@ -23,6 +23,7 @@ from edgevit.bundle.manifest import (
     Provenance,
     Variant,
 )
+from edgevit.bundle.model_files import check_model_name
 from edgevit.bundle.reading import all_files, locate, logical_path, read_manifest, record, steadily, verify
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
@@ -160,10 +161,13 @@ class Bundle(msgspec.Struct, frozen=True):
         """Check the SHA-256 of each file of a variant, and return the one that its backend opens.
 
         Raises:
-            BundleError: if there is no such variant, or a file is missing or damaged.
+            BundleError: if there is no such variant, or a file is missing or damaged, or would be opened unseen.
 
         """
-        return verify(self.path, self.variant(variant).files)[0]
+        found = self.variant(variant)
+        path, *_ = verify(self.path, found.files)
+        check_model_name(path, found.backend)
+        return path
 
     def verify_extra(self, name: str) -> Path:
         """Check the SHA-256 of the further file ``name``, such as ``calibration/plan.json``, and return where it is.

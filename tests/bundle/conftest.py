@@ -93,7 +93,7 @@ def add_int8(bundle: Bundle, content: bytes) -> Bundle:
 
     def fill(folder: Path) -> list[Path]:
         (folder / "model.bin").write_bytes(content * 50)
-        (folder / "model.xml").write_bytes(content)
+        (folder / "model.xml").write_bytes(b"<net>" + content + b"</net>")
         return [folder / "model.xml"]
 
     return bundle.add_variant(

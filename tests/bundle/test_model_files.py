@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgevit.bundle.model_files import check_model_file, contents_of_onnx
+from edgevit.bundle.model_files import check_model_file, contents_of_ir, contents_of_onnx
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, EdgeViTError
 from edgevit.runtime import load
@@ -118,6 +118,65 @@ def test_the_weights_of_an_ir_must_be_listed(quantized, tmp_path, linked, edgevi
         load(quantized, variant="int8-openvino")
     assert edgevit("inspect", quantized).code == 1
     load(quantized, variant="int8-onnxruntime", check="files").close()
+
+
+HIDDEN = {
+    "behind a bracket in a name": lambda ir: ir.replace(b'name="logits" type="', b'name="a>b" type="'),
+    "as a character reference": lambda ir: ir.replace(b'type="L', b'type="&#76;'),
+    "behind another in a name": lambda ir: ir.replace(b'name="logits" type="', b"""name="a type='Add'" type=\""""),
+    "in UTF-16": lambda ir: ir.decode().replace('"1.0"?>', '"1.0" encoding="utf-16"?>').encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+def test_kinds_in_an_ir_are_found_however_they_are_written(tmp_path, how):
+    ir = b'<?xml version="1.0"?><net name="n"><layers><layer id="0" name="logits" type="Loop"/></layers></net>'
+    path = tmp_path / "model.xml"
+    assert HIDDEN[how](ir) != ir
+    path.write_bytes(HIDDEN[how](ir))
+    with pytest.raises(BundleError, match="Loop"):
+        check_model_file(path, frozenset([path]))
+
+
+@pytest.mark.parametrize(
+    "ir",
+    [
+        b"",
+        b"<net>",
+        b'<!DOCTYPE net [<!ENTITY l "Loop">]><net><layer type="&l;"/></net>',
+        b'<net><layer type="Add" type="Loop"/></net>',
+        b'<?xml version="1.0" encoding="ebcdic"?><net/>',
+        b'<net><layer type="\xff"/></net>',
+    ],
+)
+def test_what_is_no_ir_is_refused(tmp_path, ir):
+    (tmp_path / "model.xml").write_bytes(ir)
+    with pytest.raises(BundleError, match="not a readable IR"):
+        contents_of_ir(tmp_path / "model.xml")
+
+
+def test_a_field_that_protobuf_takes_for_another_is_refused(tmp_path):
+    graph = graph_with([helper.make_node("Loop", ["m"], ["y"])]).SerializeToString()
+    size = bytes([len(graph) & 0x7F | 0x80, len(graph) >> 7])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"\x3a" + size + graph)  # the field that a graph is in, in one byte
+    assert contents_of_onnx(path).kinds == {"Loop"}
+    path.write_bytes(b"\xba\x80\x80\x80\x10" + size + graph)  # the same and bits above the 32nd
+    with pytest.raises(BundleError, match="too large"):
+        contents_of_onnx(path)
+
+
+@pytest.mark.parametrize("name", ["model.txt", "model.ort", "MODEL.ONNX", "model"])
+def test_a_model_by_a_name_that_hides_it_is_refused(exported, name):
+    """onnxruntime opens a file of any name, and looped and read other files in one that was not called .onnx."""
+    manifest = json.loads((exported / "manifest.json").read_text())
+    shutil.move(exported / "float32/model.onnx", exported / "float32" / name)
+    manifest["variants"][0]["files"][0]["path"] = f"float32/{name}"
+    rehash(exported, manifest)
+    with pytest.raises(BundleError, match="does not end in"):
+        load(exported)
+    with pytest.raises(BundleError, match="does not end in"):
+        Bundle.open(exported).verify_files("float32")
 
 
 def with_more(bundle, nodes, initializers):

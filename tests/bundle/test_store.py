@@ -97,7 +97,7 @@ def test_a_variant_is_added_and_measured_and_replaced(bundle: Bundle, add_int8, 
     variant = added.variant("int8-openvino")
     assert [file.path for file in variant.files] == ["int8-openvino/model.xml", "int8-openvino/model.bin"]
     assert variant.settings == {"HINT": "f32"}
-    assert variant.bytes == 51 * 3
+    assert variant.bytes == 51 * 3 + len("<net></net>")
 
     for name, value in measured.items():
         added = added.update_variant("int8-openvino", **{name: value})
@@ -107,7 +107,7 @@ def test_a_variant_is_added_and_measured_and_replaced(bundle: Bundle, add_int8, 
     replaced = add_int8(added, b"another")
     assert replaced.variant("int8-openvino").accuracy is None, "what was measured was measured on other files"
     assert replaced.verify_files("int8-openvino") == bundle.path / "int8-openvino/model.xml"
-    assert replaced.verify_files("int8-openvino").read_bytes() == b"another"
+    assert replaced.verify_files("int8-openvino").read_bytes() == b"<net>another</net>"
     assert names(bundle.path) == {".lock", "manifest.json", "float32", "golden", "int8-openvino"}
 
 
@@ -190,7 +190,7 @@ def test_a_folder_of_the_users_own_is_neither_used_nor_removed(bundle: Bundle, a
     (_written_in / "notes.txt").write_text("mine")
     bundle = add_int8(add_int8(bundle, b"one"), b"two")
     assert (_written_in / "notes.txt").read_text() == "mine"
-    assert bundle.verify_files("int8-openvino").read_bytes() == b"two"
+    assert bundle.verify_files("int8-openvino").read_bytes() == b"<net>two</net>"
     assert len(list(bundle.path.glob("int8-openvino*"))) == 2
     assert Bundle.open(bundle.path).variant("int8-openvino") == bundle.variant("int8-openvino")
 
@@ -243,7 +243,7 @@ def test_without_hard_links_the_new_folder_keeps_its_number(bundle: Bundle, add_
     monkeypatch.setattr(os, "link", unsupported)
     for content in (b"one", b"two", b"three"):
         bundle = add_int8(bundle, content)
-        assert Bundle.open(bundle.path).verify_files("int8-openvino").read_bytes() == content
+        assert Bundle.open(bundle.path).verify_files("int8-openvino").read_bytes() == b"<net>" + content + b"</net>"
         assert len(list(bundle.path.glob("int8-openvino*"))) == 1
 
 
