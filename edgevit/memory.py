@@ -19,7 +19,7 @@ _LEAST = 4096 * _MIB
 _PER_BYTE = 16  # of a file: weights are unpacked, packed anew for kernels, and held twice on the way
 _PER_CORE = 256 * _MIB  # engines start a thread for each: stacks, and what malloc reserves for each
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _before: list[tuple[int, int]] = []  # limits, one for each block that is inside
 
 
@@ -78,10 +78,22 @@ def limited(most: int | None) -> Iterator[None]:
         yield
     finally:
         with _lock:
-            outermost = _before[0]
-            _before.pop()
-            if not _before:
-                resource.setrlimit(resource.RLIMIT_AS, outermost)
+            if _before:  # none in a process that was forked within
+                outermost = _before[0]
+                _before.pop()
+                if not _before:
+                    resource.setrlimit(resource.RLIMIT_AS, outermost)
+
+
+def _lift() -> None:
+    """Take the limit from a process that was just forked: the thread that would is in the other one."""
+    if _before:
+        resource.setrlimit(resource.RLIMIT_AS, _before[0])
+        _before.clear()
+    _lock.release()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lift)
 
 
 def _address_space() -> int | None:

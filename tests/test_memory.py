@@ -1,5 +1,8 @@
 import resource
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,3 +65,31 @@ def test_a_user_may_allow_more(monkeypatch):
     monkeypatch.setenv(ALLOWED, "much")
     with pytest.raises(InputError, match=ALLOWED):
         allowed_for(1)
+
+
+FORKED = """
+import os, resource, sys, threading
+from edgevit.memory import limited
+before = resource.getrlimit(resource.RLIMIT_AS)
+inside, leave = threading.Event(), threading.Event()
+def load():
+    with limited(1 << 28):
+        inside.set()
+        leave.wait()
+loading = threading.Thread(target=load)
+loading.start()
+inside.wait()
+if child := os.fork():
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    leave.set()
+    loading.join()
+    sys.exit(status or resource.getrlimit(resource.RLIMIT_AS) != before)
+with limited(1 << 30):
+    pass
+os._exit(resource.getrlimit(resource.RLIMIT_AS) != before)
+"""
+
+
+def test_a_process_that_is_forked_meanwhile_has_no_limit():
+    command = [sys.executable, "-W", "ignore", "-c", FORKED]
+    subprocess.run(command, check=True, timeout=60, cwd=Path(__file__).parents[1])
