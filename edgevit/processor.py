@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Collection
 from pathlib import Path
@@ -17,6 +18,11 @@ FEATURES = (
 INTEGER_DOT_PRODUCT = frozenset(("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"))
 #: With any of these, BF16 is computed and not imitated.
 BF16 = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def most_threads() -> int:
+    """Return how many threads an engine may be asked for: with hundreds more than cores, some hang or crash."""
+    return max(64, 4 * (os.cpu_count() or 1))
 
 
 def cpuinfo(root: Path = Path("/")) -> str:

@@ -27,6 +27,7 @@ from edgevit.evaluation.messages import Block, Job
 from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
 from edgevit.files import scratch_folder
 from edgevit.models.spec import AnySpec
+from edgevit.processor import most_threads
 from edgevit.progress import SILENT, Progress
 
 #: Rounds that are aimed at; a valid result needs figures.MIN_ROUNDS.
@@ -175,6 +176,8 @@ def check_load(*, batch: int, threads: int, duration_s: float, warmup: int = 0) 
     for name, value, least in (("batch", batch, 1), ("threads", threads, 0), ("warmup", warmup, 0)):
         if value < least:
             raise InputError(f"{name} is {value}", remedy=f"use --{name} {least} or more")
+    if threads > most_threads():
+        raise InputError(f"threads is {threads}, more than {most_threads()}", remedy="use --threads 0 for all cores")
     if not 0 < duration_s < math.inf:
         raise InputError(f"duration is {duration_s} s", remedy="use a --duration above 0, such as 10")
 

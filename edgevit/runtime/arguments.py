@@ -13,6 +13,7 @@ import numpy as np
 
 from edgevit.data.images import ImageSource
 from edgevit.errors import InputError
+from edgevit.processor import most_threads
 from edgevit.runtime.verification import Check
 
 
@@ -31,6 +32,22 @@ def whole_number(name: str, value: Any, *, least: int) -> int:  # noqa: ANN401 -
         raise InputError(f"{name} is {value!r}, not a whole number", remedy=f"give {name} as an int")
     if number < least:
         raise InputError(f"{name} is {number}, less than {least}", remedy=f"give {name} as {least} or more")
+    return number
+
+
+def threads_given(value: Any) -> int:  # noqa: ANN401
+    """Return ``value``, a number of threads, as an int.
+
+    Raises:
+        InputError: if it is none, or more than an engine takes.
+
+    """
+    number = whole_number("threads", value, least=0)
+    if number > most_threads():
+        raise InputError(
+            f"threads is {number}, more than {most_threads()}",
+            remedy="give threads as 0, or as many as there are cores",
+        )
     return number
 
 

@@ -17,7 +17,7 @@ from edgevit.errors import MissingError, VerificationError
 from edgevit.memory import limited_for
 from edgevit.processor import cpuinfo, features_in
 from edgevit.progress import SILENT, Progress
-from edgevit.runtime.arguments import folder, kind_of_check, settings_given, whole_number
+from edgevit.runtime.arguments import folder, kind_of_check, settings_given, threads_given
 from edgevit.runtime.model import Model
 from edgevit.runtime.selection import rank_variants, why_not_suited
 from edgevit.runtime.verification import Check, verify_golden
@@ -63,7 +63,7 @@ def load(
     """
     path = folder("bundle", bundle)
     opening = _Opening(
-        threads=whole_number("threads", threads, least=0),
+        threads=threads_given(threads),
         check=kind_of_check(check),
         settings=settings_given(settings),
         progress=progress,

@@ -132,6 +132,7 @@ def test_the_plan_keeps_to_the_duration(typical_ns, duration_s):
     [
         ({"batch": 0}, "batch is 0"),
         ({"threads": -1}, "threads is -1"),
+        ({"threads": 100_000}, "threads is 100000"),
         ({"duration_s": 0}, "duration is 0"),
         ({"duration_s": float("nan")}, "duration is nan"),
         ({"warmup": -1}, "warmup is -1"),

@@ -232,6 +232,7 @@ def test_what_is_not_there_is_said(bundle: Bundle, tmp_path: Path):
         ("threads", {"threads": 1.5}),
         ("threads", {"threads": None}),
         ("threads", {"threads": -1}),
+        ("threads", {"threads": 100_000}),
         ("threads", {"threads": True}),
         ("check", {"check": "none"}),
         ("check", {"check": None}),
