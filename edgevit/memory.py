@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgevit.errors import InputError
+from edgevit.processor import most_threads
 
 #: The environment variable by which a user allows more, or less, in MiB; 0 takes the limit away.
 ALLOWED = "EDGEVIT_LOAD_MEMORY_MB"
@@ -27,14 +28,17 @@ def allowed_for(size: int) -> int | None:
     """Return how many bytes opening a file of ``size`` bytes may take; None for any number.
 
     Raises:
-        InputError: if the environment variable ``EDGEVIT_LOAD_MEMORY_MB`` is no number.
+        InputError: if the environment variable ``EDGEVIT_LOAD_MEMORY_MB`` is no number, or less than engines need.
 
     """
     given = os.environ.get(ALLOWED)
     if given is None:
         return _LEAST + _PER_BYTE * size + _PER_CORE * (os.cpu_count() or 1)
-    if not given.isdecimal():
-        raise InputError(f"{ALLOWED} is {given!r}", remedy=f"set {ALLOWED} to a number of MiB, or to 0 for no limit")
+    # An engine's libraries and its threads: onnxruntime waits for ever where it cannot start one.
+    least = 1024 + 16 * most_threads()
+    if not given.isdecimal() or 0 < int(given) < least:
+        remedy = f"set {ALLOWED} to {least} MiB or more, or to 0 for no limit"
+        raise InputError(f"{ALLOWED} is {given!r}", remedy=remedy)
     return int(given) * _MIB or None
 
 

@@ -33,7 +33,7 @@ WORKSHOP = DEVICE | {"targets", "recipes", "graph", "quantization", "evaluation"
 #: Room -> the rooms that it may import. A room is a sub-package of edgevit, or a module beside them.
 ROOMS = {
     "errors": set(),
-    "memory": {"errors"},
+    "memory": {"errors", "processor"},
     "processor": set(),
     "progress": set(),
     "dependencies": {"errors"},

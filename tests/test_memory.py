@@ -58,13 +58,14 @@ def test_the_last_of_several_threads_takes_it_away():
 def test_a_user_may_allow_more(monkeypatch):
     monkeypatch.delenv(ALLOWED, raising=False)
     assert 4096 * MIB < allowed_for(0) < allowed_for(100 * MIB)
-    monkeypatch.setenv(ALLOWED, "100")
-    assert allowed_for(1 << 40) == 100 * MIB
+    monkeypatch.setenv(ALLOWED, "100000")
+    assert allowed_for(1 << 40) == 100_000 * MIB
     monkeypatch.setenv(ALLOWED, "0")
     assert allowed_for(1) is None
-    monkeypatch.setenv(ALLOWED, "much")
-    with pytest.raises(InputError, match=ALLOWED):
-        allowed_for(1)
+    for given in ("much", "100", "-1"):
+        monkeypatch.setenv(ALLOWED, given)
+        with pytest.raises(InputError, match=ALLOWED):
+            allowed_for(1)
 
 
 FORKED = """
