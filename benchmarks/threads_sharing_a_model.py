@@ -10,6 +10,8 @@ application. ``--threads`` is how many the engine itself takes.
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 import threading
 import time
 from pathlib import Path
@@ -58,8 +60,10 @@ def main() -> None:
         one.name for one in bundle.manifest.variants if one.backend in ("onnxruntime", "openvino")
     ]
     here = environment()
-    print(f"{here.cpu}, {here.cores} cores, {', '.join(f'{name} {found}' for name, found in here.packages.items())}")
-    print(f"{given.sharing} threads share a model whose engine takes {given.threads}; images a second")
+    print("# Threads that share a model", "", f"Written by `python {shlex.join(sys.argv)}`.", "", sep="\n")
+    print(f"{here.cpu}, {here.cores} cores, {', '.join(f'{name} {found}' for name, found in here.packages.items())};")
+    print(f"bundle {bundle.manifest.name}, {given.sharing} threads share a model whose engine takes {given.threads}.\n")
+    print("| variant | images a second, one thread | shared | ratio (95 %) |", "| --- | --- | --- | --- |", sep="\n")
     for name in names:
         with load(given.bundle, variant=name, threads=given.threads) as model:
             answered(model, images, given.sharing, given.seconds)
@@ -73,7 +77,7 @@ def main() -> None:
         draws = np.random.default_rng(0).choice(ratios, (_RESAMPLES, len(ratios)))
         low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
         one, several = np.median(pairs, axis=0)
-        print(f"{name}: {one:.0f} alone, {several:.0f} shared, {np.median(ratios):.2f}x ({low:.2f}-{high:.2f})")
+        print(f"| {name} | {one:.0f} | {several:.0f} | {np.median(ratios):.2f} ({low:.2f} to {high:.2f}) |", flush=True)
 
 
 if __name__ == "__main__":
