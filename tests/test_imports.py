@@ -19,6 +19,7 @@ BASE = {
     "files",
     "json",
     "likeness",
+    "limits",
     "memory",
     "processor",
     "progress",
@@ -33,6 +34,7 @@ WORKSHOP = DEVICE | {"targets", "recipes", "graph", "quantization", "evaluation"
 #: Room -> the rooms that it may import. A room is a sub-package of edgevit, or a module beside them.
 ROOMS = {
     "errors": set(),
+    "limits": {"errors", "memory"},
     "memory": {"errors", "processor"},
     "processor": set(),
     "progress": set(),

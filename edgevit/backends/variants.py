@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 from edgevit import backends
 from edgevit.backends.base import Backend, Session
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
-from edgevit.memory import limited_for
+from edgevit.limits import within_limits
 from edgevit.progress import SILENT, Progress
 from edgevit.versions import check_version, problem_of
 
@@ -56,15 +55,19 @@ def open_variant(
         BundleError: if there is no such variant, or its files are damaged.
         MissingDependencyError: if its backend is not installed, or in a version that does not serve it, or the device
             that it is for is not here.
-        InputError: if opening it takes more memory than its size explains.
+        InputError: if opening it takes more memory or time than its size explains.
 
     """
     variant = bundle.variant(name)
     path = bundle.verify_files(name)
     backend, own = backend_for(variant), settings_of(variant, settings or {})
-    on_device = variant.backend in backends.ON_DEVICE
-    with nullcontext() if on_device else limited_for(variant.bytes, f"variant {name}"):
+
+    def opened() -> Session:
         return backend.open(path, threads=threads, settings=own, progress=progress)
+
+    if variant.backend in backends.ON_DEVICE:  # files are compiled there, and drivers reserve what they do not use
+        return opened()
+    return within_limits(variant.bytes, f"variant {name}", opened)
 
 
 def why_not_here(bundle: Bundle, variant: Variant, settings: Mapping[str, str] | None = None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as engine
 
-from edgevit.memory import limited_for
+from edgevit.limits import within_limits
 
 #: Largest absolute difference of a logit between a file and what it was made of.
 TOLERANCE = 1e-4
@@ -52,15 +53,17 @@ def run(
 
     Raises:
         One of ``ENGINE_ERRORS``: if it cannot.
-        InputError: if that takes more memory than the file's size explains.
+        InputError: if that takes more memory or time than the file's size explains.
 
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
     size, name = path.stat().st_size, str(path)
-    with limited_for(size, name):
-        session = onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"])
+
+    def opened() -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"])
+
+    session = within_limits(size, name, opened)
     for batch in batches:
-        with limited_for(size, name):  # not around the yield: whoever takes no more would leave the limit in force
-            answer = session.run([answers], {images: batch})[0]
-        yield answer
+        answer = within_limits(size, name, partial(session.run, [answers], {images: batch}), times=len(batch))
+        yield answer[0]

@@ -8,12 +8,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgevit.backends import BACKENDS, ON_DEVICE, why_not_run
 from edgevit.backends.variants import open_variant, why_not_here
+from edgevit.bundle.golden import Golden
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.reading import steadily
 from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingError, VerificationError
+from edgevit.limits import within_limits
 from edgevit.memory import limited_for
 from edgevit.processor import cpuinfo, features_in
 from edgevit.progress import SILENT, Progress
@@ -49,8 +54,9 @@ def load(
     should, the next best is taken, float32 at last. ``Model.notes`` says so, and ``progress``, or else a
     ``LoadWarning``. With ``strict`` it is an error instead.
 
-    Loading takes no more memory than the size of the variant's files explains: a small file from elsewhere can ask for
-    all that there is. The environment variable EDGEVIT_LOAD_MEMORY_MB allows more, or anything with 0.
+    Loading takes no more memory and time than the size of the variant's files explains: a small file from elsewhere can
+    ask for all that there is. The environment variables EDGEVIT_LOAD_MEMORY_MB and EDGEVIT_LOAD_SECONDS allow more, or
+    anything with 0.
 
     A bundle may be replaced by another process at the same time: then the old variant is loaded, or the new one.
 
@@ -129,7 +135,7 @@ def _checked(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequenc
         if opening.check == "golden":
             golden = bundle.golden()
             verify_golden(
-                model.infer_images(golden.images),
+                _answers(model, golden),
                 golden.logits,
                 precision=variant.precision,
                 classes=bundle.manifest.model.classes,
@@ -139,6 +145,15 @@ def _checked(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequenc
         model.close()
         raise
     return model
+
+
+def _answers(model: Model, golden: Golden) -> NDArray[np.float32]:
+    def answers() -> NDArray[np.float32]:
+        return model.infer_images(golden.images)
+
+    if model.variant.backend in ON_DEVICE:
+        return answers()
+    return within_limits(model.variant.bytes, f"variant {model.variant.name}", answers, times=len(golden.images))
 
 
 def _say(note: str, progress: Progress) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from contextlib import suppress
 
 import numpy as np
@@ -15,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgevit.bundle.model_files import check_model_file, contents_of_ir, contents_of_onnx
 from edgevit.bundle.store import Bundle
-from edgevit.errors import BundleError, EdgeViTError
+from edgevit.errors import BundleError, EdgeViTError, InputError
+from edgevit.limits import still_working
 from edgevit.runtime import load
 
 
@@ -24,7 +26,7 @@ def graph_with(nodes, name="g"):
 
 
 def save(graph, path, functions=()):
-    model = helper.make_model(graph, functions=functions, opset_imports=[helper.make_opsetid("", 20)])
+    model = helper.make_model(graph, functions=functions, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -227,6 +229,30 @@ def test_a_small_file_that_asks_for_gigabytes_is_refused(exported, bomb):
     assert caught.value.remedy
 
 
+#: 17 GFLOP, in a file of 9 KB; engines compute what depends on constants alone while they open it.
+SLOW = (
+    [helper.make_node("ConstantOfShape", ["n"], ["m0"], value=numpy_helper.from_array(np.full(1, 1e-3, np.float32)))]
+    + [helper.make_node("MatMul", [f"m{step}", "m0"], [f"m{step + 1}"]) for step in range(150)]
+    + [helper.make_node("Identity", ["m150"], ["big"])],
+    [numbers("n", 1024, 1024)],
+)
+
+
+def test_a_small_file_that_takes_long_is_refused(exported, monkeypatch):
+    nodes, initializers = SLOW
+    with_more(exported, [*nodes, helper.make_node("ReduceSum", ["big"], ["more"], keepdims=0)], initializers)
+    monkeypatch.setenv("EDGEVIT_LOAD_SECONDS", "1")
+    with pytest.raises(InputError, match="float32 takes more than 1 s"):
+        load(exported, variant="float32", threads=1)
+    wait_for_engines()
+
+
+def wait_for_engines():
+    """Wait for what a limit on time has left working: the limit on memory goes with it."""
+    while still_working():
+        time.sleep(0.05)
+
+
 def test_the_input_of_a_manifest_is_bounded(exported):
     manifest = json.loads((exported / "manifest.json").read_text())
     manifest["spec"]["image_size"] = manifest["preprocess"]["size"] = [8192, 8192]
@@ -236,9 +262,8 @@ def test_the_input_of_a_manifest_is_bounded(exported):
         Bundle.open(exported)
 
 
-@pytest.mark.parametrize("bomb", sorted(BOMBS))
-def test_an_onnx_file_that_asks_for_gigabytes_is_not_exported(bomb, tmp_path, edgevit):
-    nodes, initializers = BOMBS[bomb]
+def bomb_file(path, nodes, initializers):
+    """Write a file that would be a model of images of 8 x 8 pixels, had it not ``nodes``."""
     one = numpy_helper.from_array(np.ones(1, np.float32), "one")
     weight = numpy_helper.from_array(np.ones((192, 3), np.float32), "weight")
     graph = helper.make_graph(
@@ -254,8 +279,24 @@ def test_an_onnx_file_that_asks_for_gigabytes_is_not_exported(bomb, tmp_path, ed
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
         [weight, one, *initializers],
     )
-    path = save(graph, tmp_path / "bomb.onnx")
+    return save(graph, path)
+
+
+@pytest.mark.parametrize("bomb", sorted(BOMBS))
+def test_an_onnx_file_that_asks_for_gigabytes_is_not_exported(bomb, tmp_path, edgevit):
+    path = bomb_file(tmp_path / "bomb.onnx", *BOMBS[bomb])
     done = edgevit("export", path, "--image-size", "8", "-o", tmp_path / "b.edgevit")
     assert done.code == 2, done.err
     assert "bomb.onnx" in done.err
+    assert "while running" in done.err  # not while the file was read
+    assert not (tmp_path / "b.edgevit").exists()
+
+
+def test_an_onnx_file_that_takes_long_is_not_exported(tmp_path, edgevit, monkeypatch):
+    monkeypatch.setenv("EDGEVIT_LOAD_SECONDS", "1")
+    path = bomb_file(tmp_path / "slow.onnx", *SLOW)
+    done = edgevit("export", path, "--image-size", "8", "-o", tmp_path / "b.edgevit")
+    assert done.code == 2, done.err
+    wait_for_engines()
+    assert "takes more than 1 s" in done.err
     assert not (tmp_path / "b.edgevit").exists()
