@@ -1,9 +1,7 @@
 """Mark in OpenVINO's IR what shall be computed in float32, whatever precision the model is compiled for.
 
 That is the patch embedding of a quantized model where it stayed a convolution (``quantization.rewrites.patches`` says
-when). What BF16 rounds there stays in the residual stream to the end: on DeiT-tiny, otherwise compiled for BF16,
-float32 took the SQNR from 27.4 to 27.8 dB (1,000 photos, one at a time, by hand), for one to two per cent of the time
-of ViT-S. The Adds and the LayerNorm behind it gained nothing from it. A patch embedding that went back to float as a
+when). What BF16 rounds there stays in the residual stream to the end. A patch embedding that went back to float as a
 Linear layer is computed in BF16: OpenVINO does not heed the mark on a MatMul.
 """
 
