@@ -74,6 +74,37 @@ PROCESSORS = [
     ("ConvNext", {"size": {"shortest_edge": 45}, "crop_pct": 0.95, "resample": 2}),
     ("ConvNext", {"size": 48, "crop_pct": 1.0}),
     ("ConvNext", {"size": {"shortest_edge": 384}, "crop_pct": 0.875}),
+    # The long edge bounded, alone or beside the short one.
+    ("CLIP", {**_short(48), "size": {"shortest_edge": 48, "longest_edge": 60}}),
+    ("CLIP", {"size": {"shortest_edge": 48, "longest_edge": 64}, "crop_size": {"height": 48, "width": 64}}),
+    ("Bit", {"size": {"shortest_edge": 31, "longest_edge": 33}, "crop_size": square(48), "resample": 2}),
+    ("ViT", {"size": {"shortest_edge": 40, "longest_edge": 40}, "do_center_crop": True, "crop_size": square(37)}),
+    ("Sam", {"size": {"longest_edge": 64}, "pad_size": square(64)}),
+    ("Sam", {"size": {"longest_edge": 45}, "pad_size": {"height": 48, "width": 64}, "image_mean": HALF}),
+    ("Sam", {"size": {"longest_edge": 33}, "do_pad": False, "do_center_crop": True, "crop_size": square(40)}),
+    ("Sam", {"do_resize": False, "pad_size": {"height": 210, "width": 320}, "do_normalize": False}),
+    ("Sam", {"size": {"longest_edge": 57}, "pad_size": 57, "resample": 3, "rescale_factor": 1 / 127.5}),
+    # Padded below and at the right, after all else; to what it is already; or not, as the class has it.
+    ("ViT", {"size": {"height": 40, "width": 30}, "do_pad": True, "pad_size": square(48), **IMAGENET}),
+    ("ViT", {"size": square(48), "do_pad": True, **IMAGENET}),
+    ("DeiT", {"size": square(50), "crop_size": square(45), "do_pad": True, "pad_size": {"height": 45, "width": 64}}),
+    ("CLIP", {**_short(48, 40), **OPENAI, "do_pad": True, "pad_size": square(56)}),
+    ("CLIP", {**_short(30, 40), **OPENAI, "do_pad": True, "pad_size": square(56)}),
+    ("CLIP", {"size": {"shortest_edge": 40, "longest_edge": 64}, "do_center_crop": False, "do_pad": True,
+              "pad_size": square(64), **OPENAI}),
+    ("Siglip", {"size": {"max_height": 48, "max_width": 64}, "do_pad": True, "pad_size": {"height": 48, "width": 64}}),
+    ("Blip", {"do_resize": False, "do_pad": True, "pad_size": [210, 310], **OPENAI}),
+    ("Siglip", {"size": square(32), "do_pad": True, "pad_size": 48, "rescale_factor": 1 / 127.5, "image_mean": 1.0}),
+    ("Beit", {"size": square(40), "do_pad": True, "pad_size": square(64)}),
+    ("ConvNext", {"size": 48, "do_pad": True, "pad_size": square(64)}),
+    # Padded to a square first.
+    ("Llava", {**_short(48), "do_pad": True}),
+    ("Llava", {**_short(48, 40), "do_pad": True, **IMAGENET}),
+    ("Llava", {**_short(40, 56), "do_pad": True, "image_mean": HALF}),
+    ("Llava", {"size": {"shortest_edge": 48, "longest_edge": 44}, "do_center_crop": False, "do_pad": True}),
+    ("Llava", {"size": {"height": 40, "width": 56}, "do_center_crop": False, "do_pad": True, "do_normalize": False}),
+    ("Llava", {"do_resize": False, "crop_size": {"height": 80, "width": 120}, "do_pad": True}),
+    ("Llava", {**_short(48)}),
 ]  # fmt: skip
 
 #: timm's pretrained_cfg: vit, deit, clip, siglip, eva, convnext, dinov2 and others, square and not.

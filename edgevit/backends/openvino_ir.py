@@ -120,7 +120,7 @@ def model_info(preprocess: Preprocess, labels: Sequence[str], *, normalises: boo
 def _resize_type(preprocess: Preprocess) -> str:
     """Return the way of Model API that comes nearest."""
     if preprocess.fit == "contain":
-        return "fit_to_window_letterbox"
+        return "fit_to_window" if preprocess.pad == "after" else "fit_to_window_letterbox"
     squashed = preprocess.fit == "squash" or (preprocess.fit == "short" and preprocess.resize is None)
     return "standard" if squashed else "crop"
 

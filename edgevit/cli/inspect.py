@@ -16,6 +16,7 @@ from edgevit.cli.kernels import kernels_shown
 from edgevit.cli.options import BundlePath, Variants
 from edgevit.cli.tables import variants_table
 from edgevit.errors import InputError
+from edgevit.models.preprocessing import describe
 from edgevit.models.spec import AnySpec, GraphSpec, OutputActivation
 from edgevit.report.table import float_layers
 from edgevit.stages.kernels import kernels as stage
@@ -52,6 +53,7 @@ def _contents(opened: Bundle) -> Result:
     lines = [
         f"{found.name}: {_in_words(found.spec, found.activation)}",
         f"from {opened.manifest.provenance.source}, {opened.manifest.provenance.created_at}",
+        f"images: {describe(found.preprocess)}",
     ]
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]
     damaged += found.problems

@@ -164,8 +164,9 @@ def _all_or(indices: NDArray[np.int64] | None, dataset: Dataset) -> NDArray[np.i
 
 def _stored(dataset: Dataset, preprocess: Preprocess) -> NDArray[np.uint8] | None:
     """Return the pixels of a set in memory if ``preprocess`` neither resizes nor crops nor changes grey and colour."""
-    kept = preprocess.fit == "none" or (
-        preprocess.fit == "short" and preprocess.resize in (None, min(preprocess.size))
+    kept = preprocess.pad == "around" and (
+        preprocess.fit == "none"
+        or (preprocess.fit == "short" and preprocess.resize in (None, min(preprocess.size)))
     )  # fmt: skip
     if not isinstance(dataset, ArrayDataset) or not kept:
         return None

@@ -125,7 +125,7 @@ def _preprocess(
 
 def _says_size(said: Configs) -> bool:
     processor, cfg = said.processor, said.config.pretrained_cfg
-    of_processor = processor is not None and (processor.size is not None or processor.crop_size is not None)
+    of_processor = processor is not None and any((processor.size, processor.crop_size, processor.pad_size))
     return of_processor or (processor is None and cfg is not None and cfg.input_size is not None)
 
 

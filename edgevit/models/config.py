@@ -90,10 +90,12 @@ class Processor(msgspec.Struct, frozen=True):
     do_center_crop: bool | UnsetType | None = UNSET
     do_normalize: bool | UnsetType | None = UNSET
     do_rescale: bool | UnsetType | None = UNSET
+    do_pad: bool | UnsetType | None = UNSET
     rescale_factor: float | None = None
     pretrained_cfg: TimmCfg | None = None
+    pad_size: Size | None = None
+    size_divisor: Any = None
     # What is not done, and refused where it is asked for.
-    do_pad: Any = None
     do_flip_channel_order: Any = None
     do_thumbnail: Any = None
     do_align_long_axis: Any = None

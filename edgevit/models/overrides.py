@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from edgevit.data.preprocess import Interpolation, Preprocess
+from edgevit.models.prepared import fill_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ def overridden(preprocess: Preprocess, given: Overrides) -> Preprocess:
             changes[name] = values * preprocess.channels if len(values) == 1 else values
     if given.shapes:
         changes |= {"fit": "short", "box": None, "fill": None, "resize": None}
+        changes |= {"longest": None, "pad": "around", "crop": None}
+    elif given.mean is not None and preprocess.fill is not None:
+        mean = given.mean * preprocess.channels if len(given.mean) == 1 else given.mean
+        changes["fill"] = fill_of(mean[::-1] if preprocess.channel_order == "BGR" else mean, preprocess.pad)
     if isinstance(given.resize, int):
         changes["resize"] = given.resize
     elif given.crop is not None:

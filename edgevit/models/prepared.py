@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Protocol, get_args
 
-from edgevit.data.preprocess import ChannelOrder, Interpolation, Preprocess
+from edgevit.data.preprocess import ChannelOrder, Interpolation, Pad, Preprocess
 from edgevit.errors import DataError
 from edgevit.models.config import Levels
-from edgevit.models.processors import Geometry, Statistics
+from edgevit.models.geometry import Geometry
+from edgevit.models.processors import Statistics
 
 
 class Images(Protocol):
@@ -35,11 +36,28 @@ def make(
     if images.channels == 1 and len(mean) == len(std) == 3:
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
         notes = ("the model takes grey images: colour statistics are averaged",)
-    if images.channels == 1 and geometry.fill is not None:
-        values["fill"] = (round(sum(geometry.fill) / len(geometry.fill)),)
+    if geometry.fill is not None:
+        one = round(sum(geometry.fill) / len(geometry.fill))
+        values["fill"] = (one,) * images.channels if 1 in (images.channels, len(geometry.fill)) else geometry.fill
     order: ChannelOrder = "L" if images.channels == 1 else "RGB"
     preprocess = Preprocess(interpolation=interpolation, mean=mean, std=std, channel_order=order, **values)
     return preprocess, notes
+
+
+def fill_of(mean: tuple[float, ...], pad: Pad) -> tuple[int, ...]:
+    """Return the levels that images are padded with where that is done with their mean, which has parts of 255.
+
+    What is padded after it was normalised is 0 there. LLaVA, which pads to a square first, cuts levels down.
+
+    Raises:
+        DataError: if the mean is no level of a pixel.
+    """
+    if not all(0 <= value <= 1 for value in mean):
+        raise DataError(
+            f"images are padded with the mean, and {', '.join(map(str, mean))} is no colour",
+            remedy="give a mean from 0 to 1, or say without padding how images are resized: --resize EDGE or squash",
+        )
+    return tuple(int(255 * value) if pad == "square" else round(255 * value) for value in mean)
 
 
 def filter_called(name: str) -> Interpolation:

@@ -11,10 +11,11 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError
 from edgevit.models.config import Configs, OpenClipPreprocess, TimmCfg
 from edgevit.models.defaults import IMAGENET, Defaults
+from edgevit.models.geometry import Geometry
 from edgevit.models.overrides import Overrides
-from edgevit.models.prepared import Images, filter_called, levels, make
+from edgevit.models.prepared import Images, fill_of, filter_called, levels, make
 from edgevit.models.processor_file import OfProcessor
-from edgevit.models.processors import Geometry, class_name
+from edgevit.models.processors import class_name
 
 _NOTHING = Overrides()
 _CROP_PCT = 0.875  # timm's, where nothing says it
@@ -56,23 +57,36 @@ def resized(preprocess: Preprocess, size: tuple[int, int]) -> Preprocess:
     if box is not None:
         high, wide = (round(b * new / old) for b, new, old in zip(box, size, preprocess.size, strict=True))
         box = max(high, 1), max(wide, 1)
-    return msgspec.structs.replace(preprocess, size=size, resize=edge, box=box)
+    longest, crop = preprocess.longest, preprocess.crop
+    if longest is not None:
+        longest = max(round(longest * max(size) / max(preprocess.size)), 1)
+    if crop is not None:
+        high, wide = (round(c * new / old) for c, new, old in zip(crop, size, preprocess.size, strict=True))
+        crop = max(high, 1), max(wide, 1)
+    return msgspec.structs.replace(preprocess, size=size, resize=edge, box=box, longest=longest, crop=crop)
 
 
 def describe(preprocess: Preprocess) -> str:
     """Return a preprocessing in words."""
     height, width = preprocess.size
+    cut, after = preprocess.crop, preprocess.pad == "after"
     crop = f", crop {height}x{width}"
+    if after:
+        crop = f", crop {cut[0]}x{cut[1]}" if cut is not None else ""
+    first = "padded to a square, " if preprocess.pad == "square" else ""
+    limit = f", long edge at most {preprocess.longest}" if preprocess.longest is not None else ""
     edges = "x".join(map(str, preprocess.box or ()))
     way = {
         "short": f"squashed to {height}x{width}" if preprocess.resize is None else (
             f"short edge {preprocess.resize}{crop}"),
         "squash": f"squashed to {edges}{crop}",
-        "cover": f"resized to cover {edges}{crop}",
-        "contain": f"resized to fit in {edges}, padded{crop}",
+        "cover": f"resized to cover {edges}{limit}{crop}",
+        "contain": f"resized to fit in {edges}{crop}" if after else f"resized to fit in {edges}, padded{crop}",
         "none": f"not resized{crop}",
     }[preprocess.fit]  # fmt: skip
-    return f"{way} {preprocess.interpolation}, mean {_numbers(preprocess.mean)}, std {_numbers(preprocess.std)}"
+    if after:
+        way += f", padded below and at the right to {height}x{width}"
+    return f"{first}{way} {preprocess.interpolation}, mean {_numbers(preprocess.mean)}, std {_numbers(preprocess.std)}"
 
 
 def _assumed(defaults: Defaults, usual: str, images: Images) -> tuple[Preprocess, tuple[str, ...]]:
@@ -115,8 +129,7 @@ def _of_crop_mode(cfg: TimmCfg, size: tuple[int, int], mean: tuple[float, ...]) 
         case "squash":
             return Geometry(size, None) if box == size else Geometry(size, None, "squash", box)
         case "border":
-            fill = tuple(min(255, max(0, round(255 * value))) for value in (mean if len(mean) > 1 else mean * 3))
-            return Geometry(size, None, "contain", box, fill)
+            return Geometry(size, None, "contain", box, fill_of(mean, "around"))
         case "center" if box[0] == box[1] and box[0] >= max(size):
             return Geometry(size, box[0])
         case "center":

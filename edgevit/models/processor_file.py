@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from msgspec import UNSET
 
@@ -10,18 +11,17 @@ from edgevit.data.preprocess import Interpolation, Preprocess
 from edgevit.errors import DataError
 from edgevit.models.config import Levels, Processor, TimmCfg
 from edgevit.models.defaults import Defaults
+from edgevit.models.geometry import Geometry, Steps, edges_of, entries, geometry_of
 from edgevit.models.overrides import Overrides
-from edgevit.models.prepared import Images, filter_called, levels, make
+from edgevit.models.prepared import Images, fill_of, filter_called, levels, make
 from edgevit.models.processors import (
-    Geometry,
+    SAY_IT,
+    Padding,
     Statistics,
     check_keys,
     class_name,
     class_of,
-    crop_of,
-    entries,
     filter_of,
-    geometry_of,
 )
 
 _DINOV3 = "DINOv3ViTImageProcessor"
@@ -50,14 +50,24 @@ class OfProcessor:
         geometry = Geometry(self._images.image_size, None) if self._given.shapes else self._geometry()
         if not self._given.shapes:
             check_keys(self._said)
-        preprocess, notes = make(self._images, geometry, self._filter(), self._statistics())
+        interpolation, statistics = self._filter(), self._statistics()
+        if geometry.pad != "around":
+            mean = statistics[0] if geometry.pad == "after" else self._mean()
+            geometry = replace(geometry, fill=fill_of(mean, geometry.pad))
+        preprocess, notes = make(self._images, geometry, interpolation, statistics)
         said = tuple(
             f"the image processor's file does not say {', '.join(keys)}: taken from {where}"
             for where, keys in self._missing.items()
         )
-        if self._said.crop_pct is not None and (self._class is None or self._class.crop_pct is None):
-            said += (f"crop_pct is {self._said.crop_pct}, which {self._name} does not heed",)
-        return preprocess, (*notes, *said)
+        return preprocess, (*notes, *said, *self._unheeded())
+
+    def _unheeded(self) -> tuple[str, ...]:
+        """Return what the file says and its class does not heed."""
+        said, own = self._said, self._class
+        keys: dict[str, object] = {"crop_pct": said.crop_pct if own is None or own.crop_pct is None else None}
+        if own is not None:
+            keys |= {"do_pad": said.do_pad if own.padding is None else None, "size_divisor": said.size_divisor}
+        return tuple(f"{key} is {value}, which {self._name} does not heed" for key, value in keys.items() if value)
 
     @property
     def _name(self) -> str:
@@ -65,35 +75,69 @@ class OfProcessor:
 
     def _miss(self, key: str, where: str | None = None) -> None:
         own = f"{self._name}'s defaults" if self._class is not None else "the model's usual way"
-        self._missing.setdefault(where or own, []).append(key)
+        keys = self._missing.setdefault(where or own, [])
+        if key not in keys:
+            keys.append(key)
 
     def _geometry(self) -> Geometry:
         said, own = self._said, self._class
-        square = said.default_to_square if said.default_to_square is not None else (own is None or own.square)
-        if own is None and said.default_to_square is None and isinstance(said.size, int):
-            square = not said.do_center_crop
         crops, resizes = bool(said.do_center_crop), bool(said.do_resize)  # UNSET is no
         if said.do_center_crop is UNSET:
             crops = own.center_crop if own is not None else (
                 isinstance(said.size, dict) and bool(said.size.get("shortest_edge")))  # fmt: skip
         if said.do_resize is UNSET:
             resizes = True
-        size: dict[str, int] = {}
-        if said.size is not None:
-            size = entries(said.size, square=square)
-        elif resizes:
-            size = self._usual_size(crops=crops)
-        crop = self._images.image_size
+        size = self._size(crops=crops) if resizes else None
+        crop = None
         if crops and said.crop_size is not None:
-            crop = crop_of(said.crop_size)
+            crop = edges_of(said.crop_size, "crop_size")
         elif crops:
+            crop = self._images.image_size
             self._miss("crop_size", "the model's image size")
-        crop_pct = None
-        if own is not None and own.crop_pct is not None:
-            crop_pct = said.crop_pct if said.crop_pct is not None else self._cfg.crop_pct or own.crop_pct
-            if said.crop_pct is None:
-                self._miss("crop_pct", "config.json" if self._cfg.crop_pct else None)
-        return geometry_of(size, crop, resizes=resizes, crops=crops, crop_pct=crop_pct)
+        padding = self._padding()
+        pad_size = self._pad_size() if padding == "to a size" else None
+        return geometry_of(Steps(size, crop, padding, pad_size, self._crop_pct()))
+
+    def _size(self, *, crops: bool) -> dict[str, int]:
+        said, own = self._said, self._class
+        if said.size is None:
+            return self._usual_size(crops=crops)
+        square = said.default_to_square if said.default_to_square is not None else (own is None or own.square)
+        if own is None and said.default_to_square is None and isinstance(said.size, int):
+            square = not said.do_center_crop
+        size = entries(said.size, square=square)
+        if own is not None and (size.keys() == {"longest_edge"}) != ("longest_edge" in own.size):
+            takes = "takes a longest_edge alone" if "longest_edge" in own.size else "does not take that"
+            raise DataError(f"size is {size}, and {self._name} {takes}", remedy=SAY_IT)
+        return size
+
+    def _crop_pct(self) -> float | None:
+        if self._class is None or self._class.crop_pct is None:
+            return None
+        if self._said.crop_pct is not None:
+            return self._said.crop_pct
+        self._miss("crop_pct", "config.json" if self._cfg.crop_pct else None)
+        return self._cfg.crop_pct or self._class.crop_pct
+
+    def _padding(self) -> Padding | None:
+        said, own = self._said, self._class
+        pads = bool(said.do_pad) if said.do_pad is not UNSET else own is not None and own.pads
+        if pads and own is None and said.size_divisor:
+            raise DataError(
+                f"do_pad is true and size_divisor is {said.size_divisor}, and the file does not name the class that "
+                "says how images are padded to a multiple of that",
+                remedy=SAY_IT,
+            )
+        usual: Padding | None = own.padding if own is not None else "to a size"
+        return usual if pads else None
+
+    def _pad_size(self) -> tuple[int, int] | None:
+        if self._said.pad_size is not None:
+            return edges_of(self._said.pad_size, "pad_size")
+        if self._class is None or not self._class.pads:
+            return None
+        self._miss("pad_size", "the model's image size")
+        return self._images.image_size
 
     def _usual_size(self, *, crops: bool) -> dict[str, int]:
         """Return the class's size, in the model's measure: models come in more sizes than their classes know."""
@@ -103,8 +147,9 @@ class OfProcessor:
             return {"height": height, "width": width}
         kind = self._class
         margin = max(kind.size.values()) / kind.crop if crops and kind.crop else 1
-        if "shortest_edge" in kind.size:
-            return {"shortest_edge": round(max(height, width) * margin)}
+        for edge in ("shortest_edge", "longest_edge"):
+            if edge in kind.size:
+                return {edge: round(max(height, width) * margin)}
         return {"height": round(height * margin), "width": round(width * margin)}
 
     def _filter(self) -> Interpolation:
@@ -132,10 +177,14 @@ class OfProcessor:
             return _of_pixels(((0.0,), (1.0,)), self._said)
         usual = self._class.statistics if self._class is not None else self._defaults.statistics
         found = (
-            self._levels("image_mean", self._said.image_mean, self._cfg.mean, usual[0]),
+            self._mean(),
             self._levels("image_std", self._said.image_std, self._cfg.std, usual[1]),
         )
         return _of_pixels(found, self._said)
+
+    def _mean(self) -> tuple[float, ...]:
+        usual = self._class.statistics if self._class is not None else self._defaults.statistics
+        return self._levels("image_mean", self._said.image_mean, self._cfg.mean, usual[0])
 
     def _levels(self, key: str, said: Levels | None, cfg: Levels | None, usual: tuple[float, ...]) -> tuple[float, ...]:
         if said is not None:

@@ -62,6 +62,10 @@ def test_what_is_said_of_colour_and_of_a_crop():
     }
     turned = msgspec.structs.replace(colour, channel_order="BGR")
     assert model_info(turned, (), normalises=False)["reverse_input_channels"] == "False"
+    around = msgspec.structs.replace(colour, resize=None, fit="contain", box=(8, 8))
+    assert model_info(around, (), normalises=False)["resize_type"] == "fit_to_window_letterbox"
+    after = msgspec.structs.replace(around, pad="after")
+    assert model_info(after, (), normalises=False)["resize_type"] == "fit_to_window"
 
 
 def test_a_model_that_normalises_is_not_normalised_for_again(described, tmp_path):

@@ -269,7 +269,10 @@ def test_inspect(edgevit, quantized):
     assert [variant["name"] for variant in said["variants"]] == list(VARIANTS)
     assert all(variant["problem"] is None for variant in said["variants"])
     assert said["spec"]["width"] == SPEC.width
-    assert "width 32, depth 2" in edgevit("inspect", quantized).out
+    shown = edgevit("inspect", quantized).out
+    assert "width 32, depth 2" in shown
+    assert "images: " in shown
+    assert "mean 0.5" in shown
 
 
 @pytest.mark.parametrize("name", ["float32/model.onnx", "int8-openvino/model.bin"])

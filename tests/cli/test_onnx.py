@@ -14,7 +14,8 @@ import pytest
 from foreign_vits import LINEARS
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import ENGINES, content, entries
+from PIL import Image
+from tiny import ENGINES, SHAPES, content, entries
 
 from edgevit.bundle.store import Bundle
 from edgevit.cli.values import filter_called, numbers, resizing
@@ -191,6 +192,30 @@ def test_how_images_are_prepared_can_be_said_of_a_checkpoint(edgevit, tiny_check
     preprocess = Bundle.open(tmp_path / "vit.edgevit").manifest.preprocess
     assert (preprocess.size, preprocess.resize) == ((16, 16), 20)
     assert set(preprocess.mean + preprocess.std) == {0.5, 0.25}
+
+
+def test_a_file_that_pads_images_goes_the_whole_way(edgevit, tiny_checkpoint, tmp_path):
+    keys = {"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 16}, "pad_size": 16}
+    (tmp_path / "sam.json").write_text(json.dumps({**keys, "image_mean": [0.2, 0.4, 0.6], "image_std": 0.25}))
+    path = tmp_path / "vit.edgevit"
+    options = ("--preprocess", tmp_path / "sam.json")
+    assert edgevit("export", tiny_checkpoint, "-o", path, *options, "--data", SHAPES).code == 0
+    shown = " ".join(edgevit("inspect", path).out.split())
+    assert "images: resized to fit in 16x16, padded below and at the right to 16x16 bilinear, mean 0.2 0.4 0.6" in shown
+    model = load(path)
+    image = Image.effect_noise((30, 10), 90).convert("RGB")
+    found = model.preprocess(image)
+    assert np.abs(found[:, 5:]).max() < 0.5 / 255 / 0.25
+    assert np.abs(found[:, :5]).max() > 0.5
+    assert len(model.predict(image)) > 0
+    said = edgevit("export", tiny_checkpoint, "-o", tmp_path / "plain.edgevit", *options, "--resize", "squash")
+    assert said.code == 0
+    assert Bundle.open(tmp_path / "plain.edgevit").manifest.preprocess.pad == "around"
+    (tmp_path / "sam.json").write_text(json.dumps({**keys, "do_pad": False}))
+    done = edgevit("export", tiny_checkpoint, "-o", tmp_path / "other.edgevit", *options)
+    assert done.code == 2
+    assert "size is {'longest_edge': 16}" in done.failure()[0]
+    assert "--resize EDGE or squash" in done.failure()[1]
 
 
 @pytest.mark.parametrize(

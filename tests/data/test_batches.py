@@ -123,6 +123,18 @@ def test_pixels_in_memory_equal_geometry(channels, order, resize):
     assert np.array_equal(some, loaded[[5, 2]])
 
 
+def test_pixels_in_memory_are_padded_too():
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 4, 6, 1), dtype=np.uint8)
+    dataset = ArrayDataset("x", pixels, np.zeros(3, np.int64), ("a",))
+    preprocess = Preprocess(
+        size=(4, 6), resize=None, fit="none", pad="after", crop=(3, 4), mean=(0,), std=(1,), channel_order="L"
+    )
+    loaded = load_pixels(dataset, preprocess)
+    assert np.array_equal(loaded[:, :3, :4], pixels[:, :3, 1:5])
+    assert not loaded[:, 3:].any()
+    assert not loaded[:, :, 4:].any()
+
+
 def test_pixels_of_what_can_be_read():
     unreadable = Unreadable()
     loaded = load_readable(Numbered(100, bad=[0, 50, 99]), GREY, unreadable=unreadable)

@@ -12,10 +12,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from preprocessing_cases import DINOV3, PROCESSORS, TIMM, images, sources, square
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from preprocessing_cases import DINOV3, HALF, OPENAI, PROCESSORS, TIMM, images, photo, sources, square
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import CheckpointError, DataError
+from edgevit.errors import CheckpointError, DataError, ImageError
 from edgevit.models.config import Config, Configs, Processor, TimmCfg, read_configs, read_preprocessing
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.overrides import Overrides, overridden
@@ -68,7 +71,76 @@ def test_as_transformers_pillow_processors(number):
         difference = np.abs(
             greys(found, preprocess.mean, preprocess.std) - greys(wanted, preprocess.mean, preprocess.std)
         )
-        assert difference.max() <= 0.01, kind  # Pillow resizes both
+        # Pillow resizes both; what is padded with a mean has the level that is nearest to it.
+        assert difference.max() <= (0.51 if preprocess.pad == "after" else 0.01), kind
+
+
+@given(st.integers(1, 150), st.integers(1, 150), st.integers(1, 90), st.integers(1, 90))
+def test_bounded_edges_of_any_image_are_transformers(height, width, short, long):
+    image = Image.effect_noise((width, height), 60).convert("RGB")
+    bounded = {"size": {"shortest_edge": short, "longest_edge": long}, "crop_size": [75, 80], "do_center_crop": True}
+    longest = {"size": {"longest_edge": long}, "pad_size": [90, 90], "do_normalize": False}
+    for name, said in (("CLIP", bounded), ("Sam", longest)):
+        preprocess, _ = of_processor({"image_processor_type": f"{name}ImageProcessor", **said, "resample": 0})
+        try:
+            wanted = pil_class(name)(**said, resample=0)(image, return_tensors="np")["pixel_values"][0]
+        except ValueError:  # of an edge that becomes 0
+            with pytest.raises(ImageError, match="too narrow"):
+                preprocess(image)
+        else:
+            assert np.abs(preprocess(image) - wanted).max() <= 1e-5
+
+
+def test_an_image_that_is_larger_than_what_it_is_padded_to_is_refused_as_in_transformers():
+    said = {"size": {"shortest_edge": 40}, "do_center_crop": False, "do_pad": True, "pad_size": square(64), **OPENAI}
+    preprocess, _ = of_processor({"image_processor_type": "CLIPImageProcessor", **said})
+    processor = pil_class("CLIP")(**said)
+    fits, wide = photo(90, 60, 0), photo(200, 60, 0)
+    assert np.abs(preprocess(fits) - processor(fits, return_tensors="np")["pixel_values"][0]).max() < 0.01
+    with pytest.raises(ValueError, match="larger than the image"):
+        processor(wide)
+    with pytest.raises(ImageError, match=r"40x133 pixels .* more than the 64x64"):
+        preprocess(wide)
+    squared, _ = of_processor({"image_processor_type": "LlavaImageProcessor", "do_pad": True})
+    with pytest.raises(ImageError, match="too narrow to be padded to a square"):
+        squared(Image.new("L", (2, 200_000)))
+
+
+def test_sam_takes_images_of_the_models_size_where_its_file_says_none():
+    preprocess, notes = of_processor({"image_processor_type": "SamImageProcessor"}, size=(64, 64))
+    assert (preprocess.size, preprocess.box, preprocess.fit, preprocess.pad) == ((64, 64), (64, 64), "contain", "after")
+    assert preprocess.fill == (124, 116, 104)
+    assert "size, pad_size: taken from the model's image size" in "\n".join(notes)
+    assert "resized to fit in 64x64, padded below and at the right to 64x64 bilinear" in describe(preprocess)
+
+
+def test_longest_edge_without_a_class_is_as_sam_does_it():
+    keys = {"size": {"longest_edge": 48}, "do_pad": True, "pad_size": square(48), "resample": 2, "image_mean": HALF}
+    assert of_processor(keys)[0].fit == "contain"
+    named, _ = of_processor({"image_processor_type": "SamImageProcessor", **keys})
+    bare, _ = of_processor(keys)
+    assert msgspec.structs.replace(named, std=bare.std) == bare
+
+
+def test_padding_that_the_class_does_not_heed_is_said():
+    _, notes = of_processor({"image_processor_type": "BeitImageProcessor", "size": 32, "do_pad": True, "pad_size": 48})
+    assert "do_pad is True, which BeitImageProcessor does not heed" in notes
+    _, notes = of_processor({"image_processor_type": "ViTImageProcessor", "size": 32, "size_divisor": 32})
+    assert "size_divisor is 32, which ViTImageProcessor does not heed" in notes
+
+
+def test_what_a_user_says_of_mean_and_shape_changes_the_padding():
+    keys = {"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 32}, "pad_size": square(32)}
+    mean = Overrides(mean=(0.2, 0.4, 0.6))
+    assert overridden(of_processor(keys, given=mean)[0], mean).fill == (51, 102, 153)
+    squash = Overrides(resize="squash")
+    squashed = overridden(of_processor(keys, given=squash, size=(32, 32))[0], squash)
+    assert (squashed.pad, squashed.fill, squashed.fit, squashed.resize) == ("around", None, "short", None)
+    own = of_processor(keys)[0]
+    cropped = overridden(own, Overrides(crop=1.0))
+    assert (cropped.pad, cropped.longest, cropped.crop, cropped.resize) == ("around", None, None, 32)
+    with pytest.raises(DataError, match="no colour"):
+        overridden(own, Overrides(mean=(2.0,)))
 
 
 def test_as_timm_and_torchvision():
@@ -102,6 +174,7 @@ def test_the_table_of_classes_is_transformers(name):
     assert own.center_crop == bool(getattr(theirs, "do_center_crop", None))
     assert own.square == theirs.default_to_square
     assert own.crop_pct == getattr(theirs, "crop_pct", None)
+    assert own.pads == bool(getattr(theirs, "do_pad", None))
     if own.crop is not None:
         assert theirs.crop_size == square(own.crop)
 
@@ -117,13 +190,47 @@ def test_values_are_of_sixty_configs_and_six_images():
         ({"image_processor_type": "MobileViTImageProcessor", "size": square(32)}, "MobileViTImageProcessor"),
         ({"image_processor_type": "CLIPImageProcessor", "do_center_crop": False}, "do_center_crop is false"),
         ({"image_processor_type": "ViTImageProcessor", "do_resize": False}, "do_resize is false"),
-        ({"size": {"longest_edge": 32}, "do_center_crop": True}, "longest_edge"),
+        ({"size": {"longest_edge": 32}}, r"size is {'longest_edge': 32} and do_center_crop is false"),
+        (
+            {"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 32}, "do_pad": False},
+            r"size is {'longest_edge': 32} and do_center_crop is false",
+        ),
+        ({"image_processor_type": "SamImageProcessor", "size": square(32)}, "takes a longest_edge alone"),
+        (
+            {"image_processor_type": "ViTImageProcessor", "size": {"longest_edge": 32}, "do_pad": True, "pad_size": 32},
+            r"size is {'longest_edge': 32}, and ViTImageProcessor does not take that",
+        ),
         ({"image_processor_type": "ViTImageProcessor", "size": {"max_height": 32, "max_width": 32}}, "max_height"),
         (
-            {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 32, "longest_edge": 64}},
-            "longest_edge",
+            {
+                "image_processor_type": "CLIPImageProcessor",
+                "size": {"shortest_edge": 32, "longest_edge": 64},
+                "do_center_crop": False,
+            },
+            "'longest_edge': 64} and do_center_crop is false",
         ),
-        ({"image_processor_type": "ViTImageProcessor", "size": square(32), "do_pad": True}, "do_pad"),
+        (
+            {
+                "image_processor_type": "BitImageProcessor",
+                "size": {"shortest_edge": 32},
+                "do_center_crop": False,
+                "do_pad": True,
+            },
+            "do_pad is true without a pad_size",
+        ),
+        ({"image_processor_type": "SamImageProcessor", "pad_size": {"longest_edge": 64}}, "pad_size is .*without a"),
+        (
+            {"image_processor_type": "ViTImageProcessor", "size": square(32), "do_pad": True, "pad_size": [48, 31]},
+            r"pad_size is 48x31 \(height x width\), less than the 32x32",
+        ),
+        ({"size": square(32), "do_pad": True, "size_divisor": 32}, "size_divisor is 32"),
+        (
+            {"size": square(32), "do_pad": True, "pad_size": 48, "image_mean": [123.7, 116.3, 103.5]},
+            r"123\.7, 116\.3, 103\.5 is no colour",
+        ),
+        ({"image_processor_type": "ViltImageProcessor", "size": {"shortest_edge": 384}}, "ViltImageProcessor"),
+        ({"image_processor_type": "YolosImageProcessor", "do_pad": True}, "YolosImageProcessor"),
+        ({"image_processor_type": "SwinSRImageProcessor", "do_pad": True, "size_divisor": 8}, "SwinSRImageProcessor"),
         ({"size": square(32), "do_flip_channel_order": True}, "do_flip_channel_order"),
         ({"size": square(32), "resample": 9}, "resample is 9"),
         ({"size": square(32), "rescale_factor": -1}, "rescale_factor"),
@@ -223,6 +330,21 @@ def test_old_descriptions_mean_what_they_did():
     old = b'{"size":[32,32],"resize":36,"interpolation":"bicubic","mean":[0.5],"std":[0.5],"channel_order":"L"}'
     read = msgspec.json.decode(old, type=Preprocess)
     assert (read.fit, read.box, read.fill, read.rounding) == ("short", None, None, "nearest")
+    assert (read.longest, read.pad, read.crop) == (None, "around", None)
+    for unknown in (b'"pad":"before"', b'"rounding":"up"', b'"padding":true'):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(old.replace(b'"resize":36', b'"resize":36,' + unknown), type=Preprocess)
+
+
+def test_another_size_keeps_bounds_and_padding():
+    keys = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 24, "longest_edge": 30}}
+    small, _ = of_processor({**keys, "crop_size": 28, "do_pad": True, "pad_size": 32})
+    large = resized(small, (64, 64))
+    assert (large.size, large.box, large.longest, large.crop) == ((64, 64), (48, 48), 60, (56, 56))
+    said = "resized to cover 48x48, long edge at most 60, crop 56x56, padded below and at the right to 64x64 bicubic"
+    assert said in describe(large)
+    squared, _ = of_processor({"image_processor_type": "LlavaImageProcessor", "do_pad": True})
+    assert describe(squared).startswith("padded to a square, short edge 224, crop 224x224 bicubic")
 
 
 @pytest.mark.parametrize("fit", ["squash", "cover", "contain"])
@@ -243,6 +365,15 @@ def test_another_size_keeps_the_part_that_is_cut_out(fit):
         {"fit": "squash", "box": (8, 8), "resize": 8},
         {"fit": "contain", "box": (8, 8), "fill": (0, 256, 0)},
         {"fit": "contain", "box": (8, 8), "fill": (0,)},
+        {"fit": "cover", "box": (8, 9), "longest": 9},
+        {"fit": "cover", "box": (8, 8), "longest": 0},
+        {"fit": "cover", "box": (8, 8), "longest": 9000},
+        {"fit": "contain", "box": (8, 8), "longest": 9},
+        {"pad": "after"},
+        {"pad": "after", "fit": "squash", "box": (8, 9)},
+        {"pad": "after", "fit": "cover", "box": (8, 8), "crop": (9, 8)},
+        {"pad": "after", "fit": "cover", "box": (8, 8), "crop": (0, 8)},
+        {"fit": "cover", "box": (8, 8), "crop": (4, 4)},
     ],
 )
 def test_contradictions_are_refused(changes):
