@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgevit.data.formats import UNREAD_SUFFIXES
 from edgevit.data.images import SUFFIXES
-from edgevit.data.splits import FAMILIES
+from edgevit.data.split_columns import SplitColumns, split_columns
 from edgevit.errors import DataError
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -23,9 +22,6 @@ _LABELS = (
     "label", "class", "class_name", "classname", "label_name", "category", "target", "class_id", "class_index",
     "class_idx", "label_id", "label_index", "label_idx", "category_id", "imagenet_index", "wnid", "synset",
 )  # fmt: skip
-_SPLITS = ("split", "set", "subset", "partition", "fold", "data set", "dataset")
-_MAYBE_SPLITS = ("set", "subset", "data set", "dataset")
-"""Columns that may well say something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +32,7 @@ class Columns:
     names: list[str]
     path: int
     label: int | None
-    split: int | None
+    split: SplitColumns | None
     notes: tuple[str, ...]
     header: bool = True
 
@@ -86,11 +82,13 @@ def _with_header(separator: str, names: list[str], file: Path) -> Columns:
         path = _one(lower, names, _IDS, "path", file)
     if path is None:
         raise _unclear(file, names, "none of them is called 'path'")
-    splits = [place for place, name in enumerate(lower) if name in _SPLITS]
+    label = _one(lower, names, _LABELS, "label", file)
+    splits = split_columns(names, labelled=label is not None)
     if len(splits) > 1:
         raise _unclear(file, names, "several say which part an image is of")
-    label = _one(lower, names, _LABELS, "label", file)
-    rest = [place for place in range(len(names)) if place != path and place not in splits and names[place]]
+    split = splits[0] if splits else None
+    taken = {path, *(split.places if split is not None else ())}
+    rest = [place for place in range(len(names)) if place not in taken and names[place]]
     if label is None and len(rest) > 1:
         raise _unclear(file, names, "none of them is called 'label'")
     notes = []
@@ -100,7 +98,7 @@ def _with_header(separator: str, names: list[str], file: Path) -> Columns:
     unused = [names[place] for place in rest if place != label]
     if unused:
         notes.append(f"columns of {file.name} that are not used: {', '.join(unused)}")
-    return Columns(separator, names, path, label, splits[0] if splits else None, tuple(notes))
+    return Columns(separator, names, path, label, split, tuple(notes))
 
 
 def _one(lower: list[str], names: list[str], known: tuple[str, ...], best: str, file: Path) -> int | None:
@@ -130,21 +128,3 @@ def _unclear(file: Path, columns: list[str], why: str) -> DataError:
         f"{file} has the columns {', '.join(columns) or '(none)'}: {why}",
         remedy="let its first line name one column 'path' and one 'label', with commas, semicolons or tabs between",
     )
-
-
-def read_parts(values: list[str], column: str, place: Callable[[int], str]) -> list[str] | None:
-    """Return which part each of ``values`` in ``column`` names; None if the column says something else.
-
-    Raises:
-        DataError: if a value is no part; ``place`` says where it is.
-    """
-    parts = [FAMILIES.get(value.lower()) for value in values]
-    if not any(parts) and column.lower() in _MAYBE_SPLITS:
-        return None
-    for index, part in enumerate(parts):
-        if part is None:
-            raise DataError(
-                f"{place(index)}: '{values[index]}' in column '{column}' is no part of a data set",
-                remedy="say train, validation or test in it, or give the column another name",
-            )
-    return [part for part in parts if part is not None]

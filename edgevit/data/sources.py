@@ -24,6 +24,7 @@ from edgevit.files import expanded
 from edgevit.progress import SILENT, Progress
 
 Split = Literal["train", "test"]
+_TABLES = (".csv", ".tsv", ".txt")  # the last is Excel's "Unicode text"
 
 BUILT_IN = {
     "fashion-mnist-sample": "2,000 test and 500 training images of Fashion-MNIST, in the package",
@@ -62,7 +63,7 @@ def _from_files(source: str, split: SplitName, root: Path | None) -> FileDataset
     path = expanded(source)
     if path.is_dir():
         return load_folder(path, split)
-    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+    if path.is_file() and path.suffix.lower() in _TABLES:
         return load_csv(path, root, split)
     raise _unknown(source, path)
 

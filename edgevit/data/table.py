@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgevit.data.columns import Columns, read_columns, read_parts
+from edgevit.data.columns import Columns, read_columns
 from edgevit.data.dataset import FileDataset
 from edgevit.data.names import alike, composed
 from edgevit.data.splits import SERVING, SplitName
@@ -23,6 +23,8 @@ from edgevit.errors import DataError
 _MAX_BYTES = 256 << 20
 _MOST_OF_A_LINE = 1 << 16
 _MAX_CLASSES = 1_000_000
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_START = 4  # bytes, two characters of UTF-16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class _Row:
     line: int
     path: str
     label: str
-    split: str
+    split: tuple[str, ...]
 
 
 def load_csv(
@@ -44,8 +46,9 @@ def load_csv(
     Commas, semicolons, tabs or vertical bars part the columns. The first line names them: ``path`` (or ``filename``,
     ``image``, ...), and ``label`` (``class``, ...) or any one other; a file with paths alone has images without labels.
     Labels are all class indices from 0 (the classes are then named "0", "1", ... until a model gives them names, see
-    ``map_labels``) or all class names. Where a column ``split`` says which part an image is of, only those that serve
-    ``split`` are returned, if it is given, as of folders. The ``notes`` of what is returned say what was assumed.
+    ``map_labels``) or all class names. Where a column ``split``, or ``is_train`` and the like, says which part an
+    image is of, only those that serve ``split`` are returned, if it is given, as of folders. The ``notes`` of what is
+    returned say what was assumed. The text is UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
         DataError: if the file is missing or malformed (the line is named), a path leads out of ``root``, or none of
@@ -74,11 +77,10 @@ def csv_splits(file: Path) -> frozenset[str]:
     return frozenset(_parts(rows, columns, file) or ())
 
 
-def _parts(rows: list[_Row], columns: Columns, file: Path) -> list[str] | None:
+def _parts(rows: list[_Row], columns: Columns, file: Path) -> list[SplitName] | None:
     if columns.split is None:
         return None
-    values = [row.split for row in rows]
-    return read_parts(values, columns.names[columns.split], lambda index: f"{file}, line {rows[index].line}")
+    return columns.split.read([row.split for row in rows], lambda index: f"{file}, line {rows[index].line}")
 
 
 def _serving(rows: list[_Row], columns: Columns, file: Path, split: SplitName | None) -> tuple[list[int], list[str]]:
@@ -87,17 +89,17 @@ def _serving(rows: list[_Row], columns: Columns, file: Path, split: SplitName | 
     every = list(range(len(rows)))
     if columns.split is None:
         return every, []
-    name = columns.names[columns.split]
+    name = columns.split.called
     if parts is None or split is None:
-        return every, [f"column '{name}' of {file.name} is not used"]
+        return every, [f"{name} of {file.name} is not used"]
     serving = next((part for part in SERVING[split] if part in parts), None)
     if serving is None:
         raise DataError(
-            f"column '{name}' of {file} has {' and '.join(sorted(set(parts)))}, but no images for {split}",
+            f"{name} of {file} has {' and '.join(sorted(set(parts)))}, but no images for {split}",
             remedy=f"say {split} in it for some images, or give a CSV without that column",
         )
     chosen = [index for index in every if parts[index] == serving]
-    return chosen, [f"{len(chosen)} of {len(rows)} images of {file.name} are {serving} by its column '{name}'"]
+    return chosen, [f"{len(chosen)} of {len(rows)} images of {file.name} are {serving} by its {name}"]
 
 
 def _rows(file: Path) -> tuple[Columns, list[_Row]]:
@@ -122,11 +124,20 @@ def _text(file: Path) -> str:
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise DataError(f"{file} has more than {_MAX_BYTES >> 20} MiB", remedy="split it into smaller files")
-        return file.read_bytes().decode("utf-8-sig")
+        content = file.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}", remedy="check the path of the CSV") from error
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
+    try:
+        if encoding == "utf-8-sig" and b"\0" in content[:_START]:
+            raise DataError(
+                f"{file} is not UTF-8 text: there are zero bytes in it, as in UTF-16 without a byte order mark",
+                remedy="save it as CSV in UTF-8",
+            )
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text: {error.reason}", remedy="save it as CSV in UTF-8") from error
+        name = encoding.removesuffix("-sig").upper()
+        raise DataError(f"{file} is not {name} text: {error.reason}", remedy="save it as CSV in UTF-8") from error
 
 
 def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: int) -> Iterator[_Row]:
@@ -145,7 +156,7 @@ def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: i
                 remedy="mend that line; put values that contain a separator into double quotes",
             )
         label = "" if columns.label is None else composed(cells[columns.label].strip())
-        part = "" if columns.split is None else cells[columns.split].strip()
+        part = tuple(cells[place].strip() for place in columns.split.places) if columns.split is not None else ()
         row = _Row(line, cells[columns.path].strip(), label, part)
         if not row.path or (columns.label is not None and not label):
             raise DataError(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgevit.data.sources import load_dataset
+from edgevit.data.split_columns import split_columns
 from edgevit.data.table import csv_splits, load_csv
 from edgevit.errors import DataError
 
@@ -120,6 +121,28 @@ def test_bytes_that_are_no_text(folder):
         load_csv(folder / "set.csv")
 
 
+@pytest.mark.parametrize("content", ["path,label\n2.png,0\n".encode("utf-16-le"), b"\0path,label\n2.png,0\n"])
+def test_utf16_without_its_mark_is_named(folder, content):
+    (folder / "set.csv").write_bytes(content)
+    with pytest.raises(DataError, match="zero bytes") as caught:
+        load_csv(folder / "set.csv")
+    assert "UTF-8" in caught.value.remedy
+
+
+def test_half_a_character_of_utf16_is_named(folder):
+    (folder / "set.csv").write_bytes("path,label\n2.png,0\n".encode("utf-16")[:-1])
+    with pytest.raises(DataError, match="is not UTF-16 text: truncated data"):
+        load_csv(folder / "set.csv")
+
+
+@pytest.mark.parametrize("name", ["set.csv", "set.tsv", "set.txt"])
+def test_what_excel_calls_unicode_text(folder, name):
+    (folder / name).write_bytes('path\tlabel\r\n2.png\tsch\u00f6n\r\na/0.png\t"a\tb"\r\n'.encode("utf-16"))
+    dataset = load_dataset(str(folder / name), split="test")
+    assert [dataset.class_names[label] for label in dataset.labels] == ["sch\u00f6n", "a\tb"]
+    assert dataset.image(0).size == (4, 4)
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match="cannot read"):
         load_csv(tmp_path / "none.csv")
@@ -128,13 +151,17 @@ def test_missing_file(tmp_path):
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 
 
-@given(st.lists(st.tuples(cells, cells), max_size=6))
-def test_any_table_is_read_as_csv_reads_it_or_refused(tmp_path_factory, table):
+#: How a text is stored, and the mark that Python does not write by itself.
+ENCODINGS = {"utf-8": b"", "utf-8-sig": b"", "utf-16": b"", "utf-16-be": b"\xfe\xff", "utf-32": b""}
+
+
+@given(st.lists(st.tuples(cells, cells), max_size=6), st.sampled_from(list(ENCODINGS)))
+def test_any_table_is_read_as_csv_reads_it_or_refused(tmp_path_factory, table, encoding):
     folder = tmp_path_factory.mktemp("any")
     stream = io.StringIO(newline="")
     csv.writer(stream).writerows([("path", "label"), ("x.png", "first"), *table])
     (folder / "x.png").write_bytes(b"")
-    (folder / "set.csv").write_bytes(stream.getvalue().encode())
+    (folder / "set.csv").write_bytes(ENCODINGS[encoding] + stream.getvalue().encode(encoding))
     try:
         dataset = load_csv(folder / "set.csv")
     except DataError:
@@ -193,8 +220,61 @@ def test_the_part_that_serves(folder, column):
         dataset = load_csv(file, split=split)
         assert [path.name for path in dataset.paths] == [name]
         assert dataset.class_names == ("cat", "dog")
-        assert "1 of 3 images" in dataset.notes[0]
+        assert f"1 of 3 images of set.csv are {split} by its column '{column}'" in dataset.notes[0]
     assert csv_splits(file) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "parts"),
+    [
+        ("is_train", ["1", "0", "1"], ["train", "test", "train"]),
+        ("is_training_image", ["1", "0", "0"], ["train", "test", "test"]),  # as CUB-200 has it
+        ("is_valid", ["True", "False", "False"], ["validation", "train", "train"]),  # as fastai has it
+        ("Is_Test", ["yes", "no", "NO"], ["test", "train", "train"]),
+        ("isVal", ["1.0", "0.0", "0.0"], ["validation", "train", "train"]),
+        ("train", ["t", "f", "t"], ["train", "test", "train"]),
+        ("is_train,is_valid", ["1,0", "0,1", "0,0"], ["train", "validation", "test"]),
+        ("is_valid,is_test", ["1,0", "0,1", "0,0"], ["validation", "test", "train"]),
+        ("train,val,test", ["1,0,0", "0,1,0", "0,0,1"], ["train", "validation", "test"]),
+    ],
+)
+def test_columns_of_yes_and_no_say_the_part(folder, columns, cells, parts):
+    names = ["a/0.png", "a/1.png", "2.png"]
+    rows = [f"{name},{cell},dog" for name, cell in zip(names, cells, strict=True)]
+    file = write(folder, "\n".join([f"path,{columns},label", *rows]))
+    assert csv_splits(file) == set(parts)
+    for split in set(parts):
+        dataset = load_csv(file, split=split)
+        wanted = [folder / name for name, part in zip(names, parts, strict=True) if part == split]
+        assert list(dataset.paths) == wanted
+        called = "columns" if "," in columns else "column"
+        assert f"of 3 images of set.csv are {split} by its {called} '{columns.split(',')[0]}'" in dataset.notes[0]
+    assert "is not used" in load_csv(file).notes[0]
+
+
+@given(st.lists(st.tuples(*[st.sampled_from(["0", "1", "true", "no", "", "2"])] * 2), min_size=1, max_size=5))
+def test_yes_and_no_say_one_part_or_are_refused(table):
+    (columns,) = split_columns(["path", "is_train", "is_valid", "label"], labelled=True)
+    answers = {"0": False, "no": False, "1": True, "true": True}
+    wanted = {(True, False): "train", (False, True): "validation", (False, False): "test"}
+    parts = [wanted.get(tuple(answers.get(cell) for cell in row)) for row in table]
+    if None in parts:
+        with pytest.raises(DataError, match=f"row {parts.index(None)}: .* does not say one part"):
+            columns.read(table, "row {}".format)
+    else:
+        assert columns.read(table, "row {}".format) == parts
+
+
+def test_columns_that_may_be_classes_or_say_something_else_are_not_taken_for_parts(folder):
+    dataset = load_csv(write(folder, "path,label,train\n2.png,dog,freight\n"), split="train")
+    assert dataset.notes == ("column 'train' of set.csv is not used",)
+    assert load_csv(write(folder, "path,train\n2.png,1\n")).labels.tolist() == [1]
+    with pytest.raises(DataError, match="line 2: 'maybe' in column 'is_valid' does not say one part"):
+        load_csv(write(folder, "path,label,is_valid\n2.png,dog,maybe\n"), split="train")
+    with pytest.raises(DataError, match="no images for train"):
+        load_csv(write(folder, "path,label,is_train\n2.png,dog,0\n"), split="train")
+    both = load_csv(write(folder, "path,label,split,is_valid\n2.png,dog,train,1\n"), split="train")
+    assert both.notes[0] == "columns of set.csv that are not used: is_valid"
 
 
 def test_parts_that_are_not_there_or_not_understood(folder):
