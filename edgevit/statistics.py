@@ -127,6 +127,23 @@ def decisions_f1(reference: Logits, logits: Logits) -> float | None:
     return 2 * int((wanted & found).sum()) / total if total else None
 
 
+def mean_average_precision(logits: Logits, truth: NDArray[np.bool_]) -> float | None:
+    """Return the mean over labels of the average precision of logits (N, labels); None if no image has any label.
+
+    A label's is the sum of the precisions at each threshold, weighted by how much recall rises there, without
+    interpolation, as scikit-learn's ``average_precision_score`` has it. Labels that no image has are left out.
+    """
+    found = []
+    for scores, wanted in zip(logits.T, truth.T, strict=True):
+        if wanted.any():
+            order = np.argsort(-scores, kind="stable")
+            hits = np.cumsum(wanted[order])
+            last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, [True]))  # of those with equal scores
+            gained = np.diff(hits[last], prepend=0)
+            found.append(float((gained * hits[last] / (last + 1)).sum() / hits[-1]))
+    return float(np.mean(found)) if found else None
+
+
 def as_classes(logits: Logits) -> Logits:
     """Return one logit (N, 1), the log-odds of a yes, as those of two classes (N, 2): no and yes; others as they are.
 

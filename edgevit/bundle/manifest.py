@@ -72,18 +72,33 @@ class Similarity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     min_cosine: float
 
 
+class Truth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How right decisions are where images may have several labels, and the data says which.
+
+    ``right`` is the share of all decisions that are right; ``f1`` the F1 of the yes decisions over all images and
+    labels, None where there is no yes; ``mean_ap`` the mean over labels of their average precision, None where a logit
+    is not a finite number or no image has a label.
+    """
+
+    right: Rate
+    f1: Rate | None
+    mean_ap: Rate | None
+
+
 class Decisions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How near a variant is to float32 where each logit decides by itself, yes above 0: a probability above 0.5.
 
     ``yes`` is the share of float32's decisions that are yes; where it is 0 or 1 they show nothing of a variant. ``f1``
     is the F1 of the variant's yes with float32's as the truth, None where neither has one. ``mean_distance`` and
-    ``max_distance`` are of the logits from float32's, None where one is not a finite number.
+    ``max_distance`` are of the logits from float32's, None where one is not a finite number. ``truth`` is of several
+    labels where the data says which are right.
     """
 
     yes: Rate
     f1: Rate | None
     mean_distance: float | None
     max_distance: float | None
+    truth: Truth | None = None
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -100,7 +115,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Where each logit decides by itself there are ``decisions``; ``agreement`` is the share of all decisions that are
     float32's, ``kl`` the sum of the divergences of an image's probabilities. ``top1`` and its change are then the share
-    of images that a single logit decides rightly, None where an image may have several labels.
+    of images that are decided rightly, by a single logit or in all of their labels.
     """
 
     data: str

@@ -26,7 +26,10 @@ _LABELS = (
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where the columns are; ``notes`` say what was assumed, ``used`` names them for errors."""
+    """Where the columns are; ``notes`` say what was assumed, ``used`` names them for errors.
+
+    Without a column of labels there may be several of ``classes``, each of which must say 0 or 1.
+    """
 
     separator: str
     names: list[str]
@@ -35,11 +38,13 @@ class Columns:
     split: SplitColumns | None
     notes: tuple[str, ...]
     header: bool = True
+    classes: tuple[int, ...] = ()
 
     @property
     def used(self) -> str:
         """Say which columns were taken for what."""
         label = "none" if self.label is None else f"'{self.names[self.label]}'"
+        label = f"{len(self.classes)} columns" if self.classes else label
         return f"paths are taken from column '{self.names[self.path]}', labels from {label}"
 
 
@@ -57,7 +62,7 @@ def read_columns(lines: list[str], file: Path) -> Columns:
             separator = max(found, key=lambda one: len(found[one]))
             return _with_header(separator, found[separator], file) if header else _without(separator, ways, file)
     columns = max(ways.values(), key=len)
-    raise _unclear(file, columns, "none of them is called 'path'")
+    raise unclear(file, columns, "none of them is called 'path'")
 
 
 def _is_path_name(cell: str) -> bool:
@@ -81,17 +86,19 @@ def _with_header(separator: str, names: list[str], file: Path) -> Columns:
     if path is None:
         path = _one(lower, names, _IDS, "path", file)
     if path is None:
-        raise _unclear(file, names, "none of them is called 'path'")
+        raise unclear(file, names, "none of them is called 'path'")
     label = _one(lower, names, _LABELS, "label", file)
     splits = split_columns(names, labelled=label is not None)
     if len(splits) > 1:
-        raise _unclear(file, names, "several say which part an image is of")
+        raise unclear(file, names, "several say which part an image is of")
     split = splits[0] if splits else None
     taken = {path, *(split.places if split is not None else ())}
     rest = [place for place in range(len(names)) if place not in taken and names[place]]
-    if label is None and len(rest) > 1:
-        raise _unclear(file, names, "none of them is called 'label'")
     notes = []
+    if label is None and len(rest) > 1:
+        listed = ", ".join(names[place] for place in rest[:10]) + (", ..." if len(rest) > 10 else "")
+        notes.append(f"labels are taken from {len(rest)} columns of {file.name}, 1 where an image has it: {listed}")
+        return Columns(separator, names, path, None, split, tuple(notes), classes=tuple(rest))
     if label is None and rest:
         label = rest[0]
         notes.append(f"labels are taken from column '{names[label]}' of {file.name}")
@@ -107,7 +114,7 @@ def _one(lower: list[str], names: list[str], known: tuple[str, ...], best: str, 
     exact = [place for place in places if names[place] == best] or [p for p in places if lower[p] == best]
     places = exact or places
     if len(places) > 1:
-        raise _unclear(file, names, f"several may be the {best}: {', '.join(names[place] for place in places)}")
+        raise unclear(file, names, f"several may be the {best}: {', '.join(names[place] for place in places)}")
     return places[0] if places else None
 
 
@@ -115,7 +122,7 @@ def _without(separator: str, ways: dict[str, list[str]], file: Path) -> Columns:
     cells = ways[separator]
     paths = [place for place, cell in enumerate(cells) if _is_image(cell)]
     if len(paths) != 1 or len(cells) > 2:
-        raise _unclear(file, cells, "its first line names no columns")
+        raise unclear(file, cells, "its first line names no columns")
     names = [f"column {place + 1}" for place in range(len(cells))]
     label = 1 - paths[0] if len(cells) == 2 else None
     taken = f"paths are {names[paths[0]]}" + ("" if label is None else f", labels {names[label]}")
@@ -123,7 +130,8 @@ def _without(separator: str, ways: dict[str, list[str]], file: Path) -> Columns:
     return Columns(separator, names, paths[0], label, None, notes, header=False)
 
 
-def _unclear(file: Path, columns: list[str], why: str) -> DataError:
+def unclear(file: Path, columns: list[str], why: str) -> DataError:
+    """Return the error that it cannot be told which columns are what."""
     return DataError(
         f"{file} has the columns {', '.join(columns) or '(none)'}: {why}",
         remedy="let its first line name one column 'path' and one 'label', with commas, semicolons or tabs between",

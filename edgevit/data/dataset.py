@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,19 @@ from edgevit.files import sha256_of
 from edgevit.progress import SILENT, Progress
 
 
+@dataclass(frozen=True, slots=True)
+class LabelSets:
+    """Labels of which an image may have any number: their ``names``, and those that each class stands for."""
+
+    names: tuple[str, ...]
+    of_class: tuple[tuple[str, ...], ...]
+
+
 class Dataset(ABC):
     """Labelled images, read one by one; reading is safe from several threads at once.
 
-    ``labels`` (N,) are indices into ``class_names``; -1 marks an image without one.
+    ``labels`` (N,) are indices into ``class_names``; -1 marks an image without one. Where the source says of each label
+    whether an image has it, there are ``sets``, and a class is one combination of them.
 
     Raises:
         DataError: if a label is not an index into ``class_names``.
@@ -36,6 +46,7 @@ class Dataset(ABC):
         self.name = name
         self.labels = labels.astype(np.int64)
         self.class_names = class_names
+        self.sets: LabelSets | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -127,8 +138,10 @@ class FileDataset(Dataset):
         class_names: tuple[str, ...],
         places: Sequence[str] | None = None,
         notes: Sequence[str] = (),
+        sets: LabelSets | None = None,
     ) -> None:
         super().__init__(name, labels, class_names)
+        self.sets = sets
         self.notes = tuple(notes)
         self.paths = tuple(paths)
         self._places = places
@@ -163,6 +176,7 @@ class Subset(Dataset):
 
     def __init__(self, dataset: Dataset, indices: NDArray[np.int64]) -> None:
         super().__init__(dataset.name, dataset.labels[indices], dataset.class_names)
+        self.sets = dataset.sets
         self.dataset = dataset
         self.indices = indices
 

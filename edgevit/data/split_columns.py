@@ -60,7 +60,7 @@ class SplitColumns:
     def _flagged(self, rows: Sequence[Sequence[str]], place: Callable[[int], str]) -> list[SplitName] | None:
         found: list[SplitName] = []
         for index, row in enumerate(rows):
-            answers = [_answer(cell) for cell in row]
+            answers = [yes_or_no(cell) for cell in row]
             if None in answers and not self.sure:
                 return None
             said = {part for part, answer in zip(self.parts, answers, strict=True) if answer}
@@ -106,6 +106,7 @@ def split_columns(names: Sequence[str], *, labelled: bool) -> list[SplitColumns]
     ]
 
 
-def _answer(cell: str) -> bool | None:
+def yes_or_no(cell: str) -> bool | None:
+    """Return what a cell of 0 and 1, or of words for it, says; None if it says something else."""
     value = cell.lower()
     return True if value in _YES else False if value in _NO else None

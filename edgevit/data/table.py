@@ -14,9 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from edgevit.data.columns import Columns, read_columns
-from edgevit.data.dataset import FileDataset
+from edgevit.data.columns import Columns, read_columns, unclear
+from edgevit.data.dataset import FileDataset, LabelSets
 from edgevit.data.names import alike, composed
+from edgevit.data.split_columns import yes_or_no
 from edgevit.data.splits import SERVING, SplitName
 from edgevit.errors import DataError
 
@@ -33,6 +34,7 @@ class _Row:
     path: str
     label: str
     split: tuple[str, ...]
+    marks: tuple[str, ...]
 
 
 def load_csv(
@@ -45,7 +47,8 @@ def load_csv(
 
     Commas, semicolons, tabs or vertical bars part the columns. The first line names them: ``path`` (or ``filename``,
     ``image``, ...), and ``label`` (``class``, ...) or any one other; a file with paths alone has images without labels.
-    Labels are all class indices from 0 (the classes are then named "0", "1", ... until a model gives them names, see
+    Without a column of labels, several columns of 0 and 1 say which labels an image has (``sets``). Else labels are all
+    class indices from 0 (the classes are then named "0", "1", ... until a model gives them names, see
     ``map_labels``) or all class names. Where a column ``split``, or ``is_train`` and the like, says which part an
     image is of, only those that serve ``split`` are returned, if it is given, as of folders. The ``notes`` of what is
     returned say what was assumed. The text is UTF-8, or UTF-16 with a byte order mark.
@@ -58,13 +61,20 @@ def load_csv(
     columns, rows = _rows(file)
     if not rows:
         raise DataError(f"{file} lists no images", remedy="add a line for each image below the header")
-    labels, class_names = _labels(rows, file) if columns.label is not None else ([-1] * len(rows), ())
+    sets = _sets(rows, columns, file) if columns.classes else None
+    if sets is not None:
+        labels, class_names, label_sets = sets
+    else:
+        labels, class_names = _labels(rows, file) if columns.label is not None else ([-1] * len(rows), ())
+        label_sets = None
     chosen, notes = _serving(rows, columns, file, split)
     rows, labels = [rows[place] for place in chosen], [labels[place] for place in chosen]
     paths = _existing_paths(rows, file, (file.parent, file.with_suffix("")) if root is None else (root,), columns)
     places = [f"line {row.line} of {file.name}" for row in rows]
     notes = [*columns.notes, *notes, *_repeated(rows, paths, file), *alike(class_names)]
-    return FileDataset(str(file), paths, np.asarray(labels, dtype=np.int64), class_names, places, notes=notes)
+    return FileDataset(
+        str(file), paths, np.asarray(labels, dtype=np.int64), class_names, places, notes=notes, sets=label_sets
+    )
 
 
 def csv_splits(file: Path) -> frozenset[str]:
@@ -157,7 +167,8 @@ def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: i
             )
         label = "" if columns.label is None else composed(cells[columns.label].strip())
         part = tuple(cells[place].strip() for place in columns.split.places) if columns.split is not None else ()
-        row = _Row(line, cells[columns.path].strip(), label, part)
+        marks = tuple(cells[place].strip() for place in columns.classes)
+        row = _Row(line, cells[columns.path].strip(), label or ", ".join(marks), part, marks)
         if not row.path or (columns.label is not None and not label):
             raise DataError(
                 f"{file}, line {line}: a value is empty; {columns.used}",
@@ -220,6 +231,33 @@ def _repeated(rows: list[_Row], paths: list[Path], file: Path) -> list[str]:
     if not repeated:
         return []
     return [f"{len(repeated)} lines of {file.name} list an image that is listed before, such as line {repeated[0]}"]
+
+
+def _sets(rows: list[_Row], columns: Columns, file: Path) -> tuple[list[int], tuple[str, ...], LabelSets]:
+    """Return labels, classes and what these stand for, of columns that say 0 or 1.
+
+    Where each image has one label, these are the classes, in the order of the columns.
+
+    Raises:
+        DataError: if a column says something else.
+    """
+    names = tuple(composed(columns.names[place]) for place in columns.classes)
+    found = []
+    for row in rows:
+        answers = [yes_or_no(mark) for mark in row.marks]
+        if None in answers:
+            wrong = answers.index(None)
+            said = f"'{row.marks[wrong][:20]}' in column '{names[wrong]}', line {row.line}"
+            why = f"none of them is called 'label', and {said}, is neither 0 nor 1, as where each column is a label"
+            raise unclear(file, columns.names, why)
+        found.append(tuple(name for name, answer in zip(names, answers, strict=True) if answer))
+    if len(set(names)) < len(names):
+        raise unclear(file, columns.names, "two of them have the same name")
+    single = all(len(labels) == 1 for labels in found)
+    of_class = tuple((name,) for name in names) if single else tuple(sorted(set(found)))
+    index = {labels: position for position, labels in enumerate(of_class)}
+    class_names = tuple(", ".join(labels) or "(none)" for labels in of_class)
+    return [index[labels] for labels in found], class_names, LabelSets(names, of_class)
 
 
 def _labels(rows: list[_Row], file: Path) -> tuple[list[int], tuple[str, ...]]:

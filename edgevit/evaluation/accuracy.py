@@ -98,14 +98,19 @@ def rates_of(reference: NDArray[np.float32], logits: NDArray[np.float32], labels
     """Return what ``labels`` (N,) tell of logits (N, classes); a single logit decides between label 0 and 1."""
     if labels is None:
         return Rates()
-    images, classes = logits.shape
-    before = statistics.top_k_hits(reference, labels, 1)
-    after = statistics.top_k_hits(logits, labels, 1)
+    top5 = float(statistics.top_k_hits(logits, labels, 5).mean()) if logits.shape[1] > 5 else None
+    before, after = (statistics.top_k_hits(one, labels, 1) for one in (reference, logits))
+    return rates_of_hits(before, after, top5)
+
+
+def rates_of_hits(before: NDArray[np.bool_], after: NDArray[np.bool_], top5: float | None = None) -> Rates:
+    """Return the rates of images (N,) that float32 was right on ``before``, and a variant ``after``."""
+    images = len(after)
     right, lost, gained = int(after.sum()), int((before & ~after).sum()), int((after & ~before).sum())
     return Rates(
         top1=right / images,
         top1_ci95=statistics.wilson_interval(right, images),
-        top5=float(statistics.top_k_hits(logits, labels, 5).mean()) if classes > 5 else None,
+        top5=top5,
         delta_top1=(gained - lost) / images,
         mcnemar_p=statistics.mcnemar_p(lost, gained),
     )

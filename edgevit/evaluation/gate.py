@@ -57,10 +57,13 @@ def judge_decisions(
     distance_db: float,
     finite: bool,
     max_drop: float = MAX_DROP,
+    delta_f1: float | None = None,
 ) -> Verdict:
     """Judge a variant whose logits decide one by one.
 
-    ``delta`` is the change of the share of images decided rightly, None without labels; then ``lost`` decides, the
+    ``delta`` is the change of the share of images decided rightly, and where an image may have several labels
+    ``delta_f1`` that of the F1 of the yes decisions: the worse of both decides. Of many labels hardly an image is
+    right in all, so that their share shows little. ``delta`` is None without labels; then ``lost`` decides, the
     share of float32's decisions that are lost: of images, or where an image may have several labels, 1 - F1 of the yes
     decisions, since most of all decisions are no. Both are in 0..1, ``max_drop`` in percentage points. Where float32
     decides all ``alike``, that shows nothing of a variant: its logits must then be ``MIN_DISTANCE_DB`` from float32's.
@@ -72,6 +75,8 @@ def judge_decisions(
         passed, most = points >= -max_drop - _ROUNDING, ": give a larger --max-drop"
     else:
         points, said, most = 100 * delta, f"decided rightly {_change(100 * delta)}", ""
+        if delta_f1 is not None and delta_f1 < delta:
+            points, said = 100 * delta_f1, f"F1 of the labels {_change(100 * delta_f1)}"
         passed = points >= -max_drop - _ROUNDING
     said += f", {max_drop:.4g} allowed" if points < 0 else ""
     if not passed or not alike:

@@ -100,8 +100,9 @@ def to_judge_by(wish: Wish, held_out: Dataset, manifest: Manifest, progress: Pro
     if wish.max_drop is None:
         return unlabelled
     try:
-        labelled = LabelledBatches.of(held_out, manifest.outcomes, several=several_labels(manifest))
-        why = "an image may have several labels" if several_labels(manifest) else "they have no labels"
+        several = several_labels(manifest)
+        labelled = unlabelled if several else LabelledBatches.of(held_out, manifest.outcomes)
+        why = "an image may have several labels" if several else "they have no labels"
     except DataError as error:
         labelled, why = unlabelled, error.message
     if labelled.labels is not None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from edgevit.bundle.manifest import Manifest
 from edgevit.data.batches import Batch, Unreadable, batches
 from edgevit.data.dataset import Dataset, FileDataset, Subset
+from edgevit.data.labels import check_sets, map_labels, map_several
 from edgevit.data.preprocess import Preprocess
-from edgevit.data.sources import Split, load_dataset, map_labels, subset
+from edgevit.data.sources import Split, load_dataset, subset
 from edgevit.errors import DataError, ImageError
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.pixels import PixelStatistics
@@ -177,14 +178,19 @@ class LabelledBatches:
         """Take the labelled images of ``dataset``, or all of them where none has a label.
 
         An embedding model has no labels of its own; the data set's then tell which images are of one kind. Where an
-        image may have ``several`` labels, a data set that names one for each does not say which are right: all images
-        are taken, without labels.
+        image may have ``several`` labels, ``labels`` are (N, labels) of 0 and 1; a data set that names one for each
+        does not say which are right: all images are taken, without labels.
 
         Raises:
             DataError: if a label is not one of the model's.
         """
-        if several or (dataset.labels < 0).all():
+        if (dataset.labels < 0).all():
             return cls(dataset, None, np.arange(len(dataset)))
+        if several:
+            truth = map_several(dataset, tuple(model_labels))
+            known = np.ones(len(dataset), dtype=np.bool_) if truth is None else dataset.labels >= 0
+            return cls(dataset, truth, np.flatnonzero(known))
+        check_sets(dataset)
         labels = map_labels(dataset, tuple(model_labels)) if model_labels else dataset.labels
         return cls(dataset, labels, np.flatnonzero(labels >= 0))
 

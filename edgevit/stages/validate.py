@@ -54,7 +54,7 @@ def validate(
     dataset = images.load(progress)
     wanted = LabelledBatches.of(dataset, manifest.outcomes, several=several_labels(manifest))
     progress.note(f"Validating {', '.join(names)} on {len(wanted)} images of {dataset.name}")
-    if several_labels(manifest) and (dataset.labels >= 0).any():
+    if several_labels(manifest) and wanted.labels is None and (dataset.labels >= 0).any():
         progress.note("Labels of images are not looked at: one for each does not say which of several are right")
     seen: list[NDArray[np.int64]] = []
 

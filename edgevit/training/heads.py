@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from edgevit.data.batches import Strict, batches
 from edgevit.data.dataset import Dataset
+from edgevit.data.labels import match_labels
 from edgevit.data.preprocess import Preprocess
-from edgevit.data.sources import match_labels
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.spec import outcomes
 from edgevit.models.vit import VisionTransformer

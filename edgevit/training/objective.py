@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgevit.data.labels import match_labels
 from edgevit.data.preprocess import ChannelOrder, Preprocess
-from edgevit.data.sources import match_labels
 from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.training.heads import one_right

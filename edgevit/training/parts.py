@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgevit.data.batches import Unreadable, readable
 from edgevit.data.dataset import ArrayDataset, Dataset, Subset
 from edgevit.data.folder import split_names
+from edgevit.data.labels import check_one_label
 from edgevit.data.sources import load_dataset
 from edgevit.data.splits import SplitName
 from edgevit.data.table import csv_splits
@@ -64,6 +65,8 @@ def load_parts(data: TrainingData, recipe: Recipe, progress: Progress) -> Parts:
     own = _own_parts(data.name)
     training = load("train")
     _check(training)
+    if expanded(data.name).is_file():
+        check_one_label(training)
     if recipe.patience == 0:
         # Validation images serve as a test where nothing is chosen by them; load_dataset sees to it.
         watched = load("test") if own & {"test", "validation"} else None

@@ -17,8 +17,8 @@ from torch import nn
 
 from edgevit.data.batches import load_pixels
 from edgevit.data.dataset import ArrayDataset, Dataset
+from edgevit.data.labels import map_labels
 from edgevit.data.preprocess import ChannelOrder, Preprocess
-from edgevit.data.sources import map_labels
 from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint

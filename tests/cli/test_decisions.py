@@ -127,6 +127,41 @@ def test_several_labels_are_decided_one_by_one(edgevit, tmp_path):
     assert "3 labels, each decided by itself" in edgevit("inspect", bundle).out
 
 
+@pytest.mark.parametrize("form", ["columns", "cells"])
+def test_several_labels_of_a_csv_are_what_is_right(edgevit, tmp_path, form):
+    model = checkpoint(tmp_path, 3, label_names=["day", "person", "rain"])
+    bundle = tmp_path / "m.edgevit"
+    assert edgevit("export", tmp_path, "-o", bundle, "--activation", "sigmoid").code == 0
+    truth = (logits(model) > 0).numpy()
+    truth[:, 0] |= ~truth.any(axis=1)  # each has one
+    truth[0] = ~truth[0]
+    truth[0, 0] |= ~truth[0].any()
+    names = np.array(["day", "person", "rain"])
+    rows = ["path,rain,person,day" if form == "columns" else "path,label"]
+    for index, (image, own) in enumerate(zip(IMAGES, truth, strict=True)):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+        said = ",".join(str(int(value)) for value in own[::-1]) if form == "columns" else ";".join(names[own])
+        rows.append(f"{index}.png,{said}")
+    (tmp_path / "set.csv").write_text("\n".join(rows))
+    done = edgevit("validate", bundle, "--data", tmp_path / "set.csv", "--json")
+    assert done.code == 0, done.err
+    assert "not looked at" not in done.err
+    (entry,) = done.data()["variants"]
+    right = (logits(model) > 0).numpy() == truth
+    assert entry["top1"] == pytest.approx(right.all(axis=1).mean())
+    assert entry["decisions"]["truth"]["right"] == pytest.approx(right.mean())
+    assert 0.5 < entry["decisions"]["truth"]["f1"] < 1
+    assert edgevit("report", bundle).code == 0
+    assert "mAP" in (bundle / "report" / "index.html").read_text()
+    assert edgevit("export", tmp_path, "-o", tmp_path / "one.edgevit").code == 0
+    refused = edgevit("validate", tmp_path / "one.edgevit", "--data", tmp_path / "set.csv")
+    assert refused.code == 2
+    assert "several labels for one image" in refused.failure()[0]
+    trained = edgevit("train", "--data", tmp_path / "set.csv", "-o", tmp_path / "run", "--epochs", "1")
+    assert trained.code == 2
+    assert "several labels for one image" in trained.failure()[0]
+
+
 def test_a_file_that_edgevit_wrote_says_how_its_logits_are_meant(edgevit, tmp_path):
     checkpoint(tmp_path, 3)
     assert edgevit("export", tmp_path, "-o", tmp_path / "m.edgevit", "--activation", "sigmoid").code == 0

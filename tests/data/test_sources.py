@@ -12,7 +12,8 @@ from PIL import Image
 
 from edgevit.data.dataset import ArrayDataset
 from edgevit.data.imagenet import imagenet_labels, imagenet_synsets
-from edgevit.data.sources import BUILT_IN, load_dataset, map_labels, match_labels, subset
+from edgevit.data.labels import map_labels, match_labels
+from edgevit.data.sources import BUILT_IN, load_dataset, subset
 from edgevit.errors import DataError
 
 

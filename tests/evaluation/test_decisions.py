@@ -86,6 +86,64 @@ def test_several_labels_are_compared_one_by_one():
         measure(SEVERAL, SEVERAL, np.zeros(50, dtype=np.int64))
 
 
+def test_several_labels_against_the_truth_are_as_scikit_learn_has_it():
+    random = np.random.default_rng(7)
+    truth = random.random((40, 6)) < [0.1, 0.3, 0.5, 0.7, 0.9, 0.2]
+    logits = (random.standard_normal((40, 6)).round(1) + truth - 0.5).astype(np.float32)
+    truth[:, 5] = False
+    found = measure(logits, logits, truth.astype(np.int64))
+    # Of scikit-learn 1.9.1: average_precision_score, f1_score (micro), accuracy_score; the last by counting.
+    assert found.decisions.truth.mean_ap == pytest.approx(0.7537507379397557)
+    assert found.decisions.truth.f1 == pytest.approx(0.6699029126213593)
+    assert found.top1 == pytest.approx(0.15)
+    assert found.decisions.truth.right == pytest.approx(0.7166666666666667)
+    assert (found.delta_top1, found.passed, found.top5) == (0, True, None)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=type(found)) == found
+
+
+@given(
+    arrays.arrays(np.float32, (9, 2), elements=st.sampled_from([-1.5, -0.5, 0, 0.5, 2])),
+    arrays.arrays(np.bool_, (9, 2)),
+)
+def test_average_precision_is_what_its_definition_says(logits, truth):
+    expected = []
+    for scores, wanted in zip(logits.T, truth.T, strict=True):
+        recall = precision = area = 0
+        for threshold in sorted(set(scores), reverse=True):
+            yes = scores >= threshold
+            before, recall = recall, (yes & wanted).sum() / max(wanted.sum(), 1)
+            precision = (yes & wanted).sum() / yes.sum()
+            area += (recall - before) * precision
+        if wanted.any():
+            expected.append(area)
+    found = statistics.mean_average_precision(logits, truth)
+    assert found == (pytest.approx(np.mean(expected)) if expected else None)
+
+
+def test_labels_of_several_must_be_0_or_1_for_each():
+    for wrong in (np.zeros((50, 11), np.int64), np.full((50, 12), 2), np.where(SEVERAL > 5, 0, -1) + np.eye(50, 12)):
+        with pytest.raises(DataError, match="0 or 1"):
+            measure(SEVERAL, SEVERAL, wrong.astype(np.int64))
+    assert measure(SEVERAL, SEVERAL, np.full((50, 12), -1)).decisions.truth is None
+
+
+def test_a_variant_that_is_noise_fails_where_no_image_is_right_in_all_labels():
+    random = np.random.default_rng(5)
+    truth = random.random((60, 40)) < 0.2
+    reference = np.where(truth ^ (random.random(truth.shape) < 0.05), 2, -2).astype(np.float32)
+    reference[:, 0] = np.where(truth[:, 0], -2, 2)  # never right, so no image is
+    noise = random.standard_normal(truth.shape).astype(np.float32)
+    found = measure(reference, noise, truth.astype(np.int64))
+    assert (found.top1, found.delta_top1) == (0, 0)
+    assert not found.passed
+    assert "F1 of the labels fell" in found.reason
+    assert measure(reference, reference + np.float32(0.01), truth.astype(np.int64)).passed
+    broken = reference.copy()
+    broken[3] = np.nan
+    failed = measure(reference, broken, truth.astype(np.int64))
+    assert (failed.passed, failed.decisions.truth.mean_ap) == (False, None)
+
+
 def test_losing_every_yes_of_many_labels_is_not_a_small_loss():
     reference = np.full((10, 1000), -6, dtype=np.float32)
     reference[:, :2] = 3

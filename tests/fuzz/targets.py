@@ -103,6 +103,7 @@ CSVS = (
     b"path,label\na.png,cat\nb.png,dog\n",
     b"Path;Label;split\r\na.png;cat;train\r\nb.png;dog;test\r\n\r\n",
     "image\tclass\na.png\t0\nb.png\t1\n".encode("utf-8-sig"),
+    b"path,cat,dog,is_test\na.png,1,0,no\nb.png,1,1,yes\n",
     "path\tlabel\tis_valid\r\na.png\t0\tTrue\r\nb.png\t1\tFalse\r\n".encode("utf-16"),
 )
 
