@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgevit.data import sources
 from edgevit.data.dataset import ArrayDataset
 from edgevit.data.imagenet import imagenet_labels, imagenet_synsets
 from edgevit.data.labels import map_labels, match_labels
@@ -190,3 +191,7 @@ def test_unicode_forms_are_equal(name, form):
     there = "NFD" if form == "NFC" else "NFC"
     model = (unicodedata.normalize(form, name), "some other class, of a longer name")
     assert match_labels([unicodedata.normalize(there, name)], model) == [0]
+
+
+def test_labels_are_mapped_where_images_come_from():
+    assert sources.map_labels is map_labels
