@@ -103,12 +103,12 @@ def check_one_label(dataset: Dataset) -> None:
         DataError: if one does.
     """
     check_sets(dataset)
-    names = dataset.class_names
+    used = [int(label) for label in np.unique(dataset.labels) if label >= 0]
     for separator in _SEPARATORS:
-        lists = [_parts(name, separator) for name in names]
+        lists = [_parts(dataset.class_names[label], separator) for label in used]
         alone = {plain(parts[0]) for parts in lists if len(parts) == 1}
         counts = Counter(plain(part) for parts in lists for part in parts)
-        for label, parts in enumerate(lists):
+        for label, parts in zip(used, lists, strict=True):
             known = [plain(p) in alone or (separator in _SURE and counts[plain(p)] > 1) for p in parts]
             if len(parts) > 1 and all(known):
                 raise _several(dataset, label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +21,16 @@ from edgevit.bundle.golden import read_golden
 from edgevit.bundle.model_files import contents_of_ir, contents_of_onnx
 from edgevit.bundle.reading import decode_manifest
 from edgevit.data.images import decode
+from edgevit.data.labels import check_one_label, map_several
 from edgevit.data.table import load_csv
+from edgevit.errors import EdgeViTError
 from edgevit.graph.interface import interface_of
 from edgevit.graph.onnx_file import read_onnx
 from edgevit.models.config import read_configs, read_preprocessing
+from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.loading import load_checkpoint
+from edgevit.models.preprocessing import describe, preprocess_of, resized
+from edgevit.models.spec import ModelSpec
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.table import CalibrationTable
 from edgevit.recipes import load_recipe
@@ -88,11 +94,17 @@ def tiny_weights() -> dict[str, torch.Tensor]:
     return {name: tensor.detach() for name, tensor in VisionTransformer(spec).state_dict().items()}
 
 
+IMAGES = ModelSpec(image_size=(8, 8), patch_size=(4, 4), width=4, depth=1, heads=1, classes=2)
+
 CONFIGS = (
     {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": {"num_heads": 2, "act_layer": "gelu"},
      "pretrained_cfg": {"input_size": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9}},
     {"model_type": "vit", "hidden_size": 4, "num_attention_heads": 1, "id2label": {"0": "a", "1": "b"}},
     {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}, "resample": 2, "do_resize": True},
+    {"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 8}, "pad_size": {"height": 8, "width": 9}},
+    {"size": {"shortest_edge": 8, "longest_edge": 9}, "crop_size": 8, "do_center_crop": True, "do_pad": True,
+     "pad_size": 16, "image_mean": [0.5] * 3, "image_std": 0.5},
+    {"image_processor_type": "LlavaImageProcessor", "size": {"shortest_edge": 8}, "crop_size": 8, "do_pad": True},
     {"model_cfg": {"embed_dim": 4, "vision_cfg": {"image_size": 8}}, "preprocess_cfg": {"mean": [0.5] * 3}},
 )  # fmt: skip
 
@@ -110,13 +122,18 @@ CSVS = (
 
 def _read_config(path: Path) -> None:
     read_configs(path.parent)
-    read_preprocessing(path)
+    preprocess, _ = preprocess_of(read_preprocessing(path), Defaults(IMAGENET, None), "the usual way", IMAGES)
+    describe(resized(preprocess, (16, 16)))
+    preprocess(Image.new("RGB", (13, 9), "red"))
 
 
 def _read_csv(path: Path) -> None:
     for name in ("a.png", "b.png"):
         (path.parent / name).touch()
-    load_csv(path)
+    images = load_csv(path)
+    with suppress(EdgeViTError):
+        check_one_label(images)
+    map_several(images, ("cat", "dog"))
 
 
 def _read_onnx(path: Path) -> None:
