@@ -18,9 +18,10 @@ help:  ## list the targets
 quickstart: $(VENV)/.installed  ## install, then take the built-in model to verified INT8 and show the table
 	$(BIN)/edgevit pipeline fashion-micro --data $(DATA) --threads 1 -o quickstart.edgevit --overwrite
 
-# Each process of pytest has a core: more threads of torch's would only wait for one another.
+# Each process of pytest has a core: more threads of torch's would only wait for one another. What Python compiled is
+# kept, whatever the shell says: the tests start some hundred processes.
 test: $(VENV)/.installed-dev  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 
 CASES ?= 7000
 fuzz: $(VENV)/.installed-dev  ## read CASES damaged files of each kind

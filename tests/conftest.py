@@ -1,15 +1,21 @@
 """Fixtures that all tests share."""
 
+import gc
 import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from once import once
 from oracles import import_timm
-from tiny import SHAPES, VARIANTS, CommandLine, write_checkpoint, write_headless
+from tiny import SHAPES, VARIANTS, CommandLine, must_run, write_checkpoint, write_headless
+
+if TYPE_CHECKING:
+    from foreign_vits import ForeignVits
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -18,11 +24,16 @@ settings.register_profile("edgevit", deadline=None, derandomize=True)
 settings.load_profile("edgevit")
 
 
+def pytest_collection_finish() -> None:
+    """Look for garbage less often: torch and what else is imported is so much that it takes a while."""
+    gc.set_threshold(20_000, 20, 20)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-docs", action="store_true", help="write the parts of docs/ that tests generate")
     parser.addoption("--fuzz-cases", type=int, default=40, help="damaged files of each kind that are read")
     parser.addoption("--every-export", action="store_true", help="export each model that loads, not one of each kind")
-    parser.addoption("--every-kernel", action="store_true", help="compile quantized attention for each GPU, not one")
+    parser.addoption("--every-kernel", action="store_true", help="compile every form of every model for each GPU")
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +51,11 @@ def timm() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def foreign_vits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def foreign_vits(tmp_path_factory: pytest.TempPathFactory) -> "ForeignVits":
     """Return ONNX files of others by what is special about each; see foreign_vits.py."""
-    from foreign_vits import write_all
+    from foreign_vits import ForeignVits
 
-    return write_all(tmp_path_factory.mktemp("foreign"))
+    return ForeignVits(tmp_path_factory)
 
 
 @pytest.fixture(autouse=True)
@@ -70,30 +81,31 @@ def edgevit(capsys: pytest.CaptureFixture[str]) -> CommandLine:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a checkpoint of the smallest model, trained on shapes for a moment."""
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors")
+    name = "tiny.safetensors"
+    return once(tmp_path_factory, "checkpoint", lambda folder: write_checkpoint(folder / name)) / name
 
 
 @pytest.fixture(scope="session")
 def tiny_exported(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """Return the bundle that ``edgevit export`` made of the checkpoint; tests work on copies of it."""
-    from edgevit.cli.app import run
 
-    path = tmp_path_factory.mktemp("exported") / "tiny.edgevit"
-    assert run(["export", str(tiny_checkpoint), "-o", str(path), "--data", SHAPES, "--json"]) == 0
-    return path
+    def make(folder: Path) -> None:
+        must_run("export", tiny_checkpoint, "-o", folder / "tiny.edgevit", "--data", SHAPES)
+
+    return once(tmp_path_factory, "exported", make) / "tiny.edgevit"
 
 
 @pytest.fixture(scope="session")
 def tiny_quantized(tmp_path_factory: pytest.TempPathFactory, tiny_exported: Path) -> Path:
     """Return a bundle that ``edgevit quantize`` has added variants for both backends to; tests work on copies."""
     from edgevit.bundle.store import Bundle
-    from edgevit.cli.app import run
 
-    path = tmp_path_factory.mktemp("quantized") / "tiny.edgevit"
-    shutil.copytree(tiny_exported, path)
-    assert run(["quantize", str(path), "--data", SHAPES, "--json"]) == 0
-    assert tuple(variant.name for variant in Bundle.open(path).manifest.variants) == VARIANTS
-    return path
+    def make(folder: Path) -> None:
+        path = shutil.copytree(tiny_exported, folder / "tiny.edgevit")
+        must_run("quantize", path, "--data", SHAPES)
+        assert tuple(variant.name for variant in Bundle.open(path).manifest.variants) == VARIANTS
+
+    return once(tmp_path_factory, "quantized", make) / "tiny.edgevit"
 
 
 @pytest.fixture(scope="session")
@@ -105,13 +117,13 @@ def tiny_embedding_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_che
 @pytest.fixture(scope="session")
 def tiny_embedding(tmp_path_factory: pytest.TempPathFactory, tiny_embedding_checkpoint: Path) -> Path:
     """Return a bundle of the embedding model with variants for both backends; tests work on copies."""
-    from edgevit.cli.app import run
 
-    path = tmp_path_factory.mktemp("embedding") / "tiny.edgevit"
-    source = str(tiny_embedding_checkpoint)
-    assert run(["export", source, "-o", str(path), "--data", SHAPES, "--l2-normalize", "--json"]) == 0
-    assert run(["quantize", str(path), "--data", SHAPES, "--json"]) == 0
-    return path
+    def make(folder: Path) -> None:
+        path = folder / "tiny.edgevit"
+        must_run("export", tiny_embedding_checkpoint, "-o", path, "--data", SHAPES, "--l2-normalize")
+        must_run("quantize", path, "--data", SHAPES)
+
+    return once(tmp_path_factory, "embedding", make) / "tiny.edgevit"
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 import torch
+from once import once
 from oracles import import_timm
 from torch import nn
 
@@ -114,23 +116,30 @@ def as_gemm(source: Path, path: Path) -> Path:
     return path
 
 
-def write_all(folder: Path) -> dict[str, Path]:
-    """Write one file of each kind to ``folder``."""
-    vit, other = timm_vit(), hugging_face_vit()
-    every = {0: "batch_size", 1: "num_channels", 2: "height", 3: "width"}
-    old = write_old(vit, folder / "old.onnx")
-    return {
-        "old": old,
-        "new": write_new(vit, folder / "new.onnx"),
-        "external": write_new(vit, folder / "external.onnx", external=True),
-        "gemm": as_gemm(old, folder / "gemm.onnx"),
-        "opset 12": write_old(timm_vit(fused=False), folder / "opset12.onnx", opset=12),
-        "one image, old": write_old(vit, folder / "one-old.onnx", batch=1),
-        "one image, new": write_new(vit, folder / "one-new.onnx", batch=1),
-        "two images": write_old(vit, folder / "two.onnx", batch=2),
-        "hugging face, old": write_old(other, folder / "hf-old.onnx"),
-        "hugging face, new": write_new(other, folder / "hf-new.onnx"),
-        "hugging face, one image": write_new(other, folder / "hf-one.onnx", batch=1),
-        "any size": write_old(other, folder / "any.onnx", dynamic_axes={"x": every}),
-        "hidden": write_old(hugging_face_vit(head=False), folder / "hidden.onnx", output_names=["last", "pooled"]),
-    }
+EVERY_AXIS = {0: "batch_size", 1: "num_channels", 2: "height", 3: "width"}
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "old": lambda path: write_old(timm_vit(), path),
+    "new": lambda path: write_new(timm_vit(), path),
+    "external": lambda path: write_new(timm_vit(), path, external=True),
+    "opset 12": lambda path: write_old(timm_vit(fused=False), path, opset=12),
+    "one image, old": lambda path: write_old(timm_vit(), path, batch=1),
+    "one image, new": lambda path: write_new(timm_vit(), path, batch=1),
+    "two images": lambda path: write_old(timm_vit(), path, batch=2),
+    "hugging face, old": lambda path: write_old(hugging_face_vit(), path),
+    "hugging face, new": lambda path: write_new(hugging_face_vit(), path),
+    "hugging face, one image": lambda path: write_new(hugging_face_vit(), path, batch=1),
+    "any size": lambda path: write_old(hugging_face_vit(), path, dynamic_axes={"x": EVERY_AXIS}),
+    "hidden": lambda path: write_old(hugging_face_vit(head=False), path, output_names=["last", "pooled"]),
+}
+
+
+class ForeignVits:
+    """A file of each kind, written when it is asked for: torch takes seconds for some."""
+
+    def __init__(self, factory: pytest.TempPathFactory) -> None:
+        self._factory = factory
+
+    def __getitem__(self, kind: str) -> Path:
+        write = (lambda path: as_gemm(self["old"], path)) if kind == "gemm" else WRITERS[kind]
+        name = kind.replace(", ", "-").replace(" ", "-") + ".onnx"
+        return once(self._factory, f"foreign-{name}", lambda folder: write(folder / name)) / name

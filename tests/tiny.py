@@ -103,6 +103,11 @@ class CommandLine:
         return Outcome(code, *self._capsys.readouterr())
 
 
+def must_run(*arguments: object) -> None:
+    """Run a command that fixtures build on."""
+    assert run([*map(str, arguments), "--json"]) == 0, arguments
+
+
 def start(*arguments: object, scratch: Path, file_size: int | None = None) -> subprocess.Popen[str]:
     """Start the command line in a process group of its own, with the folder ``scratch`` for temporary files.
 

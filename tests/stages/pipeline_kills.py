@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+import torch._dynamo  # noqa: F401  # which torch's exporter loads, in each child otherwise
 from tiny import SHAPES, content
 
 from edgevit.bundle.reading import all_files, verify

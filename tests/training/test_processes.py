@@ -34,13 +34,23 @@ def run(command):
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=240)
 
 
-@pytest.fixture
-def options(tmp_path):
-    data = fill_folder(tmp_path / "images", count=12)
-    source = save_checkpoint(tmp_path / "old.safetensors")
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("given")
+    data = fill_folder(folder / "images", count=12)
+    source = save_checkpoint(folder / "old.safetensors")
     every = ("--mixup", 0.5, "--cutmix", 0.5, "--stochastic-depth", 0.3, "--randaugment", 1, "--crop", 0.5)
     few = ("--epochs", 4, "--batch-size", 8, "--learning-rate", 0.003, "--warmup-epochs", 1)
     return tuple(map(str, ("--data", data, "--from", source, *few, *every)))
+
+
+@pytest.fixture(scope="module")
+def whole(options, tmp_path_factory):
+    """Return the run of one process that nothing interrupts."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    done = run([sys.executable, *TRAIN, *options, "-o", str(path)])
+    assert done.returncode == 0, done.stderr
+    return path
 
 
 def weights_of(path):
@@ -48,16 +58,14 @@ def weights_of(path):
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(options, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    alone = run([sys.executable, *TRAIN, *options, "-o", str(one)])
-    assert alone.returncode == 0, alone.stderr
+def test_two_processes_do_what_one_does(options, whole, tmp_path):
+    two = tmp_path / "two"
     together = run(torchrun(*TRAIN, *options, "--accumulate", "1", "-o", str(two)))
     assert together.returncode == 0, together.stderr
-    assert_same_but_for_rounding(weights_of(two), weights_of(one))
+    assert_same_but_for_rounding(weights_of(two), weights_of(whole))
     assert together.stdout.count("Top-1") == 1, "one of them speaks for all"
     assert together.stderr.count("epoch 4/4: loss") == 1, "there is one log"
-    ours, theirs = (RunFolder(path).metrics() for path in (one, two))
+    ours, theirs = (RunFolder(path).metrics() for path in (whole, two))
     for single, shared in zip(ours, theirs, strict=True):
         assert shared.train_loss == pytest.approx(single.train_loss, rel=1e-4)
         assert shared.validation_accuracy == single.validation_accuracy
@@ -74,11 +82,8 @@ def test_what_one_process_refuses_all_refuse(options, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(options, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    done = run([sys.executable, *TRAIN, *options, "-o", str(whole)])
-    assert done.returncode == 0, done.stderr
-
+def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(options, whole, tmp_path):
+    broken = tmp_path / "broken"
     command = [sys.executable, *TRAIN, *options, "-o", str(broken)]
     metrics = broken / "metrics.jsonl"
     moments = (

@@ -1,0 +1,26 @@
+"""What a session makes once, however many workers of pytest's run it."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return the folder ``name`` that ``make`` filled; the worker that asks first makes it, and the others wait.
+
+    No test may change what is in it: those of all workers read it.
+    """
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, unfinished = base / "once" / name, base / "once" / f"{name}.{os.getpid()}"
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_name(f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
