@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Existing = Literal["refuse", "replace"]
 
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _GOLDEN = "golden"
 
 
@@ -296,8 +297,10 @@ def _variant(manifest: Manifest, name: str) -> Variant:
             return variant
     names = [variant.name for variant in manifest.variants]
     close = alike(name, names, PRECISIONS_ELSEWHERE)
-    meant = f"use {' or '.join(close)}; " if close else ""
-    raise BundleError(f"the bundle has no variant '{name}'", remedy=f"{meant}it has: {', '.join(names) or 'none'}")
+    remedy = f"use {' or '.join(close)}; it has: {', '.join(names)}" if close else f"use one of: {', '.join(names)}"
+    if name in PRECISIONS and not close:
+        remedy += f"; 'edgevit quantize BUNDLE --precision {name}' adds that"
+    raise BundleError(f"the bundle has no variant '{name}'", remedy=remedy)
 
 
 def _with_variant(manifest: Manifest, variant: Variant) -> Manifest:

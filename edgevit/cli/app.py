@@ -35,7 +35,7 @@ from edgevit.likeness import OPTIONS_ELSEWHERE, alike
 COMMANDS = {
     "train": (
         "Make",
-        "Train a ViT, or fine-tune one on your images; the run's folder is a SOURCE for ``edgevit export``.",
+        "Train a ViT, or fine-tune one on your images; the run's folder is a SOURCE for 'edgevit export'.",
     ),
     "export": (
         "Make",
@@ -175,7 +175,7 @@ def _root(
     *,
     version: Annotated[
         bool,
-        typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version and leave."),
+        typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Take a Vision Transformer from a checkpoint to a verified, faster INT8 model on a small computer."""
@@ -246,7 +246,7 @@ def _resuming(arguments: Sequence[str]) -> str:
     if not places or not (Path(places[-1]) / "job.json").is_file():  # it had not begun yet
         return ""
     again = [] if "--resume" in arguments else ["--resume"]
-    return f"{shlex.join(['edgevit', *arguments, *again])}, which goes on after the last whole epoch"
+    return f"{shlex.join(['edgevit', *arguments, *again])}, which goes on after the last whole epoch, if there is one"
 
 
 def describe(error: Exception, arguments: Sequence[str] = ()) -> Failure:

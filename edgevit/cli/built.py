@@ -49,7 +49,7 @@ def built(result: BuildResult, unreadable: Unreadable, ending: str) -> Result:
         lines.append(f"and {len(kept) - _LISTED} more layers stay float: edgevit inspect {bundle.path}")
     lines += _limits(variants)
     lines += not_made(result.failed)
-    summary = f"{result.seconds:.1f} s, {result.peak_rss_mb:.0f} MiB at the most"
+    summary = f"{result.seconds:.1f} s, {result.peak_rss_mb:.0f} MiB of memory at most"
     table = variants_table(bundle, result.names, ("variant", "size"))
     return Result(
         data={

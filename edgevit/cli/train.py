@@ -143,7 +143,7 @@ def train(
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
-    """Train a ViT, or fine-tune one on your images; the run's folder is a SOURCE for ``edgevit export``.
+    """Train a ViT, or fine-tune one on your images; the run's folder is a SOURCE for 'edgevit export'.
 
     Defaults in brackets are for random weights / fine-tuning (--from) / a linear probe (--from, --mode probe).
     """

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import msgspec
 from rich.console import Group
 from rich.text import Text
 
+from edgevit.bundle.manifest import Accuracy
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, Root, StrictImages, Variants, collector
 from edgevit.cli.tables import variants_table, with_unreadable
+from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
 from edgevit.stages.images import ImageSource
 from edgevit.stages.validate import validate as stage
 
@@ -51,7 +56,15 @@ def validate(
         },
         text=Group(
             with_unreadable(variants_table(result, names, columns), unreadable),
-            Text(f"\nnext: edgevit benchmark {bundle}"),
+            Text(f"\nnext: {_following(bundle, result, [accuracy for _, accuracy in measured])}"),
         ),
         exit_code=0 if all(accuracy.passed for _, accuracy in measured) else 1,
     )
+
+
+def _following(path: Path, bundle: Bundle, accuracies: Sequence[Accuracy]) -> str:
+    """Return what to type next: a variant that lost too much is not worth timing."""
+    if all(accuracy.passed for accuracy in accuracies):
+        return f"edgevit benchmark {path}"
+    limit = f"--max-drop {MAX_DROP:g}" if bundle.manifest.model.classes else f"--min-cosine {MIN_COSINE:g}"
+    return f"edgevit quantize {path} --data IMAGES {limit}, which returns layers to float until it is kept"

@@ -133,7 +133,7 @@ def load_readable(
     pixels = np.empty((len(chosen), *preprocess.size, preprocess.channels), dtype=np.uint8)
     kept = []
     seen = _read(dataset, _pixels_of(dataset, preprocess), chosen, unreadable, ahead=_AHEAD)
-    for row, (index, image) in enumerate(progress.track(seen, total=len(chosen), label="read images")):
+    for row, (index, image) in enumerate(progress.track(seen, total=len(chosen), label="Reading images")):
         pixels[row] = image
         kept.append(index)
     return Pixels(np.asarray(kept, dtype=np.int64), pixels[: len(kept)])

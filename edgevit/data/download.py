@@ -33,7 +33,9 @@ def download(address: str, target: Path, *, sha256: str, size: int, progress: Pr
     digest = hashlib.sha256()
     with atomic_path(target) as draft, draft.open("wb") as stream:
         arrived = 0
-        for chunk in progress.track(_chunks(address, size), total=-(-size // _CHUNK), label=f"download {target.name}"):
+        for chunk in progress.track(
+            _chunks(address, size), total=-(-size // _CHUNK), label=f"Downloading {target.name}"
+        ):
             digest.update(chunk)
             arrived += len(chunk)
             stream.write(chunk)

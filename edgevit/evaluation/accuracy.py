@@ -79,7 +79,8 @@ def measure_accuracy(
     finite = bool(np.isfinite(reference_logits).all() and np.isfinite(logits).all())
     rates = rates_of(reference_logits, logits, labels)
     agreement = statistics.agreement(reference_logits, logits)
-    verdict = judge(delta_top1=rates.delta_top1, agreement=agreement, finite=finite, max_drop=max_drop)
+    images = int((labels >= 0).sum()) if labels is not None else None
+    verdict = judge(delta_top1=rates.delta_top1, agreement=agreement, finite=finite, max_drop=max_drop, images=images)
     return Accuracy(
         data=data,
         data_sha256=data_sha256,

@@ -25,13 +25,16 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def judge(*, delta_top1: float | None, agreement: float, finite: bool, max_drop: float = MAX_DROP) -> Verdict:
+def judge(
+    *, delta_top1: float | None, agreement: float, finite: bool, max_drop: float = MAX_DROP, images: int | None = None
+) -> Verdict:
     """Judge a variant by its change of top-1, or without labels by its agreement with float32.
 
     ``delta_top1`` and ``agreement`` are rates in 0..1, ``max_drop`` percentage points; ``finite`` says whether all
-    logits were finite numbers. Top-1 cannot fall by more than the share of images on which the two disagree, whatever
-    the labels are. So without labels, the only verdict that holds for certain is to ask that this share is at most
-    ``max_drop``: strict, and the reason says what labels or which limit would help.
+    logits were finite numbers. Where one of the labelled ``images`` is more than may be lost, the reason says so. Top-1
+    cannot fall by more than the share of images on which the two disagree, whatever the labels are. So without labels,
+    the only verdict that holds for certain is to ask that this share is at most ``max_drop``: strict, and the reason
+    says what labels or which limit would help.
     """
     if not finite:
         return Verdict(passed=False, reason="some logits are not finite numbers")
@@ -39,7 +42,8 @@ def judge(*, delta_top1: float | None, agreement: float, finite: bool, max_drop:
         points = 100 * delta_top1
         change = f"top-1 {_change(points)}"
         passed = points >= -max_drop - _ROUNDING
-        return Verdict(passed, f"{change}, {max_drop:.4g} allowed" if points < 0 else change)
+        said = f"{change}, {max_drop:.4g} allowed" if points < 0 else change
+        return Verdict(passed, said if passed else said + _too_few(images, max_drop))
     disagreement = 100 * (1 - agreement)
     bound = f"no labels; {disagreement:.2f} % of answers differ, so top-1 fell by that many points at most"
     if disagreement <= max_drop + _ROUNDING:
@@ -47,6 +51,13 @@ def judge(*, delta_top1: float | None, agreement: float, finite: bool, max_drop:
     return Verdict(
         passed=False, reason=f"{bound}, {max_drop:.4g} allowed: give labelled images, or a larger --max-drop"
     )
+
+
+def _too_few(images: int | None, max_drop: float) -> str:
+    """Say so where one image more or less decides."""
+    if not images or 100 / images <= max_drop or not max_drop:
+        return ""
+    return f": one of {images} images is {100 / images:.2f} points; validate on {math.ceil(100 / max_drop)} or more"
 
 
 def judge_decisions(

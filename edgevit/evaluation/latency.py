@@ -144,7 +144,7 @@ def measure_latency(
     records = {candidate.name: Record(name=candidate.name) for candidate in candidates}
     with scratch_folder() as folder, ExitStack() as stack:
         opened: list[tuple[Record, WorkerProcess, float]] = []
-        for index, candidate in enumerate(progress.track(candidates, total=len(candidates), label="open")):
+        for index, candidate in enumerate(progress.track(candidates, total=len(candidates), label="Opening variants")):
             worker = stack.enter_context(WorkerProcess(_subfolder(folder, index), command=command))
             job = Job(
                 backend=candidate.backend,
@@ -234,7 +234,7 @@ def _measure(
     turns: list[_Turn], rounds: int, shuffler: random.Random, conditions: Conditions, progress: Progress
 ) -> None:
     """Fill the records: one block of each candidate per round, in an order of its own."""
-    for _ in progress.track(range(rounds), total=rounds, label="benchmark"):
+    for _ in progress.track(range(rounds), total=rounds, label="Timing"):
         shuffler.shuffle(turns)
         for turn in turns:
             if turn.record.stopped is None:

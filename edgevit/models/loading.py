@@ -104,7 +104,7 @@ def _meant(source: str) -> str:
         return f"'{source}' is timm's name of a model, whose weights are on the Hub: write {SCHEME}timm/{source}{tag}"
     else:
         hint = f"built in: {', '.join(BUILTIN)}"
-    return f"give a .safetensors, .pth or .npz file, a RUN or Hugging Face folder, or hf://owner/name; {hint}"
+    return f"give a .safetensors, .pth, .npz or .onnx file, a RUN or Hugging Face folder, or hf://owner/name; {hint}"
 
 
 def _from_path(path: Path, source: str, reading: Reading, said: _Said) -> Checkpoint:

@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from edgevit.bundle.manifest import Manifest
+from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
 from edgevit.report.verdict import outcome
 
 
@@ -46,6 +47,18 @@ def missing(manifest: Manifest) -> dict[str, Any]:
             "text": f"Whether a variant is faster than float32 is not known: {named} in doubt, as said below.",
             "commands": [f"{benchmark} --duration 30"],
         }
-    commands = [validate] if any(variant.accuracy is None for variant in others) else []
-    commands += [benchmark] if any(variant.latency is None for variant in others) else []
+    kept = [variant for variant in others if variant.accuracy is None or variant.accuracy.passed]
+    if not kept:
+        return {
+            "text": "No variant keeps the limit on accuracy: more images to validate on tell chance from loss, and "
+            "returning layers to float makes up for loss.",
+            "commands": [validate, f"edgevit quantize {bundle} --data IMAGES {_limit(manifest)}"],
+        }
+    commands = [validate] if any(variant.accuracy is None for variant in kept) else []
+    commands += [benchmark] if any(variant.latency is None for variant in kept) else []
     return {"text": "No variant has been shown to be both accurate and faster than float32.", "commands": commands}
+
+
+def _limit(manifest: Manifest) -> str:
+    """Return the option that has ``quantize`` keep a limit, for a model of this kind."""
+    return f"--max-drop {MAX_DROP:g}" if manifest.model.classes else f"--min-cosine {MIN_COSINE:g}"

@@ -44,7 +44,7 @@ def _measure(
 ) -> tuple[bool, str]:
     inputs, labels = inputs.to(device), labels.to(device)
     seconds: dict[bool, list[float]] = {False: [], True: []}
-    rounds = progress.track(range(1 + _ROUNDS), total=1 + _ROUNDS, label="timing steps in bfloat16 and float32")
+    rounds = progress.track(range(1 + _ROUNDS), total=1 + _ROUNDS, label="Timing steps in bfloat16 and float32")
     for _ in rounds:  # in turns, so that what disturbs one disturbs the other
         for bfloat16, times in seconds.items():
             started = time.perf_counter()

@@ -90,6 +90,6 @@ def features(
     stream = batches(dataset, preprocess, batch_size=_BATCH, indices=own, unreadable=Strict())
     with torch.inference_mode():
         steps = -(-len(own) // _BATCH)
-        for batch in progress.track(stream, total=steps, label=f"features of the {name} images"):
+        for batch in progress.track(stream, total=steps, label=f"Features of the {name} images"):
             found[torch.from_numpy(batch.indices)] = backbone(torch.from_numpy(batch.images).to(processes.device)).cpu()
     return processes.total(found)

@@ -124,6 +124,8 @@ class _Run:
         self.best = _Best(**state["best"]) if state["best"] else None
         metrics = self.processes.on_main(self.folder.metrics)
         self.metrics = metrics[: self.trainer.epoch]
+        if self.finished:
+            self.progress.note(f"this run was finished after epoch {self.trainer.epoch}: nothing is left to train")
 
     def _choose_type(self) -> None:
         feed = self.lesson.feed

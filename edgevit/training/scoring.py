@@ -60,7 +60,7 @@ class ImageExam:
         """Yield this process's share; threads decode ahead."""
         own = np.flatnonzero(self.labels >= 0)[processes.rank :: processes.count]
         stream = batches(self._dataset, self._preprocess, batch_size=_BATCH, indices=own, unreadable=Strict())
-        for batch in progress.track(stream, total=-(-len(own) // _BATCH), label=f"the {self.name} images"):
+        for batch in progress.track(stream, total=-(-len(own) // _BATCH), label=f"Scoring the {self.name} images"):
             yield torch.from_numpy(batch.images), torch.from_numpy(self.labels[batch.indices])
 
 

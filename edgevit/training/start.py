@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,13 @@ from edgevit.training.heads import features, fit_head, freeze_backbone
 from edgevit.training.loop import Lesson, Outcome, train
 from edgevit.training.objective import Normalise, Objective, Teacher
 from edgevit.training.parts import Parts, TrainingData, load_parts
+from edgevit.training.plan import batch_size, steps_per_epoch
 from edgevit.training.recipe import Recipe
 from edgevit.training.run import Job, RunFolder
 from edgevit.training.scoring import Exam, FeatureExam, ImageExam
 
 _NOTHING = Overrides()
+_FEW = 10  # an epoch may leave out one in so many images without a word
 _STATISTICS_IMAGES = 10_000  # enough for the mean and deviation of a channel to four digits
 _MEMORY = 1 << 30  # bytes; training images that take no more, as the model sees them, are read once
 
@@ -119,7 +121,7 @@ def _run(
             recipe=request.recipe,
         )
         _check_same_job(job, processes)
-        for note in (*notes, *parts.notes):
+        for note in (*notes, *parts.notes, *_left_out(request.recipe, len(parts.training))):
             said.note(note)
         taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
         state = processes.on_main(lambda: opening(folder, job))
@@ -163,6 +165,17 @@ def _check_same_job(job: Job, processes: Processes) -> None:
         raise InputError(
             f"process {processes.rank} has other images or weights than process 0",
             remedy="copy the same data and checkpoints to each machine, at the same paths",
+        )
+
+
+def _left_out(recipe: Recipe, examples: int) -> Iterator[str]:
+    """Say how many images an epoch does not see, where that is more than a few."""
+    size = batch_size(recipe, examples)
+    left = examples - size * steps_per_epoch(recipe, examples)
+    if left * _FEW > examples:
+        yield (
+            f"each epoch leaves out {left} of {examples} images, others each time, that fill no batch of {size}: "
+            "a smaller --batch-size leaves out fewer"
         )
 
 

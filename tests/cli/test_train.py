@@ -41,7 +41,7 @@ def test_fine_tuning_learns_and_says_what_it_did(data, source, tmp_path, capsys)
     kept = load_checkpoint(str(run))
     assert kept.labels == LABELS
     assert (run / "confusion.png").is_file()
-    work = ("epoch 12/12: 2/2", "the validation images: 1/1", "the test images: 1/1", "timing steps in bfloat16")
+    work = ("epoch 12/12: 2/2", "the validation images: 1/1", "the test images: 1/1", "Timing steps in bfloat16")
     notes = ("2 labels instead of 2", "images for validation", "autocast: ", "the best on the validation", "limit")
     for line in (*work, *notes):
         assert line in said
@@ -68,7 +68,7 @@ def test_a_probe_learns_on_a_backbone_that_stays(data, source, tmp_path, capsys)
     run = tmp_path / "run"
     options = ("--mode", "probe", "--epochs", 40, "--batch-size", 8, "--learning-rate", 0.1)
     result, said = train(capsys, "--data", data, "--from", source, "-o", run, *options)
-    assert "features of the training images" in said
+    assert "features of the training images" in said.lower()
     before, after = load_checkpoint(source).weights, load_checkpoint(str(run)).weights
     assert result["accuracy"] > 0.9
     for name, tensor in after.items():
@@ -135,11 +135,21 @@ def test_random_weights_learn_from_files(data, tmp_path, capsys):
     assert load_checkpoint(result["run"]).spec.classes == 2
 
 
+def test_images_that_no_epoch_sees_are_said(data, source, tmp_path, capsys):
+    begin = ("--data", data, "--from", source, "--epochs", 1, "--warmup-epochs", 0)
+    _, said = train(capsys, *begin, "--batch-size", 9, "-o", tmp_path / "run")
+    assert "each epoch leaves out" in said
+    assert "a smaller --batch-size leaves out fewer" in said
+    _, said = train(capsys, *begin, "--batch-size", 4, "-o", tmp_path / "even")
+    assert "each epoch leaves out" not in said
+
+
 def test_a_finished_run_can_be_resumed_and_gives_the_same(data, source, tmp_path, capsys):
     options = ("--data", data, "--from", source, "--epochs", 1, "--batch-size", 8, "-o", tmp_path / "run")
     first, _ = train(capsys, *options)
     before = load_checkpoint(str(tmp_path / "run")).sha256()
-    again, _ = train(capsys, *options, "--resume")
+    again, said = train(capsys, *options, "--resume")
+    assert "finished after epoch 1: nothing is left to train" in said
     assert (again, load_checkpoint(str(tmp_path / "run")).sha256()) == (first, before)
 
 

@@ -27,6 +27,15 @@ def test_the_reason_says_it_in_a_line(delta, passed, words):
     assert judge(delta_top1=delta, agreement=0.9, finite=True) == (passed, words)
 
 
+def test_a_limit_finer_than_one_image_is_said():
+    told = judge(delta_top1=-1 / 125, agreement=0.99, finite=True, images=125).reason
+    assert told == "top-1 fell 0.80 points, 0.5 allowed: one of 125 images is 0.80 points; validate on 200 or more"
+    for images, max_drop in ((125, 0.8), (10_000, 0.5), (125, 0.0)):
+        assert (
+            "one of" not in judge(delta_top1=-0.1, agreement=0.9, finite=True, max_drop=max_drop, images=images).reason
+        )
+
+
 def test_without_labels_no_more_answers_may_differ_than_points_may_be_lost():
     assert judge(delta_top1=None, agreement=0.995, finite=True).passed
     verdict = judge(delta_top1=None, agreement=0.99, finite=True)

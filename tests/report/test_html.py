@@ -225,6 +225,15 @@ def test_what_is_missing_is_not_called_slow(sample, accuracy, latency, said, com
     assert (slow in Page(render_html(data)).words) == (slow in said)
 
 
+def test_a_gate_that_nothing_passed_is_not_a_matter_of_speed(sample):
+    accuracy = sample.accuracy(passed=False, reason="top-1 fell 0.80 points, 0.5 allowed")
+    int8 = sample.variant("int8", "int8", "onnxruntime", accuracy=accuracy, latency=sample.latency())
+    data = report_data(sample.manifest(sample.FULL.variants[0], int8))
+    assert data["missing"]["text"].startswith("No variant keeps the limit on accuracy")
+    assert [line.split()[1] for line in data["missing"]["commands"]] == ["validate", "quantize"]
+    assert "--max-drop" in data["missing"]["commands"][1]
+
+
 def test_no_folder_of_someones_machine_is_told(sample, tmp_path):
     place = f"{tmp_path}/private"
     old = sample.FULL.variants[1]
