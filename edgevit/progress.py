@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where long work reports to."""
 
@@ -32,3 +33,43 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+
+class ProgressEvent(NamedTuple):
+    """What a progress callback is called with.
+
+    ``message`` says what is done; ``done`` of ``total`` steps have passed. A note has neither: it says one line, such
+    as what had to be assumed.
+    """
+
+    message: str
+    done: int | None = None
+    total: int | None = None
+
+
+ProgressCallback = Callable[[ProgressEvent], object]
+
+
+class Reporting:
+    """Calls a function with every step and every note."""
+
+    def __init__(self, callback: ProgressCallback) -> None:
+        self._callback = callback
+
+    def track(self, items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+        """Yield ``items`` and report each that has passed."""
+        self._callback(ProgressEvent(label, 0, total))
+        for done, item in enumerate(items, start=1):
+            yield item
+            self._callback(ProgressEvent(label, done, total))
+
+    def note(self, message: str) -> None:
+        """Report one line."""
+        self._callback(ProgressEvent(message))
+
+
+def progress_to(given: Progress | ProgressCallback | None) -> Progress:
+    """Return where to report to: ``given``, or calls of it; nowhere for None."""
+    if given is None:
+        return SILENT
+    return given if isinstance(given, Progress) else Reporting(given)

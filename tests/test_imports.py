@@ -60,13 +60,15 @@ ROOMS = {
     "evaluation": DEVICE | {"targets", "quantization", "graph"},
     "report": WORKSHOP,
     "stages": WORKSHOP | {"report", "runtime", "training"},
-    "cli": WORKSHOP | {"report", "runtime", "training", "stages"},
+    "api": WORKSHOP | {"report", "runtime", "stages"},
+    "cli": WORKSHOP | {"report", "runtime", "training", "stages", "api"},
     "__main__": {"cli"},
+    "edgevit": {"api", "bundle", "errors", "progress", "runtime"},  # its public names, looked up when they are used
 }
 
 #: Heavy library -> the rooms that may import it.
 LIBRARIES = {
-    "torch": {"models", "training", "graph"},
+    "torch": {"models", "training", "graph", "api"},  # api: for types alone
     "safetensors": {"models", "training"},
     "huggingface_hub": {"models"},
     "matplotlib": {"training"},

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from edgevit.bundle.store import Bundle
+import edgevit
 from edgevit.cli import values
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
@@ -29,16 +28,8 @@ from edgevit.cli.options import (
     Source,
     Std,
     StrictImages,
-    collector,
-    existing,
 )
 from edgevit.cli.tables import with_unreadable
-from edgevit.graph.foreign import OnnxModel
-from edgevit.graph.opening import Given
-from edgevit.stages import export as stage
-from edgevit.stages.images import ImageSource
-from edgevit.stages.peers import peer_called
-from edgevit.stages.source import load_source
 
 _PANEL = "What an ONNX file does not say itself"
 
@@ -88,47 +79,36 @@ def export(
     overwrite: Overwrite = False,
 ) -> Result:
     """Export a checkpoint, or an ONNX file of others, to float32 ONNX in a new bundle, checked on images."""
-    Bundle.check_place(output, existing(overwrite=overwrite))  # before a checkpoint is fetched and read
-    unreadable = collector(strict=strict)
-    given = Given(
-        **asdict(values.overrides(preprocess, mean, std, resize, crop, interpolation)),
-        labels=labels,
-        image_size=values.image_size(image_size),
-        output=onnx_output,
-        embedding=embedding,
-        activation=values.activation_called(activation),
-    )
+    how = values.overrides(preprocess, mean, std, resize, crop, interpolation)
     with progress() as bars:
-        model = load_source(
-            source, given, l2_normalize=l2_normalize, heads=heads, raw_weights=raw_weights, unfinished=unfinished
-        )
-        for note in model.notes:
-            bars.note(note)
-        images = ImageSource(
-            data or stage.default_images(model.spec.channels),
-            "test",
-            unreadable,
-            root=root,
-            samples=stage.CHECKED,
-        )
-        bundle = stage.export(
-            model,
+        made = edgevit.export(
+            source,
             output,
-            images,
-            existing=existing(overwrite=overwrite),
-            peer=peer_called(check_with, source, model, raw_weights=raw_weights) if check_with else None,
+            data=data,
+            image_size=values.image_size(image_size),
+            l2_normalize=l2_normalize,
+            heads=heads,
+            activation=values.activation_called(activation),
+            raw_weights=raw_weights,
+            unfinished=unfinished,
+            check_with=check_with,
+            preprocess=how.preprocess,
+            mean=how.mean,
+            std=how.std,
+            resize=how.resize,
+            crop=how.crop,
+            interpolation=how.interpolation,
+            labels=labels,
+            embedding=embedding,
+            onnx_output=onnx_output,
+            root=root,
+            strict=strict,
+            overwrite=overwrite,
             progress=bars,
         )
-    variant = bundle.variant("float32")
-    equal = source if isinstance(model, OnnxModel) else "torch"
-    if check_with:
-        equal += f" and {check_with.partition(':')[0]}"
-    made = f"{output}: float32 ONNX, {variant.bytes / 1e6:.1f} MB, equal to {equal} on images of {images.name}"
+    size = made.bundle.variant("float32").bytes / 1e6
+    said = f"{output}: float32 ONNX, {size:.1f} MB, equal to {' and '.join(made.equal_to)} on images of {made.images}"
     return Result(
-        data={
-            "bundle": output,
-            "variants": [{"name": variant.name, "path": output / variant.files[0].path, "bytes": variant.bytes}],
-            "unreadable": sorted(unreadable.images),
-        },
-        text=with_unreadable(Text(f"{made}\n\nnext: edgevit quantize {output} --data IMAGES"), unreadable),
+        data=made.to_dict(),
+        text=with_unreadable(Text(f"{said}\n\nnext: edgevit quantize {output} --data IMAGES"), made.unreadable),
     )

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgevit.backends import available_backends
 from edgevit.bundle.store import Existing
 from edgevit.cli import completion
-from edgevit.cli.values import PRECISIONS
 from edgevit.data.batches import Strict, Unreadable
-from edgevit.errors import InputError, MissingDependencyError
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
-from edgevit.targets import Target, load_target, own_targets
+from edgevit.stages.chosen import PRECISIONS
 
 #: Groups of options in the help.
 MODEL = "The model"
@@ -148,44 +144,3 @@ def collector(*, strict: bool) -> Unreadable:
 def existing(*, overwrite: bool) -> Existing:
     """Return what happens to a bundle that is in the place of the new one."""
     return "replace" if overwrite else "refuse"
-
-
-def chosen_targets(names: list[str] | None) -> dict[str, Target]:
-    """Return the targets called ``names``; if there are none, those for this machine's processor and its backends.
-
-    Raises:
-        InputError: if there is no such target, or none is for this machine.
-        MissingDependencyError: if no backend is installed.
-    """
-    if names:
-        return {name: load_target(name) for name in names}
-    own = _own_targets()
-    found = {name: target for name, target in own.items() if target.backend in available_backends()}
-    if not found:
-        engines = ",".join(sorted({target.backend for target in own.values()}))
-        raise MissingDependencyError("no backend is installed", remedy=f'pip install "edgevit[{engines}]"')
-    return found
-
-
-def targets_for_dialect(dialect: str) -> dict[str, Target]:
-    """Return the target for a dialect; where several have it, this machine's; for "auto", all that run here.
-
-    Raises:
-        InputError: if none is for this machine.
-        MissingDependencyError: if no backend is installed.
-    """
-    if dialect == "auto":
-        return chosen_targets(None)
-    own: dict[str, str] = {target.dialect: name for name, target in _own_targets().items()}
-    elsewhere = {"onnxruntime": "x86-onnxruntime", "openvino": "x86-openvino"}
-    return chosen_targets([own.get(dialect) or elsewhere.get(dialect, dialect)])
-
-
-def _own_targets() -> dict[str, Target]:
-    own = own_targets(platform.machine())
-    if not own:
-        raise InputError(
-            f"no target is for a processor called {platform.machine()}",
-            remedy="edgevit targets lists all; name one with --target",
-        )
-    return own

@@ -9,10 +9,11 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
+from edgevit.api.results import failures
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.cli import completion, options, values
-from edgevit.cli.built import failures, not_made
+from edgevit.cli.built import not_made
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     Activation,
@@ -29,13 +30,13 @@ from edgevit.cli.options import (
     Source,
     StrictImages,
     Targets,
-    chosen_targets,
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.recipes import load_recipe
 from edgevit.report.verdict import outcome
 from edgevit.stages.benchmark import Load
+from edgevit.stages.chosen import PRECISIONS, chosen_targets, precision_called
 from edgevit.stages.pipeline import PipelineJob
 from edgevit.stages.pipeline import pipeline as stage
 from edgevit.stages.report import PAGE
@@ -53,7 +54,7 @@ def pipeline(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help=f"Beside float32; can be given again: {', '.join(values.PRECISIONS)}.",
+            help=f"Beside float32; can be given again: {', '.join(PRECISIONS)}.",
             show_default="int8",
             autocompletion=completion.precisions,
         ),
@@ -97,7 +98,7 @@ def pipeline(
         load=Load(batch=batch, threads=threads, duration_s=duration),
         max_drop=max_drop,
         min_cosine=min_cosine,
-        precisions=tuple(dict.fromkeys(values.precision_called(name) for name in precision or ["int8"])),
+        precisions=tuple(dict.fromkeys(precision_called(name) for name in precision or ["int8"])),
         calibration_data=calibration_data,
         unreadable=collector(strict=strict),
         root=root,
@@ -113,7 +114,7 @@ def pipeline(
     names = [variant.name for variant in bundle.manifest.variants]
     page = bundle.verify_extra(PAGE)
     following = (*not_made(failed), f"Report: {page}", f"next:   edgevit predict {output} IMAGE")
-    table = with_unreadable(variants_table(bundle, names), job.unreadable)
+    table = with_unreadable(variants_table(bundle, names), job.unreadable.names)
     return Result(
         data={
             "bundle": output,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.text import Text
 
+import edgevit
+from edgevit.api.predict import PredictionResult
 from edgevit.cli import completion
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath
-from edgevit.data.pictures import images_in
-from edgevit.progress import SILENT
-from edgevit.runtime import Model, load
 
 _AT_ONCE = 32
 _SHOWN = 6
@@ -38,46 +37,25 @@ def predict(
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 leaves their number to the backend.")] = 0,
 ) -> Result:
     """Say what is on images; an embedding model gives its features of them."""
-    with ExitStack() as stack:
-        bars = stack.enter_context(progress())
-        images = images_in(images, bars)
-        parts = [images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE)]
-        model = stack.enter_context(load(bundle, variant=variant, threads=threads, progress=bars))
-        shown = bars if len(parts) > 1 else SILENT
-        answers = [
-            answer
-            for part in shown.track(parts, total=len(parts), label="Predicting")
-            for answer in _answers(model, part, top, threshold)
-        ]
-        name = model.variant.name
-    found = list(zip(images, answers, strict=True))
+    with progress() as bars:
+        found = edgevit.predict(
+            bundle, images, top=top, threshold=threshold, variant=variant, threads=threads, progress=bars
+        )
+    shown = _classes(found) if found.embeddings is None else _features(found.embeddings)
+    paired = zip(found.images, shown, strict=True)
     return Result(
-        data={"variant": name, "images": [{"path": path} | answer.data for path, answer in found]},
-        text=Text("\n\n".join("\n".join([str(path), *answer.lines]) for path, answer in found)),
+        data=found.to_dict(), text=Text("\n\n".join("\n".join([str(image), *lines]) for image, lines in paired))
     )
 
 
-class _Answer(NamedTuple):
-    """What a model says to one image: for scripts, and for people."""
-
-    data: dict[str, object]
-    lines: list[str]
-
-
-def _answers(model: Model, images: list[Path], top: int, threshold: float | None) -> Iterator[_Answer]:
-    return _classes(model, images, top, threshold) if model.labels else _features(model, images)
-
-
-def _classes(model: Model, images: list[Path], top: int, threshold: float | None) -> Iterator[_Answer]:
+def _classes(found: PredictionResult) -> Iterator[list[str]]:
     marks = {None: "", True: "  yes", False: "   no"}
-    for found in model.predict_batch(images, top=top, threshold=threshold):
-        lines = [f"{marks[item.decided]}  {item.probability:6.1%}  {item.label}" for item in found]
-        yield _Answer({"predictions": found}, lines)
+    for classes in found.predictions:
+        yield [f"{marks[item.decided]}  {item.probability:6.1%}  {item.label}" for item in classes]
 
 
-def _features(model: Model, images: list[Path]) -> Iterator[_Answer]:
-    for features in model.embed_batch(images):
-        values = features.tolist()
-        first = " ".join(f"{value:.4g}" for value in values[:_SHOWN])
-        size = f"{len(values)} features of length {np.linalg.norm(features):.4g} (all of them: --json)"
-        yield _Answer({"embedding": values}, [f"  {first} ...", f"  {size}"])
+def _features(embeddings: NDArray[np.float32]) -> Iterator[list[str]]:
+    for features in embeddings:
+        first = " ".join(f"{value:.4g}" for value in features[:_SHOWN].tolist())
+        size = f"{len(features)} features of length {np.linalg.norm(features):.4g} (all of them: --json)"
+        yield [f"  {first} ...", f"  {size}"]

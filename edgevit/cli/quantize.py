@@ -6,15 +6,16 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from edgevit.bundle.store import Bundle
-from edgevit.cli import completion, values
+import edgevit
+from edgevit.api.results import BuildResult
+from edgevit.cli import completion
 from edgevit.cli.built import built, following
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
@@ -22,20 +23,12 @@ from edgevit.cli.options import (
     PrecisionName,
     Root,
     StrictImages,
-    collector,
-    targets_for_dialect,
 )
 from edgevit.data.sources import BUILT_IN
-from edgevit.recipes import load_recipe
 from edgevit.report import formats
-from edgevit.stages.fallback import Wish
-from edgevit.stages.images import ImageSource
-from edgevit.stages.quantize import BuildResult
-from edgevit.stages.quantize import quantize as stage
+from edgevit.stages.chosen import DialectName, precision_called
 
 _LIMIT = "A limit to keep: layers return to float for it"
-
-DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
 
 
 def quantize(
@@ -101,34 +94,25 @@ def quantize(
 
     With a limit, exit 1 if INT8 cannot keep it.
     """
-    wanted = values.precision_called(precision)
-    chosen = load_recipe(recipe)
-    unreadable = collector(strict=strict)
-    images = data and ImageSource(
-        data,
-        "train",
-        unreadable,
-        root=root,
-        samples=samples or chosen.samples,
-        seed=chosen.seed if seed is None else seed,
-    )
-    targets = targets_for_dialect(dialect)
-    opened = Bundle.open(bundle)
-    recipes = Wish.of(chosen, classes=opened.manifest.model.classes) if wanted == "int8" else Wish()
-    own = Wish(max_drop, max_kl, min_cosine)
     with progress() as bars:
-        result = stage(
-            opened,
-            images or None,
-            targets,
-            wanted,
-            observer=chosen.observer,
-            rewrites=chosen.rewrites,
-            wish=replace(own or recipes, costs=sensitivity),
+        made = edgevit.quantize(
+            bundle,
+            data=data,
+            precision=precision_called(precision),
+            dialect=dialect,
+            recipe=recipe,
+            max_drop=max_drop,
+            max_kl=max_kl,
+            min_cosine=min_cosine,
+            sensitivity=sensitivity,
+            samples=samples,
+            seed=seed,
+            root=root,
+            strict=strict,
             progress=bars,
         )
-    shown = built(result, unreadable, following(result.bundle, result.names, _validating(bundle, data)))
-    return replace(shown, text=Group(*_rankings(result), shown.text)) if sensitivity else shown
+    shown = built(made, following(made.bundle, made.names, _validating(bundle, data)))
+    return replace(shown, text=Group(*_rankings(made), shown.text)) if sensitivity else shown
 
 
 def _validating(bundle: Path, data: str | None) -> str:

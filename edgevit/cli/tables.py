@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from edgevit.bundle.store import Bundle
-from edgevit.data.batches import Unreadable
 from edgevit.report.table import Row, headings, remarks, rows
 
 _RIGHT = {"size", "change", "agreement", "p50"}
@@ -90,6 +89,9 @@ def _packed(figures: Sequence[str], width: int) -> Iterator[str]:
         yield line
 
 
-def with_unreadable(shown: RenderableType, unreadable: Unreadable) -> RenderableType:
-    """Add what could not be read, if anything."""
-    return Group(shown, Text(unreadable.summary())) if len(unreadable) else shown
+def with_unreadable(shown: RenderableType, names: Sequence[str]) -> RenderableType:
+    """Add one line on the images that could not be read, if there are any: how many, and the first ``names``."""
+    if not names:
+        return shown
+    first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return Group(shown, Text(f"left out {len(names)} image{'s' * (len(names) > 1)} that cannot be read: {first}"))

@@ -254,5 +254,5 @@ def _shown(result: training.TrainingResult, output: Path, unreadable: Unreadable
             "test_accuracy": result.accuracy if result.images == "test" else None,
             "unreadable": sorted(unreadable.images),
         },
-        text=with_unreadable(Text("\n".join(lines)), unreadable),
+        text=with_unreadable(Text("\n".join(lines)), unreadable.names),
     )

@@ -7,15 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
 
-from edgevit.bundle.manifest import Precision
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
-from edgevit.likeness import PRECISIONS_ELSEWHERE, nearest
+from edgevit.likeness import nearest
 from edgevit.models.overrides import Overrides
 from edgevit.models.spec import OutputActivation
 
 _LONGEST_NUMBERS = 100
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def image_size(text: str | None) -> tuple[int, int] | None:
@@ -134,15 +132,3 @@ def activation_called(text: str | None) -> OutputActivation | None:
     if text is not None:
         raise InputError(f"--activation knows no '{text}'", remedy=nearest(text, known))
     return None
-
-
-def precision_called(text: str) -> Precision:
-    """Return the precision that a user has named.
-
-    Raises:
-        InputError: if there is none; the remedy names the closest.
-    """
-    for precision in PRECISIONS:
-        if precision == text:
-            return precision
-    raise InputError(f"there is no precision '{text}'", remedy=nearest(text, PRECISIONS, PRECISIONS_ELSEWHERE))

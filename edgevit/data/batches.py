@@ -36,12 +36,10 @@ class Unreadable:
         """Take note of an image that is left out."""
         self.images[name] = error
 
-    def summary(self) -> str:
-        """Return one line with the number and the first names, or nothing if there are none."""
-        if not self.images:
-            return ""
-        names = ", ".join(islice(self.images, 3)) + (", ..." if len(self.images) > 3 else "")
-        return f"left out {len(self.images)} image{'s' * (len(self.images) > 1)} that cannot be read: {names}"
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the images are called, sorted."""
+        return tuple(sorted(self.images))
 
 
 class Strict(Unreadable):

@@ -74,7 +74,7 @@ def trace(model: VisionTransformer) -> ir.Model:
     training = model.training
     model.eval()
     try:
-        with _only_real_warnings():
+        with only_real_warnings():
             program = torch.onnx.export(
                 model,
                 (torch.zeros(2, model.spec.channels, height, width),),  # torch.export takes a batch of 1 for a constant
@@ -130,7 +130,7 @@ def _check(model: VisionTransformer, preprocess: Preprocess, labels: tuple[str, 
 
 
 @contextmanager
-def _only_real_warnings() -> Iterator[None]:
+def only_real_warnings() -> Iterator[None]:
     """Hide what torch says of itself at every export: its own deprecations, and that torchvision is not there."""
 
     def real(record: logging.LogRecord) -> bool:

@@ -31,11 +31,11 @@ _ANY_SIZE = (224, 224)  # stands in where what follows does not depend on it
 class Given(Overrides):
     """What a user says of a source; None leaves it to the files beside it.
 
-    ``labels`` is a file. ``output`` names the output of an ONNX file to use; with ``embedding`` it gives features, not
-    logits. ``activation`` makes probabilities of logits.
+    ``labels`` are names, or a file that has them. ``output`` names the output of an ONNX file to use; with
+    ``embedding`` it gives features, not logits. ``activation`` makes probabilities of logits.
     """
 
-    labels: Path | None = None
+    labels: Path | tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
     output: str | None = None
     embedding: bool = False
@@ -153,10 +153,13 @@ def _labels(
         return outcomes(names, classes), ()
     if given.labels is None:
         return labels_of(beside.config, classes, source)
-    labels = read_labels(given.labels)
+    if isinstance(given.labels, tuple):
+        labels, where = given.labels, "labels"
+    else:
+        labels, where = read_labels(given.labels), str(given.labels)
     if len(labels) not in label_counts(classes):
         raise DataError(
-            f"{given.labels} has {len(labels)} labels, the model has {classes} classes",
+            f"{where} has {len(labels)} labels, the model has {classes} classes",
             remedy="give --labels a file with one label for each class" if classes else "leave out --labels",
         )
     return outcomes(labels, classes), ()

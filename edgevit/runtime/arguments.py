@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from PIL import Image
 
 from edgevit.data.images import ImageSource
 from edgevit.errors import InputError
@@ -100,13 +101,18 @@ def images_given(value: Any) -> Sequence[ImageSource]:  # noqa: ANN401
         InputError: if it is one image, or nothing that holds several.
 
     """
-    one = (str, bytes, bytearray, memoryview, os.PathLike, io.IOBase, Mapping)
-    if isinstance(value, one) or not isinstance(value, Iterable) or _is_frame(value):
+    if is_one_image(value) or isinstance(value, Mapping) or not isinstance(value, Iterable):
         raise InputError(
             f"images are a {type(value).__name__}, not several images",
             remedy="give images as a list, or call predict() or embed() for one",
         )
     return value if isinstance(value, Sequence) else list(value)
+
+
+def is_one_image(value: Any) -> bool:  # noqa: ANN401
+    """Return whether ``value`` is one image by its kind: path, bytes, stream, Pillow image, array of one."""
+    one = (str, bytes, bytearray, memoryview, os.PathLike, io.IOBase, Image.Image)
+    return isinstance(value, one) or _is_frame(value)
 
 
 def _is_frame(value: Any) -> bool:  # noqa: ANN401

@@ -30,6 +30,7 @@ class ImageSource:
     """Where images come from, as a user says it; ``unreadable`` collects those that could not be read.
 
     ``samples`` draws that many of them, the same number of each class where they have labels; None takes all.
+    ``dataset`` are the images themselves, where they are at hand already.
     """
 
     name: str
@@ -38,6 +39,12 @@ class ImageSource:
     root: Path | None = None
     samples: int | None = None
     seed: int = 0
+    dataset: Dataset | None = None
+
+    def _all(self, progress: Progress) -> Dataset:
+        if self.dataset is not None:
+            return self.dataset
+        return load_dataset(self.name, split=self.split, root=self.root, progress=progress)
 
     def load(self, progress: Progress = SILENT) -> Dataset:
         """Return the images.
@@ -46,7 +53,7 @@ class ImageSource:
             DataError: if there are none.
             MissingDataError: if they are not on this machine and cannot be fetched.
         """
-        dataset = load_dataset(self.name, split=self.split, root=self.root, progress=progress)
+        dataset = self._all(progress)
         if self.samples is None or self.samples >= len(dataset):
             return dataset
         return subset(dataset, self.samples, seed=self.seed, balanced=bool((dataset.labels >= 0).all()))
@@ -61,7 +68,7 @@ class ImageSource:
             DataError: if there are none, or all are the same.
             MissingDataError: if they are not on this machine and cannot be fetched.
         """
-        dataset = load_dataset(self.name, split=self.split, root=self.root, progress=progress)
+        dataset = self._all(progress)
         balanced = bool((dataset.labels >= 0).all())
         drawn = subset(dataset, len(dataset), seed=self.seed, balanced=balanced)
         order = drawn.indices if isinstance(drawn, Subset) else np.arange(len(dataset))

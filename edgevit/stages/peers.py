@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgevit.models.checkpoints import Checkpoint
 
 LIBRARIES = ("timm", "transformers")
+_MISREAD = "do not use this export: EdgeViT reads the checkpoint wrongly, or config.json is another model's"
 #: Of the largest logit, or absolute where that is less than 1: the checks against torch come to a tenth of it.
 TOLERANCE = 1e-3
 
@@ -26,12 +27,13 @@ TOLERANCE = 1e-3
 class Peer:
     """A model of another library, from images (B, C, H, W) to logits or features (B, N).
 
-    ``note`` says so where the library could not read the file by itself.
+    ``note`` says so where the library could not read the file by itself; ``remedy`` what to do if it answers otherwise.
     """
 
     library: str
     infer: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     note: str | None = None
+    remedy: str = _MISREAD
 
 
 def peer_called(name: str, source: str, model: Checkpoint | OnnxModel, *, raw_weights: bool) -> Peer:
@@ -67,7 +69,7 @@ def check_equal(peer: Peer, images: NDArray[np.float32], found: NDArray[np.float
     if expected.shape != found.shape:
         raise VerificationError(
             f"{peer.library}'s model gives {expected.shape[1:]} values for an image, EdgeViT's {found.shape[1:]}",
-            remedy="do not use this export: EdgeViT reads the checkpoint wrongly, or config.json is another model's",
+            remedy=peer.remedy,
         )
     difference = float(np.abs(expected - found).max())
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
@@ -75,5 +77,5 @@ def check_equal(peer: Peer, images: NDArray[np.float32], found: NDArray[np.float
         raise VerificationError(
             f"the model does not answer as {peer.library}'s on {len(images)} images: "
             f"they differ by up to {difference:.3g}, and {allowed:.1g} is allowed",
-            remedy="do not use this export: EdgeViT reads the checkpoint wrongly, or config.json is another model's",
+            remedy=peer.remedy,
         )

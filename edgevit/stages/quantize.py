@@ -44,13 +44,8 @@ _NO_WISH = Wish()
 
 
 @dataclass(frozen=True, slots=True)
-class BuildResult:
-    """A bundle with new variants, and what making them took: seconds of wall time, MiB at the most.
-
-    ``float32_nodes`` are those that FP16 is no good for, with the reasons, ``sensitivity`` what each layer costs alone
-    in INT8, the dearest first, where that was measured; ``failed`` are the variants that could not be made, while
-    others were.
-    """
+class Quantized:
+    """A bundle with new variants; the rest is as in ``edgevit.api.results.BuildResult``."""
 
     bundle: Bundle
     names: tuple[str, ...]
@@ -71,7 +66,7 @@ def quantize(
     rewrites: Rewrites = NO_REWRITES,
     wish: Wish = _NO_WISH,
     progress: Progress = SILENT,
-) -> BuildResult:
+) -> Quantized:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
     ``images`` may be None where none are looked at; ``observer`` and ``rewrites`` are as in ``Recipe``, for INT8. Where
@@ -112,7 +107,7 @@ def quantize(
         for dialect, one in decided.items()
         if isinstance(one, Prepared) and one.plan.sensitivity
     }
-    return BuildResult(
+    return Quantized(
         bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept, costs, failed
     )
 

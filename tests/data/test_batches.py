@@ -87,13 +87,13 @@ def test_reads_only_a_batch_ahead_and_stops_with_its_reader():
     assert dataset.read <= 9
 
 
-def test_summary_counts_and_names():
+def test_each_image_that_cannot_be_read_is_named_once():
     unreadable = Unreadable()
-    assert unreadable.summary() == ""
+    assert unreadable.names == ()
     for index in (1, 2, 2, 3, 4):
         unreadable.add(f"image {index}", ImageError("bad", remedy="x"))
     assert len(unreadable) == 4
-    assert unreadable.summary() == "left out 4 images that cannot be read: image 1, image 2, image 3, ..."
+    assert unreadable.names == ("image 1", "image 2", "image 3", "image 4")
 
 
 def test_batch_size_of_none():

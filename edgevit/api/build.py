@@ -1,0 +1,51 @@
+"""``edgevit.build``."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.results import BuildResult
+from edgevit.bundle.manifest import Precision
+from edgevit.evaluation.worker import peak_rss_mb
+from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.stages.build import build as stage
+from edgevit.stages.build import variant_name
+from edgevit.stages.chosen import precision_called
+from edgevit.targets import load_target
+
+
+def build(
+    bundle: BundleLike,
+    *,
+    target: str | os.PathLike[str],
+    precision: Precision | None = None,
+    progress: Progress | ProgressCallback | None = None,
+) -> BuildResult:
+    """Compile one precision of ``bundle`` for a target, and show that it runs on its engine's kernels.
+
+    Args:
+        bundle: What ``edgevit.export`` made; INT8 and FP16 need ``edgevit.quantize`` first.
+        target: What to build for: a name (``edgevit targets``) or a TOML file.
+        precision: What to compute in; the target's first without it.
+        progress: Called with a ``ProgressEvent`` for each step and each note.
+
+    Raises:
+        InputError: if there is no such target, or it does not take that precision.
+        BundleError: if the bundle is damaged, or lacks the plan that INT8 or FP16 needs.
+        VerificationError: if most quantized layers run in float; the bundle is as it was.
+        MissingDependencyError: if the engine, a version of it that serves the target, or the device is not here.
+
+    """
+    started = time.monotonic()
+    name = os.fspath(target)
+    profile = load_target(name)
+    wanted = precision_called(precision) if precision else profile.precisions[0]
+    made = stage(opened(bundle), name, profile, wanted, progress=progress_to(progress))
+    return BuildResult(
+        bundle=made,
+        names=(variant_name(profile, wanted),),
+        seconds=time.monotonic() - started,
+        peak_rss_mb=peak_rss_mb(),
+    )

@@ -1,0 +1,187 @@
+"""``edgevit.export``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from edgevit.api.images import Images, images_of
+from edgevit.api.results import ExportResult
+from edgevit.bundle.store import Bundle, Existing
+from edgevit.data.preprocess import Interpolation
+from edgevit.errors import InputError
+from edgevit.files import scratch_folder
+from edgevit.graph.foreign import OnnxModel
+from edgevit.graph.opening import Given
+from edgevit.models.spec import OutputActivation
+from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.stages import export as stage
+from edgevit.stages.peers import Peer, peer_called
+from edgevit.stages.source import load_source
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Source: TypeAlias = str | os.PathLike[str] | nn.Module
+
+
+def export(
+    source: Source,
+    output: str | os.PathLike[str],
+    *,
+    data: Images | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    l2_normalize: bool = False,
+    heads: int | None = None,
+    activation: OutputActivation | None = None,
+    raw_weights: bool = False,
+    unfinished: bool = False,
+    check_with: str | None = None,
+    preprocess: str | os.PathLike[str] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: int | Literal["squash"] | None = None,
+    crop: float | None = None,
+    interpolation: Interpolation | None = None,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    embedding: bool = False,
+    onnx_output: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    progress: Progress | ProgressCallback | None = None,
+) -> ExportResult:
+    """Export ``source`` to float32 ONNX in a new bundle at ``output``, checked on images.
+
+    ``source`` is a checkpoint (a file, a folder, ``hf://owner/name``, or a built-in name), an ONNX file, or a
+    ``torch.nn.Module`` that takes images (B, C, H, W) and gives logits or features (B, N). A module needs
+    ``input_shape`` (C, H, W); the bundle is compared with the module itself.
+
+    Args:
+        source: What to export.
+        output: The bundle to make: a folder, usually ``NAME.edgevit``.
+        data: Images that the file is checked on; without them, images that EdgeViT has.
+        input_shape: What a module takes: channels, height, width.
+        image_size: Another resolution, in pixels: one side, or (height, width). Positions are interpolated.
+        l2_normalize: Scale an embedding model's features to length 1.
+        heads: Attention heads, of a checkpoint without a config.
+        activation: What makes probabilities of logits: "softmax" or "sigmoid".
+        raw_weights: Take the weights of the last step, where a file has averaged ones (EMA).
+        unfinished: Take the averaged weights of a training run that is not finished.
+        check_with: Compare with the library that the model comes from, too: "timm", "timm:NAME" or "transformers".
+        preprocess: A preprocessor_config.json, processor_config.json, or timm's config.json.
+        mean: Mean of pixels in 0..1: one number, or one for each channel.
+        std: Their standard deviation.
+        resize: Short edge before the crop, in pixels, or "squash".
+        crop: The crop in parts of that edge, such as 0.875.
+        interpolation: The filter of the resize.
+        labels: Names of the classes, or a file with one a line, or JSON; for a module or an ONNX file.
+        embedding: The module or ONNX file gives features, not logits.
+        onnx_output: The output of an ONNX file to use.
+        root: Folder that the paths in a CSV start from.
+        strict: Stop at the first image that cannot be read.
+        overwrite: Replace the bundle that is there.
+        progress: Called with a ``ProgressEvent`` for each step and each note.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read, or says something that EdgeViT does not know.
+        GraphError: if the ONNX file or module is not one that a bundle can be made of.
+        VerificationError: if the exported file answers otherwise than the source; no bundle is made.
+        BundleError: if there is something at ``output`` already.
+        DataError: if images or labels cannot be used.
+        InputError: if arguments do not go together.
+
+    """
+    place = Path(output)
+    existing: Existing = "replace" if overwrite else "refuse"
+    Bundle.check_place(place, existing)  # before a checkpoint is fetched and read
+    report = progress_to(progress)
+    given = Given(
+        preprocess=None if preprocess is None else Path(preprocess),
+        mean=_numbers(mean),
+        std=_numbers(std),
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+        labels=labels if labels is None else _labels(labels),
+        image_size=(image_size, image_size) if isinstance(image_size, int) else image_size,
+        output=onnx_output,
+        embedding=embedding,
+        activation=activation,
+    )
+    with ExitStack() as stack:
+        peer: Peer | None = None
+        if isinstance(source, (str, os.PathLike)):
+            if input_shape is not None:
+                raise InputError("input_shape goes with a module", remedy="leave it out, or give image_size")
+            name = os.fspath(source)
+            model = load_source(
+                name, given, l2_normalize=l2_normalize, heads=heads, raw_weights=raw_weights, unfinished=unfinished
+            )
+            equal = [name if isinstance(model, OnnxModel) else "torch"]
+            if check_with is not None:
+                peer = peer_called(check_with, name, model, raw_weights=raw_weights)
+                equal.append(check_with.partition(":")[0])
+        else:
+            _refuse(
+                l2_normalize=l2_normalize,
+                heads=heads,
+                raw_weights=raw_weights,
+                unfinished=unfinished,
+                check_with=check_with,
+                onnx_output=onnx_output,
+                image_size=image_size,
+            )
+            model, peer = _of_module(source, input_shape, given, stack, report)
+            equal = [peer.library]
+        for note in model.notes:
+            report.note(note)
+        images = images_of(
+            data if data is not None else stage.default_images(model.spec.channels),
+            "test",
+            root=root if root is None else Path(root),
+            samples=stage.CHECKED,
+            strict=strict,
+        )
+        bundle = stage.export(model, place, images, existing=existing, peer=peer, progress=report)
+    return ExportResult(
+        bundle=bundle,
+        equal_to=tuple(equal),
+        images=images.name,
+        notes=model.notes,
+        unreadable=images.unreadable.names,
+    )
+
+
+def _of_module(
+    module: nn.Module,
+    input_shape: tuple[int, int, int] | None,
+    given: Given,
+    stack: ExitStack,
+    report: Progress,
+) -> tuple[OnnxModel, Peer]:
+    from edgevit.graph.module import ModuleFile, module_file
+
+    file: ModuleFile = module_file(module, input_shape, stack.enter_context(scratch_folder()), report)
+    model = file.model(given)
+    return model, Peer(file.name, file.infer, remedy=file.REMEDY)
+
+
+def _refuse(**said: object) -> None:
+    for name, value in said.items():
+        if value:
+            raise InputError(f"{name} does not go with a module", remedy=f"leave {name} out, and change the module")
+
+
+def _numbers(value: float | Sequence[float] | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    return (float(value),) if isinstance(value, (int, float)) else tuple(float(one) for one in value)
+
+
+def _labels(value: str | os.PathLike[str] | Sequence[str]) -> Path | tuple[str, ...]:
+    return Path(value) if isinstance(value, (str, os.PathLike)) else tuple(value)

@@ -1,0 +1,47 @@
+"""From what a caller gives as images to what the steps read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from edgevit.data.batches import Strict, Unreadable
+from edgevit.data.images import ImageSource as Image
+from edgevit.data.in_memory import ImageList
+from edgevit.data.sources import Split
+from edgevit.errors import InputError
+from edgevit.runtime.arguments import images_given
+from edgevit.stages.images import ImageSource
+
+Images: TypeAlias = str | os.PathLike[str] | Iterable[Image]
+"""A folder, a CSV file, a built-in name, or images: arrays, Pillow images, paths or bytes."""
+
+
+def images_of(
+    data: Images,
+    split: Split,
+    *,
+    labels: Sequence[int | str] | None = None,
+    root: Path | str | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    strict: bool = False,
+) -> ImageSource:
+    """Return where the images ``data`` are read from.
+
+    Raises:
+        InputError: if ``data`` is nothing that holds images, or something is said that does not go with it.
+        DataError: if there are no images, or not one label for each.
+    """
+    unreadable = Strict() if strict else Unreadable()
+    if isinstance(data, (str, os.PathLike)):
+        if labels is not None:
+            raise InputError("labels go with images that are given one by one", remedy="leave labels out")
+        place = None if root is None else Path(root)
+        return ImageSource(os.fspath(data), split, unreadable, root=place, samples=samples, seed=seed)
+    if root is not None:
+        raise InputError("root goes with a CSV file", remedy="leave root out")
+    listed = ImageList(images_given(data), labels)
+    return ImageSource(listed.name, split, unreadable, samples=samples, seed=seed, dataset=listed)

@@ -1,0 +1,120 @@
+"""``edgevit.predict``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.api.bundles import BundleLike
+from edgevit.bundle.store import Bundle
+from edgevit.data.images import Channels, ImageSource
+from edgevit.data.pictures import images_in
+from edgevit.errors import InputError
+from edgevit.progress import SILENT, Progress, ProgressCallback, progress_to
+from edgevit.runtime import Prediction, load
+from edgevit.runtime.arguments import folder, images_given, is_one_image
+
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PredictionResult:
+    """What the variant called ``variant`` says to ``images``, in their order.
+
+    ``predictions`` has the likeliest classes of each image, the likeliest first; of an embedding model ``embeddings``
+    (N, features) is there instead.
+    """
+
+    variant: str
+    images: tuple[ImageSource, ...]
+    predictions: tuple[tuple[Prediction, ...], ...] = ()
+    embeddings: NDArray[np.float32] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``edgevit predict --json`` prints; images that are no files go by their place."""
+        answers: Iterable[dict[str, object]] = ({"predictions": found} for found in self.predictions)
+        if self.embeddings is not None:
+            answers = ({"embedding": row.tolist()} for row in self.embeddings)
+        images = [
+            _called(image, place) | answer
+            for place, (image, answer) in enumerate(zip(self.images, answers, strict=True))
+        ]
+        plain: dict[str, Any] = msgspec.to_builtins({"variant": self.variant, "images": images}, enc_hook=str)
+        return plain
+
+
+def predict(
+    bundle: BundleLike,
+    images: ImageSource | Iterable[ImageSource],
+    *,
+    top: int = 5,
+    threshold: float | None = None,
+    variant: str | None = None,
+    threads: int = 0,
+    channels: Channels = "rgb",
+    progress: Progress | ProgressCallback | None = None,
+) -> PredictionResult:
+    """Say what is on images; an embedding model gives its features of them.
+
+    The model is loaded for this call alone. An application that answers again and again takes ``edgevit.load``.
+
+    Args:
+        bundle: What ``edgevit.export`` made.
+        images: One image or several: paths (of folders, too), bytes, Pillow images, or uint8 arrays (H, W, 3).
+        top: How many classes to name.
+        threshold: Probability above which a label is decided on, where each is decided by itself; 0.5 without it.
+        variant: Which variant runs; the fastest that passed without it.
+        threads: Threads; 0 leaves their number to the engine.
+        channels: The order of arrays' channels: "rgb" or "bgr".
+        progress: Called with a ``ProgressEvent`` for each step and each note.
+
+    Raises:
+        ImageError: if an image is missing or damaged.
+        DataError: if a folder has no images.
+        BundleError, MissingDependencyError, VerificationError: as ``edgevit.load`` does.
+        InputError: if an argument is of another kind than it should be.
+
+    """
+    report = progress_to(progress)
+    listed = _files(images, report)
+    parts = [listed[start : start + _AT_ONCE] for start in range(0, len(listed), _AT_ONCE)]
+    path = bundle.path if isinstance(bundle, Bundle) else folder("bundle", bundle)
+    with load(path, variant=variant, threads=threads, progress=report) as model:
+        shown = report if len(parts) > 1 else SILENT
+        seen = shown.track(parts, total=len(parts), label="Predicting")
+        name = model.variant.name
+        if model.labels:
+            answers = [
+                tuple(found)
+                for part in seen
+                for found in model.predict_batch(part, top=top, threshold=threshold, channels=channels)
+            ]
+            return PredictionResult(variant=name, images=listed, predictions=tuple(answers))
+        features = np.concatenate([model.embed_batch(part, channels=channels) for part in seen])
+        return PredictionResult(variant=name, images=listed, embeddings=features)
+
+
+def _files(images: ImageSource | Iterable[ImageSource], report: Progress) -> tuple[ImageSource, ...]:
+    """Return the images one by one, those of a folder in its place.
+
+    Raises:
+        InputError, DataError: if there are none.
+    """
+    several = [cast("ImageSource", images)] if is_one_image(images) else images_given(images)
+    listed: list[ImageSource] = []
+    for image in several:
+        listed += images_in([Path(image)], report) if isinstance(image, (str, os.PathLike)) else [image]
+    if not listed:
+        raise InputError("there are no images", remedy="give at least one")
+    return tuple(listed)
+
+
+def _called(image: ImageSource, place: int) -> dict[str, object]:
+    return {"path": os.fspath(image)} if isinstance(image, (str, os.PathLike)) else {"index": place}

@@ -1,0 +1,102 @@
+"""``edgevit.quantize``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.images import Images, images_of
+from edgevit.api.results import BuildResult
+from edgevit.bundle.manifest import Precision
+from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.recipes import load_recipe
+from edgevit.stages.chosen import DialectName, precision_called, targets_for_dialect
+from edgevit.stages.fallback import Wish
+from edgevit.stages.quantize import quantize as stage
+
+
+def quantize(
+    bundle: BundleLike,
+    *,
+    data: Images | None = None,
+    precision: Precision = "int8",
+    dialect: DialectName = "auto",
+    recipe: str | os.PathLike[str] = "default",
+    max_drop: float | None = None,
+    max_kl: float | None = None,
+    min_cosine: float | None = None,
+    sensitivity: bool = False,
+    samples: int | None = None,
+    seed: int | None = None,
+    root: str | os.PathLike[str] | None = None,
+    strict: bool = False,
+    progress: Progress | ProgressCallback | None = None,
+) -> BuildResult:
+    """Add variants in INT8 or another precision to ``bundle``, and show that they run on their engines' kernels.
+
+    The bundle changes only once all variants are built and checked. With a limit, layers return to float until it is
+    kept; ``BuildResult.passed`` says whether it was.
+
+    Args:
+        bundle: What ``edgevit.export`` made.
+        data: Calibration images, for int8, fp8 and fp16: a folder, a CSV file, a built-in name, or images (uint8
+            arrays (H, W, 3), Pillow images, paths or bytes). EdgeViT prepares them as the model wants them.
+        precision: "int8", "int8-dynamic", "int8-weights", "int4-weights", "fp16" or "fp8".
+        dialect: Whose kernels to reach: "onnxruntime", "openvino", "portable", "tensorrt" or "tensorrt-legacy"; "auto"
+            is all that are here.
+        recipe: How to calibrate: a name (``edgevit recipes``) or a TOML file.
+        max_drop: Return layers to float until INT8 loses at most so many points of top-1 on images held out.
+        max_kl: The same for images without labels: KL(float32 || INT8) in nats.
+        min_cosine: The same for embedding models: mean cosine with float32's features.
+        sensitivity: Measure what each layer costs alone in INT8, and rank the layers.
+        samples: How many calibration images to draw; the recipe's number without it.
+        seed: Draws the calibration images.
+        root: Folder that the paths in a CSV start from.
+        strict: Stop at the first image that cannot be read.
+        progress: Called with a ``ProgressEvent`` for each step and each note.
+
+    Raises:
+        InputError: if arguments do not go together, or there are no images where the precision needs them.
+        DataError: if the images cannot be used.
+        BundleError: if the bundle is damaged.
+        VerificationError, GraphError, MissingDependencyError: if no variant can be made; the bundle is as it was.
+
+    """
+    wanted = precision_called(precision)
+    chosen = load_recipe(os.fspath(recipe))
+    images = None
+    if data is not None:
+        images = images_of(
+            data,
+            "train",
+            root=root if root is None else Path(root),
+            samples=samples or chosen.samples,
+            seed=chosen.seed if seed is None else seed,
+            strict=strict,
+        )
+    targets = targets_for_dialect(dialect)
+    whole = opened(bundle)
+    recipes = Wish.of(chosen, classes=whole.manifest.model.classes) if wanted == "int8" else Wish()
+    own = Wish(max_drop, max_kl, min_cosine)
+    made = stage(
+        whole,
+        images,
+        targets,
+        wanted,
+        observer=chosen.observer,
+        rewrites=chosen.rewrites,
+        wish=replace(own or recipes, costs=sensitivity),
+        progress=progress_to(progress),
+    )
+    return BuildResult(
+        bundle=made.bundle,
+        names=made.names,
+        seconds=made.seconds,
+        peak_rss_mb=made.peak_rss_mb,
+        float32_nodes=made.float32_nodes,
+        sensitivity=made.sensitivity,
+        failed=made.failed,
+        unreadable=() if images is None else images.unreadable.names,
+    )

@@ -1,0 +1,60 @@
+"""``edgevit.validate``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.images import Images, images_of
+from edgevit.api.results import ValidationResult
+from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.stages.validate import validate as stage
+
+
+def validate(
+    bundle: BundleLike,
+    *,
+    data: Images,
+    labels: Sequence[int | str] | None = None,
+    variants: Sequence[str] = (),
+    max_drop: float | None = None,
+    min_cosine: float | None = None,
+    root: str | os.PathLike[str] | None = None,
+    strict: bool = False,
+    progress: Progress | ProgressCallback | None = None,
+) -> ValidationResult:
+    """Measure the accuracy of every variant of ``bundle`` against float32, and note it there.
+
+    Args:
+        bundle: What ``edgevit.export`` made.
+        data: A folder, a CSV file, a built-in name, or images (uint8 arrays (H, W, 3), Pillow images, paths or bytes).
+        labels: One for each of such images: names of the model's classes, or their indices. Without labels variants
+            are compared with float32 alone.
+        variants: Only these.
+        max_drop: Largest loss of a classifier's top-1, in points, that passes.
+        min_cosine: Smallest mean cosine of an embedding model's features with float32's that passes.
+        root: Folder that the paths in a CSV start from.
+        strict: Stop at the first image that cannot be read.
+        progress: Called with a ``ProgressEvent`` for each step and each note.
+
+    Raises:
+        InputError: if there is a limit of the kind that means nothing for this model.
+        DataError: if images or labels cannot be used.
+        BundleError: if the bundle is damaged, or has no such variant.
+        MissingDependencyError: if no variant can be run here.
+
+    """
+    place = root if root is None else Path(root)
+    images = images_of(data, "test", labels=labels, root=place, strict=strict)
+    measured, names = stage(
+        opened(bundle),
+        images,
+        variants=variants,
+        max_drop=max_drop,
+        min_cosine=min_cosine,
+        progress=progress_to(progress),
+    )
+    unreadable = images.unreadable.names
+    return ValidationResult(bundle=measured, names=names, data=images.name, unreadable=unreadable)

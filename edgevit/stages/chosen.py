@@ -1,0 +1,72 @@
+"""What is meant where a user names a precision, a dialect, targets, or nothing."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from edgevit.backends import available_backends
+from edgevit.bundle.manifest import Precision
+from edgevit.errors import InputError, MissingDependencyError
+from edgevit.likeness import PRECISIONS_ELSEWHERE, nearest
+from edgevit.targets import Target, load_target, own_targets
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
+_DIALECTS: tuple[DialectName, ...] = get_args(DialectName)
+
+
+def precision_called(text: str) -> Precision:
+    """Return the precision that a user has named.
+
+    Raises:
+        InputError: if there is none; the remedy names the closest.
+    """
+    for precision in PRECISIONS:
+        if precision == text:
+            return precision
+    raise InputError(f"there is no precision '{text}'", remedy=nearest(text, PRECISIONS, PRECISIONS_ELSEWHERE))
+
+
+def chosen_targets(names: Sequence[str] | None) -> dict[str, Target]:
+    """Return the targets called ``names``; if there are none, those for this machine's processor and its backends.
+
+    Raises:
+        InputError: if there is no such target, or none is for this machine.
+        MissingDependencyError: if no backend is installed.
+    """
+    if names:
+        return {name: load_target(name) for name in names}
+    own = _own_targets()
+    found = {name: target for name, target in own.items() if target.backend in available_backends()}
+    if not found:
+        engines = ",".join(sorted({target.backend for target in own.values()}))
+        raise MissingDependencyError("no backend is installed", remedy=f'pip install "edgevit[{engines}]"')
+    return found
+
+
+def targets_for_dialect(dialect: str) -> dict[str, Target]:
+    """Return the target for a dialect; where several have it, this machine's; for "auto", all that run here.
+
+    Raises:
+        InputError: if there is no such dialect, or none is for this machine.
+        MissingDependencyError: if no backend is installed.
+    """
+    if dialect not in _DIALECTS:
+        raise InputError(f"there is no dialect '{dialect}'", remedy=nearest(dialect, _DIALECTS))
+    if dialect == "auto":
+        return chosen_targets(None)
+    own: dict[str, str] = {target.dialect: name for name, target in _own_targets().items()}
+    elsewhere = {"onnxruntime": "x86-onnxruntime", "openvino": "x86-openvino"}
+    return chosen_targets([own.get(dialect) or elsewhere.get(dialect, dialect)])
+
+
+def _own_targets() -> dict[str, Target]:
+    own = own_targets(platform.machine())
+    if not own:
+        raise InputError(
+            f"no target is for a processor called {platform.machine()}",
+            remedy="edgevit targets lists all; name one with --target",
+        )
+    return own

@@ -1,0 +1,170 @@
+"""The public functions, called as an application or a notebook calls them."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import SHAPES
+
+import edgevit as public
+from edgevit.cli.app import load as command
+from edgevit.data.shapes import load_shapes
+from edgevit.errors import BundleError, DataError, ImageError, InputError
+
+STEPS = ("export", "quantize", "build", "validate", "benchmark", "predict")
+DOCS = Path(__file__).parents[2] / "docs/python.md"
+#: What the command line calls otherwise: it writes lists and sizes as text.
+ONLY_PYTHON = {"progress", "labels", "input_shape", "channels"}
+
+
+def test_what_is_public_is_there_and_documented():
+    assert set(public.__all__) == {*STEPS, "load", "Bundle", "EdgeViTError", "ProgressEvent"}
+    for name in public.__all__:
+        assert inspect.getdoc(getattr(public, name))
+        assert name in dir(public)
+    with pytest.raises(AttributeError, match="no attribute 'quantise'"):
+        _ = public.quantise
+
+
+def test_importing_it_loads_nothing_heavy():
+    heavy = "torch", "onnx", "onnx_ir", "onnxruntime", "openvino", "numpy", "PIL", "msgspec", "typer"
+    program = f"import sys, edgevit; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_arguments_are_documented_keyword_only_and_the_command_lines(step):
+    function = getattr(public, step)
+    given = inspect.signature(function).parameters
+    documented = re.findall(r"^ {4}(\w+):", inspect.getdoc(function).split("Args:")[1].split("Raises:")[0], re.M)
+    assert documented == list(given)
+    positional = [name for name, one in given.items() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert len(positional) == {"export": 2, "predict": 2}.get(step, 1)
+
+    typed = inspect.signature(command(step).callback).parameters
+    names = {"variant": "variants"} if step in ("validate", "benchmark") else {}
+    options = {names.get(name, name): one.default for name, one in typed.items() if name != "json"}
+    assert options.keys() <= given.keys()
+    assert given.keys() - options.keys() <= ONLY_PYTHON
+    for name, default in options.items():
+        own = given[name].default
+        if own != () and own is not inspect.Parameter.empty and default is not inspect.Parameter.empty:
+            assert own == default, name
+
+
+def arrays(split, count):
+    data = load_shapes(split, f"size=20,count={count}")
+    return [np.asarray(data.image(index)) for index in range(count)], [data.class_names[i] for i in data.labels]
+
+
+def test_images_that_are_at_hand(exported):
+    images, _ = arrays("train", 24)
+    made = public.quantize(exported, data=(image for image in images))
+    assert made.passed
+    assert made.names == ("float32-onnxruntime", "int8-onnxruntime", "float32-openvino", "int8-openvino")
+    assert json.loads(json.dumps(made.to_dict()))["variants"][1]["kernels"]["integer_linears"]
+
+    images, labels = arrays("test", 40)
+    plain = public.validate(made.bundle, data=images, variants=["int8-onnxruntime"])
+    assert plain.accuracies["int8-onnxruntime"].top1 is None
+    found = public.validate(made.bundle, data=images, labels=labels)
+    indices = [made.bundle.manifest.labels.index(label) for label in labels]
+    again = public.validate(exported, data=images, labels=indices)
+    for name, accuracy in found.accuracies.items():
+        assert accuracy.top1 == again.accuracies[name].top1
+    told = public.predict(exported, images, top=1, variant="float32")
+    right = np.mean([one[0].label == label for one, label in zip(told.predictions, labels, strict=True)])
+    assert found.accuracies["float32"].top1 == pytest.approx(right)
+
+
+def test_a_bundle_that_was_held_while_it_changed_loses_nothing(exported):
+    before = public.Bundle.open(exported)
+    public.build(before, target="x86-onnxruntime", precision="float32")
+    public.build(before, target="x86-openvino", precision="float32")
+    names = [variant.name for variant in public.Bundle.open(exported).manifest.variants]
+    assert names == ["float32", "float32-onnxruntime", "float32-openvino"]
+
+
+def test_pictures_paths_and_bytes_are_one_and_the_same(exported, pictures):
+    images = [pictures[0], pictures[1].read_bytes(), Image.open(pictures[0]), np.asarray(Image.open(pictures[1]))]
+    found = public.predict(exported, images, top=2)
+    assert found.predictions[:2] == found.predictions[2:]
+    listed = found.to_dict()["images"]
+    assert [one.get("path", one.get("index")) for one in listed] == [str(pictures[0]), 1, 2, 3]
+    assert public.predict(exported, pictures[0], top=2).predictions == found.predictions[:1]
+
+
+def test_an_embedding_model_gives_features(embedding, pictures):
+    found = public.predict(embedding, pictures)
+    assert found.embeddings.shape == (2, 32)
+    assert found.predictions == ()
+    assert len(found.to_dict()["images"][0]["embedding"]) == 32
+
+
+def test_progress_is_called_back(exported):
+    seen = []
+    public.quantize(exported, data=SHAPES, samples=16, dialect="onnxruntime", progress=seen.append)
+    assert any(event.done is None for event in seen)
+    counted = [event for event in seen if event.message == "Calibrating"]
+    assert (counted[0].done, counted[-1].done) == (0, counted[-1].total)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "said"),
+    [
+        ({"data": []}, DataError, "no images"),
+        ({"data": 5}, InputError, "not several images"),
+        ({"data": [np.zeros((8, 8, 3), np.float32)]}, DataError, "none of the 1 images"),
+        ({"data": [np.zeros((8, 8, 3), np.float32)], "strict": True}, ImageError, "float32"),
+        ({"data": [np.zeros((8, 8, 3), np.uint8)], "root": "x"}, InputError, "root goes with"),
+        ({"data": SHAPES, "precision": "int9"}, InputError, "no precision 'int9'"),
+        ({"data": SHAPES, "dialect": "tensorflow"}, InputError, "no dialect 'tensorflow'"),
+        ({"data": SHAPES, "recipe": "fastest"}, InputError, "fastest"),
+        ({}, InputError, "needs calibration images"),
+    ],
+)
+def test_what_cannot_be_quantized_is_an_error(exported, arguments, kind, said):
+    with pytest.raises(kind, match=said) as caught:
+        public.quantize(exported, **arguments)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [([0], "1 labels for 2"), ([0, "square"], "neither all names"), ([0, -1], "neither all")]
+)
+def test_labels_that_do_not_fit_are_an_error(exported, labels, said):
+    with pytest.raises(DataError, match=said):
+        public.validate(exported, data=[np.zeros((8, 8, 3), np.uint8)] * 2, labels=labels)
+
+
+def test_labels_do_not_go_with_a_folder(exported):
+    with pytest.raises(InputError, match="labels go with"):
+        public.validate(exported, data=SHAPES, labels=[0])
+
+
+def test_no_bundle_is_an_error(tmp_path):
+    for path, kind in ((tmp_path, BundleError), (None, InputError), (5, InputError)):
+        with pytest.raises(kind):
+            public.benchmark(path)
+
+
+def test_the_way_in_the_docs(tmp_path, monkeypatch, capsys):
+    """Each block of docs/python.md runs as it stands, in order."""
+    shapes = load_shapes("test", "size=28,count=2")
+    for index, name in enumerate(("shoe.png", "shirt.png")):
+        shapes.image(index).convert("L").save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", DOCS.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks:
+        exec(compile(block, str(DOCS), "exec"), names)  # noqa: S102 - that is what the page is for
+    assert "int8-openvino" in capsys.readouterr().out
+    assert public.Bundle.open("own.edgevit").manifest.labels[9] == "class 9"

@@ -1,0 +1,142 @@
+"""``edgevit.export`` of a ``torch.nn.Module``: the oracle is the module."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import edgevit
+from edgevit.data.shapes import load_shapes
+from edgevit.errors import BundleError, DataError, GraphError, InputError, VerificationError
+
+LABELS = load_shapes("test", "size=8,count=1").class_names
+SHAPE = (3, 24, 32)
+
+
+class ConvNet(nn.Module):
+    """Convolutions, BatchNorm, a depthwise layer and a residual sum; no ViT."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.SiLU())
+        self.depth = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.point = nn.Conv2d(16, 16, 1)
+        self.head = nn.Linear(16, 8)
+
+    def forward(self, images):
+        x = self.stem(images)
+        x = x + torch.nn.functional.gelu(self.point(self.depth(x)))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+class OneAtATime(nn.Module):
+    """A model whose batch is written into it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3 * 24 * 32, 8)
+
+    def forward(self, images):
+        if images.shape[0] != 1:
+            raise ValueError("one image, please")
+        return self.layer(images.reshape(1, -1))
+
+
+class Attention(nn.Module):
+    """``nn.MultiheadAttention`` over patches."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 32, 8, 8)
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.norm = nn.LayerNorm(32)
+        self.head = nn.Linear(32, 8)
+
+    def forward(self, images):
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        y = self.norm(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        return self.head(x.mean(1))
+
+
+class Noisy(nn.Module):
+    """What no file can repeat."""
+
+    def forward(self, images):
+        return images.mean(dim=(2, 3)) + torch.rand(1)
+
+
+def seeded(kind):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        module = kind()
+        if isinstance(module, ConvNet):
+            with torch.no_grad():
+                module.stem[1].running_mean.uniform_(-0.5, 0.5)
+                module.stem[1].running_var.uniform_(0.5, 2)
+        return module
+
+
+@pytest.mark.parametrize("kind", [ConvNet, OneAtATime, Attention])
+def test_a_bundle_answers_as_the_module(kind, tmp_path):
+    module = seeded(kind)
+    assert module.training
+    made = edgevit.export(
+        module, tmp_path / "own.edgevit", input_shape=SHAPE, mean=(0.5, 0.4, 0.3), std=0.25, labels=LABELS
+    )
+    assert module.training  # as it was
+    assert made.equal_to == (kind.__name__,)
+    assert made.bundle.manifest.labels == LABELS
+    data = load_shapes("test", "size=40,count=5")
+    with edgevit.load(made.bundle.path) as model, torch.inference_mode():
+        images = model.prepare([data.image(index) for index in range(5)])
+        assert images.shape == (5, *SHAPE)
+        expected = torch.cat([module.eval()(torch.from_numpy(image[None])) for image in images]).numpy()
+        np.testing.assert_allclose(model.infer(images), expected, atol=1e-4)
+
+
+def test_a_module_goes_the_whole_way(tmp_path):
+    made = edgevit.export(seeded(Attention), tmp_path / "own.edgevit", input_shape=SHAPE, labels=LABELS)
+    built = edgevit.quantize(made.bundle, data="shapes:size=32,count=48")
+    assert built.passed
+    assert built.bundle.variant("int8-onnxruntime").kernels.integer_linears > 0
+    assert edgevit.validate(made.bundle, data="shapes:size=32,count=32").accuracies.keys() >= {"int8-openvino"}
+
+
+def test_features(tmp_path):
+    module = seeded(ConvNet)
+    module.head = nn.Identity()
+    made = edgevit.export(module, tmp_path / "own.edgevit", input_shape=SHAPE, embedding=True)
+    with edgevit.load(made.bundle.path) as model:
+        assert model.embed(np.zeros((24, 32, 3), np.uint8)).shape == (16,)
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "kind", "said"),
+    [
+        (ConvNet, {}, InputError, "does not say which images"),
+        (ConvNet, {"input_shape": (24, 32)}, InputError, "input_shape is"),
+        (ConvNet, {"input_shape": (24, 32, 3)}, InputError, "input_shape is"),
+        (ConvNet, {"input_shape": SHAPE, "labels": ["a"]}, DataError, "1 labels, the model has 8"),
+        (ConvNet, {"input_shape": SHAPE, "heads": 3}, InputError, "heads does not go with"),
+        (ConvNet, {"input_shape": SHAPE, "image_size": 48}, InputError, "image_size does not go"),
+        (lambda: ConvNet().half(), {"input_shape": SHAPE}, GraphError, "not float32"),
+        (lambda: nn.Conv2d(3, 8, 3), {"input_shape": SHAPE}, GraphError, "(?i)output"),
+        (lambda: nn.Linear(7, 7), {"input_shape": SHAPE}, GraphError, "cannot trace Linear"),
+        (Noisy, {"input_shape": SHAPE}, (GraphError, VerificationError), "."),
+        (dict, {"input_shape": SHAPE}, InputError, "source is a dict"),
+        (lambda: "fashion-micro", {"input_shape": SHAPE}, InputError, "goes with a module"),
+    ],
+)
+def test_what_is_no_model_is_refused(source, arguments, kind, said, tmp_path):
+    with pytest.raises(kind, match=said) as caught:
+        edgevit.export(source(), tmp_path / "own.edgevit", **arguments)
+    assert caught.value.remedy
+    assert not (tmp_path / "own.edgevit").exists()
+
+
+def test_a_place_that_is_taken_is_said_before_anything_is_traced(tmp_path):
+    (tmp_path / "own.edgevit").mkdir()
+    (tmp_path / "own.edgevit/thesis.txt").write_text("mine")
+    with pytest.raises(BundleError):
+        edgevit.export(object(), tmp_path / "own.edgevit")
