@@ -6,7 +6,7 @@ import pytest
 from tiny import SHAPES, content
 
 from edgevit.bundle.store import Bundle
-from edgevit.cli.values import PRECISIONS
+from edgevit.stages.chosen import PRECISIONS
 
 NEED_IMAGES = ("int8", "fp16", "fp8")  # fp8 is for TensorRT: tests/cli/test_kernels.py
 NEED_NONE = ("int8-dynamic", "int8-weights", "int4-weights")
