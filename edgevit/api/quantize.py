@@ -11,7 +11,7 @@ from edgevit.api.images import Images, images_of
 from edgevit.api.results import BuildResult
 from edgevit.bundle.manifest import Precision
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.recipes import load_recipe
+from edgevit.recipes import Recipe, load_recipe
 from edgevit.stages.chosen import DialectName, precision_called, targets_for_dialect
 from edgevit.stages.fallback import Wish
 from edgevit.stages.quantize import quantize as stage
@@ -23,7 +23,7 @@ def quantize(
     data: Images | None = None,
     precision: Precision = "int8",
     dialect: DialectName = "auto",
-    recipe: str | os.PathLike[str] = "default",
+    recipe: Recipe | str | os.PathLike[str] = "default",
     max_drop: float | None = None,
     max_kl: float | None = None,
     min_cosine: float | None = None,
@@ -46,7 +46,7 @@ def quantize(
         precision: "int8", "int8-dynamic", "int8-weights", "int4-weights", "fp16" or "fp8".
         dialect: Whose kernels to reach: "onnxruntime", "openvino", "portable", "tensorrt" or "tensorrt-legacy"; "auto"
             is all that are here.
-        recipe: How to calibrate: a name (``edgevit recipes``) or a TOML file.
+        recipe: How to calibrate: a name (``edgevit recipes``), a TOML file, or an ``edgevit.recipes.Recipe``.
         max_drop: Return layers to float until INT8 loses at most so many points of top-1 on images held out.
         max_kl: The same for images without labels: KL(float32 || INT8) in nats.
         min_cosine: The same for embedding models: mean cosine with float32's features.
@@ -65,7 +65,7 @@ def quantize(
 
     """
     wanted = precision_called(precision)
-    chosen = load_recipe(os.fspath(recipe))
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe))
     images = None
     if data is not None:
         images = images_of(

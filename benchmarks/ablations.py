@@ -1,0 +1,125 @@
+"""What each constant and each rewrite of EdgeViT's INT8 is worth, on any model and images.
+
+    python benchmarks/ablations.py SOURCE... --calibration DATA --evaluation DATA [--dialect NAME] [--only NAME]
+
+Each line changes one thing and leaves the rest as it is. Writes a Markdown table: agreement, KL divergence and SQNR of
+the logits against float32 on the evaluation images. Calibration is done anew for each line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+from unittest import mock
+
+import msgspec
+from comparison import machine
+from rich.progress import track
+
+import edgevit
+from edgevit.files import write_atomically
+from edgevit.quantization import observers, rounding, smoothing
+from edgevit.quantization.rewrites import apply, tokens
+from edgevit.recipes import Recipe, load_recipe
+from edgevit.report.formats import decibels, nats, percent
+
+OUTPUT = Path("benchmarks/results/ablations.md")
+
+
+class Change(NamedTuple):
+    """One thing that is done otherwise: a constant in every module that has it, or a setting of the recipe.
+
+    ``observer`` takes the place of the recipe's; one that clips goes without rewrites that change ranges.
+    """
+
+    name: str
+    value: object
+    modules: tuple[ModuleType, ...] = ()
+    observer: str | None = None
+
+    def __str__(self) -> str:
+        if self == BASE:
+            return self.name
+        return f"`{self.name}` {self.value}" + (f" with `{self.observer}`" if self.observer and self.modules else "")
+
+
+BASE = Change("as it is", "")
+AVERAGE = "average-minmax"
+CHANGES = (
+    *(Change("HEADROOM", value, (smoothing, apply)) for value in (1.0, 1.2)),
+    *(Change("DEVIATIONS", value, (smoothing,)) for value in (0.0, 3.0, 5.0)),
+    *(Change("TOKEN_WEIGHT", value, (rounding,)) for value in (1, 30)),
+    *(Change("LEAST", value, (tokens, apply)) for value in (0.5, 1.5)),
+    *(Change("GROUP", value, (observers,), AVERAGE) for value in (1, 4, 8)),
+    Change("token_scale", value=False),
+    *(Change("fine", value) for value in (0, 1, 4)),
+    *(Change("fine_token", value) for value in (0, 3, 12)),
+    *(Change("alpha", value) for value in ("off", "0.5")),
+    *(Change("observer", value, observer=value) for value in ("moving-average", "percentile", "entropy", "mse")),
+)
+
+
+@contextmanager
+def changed(change: Change, recipe: Recipe) -> Iterator[Recipe]:
+    """Have ``change`` in force, and yield the recipe that goes with it."""
+    settings = msgspec.to_builtins(recipe)
+    if change.observer is not None:
+        settings |= {"observer": change.observer, "rewrites": {}}
+    elif change != BASE and not change.modules:
+        settings["rewrites"] |= {change.name: change.value}
+    with ExitStack() as stack:
+        for module in change.modules:
+            stack.enter_context(mock.patch.object(module, change.name, change.value))
+        yield msgspec.convert(settings, Recipe)
+
+
+def measure(exported: Path, change: Change, recipe: Recipe, options: argparse.Namespace, folder: Path) -> list[str]:
+    """Return the cells of one line."""
+    bundle = folder / "changed.edgevit"
+    shutil.rmtree(bundle, ignore_errors=True)
+    shutil.copytree(exported, bundle)
+    with changed(change, recipe) as own:
+        made = edgevit.quantize(bundle, data=options.calibration, dialect=options.dialect, recipe=own)
+    (name,) = [variant.name for variant in made.variants if variant.precision == "int8"]
+    found = edgevit.validate(bundle, data=options.evaluation, variants=[name]).accuracies[name]
+    return [str(change), percent(found.agreement, found.images), nats(found.kl), decibels(found.sqnr_db)]
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="+")
+    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--evaluation", required=True)
+    parser.add_argument("--dialect", default="onnxruntime")
+    parser.add_argument("--only", action="append", default=[], help="this constant or setting; can be given again")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    recipe = load_recipe("default")
+    changes = [BASE, *(change for change in CHANGES if not options.only or change.name in options.only)]
+    lines = ["# Ablations", "", f"Written by `python benchmarks/ablations.py`. {machine(0)}", ""]
+    for source in options.sources:
+        lines += [
+            f"## {Path(source).stem}, {options.dialect}",
+            "",
+            "| | agreement | KL (nats) | SQNR |",
+            "| --- " * 4 + "|",
+        ]
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            exported = edgevit.export(source, folder / "float32.edgevit", data=options.evaluation).bundle.path
+            for change in track(changes, description=Path(source).stem):
+                lines.append(f"| {' | '.join(measure(exported, change, recipe, options, folder))} |")
+        lines.append("")
+    write_atomically(options.output, "\n".join(lines).encode())
+    print(options.output.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
