@@ -9,10 +9,10 @@ from rich.text import Text
 
 import edgevit
 from edgevit.api.results import ValidationResult
-from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, Root, StrictImages, Variants
 from edgevit.cli.tables import variants_table, with_unreadable
+from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
 
 
 def validate(
