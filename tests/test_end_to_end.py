@@ -34,7 +34,7 @@ def run(*arguments, expected=0):
 def fashion(tmp_path_factory):
     """Return the bundle that the pipeline makes of the built-in model and the images in the package."""
     path = tmp_path_factory.mktemp("fashion") / "fashion-micro.edgevit"
-    run("pipeline", "fashion-micro", "--data", "fashion-mnist-sample", "-o", path, "--duration", "0.5")
+    run("pipeline", "fashion-micro", "--data", "fashion-mnist-sample", "-o", path, "--duration", "0.2")
     return path
 
 

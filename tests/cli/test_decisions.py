@@ -1,6 +1,7 @@
 """A single logit, and several labels of an image, through the commands."""
 
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from oracles import import_timm
 from PIL import Image
 from safetensors.torch import save_file
+from tiny import must_run
 
 from edgevit.bundle.manifest import Manifest
 from edgevit.bundle.reading import decode_manifest
@@ -48,12 +50,19 @@ def write_images(root, names):
     return root
 
 
+@pytest.fixture(scope="module")
+def one_logit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one-logit")
+    model = checkpoint(folder, 1, label_names=["cat", "dog"])
+    must_run("export", folder, "-o", folder / "m.edgevit")
+    return model, folder / "m.edgevit"
+
+
 @pytest.fixture
-def yes_or_no(edgevit, tmp_path):
-    model = checkpoint(tmp_path, 1, label_names=["cat", "dog"])
-    made = edgevit("export", tmp_path, "-o", tmp_path / "m.edgevit")
-    assert made.code == 0, made.err
-    return model, tmp_path / "m.edgevit"
+def yes_or_no(one_logit, tmp_path):
+    """Return a model with a single logit, and a bundle of it to be changed at will."""
+    model, bundle = one_logit
+    return model, shutil.copytree(bundle, tmp_path / "m.edgevit")
 
 
 def test_a_single_logit_gives_the_sigmoid(edgevit, yes_or_no, tmp_path):
@@ -106,13 +115,26 @@ def test_int8_of_a_single_logit_is_compared_by_decisions_and_distance(edgevit, y
     assert "accurate, " not in page
 
 
-def test_several_labels_are_decided_one_by_one(edgevit, tmp_path):
-    model = checkpoint(tmp_path, 3, label_names=["day", "person", "rain"])
-    bundle, data = tmp_path / "m.edgevit", write_images(tmp_path / "data", ["day", "rain"] * 12)
-    refused = edgevit("export", tmp_path, "-o", bundle, "--activation", "sigmod")
+@pytest.fixture(scope="module")
+def three_logits(tmp_path_factory):
+    """Return a model with three logits, and a folder with bundles that take them for several labels and for one."""
+    folder = tmp_path_factory.mktemp("three-logits")
+    model = checkpoint(folder, 3, label_names=["day", "person", "rain"])
+    must_run("export", folder, "-o", folder / "several.edgevit", "--activation", "sigmoid")
+    must_run("export", folder, "-o", folder / "one.edgevit")
+    return model, folder
+
+
+def test_an_activation_that_there_is_not_is_refused(edgevit, three_logits, tmp_path):
+    refused = edgevit("export", three_logits[1], "-o", tmp_path / "m.edgevit", "--activation", "sigmod")
     assert refused.code == 2
     assert "sigmoid" in refused.err
-    assert edgevit("export", tmp_path, "-o", bundle, "--activation", "sigmoid").code == 0
+
+
+def test_several_labels_are_decided_one_by_one(edgevit, three_logits, tmp_path):
+    model, folder = three_logits
+    bundle = shutil.copytree(folder / "several.edgevit", tmp_path / "m.edgevit")
+    data = write_images(tmp_path / "data", ["day", "rain"] * 12)
     with load(bundle) as loaded:
         assert loaded.independent
         for image, expected in zip(IMAGES, torch.sigmoid(logits(model)).numpy(), strict=True):
@@ -128,10 +150,9 @@ def test_several_labels_are_decided_one_by_one(edgevit, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["columns", "cells"])
-def test_several_labels_of_a_csv_are_what_is_right(edgevit, tmp_path, form):
-    model = checkpoint(tmp_path, 3, label_names=["day", "person", "rain"])
-    bundle = tmp_path / "m.edgevit"
-    assert edgevit("export", tmp_path, "-o", bundle, "--activation", "sigmoid").code == 0
+def test_several_labels_of_a_csv_are_what_is_right(edgevit, three_logits, tmp_path, form):
+    model, folder = three_logits
+    bundle = shutil.copytree(folder / "several.edgevit", tmp_path / "m.edgevit")
     truth = (logits(model) > 0).numpy()
     truth[:, 0] |= ~truth.any(axis=1)  # each has one
     truth[0] = ~truth[0]
@@ -153,8 +174,7 @@ def test_several_labels_of_a_csv_are_what_is_right(edgevit, tmp_path, form):
     assert 0.5 < entry["decisions"]["truth"]["f1"] < 1
     assert edgevit("report", bundle).code == 0
     assert "mAP" in (bundle / "report" / "index.html").read_text()
-    assert edgevit("export", tmp_path, "-o", tmp_path / "one.edgevit").code == 0
-    refused = edgevit("validate", tmp_path / "one.edgevit", "--data", tmp_path / "set.csv")
+    refused = edgevit("validate", folder / "one.edgevit", "--data", tmp_path / "set.csv")
     assert refused.code == 2
     assert "several labels for one image" in refused.failure()[0]
     trained = edgevit("train", "--data", tmp_path / "set.csv", "-o", tmp_path / "run", "--epochs", "1")
