@@ -95,8 +95,8 @@ def calibrate(
 class Observation:
     """The pass over the images, as far as it has come; it can stop after any batch and go on in another process."""
 
-    def __init__(self, model: Path, *, rotated: bool = False, seed: int = 0) -> None:
-        """Open the float32 ONNX file ``model``, and rotate its stream if so asked; ``seed`` is for the sample of rows.
+    def __init__(self, model: Path, *, rotated: bool = False) -> None:
+        """Open the float32 ONNX file ``model``, and rotate its stream if so asked.
 
         Raises:
             GraphError: if it is no float32 ONNX model with Linear layers.
@@ -106,8 +106,7 @@ class Observation:
         self._rotated = rotated
         self._engine = ObservedModel(model, rotated=rotated)
         self._observers = {
-            name: InputObserver(width, seed=seed)
-            for name, width in zip(self._engine.layers, self._engine.widths, strict=True)
+            name: InputObserver(width) for name, width in zip(self._engine.layers, self._engine.widths, strict=True)
         }
         self._pixels = PixelObserver()
         self.seen = Seen(0, "")

@@ -73,15 +73,6 @@ class StreamingHistogram:
         bins -= np.float32(self._start)
         self._counts += np.bincount(bins.astype(np.int64).ravel(), minlength=BINS)
 
-    def merge(self, other: StreamingHistogram) -> None:
-        """Take in all that ``other`` has seen."""
-        if other._exponent is None:
-            return
-        exponent = self._hold(other._minimum, other._maximum)
-        bins = ((other._start + np.arange(BINS)) >> (exponent - other._exponent)) - self._start
-        used = other._counts > 0
-        np.add.at(self._counts, bins[used], other._counts[used])
-
     def histogram(self) -> Histogram:
         """Return what was seen, from the first bin with a value to the last; there must have been something."""
         assert self._exponent is not None  # noqa: S101 - observe() needs an image

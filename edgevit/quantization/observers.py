@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from edgevit.quantization.arrays import same_kind
 from edgevit.quantization.histogram import StreamingHistogram
-from edgevit.quantization.reservoir import Reservoir
 from edgevit.quantization.smoothing import ChannelStatistics
 from edgevit.quantization.table import TensorStatistics
 
@@ -158,13 +157,12 @@ class ChannelObserver:
 
 
 class InputObserver:
-    """All that is kept of one layer's input: of all values together, of each of its K channels, and a few rows."""
+    """All that is kept of one layer's input: of all values together, and of each of its K channels."""
 
-    def __init__(self, width: int, *, seed: int = 0) -> None:
+    def __init__(self, width: int) -> None:
         self._range = RangeObserver()
         self._histogram = StreamingHistogram()
         self._channels = ChannelObserver(width)
-        self._reservoir = Reservoir(width, seed=seed)
 
     def update(self, values: NDArray[np.float32]) -> None:
         """Take in the values (..., K) of one image."""
@@ -172,7 +170,6 @@ class InputObserver:
         self._range.update(rows)
         self._histogram.update(rows)
         self._channels.update(rows)
-        self._reservoir.update(rows)
 
     def statistics(self) -> TensorStatistics:
         """Return what was seen; there must have been something, and all of it finite."""
@@ -180,7 +177,6 @@ class InputObserver:
             self._range.statistics(),
             histogram=self._histogram.histogram(),
             channels=self._channels.statistics(),
-            rows=self._reservoir.rows(),
             tokens=self._channels.rows,
         )
 
@@ -197,7 +193,6 @@ class InputObserver:
             "range": self._range,
             "histogram": self._histogram,
             "channels": self._channels,
-            "reservoir": self._reservoir,
         }
 
 

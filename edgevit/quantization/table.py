@@ -18,7 +18,7 @@ from edgevit.quantization.pixels import PixelStatistics
 from edgevit.quantization.smoothing import ChannelStatistics
 from edgevit.recipes import Observer, Percentile
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _REMEDY = "calibrate again with `edgevit quantize`"
 
@@ -29,8 +29,8 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ``minimum`` and ``maximum`` are its smallest and largest value; ``average_...`` the mean of those of groups of
     images, ``moving_...`` the moving average of those of images (see ``observers``), both within them.
 
-    What was seen, not foretold, has more: a ``histogram`` of its values, statistics of each of its K ``channels``, a
-    random sample of its ``rows`` (n, K), and of how many they are, ``tokens``.
+    What was seen, not foretold, has more: a ``histogram`` of its values, statistics of each of its K ``channels``, and
+    how many rows (K) were seen, ``tokens``.
 
     Raises:
         BundleError: if they are not finite, not in order, or contradict each other.
@@ -45,7 +45,6 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     moving_maximum: float
     histogram: Histogram | None = None
     channels: ChannelStatistics | None = None
-    rows: NDArray[np.float32] | None = None
     tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -112,7 +111,7 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         )
 
     def shifted(self, by: float) -> TensorStatistics:
-        """Return the statistics of the same tensor less ``by``, without its channels and rows."""
+        """Return the statistics of the same tensor less ``by``, without its channels."""
         moved = TensorStatistics.of(value - by for value in self.numbers())
         histogram = self.histogram and self.histogram.shifted(by)
         return msgspec.structs.replace(moved, histogram=histogram, tokens=self.tokens)
@@ -215,11 +214,11 @@ _TEXTS = ("model_sha256", "images_sha256", "selection_sha256")
 
 def _seen_arrays(statistics: TensorStatistics) -> Arrays:
     """Return what was seen of a tensor beside its ranges, nothing where nothing was."""
-    histogram, channels, rows = statistics.histogram, statistics.channels, statistics.rows
-    if histogram is None or channels is None or rows is None:
+    histogram, channels = statistics.histogram, statistics.channels
+    if histogram is None or channels is None:
         return {}
     grid = np.array([histogram.low, histogram.width])
-    return {"counts": histogram.counts, "grid": grid, "channels": np.stack(channels), "rows": rows}
+    return {"counts": histogram.counts, "grid": grid, "channels": np.stack(channels)}
 
 
 def _with_seen(statistics: TensorStatistics, arrays: Arrays, index: int) -> TensorStatistics:
@@ -229,7 +228,7 @@ def _with_seen(statistics: TensorStatistics, arrays: Arrays, index: int) -> Tens
         BundleError: if that can't be.
 
     """
-    counts, grid, channels, rows = (arrays[f"{name}/{index}"] for name in ("counts", "grid", "channels", "rows"))
+    counts, grid, channels = (arrays[f"{name}/{index}"] for name in ("counts", "grid", "channels"))
     low, width = map(float, grid)
     whole = (
         counts.dtype == np.int64
@@ -240,13 +239,11 @@ def _with_seen(statistics: TensorStatistics, arrays: Arrays, index: int) -> Tens
         and 0 < width < np.inf
         and np.isfinite(low)
     )
-    alike = channels.ndim == rows.ndim == 2 and len(channels) == 4 and channels.shape[1] == rows.shape[1]
-    real = rows.dtype == np.float32 and channels.dtype == np.float64
-    if not (whole and alike and real and np.isfinite(rows).all() and np.isfinite(channels).all()):
+    of_channels = channels.dtype == np.float64 and channels.ndim == 2 and len(channels) == 4
+    if not (whole and of_channels and np.isfinite(channels).all()):
         raise BundleError(f"what the table says was seen of tensor {index} cannot be", remedy=_REMEDY)
     return msgspec.structs.replace(
         statistics,
         histogram=Histogram(low, width, counts.astype(np.int64)),
         channels=ChannelStatistics(*channels.astype(np.float64)),
-        rows=rows.astype(np.float32),
     )

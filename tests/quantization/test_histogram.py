@@ -31,14 +31,10 @@ def test_counts_are_those_of_all_values_at_once(parts):
 
 
 @given(PARTS, st.randoms())
-def test_neither_order_nor_parts_nor_merging_make_a_difference(parts, random):
+def test_neither_order_nor_parts_make_a_difference(parts, random):
     whole = counted([np.concatenate(parts)]).histogram()
     assert counted(parts).histogram() == whole
     assert counted(random.sample(parts, len(parts))).histogram() == whole
-    merged = counted(parts[: len(parts) // 2])
-    merged.merge(counted(parts[len(parts) // 2 :]))
-    merged.merge(StreamingHistogram())
-    assert merged.histogram() == whole
 
 
 def test_a_growing_range_makes_bins_wider_and_keeps_them_in_use():

@@ -46,19 +46,18 @@ def test_the_moving_average_is_that_of_jacob_et_al(images):
     assert (found.moving_minimum, found.moving_maximum) == pytest.approx((low, high), abs=1e-4)
 
 
-def test_an_input_is_seen_as_a_whole_by_channel_and_row_by_row():
+def test_an_input_is_seen_as_a_whole_and_by_channel():
     observer = InputObserver(2)
     observer.update(np.array([[1, -2], [3, 4]], dtype=np.float32))
     found = observer.statistics()
     assert (found.minimum, found.maximum, found.tokens) == (-2, 4, 2)
     np.testing.assert_array_equal(found.channels.minimum, [1, -2])
-    np.testing.assert_array_equal(found.rows, [[1, -2], [3, 4]])
     assert found.histogram.counts.sum() == 4
 
 
 @given(st.lists(arrays(np.float32, (20, 3), elements=st.floats(-9, 9, width=32)), min_size=2, max_size=10))
 def test_an_observer_that_goes_on_from_its_state_sees_the_same(images):
-    whole, first, second = (InputObserver(3, seed=7) for _ in range(3))
+    whole, first, second = (InputObserver(3) for _ in range(3))
     for image in images:
         whole.update(image)
     for image in images[: len(images) // 2]:

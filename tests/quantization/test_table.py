@@ -62,8 +62,8 @@ def arrays_of(table, path, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema_version": np.int64(4)},
-        {"schema_version": np.int64(2)},
+        {"schema_version": np.int64(5)},
+        {"schema_version": np.int64(3)},
         {"counts/0": np.full(5, -1)},
         {"counts/0": np.ones(5)},
         {"counts/0": np.ones(4096, dtype=np.int64)},
@@ -73,8 +73,6 @@ def arrays_of(table, path, **changes):
         {"grid/0": np.zeros(3)},
         {"channels/0": np.zeros((3, 32))},
         {"channels/0": np.full((4, 32), np.inf)},
-        {"rows/0": np.zeros((2, 31), dtype=np.float32)},
-        {"rows/0": np.full((2, 32), np.nan, dtype=np.float32)},
         {"pixels": np.zeros(2)},
         {"moving_minimum": np.full(9, 1e9)},
         {"minimum": np.full(9, np.nan)},

@@ -78,10 +78,6 @@ class KernelReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     kernels: tuple[Kernel, ...]
     warnings: tuple[str, ...]
 
-    def float8_linears(self) -> tuple[str, ...]:
-        """Return the names of the Linear layers that are multiplied in FP8."""
-        return tuple(linear.layer for linear in self.linears if linear.kernel.endswith("float8"))
-
     def save(self, path: Path) -> None:
         """Write the report to ``path`` as JSON, whole or not at all.
 
