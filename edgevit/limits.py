@@ -19,6 +19,7 @@ TIME_ALLOWED = "EDGEVIT_LOAD_SECONDS"
 
 _NAME = "edgevit-limited"  # of the threads
 _LEAST = 30
+_DIGITS = 9  # three years are no limit
 _MIB = 1 << 20  # a second each: the slowest device that was tried takes a tenth of it
 
 _T = TypeVar("_T")
@@ -34,7 +35,7 @@ def seconds_for(size: int) -> int | None:
     given = os.environ.get(TIME_ALLOWED)
     if given is None:
         return _LEAST + size // _MIB
-    if not given.isdecimal():
+    if not (given.isdecimal() and len(given) <= _DIGITS):
         raise InputError(
             f"{TIME_ALLOWED} is {given!r}", remedy=f"set {TIME_ALLOWED} to a number of seconds, or to 0 for no limit"
         )
@@ -57,7 +58,13 @@ def within_limits(size: int, what: str, work: Callable[[], _T], *, times: int = 
         return _within_memory(size, what, work)
     done: Future[_T] = Future()
     # No daemon: an engine that comes back to an interpreter that has ended would end the process by SIGABRT.
-    threading.Thread(target=_run, args=(size, what, work, done), name=f"{_NAME}: {what}").start()
+    thread = threading.Thread(target=_run, args=(size, what, work, done), name=f"{_NAME}: {what}")
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise InputError(
+            f"no thread can be started for {what}", remedy="raise the limit on processes (ulimit -u), or end some"
+        ) from error
     if not wait([done], times * seconds).done:
         raise InputError(
             f"{what} takes more than {times * seconds} s, which its size does not explain",

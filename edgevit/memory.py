@@ -17,6 +17,7 @@ ALLOWED = "EDGEVIT_LOAD_MEMORY_MB"
 
 _MIB = 1 << 20
 _LEAST = 4096 * _MIB
+_DIGITS = 9  # a petabyte is no limit
 _PER_BYTE = 16  # of a file: weights are unpacked, packed anew for kernels, and held twice on the way
 _PER_CORE = 256 * _MIB  # engines start a thread for each: stacks, and what malloc reserves for each
 
@@ -36,7 +37,7 @@ def allowed_for(size: int) -> int | None:
         return _LEAST + _PER_BYTE * size + _PER_CORE * (os.cpu_count() or 1)
     # An engine's libraries and its threads: onnxruntime waits for ever where it cannot start one.
     least = 1024 + 16 * most_threads()
-    if not given.isdecimal() or 0 < int(given) < least:
+    if not (given.isdecimal() and len(given) <= _DIGITS) or 0 < int(given) < least:
         remedy = f"set {ALLOWED} to {least} MiB or more, or to 0 for no limit"
         raise InputError(f"{ALLOWED} is {given!r}", remedy=remedy)
     return int(given) * _MIB or None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
+from edgevit.errors import InputError
+
 T = TypeVar("T")
 
 
@@ -69,7 +71,15 @@ class Reporting:
 
 
 def progress_to(given: Progress | ProgressCallback | None) -> Progress:
-    """Return where to report to: ``given``, or calls of it; nowhere for None."""
+    """Return where to report to: ``given``, or calls of it; nowhere for None.
+
+    Raises:
+        InputError: if it is neither.
+    """
     if given is None:
         return SILENT
-    return given if isinstance(given, Progress) else Reporting(given)
+    if isinstance(given, Progress):
+        return given
+    if not callable(given):
+        raise InputError(f"progress is {given!r}", remedy="give a function that takes a ProgressEvent")
+    return Reporting(given)

@@ -37,7 +37,7 @@ ROOMS = {
     "limits": {"errors", "memory"},
     "memory": {"errors", "processor"},
     "processor": set(),
-    "progress": set(),
+    "progress": {"errors"},
     "dependencies": {"errors"},
     "files": {"errors"},
     "json": {"errors"},

@@ -83,7 +83,7 @@ def test_more_time_for_larger_files(monkeypatch):
     assert seconds_for(0) is None
 
 
-@pytest.mark.parametrize("given", ["-1", "many", "1.5"])
+@pytest.mark.parametrize("given", ["-1", "many", "1.5", "9" * 20, "9" * 5000])
 def test_a_limit_that_is_no_number_is_refused(monkeypatch, given):
     monkeypatch.setenv(TIME_ALLOWED, given)
     with pytest.raises(InputError, match="EDGEVIT_LOAD_SECONDS"):

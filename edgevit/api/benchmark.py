@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgevit.api.arguments import names, number
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.results import BenchmarkResult
 from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.runtime.arguments import threads_given, whole_number
 from edgevit.stages.benchmark import Load
 from edgevit.stages.benchmark import benchmark as stage
 
@@ -40,6 +42,10 @@ def benchmark(
         MissingDependencyError: if an engine is not installed, or in a version that does not serve a variant.
 
     """
-    load = Load(batch=batch, threads=threads, duration_s=duration)
-    measured, names = stage(opened(bundle), load, variants=variants, progress=progress_to(progress))
-    return BenchmarkResult(bundle=measured, names=names)
+    load = Load(
+        batch=whole_number("batch", batch, least=1),
+        threads=threads_given(threads),
+        duration_s=number("duration", duration, least=0) or 0.0,
+    )
+    measured, chosen = stage(opened(bundle), load, variants=names("variants", variants), progress=progress_to(progress))
+    return BenchmarkResult(bundle=measured, names=chosen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from edgevit.api.arguments import path
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.results import BuildResult
 from edgevit.bundle.manifest import Precision
@@ -39,9 +40,9 @@ def build(
 
     """
     started = time.monotonic()
-    name = os.fspath(target)
+    name = path("target", target)
     profile = load_target(name)
-    wanted = precision_called(precision) if precision else profile.precisions[0]
+    wanted = precision_called(path("precision", precision)) if precision else profile.precisions[0]
     made = stage(opened(bundle), name, profile, wanted, progress=progress_to(progress))
     return BuildResult(
         bundle=made,

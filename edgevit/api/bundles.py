@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypeAlias
 
+from edgevit.api.arguments import path
 from edgevit.bundle.store import Bundle
 from edgevit.runtime.arguments import folder
 
@@ -19,4 +20,4 @@ def opened(bundle: BundleLike) -> Bundle:
         InputError: if it is no path.
         BundleError: if it is missing, damaged, unsafe, or written by a newer EdgeViT.
     """
-    return Bundle.open(bundle.path if isinstance(bundle, Bundle) else folder("bundle", bundle))
+    return Bundle.open(bundle.path if isinstance(bundle, Bundle) else folder("bundle", path("bundle", bundle)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from edgevit.api.arguments import listed, names, number, one_of, path
 from edgevit.api.images import Images, images_of
 from edgevit.api.results import ExportResult
 from edgevit.bundle.store import Bundle, Existing
@@ -18,6 +21,7 @@ from edgevit.graph.foreign import OnnxModel
 from edgevit.graph.opening import Given
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.runtime.arguments import whole_number
 from edgevit.stages import export as stage
 from edgevit.stages.peers import Peer, peer_called
 from edgevit.stages.source import load_source
@@ -96,29 +100,29 @@ def export(
         InputError: if arguments do not go together.
 
     """
-    place = Path(output)
+    place = Path(path("output", output))
     existing: Existing = "replace" if overwrite else "refuse"
     Bundle.check_place(place, existing)  # before a checkpoint is fetched and read
     report = progress_to(progress)
     given = Given(
-        preprocess=None if preprocess is None else Path(preprocess),
-        mean=_numbers(mean),
-        std=_numbers(std),
-        resize=resize,
-        crop=crop,
-        interpolation=interpolation,
+        preprocess=None if preprocess is None else Path(path("preprocess", preprocess)),
+        mean=_numbers("mean", mean),
+        std=_numbers("std", std),
+        resize=resize if resize in (None, "squash") else whole_number("resize", resize, least=1),
+        crop=number("crop", crop, least=1e-3, most=1),
+        interpolation=one_of("interpolation", interpolation, Interpolation),
         labels=labels if labels is None else _labels(labels),
-        image_size=(image_size, image_size) if isinstance(image_size, int) else image_size,
+        image_size=_size(image_size),
         output=onnx_output,
         embedding=embedding,
-        activation=activation,
+        activation=one_of("activation", activation, OutputActivation),
     )
     with ExitStack() as stack:
         peer: Peer | None = None
         if isinstance(source, (str, os.PathLike)):
             if input_shape is not None:
                 raise InputError("input_shape goes with a module", remedy="leave it out, or give image_size")
-            name = os.fspath(source)
+            name = path("source", source)
             model = load_source(
                 name, given, l2_normalize=l2_normalize, heads=heads, raw_weights=raw_weights, unfinished=unfinished
             )
@@ -177,11 +181,22 @@ def _refuse(**said: object) -> None:
             raise InputError(f"{name} does not go with a module", remedy=f"leave {name} out, and change the module")
 
 
-def _numbers(value: float | Sequence[float] | None) -> tuple[float, ...] | None:
+def _numbers(name: str, value: float | Sequence[float] | None) -> tuple[float, ...] | None:
     if value is None:
         return None
-    return (float(value),) if isinstance(value, (int, float)) else tuple(float(one) for one in value)
+    several = [value] if isinstance(value, Real) else listed(name, value)
+    found = [number(name, one, least=-math.inf) for one in several]
+    return tuple(one for one in found if one is not None)
+
+
+def _size(value: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    sides = [whole_number("image_size", side, least=1) for side in (value if isinstance(value, tuple) else (value,))]
+    if len(sides) > 2:
+        raise InputError(f"image_size is {value!r}", remedy="give one side, or (height, width)")
+    return sides[0], sides[-1]
 
 
 def _labels(value: str | os.PathLike[str] | Sequence[str]) -> Path | tuple[str, ...]:
-    return Path(value) if isinstance(value, (str, os.PathLike)) else tuple(value)
+    return Path(path("labels", value)) if isinstance(value, (str, os.PathLike)) else names("labels", value)

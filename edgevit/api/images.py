@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from edgevit.api.arguments import listed, path
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.images import ImageSource as Image
 from edgevit.data.in_memory import ImageList
 from edgevit.data.sources import Split
 from edgevit.errors import InputError
-from edgevit.runtime.arguments import images_given
+from edgevit.runtime.arguments import images_given, whole_number
 from edgevit.stages.images import ImageSource
 
 Images: TypeAlias = str | os.PathLike[str] | Iterable[Image]
@@ -36,12 +37,15 @@ def images_of(
         DataError: if there are no images, or not one label for each.
     """
     unreadable = Strict() if strict else Unreadable()
+    if samples is not None:
+        samples = whole_number("samples", samples, least=1)
+    seed = whole_number("seed", seed, least=0)
     if isinstance(data, (str, os.PathLike)):
         if labels is not None:
             raise InputError("labels go with images that are given one by one", remedy="leave labels out")
         place = None if root is None else Path(root)
-        return ImageSource(os.fspath(data), split, unreadable, root=place, samples=samples, seed=seed)
+        return ImageSource(path("data", data), split, unreadable, root=place, samples=samples, seed=seed)
     if root is not None:
         raise InputError("root goes with a CSV file", remedy="leave root out")
-    listed = ImageList(images_given(data), labels)
-    return ImageSource(listed.name, split, unreadable, samples=samples, seed=seed, dataset=listed)
+    images = ImageList(images_given(data), None if labels is None else listed("labels", labels))
+    return ImageSource(images.name, split, unreadable, samples=samples, seed=seed, dataset=images)

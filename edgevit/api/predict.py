@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.api.arguments import path
 from edgevit.api.bundles import BundleLike
 from edgevit.bundle.store import Bundle
 from edgevit.data.images import Channels, ImageSource
@@ -85,8 +86,9 @@ def predict(
     report = progress_to(progress)
     listed = _files(images, report)
     parts = [listed[start : start + _AT_ONCE] for start in range(0, len(listed), _AT_ONCE)]
-    path = bundle.path if isinstance(bundle, Bundle) else folder("bundle", bundle)
-    with load(path, variant=variant, threads=threads, progress=report) as model:
+    place = bundle.path if isinstance(bundle, Bundle) else folder("bundle", path("bundle", bundle))
+    named = None if variant is None else path("variant", variant)
+    with load(place, variant=named, threads=threads, progress=report) as model:
         shown = report if len(parts) > 1 else SILENT
         seen = shown.track(parts, total=len(parts), label="Predicting")
         name = model.variant.name
@@ -110,7 +112,7 @@ def _files(images: ImageSource | Iterable[ImageSource], report: Progress) -> tup
     several = [cast("ImageSource", images)] if is_one_image(images) else images_given(images)
     listed: list[ImageSource] = []
     for image in several:
-        listed += images_in([Path(image)], report) if isinstance(image, (str, os.PathLike)) else [image]
+        listed += images_in([Path(path("image", image))], report) if isinstance(image, (str, os.PathLike)) else [image]
     if not listed:
         raise InputError("there are no images", remedy="give at least one")
     return tuple(listed)

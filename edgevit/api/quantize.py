@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from edgevit.api.arguments import number, path
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
 from edgevit.api.results import BuildResult
@@ -64,22 +65,26 @@ def quantize(
         VerificationError, GraphError, MissingDependencyError: if no variant can be made; the bundle is as it was.
 
     """
-    wanted = precision_called(precision)
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe))
+    wanted = precision_called(path("precision", precision))
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path("recipe", recipe))
     images = None
     if data is not None:
         images = images_of(
             data,
             "train",
             root=root if root is None else Path(root),
-            samples=samples or chosen.samples,
+            samples=chosen.samples if samples is None else samples,
             seed=chosen.seed if seed is None else seed,
             strict=strict,
         )
-    targets = targets_for_dialect(dialect)
+    targets = targets_for_dialect(path("dialect", dialect))
     whole = opened(bundle)
     recipes = Wish.of(chosen, classes=whole.manifest.model.classes) if wanted == "int8" else Wish()
-    own = Wish(max_drop, max_kl, min_cosine)
+    own = Wish(
+        number("max_drop", max_drop, least=0, most=100),
+        number("max_kl", max_kl, least=0),
+        number("min_cosine", min_cosine, least=0, most=1),
+    )
     made = stage(
         whole,
         images,

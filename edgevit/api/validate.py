@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgevit.api.arguments import names, number
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
 from edgevit.api.results import ValidationResult
@@ -48,13 +49,13 @@ def validate(
     """
     place = root if root is None else Path(root)
     images = images_of(data, "test", labels=labels, root=place, strict=strict)
-    measured, names = stage(
+    measured, chosen = stage(
         opened(bundle),
         images,
-        variants=variants,
-        max_drop=max_drop,
-        min_cosine=min_cosine,
+        variants=names("variants", variants),
+        max_drop=number("max_drop", max_drop, least=0, most=100),
+        min_cosine=number("min_cosine", min_cosine, least=0, most=1),
         progress=progress_to(progress),
     )
     unreadable = images.unreadable.names
-    return ValidationResult(bundle=measured, names=names, data=images.name, unreadable=unreadable)
+    return ValidationResult(bundle=measured, names=chosen, data=images.name, unreadable=unreadable)

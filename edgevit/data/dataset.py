@@ -44,6 +44,8 @@ class Dataset(ABC):
                 remedy=f"use labels from 0 to {len(class_names) - 1}, or -1 for an image without one",
             )
         self.name = name
+        #: Whether classes are known by a model's indices alone: their names are these, whatever the model's are.
+        self.indexed = False
         self.labels = labels.astype(np.int64)
         self.class_names = class_names
         self.sets: LabelSets | None = None
@@ -176,6 +178,7 @@ class Subset(Dataset):
 
     def __init__(self, dataset: Dataset, indices: NDArray[np.int64]) -> None:
         super().__init__(dataset.name, dataset.labels[indices], dataset.class_names)
+        self.indexed = dataset.indexed
         self.sets = dataset.sets
         self.dataset = dataset
         self.indices = indices

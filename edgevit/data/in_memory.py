@@ -30,6 +30,7 @@ class ImageList(Dataset):
             )
         indices, names = _indexed(labels) if labels is not None else (np.full(len(images), -1), ())
         super().__init__("the given images", indices, names)
+        self.indexed = labels is not None and not isinstance(labels[0], str)
         self.images = images
 
     def image(self, index: int) -> Image.Image:

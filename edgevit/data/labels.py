@@ -28,7 +28,7 @@ def map_labels(dataset: Dataset, model_labels: tuple[str, ...]) -> NDArray[np.in
     Classes are matched by name if every class that occurs has a match; case, underscores, spaces and the Unicode form
     do not count, and where a name lists synonyms ("tench, Tinca tinca") one of them is enough. A model of ImageNet-1k's
     classes knows WordNet's ids ("n01440764"), too. Otherwise class names that are all whole numbers are taken as
-    indices.
+    indices; those of a data set that is ``indexed`` always are.
 
     Raises:
         DataError: if an index is out of the model's range (the first such image is named), names have no match, or
@@ -38,10 +38,10 @@ def map_labels(dataset: Dataset, model_labels: tuple[str, ...]) -> NDArray[np.in
     check_sets(dataset)
     used = [int(label) for label in np.unique(dataset.labels) if label >= 0]
     names = [dataset.class_names[label] for label in used]
-    matches = match_labels(names, model_labels)
+    matches = [None] * len(names) if dataset.indexed else match_labels(names, model_labels)
     found = [match for match in matches if match is not None]
     table = np.full(len(dataset.class_names) + 1, -1, dtype=np.int64)  # its last entry serves label -1
-    if len(found) == len(names):
+    if len(found) == len(names) and not dataset.indexed:
         table[used] = found
     elif all(name.isascii() and name.isdigit() for name in names):
         indices = [int(name) for name in names]

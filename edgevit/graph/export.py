@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from edgevit.graph.passes.name_by_module import NameByModule
 from edgevit.models.spec import OutputActivation, label_counts
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
+
+#: torch traces one module at a time: two threads that export disturb one another.
+TRACING = threading.Lock()
 
 _VERSIONS = "install the versions of torch, onnx, onnx-ir and onnxscript that constraints.txt names"
 
@@ -74,7 +78,7 @@ def trace(model: VisionTransformer) -> ir.Model:
     training = model.training
     model.eval()
     try:
-        with only_real_warnings():
+        with TRACING, only_real_warnings():
             program = torch.onnx.export(
                 model,
                 (torch.zeros(2, model.spec.channels, height, width),),  # torch.export takes a batch of 1 for a constant

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgevit.errors import GraphError, InputError
-from edgevit.graph.export import only_real_warnings
+from edgevit.graph.export import TRACING, only_real_warnings
 from edgevit.graph.foreign import OnnxModel
 from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT
 from edgevit.graph.onnx_file import shown_line
@@ -22,9 +25,29 @@ from edgevit.progress import SILENT, Progress
 
 _CHANNELS = (1, 3)
 _UNTRACED = (torch.onnx.OnnxExporterError, ir.passes.PassError, RuntimeError, ValueError, TypeError)
-_REMEDY = (
-    "export it to ONNX yourself, with torch.onnx.export(..., dynamo=True), and give the file; what torch says is above"
-)
+_REMEDY = "make torch.export.export(module, (torch.zeros(2, C, H, W),)) work first, or export it to ONNX by other means"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class _OneOutput(nn.Module):
+    """A copy of a module in evaluation mode, and of what it gives the one tensor that is meant."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        given = self.module(images)
+        if isinstance(given, Mapping):  # transformers' outputs are such, too
+            given = given.get("logits", given)
+        if isinstance(given, (tuple, list)) and len(given) == 1:
+            (given,) = given
+        if not isinstance(given, torch.Tensor):
+            raise GraphError(
+                f"{type(self.module).__name__} gives a {type(given).__name__}, not a tensor of logits",
+                remedy="wrap it in a module whose forward() returns the tensor that is meant",
+            )
+        return given
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,15 +55,11 @@ class ModuleFile:
     """A module that takes images (B, C, H, W), and the ONNX file at ``path`` that was traced of it."""
 
     module: nn.Module
+    name: str
     path: Path
     size: tuple[int, int]
 
     REMEDY: ClassVar[str] = "do not use this export: torch.onnx traces the module otherwise than it runs; report it"
-
-    @property
-    def name(self) -> str:
-        """What the module's class is called."""
-        return type(self.module).__name__
 
     def model(self, given: Given) -> OnnxModel:
         """Return what a bundle can be made of; ``given`` is what the caller says of it.
@@ -52,15 +71,9 @@ class ModuleFile:
         return open_onnx(self.path, self.name, replace(given, image_size=self.size))
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the module itself gives for ``images`` (B, C, H, W)."""
-        training = self.module.training
-        self.module.eval()
-        try:
-            with torch.inference_mode():
-                rows = [self.module(torch.from_numpy(images[index : index + 1])) for index in range(len(images))]
-            return torch.cat(rows).numpy()
-        finally:
-            self.module.train(training)
+        """Return what the module itself gives for ``images`` (B, C, H, W), one by one."""
+        with torch.inference_mode():
+            return torch.cat([self.module(torch.from_numpy(image[None])) for image in images]).numpy()
 
 
 def module_file(
@@ -68,32 +81,71 @@ def module_file(
 ) -> ModuleFile:
     """Trace ``module`` on an image of ``input_shape`` (C, H, W), and write it as ONNX into ``folder``.
 
-    The batch is of any size where the module takes that, else one image; it is made to take more then, and compared.
+    The module itself is left as it is: a copy is traced, in evaluation mode. The batch is of any size where the module
+    takes that, else one image; it is made to take more then, and compared.
 
     Raises:
         InputError: if it is no module, or ``input_shape`` is missing or no shape of an image.
-        GraphError: if it is not float32 on the CPU, too large for one file, or torch cannot trace it.
+        GraphError: if it is not float32 on the CPU, too large for one file, does not give the same for an image twice,
+            or torch cannot trace it.
     """
     if not isinstance(module, nn.Module):
         raise InputError(
             f"source is a {type(module).__name__}", remedy="give a path, a built-in name, or a torch.nn.Module"
         )
-    channels, *size = _checked(input_shape)
+    channels, height, width = _checked(input_shape)
     tensors = [*module.parameters(), *module.buffers()]
     if any(each.is_floating_point() and (each.dtype, each.device.type) != (torch.float32, "cpu") for each in tensors):
         raise GraphError("the module is not float32 on the CPU", remedy="call module.float().cpu() before the export")
     if sum(tensor.nbytes for tensor in tensors) > LARGEST_FILE:
         raise GraphError("the weights take more than the 2 GiB of one ONNX file", remedy="use a smaller model")
-    progress.note(f"Tracing {type(module).__name__}")
-    path = folder / "module.onnx"
-    ir.save(_trace(module, (channels, size[0], size[1])), path)
-    return ModuleFile(module, path, (size[0], size[1]))
+    name = type(module).__name__
+    progress.note(f"Tracing {name}")
+    path = folder / f"{name}.onnx"
+    copied = _copied(module, name)
+    _run_twice(copied, name, (channels, height, width))
+    ir.save(_trace(copied, name, (channels, height, width)), path)
+    return ModuleFile(copied, name, path, (height, width))
+
+
+def _copied(module: nn.Module, name: str) -> nn.Module:
+    try:
+        return _OneOutput(copy.deepcopy(module)).eval()
+    except (RuntimeError, TypeError) as error:
+        raise GraphError(f"{name} cannot be copied: {_cause(error)}", remedy=_REMEDY) from error
+
+
+def _run_twice(module: nn.Module, name: str, shape: tuple[int, int, int]) -> None:
+    """Check that the module runs, and gives the same for an image whenever it is asked."""
+    image = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.inference_mode():
+            first, second = module(image), module(image)
+    except GraphError:
+        raise
+    except Exception as error:  # a module may raise anything
+        raise GraphError(
+            f"{name} cannot be run on an image of shape {shape}: {type(error).__name__}: {_cause(error)}",
+            remedy="see that it runs on torch.zeros(1, C, H, W) in evaluation mode, or give another input_shape",
+        ) from error
+    if first.shape != second.shape or not torch.allclose(first, second, atol=1e-4, equal_nan=True):
+        raise GraphError(
+            f"{name} gives something else for the same image each time it is called",
+            remedy="leave what is random, or what counts calls, out of its forward() in evaluation mode",
+        )
+
+
+def _cause(error: BaseException) -> str:
+    """Return one line that says what went wrong at first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return shown_line(_COLOUR.sub("", str(error)))
 
 
 def _checked(input_shape: tuple[int, int, int] | None) -> tuple[int, ...]:
     if input_shape is None:
         raise InputError("a module does not say which images it takes", remedy="give input_shape=(3, 224, 224)")
-    shape = tuple(input_shape)
+    shape = tuple(input_shape) if isinstance(input_shape, Iterable) else ()
     whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in shape)
     if len(shape) != 3 or not whole or shape[0] not in _CHANNELS:
         raise InputError(
@@ -102,20 +154,16 @@ def _checked(input_shape: tuple[int, int, int] | None) -> tuple[int, ...]:
     return shape
 
 
-def _trace(module: nn.Module, shape: tuple[int, int, int]) -> ir.Model:
+def _trace(module: nn.Module, name: str, shape: tuple[int, int, int]) -> ir.Model:
     """Return the graph of ``module`` with a batch of any size, or of one where it takes no other."""
-    training = module.training
-    module.eval()
-    try:
-        return _traced(module, shape, any_size=True)
-    except _UNTRACED:
+    with TRACING:
         try:
-            return _traced(module, shape, any_size=False)
-        except _UNTRACED as error:
-            said = shown_line(str(error))
-            raise GraphError(f"torch cannot trace {type(module).__name__}: {said}", remedy=_REMEDY) from error
-    finally:
-        module.train(training)
+            return _traced(module, shape, any_size=True)
+        except _UNTRACED:
+            try:
+                return _traced(module, shape, any_size=False)
+            except _UNTRACED as error:
+                raise GraphError(f"torch cannot trace {name}: {_cause(error)}", remedy=_REMEDY) from error
 
 
 def _traced(module: nn.Module, shape: tuple[int, int, int], *, any_size: bool) -> ir.Model:

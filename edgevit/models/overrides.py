@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from edgevit.data.preprocess import Interpolation, Preprocess
+from edgevit.errors import InputError
 from edgevit.models.prepared import fill_of
 
 
@@ -28,6 +29,13 @@ class Overrides:
     resize: int | Literal["squash"] | None = None
     crop: float | None = None
     interpolation: Interpolation | None = None
+
+    def __post_init__(self) -> None:
+        if self.mean is not None and max(self.mean, default=0.0) > 1:
+            raise InputError(
+                f"a mean of {', '.join(f'{value:g}' for value in self.mean)} is not of pixels in 0..1",
+                remedy="divide mean and std by 255",
+            )
 
     @property
     def shapes(self) -> bool:

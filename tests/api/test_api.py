@@ -14,6 +14,8 @@ from tiny import SHAPES
 
 import edgevit as public
 from edgevit.cli.app import load as command
+from edgevit.data.in_memory import ImageList
+from edgevit.data.labels import map_labels
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import BundleError, DataError, ImageError, InputError
 
@@ -128,6 +130,14 @@ def test_progress_is_called_back(exported):
         ({"data": SHAPES, "dialect": "tensorflow"}, InputError, "no dialect 'tensorflow'"),
         ({"data": SHAPES, "recipe": "fastest"}, InputError, "fastest"),
         ({}, InputError, "needs calibration images"),
+        ({"data": SHAPES, "samples": 0}, InputError, "samples is 0"),
+        ({"data": SHAPES, "samples": 2.5}, InputError, "samples is 2.5"),
+        ({"data": SHAPES, "seed": -1}, InputError, "seed is -1"),
+        ({"data": SHAPES, "max_drop": float("inf")}, InputError, "max_drop is inf"),
+        ({"data": SHAPES, "max_kl": -1.0}, InputError, "max_kl is -1"),
+        ({"data": SHAPES, "precision": None}, InputError, "precision is None"),
+        ({"data": SHAPES, "recipe": 5}, InputError, "recipe is 5"),
+        ({"data": SHAPES, "progress": "yes"}, InputError, "progress is 'yes'"),
     ],
 )
 def test_what_cannot_be_quantized_is_an_error(exported, arguments, kind, said):
@@ -142,6 +152,33 @@ def test_what_cannot_be_quantized_is_an_error(exported, arguments, kind, said):
 def test_labels_that_do_not_fit_are_an_error(exported, labels, said):
     with pytest.raises(DataError, match=said):
         public.validate(exported, data=[np.zeros((8, 8, 3), np.uint8)] * 2, labels=labels)
+
+
+@pytest.mark.parametrize("labels", [{"0", "1"}, {"0": 1, "1": 2}, "01", 3, (label for label in "01")])
+def test_labels_without_an_order_are_an_error(exported, labels):
+    with pytest.raises(InputError, match="labels is a"):
+        public.validate(exported, data=[np.zeros((8, 8, 3), np.uint8)] * 2, labels=labels)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"max_drop": float("nan")}, {"max_drop": -1}, {"max_drop": "1"}, {"variants": "float32"}, {"variants": [3]}],
+)
+def test_limits_and_variants_are_checked(exported, arguments):
+    with pytest.raises(InputError):
+        public.validate(exported, data=SHAPES, **arguments)
+
+
+def test_an_index_is_no_name_that_looks_like_one(exported):
+    """A model whose classes are called by numbers: what is given as an index is one."""
+    digits = tuple("12345670")
+    bundle = public.Bundle.open(exported)
+    images, _ = arrays("test", 16)
+    told = [one[0].index for one in public.predict(exported, images, top=1).predictions]
+    assert map_labels(ImageList(images, told), digits).tolist() == told
+    assert map_labels(ImageList(images, [digits[index] for index in told]), digits).tolist() == told
+    with pytest.raises(DataError, match="has label 8"):
+        public.validate(bundle, data=images[:1], labels=[8])
 
 
 def test_labels_do_not_go_with_a_folder(exported):

@@ -1,5 +1,8 @@
 """``edgevit.export`` of a ``torch.nn.Module``: the oracle is the module."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +69,43 @@ class Noisy(nn.Module):
         return images.mean(dim=(2, 3)) + torch.rand(1)
 
 
+class Several(nn.Module):
+    def forward(self, images):
+        return images.mean(dim=(2, 3)), images
+
+
+class Raises(nn.Module):
+    def forward(self, images):
+        raise KeyError("boom")
+
+
+class OfOthers(nn.Module):
+    """A module whose answer depends on the other images of a batch."""
+
+    def forward(self, images):
+        rows = images.mean(dim=(2, 3))
+        return rows - rows.mean(dim=0)
+
+
+class Named(ConvNet):
+    """A module that answers as transformers' models do."""
+
+    def forward(self, images):
+        return {"logits": super().forward(images), "loss": None}
+
+
+class Counts(ConvNet):
+    """A module that keeps count of its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, images):
+        self.calls += 1
+        return super().forward(images)
+
+
 def seeded(kind):
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -77,7 +117,11 @@ def seeded(kind):
         return module
 
 
-@pytest.mark.parametrize("kind", [ConvNet, OneAtATime, Attention])
+def logits(given):
+    return given["logits"] if isinstance(given, dict) else given
+
+
+@pytest.mark.parametrize("kind", [ConvNet, OneAtATime, Attention, Named])
 def test_a_bundle_answers_as_the_module(kind, tmp_path):
     module = seeded(kind)
     assert module.training
@@ -91,7 +135,7 @@ def test_a_bundle_answers_as_the_module(kind, tmp_path):
     with edgevit.load(made.bundle.path) as model, torch.inference_mode():
         images = model.prepare([data.image(index) for index in range(5)])
         assert images.shape == (5, *SHAPE)
-        expected = torch.cat([module.eval()(torch.from_numpy(image[None])) for image in images]).numpy()
+        expected = torch.cat([logits(module.eval()(torch.from_numpy(image[None]))) for image in images]).numpy()
         np.testing.assert_allclose(model.infer(images), expected, atol=1e-4)
 
 
@@ -101,6 +145,27 @@ def test_a_module_goes_the_whole_way(tmp_path):
     assert built.passed
     assert built.bundle.variant("int8-onnxruntime").kernels.integer_linears > 0
     assert edgevit.validate(made.bundle, data="shapes:size=32,count=32").accuracies.keys() >= {"int8-openvino"}
+
+
+def test_the_module_is_left_as_it_was(tmp_path):
+    module = seeded(Counts)
+    module.stem[1].eval()  # a BatchNorm that is frozen
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with suppress(GraphError):  # torch may refuse to trace a buffer that changes
+        edgevit.export(module, tmp_path / "own.edgevit", input_shape=SHAPE, labels=LABELS)
+    assert module.training
+    assert not module.stem[1].training
+    for name, tensor in module.state_dict().items():
+        torch.testing.assert_close(tensor, before[name])
+
+
+def test_several_threads_export_in_turn(tmp_path):
+    def made(index):
+        return edgevit.export(seeded(ConvNet), tmp_path / f"{index}.edgevit", input_shape=SHAPE, labels=LABELS)
+
+    with ThreadPoolExecutor(3) as pool:
+        bundles = [result.bundle for result in pool.map(made, range(3))]
+    assert len({bundle.manifest.provenance.weights_sha256 for bundle in bundles}) == 1
 
 
 def test_features(tmp_path):
@@ -122,8 +187,20 @@ def test_features(tmp_path):
         (ConvNet, {"input_shape": SHAPE, "image_size": 48}, InputError, "image_size does not go"),
         (lambda: ConvNet().half(), {"input_shape": SHAPE}, GraphError, "not float32"),
         (lambda: nn.Conv2d(3, 8, 3), {"input_shape": SHAPE}, GraphError, "(?i)output"),
-        (lambda: nn.Linear(7, 7), {"input_shape": SHAPE}, GraphError, "cannot trace Linear"),
-        (Noisy, {"input_shape": SHAPE}, (GraphError, VerificationError), "."),
+        (lambda: nn.Linear(7, 7), {"input_shape": SHAPE}, GraphError, "Linear cannot be run on an image"),
+        (Noisy, {"input_shape": SHAPE}, GraphError, "something else for the same image each time"),
+        (Several, {"input_shape": SHAPE}, GraphError, "gives a tuple"),
+        (Raises, {"input_shape": SHAPE}, GraphError, "KeyError: 'boom'"),
+        (OfOthers, {"input_shape": SHAPE}, (GraphError, VerificationError), "Of|differ|answer"),
+        (ConvNet, {"input_shape": 32}, InputError, "input_shape is"),
+        (ConvNet, {"input_shape": SHAPE, "resize": "256"}, InputError, "resize"),
+        (ConvNet, {"input_shape": SHAPE, "mean": 123.7}, InputError, "not of pixels in 0..1"),
+        (ConvNet, {"input_shape": SHAPE, "mean": "0.5"}, InputError, "mean is a str"),
+        (ConvNet, {"input_shape": SHAPE, "crop": float("nan")}, InputError, "crop is nan"),
+        (ConvNet, {"input_shape": SHAPE, "interpolation": "foo"}, InputError, "interpolation is 'foo'"),
+        (ConvNet, {"input_shape": SHAPE, "activation": "relu"}, InputError, "activation is 'relu'"),
+        (ConvNet, {"input_shape": SHAPE, "labels": set(LABELS)}, InputError, "labels is a set"),
+        (ConvNet, {"input_shape": SHAPE, "labels": list(range(8))}, InputError, "labels has 0 in it"),
         (dict, {"input_shape": SHAPE}, InputError, "source is a dict"),
         (lambda: "fashion-micro", {"input_shape": SHAPE}, InputError, "goes with a module"),
     ],

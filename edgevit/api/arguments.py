@@ -1,0 +1,82 @@
+"""What a caller gives: checked here, so that a wrong type is named and not met deep inside a step."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, get_args
+
+import numpy as np
+
+from edgevit.errors import InputError
+from edgevit.likeness import nearest
+
+
+def number(name: str, value: Any, *, least: float, most: float = math.inf) -> float | None:  # noqa: ANN401
+    """Return ``value`` as a float, which is from ``least`` to ``most``; None stays None.
+
+    Raises:
+        InputError: if it is no finite number, or out of range.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise InputError(f"{name} is {value!r}, not a finite number", remedy=f"give {name} as a number")
+    if not least <= float(value) <= most:
+        limits = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
+        raise InputError(f"{name} is {value!r}", remedy=f"give {name} as {limits}")
+    return float(value)
+
+
+def one_of(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401
+    """Return ``value``, which is one of the Literal ``kind``; None stays None.
+
+    Raises:
+        InputError: if it is not.
+    """
+    known: tuple[str, ...] = get_args(kind)
+    if value is not None and value not in known:
+        raise InputError(f"{name} is {value!r}", remedy=nearest(str(value), known))
+    return value
+
+
+def path(name: str, value: Any) -> str:  # noqa: ANN401
+    """Return ``value``, a path or a name, as a string.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{name} is {value!r}, not a path", remedy=f"give {name} as a string or a Path")
+    text = os.fsdecode(value)
+    if "\0" in text:
+        raise InputError(f"{name} has a zero byte in it", remedy=f"give {name} as a path that a disk can have")
+    return text
+
+
+def listed(name: str, value: Any) -> Sequence[Any]:  # noqa: ANN401
+    """Return ``value``, several things in order, as a sequence.
+
+    Raises:
+        InputError: if it is one string, or has no order.
+    """
+    if not isinstance(value, (list, tuple, np.ndarray)):
+        raise InputError(
+            f"{name} is a {type(value).__name__}, which is no list", remedy=f"give {name} as a list, in order"
+        )
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def names(name: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Return ``value``, names in order.
+
+    Raises:
+        InputError: if it is no list of strings that can be written.
+    """
+    found = listed(name, value)
+    for each in found:
+        if not isinstance(each, str) or not each.strip() or not each.isprintable():
+            raise InputError(f"{name} has {each!r} in it", remedy=f"give {name} as a list of printable strings")
+    return tuple(found)
