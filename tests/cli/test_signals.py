@@ -86,7 +86,7 @@ def test_validate(stop, quantized, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("at", ["Timing", "open: 5/5"])
+@pytest.mark.parametrize("at", ["Timing", "Opening variants: 5/5"])
 def test_benchmark(stop, quantized, number, at):
     before = content(quantized)
     stop("benchmark", quantized, "--duration", "1000", at=at, number=number)
