@@ -195,6 +195,8 @@ class LabelledBatches:
             return cls(dataset, None, np.arange(len(dataset)))
         if several:
             truth = map_several(dataset, tuple(model_labels))
+            if truth is None:  # a name that is no label may be several, written in a way that is not read
+                map_labels(dataset, tuple(model_labels))
             known = np.ones(len(dataset), dtype=np.bool_) if truth is None else dataset.labels >= 0
             return cls(dataset, truth, np.flatnonzero(known))
         check_sets(dataset)

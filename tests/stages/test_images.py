@@ -5,6 +5,7 @@ import pytest
 
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.dataset import ArrayDataset
+from edgevit.data.in_memory import ImageList
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import DataError
@@ -189,3 +190,11 @@ def test_one_image_cannot_be_judged_by_and_calibrated_with(tmp_path):
     with pytest.raises(DataError, match="no image to judge by") as caught:
         source(name=str(tmp_path / "list.csv")).load_apart(256)
     assert "at least two" in caught.value.remedy
+
+
+@pytest.mark.parametrize("cell", ["['a', 'b']", '["a", "b"]', "a/b", "a+b", "01001"])
+def test_several_labels_in_a_form_that_is_not_read_are_refused(cell):
+    """Else they would be taken for the name of one class, and nothing would be compared with them."""
+    listed = ImageList([np.zeros((4, 4, 3), np.uint8)] * 2, [cell, "a"])
+    with pytest.raises(DataError):
+        LabelledBatches.of(listed, tuple("abcde"), several=True)
