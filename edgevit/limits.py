@@ -12,15 +12,14 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from edgevit.errors import InputError
-from edgevit.memory import limited_for
+from edgevit.memory import limited_for, number_in
 
 #: The environment variable by which a user allows more time, or less, in seconds; 0 takes the limit away.
 TIME_ALLOWED = "EDGEVIT_LOAD_SECONDS"
 
 _NAME = "edgevit-limited"  # of the threads
 _LEAST = 30
-_DIGITS = 9  # three years are no limit
-_MIB = 1 << 20  # a second each: the slowest device that was tried takes a tenth of it
+_MIB = 1 << 20  # a second is allowed for each
 
 _T = TypeVar("_T")
 
@@ -35,11 +34,12 @@ def seconds_for(size: int) -> int | None:
     given = os.environ.get(TIME_ALLOWED)
     if given is None:
         return _LEAST + size // _MIB
-    if not (given.isdecimal() and len(given) <= _DIGITS):
+    allowed = number_in(given)
+    if allowed is None:
         raise InputError(
             f"{TIME_ALLOWED} is {given!r}", remedy=f"set {TIME_ALLOWED} to a number of seconds, or to 0 for no limit"
         )
-    return int(given) or None
+    return allowed or None
 
 
 def within_limits(size: int, what: str, work: Callable[[], _T], *, times: int = 1) -> _T:

@@ -17,7 +17,7 @@ ALLOWED = "EDGEVIT_LOAD_MEMORY_MB"
 
 _MIB = 1 << 20
 _LEAST = 4096 * _MIB
-_DIGITS = 9  # a petabyte is no limit
+_DIGITS = 9  # a petabyte, or thirty years, is no limit
 _PER_BYTE = 16  # of a file: weights are unpacked, packed anew for kernels, and held twice on the way
 _PER_CORE = 256 * _MIB  # engines start a thread for each: stacks, and what malloc reserves for each
 
@@ -37,10 +37,16 @@ def allowed_for(size: int) -> int | None:
         return _LEAST + _PER_BYTE * size + _PER_CORE * (os.cpu_count() or 1)
     # An engine's libraries and its threads: onnxruntime waits for ever where it cannot start one.
     least = 1024 + 16 * most_threads()
-    if not (given.isdecimal() and len(given) <= _DIGITS) or 0 < int(given) < least:
+    allowed = number_in(given)
+    if allowed is None or 0 < allowed < least:
         remedy = f"set {ALLOWED} to {least} MiB or more, or to 0 for no limit"
         raise InputError(f"{ALLOWED} is {given!r}", remedy=remedy)
-    return int(given) * _MIB or None
+    return allowed * _MIB or None
+
+
+def number_in(text: str) -> int | None:
+    """Return the whole number that ``text`` is, None if it is none, or larger than any limit makes sense."""
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
 
 
 @contextmanager

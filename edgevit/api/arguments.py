@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any, get_args
@@ -40,20 +39,6 @@ def one_of(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401
     if value is not None and value not in known:
         raise InputError(f"{name} is {value!r}", remedy=nearest(str(value), known))
     return value
-
-
-def path(name: str, value: Any) -> str:  # noqa: ANN401
-    """Return ``value``, a path or a name, as a string.
-
-    Raises:
-        InputError: if it is none.
-    """
-    if not isinstance(value, (str, os.PathLike)):
-        raise InputError(f"{name} is {value!r}, not a path", remedy=f"give {name} as a string or a Path")
-    text = os.fsdecode(value)
-    if "\0" in text:
-        raise InputError(f"{name} has a zero byte in it", remedy=f"give {name} as a path that a disk can have")
-    return text
 
 
 def listed(name: str, value: Any) -> Sequence[Any]:  # noqa: ANN401

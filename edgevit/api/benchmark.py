@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from edgevit.api.arguments import names, number
 from edgevit.api.bundles import BundleLike, opened
-from edgevit.api.results import BenchmarkResult
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import threads_given, whole_number
 from edgevit.stages.benchmark import Load
 from edgevit.stages.benchmark import benchmark as stage
+from edgevit.stages.results import BenchmarkResult
 
 _DEFAULT = Load()
 

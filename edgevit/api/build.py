@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import time
 
-from edgevit.api.arguments import path
 from edgevit.api.bundles import BundleLike, opened
-from edgevit.api.results import BuildResult
 from edgevit.bundle.manifest import Precision
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.runtime.arguments import path_given
 from edgevit.stages.build import build as stage
 from edgevit.stages.build import variant_name
 from edgevit.stages.chosen import precision_called
+from edgevit.stages.results import BuildResult
 from edgevit.targets import load_target
 
 
@@ -40,9 +40,9 @@ def build(
 
     """
     started = time.monotonic()
-    name = path("target", target)
+    name = path_given("target", target)
     profile = load_target(name)
-    wanted = precision_called(path("precision", precision)) if precision else profile.precisions[0]
+    wanted = precision_called(path_given("precision", precision)) if precision else profile.precisions[0]
     made = stage(opened(bundle), name, profile, wanted, progress=progress_to(progress))
     return BuildResult(
         bundle=made,

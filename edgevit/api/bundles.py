@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import TypeAlias
 
-from edgevit.api.arguments import path
 from edgevit.bundle.store import Bundle
-from edgevit.runtime.arguments import folder
+from edgevit.runtime.arguments import path_given
 
 BundleLike: TypeAlias = Bundle | str | os.PathLike[str]
 """A bundle, or the path of its folder."""
@@ -20,4 +19,4 @@ def opened(bundle: BundleLike) -> Bundle:
         InputError: if it is no path.
         BundleError: if it is missing, damaged, unsafe, or written by a newer EdgeViT.
     """
-    return Bundle.open(bundle.path if isinstance(bundle, Bundle) else folder("bundle", path("bundle", bundle)))
+    return Bundle.open(bundle.path if isinstance(bundle, Bundle) else path_given("bundle", bundle))

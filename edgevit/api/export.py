@@ -10,9 +10,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from edgevit.api.arguments import listed, names, number, one_of, path
+from edgevit.api.arguments import listed, names, number, one_of
 from edgevit.api.images import Images, images_of
-from edgevit.api.results import ExportResult
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
@@ -21,9 +20,10 @@ from edgevit.graph.foreign import OnnxModel
 from edgevit.graph.opening import Given
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.runtime.arguments import whole_number
+from edgevit.runtime.arguments import path_given, whole_number
 from edgevit.stages import export as stage
 from edgevit.stages.peers import Peer, peer_called
+from edgevit.stages.results import ExportResult
 from edgevit.stages.source import load_source
 
 if TYPE_CHECKING:
@@ -100,12 +100,12 @@ def export(
         InputError: if arguments do not go together.
 
     """
-    place = Path(path("output", output))
+    place = Path(path_given("output", output))
     existing: Existing = "replace" if overwrite else "refuse"
     Bundle.check_place(place, existing)  # before a checkpoint is fetched and read
     report = progress_to(progress)
     given = Given(
-        preprocess=None if preprocess is None else Path(path("preprocess", preprocess)),
+        preprocess=None if preprocess is None else Path(path_given("preprocess", preprocess)),
         mean=_numbers("mean", mean),
         std=_numbers("std", std),
         resize=resize if resize in (None, "squash") else whole_number("resize", resize, least=1),
@@ -122,7 +122,7 @@ def export(
         if isinstance(source, (str, os.PathLike)):
             if input_shape is not None:
                 raise InputError("input_shape goes with a module", remedy="leave it out, or give image_size")
-            name = path("source", source)
+            name = path_given("source", source)
             model = load_source(
                 name, given, l2_normalize=l2_normalize, heads=heads, raw_weights=raw_weights, unfinished=unfinished
             )
@@ -199,4 +199,4 @@ def _size(value: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def _labels(value: str | os.PathLike[str] | Sequence[str]) -> Path | tuple[str, ...]:
-    return Path(path("labels", value)) if isinstance(value, (str, os.PathLike)) else names("labels", value)
+    return Path(path_given("labels", value)) if isinstance(value, (str, os.PathLike)) else names("labels", value)

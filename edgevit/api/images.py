@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from edgevit.api.arguments import listed, path
+from edgevit.api.arguments import listed
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.images import ImageSource as Image
 from edgevit.data.in_memory import ImageList
 from edgevit.data.sources import Split
 from edgevit.errors import InputError
-from edgevit.runtime.arguments import images_given, whole_number
+from edgevit.runtime.arguments import images_given, path_given, whole_number
 from edgevit.stages.images import ImageSource
 
 Images: TypeAlias = str | os.PathLike[str] | Iterable[Image]
@@ -44,7 +44,7 @@ def images_of(
         if labels is not None:
             raise InputError("labels go with images that are given one by one", remedy="leave labels out")
         place = None if root is None else Path(root)
-        return ImageSource(path("data", data), split, unreadable, root=place, samples=samples, seed=seed)
+        return ImageSource(path_given("data", data), split, unreadable, root=place, samples=samples, seed=seed)
     if root is not None:
         raise InputError("root goes with a CSV file", remedy="leave root out")
     images = ImageList(images_given(data), None if labels is None else listed("labels", labels))

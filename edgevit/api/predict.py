@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.api.arguments import path
 from edgevit.api.bundles import BundleLike
 from edgevit.bundle.store import Bundle
 from edgevit.data.images import Channels, ImageSource
@@ -20,7 +19,7 @@ from edgevit.data.pictures import images_in
 from edgevit.errors import InputError
 from edgevit.progress import SILENT, Progress, ProgressCallback, progress_to
 from edgevit.runtime import Prediction, load
-from edgevit.runtime.arguments import folder, images_given, is_one_image
+from edgevit.runtime.arguments import images_given, is_one_image, path_given
 
 _AT_ONCE = 32
 
@@ -86,8 +85,8 @@ def predict(
     report = progress_to(progress)
     listed = _files(images, report)
     parts = [listed[start : start + _AT_ONCE] for start in range(0, len(listed), _AT_ONCE)]
-    place = bundle.path if isinstance(bundle, Bundle) else folder("bundle", path("bundle", bundle))
-    named = None if variant is None else path("variant", variant)
+    place = bundle.path if isinstance(bundle, Bundle) else path_given("bundle", bundle)
+    named = None if variant is None else path_given("variant", variant)
     with load(place, variant=named, threads=threads, progress=report) as model:
         shown = report if len(parts) > 1 else SILENT
         seen = shown.track(parts, total=len(parts), label="Predicting")
@@ -112,7 +111,9 @@ def _files(images: ImageSource | Iterable[ImageSource], report: Progress) -> tup
     several = [cast("ImageSource", images)] if is_one_image(images) else images_given(images)
     listed: list[ImageSource] = []
     for image in several:
-        listed += images_in([Path(path("image", image))], report) if isinstance(image, (str, os.PathLike)) else [image]
+        listed += (
+            images_in([Path(path_given("image", image))], report) if isinstance(image, (str, os.PathLike)) else [image]
+        )
     if not listed:
         raise InputError("there are no images", remedy="give at least one")
     return tuple(listed)

@@ -6,16 +6,17 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from edgevit.api.arguments import number, path
+from edgevit.api.arguments import number
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
-from edgevit.api.results import BuildResult
 from edgevit.bundle.manifest import Precision
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import Recipe, load_recipe
+from edgevit.runtime.arguments import path_given
 from edgevit.stages.chosen import DialectName, precision_called, targets_for_dialect
 from edgevit.stages.fallback import Wish
 from edgevit.stages.quantize import quantize as stage
+from edgevit.stages.results import BuildResult
 
 
 def quantize(
@@ -65,8 +66,8 @@ def quantize(
         VerificationError, GraphError, MissingDependencyError: if no variant can be made; the bundle is as it was.
 
     """
-    wanted = precision_called(path("precision", precision))
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path("recipe", recipe))
+    wanted = precision_called(path_given("precision", precision))
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path_given("recipe", recipe))
     images = None
     if data is not None:
         images = images_of(
@@ -77,7 +78,7 @@ def quantize(
             seed=chosen.seed if seed is None else seed,
             strict=strict,
         )
-    targets = targets_for_dialect(path("dialect", dialect))
+    targets = targets_for_dialect(path_given("dialect", dialect))
     whole = opened(bundle)
     recipes = Wish.of(chosen, classes=whole.manifest.model.classes) if wanted == "int8" else Wish()
     own = Wish(
@@ -85,7 +86,7 @@ def quantize(
         number("max_kl", max_kl, least=0),
         number("min_cosine", min_cosine, least=0, most=1),
     )
-    made = stage(
+    return stage(
         whole,
         images,
         targets,
@@ -94,14 +95,4 @@ def quantize(
         rewrites=chosen.rewrites,
         wish=replace(own or recipes, costs=sensitivity),
         progress=progress_to(progress),
-    )
-    return BuildResult(
-        bundle=made.bundle,
-        names=made.names,
-        seconds=made.seconds,
-        peak_rss_mb=made.peak_rss_mb,
-        float32_nodes=made.float32_nodes,
-        sensitivity=made.sensitivity,
-        failed=made.failed,
-        unreadable=() if images is None else images.unreadable.names,
     )

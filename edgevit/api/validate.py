@@ -9,8 +9,8 @@ from pathlib import Path
 from edgevit.api.arguments import names, number
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
-from edgevit.api.results import ValidationResult
 from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.stages.results import ValidationResult
 from edgevit.stages.validate import validate as stage
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -14,6 +14,7 @@ SCHEMA_VERSION = 1
 #: int8 and fp8 are static, with ranges from calibration images; int8-dynamic finds them as it runs; int8-weights and
 #: int4-weights are files of small weights, whose activations are float, or in what the engine finds fast.
 Precision = Literal["float32", "fp16", "fp8", "int8", "int8-dynamic", "int8-weights", "int4-weights"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 #: Those whose Linear layers must run in integers.
 INTEGER_PRECISIONS: tuple[Precision, ...] = ("int8", "int8-dynamic")
 

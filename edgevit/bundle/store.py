@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgevit.bundle.golden import Golden, read_golden, write_golden
 from edgevit.bundle.manifest import (
+    PRECISIONS,
     Accuracy,
     Fallback,
     File,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 Existing = Literal["refuse", "replace"]
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _GOLDEN = "golden"
 
 

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 import edgevit
+from edgevit.bundle.manifest import PRECISIONS
 from edgevit.cli import completion
 from edgevit.cli.built import built, following
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     BundlePath,
 )
-from edgevit.stages.chosen import PRECISIONS, precision_called
+from edgevit.stages.chosen import precision_called
 
 
 def build(

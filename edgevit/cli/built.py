@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Group
 from rich.text import Text
 
-from edgevit.api.results import BuildResult
 from edgevit.backends import available_backends
 from edgevit.backends.variants import why_not_here
 from edgevit.bundle.manifest import INTEGER_PRECISIONS, Variant
@@ -16,6 +15,7 @@ from edgevit.cli.console import Result
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.errors import EdgeViTError
 from edgevit.report.table import float_layers
+from edgevit.stages.results import BuildResult
 
 #: Nodes that are named one by one; a model has hundreds.
 _LISTED = 5

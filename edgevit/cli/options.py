@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from edgevit.bundle.manifest import PRECISIONS
 from edgevit.bundle.store import Existing
 from edgevit.cli import completion
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
-from edgevit.stages.chosen import PRECISIONS
 
 #: Groups of options in the help.
 MODEL = "The model"

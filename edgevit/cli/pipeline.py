@@ -9,8 +9,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from edgevit.api.results import failures
-from edgevit.bundle.manifest import Variant
+from edgevit.bundle.manifest import PRECISIONS, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.cli import completion, options, values
 from edgevit.cli.built import not_made
@@ -36,10 +35,11 @@ from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.recipes import load_recipe
 from edgevit.report.verdict import outcome
 from edgevit.stages.benchmark import Load
-from edgevit.stages.chosen import PRECISIONS, chosen_targets, precision_called
+from edgevit.stages.chosen import chosen_targets, precision_called
 from edgevit.stages.pipeline import PipelineJob
 from edgevit.stages.pipeline import pipeline as stage
 from edgevit.stages.report import PAGE
+from edgevit.stages.results import failures
 
 _DEFAULT = Load()
 

@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 import edgevit
-from edgevit.api.results import BuildResult
 from edgevit.cli import completion
 from edgevit.cli.built import built, following
 from edgevit.cli.console import Result, progress
@@ -27,6 +26,7 @@ from edgevit.cli.options import (
 from edgevit.data.sources import BUILT_IN
 from edgevit.report import formats
 from edgevit.stages.chosen import DialectName, precision_called
+from edgevit.stages.results import BuildResult
 
 _LIMIT = "A limit to keep: layers return to float for it"
 

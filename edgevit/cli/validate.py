@@ -8,11 +8,11 @@ from rich.console import Group
 from rich.text import Text
 
 import edgevit
-from edgevit.api.results import ValidationResult
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, Root, StrictImages, Variants
 from edgevit.cli.tables import variants_table, with_unreadable
-from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
+from edgevit.evaluation.gate import limit_option
+from edgevit.stages.results import ValidationResult
 
 
 def validate(
@@ -50,6 +50,5 @@ def _following(path: Path, found: ValidationResult) -> str:
     """Return what to type next: a variant that lost too much is not worth timing."""
     if found.passed:
         return f"edgevit benchmark {path}"
-    classes = found.bundle.manifest.model.classes
-    limit = f"--max-drop {MAX_DROP:g}" if classes else f"--min-cosine {MIN_COSINE:g}"
+    limit = limit_option(found.bundle.manifest.model.classes)
     return f"edgevit quantize {path} --data IMAGES {limit}, which returns layers to float until it is kept"

@@ -111,6 +111,11 @@ def judge_embedding(*, cosine: float, finite: bool, min_cosine: float = MIN_COSI
     return Verdict(passed, said if passed else f"{said}, at least {min_cosine:.4g} wanted")
 
 
+def limit_option(classes: int) -> str:
+    """Return what to type for the usual limit on a model of ``classes``; 0: an embedding model."""
+    return f"--max-drop {MAX_DROP:g}" if classes else f"--min-cosine {MIN_COSINE:g}"
+
+
 def check_limits(*, classes: int, max_drop: float | None, min_cosine: float | None) -> None:
     """Check that the user has given no limit that means nothing for a model of ``classes``; 0: an embedding model.
 

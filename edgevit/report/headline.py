@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from edgevit.bundle.manifest import Manifest
-from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
+from edgevit.evaluation.gate import limit_option
 from edgevit.report.verdict import outcome
 
 
@@ -52,13 +52,8 @@ def missing(manifest: Manifest) -> dict[str, Any]:
         return {
             "text": "No variant keeps the limit on accuracy: more images to validate on tell chance from loss, and "
             "returning layers to float makes up for loss.",
-            "commands": [validate, f"edgevit quantize {bundle} --data IMAGES {_limit(manifest)}"],
+            "commands": [validate, f"edgevit quantize {bundle} --data IMAGES {limit_option(manifest.model.classes)}"],
         }
     commands = [validate] if any(variant.accuracy is None for variant in kept) else []
     commands += [benchmark] if any(variant.latency is None for variant in kept) else []
     return {"text": "No variant has been shown to be both accurate and faster than float32.", "commands": commands}
-
-
-def _limit(manifest: Manifest) -> str:
-    """Return the option that has ``quantize`` keep a limit, for a model of this kind."""
-    return f"--max-drop {MAX_DROP:g}" if manifest.model.classes else f"--min-cosine {MIN_COSINE:g}"

@@ -6,7 +6,6 @@ import io
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -52,16 +51,19 @@ def threads_given(value: Any) -> int:  # noqa: ANN401
     return number
 
 
-def folder(name: str, value: Any) -> Path:  # noqa: ANN401
-    """Return ``value``, the path of a folder, as a Path.
+def path_given(name: str, value: Any) -> str:  # noqa: ANN401
+    """Return ``value``, a path or a name, as a string.
 
     Raises:
         InputError: if it is none.
 
     """
     if not isinstance(value, (str, os.PathLike)):
-        raise InputError(f"{name} is {value!r}, not a path", remedy=f"give {name} as the path of a folder")
-    return Path(value)
+        raise InputError(f"{name} is {value!r}, not a path", remedy=f"give {name} as a string or a Path")
+    text = os.fsdecode(value)
+    if "\0" in text:
+        raise InputError(f"{name} has a zero byte in it", remedy=f"give {name} as a path that a disk can have")
+    return text
 
 
 def kind_of_check(value: Any) -> Check:  # noqa: ANN401

@@ -22,7 +22,7 @@ from edgevit.limits import within_limits
 from edgevit.memory import limited_for
 from edgevit.processor import cpuinfo, features_in
 from edgevit.progress import SILENT, Progress
-from edgevit.runtime.arguments import folder, kind_of_check, settings_given, threads_given
+from edgevit.runtime.arguments import kind_of_check, path_given, settings_given, threads_given
 from edgevit.runtime.model import Model
 from edgevit.runtime.selection import rank_variants, why_not_suited
 from edgevit.runtime.verification import Check, verify_golden
@@ -67,7 +67,7 @@ def load(
         VerificationError: if the model answers otherwise than when it was exported.
 
     """
-    path = folder("bundle", bundle)
+    path = Path(path_given("bundle", bundle))
     opening = _Opening(
         threads=threads_given(threads),
         check=kind_of_check(check),

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from edgevit.backends import available_backends
-from edgevit.bundle.manifest import Precision
+from edgevit.bundle.manifest import PRECISIONS, Precision
 from edgevit.errors import InputError, MissingDependencyError
 from edgevit.likeness import PRECISIONS_ELSEWHERE, nearest
 from edgevit.targets import Target, load_target, own_targets
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
 _DIALECTS: tuple[DialectName, ...] = get_args(DialectName)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.fallback import note_float_in
 from edgevit.quantization.float16 import Float16Plan
 from edgevit.quantization.float16_scan import scan_float16
-from edgevit.quantization.plan import LayerCost, QuantizationPlan, Trial
+from edgevit.quantization.plan import QuantizationPlan, Trial
 from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
 from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
@@ -35,25 +35,13 @@ from edgevit.stages.draft import Draft, SecondPass
 from edgevit.stages.fallback import HELD_OUT, Wish, settle, to_judge_by
 from edgevit.stages.images import ImageSource, LabelledBatches
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANNED, PLANS, PREPARED, Decided, calibrating
+from edgevit.stages.results import BuildResult
 from edgevit.targets import Target
 
 #: What one engine may have against a model that others take.
 _ENGINES_OWN = (VerificationError, GraphError, BundleError, MissingDependencyError)
 _BATCH = 16
 _NO_WISH = Wish()
-
-
-@dataclass(frozen=True, slots=True)
-class Quantized:
-    """A bundle with new variants; the rest is as in ``edgevit.api.results.BuildResult``."""
-
-    bundle: Bundle
-    names: tuple[str, ...]
-    seconds: float
-    peak_rss_mb: float
-    float32_nodes: Mapping[str, str] = field(default_factory=dict)
-    sensitivity: Mapping[Scheme, tuple[LayerCost, ...]] = field(default_factory=dict)
-    failed: Mapping[str, EdgeViTError] = field(default_factory=dict)
 
 
 def quantize(
@@ -66,7 +54,7 @@ def quantize(
     rewrites: Rewrites = NO_REWRITES,
     wish: Wish = _NO_WISH,
     progress: Progress = SILENT,
-) -> Quantized:
+) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
     ``images`` may be None where none are looked at; ``observer`` and ``rewrites`` are as in ``Recipe``, for INT8. Where
@@ -107,8 +95,15 @@ def quantize(
         for dialect, one in decided.items()
         if isinstance(one, Prepared) and one.plan.sensitivity
     }
-    return Quantized(
-        bundle, tuple(each.name for each in made), time.monotonic() - started, peak_rss_mb(), kept, costs, failed
+    return BuildResult(
+        bundle=bundle,
+        names=tuple(each.name for each in made),
+        seconds=time.monotonic() - started,
+        peak_rss_mb=peak_rss_mb(),
+        float32_nodes=kept,
+        sensitivity=costs,
+        failed=failed,
+        unreadable=() if images is None else images.unreadable.names,
     )
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny import SHAPES, content
 
+from edgevit.bundle.manifest import PRECISIONS
 from edgevit.bundle.store import Bundle
-from edgevit.stages.chosen import PRECISIONS
 
 NEED_IMAGES = ("int8", "fp16", "fp8")  # fp8 is for TensorRT: tests/cli/test_kernels.py
 NEED_NONE = ("int8-dynamic", "int8-weights", "int4-weights")

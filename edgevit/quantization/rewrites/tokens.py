@@ -16,7 +16,7 @@ import onnx_ir as ir
 from edgevit.quantization.linears import LinearLayer
 from edgevit.quantization.replace import add_constant, node_like
 
-#: The least that a token is divided by, so that the rounding of a token of small values is not made smaller still.
+#: The least that a token is divided by; one whose largest value is less is divided by this.
 LEAST = 1.0
 SCALED = ".scaled"
 
