@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Accuracy
 from edgevit.data.batches import Strict, batches
+from edgevit.data.labels import map_labels
 from edgevit.data.preprocess import Preprocess
-from edgevit.data.sources import map_labels
 from edgevit.evaluation.accuracy import measure_accuracy
 from edgevit.files import write_atomically
 from edgevit.recipes import load_recipe
