@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from edgevit.data.preprocess import Interpolation, Preprocess
-from edgevit.errors import InputError
+from edgevit.errors import DataError
 from edgevit.models.prepared import fill_of
 
 
@@ -29,13 +29,6 @@ class Overrides:
     resize: int | Literal["squash"] | None = None
     crop: float | None = None
     interpolation: Interpolation | None = None
-
-    def __post_init__(self) -> None:
-        if self.mean is not None and max(self.mean, default=0.0) > 1:
-            raise InputError(
-                f"a mean of {', '.join(f'{value:g}' for value in self.mean)} is not of pixels in 0..1",
-                remedy="divide mean and std by 255",
-            )
 
     @property
     def shapes(self) -> bool:
@@ -57,7 +50,7 @@ def overridden(preprocess: Preprocess, given: Overrides) -> Preprocess:
     """Return ``preprocess`` with what a user says in place of what it said.
 
     Raises:
-        DataError: if that contradicts itself.
+        DataError: if that contradicts itself, or a mean is of pixels in 0..255.
     """
     changes: dict[str, object] = {}
     for name in ("mean", "std"):
@@ -70,6 +63,9 @@ def overridden(preprocess: Preprocess, given: Overrides) -> Preprocess:
     elif given.mean is not None and preprocess.fill is not None:
         mean = given.mean * preprocess.channels if len(given.mean) == 1 else given.mean
         changes["fill"] = fill_of(mean[::-1] if preprocess.channel_order == "BGR" else mean, preprocess.pad)
+    if given.mean is not None and max(given.mean) > 1:
+        said = ", ".join(f"{value:g}" for value in given.mean)
+        raise DataError(f"a mean of {said} is not of pixels in 0..1", remedy="divide mean and std by 255")
     if isinstance(given.resize, int):
         changes["resize"] = given.resize
     elif given.crop is not None:

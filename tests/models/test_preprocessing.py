@@ -21,6 +21,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError, DataError, ImageError
 from edgevit.models.config import Config, Configs, Processor, TimmCfg, read_configs, read_preprocessing
 from edgevit.models.defaults import IMAGENET, Defaults
+from edgevit.models.loading import load_checkpoint
 from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.processors import CLASSES
@@ -141,6 +142,12 @@ def test_what_a_user_says_of_mean_and_shape_changes_the_padding():
     assert (cropped.pad, cropped.longest, cropped.crop, cropped.resize) == ("around", None, None, 32)
     with pytest.raises(DataError, match="no colour"):
         overridden(own, Overrides(mean=(2.0,)))
+
+
+def test_a_mean_of_pixels_up_to_255_is_refused():
+    """Images would all come out nearly the same."""
+    with pytest.raises(DataError, match=r"103\.5 is not of pixels in 0\.\.1"):
+        load_checkpoint("fashion-micro", images=Overrides(mean=(103.5,), std=(57.4,)))
 
 
 def test_as_timm_and_torchvision():
