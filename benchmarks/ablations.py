@@ -24,8 +24,10 @@ from rich.progress import track
 
 import edgevit
 from edgevit.files import write_atomically
-from edgevit.quantization import observers, rounding, smoothing
-from edgevit.quantization.rewrites import apply, tokens
+from edgevit.quantization.calibration import observers
+from edgevit.quantization.rewrites import apply, smoothing
+from edgevit.quantization.rewrites import per_token_scale as tokens
+from edgevit.quantization.rounding import gptq as rounding
 from edgevit.recipes import Recipe, load_recipe
 from edgevit.report.formats import decibels, nats, percent
 
@@ -57,9 +59,9 @@ CHANGES = (
     *(Change("TOKEN_WEIGHT", value, (rounding,)) for value in (1, 30)),
     *(Change("LEAST", value, (tokens, apply)) for value in (0.5, 1.5)),
     *(Change("GROUP", value, (observers,), AVERAGE) for value in (1, 4, 8)),
-    Change("token_scale", value=False),
+    Change("per_token_scale", value=False),
     *(Change("fine", value) for value in (0, 1, 4)),
-    *(Change("fine_token", value) for value in (0, 3, 12)),
+    *(Change("residual_token_layers", value) for value in (0, 3, 12)),
     *(Change("alpha", value) for value in ("off", "0.5")),
     *(Change("observer", value, observer=value) for value in ("moving-average", "percentile", "entropy", "mse")),
 )

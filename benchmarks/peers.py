@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from edgevit.data.batches import Strict, batches
 from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
+from edgevit.graph.linears import find_linears, load_graph
 from edgevit.models.checkpoints import Checkpoint
-from edgevit.quantization.linears import find_linears, load_graph
 
 MODELOPT_PYTHON = "MODELOPT_PYTHON"
 

@@ -32,11 +32,11 @@ from edgevit.graph.export import export_onnx
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
-from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.emit import AttentionForm, emit, emit_float8
-from edgevit.quantization.float16 import Float16Plan, emit_float16
+from edgevit.quantization.float16.convert import Float16Plan, emit_float16
 from edgevit.quantization.plan import AttentionPlan, QuantizationPlan
-from edgevit.quantization.prepare import plan_scheme
+from edgevit.quantization.ptq import plan_scheme
 from edgevit.quantization.rewrites.apply import smooth
 from edgevit.recipes import load_recipe
 

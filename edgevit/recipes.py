@@ -19,7 +19,7 @@ class Percentile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     percent: Annotated[float, msgspec.Meta(gt=50, le=100)] = 99.99
 
 
-#: How a range is read off the values that a tensor took; ``quantization/ranges.py`` says what each does.
+#: How a range is read off the values that a tensor took; see ``quantization/calibration/range_estimators``.
 Observer = Literal["minmax", "average-minmax", "moving-average", "percentile", "entropy", "mse"] | Percentile
 
 #: Or which is best is found out, by what each does to the logits on images that it was not fitted to.
@@ -43,18 +43,19 @@ class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is rewritten before rounding.
 
     ``alpha`` scales channels for nothing. The others have a price when the model runs, and are not done if not given:
-    ``token_scale`` divides each token behind a GELU by its largest value, where activations are unsigned. ``narrow`` is
-    the share of channels there that are divided, the widest, where tokens are not. ``fine`` is how many layers, the
-    first that end an attention or an MLP, multiply what rounding leaves of their input, too, ``fine_token`` how many
-    do so for the token alone that the head reads: the last that end an MLP. Where it is not 0, so do all that see no
-    other token. Layers whose tokens are scaled count, but have no need of it.
+    ``per_token_scale`` divides each token behind a GELU by its largest value, where activations are unsigned.
+    ``channel_equalization`` is the share of channels there that are divided, the widest, where tokens are not.
+    ``residual_layers`` is how many layers, the first that end an attention or an MLP, multiply what rounding leaves of
+    their input, too (residual, or two-term, quantization); ``residual_token_layers`` how many do so for the token alone
+    that the head reads: the last that end an MLP. Where it is not 0, so do all that see no other token. Layers whose
+    tokens are scaled count, but have no need of it.
     """
 
     alpha: AlphaChoice = "each"
-    token_scale: bool = False
-    narrow: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
-    fine: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
-    fine_token: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    per_token_scale: bool = False
+    channel_equalization: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
+    residual_layers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    residual_token_layers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
 
 
 #: For models that nothing may slow down.
@@ -65,7 +66,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How a model is calibrated.
 
     ``samples`` images are drawn with ``seed``; ``observer`` is how a range is read off the values that a tensor took
-    on them, where ``rewrites`` have not changed that; one that clips goes with neither ``narrow`` nor ``token_scale``.
+    on them, where ``rewrites`` have not changed that; one that clips goes with neither ``channel_equalization`` nor
+    ``per_token_scale``.
     Where ``max_drop`` (points of top-1) or, for images without labels, ``max_kl`` (nats), or for embedding models
     ``min_cosine`` is given, layers go back to float until INT8 keeps it on images that are held out.
     ``why`` says where these choices come from.
@@ -82,10 +84,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     why: str
 
     def __post_init__(self) -> None:
-        foretold = [name for name in ("narrow", "token_scale") if getattr(self.rewrites, name)]
-        if foretold and self.observer != "minmax":
+        predicted = [name for name in ("channel_equalization", "per_token_scale") if getattr(self.rewrites, name)]
+        if predicted and self.observer != "minmax":
             raise ValueError(
-                f"observer {observer_name(self.observer)} has nothing to read where rewrites.{foretold[0]} is given"
+                f"observer {observer_name(self.observer)} has nothing to read where rewrites.{predicted[0]} is given"
             )
 
 

@@ -154,3 +154,20 @@ def pictures(tmp_path: Path) -> list[Path]:
     for index, path in enumerate(paths):
         shapes.image(index).save(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def write_graph(tmp_path_factory):
+    """Return a function that writes the ONNX text of a graph, with its constants, to a file."""
+
+    import onnx
+
+    def write(text, constants, opset=20, domains=()):
+        imports = ", ".join(f'"{domain}": {version}' for domain, version in [("", opset), *((d, 1) for d in domains)])
+        model = onnx.parser.parse_model(f"<ir_version: 8, opset_import: [{imports}]> {text}")
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+        path = tmp_path_factory.mktemp("graph") / "model.onnx"
+        onnx.save(model, path)
+        return path
+
+    return write

@@ -85,8 +85,11 @@ def test_an_alpha_is_a_number_or_a_word(tmp_path, written, meant):
     [
         ("rewrites.alpha = 1.5", "alpha"),
         ('rewrites.alpha = "all"', "alpha"),
-        ("rewrites.narrow = 0.1", "average-minmax has nothing to read where rewrites.narrow"),
-        ("rewrites.token_scale = true", "average-minmax has nothing to read where rewrites.token_scale"),
+        (
+            "rewrites.channel_equalization = 0.1",
+            "average-minmax has nothing to read where rewrites.channel_equalization",
+        ),
+        ("rewrites.per_token_scale = true", "average-minmax has nothing to read where rewrites.per_token_scale"),
         ("samples = 0", "samples"),
         ('samples = "many"', "samples"),
         ('observer = "median"', "observer"),

@@ -14,7 +14,7 @@ from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import Recipe, load_recipe
 from edgevit.runtime.arguments import path_given
 from edgevit.stages.chosen import DialectName, precision_called, targets_for_dialect
-from edgevit.stages.fallback import Wish
+from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.quantize import quantize as stage
 from edgevit.stages.results import BuildResult
 
@@ -80,8 +80,10 @@ def quantize(
         )
     targets = targets_for_dialect(path_given("dialect", dialect))
     whole = opened(bundle)
-    recipes = Wish.of(chosen, classes=whole.manifest.model.classes) if wanted == "int8" else Wish()
-    own = Wish(
+    recipes = (
+        AccuracyCriteria.of(chosen, classes=whole.manifest.model.classes) if wanted == "int8" else AccuracyCriteria()
+    )
+    own = AccuracyCriteria(
         number("max_drop", max_drop, least=0, most=100),
         number("max_kl", max_kl, least=0),
         number("min_cosine", min_cosine, least=0, most=1),
@@ -93,6 +95,6 @@ def quantize(
         wanted,
         observer=chosen.observer,
         rewrites=chosen.rewrites,
-        wish=replace(own or recipes, costs=sensitivity),
+        criteria=replace(own or recipes, costs=sensitivity),
         progress=progress_to(progress),
     )

@@ -50,7 +50,10 @@ COMMANDS = {
         "Make",
         "Export, quantize, validate, benchmark and report; exit 1 if a variant loses too much.",
     ),
-    "validate": ("Measure", "Measure every variant's accuracy against float32; exit 1 if one loses too much."),
+    "validate": (
+        "Measure",
+        "Measure every variant's accuracy against float32; exit 1 if one loses too much.",
+    ),
     "benchmark": (
         "Measure",
         "Measure latency, speed-up over float32, cold start and memory here; exit 1 if a variant does not run.",

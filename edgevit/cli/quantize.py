@@ -81,7 +81,8 @@ def quantize(
         ),
     ] = None,
     sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", help="Measure what each layer costs alone in INT8, and rank the layers.")
+        bool,
+        typer.Option("--sensitivity", help="Measure what each layer costs alone in INT8, and rank the layers."),
     ] = False,
     samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
     seed: Annotated[

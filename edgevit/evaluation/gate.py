@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 def judge(
     *, delta_top1: float | None, agreement: float, finite: bool, max_drop: float = MAX_DROP, images: int | None = None
 ) -> Verdict:
-    """Judge a variant by its change of top-1, or without labels by its agreement with float32.
+    """Evaluator a variant by its change of top-1, or without labels by its agreement with float32.
 
     ``delta_top1`` and ``agreement`` are rates in 0..1, ``max_drop`` percentage points; ``finite`` says whether all
     logits were finite numbers. Where one of the labelled ``images`` is more than may be lost, the reason says so. Top-1
@@ -70,7 +70,7 @@ def judge_decisions(
     max_drop: float = MAX_DROP,
     delta_f1: float | None = None,
 ) -> Verdict:
-    """Judge a variant whose logits decide one by one.
+    """Evaluator a variant whose logits decide one by one.
 
     ``delta`` is the change of the share of images decided rightly, and where an image may have several labels
     ``delta_f1`` that of the F1 of the yes decisions: the worse of both decides. Of many labels hardly an image is
@@ -99,7 +99,7 @@ def judge_decisions(
 
 
 def judge_embedding(*, cosine: float, finite: bool, min_cosine: float = MIN_COSINE) -> Verdict:
-    """Judge a variant of an embedding model by its mean ``cosine`` similarity with float32's features, in -1..1.
+    """Evaluator a variant of an embedding model by its mean ``cosine`` similarity with float32's features, in -1..1.
 
     ``finite`` says whether all features were finite numbers. Who uses the features decides how near they must be, and
     needs no labels for it: this is why the cosine decides, and not what a nearest neighbour is called.

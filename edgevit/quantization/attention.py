@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from edgevit.graph.attention import find_attentions
 from edgevit.quantization.arithmetic import symmetric_parameters
+from edgevit.quantization.calibration.statistics import TensorStatistics
 from edgevit.quantization.plan import AttentionPlan
-from edgevit.quantization.table import TensorStatistics
 
 _OPERANDS = ("query", "key", "value")
 

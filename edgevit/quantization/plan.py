@@ -13,16 +13,16 @@ from edgevit.backends.base import layer_of
 from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of, write_atomically
+from edgevit.graph.linears import LinearLayer, depends_on_images, find_linears, open_graph
 from edgevit.json import decode
 from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
-from edgevit.quantization.linears import LinearLayer, depends_on_images, find_linears, open_graph
-from edgevit.quantization.table import CalibrationTable, TensorStatistics
+from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.recipes import Alpha, Observer, observer_name
 
 SCHEMA_VERSION = 1
 
 #: What layers are ranked by: a classifier's KL divergence, or the noise in an embedding model's features.
-Measure = Literal["kl", "sqnr_db"]
+SensitivityMetric = Literal["kl", "sqnr_db"]
 
 _LARGEST = 64 << 20  # bytes; a ViT-L's plan takes 5 MB
 _REMEDY = "quantize again with `edgevit quantize`"
@@ -95,7 +95,7 @@ class AttentionPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _check_scales(self.query_scale, self.key_scale, self.value_scale)
 
 
-class LayerCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LayerSensitivity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far the outputs move with this layer alone in INT8: KL(float32 || model) in nats, SQNR in dB.
 
     ``kl`` is None for embedding models, and both are where an output is not a finite number; ``sqnr_db`` is None, too,
@@ -107,7 +107,7 @@ class LayerCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     sqnr_db: float | None
     finite: bool = True
 
-    def dearness(self, measure: Measure) -> float:
+    def degradation(self, measure: SensitivityMetric) -> float:
         """Return by what layers are ranked: the larger, the dearer."""
         if not self.finite:
             return math.inf
@@ -124,7 +124,7 @@ class LayerCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an observer and an alpha did to the outputs, on images not fitted to: see ``judge.Score``."""
+    """What an observer and an alpha did to the outputs, on images not fitted to: see ``evaluator.Score``."""
 
     observer: Observer
     alpha: Alpha = "each"
@@ -157,7 +157,7 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     linears: tuple[LinearPlan, ...]
     attentions: tuple[AttentionPlan, ...] = ()
     limit: LimitVerdict | None = None
-    sensitivity: tuple[LayerCost, ...] = ()
+    sensitivity: tuple[LayerSensitivity, ...] = ()
     observer: Observer = "minmax"
     trials: tuple[Trial, ...] = ()
 

@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(variant: Variant) -> Outcome:
-    """Judge a variant: wrong beats slow, slow beats doubtful, and only what was measured counts."""
+    """Evaluator a variant: wrong beats slow, slow beats doubtful, and only what was measured counts."""
     accuracy, kernels, latency = variant.accuracy, variant.kernels, variant.latency
     if accuracy is not None and not accuracy.passed:
         return Outcome("failed", "bad", accuracy.reason)

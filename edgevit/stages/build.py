@@ -14,9 +14,9 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.files import copy_tree, scratch_folder, shareable
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.fallback import float_in, note_float_in, why_float
+from edgevit.quantization.float_fallback import float_in, note_float_in, why_float
 from edgevit.quantization.kernels import KernelError
-from edgevit.quantization.prepare import Prepared
+from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.engines import check_engine, lower_for
 from edgevit.stages.precisions import Decided, Source, check, choose_settings, load_decided, write_source
 from edgevit.targets import FLOAT8_DIALECT, Target
@@ -114,7 +114,7 @@ def compile_variant(
             reasons = _why_float(decided, error)
             for layer, reason in reasons.items():
                 progress.note(f"{name} keeps {layer} in float: {reason}")
-            assert isinstance(decided, Prepared)  # noqa: S101 - else there are no reasons
+            assert isinstance(decided, PtqModel)  # noqa: S101 - else there are no reasons
             plan = note_float_in(decided.plan, target.dialect, reasons)
             decided = replace(decided, plan=plan)
             float_layers |= reasons
@@ -125,7 +125,7 @@ def compile_variant(
 
 def _why_float(decided: Decided, error: KernelError) -> dict[str, str]:
     """Return why the layers that ``error`` names are float, or raise it where too few would be left."""
-    if not isinstance(decided, Prepared) or len(error.layers) > len(decided.plan.integer_layers()) // 2:
+    if not isinstance(decided, PtqModel) or len(error.layers) > len(decided.plan.integer_layers()) // 2:
         raise error
     return why_float(error.layers, error.engine)
 
@@ -141,7 +141,7 @@ def _compile_once(
 ) -> Compiled:
     name = variant_name(target, precision)
     float32, folder = bundle.verify_files("float32"), scratch / name
-    if isinstance(decided, Prepared):
+    if isinstance(decided, PtqModel):
         decided = float_in(decided, target.dialect, scratch / f"{name}-prepared.onnx")
     options = target.build_options(precision)
     elsewhere = why_not_built(target.backend, options)
@@ -164,7 +164,7 @@ def _compile_once(
         progress.note(f"{target_name} leaves settings of {name} open; took {chosen}")
     kernels = check(bundle, source, precision, target, model, settings)
     compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels)
-    if isinstance(decided, Prepared):
+    if isinstance(decided, PtqModel):
         return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
     return compiled
 

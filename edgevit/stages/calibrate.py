@@ -24,7 +24,7 @@ from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, ImageError
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.table import SCHEMA_VERSION, CalibrationTable
+from edgevit.quantization.calibration.statistics import SCHEMA_VERSION, CalibrationTable
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import ImageSource, doubts
 

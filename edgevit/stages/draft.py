@@ -19,9 +19,9 @@ from edgevit.data.batches import Unreadable
 from edgevit.errors import ImageError, StorageError
 from edgevit.files import atomic_folder
 from edgevit.progress import Progress
-from edgevit.quantization.arrays import DAMAGE, load_arrays, save_arrays
-from edgevit.quantization.calibrate import Observation
-from edgevit.quantization.observers import Resumable
+from edgevit.quantization.calibration.arrays import DAMAGE, load_arrays, save_arrays
+from edgevit.quantization.calibration.calibrate import Observation
+from edgevit.quantization.calibration.observers import Resumable
 
 LEAST_S = 10.0  # a second pass that took less is not kept
 

@@ -18,14 +18,14 @@ from edgevit.data.dataset import Dataset
 from edgevit.errors import DataError, InputError
 from edgevit.evaluation.gate import MIN_COSINE, check_limits
 from edgevit.progress import Progress
+from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, Limit, Top1Limit
+from edgevit.quantization.accuracy.evaluator import Evaluator
+from edgevit.quantization.accuracy.search import Search
+from edgevit.quantization.accuracy.sensitivity import Form, rank_layers
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import scheme_of
-from edgevit.quantization.judge import Judge
-from edgevit.quantization.limits import CosineLimit, KlLimit, Limit, Top1Limit
-from edgevit.quantization.plan import Measure
-from edgevit.quantization.prepare import Prepared
-from edgevit.quantization.search import Search
-from edgevit.quantization.sensitivity import Form, rank_layers
+from edgevit.quantization.plan import SensitivityMetric
+from edgevit.quantization.ptq import PtqModel
 from edgevit.recipes import Recipe
 from edgevit.stages.images import LabelledBatches, several_labels
 from edgevit.targets import Target, load_target
@@ -38,7 +38,7 @@ _BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class AccuracyCriteria:
     """What INT8 may cost before layers go back to float, and whether it shall be told what each layer costs alone.
 
     ``max_drop`` in points of top-1, ``max_kl`` in nats where images have no labels, ``min_cosine`` of an embedding
@@ -52,10 +52,10 @@ class Wish:
 
     def __bool__(self) -> bool:
         """Return whether there is anything to do."""
-        return self != Wish()
+        return self != AccuracyCriteria()
 
     @classmethod
-    def of(cls, recipe: Recipe, *, classes: int) -> Wish:
+    def of(cls, recipe: Recipe, *, classes: int) -> AccuracyCriteria:
         """Return the limits of ``recipe`` that mean something for a model of ``classes``; 0: an embedding model."""
         return cls(max_drop=recipe.max_drop, max_kl=recipe.max_kl) if classes else cls(min_cosine=recipe.min_cosine)
 
@@ -90,14 +90,16 @@ class Wish:
         return None if self.min_cosine is None else CosineLimit(self.min_cosine)
 
 
-def to_judge_by(wish: Wish, held_out: Dataset, manifest: Manifest, progress: Progress) -> LabelledBatches:
-    """Return the images of ``held_out`` that ``wish`` is judged by, with labels if top-1 decides.
+def to_judge_by(
+    criteria: AccuracyCriteria, held_out: Dataset, manifest: Manifest, progress: Progress
+) -> LabelledBatches:
+    """Return the images of ``held_out`` that ``criteria`` is judged by, with labels if top-1 decides.
 
     Raises:
         InputError: if top-1 is to decide, and the images have no labels that are the model's.
     """
     unlabelled = LabelledBatches(held_out, None, np.arange(len(held_out)))
-    if wish.max_drop is None:
+    if criteria.max_drop is None:
         return unlabelled
     try:
         several = several_labels(manifest)
@@ -109,7 +111,7 @@ def to_judge_by(wish: Wish, held_out: Dataset, manifest: Manifest, progress: Pro
         one = 100 / len(labelled)
         progress.note(f"Top-1 is judged on {len(labelled)} images, where one is {one:.2g} points; KL is not looked at")
         return labelled
-    if wish.max_kl is None:
+    if criteria.max_kl is None:
         raise InputError(
             f"--max-drop cannot be judged on the images of {held_out.name}: {why}",
             remedy="say how far the logits may move instead, --max-kl 0.005, or give images with labels of the model's",
@@ -118,18 +120,18 @@ def to_judge_by(wish: Wish, held_out: Dataset, manifest: Manifest, progress: Pro
     return unlabelled
 
 
-def settle(
-    wish: Wish,
+def restore_accuracy(
+    criteria: AccuracyCriteria,
     bundle: Bundle,
     images: LabelledBatches,
     unreadable: Unreadable,
-    prepared: Mapping[Scheme, Prepared],
+    prepared: Mapping[Scheme, PtqModel],
     unrounded: Mapping[Scheme, Path],
     targets: Iterable[Target],
     scratch: Path,
     progress: Progress,
-) -> dict[Scheme, Prepared]:
-    """Return ``prepared`` with as many layers back in float as ``wish`` takes; the plans say which, and the verdict.
+) -> dict[Scheme, PtqModel]:
+    """Return ``prepared`` with as many layers back in float as ``criteria`` takes; plans say which, with the verdict.
 
     ``unrounded`` are the same models before their weights were rounded. The models of ``prepared`` may be replaced.
 
@@ -137,23 +139,25 @@ def settle(
         DataError: if none of the images can be read.
     """
     float32 = bundle.verify_files("float32")
-    measure: Measure = "kl" if bundle.manifest.model.classes else "sqnr_db"
+    measure: SensitivityMetric = "kl" if bundle.manifest.model.classes else "sqnr_db"
     read = list(images.read(bundle.manifest.preprocess, batch_size=_BATCH, unreadable=unreadable))
     seen = np.concatenate([batch.indices for batch in read])
-    limit = wish.limit(None if images.labels is None else images.labels[seen], independent=bundle.manifest.independent)
-    judge, few = (
-        Judge(float32, [batch.images for batch in part], independent=bundle.manifest.independent)
+    limit = criteria.limit(
+        None if images.labels is None else images.labels[seen], independent=bundle.manifest.independent
+    )
+    evaluator, few = (
+        Evaluator(float32, [batch.images for batch in part], independent=bundle.manifest.independent)
         for part in (read, read[: RANKED // _BATCH])
     )
     found, targets = dict(prepared), tuple(targets)
     for scheme, one in prepared.items():
         forms = _forms(scheme, targets, progress)
         rank = partial(rank_layers, one, unrounded[scheme], few, forms[0], scratch, measure=measure, progress=progress)
-        if wish.costs:
+        if criteria.costs:
             one = replace(one, plan=msgspec.structs.replace(one.plan, sensitivity=rank()))
         if limit is not None:
             progress.note(f"Looking for layers that must be float ({scheme} activations)")
-            one = Search(one, unrounded[scheme], judge, forms, limit, scratch, progress).run(rank)
+            one = Search(one, unrounded[scheme], evaluator, forms, limit, scratch, progress).run(rank)
         found[scheme] = one
     return found
 

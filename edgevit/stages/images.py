@@ -19,7 +19,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.data.sources import Split, load_dataset, subset
 from edgevit.errors import DataError, ImageError
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.pixels import PixelStatistics
+from edgevit.quantization.calibration.pixels import PixelStatistics
 
 #: One in so many images is kept apart where none is left to judge by.
 _PART = 4

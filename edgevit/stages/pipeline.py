@@ -20,7 +20,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.export import CHECKED, export
-from edgevit.stages.fallback import Wish
+from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import ImageSource, LabelledBatches, shared_images
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize, refuse_rivals
@@ -138,7 +138,9 @@ def _stages(
             precision,
             observer=job.recipe.observer,
             rewrites=job.recipe.rewrites,
-            wish=Wish.of(job.recipe, classes=model.spec.classes) if precision == "int8" else Wish(),
+            criteria=AccuracyCriteria.of(job.recipe, classes=model.spec.classes)
+            if precision == "int8"
+            else AccuracyCriteria(),
             progress=progress,
         )
         bundle = made.bundle

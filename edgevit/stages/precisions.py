@@ -14,14 +14,14 @@ from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.emit import emit, emit_float8, emit_float32, scheme_of
-from edgevit.quantization.float16 import Float16Plan, emit_float16
+from edgevit.quantization.float16.convert import Float16Plan, emit_float16
 from edgevit.quantization.kernels import check_kernels, check_linears, name_the_last
-from edgevit.quantization.lint import check_tensorrt
+from edgevit.quantization.lint.rules import check_tensorrt
 from edgevit.quantization.plan import QuantizationPlan
-from edgevit.quantization.prepare import Prepared
-from edgevit.quantization.weights import check_packed, emit_weights_int4, emit_weights_int8
+from edgevit.quantization.ptq import PtqModel
+from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
+from edgevit.quantization.weight_only.packed import check_packed, emit_weights_int4, emit_weights_int8
 from edgevit.runtime.verification import verify_golden
 from edgevit.stages.tuning import fastest_settings
 from edgevit.targets import FLOAT8_DIALECT, Target
@@ -37,7 +37,7 @@ NEED_IMAGES: tuple[Precision, ...] = ("int8", "fp8", "fp16")
 PLANNED: tuple[Precision, ...] = ("int8", "fp8")
 
 #: What was decided on images: for INT8 and FP8, for FP16, or nothing, where nothing is to be decided.
-Decided = Prepared | Float16Plan | None
+Decided = PtqModel | Float16Plan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
 
     """
     match decided:
-        case Prepared():
+        case PtqModel():
             decided.plan.check_source(float32)
             return _quantized(precision, target, decided, path)
         case Float16Plan():
@@ -83,7 +83,7 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
     return Source(path)
 
 
-def _quantized(precision: Precision, target: Target, decided: Prepared, path: Path) -> Source:
+def _quantized(precision: Precision, target: Target, decided: PtqModel, path: Path) -> Source:
     """Write the prepared model to ``path`` in INT8 or FP8."""
     model, plan, layers = decided.model, decided.plan, decided.plan.integer_layers()
     kept_float = tuple(each.layer for each in plan.float_layers())
@@ -104,7 +104,7 @@ def choose_settings(
     verdict on a limit: that was verified with it.
     """
     choices = target.choices_for(precision)
-    limited = isinstance(decided, Prepared) and decided.plan.limit is not None
+    limited = isinstance(decided, PtqModel) and decided.plan.limit is not None
     if len(choices) == 1 or limited or why_not_here(target.backend, model, choices[0]) is not None:
         return choices[0]
     image = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images[:1]])
@@ -203,4 +203,4 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
         )
     if precision == "fp16":
         return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN))
-    return Prepared(bundle.verify_extra(PREPARED[scheme]), QuantizationPlan.load(bundle.verify_extra(PLANS[scheme])))
+    return PtqModel(bundle.verify_extra(PREPARED[scheme]), QuantizationPlan.load(bundle.verify_extra(PLANS[scheme])))

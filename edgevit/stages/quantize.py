@@ -20,19 +20,19 @@ from edgevit.errors import BundleError, EdgeViTError, GraphError, InputError, Mi
 from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.accuracy.range_search import search_ranges
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.choose import try_choices
 from edgevit.quantization.emit import scheme_of
-from edgevit.quantization.fallback import note_float_in
-from edgevit.quantization.float16 import Float16Plan
-from edgevit.quantization.float16_scan import scan_float16
+from edgevit.quantization.float16.convert import Float16Plan
+from edgevit.quantization.float16.scan import scan_float16
+from edgevit.quantization.float_fallback import note_float_in
 from edgevit.quantization.plan import QuantizationPlan, Trial
-from edgevit.quantization.prepare import CalibrationImages, Prepared, prepare
+from edgevit.quantization.ptq import CalibrationImages, PtqModel, prepare
 from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.draft import Draft, SecondPass
-from edgevit.stages.fallback import HELD_OUT, Wish, settle, to_judge_by
+from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, restore_accuracy, to_judge_by
 from edgevit.stages.images import ImageSource, LabelledBatches
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANNED, PLANS, PREPARED, Decided, calibrating
 from edgevit.stages.results import BuildResult
@@ -41,7 +41,7 @@ from edgevit.targets import Target
 #: What one engine may have against a model that others take.
 _ENGINES_OWN = (VerificationError, GraphError, BundleError, MissingDependencyError)
 _BATCH = 16
-_NO_WISH = Wish()
+_NO_CRITERIA = AccuracyCriteria()
 
 
 def quantize(
@@ -52,19 +52,19 @@ def quantize(
     *,
     observer: ObserverChoice = "minmax",
     rewrites: Rewrites = NO_REWRITES,
-    wish: Wish = _NO_WISH,
+    criteria: AccuracyCriteria = _NO_CRITERIA,
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
     ``images`` may be None where none are looked at; ``observer`` and ``rewrites`` are as in ``Recipe``, for INT8. Where
-    INT8 cannot keep the limit of ``wish``, what comes nearest is added, and its variants' ``limit`` says so. The bundle
-    changes only once all variants are built and checked. A variant that cannot be made does not undo the others: it is
+    INT8 cannot keep ``criteria``, what comes nearest is added, and its variants' ``limit`` says so. The bundle changes
+    only once all variants are built and checked. A variant that cannot be made does not undo the others: it is
     among the ``failed``.
 
     Raises:
         InputError: if two targets would make the same variant, one does not take ``precision``, images are needed, or
-            ``wish`` means nothing for them.
+            ``criteria`` means nothing for them.
         DataError: if there are no images to calibrate with.
         VerificationError, GraphError, BundleError, MissingDependencyError: if no variant can be made; the bundle is as
             it was.
@@ -72,9 +72,9 @@ def quantize(
     started = time.monotonic()
     refuse_rivals(targets, precision)
     _check_images(bundle, images, precision, progress)
-    wish.check(bundle, precision)
+    criteria.check(bundle, precision)
     with scratch_folder() as scratch:
-        rules = _Rules(tuple(targets.values()), observer, rewrites, wish)
+        rules = _Rules(tuple(targets.values()), observer, rewrites, criteria)
         decided = _decide(bundle, images, precision, rules, scratch, progress) if precision in NEED_IMAGES else {}
         failed: dict[str, EdgeViTError] = {}
         made = list(_compile(bundle, targets, precision, decided, failed, scratch, progress))
@@ -93,7 +93,7 @@ def quantize(
     costs = {
         scheme_of(dialect): one.plan.sensitivity
         for dialect, one in decided.items()
-        if isinstance(one, Prepared) and one.plan.sensitivity
+        if isinstance(one, PtqModel) and one.plan.sensitivity
     }
     return BuildResult(
         bundle=bundle,
@@ -149,7 +149,7 @@ class _Rules(NamedTuple):
     targets: tuple[Target, ...]
     observer: ObserverChoice
     rewrites: Rewrites
-    wish: Wish
+    criteria: AccuracyCriteria
 
     @property
     def dialects(self) -> tuple[str, ...]:
@@ -222,16 +222,16 @@ def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress)
 
 def _calibrate(
     bundle: Bundle, images: ImageSource, rules: _Rules, folder: Path, progress: Progress
-) -> dict[Scheme, Prepared]:
+) -> dict[Scheme, PtqModel]:
     """Write the table of ranges, and for each way to store activations the prepared model and its plan."""
     model = bundle.verify_files("float32")
-    dataset, held_out = _load(bundle, images, rules.wish, progress)
+    dataset, held_out = _load(bundle, images, rules.criteria, progress)
     selection = Selection.of(images, bundle.manifest.preprocess, progress, dataset=dataset)
     table = calibrated(bundle, model, selection, progress)
     table.save(folder.parent / TABLE)
     keeper = SecondPass(Draft(bundle.path), selection.sha256, images.unreadable, progress)
     calibration = CalibrationImages(selection.images_alone, len(selection.dataset), progress, keeper)
-    prepared: dict[Scheme, Prepared] = {}
+    prepared: dict[Scheme, PtqModel] = {}
     unrounded: dict[Scheme, Path] = {}
     for scheme, (observer, rewrites, trials) in _choices(
         model, calibration, rules, independent=bundle.manifest.independent
@@ -244,8 +244,8 @@ def _calibrate(
         prepared[scheme] = replace(made[scheme], plan=msgspec.structs.replace(made[scheme].plan, trials=trials))
         unrounded |= before
     if held_out is not None:
-        prepared = settle(
-            rules.wish,
+        prepared = restore_accuracy(
+            rules.criteria,
             bundle,
             held_out,
             images.unreadable,
@@ -261,13 +261,13 @@ def _calibrate(
 
 
 def _load(
-    bundle: Bundle, images: ImageSource, wish: Wish, progress: Progress
+    bundle: Bundle, images: ImageSource, criteria: AccuracyCriteria, progress: Progress
 ) -> tuple[Dataset, LabelledBatches | None]:
     """Return the images to calibrate with, and those to judge by if there is anything to be judged."""
-    if not wish:
+    if not criteria:
         return images.load(progress), None
     dataset, apart = images.load_apart(HELD_OUT, progress)
-    held_out = to_judge_by(wish, apart, bundle.manifest, progress)
+    held_out = to_judge_by(criteria, apart, bundle.manifest, progress)
     progress.note(f"Judging by {len(held_out)} images of {dataset.name} that are not calibrated with")
     return dataset, held_out
 
@@ -279,7 +279,7 @@ def _choices(
     schemes = dict.fromkeys(map(scheme_of, rules.dialects))
     if rules.observer != "auto" and rules.rewrites.alpha != "auto":
         return dict.fromkeys(schemes, (rules.observer, rules.rewrites, ()))
-    found = try_choices(
+    found = search_ranges(
         model, images, schemes, observer=rules.observer, rewrites=rules.rewrites, independent=independent
     )
     for scheme, trials in found.items():

@@ -13,7 +13,7 @@ from edgevit.bundle.manifest import Accuracy, Latency, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import EdgeViTError
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.plan import LayerCost
+from edgevit.quantization.plan import LayerSensitivity
 
 
 def _plain(data: object) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class BuildResult:
     seconds: float
     peak_rss_mb: float
     float32_nodes: Mapping[str, str] = field(default_factory=dict)
-    sensitivity: Mapping[Scheme, tuple[LayerCost, ...]] = field(default_factory=dict)
+    sensitivity: Mapping[Scheme, tuple[LayerSensitivity, ...]] = field(default_factory=dict)
     failed: Mapping[str, EdgeViTError] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
 

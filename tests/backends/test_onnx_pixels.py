@@ -14,10 +14,10 @@ from edgevit.backends.base import BuildOptions
 from edgevit.backends.pixels import shape_of_images
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError, MissingDependencyError
-from edgevit.quantization.dynamic import emit_dynamic
-from edgevit.quantization.float16 import emit_float16
-from edgevit.quantization.float16_scan import scan_float16
-from edgevit.quantization.weights import emit_weights_int4, emit_weights_int8
+from edgevit.quantization.float16.convert import emit_float16
+from edgevit.quantization.float16.scan import scan_float16
+from edgevit.quantization.weight_only.dynamic import emit_dynamic
+from edgevit.quantization.weight_only.packed import emit_weights_int4, emit_weights_int8
 
 TAKING = BuildOptions(settings={"INPUT": "uint8-nhwc"})
 EMBEDDING = "patch_embed.transpose.output"

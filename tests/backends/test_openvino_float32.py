@@ -8,7 +8,7 @@ from edgevit.backends import get_backend
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.bundle.store import Bundle
-from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.emit import openvino as dialect
 from edgevit.quantization.plan import make_plan
 

@@ -12,7 +12,7 @@ from tiny import SHAPES, SPEC, VARIANTS, content, finish, start
 from edgevit.bundle.store import Bundle
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError
-from edgevit.quantization import prepare
+from edgevit.quantization import ptq
 from edgevit.quantization.plan import make_plan
 from edgevit.runtime import load
 
@@ -41,7 +41,7 @@ def harm(monkeypatch):
         )
         return replace(plan, linears=linears)
 
-    monkeypatch.setattr(prepare, "make_plan", harmful)
+    monkeypatch.setattr(ptq, "make_plan", harmful)
 
 
 def test_export(edgevit, tmp_path, tiny_checkpoint):

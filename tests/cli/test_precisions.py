@@ -176,7 +176,7 @@ def test_a_target_that_does_not_take_it(edgevit, exported, tmp_path):
 
 
 def test_a_node_that_stays_float32_is_named(edgevit, exported, monkeypatch):
-    from edgevit.quantization import float16_scan
+    from edgevit.quantization.float16 import scan as float16_scan
 
     monkeypatch.setattr(float16_scan, "LARGEST", 12.0)
     done = edgevit("quantize", exported, "--precision", "fp16", "--data", SHAPES, "--dialect", "onnxruntime")

@@ -31,8 +31,8 @@ from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.spec import ModelSpec
+from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.plan import QuantizationPlan
-from edgevit.quantization.table import CalibrationTable
 from edgevit.recipes import load_recipe
 from edgevit.targets import load_target
 

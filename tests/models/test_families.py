@@ -7,9 +7,9 @@ import pytest
 import torch
 from zoo import CASES
 
+from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.verify import export_verified
 from edgevit.models.loading import load_checkpoint
-from edgevit.quantization.linears import find_linears, load_graph
 
 TOLERANCE = 1e-5
 

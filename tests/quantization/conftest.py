@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -13,10 +12,10 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.graph.export import export_onnx
 from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer
-from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.calibration.calibrate import calibrate
+from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.emit import DIALECTS, emit, scheme_of
 from edgevit.quantization.plan import QuantizationPlan, make_plan
-from edgevit.quantization.table import CalibrationTable
 
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5)
 LAYERS = [
@@ -59,18 +58,3 @@ def quantized(tmp_path_factory) -> Quantized:
     for dialect, target in int8.items():
         emit(path, plans[dialect], dialect, target)
     return Quantized(LAYERS, model, path, preprocess, images, table, make_plan(path, table), plans, int8)
-
-
-@pytest.fixture(scope="session")
-def write_graph(tmp_path_factory):
-    """Return a function that writes the ONNX text of a graph, with its constants, to a file."""
-
-    def write(text, constants, opset=20, domains=()):
-        imports = ", ".join(f'"{domain}": {version}' for domain, version in [("", opset), *((d, 1) for d in domains)])
-        model = onnx.parser.parse_model(f"<ir_version: 8, opset_import: [{imports}]> {text}")
-        model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
-        path = tmp_path_factory.mktemp("graph") / "model.onnx"
-        onnx.save(model, path)
-        return path
-
-    return write

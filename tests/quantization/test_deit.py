@@ -13,7 +13,7 @@ from edgevit.backends import get_backend
 from edgevit.bundle.manifest import Kernels
 from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.quantization.ptq import CalibrationImages, prepare
 from edgevit.recipes import load_recipe
 from edgevit.statistics import agreement, mean_kl, sqnr_db
 

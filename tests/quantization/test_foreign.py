@@ -6,11 +6,11 @@ import pytest
 
 from edgevit.backends import get_backend
 from edgevit.errors import GraphError
-from edgevit.quantization.calibrate import calibrate
+from edgevit.graph.linears import find_linears, load_graph
+from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.emit import emit
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.linears import find_linears, load_graph
-from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.quantization.ptq import CalibrationImages, prepare
 from edgevit.statistics import sqnr_db
 
 DIALECTS = {"onnxruntime": "asymmetric", "openvino": "asymmetric", "portable": "symmetric"}

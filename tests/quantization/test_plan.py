@@ -6,8 +6,8 @@ import pytest
 
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of
-from edgevit.quantization.calibrate import calibrate
-from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.graph.linears import find_linears, load_graph
+from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, make_plan
 
 

@@ -167,7 +167,7 @@ def test_nothing_is_reported_and_nothing_left_in_the_home(tiny_quantized, tmp_pa
         environment.pop("ORT_DISABLE_TELEMETRY", None)
         # It waits a while before it reports. What it is told is set before its import, in each process.
         code = (
-            "import sys, time; from edgevit.runtime import load; import edgevit.quantization.calibrate\n"
+            "import sys, time; from edgevit.runtime import load; import edgevit.quantization.calibration.calibrate\n"
             "with load(sys.argv[1], variant='int8-onnxruntime') as model: time.sleep(6)"
         )
         process = subprocess.Popen(

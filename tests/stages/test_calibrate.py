@@ -12,9 +12,9 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.progress import Silent
-from edgevit.quantization.calibrate import Observation
+from edgevit.quantization.calibration.calibrate import Observation
+from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.plan import QuantizationPlan
-from edgevit.quantization.table import CalibrationTable
 from edgevit.stages import calibrate as module
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.draft import Draft

@@ -18,10 +18,10 @@ from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import ImageError
 from edgevit.progress import Silent
-from edgevit.quantization import prepare
-from edgevit.quantization.observers import RangeObserver
+from edgevit.quantization import ptq
+from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.plan import LinearQuantization
-from edgevit.quantization.rounding import Moments
+from edgevit.quantization.rounding.gptq import HessianObserver
 from edgevit.stages import draft
 from edgevit.stages.draft import Draft, SecondPass
 from edgevit.stages.images import ImageSource
@@ -87,7 +87,7 @@ def killed_once(tmp_path_factory, tiny_exported, photos):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draft, "LEAST_S", 0)
         run(whole, photos)
-        patch.setattr(prepare, "round_linear", failing)
+        patch.setattr(ptq, "quantize_weight", failing)
         with pytest.raises(Killed):
             run(bundle, photos)
     return bundle, content(whole)
@@ -177,7 +177,7 @@ WIDTH = 8
 
 def parts(width=WIDTH):
     quantization = LinearQuantization(activation_scale=0.1, activation_zero_point=3, weight_scales=(1.0,))
-    return {"layer": Moments(quantization, width), "query": RangeObserver()}
+    return {"layer": HessianObserver(quantization, width), "query": RangeObserver()}
 
 
 @pytest.fixture
@@ -256,13 +256,13 @@ def test_a_full_disk_costs_no_more_than_what_would_be_kept(exported, photos, mon
     monkeypatch.setattr(draft, "LEAST_S", 0)
     monkeypatch.setattr(draft.np, "savez", full)
     notes, seen = Notes(), []
-    round_linear = prepare.round_linear
+    quantize_weight = ptq.quantize_weight
 
     def look(*arguments):
         seen.append(list(exported.rglob(".calibrating/*")))
-        return round_linear(*arguments)
+        return quantize_weight(*arguments)
 
-    monkeypatch.setattr(prepare, "round_linear", look)
+    monkeypatch.setattr(ptq, "quantize_weight", look)
     source = ImageSource(str(photos), "train", Unreadable())
     assert quantize(Bundle.open(exported), source, TARGETS, progress=notes).bundle.variant("int8-onnxruntime")
     assert seen[0] == []

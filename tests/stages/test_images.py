@@ -10,7 +10,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import DataError
 from edgevit.files import sha256_of
-from edgevit.quantization.pixels import PixelObserver
+from edgevit.quantization.calibration.pixels import PixelObserver
 from edgevit.stages.images import ImageSource, LabelledBatches, doubts, shared_images
 
 NAMES = load_shapes("test").class_names

@@ -23,7 +23,7 @@ from edgevit.models.spec import ModelSpec
 from edgevit.progress import Progress, Silent
 from edgevit.quantization.emit import emit
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.lint import lint
+from edgevit.quantization.lint.rules import lint
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgevit.quantization.prepare import Prepared
+from edgevit.quantization.ptq import PtqModel
 from edgevit.stages import precisions
 from edgevit.stages.tuning import fastest_settings, winner
 from edgevit.targets import load_target
@@ -72,7 +72,7 @@ class _Engine:
 @pytest.mark.parametrize(("limit", "raced"), [(None, True), ("a verdict", False)])
 def test_what_is_open_is_raced_for_unless_a_limit_was_verified(monkeypatch, limit, raced):
     monkeypatch.setattr(precisions, "fastest_settings", lambda _backend, _model, choices, _images: choices[-1])
-    target, decided = load_target("x86-openvino"), Prepared(Path("model.onnx"), SimpleNamespace(limit=limit))
+    target, decided = load_target("x86-openvino"), PtqModel(Path("model.onnx"), SimpleNamespace(limit=limit))
     found = precisions.choose_settings(_Engine, "int8", target, decided, Path("model.xml"))
     assert found["INFERENCE_PRECISION_HINT"] == ("bf16" if raced else "f32")
     found = precisions.choose_settings(_Engine, "float32", target, None, Path("model.xml"))

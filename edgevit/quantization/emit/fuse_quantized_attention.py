@@ -9,8 +9,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
-from edgevit.quantization.emit.parts import part_name
-from edgevit.quantization.replace import add_constant
+from edgevit.graph.editing import add_constant
+from edgevit.quantization.emit.qkv_split import part_name
 
 _DOMAIN = "com.microsoft"
 _PRODUCT = "MatMulIntegerToFloat"

@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
+from edgevit.graph.linears import open_graph
 from edgevit.quantization.emit.fuse_attention import OPSET, SAME_SINCE, multi_head_attention
 from edgevit.quantization.emit.rewrite import write
-from edgevit.quantization.linears import open_graph
 
 #: What an Attention has that says the same as MultiHeadAttention: other attributes, such as is_causal, say more.
 _ATTRIBUTES = frozenset(("q_num_heads", "kv_num_heads", "scale"))

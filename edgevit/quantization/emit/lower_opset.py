@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from edgevit.errors import GraphError
-from edgevit.quantization.replace import add_constant
+from edgevit.graph.editing import add_constant
 
 #: Whose later versions only take more types, or attributes that are not used here.
 _SAME = frozenset(

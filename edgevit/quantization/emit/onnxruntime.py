@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgevit.graph.linears import open_graph
+from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.fuse_attention import FuseAttention
 from edgevit.quantization.emit.fuse_quantized_attention import FuseQuantizedAttention
+from edgevit.quantization.emit.hoist_quantize import HoistQuantizeLinear
 from edgevit.quantization.emit.lower_attention import LowerAttention
-from edgevit.quantization.emit.parts import PartLinears
-from edgevit.quantization.emit.quantize_early import QuantizeEarly
+from edgevit.quantization.emit.qkv_split import SplitQkv
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
-from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.linears import open_graph
 from edgevit.quantization.plan import QuantizationPlan
 
 _DOMAIN = "com.microsoft"
@@ -28,7 +28,7 @@ _DOMAIN = "com.microsoft"
 
 def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 for onnxruntime's CPU provider."""
-    passes = (*_passes(), FuseQuantizedAttention(), LowerAttention(), QuantizeEarly())
+    passes = (*_passes(), FuseQuantizedAttention(), LowerAttention(), HoistQuantizeLinear())
     rewrite(model, plan, path, _substitute, passes, weight_bits=weight_bits)
 
 
@@ -38,8 +38,8 @@ def emit_float32(model: Path, path: Path) -> None:
         write(onnx_model, _passes(), path)
 
 
-def _passes() -> tuple[PartLinears, FuseAttention, SelectTokens]:
-    return PartLinears(), FuseAttention(), SelectTokens()
+def _passes() -> tuple[SplitQkv, FuseAttention, PruneToClassToken]:
+    return SplitQkv(), FuseAttention(), PruneToClassToken()
 
 
 def _substitute(linear: QuantizedLinear) -> None:

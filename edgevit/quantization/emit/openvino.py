@@ -14,30 +14,30 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgevit.quantization.emit.parts import PartLinears
+from edgevit.graph.linears import open_graph
+from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.qdq import add_bias, put_in_place
+from edgevit.quantization.emit.qkv_split import SplitQkv
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
-from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.linears import open_graph
 from edgevit.quantization.plan import QuantizationPlan
 
 
 def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 for OpenVINO."""
-    passes = (PartLinears(), SelectTokens(), QuantizeAttention(plan.attentions, ["scores"]))
+    passes = (SplitQkv(), PruneToClassToken(), QuantizeAttention(plan.attentions, ["scores"]))
     rewrite(model, plan, path, _substitute, passes, weight_bits=weight_bits)
 
 
 def emit_float32(model: Path, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` in the form that OpenVINO runs fastest."""
     with open_graph(model) as onnx_model:
-        write(onnx_model, (PartLinears(), SelectTokens()), path)
+        write(onnx_model, (SplitQkv(), PruneToClassToken()), path)
 
 
 def _substitute(linear: QuantizedLinear) -> None:
-    put_in_place(linear.parts(), linear.shifted_input(), _add_unshifted_bias)
+    put_in_place(linear.parts(), linear.input_without_zero_point(), _add_unshifted_bias)
 
 
 def _add_unshifted_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
-    return add_bias(replace(linear, bias=linear.unshifted_bias()), product)
+    return add_bias(replace(linear, bias=linear.bias_without_zero_point()), product)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite
-from edgevit.quantization.emit.select_tokens import SelectTokens
 from edgevit.quantization.plan import QuantizationPlan
 
 _UNFUSED = 3  # dimensions of a bias that onnxruntime leaves an Add of its own
@@ -24,7 +24,7 @@ _UNFUSED = 3  # dimensions of a bias that onnxruntime leaves an Add of its own
 def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 that many engines take."""
     plan.check_scheme("symmetric")
-    rewrite(model, plan, path, _substitute, (SelectTokens(),), weight_bits=weight_bits)
+    rewrite(model, plan, path, _substitute, (PruneToClassToken(),), weight_bits=weight_bits)
 
 
 def _substitute(linear: QuantizedLinear) -> None:

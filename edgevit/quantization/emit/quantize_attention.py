@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edgevit.errors import BundleError
 from edgevit.graph.attention import Attention, find_attentions
+from edgevit.graph.editing import add_constant
 from edgevit.quantization.emit.rewrite import rounded_scales
 from edgevit.quantization.plan import AttentionPlan
-from edgevit.quantization.replace import add_constant
 
 #: Query times key, and softmax times value.
 Product = Literal["scores", "mixed"]

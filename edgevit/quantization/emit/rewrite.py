@@ -14,13 +14,13 @@ from onnx_ir.passes import common
 
 from edgevit.errors import BundleError
 from edgevit.files import atomic_path
+from edgevit.graph.constants import set_linear
+from edgevit.graph.editing import add_constant
+from edgevit.graph.linears import LinearLayer, find_linears, open_graph
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize
-from edgevit.quantization.emit.parts import part_name, parts_of
-from edgevit.quantization.linears import LinearLayer, find_linears, open_graph
+from edgevit.quantization.emit.qkv_split import part_name, qkv_slices
 from edgevit.quantization.plan import LinearQuantization, QuantizationPlan
-from edgevit.quantization.replace import add_constant
-from edgevit.quantization.rewrites.constants import set_linear
-from edgevit.quantization.rewrites.fine import off_the_grid, whole_name
+from edgevit.quantization.rewrites.residual import before_fake_quant, whole_name
 
 #: x86 processors without VNNI add pairs of products in 16 bits, where two of 8-bit weights can overflow.
 WeightBits = Literal[7, 8]
@@ -58,7 +58,7 @@ class QuantizedLinear:
                 weight_scales=self.weight_scales[columns],
                 bias=None if self.bias is None else self.bias[columns],
             )
-            for index, (columns, output) in enumerate(parts_of(self.layer))
+            for index, (columns, output) in enumerate(qkv_slices(self.layer))
         ]
         return parts or [self]
 
@@ -86,7 +86,7 @@ class QuantizedLinear:
     def quantize_input(self) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Put a QuantizeLinear in front of the layer; return what it gives, the scale and the zero point."""
         scale, zero_point = self.constant("input.scale", self.scale), self.constant("input.zero_point", self.zero_point)
-        source = off_the_grid(self.layer.input)
+        source = before_fake_quant(self.layer.input)
         node = self.node("input.quantize", "QuantizeLinear", [source, scale, zero_point], source.shape)
         node.outputs[0].dtype = ir.DataType.from_numpy(self.zero_point.dtype)
         self.graph.insert_before(self.layer.product, node)
@@ -98,8 +98,8 @@ class QuantizedLinear:
         self.graph.insert_before(self.layer.product, node)
         return node.outputs[0]
 
-    def shifted_input(self) -> ir.Value:
-        """Put Q/DQ in front of the layer that leave the zero point in; ``unshifted_bias`` takes it out again.
+    def input_without_zero_point(self) -> ir.Value:
+        """Put Q/DQ in front of the layer that leave the zero point in; ``bias_without_zero_point`` takes it out again.
 
         What is given is the input plus scale times zero point: kernels that multiply without a zero point are faster.
         """
@@ -109,8 +109,8 @@ class QuantizedLinear:
         self.graph.insert_before(self.layer.product, node)
         return node.outputs[0]
 
-    def unshifted_bias(self) -> NDArray[np.float32] | None:
-        """Return the bias less what ``shifted_input`` adds to the output; None if that leaves nothing to add."""
+    def bias_without_zero_point(self) -> NDArray[np.float32] | None:
+        """Return the bias less what ``input_without_zero_point`` adds to the output; None if nothing is left."""
         if self.zero_point == 0:
             return self.bias
         sums = self.weight.sum(axis=0, dtype=np.int64) * self.weight_scales.astype(np.float64)

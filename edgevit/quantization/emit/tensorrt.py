@@ -7,10 +7,10 @@ With attention in float, TensorRT multiplies query, key and value in float too u
 puts the three together again. With attention quantized they stay one product: Q/DQ stand right behind what cuts it.
 The last attention then keeps all its queries: with one query INT8 attention over few tokens is not fused.
 
-Of the rests that the plan has (``rewrites.fine``), those are kept that are worth a kernel each (``drop_rests``). With
-attention quantized, what reads its output has none: TensorRT fuses INT8 attention only where one QuantizeLinear takes
-what it gives. In FP8 there are none at all: they are what INT8's steps leave, not those of a float8, which are fine
-where values are small.
+Of the residual products that the plan has (``rewrites.residual``), those are kept that are worth a kernel each
+(``prune_residuals``). With attention quantized, what reads its output has none: TensorRT fuses INT8 attention only
+where one QuantizeLinear takes what it gives. In FP8 there are none at all: they are what INT8's steps leave, not those
+of a float8, which are fine where values are small.
 """
 
 from __future__ import annotations
@@ -25,16 +25,21 @@ from onnx_ir.passes import common
 from edgevit.backends.tensorrt.limits import why_not_fused
 from edgevit.files import scratch_folder
 from edgevit.graph.attention import Attention, find_attentions
-from edgevit.quantization import float8
-from edgevit.quantization.emit.drop_rests import ChooseRests, none_of_them, with_rests, worth_a_kernel
+from edgevit.graph.linears import find_linears, open_graph
+from edgevit.graph.passes.prune_tokens import PruneToClassToken
+from edgevit.quantization.emit import float8
+from edgevit.quantization.emit.prune_residuals import (
+    ChooseResiduals,
+    no_residuals,
+    residuals_worth_a_kernel,
+    with_residuals,
+)
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention, at_tokens
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
-from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.float16 import retype
-from edgevit.quantization.linears import find_linears, open_graph
+from edgevit.quantization.float16.convert import retype
 from edgevit.quantization.plan import QuantizationPlan
-from edgevit.quantization.rewrites.fine import off_the_grid
+from edgevit.quantization.rewrites.residual import before_fake_quant
 
 #: Returns why TensorRT would not fuse an attention by its head's features and its tokens; None if it does.
 _Limit = Callable[[int, int], str | None]
@@ -44,20 +49,20 @@ _Convert = Callable[[QuantizedLinear], QuantizedLinear]
 def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
-    passes = (SelectTokens(), ToFloat16())
-    with with_rests(model, plan, worth_a_kernel) as (base, fewer):
+    passes = (PruneToClassToken(), ToFloat16())
+    with with_residuals(model, plan, residuals_worth_a_kernel) as (base, fewer):
         rewrite(base, fewer, path, _parted, passes, weight_bits=weight_bits, scale_type=np.float16)
 
 
 def emit_attention(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> dict[str, str]:
     """Write what ``emit`` does with attention in INT8; return those that stay in float16, and why."""
     plan.check_scheme("symmetric")
-    with with_rests(model, plan, _worth_beside_attention(plan, why_not_fused)) as (base, fewer):
+    with with_residuals(model, plan, _worth_beside_attention(plan, why_not_fused)) as (base, fewer):
         kept, whole = _attentions(base, fewer, why_not_fused)
         attention = QuantizeAttention(
             [each for each in fewer.attentions if each.name not in kept], scale_type=np.float16, places=at_tokens
         )
-        passes = (attention, SelectTokens(), ToFloat16())
+        passes = (attention, PruneToClassToken(), ToFloat16())
         substitute = _substitute(lambda linear: linear, whole)
         rewrite(base, fewer, path, substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
     return kept
@@ -66,25 +71,25 @@ def emit_attention(model: Path, plan: QuantizationPlan, path: Path, weight_bits:
 def emit_float8(model: Path, plan: QuantizationPlan, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as FP8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
-    passes = (SelectTokens(), ToFloat16())
-    with with_rests(model, plan, none_of_them) as (single, plan), scratch_folder() as scratch:
-        base = scratch / "uncentred.onnx"
-        plan = float8.uncentred(single, plan, base)
+    passes = (PruneToClassToken(), ToFloat16())
+    with with_residuals(model, plan, no_residuals) as (single, plan), scratch_folder() as scratch:
+        base = scratch / "without_shifts.onnx"
+        plan = float8.without_shifts(single, plan, base)
         rewrite(base, plan, path, _substitute(float8.as_float8, frozenset()), passes)
 
 
 def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> dict[str, str]:
     """Write what ``emit_float8`` does with attention in FP8; return those that stay in float16, and why."""
     plan.check_scheme("symmetric")
-    with with_rests(model, plan, none_of_them) as (single, plan), scratch_folder() as scratch:
+    with with_residuals(model, plan, no_residuals) as (single, plan), scratch_folder() as scratch:
         kept, whole = _attentions(single, plan, lambda _size, _tokens: None)
         plans = [each for each in plan.attentions if each.name not in kept]
         attention = QuantizeAttention(
             plans, scale_type=np.float16, places=at_tokens, zero=float8.ZERO, share=float8.SHARE
         )
-        passes = (attention, SelectTokens(), ToFloat16())
-        base = scratch / "uncentred.onnx"
-        plan = float8.uncentred(single, plan, base)
+        passes = (attention, PruneToClassToken(), ToFloat16())
+        base = scratch / "without_shifts.onnx"
+        plan = float8.without_shifts(single, plan, base)
         rewrite(base, plan, path, _substitute(float8.as_float8, whole), passes)
     return kept
 
@@ -92,7 +97,7 @@ def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> di
 def emit_float32(model: Path, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path``, with nothing computed that the head does not look at."""
     with open_graph(model) as onnx_model:
-        write(onnx_model, (SelectTokens(),), path)
+        write(onnx_model, (PruneToClassToken(),), path)
 
 
 class ToFloat16(ir.passes.InPlacePass):
@@ -121,17 +126,17 @@ def _substitute(convert: _Convert, whole: frozenset[str]) -> Callable[[Quantized
     return substitute
 
 
-def _worth_beside_attention(plan: QuantizationPlan, limit: _Limit) -> ChooseRests:
+def _worth_beside_attention(plan: QuantizationPlan, limit: _Limit) -> ChooseResiduals:
     """Return what chooses rests, but for those of layers that read what an attention in INT8 gives.
 
-    With a second reader of that, TensorRT would take the attention apart.
+    With a second consumer of that, TensorRT would take the attention apart.
     """
     planned = {each.name for each in plan.attentions}
 
     def choose(graph: ir.Graph) -> frozenset[str]:
         outputs = {each.output for each in find_attentions(graph) if _reason(each, planned, limit) is None}
-        readers = {layer.name for layer in find_linears(graph) if off_the_grid(layer.input) in outputs}
-        return worth_a_kernel(graph) - readers
+        consumers = {layer.name for layer in find_linears(graph) if before_fake_quant(layer.input) in outputs}
+        return residuals_worth_a_kernel(graph) - consumers
 
     return choose
 
@@ -143,11 +148,11 @@ def _attentions(model: Path, plan: QuantizationPlan, limit: _Limit) -> tuple[dic
     kept, whole = {}, set()
     with open_graph(model) as onnx_model:
         common.ShapeInferencePass()(onnx_model)
-        readers = {layer.product: layer.name for layer in find_linears(onnx_model.graph)}
+        consumers = {layer.product: layer.name for layer in find_linears(onnx_model.graph)}
         attentions = find_attentions(onnx_model.graph)
     for attention in attentions:
         reason = _reason(attention, planned, limit)
-        if reason is None and not quantized.issuperset(readers.get(user) for user in attention.output.consumers()):
+        if reason is None and not quantized.issuperset(consumers.get(user) for user in attention.output.consumers()):
             reason = "what it gives is not quantized, so it would not be one kernel"
         packed = attention.packed()
         if reason is not None:

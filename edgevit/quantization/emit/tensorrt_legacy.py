@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevit.quantization.emit.drop_rests import with_rests, worth_a_kernel
+from edgevit.graph.linears import open_graph
+from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.lower_opset import LowerOpset
+from edgevit.quantization.emit.prune_residuals import residuals_worth_a_kernel, with_residuals
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
-from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.linears import open_graph
 from edgevit.quantization.plan import QuantizationPlan
 
 OPSET = 17
@@ -18,14 +18,14 @@ OPSET = 17
 def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` as INT8 for earlier versions of TensorRT."""
     plan.check_scheme("symmetric")
-    with with_rests(model, plan, worth_a_kernel) as (base, fewer):
-        rewrite(base, fewer, path, _substitute, (SelectTokens(), LowerOpset(OPSET)), weight_bits=weight_bits)
+    with with_residuals(model, plan, residuals_worth_a_kernel) as (base, fewer):
+        rewrite(base, fewer, path, _substitute, (PruneToClassToken(), LowerOpset(OPSET)), weight_bits=weight_bits)
 
 
 def emit_float32(model: Path, path: Path) -> None:
     """Write the float32 ONNX file ``model`` to ``path`` for earlier versions of TensorRT."""
     with open_graph(model) as onnx_model:
-        write(onnx_model, (SelectTokens(), LowerOpset(OPSET)), path)
+        write(onnx_model, (PruneToClassToken(), LowerOpset(OPSET)), path)
 
 
 def _substitute(linear: QuantizedLinear) -> None:

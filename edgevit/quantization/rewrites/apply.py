@@ -1,7 +1,7 @@
 """Apply the exact rewrites to a model's file, and say what ranges its Linear layers' inputs have then.
 
 In the order in which ``prepare`` applies them: ``smooth`` for all, ``centre`` for signed activations, ``embed`` for
-unsigned ones, ``refine`` once the scales are known.
+unsigned ones, ``add_residuals`` once the scales are known.
 """
 
 from __future__ import annotations
@@ -16,24 +16,30 @@ from onnx_ir.passes import common
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.files import atomic_path, sha256_of
+from edgevit.graph.linears import LinearLayer, as_it_is_now, find_linears, open_graph
 from edgevit.graph.metadata import noted
-from edgevit.quantization.emit.select_tokens import chosen_token
-from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears, open_graph
+from edgevit.graph.passes.prune_tokens import pooled_token
+from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.quantization.plan import QuantizationPlan, check_model_sha256
+from edgevit.quantization.rewrites.activation_shift import shift_input
 from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
-from edgevit.quantization.rewrites.centre import centre_input
-from edgevit.quantization.rewrites.fine import ending_layers, ends_mlp, multiply_rest, rest_name, sees_token
-from edgevit.quantization.rewrites.narrow import follows_activation, narrow_input
-from edgevit.quantization.rewrites.patches import LEVELS, multiply_patches
+from edgevit.quantization.rewrites.channel_equalization import equalize_input, follows_activation
+from edgevit.quantization.rewrites.patch_embedding import LEVELS, multiply_patches
+from edgevit.quantization.rewrites.per_token_scale import LEAST, add_per_token_scale, has_per_token_scale
+from edgevit.quantization.rewrites.residual import (
+    add_residual_matmul,
+    ending_layers,
+    ends_mlp,
+    residual_name,
+    sees_token,
+)
 from edgevit.quantization.rewrites.rotation import rotate_stream
-from edgevit.quantization.rewrites.sites import find_sites
-from edgevit.quantization.rewrites.tokens import LEAST, has_token_scale, scale_tokens
-from edgevit.quantization.smoothing import HEADROOM, ChannelStatistics, choose_migration, choose_narrowing
-from edgevit.quantization.table import CalibrationTable, TensorStatistics
+from edgevit.quantization.rewrites.smoothing import HEADROOM, ChannelStatistics, choose_equalization, choose_migration
+from edgevit.quantization.rewrites.smoothing_mappings import find_smoothing_mappings
 from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 
 #: An input is centred if that makes its largest magnitude smaller than this share of what it was.
-_WORTH_CENTRING = 0.75
+_WORTH_SHIFTING = 0.75
 
 
 def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrites = NO_REWRITES) -> CalibrationTable:
@@ -59,33 +65,35 @@ def smooth(model: Path, table: CalibrationTable, path: Path, *, rewrites: Rewrit
         common.ShapeInferencePass()(onnx_model)  # files of others seldom say the shapes of values
         if table.rotated:
             rotate_stream(graph)
-        for site in find_sites(graph):
-            weights = [as_it_is_now(reader).weight for reader in site.readers]
-            migration = choose_migration(channels[site.readers[0].name], weights, shiftable=site.shiftable, alpha=alpha)
-            site.move(graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
-            for reader in site.readers:
-                tokens = inputs[reader.name].tokens
-                inputs[reader.name] = TensorStatistics.between(-migration.reach, migration.reach, tokens)
+        for mapping in find_smoothing_mappings(graph):
+            weights = [as_it_is_now(consumer).weight for consumer in mapping.consumers]
+            migration = choose_migration(
+                channels[mapping.consumers[0].name], weights, shiftable=mapping.shiftable, alpha=alpha
+            )
+            mapping.move(graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
+            for consumer in mapping.consumers:
+                tokens = inputs[consumer.name].tokens
+                inputs[consumer.name] = TensorStatistics.between(-migration.reach, migration.reach, tokens)
         fold_attention_scales(graph)  # last: the search for scales counts errors by how large outputs are
         save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path), rotated=False)
 
 
-def _narrow_inputs(graph: ir.Graph, images: int, share: float, inputs: dict[str, TensorStatistics]) -> None:
+def _equalize_inputs(graph: ir.Graph, images: int, share: float, inputs: dict[str, TensorStatistics]) -> None:
     """Divide the widest channels behind activation functions; ``inputs`` gets the ranges that are left."""
     for layer, channels in _behind_activations(graph, images, inputs):
-        narrowing = choose_narrowing(channels, share)
-        narrow_input(graph, layer, narrowing.scale.astype(np.float32))
+        narrowing = choose_equalization(channels, share)
+        equalize_input(graph, layer, narrowing.scale.astype(np.float32))
         tokens = inputs[layer.name].tokens
         inputs[layer.name] = TensorStatistics.between(narrowing.low, narrowing.high, tokens)
 
 
-def _scale_tokens(graph: ir.Graph, images: int, inputs: dict[str, TensorStatistics]) -> None:
+def _add_per_token_scales(graph: ir.Graph, images: int, inputs: dict[str, TensorStatistics]) -> None:
     """Divide each token behind activation functions by its largest value; ``inputs`` gets the ranges that are left."""
     for layer, channels in _behind_activations(graph, images, inputs):
         if layer.bias is not None and layer.addition is None:
             continue  # a Gemm's own bias would be multiplied by the token's scale
-        scale_tokens(graph, layer)
+        add_per_token_scale(graph, layer)
         low = HEADROOM * min(0.0, float(channels.minimum.min())) / LEAST
         inputs[layer.name] = TensorStatistics.between(low, 1.0, inputs[layer.name].tokens)
 
@@ -108,7 +116,7 @@ def centre(
 ) -> CalibrationTable:
     """Write ``model`` to ``path`` with an Add in front of each Linear layer whose input is one-sided.
 
-    Behind an activation function the widest channels are divided first, if ``rewrites.narrow`` asks for it.
+    Behind an activation function channels are equalized first, if ``rewrites.channel_equalization`` asks for it.
     Returns the ranges that its layers' inputs have then.
 
     Raises:
@@ -118,14 +126,14 @@ def centre(
     """
     inputs = dict(table.inputs)
     with open_graph(model) as onnx_model:
-        if rewrites.narrow:
-            _narrow_inputs(onnx_model.graph, table.images, rewrites.narrow, inputs)
+        if rewrites.channel_equalization:
+            _equalize_inputs(onnx_model.graph, table.images, rewrites.channel_equalization, inputs)
         for layer in find_linears(onnx_model.graph):
             statistics = inputs[layer.name]
             low, high = statistics.range(observer)
-            if layer.bias is not None and high - low < 2 * _WORTH_CENTRING * max(abs(low), abs(high)):
+            if layer.bias is not None and high - low < 2 * _WORTH_SHIFTING * max(abs(low), abs(high)):
                 shift = (low + high) / 2
-                centre_input(onnx_model.graph, layer, shift)
+                shift_input(onnx_model.graph, layer, shift)
                 inputs[layer.name] = statistics.shifted(shift)
         save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
@@ -151,15 +159,15 @@ def embed(model: Path, table: CalibrationTable, path: Path, rewrites: Rewrites =
         name = None if preprocess is None else multiply_patches(onnx_model.graph, preprocess)
         if name is not None:
             inputs[name] = TensorStatistics.between(*LEVELS)
-        if rewrites.token_scale:
-            _scale_tokens(onnx_model.graph, table.images, inputs)
-        elif rewrites.narrow:
-            _narrow_inputs(onnx_model.graph, table.images, rewrites.narrow, inputs)
+        if rewrites.per_token_scale:
+            _add_per_token_scales(onnx_model.graph, table.images, inputs)
+        elif rewrites.channel_equalization:
+            _equalize_inputs(onnx_model.graph, table.images, rewrites.channel_equalization, inputs)
         save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
-def refine(
+def add_residuals(
     model: Path, table: CalibrationTable, plan: QuantizationPlan, rewrites: Rewrites, path: Path
 ) -> CalibrationTable:
     """Write ``model`` to ``path`` with a second product for the layers that ``rewrites`` asks for it.
@@ -175,34 +183,36 @@ def refine(
     quantizations = {linear.name: linear.quantization for linear in plan.linears}
     with open_graph(model) as onnx_model:
         common.ShapeInferencePass()(onnx_model)
-        for layer, token in _to_refine(onnx_model.graph, table, rewrites):
+        for layer, token in _residual_layers(onnx_model.graph, table, rewrites):
             quantization = quantizations[layer.name]
             if quantization is not None:
-                multiply_rest(onnx_model.graph, layer, quantization, token)
+                add_residual_matmul(onnx_model.graph, layer, quantization, token)
                 half = quantization.activation_scale / 2
-                inputs[rest_name(layer)] = TensorStatistics.between(-half, half)
+                inputs[residual_name(layer)] = TensorStatistics.between(-half, half)
         save(onnx_model, path)
     return msgspec.structs.replace(table, inputs=inputs, model_sha256=sha256_of(path))
 
 
-def _to_refine(graph: ir.Graph, table: CalibrationTable, rewrites: Rewrites) -> list[tuple[LinearLayer, int | None]]:
-    """Return the layers to refine, with the token to do so for, None for all that they see.
+def _residual_layers(
+    graph: ir.Graph, table: CalibrationTable, rewrites: Rewrites
+) -> list[tuple[LinearLayer, int | None]]:
+    """Return the layers to quantize twice, with the token to do so for, None for all that they see.
 
     Where the head reads one token of each image, the layers behind the last attention see that token alone: for them a
     second product is one row, too.
     """
     ending = ending_layers(graph)
-    scaled = {layer.name for layer in ending if has_token_scale(layer)}
+    scaled = {layer.name for layer in ending if has_per_token_scale(layer)}
     chosen: dict[str, tuple[LinearLayer, int | None]] = {}
-    token = chosen_token(graph)
-    if token is not None and rewrites.fine_token:
+    token = pooled_token(graph)
+    if token is not None and rewrites.residual_token_layers:
         mlps = [layer for layer in ending if ends_mlp(layer)]
-        of_token = (layer for layer in mlps[-rewrites.fine_token :] if sees_token(layer, token.number))
+        of_token = (layer for layer in mlps[-rewrites.residual_token_layers :] if sees_token(layer, token.number))
         chosen |= {layer.name: (layer, token.number) for layer in of_token}
-    if rewrites.fine_token:
+    if rewrites.residual_token_layers:
         seen_once = {name for name, one in table.inputs.items() if one.tokens == table.images}
         chosen |= {layer.name: (layer, None) for layer in find_linears(graph) if layer.name in seen_once}
-    chosen |= {layer.name: (layer, None) for layer in ending[: rewrites.fine]}
+    chosen |= {layer.name: (layer, None) for layer in ending[: rewrites.residual_layers]}
     return [(layer, only) for layer, only in chosen.values() if layer.name not in scaled]
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevit.graph.attention import Attention, find_attentions
-from edgevit.quantization.linears import LinearLayer, as_it_is_now, linears_in
-from edgevit.quantization.rewrites.constants import set_linear
+from edgevit.graph.constants import set_linear
+from edgevit.graph.linears import LinearLayer, as_it_is_now, linears_in
 
 
 def fold_attention_scales(graph: ir.Graph) -> bool:

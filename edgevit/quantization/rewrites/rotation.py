@@ -19,10 +19,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgevit.graph.constants import set_constant, set_linear
+from edgevit.graph.linears import LinearLayer, as_it_is_now, find_linears
 from edgevit.graph.patches import embedding_before
-from edgevit.quantization.linears import LinearLayer, as_it_is_now, find_linears
-from edgevit.quantization.rewrites.constants import set_constant, set_linear
-from edgevit.quantization.rewrites.sites import NormSource, Site, float_constant, keeps_channels, norm_sites
+from edgevit.quantization.rewrites.smoothing_mappings import (
+    NormProducer,
+    SmoothingMapping,
+    float_constant,
+    keeps_channels,
+    norm_mappings,
+)
 
 _SEED = 0
 
@@ -33,9 +39,9 @@ class _Stream:
 
     width: int
     values: set[ir.Value] = field(default_factory=set)
-    norms: list[Site] = field(default_factory=list)
-    readers: list[LinearLayer] = field(default_factory=list)
-    writers: list[LinearLayer] = field(default_factory=list)
+    norms: list[SmoothingMapping] = field(default_factory=list)
+    consumers: list[LinearLayer] = field(default_factory=list)
+    producers: list[LinearLayer] = field(default_factory=list)
     convolutions: list[ir.Node] = field(default_factory=list)
     constants: list[tuple[ir.Node, int]] = field(default_factory=list)
 
@@ -50,11 +56,11 @@ def rotate_stream(graph: ir.Graph) -> bool:
     It is left as it is where anything else than LayerNorms and Linear layers reads it, or anything else than Linear
     layers, constants and the patch embedding's convolution writes it. Values must have shapes.
     """
-    sites = list(norm_sites(graph))
-    if not sites:
+    mappings = list(norm_mappings(graph))
+    if not mappings:
         return False
     try:
-        stream = _find(graph, sites)
+        stream = _find(graph, mappings)
     except _NotRotatableError:
         return False
     _rotate(graph, stream, rotation(stream.width))
@@ -81,14 +87,14 @@ def rotation(width: int) -> NDArray[np.float64]:
     return product
 
 
-def _find(graph: ir.Graph, sites: list[Site]) -> _Stream:
-    """Follow the stream from the first of the LayerNorms in ``sites`` through all that takes part in it.
+def _find(graph: ir.Graph, mappings: list[SmoothingMapping]) -> _Stream:
+    """Follow the stream from the first of the LayerNorms in ``mappings`` through all that takes part in it.
 
     Raises:
         _NotRotatableError: if something does that cannot.
 
     """
-    norms = {site.source.node: site for site in sites if isinstance(site.source, NormSource)}
+    norms = {mapping.source.node: mapping for mapping in mappings if isinstance(mapping.source, NormProducer)}
     layers = find_linears(graph)
     by_output = {layer.output: layer for layer in layers}
     by_product = {layer.product: layer for layer in layers}
@@ -108,7 +114,7 @@ def _find(graph: ir.Graph, sites: list[Site]) -> _Stream:
                 _add_norm(stream, norms[node])
             elif node in by_product and index == 0:
                 _expect(by_product[node].weight.shape[0] == stream.width)
-                stream.readers.append(by_product[node])
+                stream.consumers.append(by_product[node])
             elif _joins(node) or (keeps_channels(node) and index == 0):
                 pending.append(node.outputs[0])
             elif node.op_type != "Shape":
@@ -123,7 +129,7 @@ def _written(stream: _Stream, value: ir.Value, by_output: dict[ir.Value, LinearL
     layer, convolution = by_output.get(value), embedding_before(node)
     if layer is not None:
         _expect(layer.weight.shape[1] == stream.width)
-        stream.writers.append(layer)
+        stream.producers.append(layer)
     elif convolution is not None:
         _expect(len(_float(convolution, 1)) == stream.width)
         stream.convolutions.append(convolution)
@@ -139,15 +145,15 @@ def _written(stream: _Stream, value: ir.Value, by_output: dict[ir.Value, LinearL
                 stream.constants.append((node, index))
 
 
-def _add_norm(stream: _Stream, site: Site) -> None:
-    assert isinstance(site.source, NormSource)  # noqa: S101 - the caller takes no other
-    node = site.source.node
+def _add_norm(stream: _Stream, mapping: SmoothingMapping) -> None:
+    assert isinstance(mapping.source, NormProducer)  # noqa: S101 - the caller takes no other
+    node = mapping.source.node
     rank = len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0
     last = node.attributes.get_int("axis", -1) in (-1, rank - 1)
     bias = float_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     _expect(last and len(_float(node, 1)) == stream.width)
-    _expect(site.shiftable or bias is None or not bias.any())
-    stream.norms.append(site)
+    _expect(mapping.shiftable or bias is None or not bias.any())
+    stream.norms.append(mapping)
 
 
 def _joins(node: ir.Node) -> bool:
@@ -163,14 +169,14 @@ def _joins(node: ir.Node) -> bool:
 
 
 def _rotate(graph: ir.Graph, stream: _Stream, matrix: NDArray[np.float64]) -> None:
-    for site in stream.norms:
-        assert isinstance(site.source, NormSource)  # noqa: S101 - _add_norm takes no other
-        _empty_norm(graph, site.source.node, site)
-    for reader in (*stream.readers, *(reader for site in stream.norms for reader in site.readers)):
-        layer = as_it_is_now(reader)
+    for mapping in stream.norms:
+        assert isinstance(mapping.source, NormProducer)  # noqa: S101 - _add_norm takes no other
+        _empty_norm(graph, mapping.source.node, mapping)
+    for consumer in (*stream.consumers, *(consumer for mapping in stream.norms for consumer in mapping.consumers)):
+        layer = as_it_is_now(consumer)
         set_linear(graph, layer, _float32(matrix.T @ layer.weight), layer.bias)
-    for writer in stream.writers:
-        layer = as_it_is_now(writer)
+    for producer in stream.producers:
+        layer = as_it_is_now(producer)
         bias = None if layer.bias is None else _float32(layer.bias @ matrix)
         set_linear(graph, layer, _float32(layer.weight @ matrix), bias)
     for node in stream.convolutions:
@@ -181,11 +187,11 @@ def _rotate(graph: ir.Graph, stream: _Stream, matrix: NDArray[np.float64]) -> No
         set_constant(graph, node, index, str(_given(node, index).name), _float32(_float(node, index) @ matrix))
 
 
-def _empty_norm(graph: ir.Graph, node: ir.Node, site: Site) -> None:
+def _empty_norm(graph: ir.Graph, node: ir.Node, mapping: SmoothingMapping) -> None:
     """Give weight and bias of a LayerNorm to the layers that read it; a weight of 0 is no obstacle."""
     weight = _float(node, 1)
     bias = _float(node, 2) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros_like(weight)
-    for layer in map(as_it_is_now, site.readers):
+    for layer in map(as_it_is_now, mapping.consumers):
         of_layer = None if layer.bias is None else _float32(layer.bias + bias.astype(np.float64) @ layer.weight)
         set_linear(graph, layer, weight[:, None] * layer.weight, of_layer)
     name = node.name or str(node.outputs[0].name)

@@ -11,7 +11,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingDependencyError
 from edgevit.files import sha256_of
 from edgevit.progress import Silent
-from edgevit.quantization.float16 import Float16Plan
+from edgevit.quantization.float16.convert import Float16Plan
 from edgevit.runtime import load
 from edgevit.stages.build import add, compile_variant, variant_name
 from edgevit.stages.runnable import runnable

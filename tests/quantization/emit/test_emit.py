@@ -11,7 +11,7 @@ import torch
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError, InputError
-from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.emit import DIALECTS, emit, emit_float32, scheme_of, tensorrt
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.plan import make_plan

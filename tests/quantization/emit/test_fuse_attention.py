@@ -7,9 +7,9 @@ import onnxruntime
 import pytest
 from random_vit import exported
 
+from edgevit.graph.linears import load_graph
 from edgevit.models.spec import ModelSpec
 from edgevit.quantization.emit.fuse_attention import FuseAttention
-from edgevit.quantization.linears import load_graph
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
 

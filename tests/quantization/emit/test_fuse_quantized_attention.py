@@ -7,11 +7,11 @@ import pytest
 from random_vit import exported
 
 from edgevit.backends import get_backend
+from edgevit.graph.linears import load_graph
 from edgevit.models.spec import ModelSpec
-from edgevit.quantization.calibrate import calibrate
+from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.emit import emit, onnxruntime
 from edgevit.quantization.emit.fuse_quantized_attention import FuseQuantizedAttention
-from edgevit.quantization.linears import load_graph
 from edgevit.quantization.plan import make_plan
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
@@ -27,7 +27,9 @@ def before_and_after(tmp_path, monkeypatch):
         plan = make_plan(path, calibrate(path, [IMAGES], total=1), scheme=scheme)
         emit(path, plan, "onnxruntime", tmp_path / "after.onnx")
         with monkeypatch.context() as patched:
-            patched.setattr(onnxruntime, "FuseQuantizedAttention", onnxruntime.SelectTokens)  # once more: no change
+            patched.setattr(
+                onnxruntime, "FuseQuantizedAttention", onnxruntime.PruneToClassToken
+            )  # once more: no change
             emit(path, plan, "onnxruntime", tmp_path / "before.onnx")
         return tmp_path / "before.onnx", tmp_path / "after.onnx"
 

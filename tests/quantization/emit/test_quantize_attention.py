@@ -9,13 +9,13 @@ import pytest
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError
+from edgevit.graph.linears import load_graph
+from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit import emit
-from edgevit.quantization.emit.parts import PartLinears
+from edgevit.quantization.emit.qkv_split import SplitQkv
 from edgevit.quantization.emit.quantize_attention import SOFTMAX_SCALE, QuantizeAttention
-from edgevit.quantization.emit.select_tokens import SelectTokens
-from edgevit.quantization.linears import load_graph
 from edgevit.quantization.plan import AttentionPlan
-from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.quantization.ptq import CalibrationImages, prepare
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def prepared(both):
 
 def written(model, pass_, path):
     graph = load_graph(model)
-    for each in (PartLinears(), SelectTokens(), pass_):
+    for each in (SplitQkv(), PruneToClassToken(), pass_):
         each(graph)
     ir.save(graph, path)
     onnx.checker.check_model(str(path), full_check=True)

@@ -8,15 +8,14 @@ import pytest
 from rtx import compiled, needs_rtx
 
 from edgevit.errors import GraphError, InputError
-from edgevit.quantization import float8
-from edgevit.quantization.calibrate import calibrate
-from edgevit.quantization.emit import emit, emit_float8, emit_float32
-from edgevit.quantization.linears import find_linears, load_graph
-from edgevit.quantization.lint import lint
+from edgevit.graph.constants import set_linear
+from edgevit.graph.linears import find_linears, load_graph
+from edgevit.quantization.calibration.calibrate import calibrate
+from edgevit.quantization.emit import emit, emit_float8, emit_float32, float8
+from edgevit.quantization.lint.rules import lint
 from edgevit.quantization.plan import make_plan
-from edgevit.quantization.prepare import CalibrationImages, prepare
+from edgevit.quantization.ptq import CalibrationImages, prepare
 from edgevit.quantization.rewrites.apply import save
-from edgevit.quantization.rewrites.constants import set_linear
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +113,7 @@ def test_fp8_undoes_what_centres_an_input_for_int8(prepared, quantized, tmp_path
     layers = {layer.name: layer for layer in find_linears(load_graph(prepared.model).graph)}
     centred = {name for name, layer in layers.items() if layer.input.producer().name == f"{name}.centre"}
     assert "blocks.0.mlp.fc2" in centred
-    plan = float8.uncentred(prepared.model, prepared.plan, tmp_path / "model.onnx")
+    plan = float8.without_shifts(prepared.model, prepared.plan, tmp_path / "model.onnx")
     plan.check_model(tmp_path / "model.onnx")
     assert "Add" not in {
         layer.input.producer().op_type for layer in find_linears(load_graph(tmp_path / "model.onnx").graph)

@@ -4,8 +4,8 @@ import onnxruntime
 import pytest
 
 from edgevit.graph.attention import find_attentions
-from edgevit.quantization.emit.parts import PartLinears
-from edgevit.quantization.linears import find_linears, load_graph
+from edgevit.graph.linears import find_linears, load_graph
+from edgevit.quantization.emit.qkv_split import SplitQkv
 from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 
 
@@ -18,7 +18,7 @@ def run(model, images):
 def test_queries_come_scaled_and_the_logits_stay(quantized, parted):
     model = load_graph(quantized.path)
     if parted:
-        PartLinears()(model)
+        SplitQkv()(model)
     before = run(model, quantized.images)
     keys = find_linears(model.graph)[0].weight[:, 32:] if not parted else None
     assert fold_attention_scales(model.graph)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from onnx_ir.passes import common
 from random_vit import exported
 
+from edgevit.graph.editing import add_constant
+from edgevit.graph.linears import find_linears, load_graph
 from edgevit.models.spec import ModelSpec
-from edgevit.quantization.linears import find_linears, load_graph
-from edgevit.quantization.replace import add_constant
 from edgevit.quantization.rewrites.rotation import rotate_stream, rotation
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)

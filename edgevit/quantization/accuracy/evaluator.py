@@ -1,0 +1,71 @@
+"""Images that nothing was fitted to, and how near to float32 a model stays on them.
+
+What a choice does to a layer's own error misleads: outliers carry meaning, and errors of some tokens and layers hardly
+reach the output. So choices are judged by what the whole model gives, on images of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.backends import get_backend
+from edgevit.errors import DataError
+from edgevit.statistics import agreement, mean_kl, sqnr_db
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How near outputs are to float32's: KL(float32 || model) in nats, SQNR in dB, share of images of the same top-1.
+
+    Where each logit decides by itself, the last is the share of the same decisions. ``sqnr_db`` is None where outputs
+    are the same.
+    """
+
+    kl: float
+    sqnr_db: float | None
+    agreement: float
+
+
+class Evaluator:
+    """Float32's outputs for images that nothing was fitted to."""
+
+    def __init__(self, model: Path, images: Iterable[NDArray[np.float32]], *, independent: bool = False) -> None:
+        """Run the float32 ONNX file ``model`` on ``images`` of (B, C, H, W), which are kept.
+
+        With ``independent`` logits each is a decision of its own, as a single one always is.
+
+        Raises:
+            DataError: if there are no images.
+
+        """
+        self._images = tuple(images)
+        if not self._images:
+            raise DataError("there are no images to judge by", remedy="give more images with --data")
+        self.reference = self.outputs(model)
+        self.independent = independent or self.reference.shape[1] == 1
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.reference)
+
+    def outputs(
+        self, model: Path, backend: str = "onnxruntime", settings: Mapping[str, str] = MappingProxyType({})
+    ) -> NDArray[np.float32]:
+        """Return what the ONNX file ``model`` gives for the images (N, classes or features)."""
+        with get_backend(backend).open(model, threads=0, settings=settings) as session:
+            return np.concatenate([session.infer(batch) for batch in self._images])
+
+    def score(self, model: Path) -> Score:
+        """Return how near the ONNX file ``model`` stays to float32."""
+        outputs = self.outputs(model)
+        return Score(
+            mean_kl(self.reference, outputs, independent=self.independent),
+            sqnr_db(self.reference, outputs),
+            agreement(self.reference, outputs, independent=self.independent),
+        )

@@ -1,0 +1,142 @@
+"""Find out which observer and which alpha suit a model: fit each on a part of the images, evaluator it on another.
+
+Clipping that makes a layer's own error smaller can ruin the model, because outliers carry meaning, and the scales that
+a layer is expected to err least with need not be the model's best. So the whole model decides, by its logits. One
+choice is made for all layers: to judge each layer's alone would take as many trials more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.errors import DataError
+from edgevit.files import scratch_folder
+from edgevit.quantization.accuracy.evaluator import Evaluator, Score
+from edgevit.quantization.arithmetic import Scheme
+from edgevit.quantization.calibration.calibrate import calibrate, one_by_one
+from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.emit import emit
+from edgevit.quantization.plan import LinearPlan, Trial
+from edgevit.quantization.ptq import CalibrationImages, plan_scheme
+from edgevit.quantization.rewrites.apply import smooth
+from edgevit.recipes import NO_REWRITES, Alpha, Observer, ObserverChoice, Percentile, Rewrites
+
+T = TypeVar("T")
+
+#: What is tried. Of those that come out alike the first is taken, so what clips least comes first.
+OBSERVERS: tuple[Observer, ...] = (
+    "minmax",
+    "average-minmax",
+    "moving-average",
+    Percentile(99.999),
+    Percentile(99.99),
+    Percentile(99.9),
+    "entropy",
+    "mse",
+)
+ALPHAS: tuple[Alpha, ...] = ("each", "off", 0.5, 0.65, 0.8, 0.9)
+
+_EVERY = 4  # one image of so many is judged by, the others are fitted to
+_MOST = 64  # images that are judged by: they are kept in memory
+_BATCH = 16
+
+#: Each way to store activations is judged in a form that onnxruntime runs.
+_DIALECTS: dict[Scheme, str] = {"asymmetric": "onnxruntime", "symmetric": "portable"}
+
+
+def search_ranges(
+    model: Path,
+    images: CalibrationImages,
+    schemes: Iterable[Scheme],
+    *,
+    observer: ObserverChoice = "auto",
+    rewrites: Rewrites = NO_REWRITES,
+    independent: bool = False,
+) -> dict[Scheme, tuple[Trial, ...]]:
+    """Return for each scheme what was tried and what it gave, the nearest to float32 by the logits' SQNR first.
+
+    What ``observer`` and ``rewrites.alpha`` leave open, "auto", is one of ``OBSERVERS`` and of ``ALPHAS``: alphas are
+    tried with the first observer, and the other observers with the best of them. Every fourth image is judged by, 64 at
+    most; the others are fitted to. Weights are rounded to nearest, not for their layer's output, which takes longer and
+    changes little about which choice is best. ``independent`` is the evaluator's.
+
+    Raises:
+        GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
+        DataError: if there are fewer than four images, or they do not fit.
+
+    """
+    held = list(islice(_held(images), _MOST))
+    if not held:
+        raise DataError(
+            f"there are fewer than {_EVERY} images, too few to find the best observer or alpha",
+            remedy="give 128 or so with --data, or name both in the recipe",
+        )
+    evaluator = Evaluator(
+        model, (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH)), independent=independent
+    )
+    table = calibrate(model, _fitted(images), total=images.batches, rotated=True)
+    observers = OBSERVERS if observer == "auto" else (observer,)
+    alphas = ALPHAS if rewrites.alpha == "auto" else (rewrites.alpha,)
+    with scratch_folder() as scratch:
+        bench = _Trials(model, table, evaluator, rewrites, scratch)
+        return {scheme: _best_first(bench, scheme, observers, alphas, images) for scheme in schemes}
+
+
+class _Trials:
+    """Tries choices; what does not differ between one and the next is done once, and one file of each kind kept."""
+
+    def __init__(
+        self, model: Path, table: CalibrationTable, evaluator: Evaluator, rewrites: Rewrites, scratch: Path
+    ) -> None:
+        self._model, self._table, self._judge = model, table, evaluator
+        self._rewrites, self._scratch = rewrites, scratch
+        self._smoothed: tuple[Alpha, CalibrationTable] | None = None
+        self._scores: dict[tuple[Scheme, Alpha, tuple[LinearPlan, ...]], Score] = {}
+
+    def trial(self, scheme: Scheme, observer: Observer, alpha: Alpha) -> Trial:
+        """Return what the model gives with these choices."""
+        rewrites = msgspec.structs.replace(self._rewrites, alpha=alpha)
+        smoothed = self._scratch / "smoothed.onnx"
+        if self._smoothed is None or self._smoothed[0] != alpha:
+            self._smoothed = alpha, smooth(self._model, self._table, smoothed, rewrites=rewrites)
+        base, plan = plan_scheme(smoothed, self._smoothed[1], scheme, observer, rewrites, self._scratch)
+        key = scheme, alpha, plan.linears
+        if key not in self._scores:
+            emit(base, plan, _DIALECTS[scheme], self._scratch / "int8.onnx")
+            self._scores[key] = self._judge.score(self._scratch / "int8.onnx")
+        score = self._scores[key]
+        return Trial(observer=observer, alpha=alpha, kl=score.kl, sqnr_db=score.sqnr_db, agreement=score.agreement)
+
+
+def _best_first(
+    bench: _Trials, scheme: Scheme, observers: Sequence[Observer], alphas: Sequence[Alpha], images: CalibrationImages
+) -> tuple[Trial, ...]:
+    trials = [bench.trial(scheme, observers[0], each) for each in _tracked(alphas, "Trying alphas", images)]
+    best = min(trials, key=_distance).alpha
+    trials += [bench.trial(scheme, each, best) for each in _tracked(observers[1:], "Trying observers", images)]
+    return tuple(sorted(trials, key=_distance))
+
+
+def _tracked(choices: Sequence[T], label: str, images: CalibrationImages) -> Iterable[T]:
+    return images.progress.track(choices, total=len(choices), label=label) if len(choices) > 1 else choices
+
+
+def _distance(trial: Trial) -> float:
+    return -np.inf if trial.sqnr_db is None else -trial.sqnr_db
+
+
+def _held(images: CalibrationImages) -> Iterator[NDArray[np.float32]]:
+    return islice(one_by_one(images.read()), _EVERY - 1, None, _EVERY)
+
+
+def _fitted(images: CalibrationImages) -> Iterator[NDArray[np.float32]]:
+    for index, image in enumerate(one_by_one(images.track("Calibrating on a part"))):
+        if index % _EVERY != _EVERY - 1 or index >= _EVERY * _MOST:
+            yield image

@@ -1,0 +1,1 @@
+"""What calibration sees: observers of layers' inputs, range estimators, and the pass over the images."""

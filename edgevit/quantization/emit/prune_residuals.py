@@ -1,0 +1,75 @@
+"""Multiply fewer inputs twice, for engines that pay more for a second product than most of them are worth.
+
+On a GPU a residual product (``rewrites.residual``) is one kernel more, and for one image a kernel takes its time
+however small its matrices. An engine for DeiT-tiny has 150 without any, where 155 are the limit; with attention in INT8
+114, where 120 are. So only those are kept that take most of the noise with them, by what DeiT-tiny's logits lost
+without each. What the forms reach, `python benchmarks/tensorrt_accuracy.py BUNDLE --data IMAGES` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from edgevit.files import scratch_folder, sha256_of
+from edgevit.graph.linears import open_graph
+from edgevit.graph.passes.prune_tokens import nodes_of_pooled_token
+from edgevit.quantization.emit.rewrite import write
+from edgevit.quantization.plan import QuantizationPlan
+from edgevit.quantization.rewrites.residual import ends_mlp, find_residuals, prune_residuals, sees_token
+
+#: Returns the names of the layers of a graph, whose values have shapes, that keep their rests.
+ChooseResiduals = Callable[[ir.Graph], Collection[str]]
+
+
+def residuals_worth_a_kernel(graph: ir.Graph) -> frozenset[str]:
+    """Return the names of the layers whose rests are worth a kernel each.
+
+    - Those of layers that see several tokens, for all of them: as many as were asked for.
+    - Of those that the ends of MLPs have for the one token that the head reads, the middle third: the noise that they
+      take away is the largest, that of the first of them next to nothing.
+    - None of a layer that sees no other token, though it counts among those that the third is of.
+    """
+    chosen, rests = nodes_of_pooled_token(graph), find_residuals(graph)
+    alone = {each.layer.name for each in rests if each.layer.product in chosen or not sees_token(each.layer, 0)}
+    of_all = {each.layer.name for each in rests if not each.of_token}
+    of_token = [
+        each.layer.name for each in rests if each.of_token or (each.layer.name in alone and ends_mlp(each.layer))
+    ]
+    third = len(of_token) // 3
+    return frozenset(of_all.union(of_token[third : len(of_token) - third]) - alone)
+
+
+def no_residuals(_graph: ir.Graph) -> frozenset[str]:
+    """Return no names."""
+    return frozenset()
+
+
+@contextmanager
+def with_residuals(
+    model: Path, plan: QuantizationPlan, choose: ChooseResiduals
+) -> Iterator[tuple[Path, QuantizationPlan]]:
+    """Give a copy of the prepared ``model`` with the rests alone that ``choose`` keeps, and the plan for that.
+
+    Raises:
+        BundleError: if the plan was made for another model.
+        GraphError: if the file is no float32 ONNX model with Linear layers.
+        StorageError: if the copy cannot be written.
+
+    """
+    plan.check_model(model)
+    with scratch_folder() as scratch:
+        path = scratch / "fewer.onnx"
+        with open_graph(model) as onnx_model:
+            common.ShapeInferencePass()(onnx_model)
+            dropped = frozenset(prune_residuals(onnx_model.graph, choose(onnx_model.graph)))
+            if dropped:
+                write(onnx_model, (), path)
+        linears = tuple(linear for linear in plan.linears if linear.name not in dropped)
+        fewer = msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears) if dropped else plan
+        yield (path if dropped else model), fewer

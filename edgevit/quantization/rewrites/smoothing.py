@@ -1,0 +1,127 @@
+"""Choose by how much each channel of a Linear layer's input is shifted and scaled before it is quantized.
+
+Per tensor, the channel with the widest range sets the step for all. A shift puts each channel's range around 0, and a
+scale s makes wide channels narrower at the cost of larger weights (SmoothQuant, Xiao et al. 2023). How much of either
+is best differs from layer to layer, so s = r^a / w^b is searched over a and b, by the error that the layer's output is
+to be expected to have; or SmoothQuant's rule, b = 1 - a, holds for all layers alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.quantization.arithmetic import WEIGHT_LIMIT
+from edgevit.recipes import Alpha
+
+Channels = NDArray[np.float64]  # (K,)
+
+#: Exponents of a channel's range and of its largest weight among which each layer's are searched; (0, 0) is no scaling.
+EXPONENTS = tuple((a, b) for a in (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0) for b in (0.0, 0.2, 0.35, 0.5, 0.65))
+
+_SMALLEST = 1e-5  # of the largest: channels narrower than that, or without weights, are treated as if they were not
+
+
+#: How far beyond what calibration saw a channel is expected to reach, and how many of its standard deviations at least.
+#: Scaling leaves many channels at the edge of the range, where every image that was not seen would be clipped. They
+#: were chosen by the SQNR of DeiT-tiny's logits on photos that it was not calibrated with.
+HEADROOM = 1.1
+DEVIATIONS = 4.0
+
+
+class ChannelStatistics(NamedTuple):
+    """What calibration saw of each channel of an input, all (K,)."""
+
+    minimum: Channels
+    maximum: Channels
+    variance: Channels
+    mean: Channels
+
+
+class Migration(NamedTuple):
+    """How a layer's input x is rewritten: (x - shift) / scale, both (K,), and how far from 0 it reaches then."""
+
+    scale: Channels
+    shift: Channels
+    reach: float
+
+
+class Equalization(NamedTuple):
+    """By what each channel is divided, (K,), never less than 1, and the range to expect then."""
+
+    scale: Channels
+    low: float
+    high: float
+
+
+def choose_equalization(channels: ChannelStatistics, share: float) -> Equalization:
+    """Return divisors that take the widest ``share`` of the channels down to the range of the next one.
+
+    On DeiT-tiny shares from 1/12 to 1/2 gave the same KL divergence, a third below that without (132 photos to judge
+    by): what wide channels gain in step, their larger weights lose sooner or later.
+    """
+    reach = _at_least(
+        np.maximum(HEADROOM * np.maximum(channels.maximum, -channels.minimum), DEVIATIONS * np.sqrt(channels.variance))
+    )
+    limit = np.sort(reach)[::-1][min(int(share * len(reach)), len(reach) - 1)]
+    scale = np.maximum(1.0, reach / limit)
+    low = float(HEADROOM * (channels.minimum / scale).min())
+    return Equalization(scale, max(low, -float(limit)), float(limit))
+
+
+def choose_migration(
+    channels: ChannelStatistics, weights: Sequence[NDArray[np.float32]], *, shiftable: bool, alpha: Alpha = "each"
+) -> Migration:
+    """Return the shift and the scale with which layers of these ``weights`` (K, N) are expected to err least.
+
+    Args:
+        channels: of the input that all layers read.
+        weights: of the layers.
+        shiftable: whether the layers can take up a shift.
+        alpha: how much of a channel's range goes into the weights.
+
+    """
+    weight = np.abs(np.concatenate(weights, axis=1))
+    # Of what was seen once (one image, behind the last attention) a shift would leave nothing to take a range from.
+    varies = bool((channels.maximum > channels.minimum).any())
+    shift = (channels.minimum + channels.maximum) / 2 if shiftable and varies else np.zeros(len(weight))
+    seen = HEADROOM * np.maximum(channels.maximum - shift, shift - channels.minimum)
+    reach = _at_least(np.maximum(seen, DEVIATIONS * np.sqrt(channels.variance)))
+    largest = _at_least(weight.max(axis=1).astype(np.float64))
+    squares = np.einsum("kn,kn->k", weight, weight).astype(np.float64)
+    candidates = [_normalised(reach**a / largest**b) for a, b in _exponents(alpha)]
+    errors = [_expected_error(scale, weight, squares, reach, channels.variance) for scale in candidates]
+    best = candidates[int(np.argmin(errors))]
+    return Migration(best, shift, float((reach / best).max()))
+
+
+def _exponents(alpha: Alpha) -> Sequence[tuple[float, float]]:
+    if alpha == "each":
+        return EXPONENTS
+    return [(0.0, 0.0) if alpha == "off" else (alpha, 1 - alpha)]
+
+
+def _expected_error(
+    scale: Channels, weight: NDArray[np.float32], squares: Channels, reach: Channels, variance: Channels
+) -> float:
+    """Return the mean squared error of a layer's outputs, added up, if rounding errors are uniform and independent.
+
+    ``weight`` are the weights' magnitudes (K, N).
+    """
+    step = (reach / scale).max() / WEIGHT_LIMIT
+    weight_steps = (scale.astype(np.float32)[:, None] * weight).max(axis=0).astype(np.float64) / WEIGHT_LIMIT
+    of_inputs = step**2 * (scale**2 * squares).sum()
+    of_weights = (weight_steps**2).sum() * (variance / scale**2).sum()
+    return float(of_inputs + of_weights) / 12
+
+
+def _at_least(values: Channels) -> Channels:
+    return np.maximum(values, max(_SMALLEST * values.max(), np.finfo(np.float32).tiny))
+
+
+def _normalised(scale: Channels) -> Channels:
+    normalised: Channels = scale / np.exp(np.log(scale).mean())
+    return normalised

@@ -1,0 +1,1 @@
+"""Rounding weights for the least error of a layer's output."""

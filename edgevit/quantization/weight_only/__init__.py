@@ -1,0 +1,1 @@
+"""Precisions that need no calibration: weights alone in integers, and dynamic quantization."""

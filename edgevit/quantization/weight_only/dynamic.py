@@ -1,0 +1,83 @@
+"""Dynamic INT8: weights in 8 bits, activations quantized as they come, so that no images are needed beforehand.
+
+Two forms, of the same weights:
+
+- ``emit_dynamic`` for onnxruntime: com.microsoft's DynamicQuantizeMatMul, which takes the range of a layer's input,
+  quantizes it and multiplies in integers, in one kernel. It is what ``quantize_dynamic`` becomes after fusion, written
+  out, with one scale per output and the bias inside. The range is that of all images of a batch, so it is to be
+  opened with images one by one.
+- ``weights.emit_weights_int8`` for OpenVINO, which finds a range for each group of values of each token by itself,
+  if it is opened with a group size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgevit.backends.base import Backend
+from edgevit.errors import VerificationError
+from edgevit.graph.editing import add_constant, rewrite_linears
+from edgevit.graph.linears import LinearLayer
+from edgevit.quantization.arithmetic import quantize, weight_scales
+
+#: OpenVINO's setting for how many values of a token share a range.
+GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+
+_DOMAIN = "com.microsoft"
+
+
+def emit_dynamic(model: Path, path: Path) -> tuple[str, ...]:
+    """Write the float32 ONNX file ``model`` to ``path`` as dynamic INT8 for onnxruntime; return its layers' names.
+
+    Raises:
+        GraphError: if the file is no float32 ONNX model with Linear layers.
+        StorageError: if the file cannot be written; what was at ``path`` before is still there.
+
+    """
+    return rewrite_linears(model, path, _replace)
+
+
+def check_dynamic(backend: Backend, model: Path, settings: Mapping[str, str], images: NDArray[np.float32]) -> None:
+    """Check that OpenVINO quantizes activations as they come, by what that does to the logits of ``images``.
+
+    It does not tell which of its kernels do. But rounding leaves its mark: with a group size of 0, which turns it off,
+    the logits are others.
+
+    Raises:
+        VerificationError: if they are the same, as on processors without VNNI, where OpenVINO multiplies in float.
+
+    """
+    with (
+        backend.open(model, threads=0, settings=settings) as rounding,
+        backend.open(model, threads=0, settings={**settings, GROUP_SIZE: "0"}) as exact,
+    ):
+        same = np.array_equal(rounding.infer(images), exact.infer(images))
+    if same:
+        raise VerificationError(
+            "OpenVINO does not quantize activations as they come on this processor",
+            remedy="use --precision int8, or int8-weights for a small file",
+        )
+
+
+def _replace(graph: ir.Graph, layer: LinearLayer) -> list[ir.Node]:
+    scales = weight_scales(layer.weight)
+    graph.opset_imports[_DOMAIN] = 1
+    return [
+        ir.node(
+            "DynamicQuantizeMatMul",
+            [
+                layer.input,
+                add_constant(graph, f"{layer.name}.weight.int8", quantize(layer.weight, scales, np.int8(0))),
+                add_constant(graph, f"{layer.name}.weight.scale", scales),
+                None,  # the weights' zero point: 0
+                None if layer.bias is None else add_constant(graph, f"{layer.name}.bias.float32", layer.bias),
+            ],
+            domain=_DOMAIN,
+            name=layer.name,
+        )
+    ]

@@ -1,0 +1,67 @@
+"""What may be lost, by three measures, and how that is said."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, Top1Limit, describe, holds, measure
+
+LOGITS = np.eye(4, dtype=np.float32)
+WORSE = LOGITS[[0, 1, 3, 3]]  # the third image is taken for the fourth's class
+LABELS = np.arange(4)
+
+
+def test_points_of_top1():
+    limit = Top1Limit(25, LABELS)
+    assert measure(limit, LOGITS, WORSE) == 25
+    assert measure(limit, WORSE, LOGITS) == -25
+    assert holds(limit, 25)
+    assert not holds(limit, 25.1)
+    assert holds(Top1Limit(0, LABELS), -25)
+    assert [limit.say(loss) for loss in (25, 0, -25)] == [
+        "top-1 fell 25.00 points",
+        "top-1 did not change",
+        "top-1 rose 25.00 points",
+    ]
+    assert limit.option(25) == "--max-drop 25"
+
+
+def test_nats():
+    assert measure(KlLimit(0), LOGITS, LOGITS) == 0
+    assert measure(KlLimit(0), LOGITS, WORSE) > 0.05
+    assert KlLimit(0.1).say(0.00213) == "KL is 0.00213 nats"
+
+
+def test_cosines():
+    limit = CosineLimit(0.75)
+    assert measure(limit, LOGITS, WORSE) == pytest.approx(0.25)
+    assert holds(limit, 0.25)
+    assert not holds(limit, 0.2501)
+    assert limit.say(0.00012345) == "the mean cosine is 0.999876"  # not 0.999877
+    assert limit.say_allowed() == "at least 0.75 wanted"
+
+
+@pytest.mark.parametrize("limit", [Top1Limit(100, LABELS), KlLimit(1e9), CosineLimit(0)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_holds_no_limit(limit, value):
+    broken = LOGITS.copy()
+    broken[1, 2] = value
+    loss = measure(limit, LOGITS, broken)
+    assert not holds(limit, loss)
+    assert describe(limit, loss) == "some outputs are not finite numbers"
+
+
+@given(loss=st.floats(1e-9, 100))
+def test_the_option_that_is_named_would_hold(loss):
+    assert holds(KlLimit(float(KlLimit(0).option(loss).split()[1])), loss)
+    assert float(KlLimit(0).option(loss).split()[1]) <= 1.2 * loss + 1e-9
+    if loss <= 1:
+        cosine = CosineLimit(0.5).option(loss).split()[1]
+        assert holds(CosineLimit(float(cosine)), loss)
+
+
+def test_no_option_allows_what_is_not_finite():
+    assert not holds(KlLimit(1e300), math.inf)

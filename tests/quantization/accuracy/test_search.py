@@ -1,0 +1,194 @@
+"""Which layers go back to float, and why; on a model with one layer that INT8 ruins."""
+
+import math
+import shutil
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevit.graph.constants import set_linear
+from edgevit.graph.linears import find_linears, load_graph
+from edgevit.quantization.accuracy.criteria import KlLimit, holds, measure
+from edgevit.quantization.accuracy.evaluator import Evaluator
+from edgevit.quantization.accuracy.search import Search, fewest
+from edgevit.quantization.accuracy.sensitivity import Form, rank_layers
+from edgevit.quantization.emit import emit
+from edgevit.quantization.float_fallback import revert_to_float
+from edgevit.quantization.ptq import CalibrationImages, PtqModel, prepare
+from edgevit.quantization.rewrites.apply import save
+
+BAD = "blocks.1.mlp.fc2"
+FORMS = {
+    "asymmetric": (Form("onnxruntime", "onnxruntime", {}, 8), Form("openvino", "openvino", {}, 8)),
+    "symmetric": (Form("portable", "onnxruntime", {}, 8),),
+}
+SCHEMES = tuple(FORMS)
+ALLOWED = 2e-6  # nats: between what BAD alone costs, and all others together
+
+
+class Planted(NamedTuple):
+    prepared: dict[str, PtqModel]
+    unrounded: dict
+    evaluator: Evaluator
+
+
+@pytest.fixture(scope="module")
+def planted(quantized, tmp_path_factory):
+    """Return a model that is the same in float, but one channel in front of ``BAD``, which it ignores, is enormous."""
+    folder = tmp_path_factory.mktemp("planted")
+    model = load_graph(quantized.path)
+    layers = {layer.name: layer for layer in find_linears(model.graph)}
+    before, bad = layers[BAD.replace("fc2", "fc1")], layers[BAD]
+    bias, weight = before.bias.copy(), bad.weight.copy()
+    bias[3], weight[3] = 2000, 0
+    set_linear(model.graph, before, before.weight, bias)
+    set_linear(model.graph, bad, weight, bad.bias)
+    save(model, folder / "model.onnx")
+    places = {scheme: folder / f"{scheme}.onnx" for scheme in SCHEMES}
+    unrounded = {scheme: folder / f"{scheme}-unrounded.onnx" for scheme in SCHEMES}
+    images = CalibrationImages(lambda: iter([quantized.images]), 1)
+    _, prepared = prepare(folder / "model.onnx", images, places, unrounded=unrounded)
+    others = quantized.preprocess.normalize(np.random.default_rng(1).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8))
+    return Planted(prepared, unrounded, Evaluator(folder / "model.onnx", [others[:16], others[16:]]))
+
+
+def copied(one, folder):
+    """Return a copy of a prepared model: the search replaces the file."""
+    return PtqModel(shutil.copyfile(one.model, folder / "model.onnx"), one.plan)
+
+
+def never():
+    raise AssertionError("layers were ranked without need")
+
+
+@pytest.fixture(scope="module")
+def ranked(planted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranked")
+    return {
+        scheme: rank_layers(
+            planted.prepared[scheme], planted.unrounded[scheme], planted.evaluator, FORMS[scheme][0], folder
+        )
+        for scheme in SCHEMES
+    }
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_ranking_names_each_layer_once_and_the_bad_one_first(quantized, ranked, scheme):
+    assert sorted(cost.layer for cost in ranked[scheme]) == sorted(quantized.prepared_layers(scheme))
+    first, *others = ranked[scheme]
+    assert first.layer == BAD
+    assert first.kl > 10 * others[0].kl
+    kls = [cost.kl for cost in ranked[scheme]]
+    assert kls == sorted(kls, reverse=True)
+    assert kls[-1] > 0
+
+
+def test_without_classes_layers_are_ranked_by_noise(planted, tmp_path):
+    one, unrounded = planted.prepared["asymmetric"], planted.unrounded["asymmetric"]
+    costs = rank_layers(one, unrounded, planted.evaluator, FORMS["asymmetric"][0], tmp_path, measure="sqnr_db")
+    assert costs[0].layer == BAD
+    assert {cost.kl for cost in costs} == {None}
+    assert [cost.sqnr_db for cost in costs] == sorted(cost.sqnr_db for cost in costs)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_bad_layer_alone_goes_back_to_float_and_is_told_why(quantized, planted, ranked, tmp_path, scheme):
+    count = len(quantized.prepared_layers(scheme))
+    one, limit = copied(planted.prepared[scheme], tmp_path), KlLimit(ALLOWED)
+    found = Search(one, planted.unrounded[scheme], planted.evaluator, FORMS[scheme], limit, tmp_path).run(
+        lambda: ranked[scheme]
+    )
+    found.plan.check_model(found.model)
+    (fallback,) = found.plan.float_layers()
+    assert fallback.layer == BAD
+    assert f"number 1 of {count}" in fallback.reason
+    assert "on 24 held-out images" in fallback.reason
+    assert found.plan.limit.passed
+    assert f"1 of {count} layers returned to float" in found.plan.limit.reason
+    assert found.plan.sensitivity == ranked[scheme]
+    found.plan.save(tmp_path / "plan.json")
+    assert type(found.plan).load(tmp_path / "plan.json") == found.plan
+    for form in FORMS[scheme]:
+        emit(found.model, found.plan, form.dialect, tmp_path / "int8.onnx")
+        outputs = planted.evaluator.outputs(tmp_path / "int8.onnx", form.backend)
+        assert holds(limit, measure(limit, planted.evaluator.reference, outputs))
+
+
+def test_a_limit_that_holds_returns_nothing_and_ranks_nothing(planted, tmp_path):
+    one = copied(planted.prepared["symmetric"], tmp_path)
+    before = one.model.read_bytes()
+    search = Search(one, planted.unrounded["symmetric"], planted.evaluator, FORMS["symmetric"], KlLimit(1), tmp_path)
+    found = search.run(never)
+    assert (found.plan.float_layers(), found.plan.limit.passed) == ((), True)
+    assert found.model.read_bytes() == before
+    assert found.plan == msgspec.structs.replace(one.plan, limit=found.plan.limit)
+
+
+def test_where_nothing_holds_the_nearest_is_kept_and_what_would_hold_is_said(planted, ranked, tmp_path):
+    one = copied(planted.prepared["symmetric"], tmp_path)
+    unrounded = planted.unrounded["symmetric"]
+    found = Search(one, unrounded, planted.evaluator, FORMS["symmetric"], KlLimit(0), tmp_path).run(
+        lambda: ranked["symmetric"]
+    )
+    assert not found.plan.limit.passed
+    assert found.plan.integer_layers() == (ranked["symmetric"][-1].layer,)
+    assert "0 allowed" in found.plan.limit.reason
+    would = float(found.plan.limit.reason.split("--max-kl ")[1].split()[0])
+    assert 0 < would < ranked["symmetric"][0].kl
+
+
+def test_a_layer_that_the_limit_holds_without_is_not_returned(planted, ranked, tmp_path):
+    """Though it is ranked before the one that matters."""
+    bad, *others = ranked["symmetric"]
+    misled = (others[0], others[1], bad, *others[2:])
+    one = copied(planted.prepared["symmetric"], tmp_path)
+    search = Search(
+        one, planted.unrounded["symmetric"], planted.evaluator, FORMS["symmetric"], KlLimit(ALLOWED), tmp_path
+    )
+    found = search.run(lambda: misled)
+    assert [each.layer for each in found.plan.float_layers()] == [BAD]
+    assert found.plan.limit.passed
+
+
+def test_a_returned_layer_has_its_weight_back(planted, tmp_path):
+    one, unrounded = planted.prepared["symmetric"], planted.unrounded["symmetric"]
+    back = revert_to_float(one, unrounded, {BAD: "because"}, tmp_path / "back.onnx")
+    before, after, exact = (
+        {layer.name: layer.weight for layer in find_linears(load_graph(path).graph)}
+        for path in (one.model, back.model, unrounded)
+    )
+    assert np.array_equal(after[BAD], exact[BAD])
+    assert not np.array_equal(after[BAD], before[BAD])
+    for name in before.keys() - {BAD}:
+        assert np.array_equal(after[name], before[name])
+    assert [(each.layer, each.reason) for each in back.plan.float_layers()] == [(BAD, "because")]
+    everything = revert_to_float(one, unrounded, dict.fromkeys(before, "all"), tmp_path / "float.onnx")
+    assert np.array_equal(planted.evaluator.outputs(everything.model), planted.evaluator.outputs(unrounded))
+
+
+@given(most=st.integers(1, 300), needed=st.integers(1, 400))
+def test_the_fewest_are_found_in_few_trials(most, needed):
+    asked = []
+
+    def enough(count):
+        asked.append(count)
+        return count >= needed
+
+    assert fewest(most, enough) == (needed if needed <= most else None)
+    assert len(asked) <= 2 * math.log2(most) + 3
+    assert all(1 <= count <= most for count in asked)
+
+
+@given(most=st.integers(1, 60), pattern=st.lists(st.booleans(), min_size=60, max_size=60))
+def test_what_is_found_was_asked_for(most, pattern):
+    answers = {}
+
+    def enough(count):
+        return answers.setdefault(count, pattern[count - 1])
+
+    found = fewest(most, enough)
+    assert answers[found] if found else not answers[most]
