@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, GraphError
-from edgevit.json import decode
+from edgevit.json import JSONError, decode
 
 #: What the setting INPUT may be: preprocessed images, as everywhere in EdgeViT, or pixels.
 IMAGES: Final = "float32-nchw"
@@ -32,7 +32,7 @@ def read_note(text: str | None, name: str, kind: Any) -> Any:  # noqa: ANN401 - 
         return None
     try:
         return decode(text, kind)
-    except ValueError as error:
+    except JSONError as error:
         raise GraphError(
             f"the model's own note on its {name} cannot be understood: {error}", remedy="export the model again"
         ) from error

@@ -15,15 +15,12 @@ from edgevit.bundle.manifest import SCHEMA_VERSION, File, Manifest, Variant
 from edgevit.bundle.model_files import check_model_file
 from edgevit.errors import BundleError
 from edgevit.files import sha256_of
-from edgevit.json import decode
+from edgevit.json import MOST_BYTES, JSONError, decode
 from edgevit.models.spec import label_counts
 
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
-
-#: Bytes; 21,841 labels and a hundred variants take less than a tenth of it.
-_LARGEST_MANIFEST = 16 << 20
 
 #: Pixels of a model's input; a quarter of a gigabyte as float32.
 _MOST_PIXELS = 4096 * 4096
@@ -64,7 +61,7 @@ def _without_void_accuracy(manifest: Manifest) -> Manifest:
 def _parsed(content: bytes, kind: type[T]) -> T:
     try:
         return decode(content, kind)
-    except ValueError as error:
+    except JSONError as error:
         raise BundleError(f"{MANIFEST} is not valid: {error}", remedy=_RESTORE) from error
 
 
@@ -133,9 +130,7 @@ def read_manifest(bundle: Path) -> Manifest:
     if not present:
         return _no_manifest(bundle)
     with reading(path), path.open("rb") as stream:
-        content = stream.read(_LARGEST_MANIFEST + 1)
-    if len(content) > _LARGEST_MANIFEST:
-        raise BundleError(f"{path} is larger than {_LARGEST_MANIFEST >> 20} MiB", remedy=_RESTORE)
+        content = stream.read(MOST_BYTES + 1)
     try:
         return decode_manifest(content)
     except BundleError as error:

@@ -28,7 +28,7 @@ from edgevit.bundle.manifest import File, Manifest
 from edgevit.bundle.reading import MANIFEST, all_files, encode_manifest, logical_name, read_manifest
 from edgevit.errors import BundleError
 from edgevit.files import storage_errors, sync_folder, sync_tree
-from edgevit.json import decode
+from edgevit.json import JSONError, read
 
 _LOCK = ".lock"
 _DRAFT = ".draft"
@@ -303,8 +303,8 @@ def _journal(path: Path) -> set[str]:
     if (path / _DRAFT).is_symlink() or journal.is_symlink() or not journal.is_file():
         return set()
     try:
-        inodes = decode(journal.read_bytes(), dict[str, int])
-    except ValueError:
+        inodes = read(journal, dict[str, int])
+    except JSONError:
         return set()  # it was killed while it wrote the journal, and so before it renamed anything
     return {
         name

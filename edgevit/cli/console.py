@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TextIO, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 import msgspec
 from rich.console import Console, Group, RenderableType
@@ -18,6 +18,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from edgevit.cli.terminal import EscapingHook, escaped
+from edgevit.json import decode
 from edgevit.progress import Progress
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ def _as_json(data: object, *, letters: bool) -> str:
     except UnicodeEncodeError:
         return json.dumps(msgspec.to_builtins(data, enc_hook=str), indent=2)
     if not letters:
-        return json.dumps(msgspec.json.decode(encoded), indent=2)
+        return json.dumps(decode(encoded, Any, most_bytes=len(encoded)), indent=2)
     return msgspec.json.format(encoded, indent=2).decode()
 
 

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit import json
 from edgevit.data.dataset import ArrayDataset
 from edgevit.data.download import download
 from edgevit.data.idx import read_idx
@@ -134,7 +135,7 @@ def sample_indices(split: Literal["train", "test"]) -> NDArray[np.int64]:
 
 
 def _sample_sheet(split: Literal["train", "test"]) -> _SampleSheet:
-    return msgspec.json.decode((_SAMPLE / "sample.json").read_bytes(), type=dict[str, _SampleSheet])[split]
+    return json.decode((_SAMPLE / "sample.json").read_bytes(), dict[str, _SampleSheet])[split]
 
 
 def _local(file: _File) -> Path | None:

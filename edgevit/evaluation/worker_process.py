@@ -16,13 +16,12 @@ from typing import IO, TYPE_CHECKING, cast
 import msgspec
 
 from edgevit.evaluation.messages import Block, Failed, Job, Opened, Timings
+from edgevit.json import JSONError, decode
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 WORKER = (sys.executable, "-m", "edgevit.evaluation.worker")
-
-_DECODER = msgspec.json.Decoder(Opened | Timings | Failed)
 
 
 class WorkerStopped(Exception):
@@ -96,8 +95,9 @@ class WorkerProcess:
         except BrokenPipeError:
             raise WorkerStopped(self._last_words()) from None
         try:
-            answer: Opened | Timings | Failed = _DECODER.decode(self._line(time.monotonic() + timeout_s, timeout_s))
-        except msgspec.DecodeError as error:
+            line = self._line(time.monotonic() + timeout_s, timeout_s)
+            answer: Opened | Timings | Failed = decode(line, Opened | Timings | Failed)
+        except JSONError as error:
             raise WorkerStopped(f"the worker's answer cannot be read: {error}") from None
         if isinstance(answer, Failed):
             raise WorkerStopped(answer.message)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import edgevit
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError
-from edgevit.json import decode
+from edgevit.json import JSONError, decode
 from edgevit.models.spec import AnySpec, OutputActivation
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def noted(properties: Mapping[str, str], key: str, kind: type[T]) -> T | None:
         return None
     try:
         return decode(text, kind)
-    except ValueError as error:
+    except JSONError as error:
         raise GraphError(
             f"the file's own note on its {key} cannot be understood: {error}", remedy="export the model again"
         ) from error

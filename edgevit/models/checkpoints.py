@@ -18,7 +18,7 @@ from torch import Tensor
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError
 from edgevit.files import write_atomically
-from edgevit.json import decode
+from edgevit.json import JSONError, decode
 from edgevit.models.positions import TIMM, Resampling
 from edgevit.models.spec import ModelSpec, OutputActivation, label_counts
 from edgevit.models.vit import VisionTransformer
@@ -148,7 +148,7 @@ def _description(path: Path, text: str | None) -> Description | None:
         return None
     try:
         description = decode(text, Description)
-    except ValueError as error:
+    except JSONError as error:
         raise CheckpointError(
             f"what {path} says of itself does not hold: {error}", remedy="train or export it again with this EdgeViT"
         ) from error

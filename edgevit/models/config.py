@@ -14,14 +14,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from edgevit.errors import CheckpointError
-from edgevit.json import decode
+from edgevit.json import JSONError, read
 
 Sides = int | tuple[int, int]  # one number, or height and width
 Size = int | tuple[int, int] | dict[str, int | None]  # of an image processor: one number, two, or edges by name
 Levels = float | tuple[float, ...]  # one number for all channels, or one for each
 T = TypeVar("T")
-
-MOST_BYTES = 16 << 20  # the largest that are known name 21,841 classes in 2 MB
 
 
 class TimmCfg(msgspec.Struct, frozen=True):
@@ -221,11 +219,9 @@ def read_json(path: Path, kind: type[T]) -> T | None:
     """
     if not path.is_file():
         return None
-    if path.stat().st_size > MOST_BYTES:
-        raise CheckpointError(f"{path} is larger than any config", remedy="check what it is, and download it again")
     try:
-        return decode(path.read_bytes(), kind)
-    except (OSError, ValueError) as error:
+        return read(path, kind)
+    except JSONError as error:
         raise CheckpointError(
             f"{path} cannot be used: {error}", remedy="download it again, or delete it to let the model alone decide"
         ) from error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from edgevit.data.imagenet import imagenet_labels as imagenet_labels
 from edgevit.errors import CheckpointError, DataError
-from edgevit.json import decode
-from edgevit.models.config import MOST_BYTES, Config
+from edgevit.json import MOST_BYTES, read
+from edgevit.models.config import Config
 from edgevit.models.spec import label_counts, outcomes
 
 
@@ -42,14 +42,13 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """
     remedy = "give a text file with one label a line, or a JSON file with a list of labels or with id2label"
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path} is larger than any list of labels", remedy=remedy)
-        content = path.read_bytes()
         if path.suffix == ".json":
-            said = decode(content, list[str] | Config)
+            said = read(path, list[str] | Config)
             labels = (_named(said, str(path)) or ()) if isinstance(said, Config) else tuple(said)
+        elif path.stat().st_size > MOST_BYTES:
+            raise DataError(f"{path} is larger than any list of labels", remedy=remedy)
         else:
-            labels = tuple(line.strip() for line in content.decode("utf-8-sig").splitlines())
+            labels = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines())
     except (OSError, ValueError) as error:
         raise DataError(f"the labels in {path} cannot be read: {error}", remedy=remedy) from error
     if not labels or not all(label.strip() for label in labels):

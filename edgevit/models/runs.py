@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError
-from edgevit.json import decode
+from edgevit.json import JSONError, read
 from edgevit.models.archives import read_pickle
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.spec import ModelSpec
@@ -77,6 +77,6 @@ def read_unfinished(run: Path, source: str, wanted: bool) -> Checkpoint:  # noqa
 
 def _job(path: Path) -> _Job:
     try:
-        return decode(path.read_bytes(), _Job)
-    except (OSError, ValueError) as error:
+        return read(path, _Job)
+    except JSONError as error:
         raise CheckpointError(f"{path} is damaged: {error}", remedy="start the run again in another folder") from error

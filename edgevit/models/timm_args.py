@@ -17,6 +17,7 @@ import msgspec
 from torch import Tensor
 
 from edgevit.errors import CheckpointError
+from edgevit.json import decode
 from edgevit.models.config import Config
 from edgevit.models.spec import Activation, Pooling
 
@@ -78,7 +79,7 @@ class _Table(msgspec.Struct, frozen=True):
 @functools.cache
 def table() -> _Table:
     """Return timm's ViTs by name."""
-    return msgspec.json.decode((files("edgevit.models") / "timm_architectures.json").read_bytes(), type=_Table)
+    return decode((files("edgevit.models") / "timm_architectures.json").read_bytes(), _Table)
 
 
 @functools.cache

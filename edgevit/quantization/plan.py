@@ -14,7 +14,7 @@ from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of, write_atomically
 from edgevit.graph.linears import LinearLayer, depends_on_images, find_linears, open_graph
-from edgevit.json import decode
+from edgevit.json import JSONError, read
 from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.recipes import Alpha, Observer, observer_name
@@ -193,10 +193,8 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
         """
         try:
-            if path.stat().st_size > _LARGEST:
-                raise BundleError(f"{path} is too large for a quantization plan", remedy=_REMEDY)
-            plan = decode(path.read_bytes(), cls)
-        except (OSError, ValueError) as error:
+            plan = read(path, cls, most_bytes=_LARGEST)
+        except JSONError as error:
             raise BundleError(f"{path} is no quantization plan: {error}", remedy=_REMEDY) from error
         if plan.schema_version != SCHEMA_VERSION:
             raise BundleError(f"{path} has version {plan.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)

@@ -13,6 +13,7 @@ from edgevit.bundle.manifest import Manifest
 from edgevit.evaluation.figures import MAX_BLOCK_SPREAD, MAX_INTERVAL_WIDTH, MIN_ROUNDS
 from edgevit.evaluation.latency import baseline_of
 from edgevit.files import shareable
+from edgevit.json import decode
 from edgevit.report.consistency import consistent
 from edgevit.report.headline import headline, missing
 from edgevit.report.verdict import outcome
@@ -68,7 +69,7 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
         },
     }
     # By way of JSON, so that the page is the same whether it is drawn from here or from report.json.
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(data))
+    plain: dict[str, Any] = decode(msgspec.json.encode(data), dict[str, Any])
     return plain
 
 

@@ -24,7 +24,7 @@ import torch
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import InputError
 from edgevit.files import atomic_path, write_atomically
-from edgevit.json import decode
+from edgevit.json import JSONError, decode, read
 from edgevit.models.checkpoints import TORCH_LOAD_ERRORS
 from edgevit.models.spec import ModelSpec
 from edgevit.training.recipe import Recipe
@@ -106,11 +106,11 @@ class RunFolder:
         Raises:
             InputError: if there is no run, or it is one of another job.
         """
+        if not self._job.exists():
+            raise InputError(f"there is no run in {self.path}", remedy="start it without --resume")
         try:
-            before = decode(self._job.read_bytes(), Job)
-        except FileNotFoundError:
-            raise InputError(f"there is no run in {self.path}", remedy="start it without --resume") from None
-        except ValueError as error:
+            before = read(self._job, Job)
+        except JSONError as error:
             raise InputError(f"{self._job} is damaged: {error}", remedy=_AGAIN) from error
         different = _differences(before, job)
         if different:
@@ -155,7 +155,7 @@ class RunFolder:
         lines = self._metrics.read_bytes().splitlines()
         try:
             return [decode(line, EpochMetrics) for line in lines]
-        except ValueError as error:
+        except JSONError as error:
             raise InputError(f"{self._metrics} is damaged: {error}", remedy=_AGAIN) from error
 
     def save_metrics(self, metrics: list[EpochMetrics]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgevit.errors import BundleError
-from edgevit.json import decode
+from edgevit.json import JSONError, decode
 
 #: As TensorRT and its parser call types, and as the rest of EdgeViT does.
 _TYPES = {
@@ -139,7 +139,7 @@ def parse_inspection(text: str) -> list[Listed]:
     try:
         layers = decode(text, dict[str, Any])["Layers"]
         return [_inspected(layer) for layer in layers]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (JSONError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(
             "TensorRT's inspector does not tell what the engine's kernels are",
             remedy="build this variant again: EdgeViT's engines keep the details",

@@ -20,14 +20,13 @@ from edgevit.backends.tensorrt.kernel_log import Graph, Listed, Tensor, parse_gr
 from edgevit.backends.tensorrt.limits import why_not_fused
 from edgevit.errors import BundleError
 from edgevit.files import write_atomically
-from edgevit.json import decode
+from edgevit.json import JSONError, read
 
 SCHEMA_VERSION = 1
 KERNELS = "kernels.json"
 
 Kind = Literal["gemm", "convolution", "attention", "reformat", "other"]
 
-_LARGEST = 16 << 20  # bytes; a ViT-L's takes 500 kB
 _REMEDY = "build this variant again"
 #: Operations, as names of compiled kernels abbreviate them, that compute nothing.
 _MOVES = frozenset(("Cast", "Conc", "Expa", "Gath", "Move", "Padd", "Resh", "Slic", "Sque", "Tran", "Unsq"))
@@ -96,10 +95,8 @@ def read_report(path: Path) -> KernelReport:
 
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise BundleError(f"{path} is too large for a report of kernels", remedy=_REMEDY)
-        report = decode(path.read_bytes(), KernelReport)
-    except (OSError, ValueError) as error:
+        report = read(path, KernelReport)
+    except JSONError as error:
         raise BundleError(f"{path} is no report of kernels: {error}", remedy=_REMEDY) from error
     if report.schema_version != SCHEMA_VERSION:
         raise BundleError(f"{path} has version {report.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)

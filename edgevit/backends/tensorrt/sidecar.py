@@ -17,7 +17,7 @@ from edgevit.backends.tensorrt.settings import Settings
 from edgevit.bundle.manifest import Precision, Sha256
 from edgevit.errors import BundleError
 from edgevit.files import sha256_of, write_atomically
-from edgevit.json import decode
+from edgevit.json import JSONError, read
 
 SCHEMA_VERSION = 1
 ENGINE, SIDECAR, SOURCE = "model.engine", "engine.json", "model.onnx"
@@ -64,15 +64,11 @@ def read_info(engine: Path) -> EngineInfo:
     """
     path = engine.with_name(SIDECAR)
     try:
-        with path.open("rb") as stream:
-            content = stream.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise BundleError(f"{path} is too large to be of an engine", remedy=_REMEDY)
-        info = decode(content, EngineInfo)
+        info = read(path, EngineInfo, most_bytes=_LARGEST)
         digest = sha256_of(engine)
     except OSError as error:
         raise BundleError(f"{error.filename} cannot be read: {error.strerror}", remedy=_REMEDY) from error
-    except ValueError as error:
+    except JSONError as error:
         raise BundleError(f"{path} is not valid: {error}", remedy=_REMEDY) from error
     if info.schema_version != SCHEMA_VERSION:
         raise BundleError(f"{path} has version {info.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)

@@ -20,7 +20,7 @@ from edgevit.errors import BundleError, GraphError
 from edgevit.files import atomic_path, write_atomically
 from edgevit.graph.editing import add_constant
 from edgevit.graph.linears import open_graph
-from edgevit.json import decode
+from edgevit.json import JSONError, read
 from edgevit.quantization.plan import check_model_sha256
 
 SCHEMA_VERSION = 1
@@ -62,10 +62,8 @@ class Float16Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
         """
         try:
-            if path.stat().st_size > _LARGEST_PLAN:
-                raise BundleError(f"{path} is too large for a plan of FP16", remedy=_REMEDY)
-            plan = decode(path.read_bytes(), cls)
-        except (OSError, ValueError) as error:
+            plan = read(path, cls, most_bytes=_LARGEST_PLAN)
+        except JSONError as error:
             raise BundleError(f"{path} is no plan of FP16: {error}", remedy=_REMEDY) from error
         if plan.schema_version != SCHEMA_VERSION:
             raise BundleError(f"{path} has version {plan.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
