@@ -17,10 +17,11 @@ from pathlib import Path
 
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
-from edgevit.evaluation.environment import environment, usable_cores
+from edgevit.evaluation.environment import environment
 from edgevit.evaluation.messages import Job
 from edgevit.evaluation.worker_process import WorkerProcess
 from edgevit.statistics import bootstrap_median
+from edgevit.system import usable_cores
 
 
 def start(bundle: Bundle, variant: Variant, cache: str) -> float:

@@ -21,8 +21,9 @@ import openvino
 from edgevit.backends.openvino_settings import properties
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
-from edgevit.evaluation.environment import environment, usable_cores
+from edgevit.evaluation.environment import environment
 from edgevit.statistics import bootstrap_median
+from edgevit.system import usable_cores
 
 REPEATS, WARM_UP = 5, 3
 

@@ -7,8 +7,8 @@ import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from edgevit import system
 from edgevit.errors import InputError
 from edgevit.processor import most_threads
 
@@ -75,7 +75,7 @@ def limited(most: int | None) -> Iterator[None]:
     Where the system does not tell how much there is, nothing is limited. Of blocks in several threads
     the first sets it.
     """
-    now = _address_space()
+    now = system.address_space()
     if most is None or now is None:
         yield
         return
@@ -105,10 +105,3 @@ def _lift() -> None:
 
 
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lift)
-
-
-def _address_space() -> int | None:
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    except (OSError, ValueError, IndexError):
-        return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Collection
-from pathlib import Path
 
 #: Instructions, as Linux calls them.
 FEATURES = (
@@ -25,16 +24,8 @@ def most_threads() -> int:
     return max(64, 4 * (os.cpu_count() or 1))
 
 
-def cpuinfo(root: Path = Path("/")) -> str:
-    """Return what Linux says of the processor; nothing where it does not."""
-    try:
-        return (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def field(info: str, name: str) -> str:
-    """Return the first core's value of a field of ``cpuinfo``."""
+    """Return the first core's value of a field of ``system.cpuinfo``."""
     for line in info.splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:
@@ -43,7 +34,7 @@ def field(info: str, name: str) -> str:
 
 
 def features_in(info: str) -> tuple[str, ...]:
-    """Return which of ``FEATURES`` the processor has that ``cpuinfo`` is of."""
+    """Return which of ``FEATURES`` the processor has that ``system.cpuinfo`` is of."""
     present = set(f"{field(info, 'flags')} {field(info, 'Features')}".split())
     return tuple(feature for feature in FEATURES if feature in present)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edgevit import resources, toml, versions
+from edgevit import processor, resources, toml, versions
 from edgevit.backends import check_settings
 from edgevit.backends.base import BatchProfile, BuildOptions, ComputeCapability
 from edgevit.backends.pixels import PIXELS
@@ -17,6 +17,7 @@ from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, NO_DLA, has
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import BundleError, InputError
 from edgevit.likeness import devices_like, nearest
+from edgevit.system import cpuinfo
 from edgevit.toml import FieldError
 
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
@@ -33,7 +34,6 @@ FLOAT8_DIALECT: Dialect = "tensorrt"
 
 #: What x86 processors call instructions that multiply 8-bit integers and add up in 32 bits.
 _VNNI = frozenset(("avx512_vnni", "avx_vnni"))
-_CPUINFO = Path("/proc/cpuinfo")
 _OR = "|"  # between the values that a setting may take
 
 _EditionName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9.]*\Z", max_length=32)]
@@ -108,19 +108,15 @@ class Target(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
         pixels = "-uint8" if self.settings_for(precision).get("INPUT") == PIXELS else ""
         return f"{precision}-{form}{device}{gpu}{pixels}"
 
-    def weight_bits_on(self, cpuinfo: Path = _CPUINFO) -> Literal[7, 8]:
-        """Return how many bits INT8 weights take on the processor that the file ``cpuinfo`` describes.
+    def weight_bits_on(self, root: Path = Path("/")) -> Literal[7, 8]:
+        """Return how many bits INT8 weights take on this machine's processor, 8 if it is none of x86's.
 
-        8 where there is no such file, or it has no x86 flags.
+        ``root`` is where the system's own files lie.
         """
         if self.weight_bits != "auto":
             return self.weight_bits
-        try:
-            lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return 8
-        flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), None)
-        return 8 if flags is None or _VNNI.intersection(flags) else 7
+        flags = processor.field(cpuinfo(root), "flags").split()
+        return 8 if not flags or _VNNI.intersection(flags) else 7
 
 
 class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

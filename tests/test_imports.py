@@ -25,6 +25,7 @@ BASE = {
     "progress",
     "resources",
     "statistics",
+    "system",
     "toml",
     "versions",
 }
@@ -35,7 +36,7 @@ WORKSHOP = DEVICE | {"targets", "recipes", "graph", "quantization", "evaluation"
 ROOMS = {
     "errors": set(),
     "limits": {"errors", "memory"},
-    "memory": {"errors", "processor"},
+    "memory": {"errors", "processor", "system"},
     "processor": set(),
     "progress": {"errors"},
     "dependencies": {"errors"},
@@ -44,6 +45,7 @@ ROOMS = {
     "likeness": set(),
     "resources": {"errors"},
     "statistics": set(),
+    "system": set(),
     "toml": {"errors", "likeness", "resources"},
     "versions": {"errors"},
     "_resources": set(),

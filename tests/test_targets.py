@@ -40,11 +40,12 @@ NVIDIA = {name: target for name, target in TARGETS.items() if target.backend.sta
     ],
 )
 def test_weights_take_seven_bits_where_eight_would_overflow(tmp_path, cpuinfo, bits):
-    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
     assert TARGET.weight_bits == "auto"
-    assert TARGET.weight_bits_on(tmp_path / "cpuinfo") == bits
+    assert TARGET.weight_bits_on(tmp_path) == bits
     for fixed in (7, 8):
-        assert msgspec.structs.replace(TARGET, weight_bits=fixed).weight_bits_on(tmp_path / "cpuinfo") == fixed
+        assert msgspec.structs.replace(TARGET, weight_bits=fixed).weight_bits_on(tmp_path) == fixed
 
 
 def test_without_cpuinfo_weights_take_eight_bits(tmp_path):
@@ -64,8 +65,9 @@ def test_settings_that_are_left_open_have_all_choices_and_prefer_the_first():
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_an_x86_processor_can_be_named_that_is_not_this_one(tmp_path, engine):
-    (tmp_path / "cpuinfo").write_text("flags : avx512_vnni\n")
-    bits = {each: load_target(f"x86-{engine}@{each}").weight_bits_on(tmp_path / "cpuinfo") for each in ("vnni", "avx2")}
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("flags : avx512_vnni\n")
+    bits = {each: load_target(f"x86-{engine}@{each}").weight_bits_on(tmp_path) for each in ("vnni", "avx2")}
     assert bits == {"vnni": 8, "avx2": 7}
 
 

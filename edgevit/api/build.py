@@ -7,13 +7,13 @@ import time
 
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.bundle.manifest import Precision
-from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import path_given
 from edgevit.stages.build import build as stage
 from edgevit.stages.build import variant_name
 from edgevit.stages.chosen import precision_called
 from edgevit.stages.results import BuildResult
+from edgevit.system import peak_rss_mb
 from edgevit.targets import load_target
 
 

@@ -9,14 +9,12 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from edgevit.evaluation.environment import usable_cpus
+from edgevit import system
 
 #: Share of the usable cores' time that other processes, or the hypervisor, may take before a run is invalid.
 MAX_FOREIGN_SHARE = 0.10
 #: Share of its clock that the processor may lose between the first and the last third of a run.
 MAX_CLOCK_LOSS = 0.15
-
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Snapshot(NamedTuple):
@@ -30,7 +28,7 @@ class Snapshot(NamedTuple):
 
 
 class Conditions:
-    """Watches the machine from its making until ``troubles`` is asked; what /proc and /sys do not tell is not judged.
+    """Watches the machine from its making until ``troubles`` is asked; what the system does not tell is not judged.
 
     ``workers`` are the processes whose load is ours; their time must not count against the run. Take a ``sample`` of
     the clocks right after work, while they still are what they were during it.
@@ -39,17 +37,16 @@ class Conditions:
     def __init__(self, workers: Iterable[int], *, root: Path = Path("/")) -> None:
         self._root = root
         self._workers = tuple(workers)
-        self._cpus = usable_cpus()
+        self._cpus = system.usable_cpus()
         self._clocks_khz: list[int] = []
-        self._held_down = [self._cooling()]
+        self._held_down = [system.cooling_steps(root)]
         self._start = self._snapshot()
 
     def sample(self) -> None:
         """Note the fastest core's clock, and how far the kernel holds the clocks down because of heat."""
-        clocks = [_number(path) for path in self._cpu_files("cpufreq/scaling_cur_freq")]
-        if clocks:
+        if clocks := system.clocks_khz(self._cpus, self._root):
             self._clocks_khz.append(max(clocks))
-        self._held_down.append(self._cooling())
+        self._held_down.append(system.cooling_steps(self._root))
 
     def troubles(self) -> list[str]:
         """Say, in a few words each, what makes the figures since the start doubtful; nothing if all was well."""
@@ -61,41 +58,10 @@ class Conditions:
         return found
 
     def _snapshot(self) -> Snapshot:
-        busy, stolen = self._core_seconds()
-        own = sum(os.times()[:4]) + sum(self._process_seconds(worker) for worker in self._workers)
-        counts = [_number(path) for path in self._cpu_files("thermal_throttle/*_throttle_count")]
-        return Snapshot(time.monotonic(), busy, stolen, own, sum(counts))
-
-    def _core_seconds(self) -> tuple[float, float]:
-        """Return the seconds that the usable cores were busy, and that a hypervisor took away, since they started."""
-        names = {f"cpu{number}" for number in self._cpus}
-        busy = stolen = 0
-        for line in _text(self._root / "proc/stat").splitlines():
-            name, *values = line.split()
-            if name in names:
-                user, nice, system, _idle, _iowait, irq, softirq, steal = (int(value) for value in values[:8])
-                busy += user + nice + system + irq + softirq
-                stolen += steal
-        return busy / _TICKS_PER_SECOND, stolen / _TICKS_PER_SECOND
-
-    def _process_seconds(self, pid: int) -> float:
-        # The name in parentheses may hold anything; the fields after it are numbers, user and system time the 12th
-        # and 13th. A process that has ended counts among this one's children instead.
-        fields = _text(self._root / f"proc/{pid}/stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND if fields else 0.0
-
-    def _cpu_files(self, pattern: str) -> list[Path]:
-        folder = self._root / "sys/devices/system/cpu"
-        return [path for number in self._cpus for path in folder.glob(f"cpu{number}/{pattern}")]
-
-    def _cooling(self) -> int:
-        """Return how many steps the kernel holds the processor's clocks down, over all of its cooling devices."""
-        steps = 0
-        for device in (self._root / "sys/class/thermal").glob("cooling_device*"):
-            kind = _text(device / "type").strip()
-            if kind == "Processor" or "cpufreq" in kind:
-                steps += _number(device / "cur_state")
-        return steps
+        busy, stolen = system.core_seconds(self._cpus, self._root)
+        # A worker that has ended counts among this process's children instead.
+        own = sum(os.times()[:4]) + sum(system.process_seconds(worker, self._root) for worker in self._workers)
+        return Snapshot(time.monotonic(), busy, stolen, own, system.throttle_events(self._cpus, self._root))
 
 
 def foreign_load(start: Snapshot, end: Snapshot, *, cores: int) -> list[str]:
@@ -125,15 +91,3 @@ def clock_loss(clocks_khz: list[int]) -> float:
     before, after = median(clocks_khz[:third]), median(clocks_khz[-third:])
     loss = 1 - after / before if before > 0 else 0.0
     return loss if loss > MAX_CLOCK_LOSS else 0.0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _number(path: Path) -> int:
-    text = _text(path).strip()
-    return int(text) if text.isdecimal() else 0

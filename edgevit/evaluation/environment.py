@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+from edgevit import system
 from edgevit.bundle.manifest import Environment
-from edgevit.processor import cpuinfo, features_in, field
+from edgevit.processor import features_in, field
 
 #: Distributions whose versions can change a figure.
 _PACKAGES = (
@@ -34,24 +34,14 @@ _ARM_CORES = {
 }
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(usable_cpus()) or os.cpu_count() or 1
-
-
-def usable_cpus() -> frozenset[int]:
-    """Return the numbers of the cores that this process may run on; none where the system does not tell."""
-    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
-
-
 def environment(root: Path = Path("/")) -> Environment:
     """Describe this machine, without its name or its user's; ``root`` is where /proc and /etc are."""
-    info = cpuinfo(root)
+    info = system.cpuinfo(root)
     return Environment(
         machine=_machine(root),
         cpu=_cpu(info),
         cpu_features=features_in(info),
-        cores=usable_cores(),
+        cores=system.usable_cores(),
         os=_system(),
         python=platform.python_version(),
         packages=_packages(),
@@ -59,15 +49,8 @@ def environment(root: Path = Path("/")) -> Environment:
     )
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def _machine(root: Path) -> str:
-    board = _read(root / "proc/device-tree/model").strip("\0 \n")
+    board = system.board(root)
     return f"{board} ({platform.machine()})" if board else platform.machine()
 
 

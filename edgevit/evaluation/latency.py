@@ -21,7 +21,7 @@ from edgevit.bundle.manifest import Latency, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, InputError
 from edgevit.evaluation.conditions import Conditions
-from edgevit.evaluation.environment import environment, usable_cores
+from edgevit.evaluation.environment import environment
 from edgevit.evaluation.figures import Record, Setup, latency_of
 from edgevit.evaluation.messages import Block, Job
 from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
@@ -29,6 +29,7 @@ from edgevit.files import scratch_folder
 from edgevit.models.spec import AnySpec
 from edgevit.processor import most_threads
 from edgevit.progress import SILENT, Progress
+from edgevit.system import usable_cores
 
 #: Rounds that are aimed at; a valid result needs figures.MIN_ROUNDS.
 ROUNDS = 30

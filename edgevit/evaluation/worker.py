@@ -23,22 +23,8 @@ from edgevit.backends import get_backend
 from edgevit.backends.base import Session
 from edgevit.errors import EdgeViTError
 from edgevit.evaluation.messages import Block, Failed, Job, Opened, Timings
-
-
-def peak_rss_mb() -> float:
-    """Return the most memory that this program ever had resident, in MiB.
-
-    Linux's getrusage also counts what the parent had when it forked, so the process's own high-water mark is read.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(kibibytes) / 1024
+from edgevit.json import decode
+from edgevit.system import peak_rss_mb
 
 
 def _infer_ns(session: Session, images: NDArray[np.float32], times: int) -> list[int]:
@@ -79,8 +65,8 @@ def main() -> int:
     encode = msgspec.json.Encoder().encode
     lines = iter(sys.stdin.buffer.readline, b"")
     with _claim_stdout() as answers:
-        job = msgspec.json.decode(next(lines), type=Job)
-        blocks = (msgspec.json.decode(line, type=Block) for line in lines)
+        job = decode(next(lines), Job)
+        blocks = (decode(line, Block) for line in lines)
         try:
             for answer in serve(job, blocks):
                 answers.write(encode(answer) + b"\n")

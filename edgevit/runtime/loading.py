@@ -20,12 +20,13 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingError, VerificationError
 from edgevit.limits import within_limits
 from edgevit.memory import limited_for
-from edgevit.processor import cpuinfo, features_in
+from edgevit.processor import features_in
 from edgevit.progress import SILENT, Progress
 from edgevit.runtime.arguments import kind_of_check, path_given, settings_given, threads_given
 from edgevit.runtime.model import Model
 from edgevit.runtime.selection import rank_variants, why_not_suited
 from edgevit.runtime.verification import Check, verify_golden
+from edgevit.system import cpuinfo
 
 
 class LoadWarning(UserWarning):

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import msgspec
 
-from edgevit import __version__
+from edgevit import __version__, system
 from edgevit.backends.probes import PROBES, Finding
 from edgevit.bundle.manifest import Environment
 from edgevit.evaluation.environment import environment
 from edgevit.files import scratch_folder
+from edgevit.json import decode
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.judging import Ability, Verdict, judge_commands, judge_targets
 from edgevit.targets import load_profile, target_names
@@ -71,25 +72,16 @@ def examine(progress: Progress = SILENT, *, command: Sequence[str] = (sys.execut
     )
 
 
-def this_machine(meminfo: Path = Path("/proc/meminfo")) -> ThisMachine:
-    """Describe the machine; ``meminfo`` is where the system says how much memory there is."""
-    memory = _meminfo(meminfo)
+def this_machine(root: Path = Path("/")) -> ThisMachine:
+    """Describe the machine; ``root`` is where the system's own files lie."""
+    memory = system.memory(root)
     return ThisMachine(
         edgevit=__version__,
-        environment=environment(),
-        memory_mb=memory.get("MemTotal"),
-        memory_free_mb=memory.get("MemAvailable"),
+        environment=environment(root),
+        memory_mb=memory.total_mb,
+        memory_free_mb=memory.available_mb,
         disk_free_mb=shutil.disk_usage(Path.cwd()).free // _MIB,
     )
-
-
-def _meminfo(path: Path) -> dict[str, int]:
-    try:
-        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return {}
-    pairs = ((name, rest.split()) for name, _, rest in (line.partition(":") for line in lines))
-    return {name: int(words[0]) // 1024 for name, words in pairs if words and words[0].isdigit()}
 
 
 def run_probes(
@@ -128,7 +120,7 @@ def _answer(name: str, process: subprocess.Popen[bytes], timeout_s: float) -> tu
     except subprocess.TimeoutExpired:
         return (_broken(name, "it did not answer in time"),)
     if process.returncode == 0:
-        return msgspec.json.decode(out, type=tuple[Finding, ...])
+        return decode(out, tuple[Finding, ...])
     lines = err.decode(errors="replace").strip().splitlines()
     if process.returncode < 0:
         ending = signal.strsignal(-process.returncode) or f"signal {-process.returncode}"

@@ -17,7 +17,6 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
 from edgevit.errors import BundleError, EdgeViTError, GraphError, InputError, MissingDependencyError, VerificationError
-from edgevit.evaluation.worker import peak_rss_mb
 from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.range_search import search_ranges
@@ -36,6 +35,7 @@ from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, restore_accuracy
 from edgevit.stages.images import ImageSource, LabelledBatches
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANNED, PLANS, PREPARED, Decided, calibrating
 from edgevit.stages.results import BuildResult
+from edgevit.system import peak_rss_mb
 from edgevit.targets import Target
 
 #: What one engine may have against a model that others take.

@@ -26,6 +26,7 @@ from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.spec import ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
+from edgevit.system import usable_cores
 from edgevit.training.distributed import Processes, joined
 from edgevit.training.feeds import FeatureFeed, Feed, FileFeed, MemoryFeed
 from edgevit.training.heads import features, fit_head, freeze_backbone
@@ -233,7 +234,7 @@ def _workers(asked: int | None, processes: Processes) -> int:
     if asked is not None:
         return asked
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.count > 1 else 1
-    return max(1, min(8, len(os.sched_getaffinity(0)) // here))
+    return max(1, min(8, usable_cores() // here))
 
 
 def _measured_preprocess(spec: ModelSpec, training: Dataset, progress: Progress) -> Preprocess:

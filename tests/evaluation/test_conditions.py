@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgevit.evaluation.conditions import Conditions, Snapshot, clock_loss, foreign_load
-from edgevit.evaluation.environment import usable_cpus
+from edgevit.system import usable_cpus
 
 HERTZ = os.sysconf("SC_CLK_TCK")
 

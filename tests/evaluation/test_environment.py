@@ -1,7 +1,6 @@
 """The description of a machine."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -13,7 +12,8 @@ import numpy as np
 import pytest
 
 import edgevit
-from edgevit.evaluation.environment import environment, usable_cores
+from edgevit.evaluation.environment import environment
+from edgevit.system import usable_cores
 
 X86 = """processor\t: 0
 model name\t: Intel(R) Core(TM) i5-1240P
@@ -41,16 +41,6 @@ def test_this_machine_is_described():
     assert place.packages["numpy"] == np.__version__ == metadata.version("numpy")
     assert datetime.fromisoformat(place.measured_at).utcoffset() is not None
     assert platform.node() not in (place.machine, place.os)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux's affinity")
-def test_cores_are_those_that_this_process_may_use():
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def test_an_x86_processor_by_its_first_core(tmp_path):

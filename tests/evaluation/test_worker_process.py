@@ -52,7 +52,7 @@ def test_what_a_library_prints_does_not_get_into_the_answers(tmp_path):
 
 
 def test_memory_is_the_workers_own_and_not_its_parents(tmp_path):
-    from edgevit.evaluation.worker import peak_rss_mb
+    from edgevit.system import peak_rss_mb
 
     ballast = np.ones(300 << 17)  # 300 MiB, resident
     assert peak_rss_mb() > 300

@@ -173,9 +173,10 @@ def test_a_file_in_the_working_folder_is_no_engine(tmp_path, monkeypatch):
 
 
 def test_memory_is_read_where_the_system_tells(tmp_path):
-    path = tmp_path / "meminfo"
+    path = tmp_path / "proc/meminfo"
+    path.parent.mkdir()
     path.write_text("MemTotal:        7802884 kB\nMemFree:  1 kB\nMemAvailable:    6021120 kB\nHugePages_Total:  0\n")
-    found = this_machine(path)
+    found = this_machine(tmp_path)
     assert (found.memory_mb, found.memory_free_mb) == (7620, 5880)
     assert found.disk_free_mb > 0
     assert this_machine(tmp_path / "nowhere").memory_mb is None

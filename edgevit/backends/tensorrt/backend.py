@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgevit import system
 from edgevit.backends.base import ANY_DEVICE, BatchProfile, BuildOptions
 from edgevit.backends.tensorrt import memory, sidecar
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, load_bindings
@@ -98,7 +99,7 @@ class TensorRT:
 
     def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
         """Say what memory the build may take, and return how much workspace, in MiB; None leaves it to TensorRT."""
-        free = memory.free_host_mb()
+        free = system.memory().available_mb
         with Device(open_driver()) as device:
             on_gpu = device.free_bytes() // _MIB
         plan = memory.plan_memory(
@@ -196,7 +197,7 @@ class TensorRTRTX(TensorRT):
 
     def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
         """Say what memory the build may take; the workspace is the other GPU's, as is what is free of it."""
-        plan = memory.plan_elsewhere(model.stat().st_size, memory.free_host_mb())
+        plan = memory.plan_elsewhere(model.stat().st_size, system.memory().available_mb)
         progress.note(f"Compiling with {NAMES[self.flavour]} {self.version()}: {plan.sentence()}")
         return options.workspace_mb
 

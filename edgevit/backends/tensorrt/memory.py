@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgevit.errors import MissingError
 
-_MEMINFO = Path("/proc/meminfo")
 _MIB = 1 << 20
 _LEAST_WORKSPACE_MB = 64
 _USUAL_WORKSPACE_MB = 1024
@@ -32,19 +30,6 @@ class MemoryPlan:
         free = "" if self.free_mb is None else f"; {self.free_mb:,} MiB are free"
         workspace = f", {self.workspace_mb:,} of them workspace" if self.workspace_mb else ""
         return f"it may take about {self.total_mb:,} MiB of memory{workspace}{free}"
-
-
-def free_host_mb(meminfo: Path = _MEMINFO) -> int | None:
-    """Return how much of the machine's memory programs can have, in MiB; None where that is not known."""
-    try:
-        lines = meminfo.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        words = line.split()
-        if words[:1] == ["MemAvailable:"] and words[1:2] and words[1].isdigit():
-            return int(words[1]) // 1024
-    return None
 
 
 def plan_memory(model_bytes: int, wanted_mb: int | None, free_mb: int | None) -> MemoryPlan:

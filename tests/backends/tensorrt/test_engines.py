@@ -11,9 +11,10 @@ from fake_cuda import OUT_OF_MEMORY, FakeCuda
 from fake_tensorrt import Fake, expected_logits
 from trt_contract import listings
 
+from edgevit import system
 from edgevit.backends import get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
-from edgevit.backends.tensorrt import memory, timing_cache
+from edgevit.backends.tensorrt import timing_cache
 from edgevit.backends.tensorrt.builder import build_engine
 from edgevit.errors import BundleError, DataError, GraphError, InputError, MissingDependencyError, MissingError
 from edgevit.progress import Silent
@@ -260,7 +261,7 @@ def test_timings_that_cannot_be_kept_do_not_stop_a_build(install, ampere, model,
 def test_workspace_is_what_is_wanted_or_what_is_free(install, ampere, model, tmp_path, monkeypatch):
     fake = install("10.3.0")
     backend = get_backend("tensorrt")
-    monkeypatch.setattr(memory, "free_host_mb", lambda: 4000)
+    monkeypatch.setattr(system, "memory", lambda: system.Memory(8000, 4000))
     for wanted, expected in ((None, 1024), (2048, 2048)):
         backend.build(model, tmp_path, msgspec.structs.replace(FOR_EIGHT, workspace_mb=wanted))
         assert fake.seen.properties["WORKSPACE"] == expected << 20

@@ -14,7 +14,7 @@ from edgevit.backends.base import BuildOptions
 from edgevit.backends.tensorrt import cuda
 from edgevit.backends.tensorrt.bindings import Bindings, load_bindings, numbers
 from edgevit.backends.tensorrt.log import DetailedLog, Log
-from edgevit.backends.tensorrt.memory import free_host_mb, plan_elsewhere, plan_memory
+from edgevit.backends.tensorrt.memory import plan_elsewhere, plan_memory
 from edgevit.backends.tensorrt.monitor import BuildProgress
 from edgevit.backends.tensorrt.settings import DEFAULTS, parse_settings
 from edgevit.errors import BundleError, MissingDependencyError, MissingError
@@ -96,16 +96,6 @@ def test_settings():
     assert caught.value.remedy == "use one of 1, 2, 3, 4"
     with pytest.raises(BundleError, match="tensorrt-rtx has no setting 'fp16'"):
         parse_settings("tensorrt-rtx", {"fp16": "yes"})
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("MemTotal: 8 kB\nMemAvailable:    2048000 kB\n", 2000), ("MemTotal: 8 kB\n", None), ("MemAvailable: x\n", None)],
-)
-def test_free_memory_is_what_linux_tells(tmp_path, text, expected):
-    (tmp_path / "meminfo").write_text(text)
-    assert free_host_mb(tmp_path / "meminfo") == expected
-    assert free_host_mb(tmp_path / "nowhere") is None
 
 
 @given(st.integers(0, 1 << 32), st.none() | st.integers(64, 1 << 16), st.none() | st.integers(0, 1 << 20))
