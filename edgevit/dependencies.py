@@ -12,7 +12,6 @@ EXTRAS = {
     "torch": "train",
     "safetensors": "train",
     "huggingface_hub": "train",
-    "matplotlib": "train",
     "onnxscript": "train",
     "onnx": "quantize",
     "onnx_ir": "quantize",

@@ -13,9 +13,10 @@ from edgevit.bundle.manifest import Manifest
 from edgevit.dependencies import require
 from edgevit.errors import InputError
 from edgevit.files import write_atomically
+from edgevit.plots import svg, tradeoff
 from edgevit.report import formats
 from edgevit.report.data import report_data
-from edgevit.report.plot import by_name, by_number, scatter
+from edgevit.report.plot import by_name, by_number, plotted, scatter
 
 _PAGE, _DATA = "index.html", "report.json"
 
@@ -50,6 +51,10 @@ def render_html(data: dict[str, Any]) -> str:
             "wide": scatter(variants, axis, 880, 400, by_name),
             "narrow": scatter(variants, axis, 360, 340, by_number),
         },
+        plotted=plotted(variants),
+        draw=tradeoff.draw,
+        mark=tradeoff.mark,
+        plot_style=svg.STYLE,
         slowest=max((_bar_end(entry) for entry in variants), default=0.0),
     )
     return page

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from edgevit.files import atomic_path, storage_errors, write_atomically
+from edgevit.files import write_atomically
+from edgevit.plots import confusion, curves
+from edgevit.plots.curves import Curve, Panel
 from edgevit.training.run import EpochMetrics, RunFolder
 from edgevit.training.scoring import Score
-
-_NUMBERED = 20  # classes up to which the cells of a matrix have room for their numbers
 
 
 def draw_curves(folder: RunFolder, metrics: Sequence[EpochMetrics]) -> None:
@@ -19,23 +19,16 @@ def draw_curves(folder: RunFolder, metrics: Sequence[EpochMetrics]) -> None:
     Raises:
         StorageError: if the disk is full or not writable.
     """
-    from matplotlib.figure import Figure  # takes a second to import, and only the end of a run draws
+    panels = [Panel(name, tuple(_curves(metrics, name))) for name in ("loss", "accuracy")]
+    write_atomically(folder.curves, curves.draw(panels, "Loss and accuracy over the epochs"))
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots(1, 2)
-    epochs = [row.epoch for row in metrics]
-    for each, name in zip(axes, ("loss", "accuracy"), strict=True):
-        each.plot(epochs, [getattr(row, f"train_{name}") for row in metrics], label="training (as augmented)")
-        for part in ("validation", "test"):
-            values = [getattr(row, f"{part}_{name}") for row in metrics]
-            if any(value is not None for value in values):
-                each.plot(epochs, values, label=f"{part} (averaged weights)")
-        each.set(xlabel="epoch", ylabel=name)
-        each.xaxis.get_major_locator().set_params(integer=True)
-        each.grid(alpha=0.3)
-        each.legend()
-    with storage_errors(folder.curves), atomic_path(folder.curves) as draft:
-        figure.savefig(draft, dpi=100)
+
+def _curves(metrics: Sequence[EpochMetrics], name: str) -> Iterator[Curve]:
+    yield Curve("training (as augmented)", [getattr(row, f"train_{name}") for row in metrics])
+    for part in ("validation", "test"):
+        values = [getattr(row, f"{part}_{name}") for row in metrics]
+        if any(value is not None for value in values):
+            yield Curve(f"{part} (averaged weights)", values)
 
 
 def write_confusion(folder: RunFolder, score: Score, images: str, labels: Sequence[str]) -> None:
@@ -62,28 +55,5 @@ def write_confusion(folder: RunFolder, score: Score, images: str, labels: Sequen
         "confusion": score.confusion.tolist(),
     }
     write_atomically(folder.confusion, msgspec.json.format(msgspec.json.encode(content)))
-    _draw_confusion(folder, score, images, labels)
-
-
-def _draw_confusion(folder: RunFolder, score: Score, images: str, labels: Sequence[str]) -> None:
-    from matplotlib.figure import Figure
-
-    count = len(labels)
-    side = min(12.0, 2.5 + 0.5 * count)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    shares = score.confusion / score.confusion.sum(axis=1, keepdims=True).clip(min=1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="taken for", ylabel="is", title=f"top-1 on {images}: {score.accuracy:.2%}")
-    if count <= _NUMBERED:
-        names = [label if len(label) <= 20 else f"{label[:19]}…" for label in labels]
-        # As plain text: a label is not TeX.
-        axes.set_xticks(range(count), names, rotation=90, parse_math=False)
-        axes.set_yticks(range(count), names, parse_math=False)
-        for row in range(count):
-            for column in range(count):
-                if score.confusion[row, column]:
-                    colour = "white" if shares[row, column] > 0.5 else "black"
-                    axes.text(column, row, score.confusion[row, column], ha="center", va="center", color=colour)
-    with storage_errors(folder.confusion_chart), atomic_path(folder.confusion_chart) as draft:
-        figure.savefig(draft, dpi=100)
+    title = f"top-1 on {images}: {score.accuracy:.2%}"
+    write_atomically(folder.confusion_chart, confusion.draw(score.confusion.tolist(), labels, title))

@@ -5,8 +5,8 @@
     RUN/job.json            data, architecture and recipe
     RUN/state.pt            weights, averages and optimizer after the last whole epoch
     RUN/metrics.jsonl       one line for each epoch
-    RUN/curves.png          loss and accuracy
-    RUN/confusion.json      how often an image of each class was taken for each class; confusion.png shows it
+    RUN/curves.svg          loss and accuracy
+    RUN/confusion.json      how often an image of each class was taken for each class; confusion.svg shows it
     RUN/model.safetensors   the averaged weights, ready to export
 """
 
@@ -71,9 +71,9 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.model = path / "model.safetensors"
-        self.curves = path / "curves.png"
+        self.curves = path / "curves.svg"
         self.confusion = path / "confusion.json"
-        self.confusion_chart = path / "confusion.png"
+        self.confusion_chart = path / "confusion.svg"
         self._job = path / "job.json"
         self._state = path / "state.pt"
         self._metrics = path / "metrics.jsonl"

@@ -40,7 +40,7 @@ def test_fine_tuning_learns_and_says_what_it_did(data, source, tmp_path, capsys)
     assert result["test_accuracy"] == result["accuracy"] > 0.9
     kept = load_checkpoint(str(run))
     assert kept.labels == LABELS
-    assert (run / "confusion.png").is_file()
+    assert (run / "confusion.svg").is_file()
     work = ("epoch 12/12: 2/2", "the validation images: 1/1", "the test images: 1/1", "Timing steps in bfloat16")
     notes = ("2 labels instead of 2", "images for validation", "autocast: ", "the best on the validation", "limit")
     for line in (*work, *notes):

@@ -1,49 +1,28 @@
-"""Where things lie in the plot."""
+"""The plot of a report's variants."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from edgevit.plots.labels import extent
 from edgevit.report.data import report_data
-from edgevit.report.plot import _extent, by_name, by_number, nice_scale, scatter
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(3, 10))
-def test_an_axis_covers_its_values_with_a_few_round_marks(low, span, ticks):
-    high = low + span
-    scale = nice_scale(low, high, 50, 800, ticks=ticks)
-    slack = 1e-6 * max(abs(low), abs(high), span)
-    assert scale.low <= low + slack
-    assert scale.high >= high - slack
-    assert 2 <= len(scale.ticks) <= ticks + 3
-    assert list(scale.ticks) == sorted(set(scale.ticks))
-    assert scale.at(scale.low) == 50
-    assert scale.at(scale.high) == 800
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, 100.0])
-def test_an_axis_of_one_value_is_an_axis(value):
-    scale = nice_scale(value, value, 0, 100, ticks=5)
-    assert scale.low < scale.high
-    assert scale.low <= value <= scale.high
+from edgevit.report.plot import by_name, by_number, scatter
 
 
 def test_faster_is_left_and_better_is_up(sample):
     plot = scatter(report_data(sample.FULL)["variants"], "top1", 880, 400, by_name)
-    named = {point.text: point for point in plot.points}
+    named = {point.variant.text: point.place for point in plot.points}
     assert named["int8-openvino"].x < named["int8-onnxruntime"].x < named["float32-openvino"].x
     assert named["float32-openvino"].y < named["int8-openvino"].y
-    for point in plot.points:
-        assert point.y_high < point.y < point.y_low
-        assert 0 < point.x < plot.width
-        assert 0 < point.y < plot.height
+    for place in named.values():
+        assert place.high < place.y < place.low
+        assert 0 < place.x < plot.width
+        assert 0 < place.y < plot.height
 
 
 @pytest.mark.parametrize(("width", "caption"), [(880, by_name), (360, by_number)])
 @pytest.mark.parametrize("name", ["FULL", "TROUBLED"])
 def test_captions_do_not_cover_each_other(sample, name, width, caption):
     plot = scatter(report_data(getattr(sample, name))["variants"], "top1", width, 380, caption)
-    extents = [_extent(point.label, point.text) for point in plot.points]
+    extents = [extent(point.label, point.variant.text) for point in plot.points]
     assert not any(a.common(b) for index, a in enumerate(extents) for b in extents[:index])
 
 

@@ -29,8 +29,8 @@ def test_a_run_learns_and_leaves_everything_behind(tmp_path):
     assert metrics[-1].test_accuracy > 0.95
     assert (outcome.images, outcome.score.accuracy) == ("test", metrics[-1].test_accuracy)
     assert load_checkpoint(str(folder.path)).sha256() == outcome.checkpoint.sha256()
-    assert folder.curves.read_bytes().startswith(b"\x89PNG")
-    assert folder.confusion_chart.read_bytes().startswith(b"\x89PNG")
+    assert folder.curves.read_bytes().startswith(b"<svg ")
+    assert folder.confusion_chart.read_bytes().startswith(b"<svg ")
     confusion = json.loads(folder.confusion.read_bytes())
     assert [each["label"] for each in confusion["classes"]] == list(LABELS)
     assert np.sum(confusion["confusion"]) == 64
@@ -177,7 +177,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path, monkeypatch):
     assert "free some space" in caught.value.remedy
     assert folder.resume(job)["epoch"] == before
     assert sorted(path.name for path in folder.path.iterdir()) == [
-        "curves.png", "job.json", "metrics.jsonl", "model.safetensors", "state.pt",
+        "curves.svg", "job.json", "metrics.jsonl", "model.safetensors", "state.pt",
     ]  # fmt: skip
 
 

@@ -1,0 +1,112 @@
+"""Accuracy against latency: which variants no other one beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from edgevit.plots import svg
+from edgevit.plots.axes import Scale, axes, nice_scale
+from edgevit.plots.labels import Box, Label, Place, place_labels
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 18.0, 46.0
+
+
+class Variant(NamedTuple):
+    """What is known of a variant: its median latency, and a rate in per cent with its interval.
+
+    ``p90_ms`` draws how far slow inferences are from the median one. ``on_front`` says that no other variant is both
+    faster and better.
+    """
+
+    text: str
+    precision: str
+    p50_ms: float
+    rate: float
+    low: float
+    high: float
+    on_front: bool = False
+    p90_ms: float | None = None
+
+
+class Point(NamedTuple):
+    """A variant in the plot: where it is, in pixels, and where its name stands."""
+
+    variant: Variant
+    place: Place
+    label: Label
+
+
+class Tradeoff(NamedTuple):
+    """A whole plot, ready to be drawn."""
+
+    width: int
+    height: int
+    x: Scale
+    y: Scale
+    points: list[Point]
+    front: list[tuple[float, float]]
+
+
+def tradeoff(variants: Sequence[Variant], width: int, height: int) -> Tradeoff | None:
+    """Lay out ``variants``; None if there are fewer than two, which are no plot."""
+    if len(variants) < 2:
+        return None
+    slowest = max(variant.p90_ms or variant.p50_ms for variant in variants)
+    bottom, top = min(variant.low for variant in variants), max(variant.high for variant in variants)
+    x = nice_scale(0.0, slowest * 1.15, _LEFT, width - _RIGHT, ticks=width // 90)
+    y = nice_scale(bottom, top, height - _BOTTOM, _TOP, ticks=5)
+    places = [_place(variant, x, y) for variant in variants]
+    frame = Box(_LEFT, _TOP - 6, width - 2, height - _BOTTOM)
+    labels = place_labels(places, [variant.text for variant in variants], frame)
+    points = [Point(*each) for each in zip(variants, places, labels, strict=True)]
+    return Tradeoff(width, height, x, y, points, _front(points))
+
+
+def _place(variant: Variant, x: Scale, y: Scale) -> Place:
+    middle, far = x.at(variant.p50_ms), x.at(max(variant.p50_ms, variant.p90_ms or 0.0))
+    return Place(middle, y.at(variant.rate), y.at(variant.low), y.at(variant.high), far)
+
+
+def draw(plot: Tradeoff, rate: str, name: str = "") -> str:
+    """Return the SVG of a plot; ``rate`` is what is better higher up, ``name`` a class of the page's."""
+    parts = axes(plot.x, plot.y, "median latency, ms →")
+    if len(plot.front) > 1:
+        corners = " ".join(f"{x:g},{y:g}" for x, y in plot.front)
+        parts.append(svg.element("polyline", class_="front", points=corners))
+    for point in plot.points:
+        parts.extend(_whiskers(point))
+    for variant, place, label in plot.points:
+        parts.append(mark(variant.precision, place.x, place.y))
+        parts.append(svg.text(variant.text, label.x, label.y, class_="name", text_anchor=label.anchor))
+    return svg.plot(parts, plot.width, plot.height, f"{rate} of each variant against its median latency", name)
+
+
+def mark(precision: str, x: float, y: float) -> str:
+    """Return the sign of a precision: a ring for float32, a disc for INT8, a diamond for all others."""
+    if _kind(precision) == "other":
+        return svg.element("path", class_="mark other", d=f"M{x:g} {y - 7:g}l7 7l-7 7l-7 -7z")
+    return svg.element("circle", class_=f"mark {precision}", cx=x, cy=y, r=5.5 if precision == "float32" else 6)
+
+
+def _whiskers(point: Point) -> Iterator[str]:
+    x, y, low, high, far = point.place
+    kind = f"whisker {_kind(point.variant.precision)}"
+    if low != high:
+        yield svg.element("path", class_=kind, d=f"M{x:g} {low:g}V{high:g}m-4 0h8M{x - 4:g} {low:g}h8")
+    if far != x:
+        yield svg.element("path", class_=kind, d=f"M{x:g} {y:g}H{far:g}m0 -4v8")
+
+
+def _kind(precision: str) -> str:
+    return precision if precision in ("float32", "int8") else "other"
+
+
+def _front(points: Sequence[Point]) -> list[tuple[float, float]]:
+    """Return the corners of the staircase through the Pareto front, from the fastest on."""
+    corners: list[tuple[float, float]] = []
+    for place in sorted(point.place for point in points if point.variant.on_front):
+        if corners:
+            corners.append((place.x, corners[-1][1]))
+        corners.append((place.x, place.y))
+    return corners
