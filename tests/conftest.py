@@ -3,7 +3,8 @@
 import gc
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from tiny import SHAPES, VARIANTS, CommandLine, must_run, write_checkpoint, writ
 
 if TYPE_CHECKING:
     from foreign_vits import ForeignVits
+
+    from edgevit.models.spec import ModelSpec
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -56,6 +59,14 @@ def foreign_vits(tmp_path_factory: pytest.TempPathFactory) -> "ForeignVits":
     from foreign_vits import ForeignVits
 
     return ForeignVits(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def exported_vit(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[ModelSpec], Path]":
+    """Return a function that gives the file of a random ViT by its spec; tests do not change it."""
+    from random_vit import exported
+
+    return partial(exported, tmp_path_factory)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from random_vit import exported
 
 from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.passes.prune_tokens import PruneToClassToken, nodes_of_pooled_token
@@ -24,8 +23,8 @@ def run(path, names=()):
     return session.run(None, {"images": IMAGES})
 
 
-def test_the_last_block_computes_one_token_from_its_query_on(tmp_path):
-    path = exported(tmp_path, SPEC)
+def test_the_last_block_computes_one_token_from_its_query_on(tmp_path, exported_vit):
+    path = exported_vit(SPEC)
     model = load_graph(path)
     products = [layer.product for layer in find_linears(model.graph)]
     known = [product.name for product in products if product in nodes_of_pooled_token(model.graph)]
@@ -46,16 +45,16 @@ def test_the_last_block_computes_one_token_from_its_query_on(tmp_path):
 
 
 @pytest.mark.parametrize("dialect", ["onnxruntime", "openvino"])
-def test_so_it_is_in_the_forms_for_engines(tmp_path, dialect):
-    path = exported(tmp_path, SPEC)
+def test_so_it_is_in_the_forms_for_engines(tmp_path, exported_vit, dialect):
+    path = exported_vit(SPEC)
     emit_float32(path, dialect, tmp_path / "engine.onnx")
     names = [f"blocks.{block}.mlp.fc2.add.output" for block in (0, 1)]
     assert [value.shape[1] for value in run(tmp_path / "engine.onnx", names)[1:]] == [17, 1]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "class+mean"])
-def test_a_model_that_looks_at_all_tokens_computes_them_all(tmp_path, pooling):
-    path = exported(tmp_path, msgspec.structs.replace(SPEC, pooling=pooling))
+def test_a_model_that_looks_at_all_tokens_computes_them_all(tmp_path, exported_vit, pooling):
+    path = exported_vit(msgspec.structs.replace(SPEC, pooling=pooling))
     model = load_graph(path)
     PruneToClassToken()(model)
     model.graph.sort()

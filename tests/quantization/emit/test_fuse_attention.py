@@ -5,7 +5,6 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from random_vit import exported
 
 from edgevit.graph.linears import load_graph
 from edgevit.models.spec import ModelSpec
@@ -14,18 +13,16 @@ from edgevit.quantization.emit.fuse_attention import FuseAttention
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
 
 
-def with_heads(folder, heads):
-    return exported(
-        folder, ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=12 * heads, depth=2, heads=heads, classes=5)
-    )
+def with_heads(heads):
+    return ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=12 * heads, depth=2, heads=heads, classes=5)
 
 
-def fused(path):
+def fused(path, folder):
     model = load_graph(path)
     assert FuseAttention()(model).modified
-    ir.save(model, path.with_name("fused.onnx"))
-    onnx.checker.check_model(str(path.with_name("fused.onnx")), full_check=True)
-    return path.with_name("fused.onnx")
+    ir.save(model, folder / "fused.onnx")
+    onnx.checker.check_model(str(folder / "fused.onnx"), full_check=True)
+    return folder / "fused.onnx"
 
 
 def run(path):
@@ -38,9 +35,9 @@ def kinds(path):
 
 
 @pytest.mark.parametrize(("heads", "operator"), [(2, "Attention"), (3, "MultiHeadAttention"), (4, "Attention")])
-def test_heads_that_threads_share_equally_get_the_standard_operator(tmp_path, heads, operator):
-    path = with_heads(tmp_path, heads)
-    after = fused(path)
+def test_heads_that_threads_share_equally_get_the_standard_operator(tmp_path, exported_vit, heads, operator):
+    path = exported_vit(with_heads(heads))
+    after = fused(path, tmp_path)
     assert kinds(after) == {operator}
     opsets = {each.domain: each.version for each in onnx.load(after).opset_import}
     assert (opsets[""] >= 23, "com.microsoft" in opsets) == (operator == "Attention", operator != "Attention")
@@ -48,8 +45,8 @@ def test_heads_that_threads_share_equally_get_the_standard_operator(tmp_path, he
 
 
 @pytest.mark.parametrize("old", [18, 19])
-def test_graphs_of_opsets_that_later_ones_read_differently_keep_theirs(tmp_path, old):
-    path = with_heads(tmp_path, 2)
+def test_graphs_of_opsets_that_later_ones_read_differently_keep_theirs(exported_vit, old):
+    path = exported_vit(with_heads(2))
     model = load_graph(path)
     assert model.graph.opset_imports[""] >= 20
     model.graph.opset_imports[""] = old

@@ -4,7 +4,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from random_vit import exported
 
 from edgevit.backends import get_backend
 from edgevit.graph.linears import load_graph
@@ -18,12 +17,12 @@ IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
 
 
 @pytest.fixture
-def before_and_after(tmp_path, monkeypatch):
+def before_and_after(tmp_path, exported_vit, monkeypatch):
     """Return what makes INT8 files for onnxruntime of a random ViT, without the pass and with it."""
 
     def make(scheme="asymmetric", **options):
         spec = {"image_size": (16, 16), "patch_size": (4, 4), "width": 24, "depth": 2, "heads": 2, "classes": 5}
-        path = exported(tmp_path, ModelSpec(**{**spec, **options}))
+        path = exported_vit(ModelSpec(**{**spec, **options}))
         plan = make_plan(path, calibrate(path, [IMAGES], total=1), scheme=scheme)
         emit(path, plan, "onnxruntime", tmp_path / "after.onnx")
         with monkeypatch.context() as patched:

@@ -6,7 +6,6 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from random_vit import exported
 
 from edgevit.errors import GraphError
 from edgevit.models.spec import ModelSpec
@@ -28,10 +27,10 @@ def run(path):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": IMAGES})[0]
 
 
-def test_every_attention_is_written_for_older_engines(tmp_path):
+def test_every_attention_is_written_for_older_engines(tmp_path, exported_vit):
     spec = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=24, depth=2, heads=2, classes=5)
     path = tmp_path / "engine.onnx"
-    emit_float32(exported(tmp_path, spec), "onnxruntime", path)
+    emit_float32(exported_vit(spec), "onnxruntime", path)
     assert (opset(path), "Attention" in kinds(path)) == (23, True)
     expected = run(path)
     lower_attention(path)

@@ -4,7 +4,6 @@ import msgspec
 import numpy as np
 import onnxruntime
 import pytest
-from random_vit import exported
 from rtx import compiled, needs_rtx
 
 from edgevit.graph.linears import load_graph
@@ -23,7 +22,7 @@ KEPT = {PROJ, "blocks.0.mlp.fc2", "blocks.3.mlp.fc2", "blocks.4.mlp.fc2"}
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def make(tmp_path_factory, exported_vit):
     """Return a function that gives a ViT, prepared for signed activations with ``rewrites``; made once."""
     made = {}
 
@@ -32,7 +31,7 @@ def make(tmp_path_factory):
             folder = tmp_path_factory.mktemp("prepared")
             images = CalibrationImages(lambda: iter([IMAGES]), 1)
             places = {"symmetric": folder / "prepared.onnx"}
-            made[rewrites, spec] = prepare(exported(folder, spec), images, places, rewrites=rewrites)[1]["symmetric"]
+            made[rewrites, spec] = prepare(exported_vit(spec), images, places, rewrites=rewrites)[1]["symmetric"]
         return made[rewrites, spec]
 
     return one

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx_ir.passes import common
-from random_vit import exported
 
 from edgevit.graph.editing import add_constant
 from edgevit.graph.linears import find_linears, load_graph
@@ -40,9 +39,9 @@ def test_a_rotation_mixes_all_channels():
 
 
 @pytest.mark.parametrize("options", [{}, {"pooling": "mean"}, {"pooling": "mean", "norm_after_pooling": True}])
-def test_the_stream_turns_and_the_logits_stay(tmp_path, options):
+def test_the_stream_turns_and_the_logits_stay(exported_vit, options):
     spec = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5, **options)
-    model = load_graph(exported(tmp_path, spec))
+    model = load_graph(exported_vit(spec))
     before, logits = constants(model), run(model)
     assert rotate_stream(model.graph)
     np.testing.assert_allclose(run(model), logits, atol=1e-5 * np.abs(logits).max())
