@@ -60,6 +60,16 @@ def read_named(kind: str, place: Path, name: str, type_: type[T]) -> T:
     path = Path(name) if name.endswith(".toml") else place / f"{name}.toml"
     if not name.endswith(".toml") and name not in names(place):
         raise InputError(f"there is no {kind} '{name}'", remedy=nearest(name, names(place)))
+    return read_file(kind, path, type_, remedy=f"correct it as in {place}")
+
+
+def read_file(kind: str, path: Path, type_: type[T], *, remedy: str) -> T:
+    """Read the TOML file at ``path``; ``remedy`` says where to look how it is written.
+
+    Raises:
+        InputError: if there is none, or it is not a valid ``type_``; the message names the file, the line and the key.
+
+    """
     try:
         content = _read(path)
     except OSError as error:
@@ -69,10 +79,10 @@ def read_named(kind: str, place: Path, name: str, type_: type[T]) -> T:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a {kind}: it is no text in UTF-8", remedy="check the path") from error
     except msgspec.ValidationError as error:
-        raise _explained(str(path), content.decode(), type_, error, remedy=f"correct it as in {place}") from error
+        raise _explained(str(path), content.decode(), type_, error, remedy=remedy) from error
     except (msgspec.DecodeError, RecursionError) as error:  # the latter: brackets within brackets within...
         where, what = f"{path}, line {_syntax_line(content.decode(), str(error))}", _SYNTAX_PLACE.sub("", str(error))
-        raise InputError(f"{where}: this is no TOML: {what}", remedy=f"correct it as in {place}") from error
+        raise InputError(f"{where}: this is no TOML: {what}", remedy=remedy) from error
 
 
 def _read(path: Path) -> bytes:

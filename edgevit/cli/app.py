@@ -287,6 +287,17 @@ def _reads_checkpoints(arguments: Sequence[str]) -> bool:
     return bool(arguments) and arguments[0] in ("train", "export", "pipeline") and not of_onnx
 
 
+def _recipe_keys() -> dict[str, str]:
+    """Return how to write each setting of a training that is no option, by the option that it would be."""
+    from edgevit.training.recipe_file import places
+
+    return {
+        option: f"write {key} = {example}{f' under [{table}]' if table else ''} into train.toml, "
+        "and add --recipe train.toml"
+        for option, (key, example, table) in places().items()
+    }
+
+
 def _describe_usage(error: Any) -> Failure:  # noqa: ANN401  # click's UsageError, wherever it lives
     message = error.format_message().rstrip(".")
     command = error.ctx.command_path if error.ctx else "edgevit"
@@ -294,6 +305,11 @@ def _describe_usage(error: Any) -> Failure:  # noqa: ANN401  # click's UsageErro
     if hasattr(error, "possibilities") and hasattr(error, "option_name"):
         message = f"there is no option {error.option_name}"
         known = [name[2:] for each in error.ctx.command.get_params(error.ctx) for name in each.opts if name[:2] == "--"]
-        if close := alike(error.option_name, known, OPTIONS_ELSEWHERE):
-            remedy = f"use {' or '.join(f'--{name}' for name in close[:3])}; {remedy}"
+        keys = _recipe_keys() if error.ctx.info_name == "train" else {}
+        close = alike(error.option_name, [*known, *(key for key in keys if key not in known)], OPTIONS_ELSEWHERE)
+        if close and close[0] not in known:
+            message += ": it is a key of the training recipe"
+            remedy = f"{keys[close[0]]}; {command} --print-recipe shows all keys"
+        elif close:
+            remedy = f"use {' or '.join(f'--{name}' for name in close[:3] if name in known)}; {remedy}"
     return Failure("UsageError", message, remedy, EXIT_USAGE)

@@ -67,7 +67,6 @@ Resize = Annotated[str | None, _of_images("Short edge before the crop, in pixels
 Filter = Annotated[str | None, _of_images("bicubic, bilinear, nearest, lanczos, ...", "as files say")]
 _CROP = "Or the crop in parts of that edge, such as 0.875."
 Crop = Annotated[str | None, _of_images(_CROP, "as files say", "--crop", "--center-crop")]
-CenterCrop = Annotated[str | None, _of_images(_CROP, "as files say", "--center-crop")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")]
 Data = Annotated[
     str,

@@ -58,7 +58,7 @@ class MemoryFeed:
 class FileFeed:
     """Images that ``workers`` processes read and augment; with 0 workers, this process does it itself."""
 
-    remedy = "raise --workers, or save the images at the size that is used"
+    remedy = "raise workers in the recipe, or save the images at the size that is used"
 
     def __init__(
         self, dataset: Dataset, labels: NDArray[np.int64], preprocess: Preprocess, recipe: Recipe, workers: int

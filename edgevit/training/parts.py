@@ -110,7 +110,7 @@ def _hold_out(training: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset]:
     if not held.any():
         raise DataError(
             f"{recipe.validation_share:.0%} of the {len(training)} images is too few to validate on",
-            remedy="raise --validation-share, add images, or train without --patience",
+            remedy="raise validation_share in the recipe, add images, or set patience = 0",
         )
     return _take(training, ~held), _take(training, held)
 

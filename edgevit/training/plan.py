@@ -98,7 +98,7 @@ def _edges(size: int, parts: int, recipe: Recipe) -> list[int]:
         raise InputError(
             f"a batch of {size} images cannot be cut into {parts} parts"
             + (" of at least a pair to mix" if recipe.mixes else ""),
-            remedy=f"use a batch size of {parts * grain} or more, or fewer processes or --accumulate parts",
+            remedy=f"use a batch size of {parts * grain} or more, or fewer processes or accumulate parts",
         )
     inner = [part * size // (parts * grain) * grain for part in range(1, parts)]
     return [0, *inner, size]

@@ -44,7 +44,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     learning_rate: float = 1e-3
     layer_decay: float = 1.0
     weight_decay: float = 0.05
-    warmup_epochs: float = 2
+    warmup_epochs: float = 2.0
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
     ema_decay: float = 0.999
@@ -99,7 +99,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.mode == "probe" and (self.stochastic_depth > 0 or self.layer_decay < 1):
             raise InputError(
                 "stochastic depth and layer decay change how the layers learn, and a probe keeps them as they are",
-                remedy="use --mode full, or leave --stochastic-depth and --layer-decay out",
+                remedy="use --mode full, or leave stochastic_depth and layer_decay out of the recipe",
             )
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
@@ -126,6 +126,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return not (self.draws_on_whole_images or self.mixes or self.shift or self.flip or self.erase)
 
 
+#: What is trained from random weights where the user names nothing.
+USUAL_MODEL = "vit-micro"
+
 #: What a run starts from where the user says nothing: for random weights, and for weights that have learnt before.
 FROM_SCRATCH = Recipe()
 FINE_TUNING = Recipe(
@@ -133,7 +136,7 @@ FINE_TUNING = Recipe(
     batch_size=64,
     learning_rate=5e-4,
     layer_decay=0.75,
-    warmup_epochs=1,
+    warmup_epochs=1.0,
     ema_decay=0.99,
     crop=0.5,
     randaugment=2,
@@ -149,10 +152,10 @@ LINEAR_PROBE = Recipe(
     batch_size=128,
     learning_rate=1e-2,
     weight_decay=1e-4,
-    warmup_epochs=2,
+    warmup_epochs=2.0,
     ema_decay=0.99,
     shift=0,
-    flip=0,
-    erase=0,
+    flip=0.0,
+    erase=0.0,
     patience=15,
 )

@@ -3,6 +3,7 @@
 .. code-block:: text
 
     RUN/job.json            data, architecture and recipe
+    RUN/train.toml          the recipe as edgevit train --recipe takes it
     RUN/state.pt            weights, averages and optimizer after the last whole epoch
     RUN/metrics.jsonl       one line for each epoch
     RUN/curves.svg          loss and accuracy
@@ -74,6 +75,7 @@ class RunFolder:
         self.curves = path / "curves.svg"
         self.confusion = path / "confusion.json"
         self.confusion_chart = path / "confusion.svg"
+        self.recipe = path / "train.toml"
         self._job = path / "job.json"
         self._state = path / "state.pt"
         self._metrics = path / "metrics.jsonl"
@@ -121,6 +123,10 @@ class RunFolder:
         for draft in filter(_is_draft, self.path.iterdir()):
             shutil.rmtree(draft, ignore_errors=True)  # a kill left it
         return self.state()
+
+    def keep_recipe(self, text: str) -> None:
+        """Keep the recipe as a file that can be given again; after ``begin``, so that what a kill leaves is a run."""
+        write_atomically(self.recipe, text.encode())
 
     def state(self) -> dict[str, Any] | None:
         """Return where the run stands, None if it has not begun to learn.

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgevit.data.batches import load_pixels
+from edgevit.data.batches import Unreadable, load_pixels
 from edgevit.data.dataset import ArrayDataset, Dataset
 from edgevit.data.labels import map_labels
 from edgevit.data.preprocess import ChannelOrder, Preprocess
@@ -34,7 +34,8 @@ from edgevit.training.loop import Lesson, Outcome, train
 from edgevit.training.objective import Normalise, Objective, Teacher
 from edgevit.training.parts import Parts, TrainingData, load_parts
 from edgevit.training.plan import batch_size, steps_per_epoch
-from edgevit.training.recipe import Recipe
+from edgevit.training.recipe import USUAL_MODEL, Recipe
+from edgevit.training.recipe_file import Images, Settings, written
 from edgevit.training.run import Job, RunFolder
 from edgevit.training.scoring import Exam, FeatureExam, ImageExam
 
@@ -53,12 +54,13 @@ class Request:
     ones. ``images`` is what is said of how images are prepared.
     ``teacher`` is a checkpoint to learn from. ``workers`` processes read images (None: as many as there are cores, up
     to 8), and ``device`` is "auto", "cpu" or "cuda": neither changes what a run ends with but for rounding.
+    ``kept`` is the recipe as the folder keeps it.
     """
 
     data: TrainingData
     folder: Path
     recipe: Recipe
-    model: str = "vit-micro"
+    model: str = USUAL_MODEL
     source: str | None = None
     image_size: tuple[int, int] | None = None
     heads: int | None = None
@@ -67,6 +69,30 @@ class Request:
     raw_weights: bool = False
     workers: int | None = None
     device: str = "auto"
+    kept: str = ""
+
+    @classmethod
+    def of(cls, settings: Settings, recipe: Recipe, folder: Path, unreadable: Unreadable) -> Request:
+        """Return the request that ``settings``, which name images, and ``recipe`` are."""
+        if settings.data is None:
+            raise InputError("there are no images to train on", remedy="give them with --data")
+        size = settings.image_size
+        height, width = (size, size) if isinstance(size, int) else size or (0, 0)
+        return cls(
+            data=TrainingData(settings.data, unreadable, Path(settings.root) if settings.root is not None else None),
+            folder=folder,
+            recipe=recipe,
+            model=settings.model or USUAL_MODEL,
+            source=settings.source,
+            image_size=(height, width) if size is not None else None,
+            heads=settings.heads,
+            images=_overrides(settings.images),
+            teacher=settings.teacher,
+            raw_weights=settings.raw_weights,
+            workers=settings.workers,
+            device=settings.device,
+            kept=written(settings, recipe),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +152,22 @@ def _run(
             said.note(note)
         taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
         state = processes.on_main(lambda: opening(folder, job))
+        processes.on_main(lambda: folder.keep_recipe(request.kept))
         lesson = _lesson(request, job, initial.model(), parts, taught, processes, said)
         outcome = train(folder, job, lesson, processes, state=state, progress=said)
         return _result(outcome, folder)
+
+
+def _overrides(images: Images) -> Overrides:
+    mean, std = ((level,) if isinstance(level, float) else level for level in (images.mean, images.std))
+    return Overrides(
+        preprocess=Path(images.preprocess) if images.preprocess is not None else None,
+        mean=mean,
+        std=std,
+        resize=images.resize,
+        crop=images.crop,
+        interpolation=images.interpolation,
+    )
 
 
 def _result(outcome: Outcome, folder: RunFolder) -> TrainingResult:

@@ -122,7 +122,8 @@ class Trainer:
                 else "nothing was learnt that could be kept"
             )
             raise TrainingError(
-                f"{what} in epoch {self.epoch + 1}", remedy=f"lower --learning-rate or raise --warmup-epochs; {kept}"
+                f"{what} in epoch {self.epoch + 1}",
+                remedy=f"lower --learning-rate, or raise warmup_epochs in the recipe; {kept}",
             )
         optimizers.set_rate(self.optimizer, self.learning_rate)
         self.optimizer.step()

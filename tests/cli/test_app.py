@@ -72,7 +72,6 @@ def test_version(capsys):
         (["train", "--lr", "0.1"], "--learning-rate"),
         (["train", "--batch", "8"], "--batch-size"),
         (["train", "--LR", "0.1"], "--learning-rate"),
-        (["train", "--wd", "0.1"], "--weight-decay"),
         (["benchmark", "x", "--batch-size", "8"], "--batch"),
         (["pipeline", "x", "--img-size", "224"], "--image-size"),
         (["quantize", "x", "--calib-data", "y"], "--data"),

@@ -439,7 +439,7 @@ def test_a_run_that_exists_stays(refused, tmp_path):
 
 
 def test_a_run_whose_state_is_damaged(refused, edgevit, tmp_path):
-    options = ("--data", "shapes:size=28,count=16", "--epochs", "1", "--batch-size", "8", "--warmup-epochs", "0")
+    options = ("--data", "shapes:size=28,count=16", "--epochs", "1", "--batch-size", "8")
     assert edgevit("train", *options, "-o", tmp_path / "run").code == 0
     os.truncate(tmp_path / "run" / "state.pt", 5000)
     message, _ = refused("train", *options, "-o", tmp_path / "run", "--resume", bundle=tmp_path)

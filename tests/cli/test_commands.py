@@ -357,7 +357,7 @@ def test_a_pipeline_whose_variant_fails_the_gate_reports_and_ends_with_1(edgevit
 
 def test_train_and_export_the_run(edgevit, tmp_path):
     run = tmp_path / "run"
-    options = ("--data", "shapes:size=28,count=64", "--epochs", "1", "--batch-size", "32", "--warmup-epochs", "0")
+    options = ("--data", "shapes:size=28,count=64", "--epochs", "1", "--batch-size", "32")
     done = edgevit("train", *options, "-o", run, "--json")
     assert done.code == 0
     said = done.data()
@@ -375,13 +375,14 @@ def test_training_images_are_no_test_images(edgevit, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         shapes.image(index).save(path)
     (tmp_path / "data" / "star" / "cut.png").write_bytes(b"\x89PNG")
-    options = ("--data", tmp_path / "data", "--epochs", "1", "--batch-size", "16", "--warmup-epochs", "0")
+    options = ("--data", tmp_path / "data", "--epochs", "1", "--batch-size", "16")
     done = edgevit("train", *options, "-o", tmp_path / "run")
     assert done.code == 0, done.err
     assert "no images apart for testing" in done.err
     assert "not measured" in done.out
     assert "left out 1 image that cannot be read" in done.out
-    strict = edgevit("train", *options, "-o", tmp_path / "strict", "--strict")
+    (tmp_path / "strict.toml").write_text("strict = true")
+    strict = edgevit("train", *options, "-o", tmp_path / "strict", "--recipe", tmp_path / "strict.toml")
     assert strict.code == 2
     assert "cut.png" in strict.failure()[0]
     assert not (tmp_path / "strict").exists()

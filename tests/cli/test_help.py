@@ -42,7 +42,7 @@ def test_no_word_is_broken_at_80_columns(name, monkeypatch, capsys):
     assert words(80) - words(400) == set()
 
 
-@pytest.mark.parametrize("name", ["train", "export", "pipeline", "quantize"])
+@pytest.mark.parametrize("name", ["export", "pipeline", "quantize"])
 def test_many_options_come_in_groups(name, monkeypatch, capsys):
     panels = re.findall(r"^╭─ (.+?) ─", helped(name, monkeypatch, capsys), re.MULTILINE)
     assert len(panels) >= 3

@@ -97,9 +97,9 @@ def test_train_and_go_on(stop, tmp_path):
     run = tmp_path / "run"
     arguments = ("train", "--data", "shapes:size=28,count=64", "--epochs", "100000", "--batch-size", "16", "-o", run)
     assert "--resume, which goes on" in stop(*arguments, at="epoch 1/100000: loss").err
-    assert set(entries(run)) <= {"job.json", "metrics.jsonl", "state.pt"}
+    assert set(entries(run)) <= {"job.json", "train.toml", "metrics.jsonl", "state.pt"}
     stop(*arguments, "--resume", at="epoch 2/100000", number=signal.SIGTERM)
-    assert set(entries(run)) == {"job.json", "metrics.jsonl", "state.pt"}
+    assert set(entries(run)) == {"job.json", "train.toml", "metrics.jsonl", "state.pt"}
 
 
 def test_who_said_that_hangups_do_not_matter_is_heard(quantized, tmp_path):

@@ -1,4 +1,7 @@
+import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -8,12 +11,13 @@ import torch
 from lessons import LABELS, PREPROCESS, SPEC, fill_folder, save_checkpoint
 
 from edgevit.cli import app
-from edgevit.cli.train import _defaults, _recipe
-from edgevit.errors import InputError
+from edgevit.cli.train import _recipe
+from edgevit.cli.train import train as cli_train
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.vit import VisionTransformer
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, Recipe
+from edgevit.training.recipe_file import places, read_recipe
 
 
 @pytest.fixture
@@ -26,16 +30,25 @@ def source(tmp_path):
     return save_checkpoint(tmp_path / "old.safetensors")
 
 
-def train(capsys, *arguments, code=0):
-    assert app.run(["train", *map(str, arguments), "--workers", "0", "--json"]) == code
-    out, err = capsys.readouterr()
-    return json.loads(out), err
+@pytest.fixture
+def train(tmp_path, capsys):
+    """Train with options, and with keys of a recipe; return the result and what is said."""
+
+    def run(*arguments, code=0, images="", **keys):
+        recipe = tmp_path / "recipe.toml"
+        lines = [f"{name} = {json.dumps(value)}" for name, value in {"workers": 0, **keys}.items()]
+        recipe.write_text("\n".join([*lines, "[images]", images]))
+        assert app.run(["train", *map(str, arguments), "--recipe", str(recipe), "--json"]) == code
+        out, err = capsys.readouterr()
+        return json.loads(out), err
+
+    return run
 
 
-def test_fine_tuning_learns_and_says_what_it_did(data, source, tmp_path, capsys):
+def test_fine_tuning_learns_and_says_what_it_did(data, source, tmp_path, train):
     run = tmp_path / "run"
-    options = ("--epochs", 12, "--batch-size", 8, "--learning-rate", 0.01, "--patience", 12, "--ema-decay", 0.5)
-    result, said = train(capsys, "--data", data, "--from", source, "-o", run, *options)
+    options = ("--epochs", 12, "--batch-size", 8, "--learning-rate", 0.01)
+    result, said = train("--data", data, "--from", source, "-o", run, *options, patience=12, ema_decay=0.5)
     assert result["images"] == "test"
     assert result["test_accuracy"] == result["accuracy"] > 0.9
     kept = load_checkpoint(str(run))
@@ -48,26 +61,26 @@ def test_fine_tuning_learns_and_says_what_it_did(data, source, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("of", ["checkpoint", "random weights"])
-def test_how_images_are_prepared_can_be_said(data, source, tmp_path, capsys, of):
+def test_how_images_are_prepared_can_be_said(data, source, tmp_path, train, of):
     begin = ("--from", source) if of == "checkpoint" else ("--model", "vit-micro")
-    said = ("--mean", 0.5, "--std", 0.25, "--center-crop", 0.8, "--interpolation", "nearest")
-    train(capsys, "--data", data, *begin, "-o", tmp_path / "run", "--epochs", 1, "--warmup-epochs", 0, *said)
+    images = 'mean = 0.5\nstd = [0.25]\ncrop = 0.8\ninterpolation = "nearest"'
+    train("--data", data, *begin, "-o", tmp_path / "run", "--epochs", 1, images=images, warmup_epochs=0)
     preprocess = load_checkpoint(str(tmp_path / "run")).preprocess
     assert set(preprocess.mean + preprocess.std) == {0.5, 0.25}
     assert preprocess.resize == int(preprocess.size[0] / 0.8)
     assert preprocess.interpolation == "nearest"
 
 
-def test_a_file_that_says_it_is_for_checkpoints(data, tmp_path, capsys):
-    options = ("--data", data, "-o", tmp_path / "run", "--preprocess", "preprocessor_config.json")
-    failure, _ = train(capsys, *options, code=2)
-    assert "--preprocess is for a checkpoint" in failure["error"]["message"]
+def test_a_file_that_says_it_is_for_checkpoints(data, tmp_path, train):
+    options = ("--data", data, "-o", tmp_path / "run")
+    failure, _ = train(*options, images='preprocess = "preprocessor_config.json"', code=2)
+    assert "preprocess is for a checkpoint" in failure["error"]["message"]
 
 
-def test_a_probe_learns_on_a_backbone_that_stays(data, source, tmp_path, capsys):
+def test_a_probe_learns_on_a_backbone_that_stays(data, source, tmp_path, train):
     run = tmp_path / "run"
     options = ("--mode", "probe", "--epochs", 40, "--batch-size", 8, "--learning-rate", 0.1)
-    result, said = train(capsys, "--data", data, "--from", source, "-o", run, *options)
+    result, said = train("--data", data, "--from", source, "-o", run, *options)
     assert "features of the training images" in said.lower()
     before, after = load_checkpoint(source).weights, load_checkpoint(str(run)).weights
     assert result["accuracy"] > 0.9
@@ -75,121 +88,188 @@ def test_a_probe_learns_on_a_backbone_that_stays(data, source, tmp_path, capsys)
         assert torch.equal(tensor, before[name]) is not name.startswith("head"), name
 
 
-def test_a_probe_with_augmentation_or_a_teacher_sees_images(data, source, tmp_path, capsys):
+def test_a_probe_with_augmentation_or_a_teacher_sees_images(data, source, tmp_path, train):
     teacher = save_checkpoint(tmp_path / "teacher.safetensors", LABELS)
-    options = ("--mode", "probe", "--epochs", 2, "--batch-size", 8, "--warmup-epochs", 0)
-    for name, more in (("flip", ("--flip", 0.5)), ("teacher", ("--teacher", teacher))):
-        _, said = train(capsys, "--data", data, "--from", source, "-o", tmp_path / name, *options, *more)
+    options = ("--mode", "probe", "--epochs", 2, "--batch-size", 8)
+    for name, value in (("flip", 0.5), ("teacher", teacher)):
+        _, said = train(*options, "--data", data, "--from", source, "-o", tmp_path / name, **{name: value})
         assert "features of" not in said
         before, after = load_checkpoint(source).weights, load_checkpoint(str(tmp_path / name)).weights
         assert torch.equal(before["blocks.1.mlp.fc1.weight"], after["blocks.1.mlp.fc1.weight"])
         assert not torch.equal(before["head.weight"], after["head.weight"])
 
 
-def test_a_teacher_leads_the_student(data, source, tmp_path, capsys):
+def test_a_teacher_leads_the_student(data, source, tmp_path, train):
     teacher = save_checkpoint(tmp_path / "teacher.safetensors", LABELS, seed=5)
-    options = ("--epochs", 1, "--batch-size", 8, "--autocast", "float32")
-    train(capsys, "--data", data, "--from", source, "-o", tmp_path / "alone", *options)
-    train(capsys, "--data", data, "--from", source, "--teacher", teacher, "-o", tmp_path / "taught", *options)
+    options = ("--data", data, "--from", source, "--epochs", 1, "--batch-size", 8)
+    train(*options, "-o", tmp_path / "alone", autocast="float32")
+    train(*options, "-o", tmp_path / "taught", autocast="float32", teacher=teacher)
     alone, taught = (load_checkpoint(str(tmp_path / name)).weights["head.weight"] for name in ("alone", "taught"))
     assert not np.allclose(alone, taught)
-    result, _ = train(capsys, "--data", data, "--from", source, "--resume", "-o", tmp_path / "taught", *options, code=2)
+    result, _ = train(*options, "--resume", "-o", tmp_path / "taught", autocast="float32", code=2)
     assert "other teacher_sha256" in result["error"]["message"]
 
 
-def test_a_backbone_is_fine_tuned_at_another_size(data, tmp_path, capsys):
+def test_a_backbone_is_fine_tuned_at_another_size(data, tmp_path, train):
     spec = msgspec.structs.replace(SPEC, classes=0)
     torch.manual_seed(0)
     backbone = Checkpoint(spec, VisionTransformer(spec).state_dict(), PREPROCESS, (), "backbone")
     backbone.save(tmp_path / "backbone.safetensors")
-    options = ("--epochs", 1, "--batch-size", 8, "--image-size", "12x8", "--autocast", "float32")
+    options = ("--epochs", 1, "--batch-size", 8)
+    keys = {"image_size": [12, 8], "autocast": "float32"}
     _, said = train(
-        capsys, "--data", data, "--from", tmp_path / "backbone.safetensors", "-o", tmp_path / "run", *options
+        "--data", data, "--from", tmp_path / "backbone.safetensors", "-o", tmp_path / "run", *options, **keys
     )
     assert "2 labels where it had none" in said
     tuned = load_checkpoint(str(tmp_path / "run"))
     assert (tuned.spec.image_size, tuned.preprocess.size, tuned.labels) == ((12, 8), (12, 8), LABELS)
 
 
-def test_images_that_cannot_be_read_are_left_out_and_named(data, source, tmp_path, capsys):
+def test_images_that_cannot_be_read_are_left_out_and_named(data, source, tmp_path, train):
     broken = Path(data) / "train" / "dark" / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    options = ("--data", data, "--from", source, "--epochs", 1, "--batch-size", 8, "--autocast", "float32")
-    result, _ = train(capsys, *options, "-o", tmp_path / "run")
+    options = ("--data", data, "--from", source, "--epochs", 1, "--batch-size", 8)
+    result, _ = train(*options, "-o", tmp_path / "run", autocast="float32")
     assert result["unreadable"] == [str(broken)]
-    refused, _ = train(capsys, *options, "-o", tmp_path / "strict", "--strict", code=2)
+    refused, _ = train(*options, "-o", tmp_path / "strict", strict=True, code=2)
     assert str(broken) in refused["error"]["message"]
     assert not (tmp_path / "strict").exists()
 
 
-def test_a_teacher_that_cannot_teach_leaves_no_run(data, source, tmp_path, capsys):
-    result, _ = train(capsys, "--data", data, "--teacher", source, "-o", tmp_path / "run", code=2)
+def test_a_teacher_that_cannot_teach_leaves_no_run(data, source, tmp_path, train):
+    result, _ = train("--data", data, "-o", tmp_path / "run", teacher=source, code=2)
     assert "does not know the class" in result["error"]["message"]
     assert not (tmp_path / "run").exists()
 
 
-def test_random_weights_learn_from_files(data, tmp_path, capsys):
-    options = ("--epochs", 1, "--batch-size", 8, "--crop", 0.5, "--randaugment", 1, "--warmup-epochs", 0)
-    result, _ = train(capsys, "--data", data, "-o", tmp_path / "run", *options)
+def test_random_weights_learn_from_files(data, tmp_path, train):
+    options = ("--epochs", 1, "--batch-size", 8)
+    result, _ = train("--data", data, "-o", tmp_path / "run", *options, crop=0.5, randaugment=1)
     assert result["images"] == "test"
     assert load_checkpoint(result["run"]).spec.classes == 2
 
 
-def test_images_that_no_epoch_sees_are_said(data, source, tmp_path, capsys):
-    begin = ("--data", data, "--from", source, "--epochs", 1, "--warmup-epochs", 0)
-    _, said = train(capsys, *begin, "--batch-size", 9, "-o", tmp_path / "run")
+def test_images_that_no_epoch_sees_are_said(data, source, tmp_path, train):
+    begin = ("--data", data, "--from", source, "--epochs", 1)
+    _, said = train(*begin, "--batch-size", 9, "-o", tmp_path / "run")
     assert "each epoch leaves out" in said
     assert "a smaller --batch-size leaves out fewer" in said
-    _, said = train(capsys, *begin, "--batch-size", 4, "-o", tmp_path / "even")
+    _, said = train(*begin, "--batch-size", 4, "-o", tmp_path / "even")
     assert "each epoch leaves out" not in said
 
 
-def test_a_finished_run_can_be_resumed_and_gives_the_same(data, source, tmp_path, capsys):
+def test_a_finished_run_can_be_resumed_and_gives_the_same(data, source, tmp_path, train):
     options = ("--data", data, "--from", source, "--epochs", 1, "--batch-size", 8, "-o", tmp_path / "run")
-    first, _ = train(capsys, *options)
+    first, _ = train(*options)
     before = load_checkpoint(str(tmp_path / "run")).sha256()
-    again, said = train(capsys, *options, "--resume")
+    again, said = train(*options, "--resume")
     assert "finished after epoch 1: nothing is left to train" in said
     assert (again, load_checkpoint(str(tmp_path / "run")).sha256()) == (first, before)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "keys", "said"),
     [
-        (("--mode", "probe"), "--from"),
-        (("--from", "x.safetensors", "--model", "vit-tiny"), "--model"),
-        (("--from", "x.safetensors", "--mode", "probe", "--stochastic-depth", "0.1"), "--mode full"),
-        (("--from", "nothing.safetensors"), "checkpoint"),
-        (("--device", "tpu"), "--device auto"),
-        (("--image-size", "12"), "--from"),
-        (("--crop", "1.5"), "crop"),
+        (("--mode", "probe"), {}, "--from"),
+        ((), {"mode": "probe"}, "--from"),
+        (("--from", "x.safetensors", "--model", "vit-tiny"), {}, "--model"),
+        ((), {"from": "x.safetensors", "model": "vit-tiny"}, "--model"),
+        (("--from", "x.safetensors", "--mode", "probe"), {"stochastic_depth": 0.1}, "--mode full"),
+        (("--from", "nothing.safetensors"), {}, "checkpoint"),
+        (("--device", "tpu"), {}, "--device"),
+        ((), {"device": "tpu"}, "there is no 'tpu' for device"),
+        ((), {"image_size": 12}, "image_size is for a checkpoint"),
+        ((), {"heads": 12}, "heads is for a checkpoint"),
+        ((), {"raw_weights": True}, "raw_weights is for a checkpoint"),
+        ((), {"crop": 1.5}, "recipe.toml: crop is 1.5"),
+        ((), {"epochs": 0}, "recipe.toml: epochs is 0"),
+        (("--epochs", "0"), {}, "epochs is 0"),
+        ((), {"epochs": 2, "warmup_epochs": 3}, "recipe.toml: warmup_epochs is 3"),
+        ((), {"epochs": "many"}, "recipe.toml, line 2: epochs: expected `int`, got `str`"),
+        ((), {"weight_deacy": 0.1}, "use weight_decay"),
+        ((), {"workers": -1}, "recipe.toml, line 1: workers"),
+        ((), {"images": "mean"}, "recipe.toml"),
     ],
 )
-def test_what_cannot_be_done_is_said(data, tmp_path, capsys, arguments, said):
-    result, _ = train(capsys, "--data", data, "-o", tmp_path / "run", *arguments, code=2)
+def test_what_cannot_be_done_is_said(train, data, tmp_path, arguments, keys, said):
+    result, _ = train("--data", data, "-o", tmp_path / "run", *arguments, code=2, **keys)
     assert said in result["error"]["message"] + result["error"]["remedy"]
     assert not (tmp_path / "run").exists()
 
 
-def test_defaults_are_those_of_the_task():
-    assert _defaults(None, "full") == FROM_SCRATCH
-    assert _defaults("x", "full") == FINE_TUNING
-    assert _defaults("x", "probe") == LINEAR_PROBE
-    with pytest.raises(InputError):
-        _defaults(None, "probe")
+@pytest.mark.parametrize(("options", "missing"), [(("-o", "run"), "--data"), (("--data", "shapes"), "--output")])
+def test_what_is_missing_is_said(train, tmp_path, monkeypatch, options, missing):
+    monkeypatch.chdir(tmp_path)
+    failure, _ = train(*options, code=2)
+    assert missing in failure["error"]["remedy"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_keeps_a_recipe_that_gives_it_again(train, data, source, tmp_path, capsys):
+    keys = {"autocast": "float32", "seed": 5, "patience": 1, "flip": 0.0}
+    train("--data", data, "--from", source, "--epochs", 1, "--batch-size", 8, "-o", tmp_path / "run", **keys)
+    kept = tmp_path / "run" / "train.toml"
+    assert app.run(["train", "--recipe", str(kept), "-o", str(tmp_path / "again"), "--json"]) == 0
+    capsys.readouterr()
+    first, second = (load_checkpoint(str(tmp_path / name)) for name in ("run", "again"))
+    assert first.sha256() == second.sha256()
+    assert (tmp_path / "again" / "train.toml").read_text() == kept.read_text()
+    assert app.run(["train", "--recipe", str(kept), "-o", str(tmp_path / "run"), "--resume", "--json"]) == 0
+    assert "nothing is left to train" in capsys.readouterr().err
+
+
+def test_a_recipe_is_printed_and_options_go_before_it(train, tmp_path, capsys):
+    recipe = tmp_path / "train.toml"
+    recipe.write_text('from = "old.safetensors"\nepochs = 7\nmixup = 0.5\n')
+    assert app.run(["train", "--recipe", str(recipe), "--epochs", "3", "--print-recipe"]) == 0
+    printed = capsys.readouterr().out
+    recipe.write_text(printed)
+    settings, said = read_recipe(recipe)
+    assert settings.source == "old.safetensors"
+    assert msgspec.structs.replace(FINE_TUNING, epochs=3, mixup=0.5) == Recipe(**said)
+    assert app.run(["train", "--recipe", str(recipe), "--print-recipe"]) == 0
+    assert capsys.readouterr().out == printed
+    assert app.run(["train", "--recipe", str(recipe), "--model", "vit-tiny", "--print-recipe", "--json"]) == 0
+    assert 'model = "vit-tiny"' in json.loads(capsys.readouterr().out)["recipe"]
+
+
+def test_printing_a_recipe_loads_no_torch():
+    code = """
+import sys
+from edgevit.cli.app import run
+run(["train", "--print-recipe", "--mode", "full"])
+sys.exit("torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_options_that_are_keys_now_are_told(capsys):
+    parameters = set(inspect.signature(cli_train).parameters) - {"recipe", "print_recipe"}
+    assert len(parameters) == 10
+    for option, key in places().items():
+        if option.replace("-", "_") in parameters | {"from"}:
+            continue
+        assert app.run(["train", f"--{option}", "1"]) == 2
+        message, remedy = capsys.readouterr().err.splitlines()
+        assert message == f"error: there is no option --{option}: it is a key of the training recipe"
+        assert f"write {key.key} = " in remedy
+        assert (" under [images]" in remedy) is (key.table is not None)
 
 
 def test_a_warm_up_that_is_not_given_is_no_longer_than_the_run():
     for defaults in (FROM_SCRATCH, FINE_TUNING, LINEAR_PROBE):
-        assert _recipe(defaults, {"epochs": 1}).warmup_epochs == min(1, defaults.warmup_epochs)
-        assert _recipe(defaults, {"epochs": None}).warmup_epochs == defaults.warmup_epochs
-        assert _recipe(defaults, {"epochs": 1000}).warmup_epochs == defaults.warmup_epochs
-    with pytest.raises(InputError, match="warmup_epochs is 3"):
-        _recipe(FROM_SCRATCH, {"epochs": 2, "warmup_epochs": 3})
-    with pytest.raises(InputError, match="epochs is 0"):
-        _recipe(FROM_SCRATCH, {"epochs": 0})
+        usual = defaults.warmup_epochs
+        for said, options, expected in (
+            ({}, {"epochs": 1}, min(1, usual)),
+            ({"epochs": 1}, {}, min(1, usual)),
+            ({}, {"epochs": None}, usual),
+            ({}, {"epochs": 1000}, usual),
+            ({"warmup_epochs": 0.5}, {"epochs": 1}, 0.5),
+            ({"warmup_epochs": 4, "epochs": 9}, {"epochs": 3}, 3),
+        ):
+            assert _recipe(defaults, said, options, "file").warmup_epochs == expected
 
 
-def test_a_shorter_warm_up_is_said(data, tmp_path, capsys):
-    _, said = train(capsys, "--data", data, "-o", tmp_path / "run", "--epochs", 1)
+def test_a_shorter_warm_up_is_said(train, data, tmp_path):
+    _, said = train("--data", data, "-o", tmp_path / "run", "--epochs", 1)
     assert "warm-up ends with the last epoch" in said

@@ -106,4 +106,4 @@ def test_images_in_memory_are_parted_too():
 def test_too_few_images_to_validate_on(tmp_path):
     with pytest.raises(DataError, match="too few to validate on") as caught:
         load(fill(tmp_path, "train", count=2), Recipe(patience=1, validation_share=0.1))
-    assert "--patience" in caught.value.remedy
+    assert "patience" in caught.value.remedy

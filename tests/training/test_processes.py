@@ -16,7 +16,17 @@ from edgevit.models.loading import load_checkpoint
 from edgevit.training.run import RunFolder
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-TRAIN = ("-m", "edgevit", "train", "--workers", "1", "--autocast", "float32", "--device", "cpu")
+TRAIN = ("-m", "edgevit", "train", "--device", "cpu")
+RECIPE = """
+workers = 1
+autocast = "float32"
+warmup_epochs = 1
+mixup = 0.5
+cutmix = 0.5
+stochastic_depth = 0.3
+randaugment = 1
+crop = 0.5
+"""
 
 
 def free_port():
@@ -39,9 +49,9 @@ def options(tmp_path_factory):
     folder = tmp_path_factory.mktemp("given")
     data = fill_folder(folder / "images", count=12)
     source = save_checkpoint(folder / "old.safetensors")
-    every = ("--mixup", 0.5, "--cutmix", 0.5, "--stochastic-depth", 0.3, "--randaugment", 1, "--crop", 0.5)
-    few = ("--epochs", 4, "--batch-size", 8, "--learning-rate", 0.003, "--warmup-epochs", 1)
-    return tuple(map(str, ("--data", data, "--from", source, *few, *every)))
+    (folder / "train.toml").write_text(RECIPE)
+    few = ("--epochs", 4, "--batch-size", 8, "--learning-rate", 0.003, "--recipe", folder / "train.toml")
+    return tuple(map(str, ("--data", data, "--from", source, *few)))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +70,7 @@ def weights_of(path):
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(options, whole, tmp_path):
     two = tmp_path / "two"
-    together = run(torchrun(*TRAIN, *options, "--accumulate", "1", "-o", str(two)))
+    together = run(torchrun(*TRAIN, *options, "-o", str(two)))
     assert together.returncode == 0, together.stderr
     assert_same_but_for_rounding(weights_of(two), weights_of(whole))
     assert together.stdout.count("Top-1") == 1, "one of them speaks for all"
