@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from edgevit.data.shapes import load_shapes
 from edgevit.errors import BundleError, DataError, ImageError, InputError
 
 STEPS = ("export", "quantize", "build", "validate", "benchmark", "predict")
-DOCS = Path(__file__).parents[2] / "docs/python.md"
 #: What the command line calls otherwise: it writes lists and sizes as text.
 ONLY_PYTHON = {"progress", "labels", "input_shape", "channels"}
 
@@ -190,18 +188,3 @@ def test_no_bundle_is_an_error(tmp_path):
     for path, kind in ((tmp_path, BundleError), (None, InputError), (5, InputError)):
         with pytest.raises(kind):
             public.benchmark(path)
-
-
-def test_the_way_in_the_docs(tmp_path, monkeypatch, capsys):
-    """Each block of docs/python.md runs as it stands, in order."""
-    shapes = load_shapes("test", "size=28,count=2")
-    for index, name in enumerate(("shoe.png", "shirt.png")):
-        shapes.image(index).convert("L").save(tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", DOCS.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 3
-    names = {}
-    for block in blocks:
-        exec(compile(block, str(DOCS), "exec"), names)  # noqa: S102 - that is what the page is for
-    assert "int8-openvino" in capsys.readouterr().out
-    assert public.Bundle.open("own.edgevit").manifest.labels[9] == "class 9"
