@@ -34,10 +34,10 @@ lint: $(VENV)/.installed-dev  ## check style and types
 
 check: lint test  ## what a change must pass: lint and test
 
-bench: $(VENV)/.installed  ## measure the figures of README.md anew
+bench: $(VENV)/.installed  ## measure the figures of README.md again
 	$(BIN)/python benchmarks/first_light.py
 
-constraints: $(VENV)/.installed-dev  ## write constraints.txt anew from what is installed
+constraints: $(VENV)/.installed-dev  ## write constraints.txt again from what is installed
 	sed -n '/^#/p' constraints.txt > constraints.txt.new
 	$(BIN)/python -m pip freeze --all --exclude-editable \
 	    | sed '/^pip==/d; s/+[a-z0-9]*$$//; s/$$/ ; python_version >= "3.11"/' >> constraints.txt.new

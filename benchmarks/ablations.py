@@ -3,7 +3,7 @@
     python benchmarks/ablations.py SOURCE... --calibration DATA --evaluation DATA [--dialect NAME] [--only NAME]
 
 Each line changes one thing and leaves the rest as it is. Writes a Markdown table: agreement, KL divergence and SQNR of
-the logits against float32 on the evaluation images. Calibration is done anew for each line.
+the logits against float32 on the evaluation images. Calibration is done again for each line.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ Writes a Markdown table. Needs ``benchmarks/requirements-peers.txt`` for the pee
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -95,8 +97,7 @@ def main() -> None:
     text = [
         "# INT8 beside its peers: accuracy",
         "",
-        f"Written by `python benchmarks/accuracy_vs_peers.py {Path(options.checkpoint).name} "
-        f"--calibration {Path(options.calibration).name} --evaluation {Path(options.evaluation).name}`: "
+        f"Written by `python benchmarks/accuracy_vs_peers.py {shlex.join(sys.argv[1:])}`: "
         f"{options.samples} calibration images, {len(dataset)} others to measure on; the reference is float32. "
         f"EdgeViT's recipe is `{options.recipe}`.",
         "",

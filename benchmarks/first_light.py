@@ -2,8 +2,10 @@
 
     python benchmarks/first_light.py [--shared ../shared] [--output benchmarks/results/first-light.md]
 
-Runs ``edgevit pipeline`` on the 10,000 test images of Fashion-MNIST, and on the 1,000 evaluation photos in ``--shared``
-if that folder exists, and writes one Markdown table each, with the commands and the machine they ran on.
+Runs ``edgevit pipeline`` on the 10,000 test images of Fashion-MNIST (the sample's 2,000 where the whole set is not on
+this machine), and on the 1,000 evaluation photos in ``--shared`` if that folder exists. Writes one Markdown table each,
+with the commands and the machine they ran on, and, from the last of them, README's picture:
+``docs/images/accuracy-latency.svg``.
 """
 
 from __future__ import annotations
@@ -19,18 +21,25 @@ from pathlib import Path
 from typing import Any
 
 from edgevit.bundle.store import Bundle
+from edgevit.data.fashion_mnist import available
 from edgevit.files import write_atomically
+from edgevit.plots import svg, tradeoff
+from edgevit.plots.tradeoff import Variant
+from edgevit.report.data import report_data
 from edgevit.report.formats import NOTHING, mebibytes, milliseconds, nats
+from edgevit.report.plot import by_name, plotted
 from edgevit.report.table import HEADINGS, remarks, rows
 
+PICTURE = (800, 380)  # pixels
 HEADER = (*HEADINGS, "KL (nats)", "p90", "cold start", "memory", "integer Linears")
 
 
 def jobs(shared: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield a title and the arguments of ``edgevit pipeline`` for each model that can be measured here."""
-    builtin = ["fashion-micro", "--data", "fashion-mnist"]
-    yield "Built-in model, Fashion-MNIST, 10,000 test images, one thread", [*builtin, "--threads", "1"]
-    yield "Built-in model, Fashion-MNIST, 10,000 test images, two threads", [*builtin, "--threads", "2"]
+    images, count = ("fashion-mnist", "10,000") if available() else ("fashion-mnist-sample", "2,000")
+    for threads, words in ((1, "one thread"), (2, "two threads")):
+        title = f"Built-in model, Fashion-MNIST, {count} test images, {words}"
+        yield title, ["fashion-micro", "--data", images, "--threads", str(threads)]
     weights = shared / "weights" / "deit_tiny_patch16_224.safetensors"
     photos = shared / "images" / "imagenette"
     if weights.exists():
@@ -71,6 +80,22 @@ def _further(variant: Any) -> list[str]:  # noqa: ANN401  # a Variant with every
     return [nats(variant.accuracy.kl), *times, counts]
 
 
+def picture(bundle: Bundle) -> bytes:
+    """Return a plot of the variants of a bundle: accuracy with its 95 % interval, latency from the median to p90."""
+    variants = []
+    for entry in plotted(report_data(bundle.manifest)["variants"]):
+        accuracy, latency = entry["accuracy"], entry["latency"]
+        low, high = accuracy["top1_ci95"]
+        rates = (100 * accuracy["top1"], 100 * low, 100 * high)
+        text = by_name(0, entry) + (" ?" if not latency["valid"] else "")
+        variants.append(
+            Variant(text, entry["precision"], latency["p50_ms"], *rates, entry["on_front"], latency["p90_ms"])
+        )
+    plot = tradeoff.tradeoff(variants, *PICTURE)
+    assert plot is not None
+    return svg.standalone(tradeoff.draw(plot, "↑ top-1, per cent", titled=True), *PICTURE)
+
+
 def machine(bundle: Bundle) -> str:
     """Return where it was measured."""
     place = bundle.manifest.variants[0].latency
@@ -89,16 +114,20 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/images/accuracy-latency.svg"))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/first-light.md"))
     options = parser.parse_args()
-    parts = ["# First light", "", "Written by `python benchmarks/first_light.py`.", ""]
+    command = shlex.join(["python", "benchmarks/first_light.py", *sys.argv[1:]])
+    parts = ["# First light", "", f"Written by `{command}`.", ""]
     with tempfile.TemporaryDirectory() as folder:
         for index, (title, arguments) in enumerate(jobs(options.shared)):
             bundle = measure(arguments, Path(folder) / f"{index}.edgevit")
             if index == 0:
                 parts += [machine(bundle), ""]
             parts.append(table(title, arguments, bundle))
-    write_atomically(options.output, "\n".join(parts).encode())
+        drawn = picture(bundle)
+    write_atomically(options.output, ("\n".join(parts).rstrip() + "\n").encode())
+    write_atomically(options.picture, drawn)
     print("\n".join(parts))
 
 

@@ -149,7 +149,7 @@ def ort_static_fused(material: Material, folder: Path) -> Path:
 
 
 def ort_dynamic(material: Material, folder: Path) -> Path:
-    """Weights in INT8, activations quantized anew in every run."""
+    """Weights in INT8, activations quantized again in every run."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     source = _cleared(material.float32, folder / "cleared.onnx")

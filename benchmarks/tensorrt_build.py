@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--compute-capability", default="8.6")
     parser.add_argument("--times", type=int, default=3)
     options = parser.parse_args()
-    print("| model | MB | seconds | MiB at the most | MiB that are foretold | engine, MB | engines that differ |")
+    print("| model | MB | seconds | MiB at most | MiB predicted | engine, MB | engines that differ |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for model in options.models:
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:

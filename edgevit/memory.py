@@ -18,7 +18,7 @@ ALLOWED = "EDGEVIT_LOAD_MEMORY_MB"
 _MIB = 1 << 20
 _LEAST = 4096 * _MIB
 _DIGITS = 9  # a petabyte, or thirty years, is no limit
-_PER_BYTE = 16  # of a file: weights are unpacked, packed anew for kernels, and held twice on the way
+_PER_BYTE = 16  # of a file: weights are unpacked, packed again for kernels, and held twice on the way
 _PER_CORE = 256 * _MIB  # engines start a thread for each: stacks, and what malloc reserves for each
 
 _lock = threading.RLock()

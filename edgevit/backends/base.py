@@ -151,7 +151,7 @@ class Backend(Protocol):
     def open(self, model: Path, *, threads: int, settings: Mapping[str, str], progress: Progress = SILENT) -> Session:
         """Load a file that ``build`` made; ``threads`` 0 leaves their number to the backend.
 
-        ``progress`` shows what takes long, such as an engine that is built anew.
+        ``progress`` shows what takes long, such as an engine that is built again.
 
         Raises:
             BundleError: if the file is missing or damaged, or a setting is not one of this backend's.

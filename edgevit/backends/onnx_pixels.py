@@ -1,4 +1,4 @@
-"""Write an ONNX file anew that takes pixels, and normalises them itself."""
+"""Write an ONNX file again that takes pixels, and normalises them itself."""
 
 from __future__ import annotations
 

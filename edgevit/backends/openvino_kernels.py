@@ -15,7 +15,7 @@ _WEIGHT_SUFFIXES = (
     ".weight.int4",
     ".weight.float16",
     ".weight",
-    "/WithoutBiases/transpose_b",  # what OpenVINO calls a weight (K, 1), which it lays out anew
+    "/WithoutBiases/transpose_b",  # what OpenVINO calls a weight (K, 1), which it lays out again
     "/transpose_b",
 )
 _INTEGER_TYPES = ("i8", "u8")

@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 #: Pixels of a model's input; a quarter of a gigabyte as float32.
 _MOST_PIXELS = 4096 * 4096
 
-#: How often a bundle is read anew that is replaced meanwhile.
+#: How often a bundle is read again that is replaced meanwhile.
 _MOST_ATTEMPTS = 20
 
 _RESTORE = "get the bundle again from where it came, or make it again with 'edgevit export'"

@@ -84,7 +84,7 @@ def batches(
 
     """
     if batch_size < 1:
-        raise DataError(f"a batch of {batch_size} images is none", remedy="use a batch size of at least 1")
+        raise DataError(f"a batch cannot have {batch_size} images", remedy="use a batch size of at least 1")
     stored = _stored(dataset, preprocess)
     if stored is not None:
         chosen = _all_or(indices, dataset)

@@ -42,7 +42,7 @@ ADDRESS = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/maste
 class _File:
     """One of the four files: ``sha256`` as published, ``values_sha256`` of the values in it, header left out.
 
-    Distributions compress the files anew, so only the values are the same everywhere.
+    Distributions compress the files again, so only the values are the same everywhere.
     """
 
     name: str
@@ -125,7 +125,7 @@ def load_fashion_mnist_sample(split: Literal["train", "test"]) -> ArrayDataset:
     rows, columns = sheet.shape[0] // _EDGE, sheet.shape[1] // _EDGE
     tiles = sheet.reshape(rows, _EDGE, columns, _EDGE).swapaxes(1, 2).reshape(-1, _EDGE, _EDGE, 1)
     if hashlib.sha256(tiles.tobytes()).hexdigest() != sample.values_sha256:
-        raise DataError("the sample of Fashion-MNIST is damaged", remedy="install edgevit anew")
+        raise DataError("the sample of Fashion-MNIST is damaged", remedy="install edgevit again")
     return ArrayDataset("fashion-mnist-sample", tiles, np.asarray(sample.labels, dtype=np.int64), CLASS_NAMES)
 
 

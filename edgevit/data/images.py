@@ -92,7 +92,7 @@ def decode(source: ImageSource) -> Image.Image:
         return _from_stream(io.BytesIO(source), len(source), "the image")
     if not callable(getattr(source, "read", None)):
         raise ImageError(
-            f"the image is a {type(source).__module__}.{type(source).__qualname__}, which is none",
+            f"a {type(source).__module__}.{type(source).__qualname__} is not an image",
             remedy="give a path, the bytes of a file, a Pillow image, or a uint8 array (height, width, 3); "
             "of a tensor, its .numpy() in that order",
         )
@@ -173,7 +173,7 @@ def _not_read(head: bytes, name: str) -> ImageError:
         return _unread(found, name)
     return ImageError(
         f"{name} {what_it_is(head) or 'is not an image, or is damaged at its very beginning'}",
-        remedy=f"remove it, or save it anew as one of {', '.join(FORMATS)}",
+        remedy=f"remove it, or save it again as one of {', '.join(FORMATS)}",
     )
 
 
@@ -286,4 +286,4 @@ def _too_large(name: str) -> ImageError:
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
-    return ImageError(f"{name} is damaged or cut short: {error}", remedy="copy it anew from its source, or remove it")
+    return ImageError(f"{name} is damaged or cut short: {error}", remedy="copy it again from its source, or remove it")

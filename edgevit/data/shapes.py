@@ -54,7 +54,7 @@ class Shapes(Dataset):
         self._stream = (seed, 0 if split == "train" else 1)
 
     def image(self, index: int) -> Image.Image:
-        """Return image ``index``, drawn anew."""
+        """Return image ``index``, drawn again."""
         random = np.random.default_rng((*self._stream, index))
         background = _background(random, self.size)
         colour = _contrasting(random, background.mean(axis=(0, 1)))

@@ -87,7 +87,7 @@ def subset(dataset: Dataset, count: int, *, seed: int, balanced: bool) -> Datase
 
     """
     if count < 1:
-        raise DataError(f"a sample of {count} images is no sample", remedy="ask for at least 1 image")
+        raise DataError(f"a sample cannot have {count} images", remedy="ask for at least 1 image")
     order = np.random.default_rng(seed).permutation(len(dataset)).astype(np.int64)
     if balanced:
         order = order[np.argsort(_turns(dataset.labels[order]), kind="stable")]

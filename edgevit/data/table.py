@@ -127,7 +127,7 @@ def _rows(file: Path) -> tuple[Columns, list[_Row]]:
     try:
         return columns, list(_parse(reader, columns, file, skipped))
     except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num + skipped}: {error}", remedy="mend that line") from error
+        raise DataError(f"{file}, line {reader.line_num + skipped}: {error}", remedy="correct that line") from error
 
 
 def _text(file: Path) -> str:
@@ -163,7 +163,7 @@ def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: i
         if len(cells) < width or any(cell.strip() for cell in cells[width:]):
             raise DataError(
                 f"{file}, line {line}: {len(cells)} values for {width} columns",
-                remedy="mend that line; put values that contain a separator into double quotes",
+                remedy="correct that line; put values that contain a separator into double quotes",
             )
         label = "" if columns.label is None else composed(cells[columns.label].strip())
         part = tuple(cells[place].strip() for place in columns.split.places) if columns.split is not None else ()

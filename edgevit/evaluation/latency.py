@@ -1,7 +1,7 @@
 """How fast variants are, side by side: interleaved blocks, one process per variant, nothing hidden.
 
 Every candidate runs in its own worker process. Only one works at a time; the others wait, asleep. Rounds of short
-blocks, in an order shuffled anew for each round, make slow changes of the machine hit all candidates alike, so that
+blocks, in an order shuffled again for each round, make slow changes of the machine hit all candidates alike, so that
 the ratio of two blocks of one round can be trusted where their times cannot.
 """
 

@@ -134,7 +134,7 @@ def _in_bundle_form(model: OnnxModel) -> ir.Model:
     graph.graph.outputs.clear()
     graph.graph.outputs.extend(answers)
     for node in graph.graph:
-        for value in node.outputs:  # what the file says of them need not be so; all is found anew
+        for value in node.outputs:  # what the file says of them need not be so; all is found again
             value.shape = None
     size = (model.spec.channels, *model.spec.image_size)
     images.shape = ir.Shape([model.interface.batch or BATCH, *size])

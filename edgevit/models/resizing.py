@@ -15,7 +15,7 @@ from edgevit.models.vit import sincos_positions
 def at_image_size(checkpoint: Checkpoint, size: tuple[int, int]) -> Checkpoint:
     """Return the checkpoint for images of ``size`` (height, width): positions interpolated, preprocessing to match.
 
-    Fixed positions are computed anew, learned ones interpolated as the library that the
+    Fixed positions are computed again, learned ones interpolated as the library that the
     weights are of does it.
 
     Raises:

@@ -1,6 +1,6 @@
 """What timm's config.json says of an architecture: its name, and ``model_args``, which depart from that.
 
-``timm_architectures.json`` holds what each of timm's ViTs passes to its ``VisionTransformer``; a test makes it anew
+``timm_architectures.json`` holds what each of timm's ViTs passes to its ``VisionTransformer``; a test makes it again
 from timm. Each argument is used here, compared with the weights, without effect on inference, or refused by name.
 """
 

@@ -68,9 +68,14 @@ def _place(variant: Variant, x: Scale, y: Scale) -> Place:
     return Place(middle, y.at(variant.rate), y.at(variant.low), y.at(variant.high), far)
 
 
-def draw(plot: Tradeoff, rate: str, name: str = "") -> str:
-    """Return the SVG of a plot; ``rate`` is what is better higher up, ``name`` a class of the page's."""
+def draw(plot: Tradeoff, rate: str, name: str = "", *, titled: bool = False) -> str:
+    """Return the SVG of a plot; ``rate`` is what is better higher up, ``name`` a class of the page's.
+
+    A ``titled`` plot says itself what its upright axis is.
+    """
     parts = axes(plot.x, plot.y, "median latency, ms →")
+    if titled:
+        parts.append(svg.text(rate, plot.x.start + 4, plot.y.end - 5))
     if len(plot.front) > 1:
         corners = " ".join(f"{x:g},{y:g}" for x, y in plot.front)
         parts.append(svg.element("polyline", class_="front", points=corners))

@@ -48,7 +48,7 @@ def load(
     ``settings`` of the backend go before those of the variant, such as ``{"rebuild": "yes"}`` for a TensorRT engine.
     ``threads`` 0 leaves their number to the backend. The files are always checked against their SHA-256; unless
     ``check`` is "files", the golden images are run too and the answers compared with float32's. ``progress`` shows what
-    takes long, such as an engine that is built anew.
+    takes long, such as an engine that is built again.
 
     Without a name, the best is what was measured fastest on a processor of this kind; figures of another kind of
     processor are a hint. Where this machine lacks what the best variant counts on, or that answers otherwise than it

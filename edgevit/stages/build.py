@@ -96,7 +96,7 @@ def compile_variant(
 ) -> Compiled:
     """Compile the model for ``target`` in ``precision`` below ``scratch``, by what was ``decided`` on images for it.
 
-    Layers that the engine has no integer kernel for stay float, and are compiled anew so; ``float_in`` of what is
+    Layers that the engine has no integer kernel for stay float, and are compiled again so; ``float_in`` of what is
     returned names them.
 
     Raises:

@@ -116,7 +116,7 @@ def _kept(bundle: Bundle, selection_sha256: str) -> CalibrationTable | None:
         return None
     try:
         table = CalibrationTable.load(bundle.verify_extra(TABLE))
-    except BundleError:  # damaged, or of another version: it is made anew
+    except BundleError:  # damaged, or of another version: it is made again
         return None
     made_for = (table.model_sha256, table.selection_sha256)
     return table if made_for == (bundle.variant("float32").files[0].sha256, selection_sha256) else None

@@ -292,7 +292,7 @@ def _choices(
 
 
 def _keep_others(bundle: Bundle, folder: Path) -> None:
-    """Copy to ``folder`` what the bundle has and what was not made anew: variants of it are there still."""
+    """Copy to ``folder`` what the bundle has and what was not made again: variants of it are there still."""
     present = {logical_path(file) for file in bundle.manifest.extra}
     for place in (*PLANS.values(), *PREPARED.values()):
         if place in present and not (folder.parent / place).exists():

@@ -97,7 +97,7 @@ def test_each_image_that_cannot_be_read_is_named_once():
 
 
 def test_batch_size_of_none():
-    with pytest.raises(DataError, match="batch of 0"):
+    with pytest.raises(DataError, match="batch cannot have 0 images"):
         next(batches(Numbered(1), GREY, batch_size=0, unreadable=Strict()))
 
 

@@ -140,7 +140,7 @@ def test_subset_fingerprint_is_of_its_own_images():
 
 
 def test_empty_samples_are_refused():
-    with pytest.raises(DataError, match="no sample"):
+    with pytest.raises(DataError, match="a sample cannot have 0 images"):
         subset(dataset([0], "a"), 0, seed=0, balanced=True)
 
 

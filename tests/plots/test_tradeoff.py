@@ -65,7 +65,9 @@ def test_the_front_goes_through_what_nothing_beats():
 
 def test_everything_is_drawn_where_it_lies():
     plot = tradeoff(VARIANTS, 880, 400)
-    drawn = read(draw(plot, "Top-1"))
+    assert "Top-1" not in [each.text for each in read(draw(plot, "Top-1")).iter(f"{SVG}text")]
+    drawn = read(draw(plot, "Top-1", titled=True))
+    assert "Top-1" in [each.text for each in drawn.iter(f"{SVG}text")]
     names = {each.text: each for each in drawn.iter(f"{SVG}text") if each.get("class") == "name"}
     assert names.keys() == {variant.text for variant in VARIANTS}
     marks = [each for each in drawn.iter() if each.get("class", "").startswith("mark")]

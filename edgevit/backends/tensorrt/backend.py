@@ -129,7 +129,7 @@ class TensorRT:
         settings: Mapping[str, str],
         progress: Progress = SILENT,
     ) -> TensorRTSession:
-        """Load an engine on the GPU at hand; with the setting ``rebuild``, build it anew where it does not fit.
+        """Load an engine on the GPU at hand; with the setting ``rebuild``, build it again where it does not fit.
 
         Raises:
             BundleError: if a file is missing or damaged, or a setting is not one of this backend's.
