@@ -1,4 +1,4 @@
-"""What people type and what they mean: the names that are like a mistyped one, and what others call the same."""
+"""What people type and what they mean: names close to a mistyped one, and what other tools call the same thing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory may be taken while a file from elsewhere is opened: a small one can ask for all that there is."""
+"""How much memory may be taken while a stranger's file is opened: a small file can ask for all that there is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine's processor has, of what decides how fast and how exact INT8, FP16 and BF16 are."""
+"""What this machine's processor has that decides how fast and exact INT8, FP16 and BF16 are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long work tells that it goes on; the library is silent, the command line draws a bar on stderr."""
+"""Progress of long work: the library is silent, the command line draws a bar on stderr."""
 
 from __future__ import annotations
 

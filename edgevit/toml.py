@@ -1,4 +1,4 @@
-"""Reads TOML files into typed structs, and says of a wrong one in which line, and what was probably meant."""
+"""Reads TOML files into typed structs; an error names the line, and what was probably meant."""
 
 from __future__ import annotations
 

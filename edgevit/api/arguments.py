@@ -1,4 +1,4 @@
-"""What a caller gives: checked here, so that a wrong type is named and not met deep inside a step."""
+"""Checks of what a caller gives, so that a wrong type is named here and not found deep inside a step."""
 
 from __future__ import annotations
 

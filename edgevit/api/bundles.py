@@ -1,4 +1,4 @@
-"""From what a caller gives as a bundle to the bundle as it is now."""
+"""Opens what a caller gives as a bundle."""
 
 from __future__ import annotations
 

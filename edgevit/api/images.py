@@ -1,4 +1,4 @@
-"""From what a caller gives as images to what the steps read."""
+"""Turns what a caller gives as images into what the steps read."""
 
 from __future__ import annotations
 

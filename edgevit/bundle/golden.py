@@ -1,4 +1,4 @@
-"""The golden images: a few real ones, and what float32 says to them, so that a device can check what it loaded."""
+"""The golden images: a few real ones with float32's logits, by which a device checks what it loaded."""
 
 from __future__ import annotations
 

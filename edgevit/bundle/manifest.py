@@ -1,4 +1,4 @@
-"""What a bundle says of itself: ``manifest.json``, typed and versioned."""
+"""``manifest.json``: the typed and versioned description of a bundle."""
 
 from __future__ import annotations
 

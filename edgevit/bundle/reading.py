@@ -1,4 +1,4 @@
-"""Reads what a bundle says of itself and checks its files; a bundle may come from anywhere, so nothing is believed."""
+"""Reads a bundle's manifest and checks its files; a bundle may come from anywhere, so nothing in it is trusted."""
 
 from __future__ import annotations
 

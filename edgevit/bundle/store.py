@@ -1,4 +1,4 @@
-"""A bundle on the disk: made, opened, and changed one variant at a time."""
+"""A bundle on disk: created, opened, and changed one variant at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a bundle, for a person or a script that wants to look inside."""
+"""A summary of a bundle, for people and scripts."""
 
 from __future__ import annotations
 

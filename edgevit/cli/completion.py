@@ -1,4 +1,4 @@
-"""What a shell offers after Tab: the names that a command knows, and those that a bundle holds."""
+"""Shell completion: the names that a command knows, and those in a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reaches the terminal: streams that may be closed or know few letters, and text that may come from strangers."""
+"""The terminal: streams that may be closed or limited to ASCII, and text that may come from strangers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users write after options, and what it stands for."""
+"""Parses the values that users give to options."""
 
 from __future__ import annotations
 

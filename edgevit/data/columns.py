@@ -1,4 +1,4 @@
-"""What a CSV's columns are: which separator parts them, and which has paths, labels and parts of the data set."""
+"""Recognises a CSV's separator, and its columns of paths, labels and parts of the data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source of labelled images looks like to the rest of EdgeViT."""
+"""The interface of every source of labelled images."""
 
 from __future__ import annotations
 

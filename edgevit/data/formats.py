@@ -1,4 +1,4 @@
-"""Names for files that are no image that EdgeViT reads, so that a message can say what they are."""
+"""Names of file formats that EdgeViT does not read, for error messages."""
 
 from __future__ import annotations
 

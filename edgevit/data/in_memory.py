@@ -1,4 +1,4 @@
-"""Images that a program has in its hands: arrays, Pillow images, paths or bytes."""
+"""Images that a program has at hand: arrays, Pillow images, paths or bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set's labels in a model's terms: one for each image, or several."""
+"""Maps a data set's labels to a model's: one for each image, or several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of classes, as they are kept and as they are compared."""
+"""Names of classes: how they are stored, and how they are compared."""
 
 from __future__ import annotations
 

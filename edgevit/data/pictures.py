@@ -1,4 +1,4 @@
-"""Images that are only looked at: files, and whatever lies in folders."""
+"""Images without labels: files, and whatever lies in folders."""
 
 from __future__ import annotations
 

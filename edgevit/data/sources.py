@@ -1,4 +1,4 @@
-"""Where images come from: from what the user typed to a Dataset, and samples of it."""
+"""Opens the images that a user names, and draws samples of them."""
 
 from __future__ import annotations
 

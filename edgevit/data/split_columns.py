@@ -1,4 +1,4 @@
-"""Which columns of a CSV say what part of a data set an image is of, and what they say."""
+"""Columns of a CSV that say which part of a data set an image belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of a data set: what people call them, and which serves what."""
+"""The parts of a data set: their names, and which part serves which purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a folder of images, at any depth: images, and what is left out and why."""
+"""Lists the images in a folder, at any depth, and what is left out and why."""
 
 from __future__ import annotations
 

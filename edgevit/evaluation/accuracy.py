@@ -1,4 +1,4 @@
-"""How right a variant is, and how near to float32."""
+"""Accuracy of a variant, and how close it is to float32."""
 
 from __future__ import annotations
 

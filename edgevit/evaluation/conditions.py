@@ -1,4 +1,4 @@
-"""Whether a machine was fit to measure on while it was measured: other load, heat, clocks."""
+"""Whether the machine was fit to measure on during a run: other load, heat, clocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near the features of an embedding model's variant are to float32's, and whether neighbours stay neighbours."""
+"""How close an embedding model's features are to float32's, and whether nearest neighbours stay the same."""
 
 from __future__ import annotations
 

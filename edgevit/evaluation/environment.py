@@ -1,4 +1,4 @@
-"""What a measurement was taken on: the processor, the system and the versions of what ran."""
+"""The environment of a measurement: processor, system and versions."""
 
 from __future__ import annotations
 

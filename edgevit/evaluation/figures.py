@@ -1,4 +1,4 @@
-"""From the raw times of a benchmark to the figures that are printed, and whether they can be trusted."""
+"""Turns the raw times of a benchmark into figures, and decides whether they can be trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict on a variant: may it take float32's place?"""
+"""The gate: whether a variant may replace float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark and its workers say to each other."""
+"""The messages between a benchmark and its workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parent's end of a benchmark worker: starts it, talks with it, and never waits for it for ever."""
+"""The parent's side of a benchmark worker: starts it, talks to it, and never waits for it forever."""
 
 from __future__ import annotations
 

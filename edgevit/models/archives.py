@@ -1,4 +1,4 @@
-"""Read what torch and numpy write, and nothing that would run code or fill the memory."""
+"""Reads files of torch and numpy without running their code or filling the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint: weights with everything that is needed to use them, in one ``.safetensors`` file."""
+"""A checkpoint: weights and everything needed to use them, in one ``.safetensors`` file."""
 
 from __future__ import annotations
 

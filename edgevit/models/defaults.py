@@ -1,4 +1,4 @@
-"""How models want their images where nothing says so."""
+"""How images are prepared for models of which no file says it."""
 
 from __future__ import annotations
 

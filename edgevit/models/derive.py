@@ -1,4 +1,4 @@
-"""The spec of a checkpoint from the shapes of its tensors; what they do not say comes from its config or family."""
+"""Derives the spec of a checkpoint from the shapes of its tensors, and the rest from its config or family."""
 
 from __future__ import annotations
 

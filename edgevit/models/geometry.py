@@ -1,4 +1,4 @@
-"""From an image processor's sizes and steps to which pixels of an image the model sees."""
+"""Turns an image processor's sizes and steps into the part of an image that the model sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for a checkpoint's classes: as the files beside it give them, ImageNet-1k's for 1,000, else indices."""
+"""Names for a checkpoint's classes: from the files beside it, ImageNet-1k's for 1,000 classes, else indices."""
 
 from __future__ import annotations
 

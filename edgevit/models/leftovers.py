@@ -1,4 +1,4 @@
-"""What a training saved beside its model: a head by another name is used, what is no part of it left out and named."""
+"""Tensors that a training saved beside its model: a head by another name is used, all else left out and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user says of how images are prepared, before what files say."""
+"""How a user says that images are prepared; this goes before what files say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models as timm and transformers build them, of the weights that EdgeViT has read: for ``export --check-with``."""
+"""Builds a checkpoint's model with timm or transformers, for ``export --check-with``."""
 
 from __future__ import annotations
 

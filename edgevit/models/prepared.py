@@ -1,4 +1,4 @@
-"""What all ways to say how images are prepared share: a model's side of it, filters by name, and the result."""
+"""What all sources of preprocessing share: the model's size, filters by name, and the result."""
 
 from __future__ import annotations
 

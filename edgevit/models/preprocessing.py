@@ -1,4 +1,4 @@
-"""How a checkpoint wants its images: as the files beside it say, else as its family does, said aloud."""
+"""How a checkpoint's images are prepared: as the files beside it say, else as its family does, with a note."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model's logits become probabilities: as its config says, as the user says, or as is usual, which is said."""
+"""How logits become probabilities: as the config says, as the user says, or as is usual, with a note."""
 
 from __future__ import annotations
 

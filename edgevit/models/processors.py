@@ -1,4 +1,4 @@
-"""transformers' image processors: what each class does where its file is silent, and which keys are not done."""
+"""transformers' image processors: each class's defaults, and the keys that are not supported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Use a checkpoint at another resolution than it was trained at."""
+"""Takes a checkpoint to another resolution than it was trained at."""
 
 from __future__ import annotations
 

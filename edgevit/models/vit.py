@@ -1,4 +1,4 @@
-"""The Vision Transformer, in one sitting.
+"""The Vision Transformer.
 
 An image is cut into patches, each patch becomes a token, and a pre-norm transformer encoder mixes the tokens
 (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021). Parameter names are timm's, so that its checkpoints load

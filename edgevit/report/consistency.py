@@ -1,4 +1,4 @@
-"""A speed-up and the times beside it: what contradicts itself is withheld, with the reason."""
+"""Withholds a speed-up that contradicts the times beside it, and says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that the report says, as plain JSON: the page is drawn from this alone."""
+"""The content of the report as plain JSON; the page is drawn from this alone."""
 
 from __future__ import annotations
 

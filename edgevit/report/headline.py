@@ -1,4 +1,4 @@
-"""What a report says first: the fastest variant that passed everything, or what is missing until there is one."""
+"""The headline of a report: the fastest variant that passed, or what is missing until there is one."""
 
 from __future__ import annotations
 

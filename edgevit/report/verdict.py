@@ -1,4 +1,4 @@
-"""What all measurements of a variant come to, in a few words."""
+"""The verdict on a variant in a few words, from all its measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an application gives to the runtime: checked here, so that a wrong type is named and not left to an engine."""
+"""Checks what an application passes to the runtime, so that a wrong type is named before an engine sees it."""
 
 from __future__ import annotations
 

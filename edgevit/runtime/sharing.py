@@ -1,4 +1,4 @@
-"""One loaded engine between threads that use it, one that closes it, and processes that were forked."""
+"""Shares one loaded engine between threads, and refuses it after ``close()`` and in forked processes."""
 
 from __future__ import annotations
 

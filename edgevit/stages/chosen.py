@@ -1,4 +1,4 @@
-"""What is meant where a user names a precision, a dialect, targets, or nothing."""
+"""Resolves the precisions, dialects and targets that a user names, or their defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that a stage works on, read as the bundle's model wants them."""
+"""The images of a stage, read as the bundle's model takes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the steps give back: typed, frozen, and as plain data by ``to_dict``, which is what ``--json`` prints."""
+"""Results of the steps: typed, frozen, and as plain data by ``to_dict``, which ``--json`` prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which variants of a bundle are for this machine."""
+"""Which variants of a bundle can run on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user names as SOURCE to what a bundle can be made of."""
+"""Opens what a user names as SOURCE."""
 
 from __future__ import annotations
 

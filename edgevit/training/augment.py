@@ -1,4 +1,4 @@
-"""Random changes to training images, on whole batches of pixels (B, H, W, C), uint8."""
+"""Augmentation of whole batches of pixels (B, H, W, C), uint8."""
 
 from __future__ import annotations
 

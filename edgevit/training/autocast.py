@@ -1,4 +1,4 @@
-"""Whether matrix products run faster in bfloat16 on this machine: measured, on the model and batch of the run."""
+"""Whether matrix products run faster in bfloat16 here: measured on the model and batch of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves to look at: curves over the epochs, and the confusion matrix."""
+"""A run's charts: curves over the epochs, and the confusion matrix."""
 
 from __future__ import annotations
 

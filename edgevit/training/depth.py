@@ -1,4 +1,4 @@
-"""Stochastic depth: in training, some images skip some branches of some layers."""
+"""Stochastic depth: during training, some images skip some branches of some layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's head: a new one for other classes, and the features that it stands on."""
+"""A model's head: a new one for other classes, and the features that it takes."""
 
 from __future__ import annotations
 

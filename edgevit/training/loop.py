@@ -1,4 +1,4 @@
-"""A run from its first epoch to its last, or to where it stopped: what is kept, and what is said."""
+"""The epochs of a run: training, validation, what is kept and what is logged."""
 
 from __future__ import annotations
 

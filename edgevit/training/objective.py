@@ -1,4 +1,4 @@
-"""What training makes small: cross-entropy with the labels, and with what a teacher says of the same pixels."""
+"""The loss: cross-entropy with the labels, and the divergence from a teacher on the same pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of a data set: images to learn from, images that choose the weights, images that measure the result."""
+"""The parts of a data set: training, validation and test images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random changes to single images before they become arrays: crops of any size, and RandAugment."""
+"""Augmentation of single images before they become arrays: random crops, and RandAugment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training run's folder: what it does, where it stands, and what it made.
+"""The folder of a training run.
 
 .. code-block:: text
 

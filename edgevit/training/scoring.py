@@ -1,4 +1,4 @@
-"""How good weights are: loss, accuracy and confusion matrix on images that they did not learn from."""
+"""Scores weights on images that they did not learn from: loss, accuracy and confusion matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user asks for to a finished run: the data, the weights to start from, and the loop."""
+"""Sets up a run from what a user asks for: the data, the weights to start from, and the loop."""
 
 from __future__ import annotations
 

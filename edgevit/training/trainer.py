@@ -1,4 +1,4 @@
-"""The engine of a run: a model with its optimizer and averages, and how many epochs it has seen."""
+"""The training steps of a run: a model with its optimizer and averaged weights."""
 
 from __future__ import annotations
 

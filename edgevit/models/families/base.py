@@ -1,4 +1,4 @@
-"""What an adapter gives, and the tools that adapters share."""
+"""The interface of a family's adapter, and the tools that adapters share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torchvision's vit_b_16 and kin."""
+"""torchvision's vit_b_16 and its siblings."""
 
 from __future__ import annotations
 
