@@ -102,3 +102,23 @@ def test_defaults_are_those_of_the_task():
     assert task("x", "probe") == LINEAR_PROBE
     with pytest.raises(InputError):
         task(None, "probe")
+
+
+LINES = written(Settings(), FROM_SCRATCH).splitlines()
+
+
+@given(place=st.integers(0, len(LINES) - 1), line=st.text(max_size=40) | st.sampled_from(LINES))
+def test_a_damaged_file_is_read_or_refused_with_its_name(tmp_path_factory, place, line):
+    path = tmp_path_factory.mktemp("recipe") / "train.toml"
+    path.write_bytes("\n".join([*LINES[:place], line, *LINES[place + 1 :]]).encode("utf-8", "surrogatepass"))
+    problem = None
+    try:
+        settings, said = read_recipe(path)
+    except InputError as error:
+        problem = error
+    if problem is not None:
+        assert str(path) in problem.message
+        assert problem.remedy
+    else:
+        assert isinstance(settings, Settings)
+        assert said.keys() <= set(Recipe.__struct_fields__)
