@@ -65,12 +65,13 @@ def place_labels(places: Sequence[Place], texts: Sequence[str], frame: Box) -> l
 def _choices(place: Place) -> list[Label]:
     x, y, low, high, far = place
     return [
-        Label(far + 11, y + 4, "start"),
+        *([Label(x + 11, y + 4, "start")] if far == x else []),
         Label(x - 11, y + 4, "end"),
         *(Label(x + 8, y + shift, "start") for shift in _SHIFTS),
         *(Label(x - 8, y + shift, "end") for shift in _SHIFTS),
         *(Label(x + shift, high - 7, anchor) for shift, anchor in _ABOVE),
         *(Label(x + shift, low + 16, anchor) for shift, anchor in _ABOVE),
+        Label(far + 11, y + 4, "start"),  # the last: the end of a long whisker is far from its point
     ]
 
 
