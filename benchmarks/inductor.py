@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from edgevit import backends
-from edgevit.backends.base import Backend, LinearKernel
+from edgevit.backends.backend import Backend
+from edgevit.backends.base import LinearKernel
 from edgevit.evaluation import worker
 
 

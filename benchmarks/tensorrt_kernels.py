@@ -21,11 +21,12 @@ import numpy as np
 import torch
 
 from edgevit.backends.base import BatchProfile
+from edgevit.backends.kernel_report import KernelReport
 from edgevit.backends.tensorrt.bindings import Bindings, load_bindings
 from edgevit.backends.tensorrt.builder import Job, build_engine
 from edgevit.backends.tensorrt.limits import has_fp8
 from edgevit.backends.tensorrt.log import DetailedLog
-from edgevit.backends.tensorrt.report import KernelReport, report_of_log
+from edgevit.backends.tensorrt.report import report_of_log
 from edgevit.data.preprocess import Preprocess
 from edgevit.files import sha256_of
 from edgevit.graph.export import export_onnx

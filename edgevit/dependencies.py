@@ -7,7 +7,7 @@ from types import ModuleType
 
 from edgevit.errors import MissingDependencyError
 
-#: Optional packages, as they are imported, and the dependency group that brings each.
+#: Optional packages, as they are imported, and the dependency group that brings each; engines tell their own.
 EXTRAS = {
     "torch": "train",
     "safetensors": "train",
@@ -15,8 +15,6 @@ EXTRAS = {
     "onnxscript": "train",
     "onnx": "quantize",
     "onnx_ir": "quantize",
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
     "jinja2": "report",
 }
 

@@ -86,20 +86,17 @@ _DEVICES = {
     "cpu": "processor",
     **dict.fromkeys(("aarch", "apple", "mac", "macbook", "m"), "arm"),
     "cuda": "anynvidiagpu",
-    "trt": "tensorrt",
-    "ort": "onnxruntime",
-    "onnx": "onnxruntime",
-    "ov": "openvino",
     "igpu": "intelgpu",
     "adalovelace": "ada",
 }
 _GEFORCE = re.compile(r"(?:nvidia|geforce)*(rtx|gtx)(\d\d)\d\d(?:ti|super|laptop|mobile|d)*")
 
 
-def devices_like(name: str, described: Mapping[str, str]) -> list[str]:
+def devices_like(name: str, described: Mapping[str, str], nicknames: Mapping[str, str]) -> list[str]:
     """Return the targets that ``name`` may mean: a device, a board, or a GPU that a description tells of.
 
-    ``described`` says of each target, and of each of its editions, its names and what it is for.
+    ``described`` says of each target, and of each of its editions, its names and what it is for; ``nicknames`` what
+    people call engines, and what those are called there.
     """
     wanted = _squashed(name)
     if not wanted:
@@ -108,7 +105,8 @@ def devices_like(name: str, described: Mapping[str, str]) -> list[str]:
         wanted = f"{match[1]}{match[2]}"
     texts = {each: _squashed(text) for each, text in described.items()}
     letters = re.sub(r"\d+", "", wanted)
-    for word in (_DEVICES.get(wanted), wanted, _DEVICES.get(letters), letters):
+    known = {**_DEVICES, **nicknames}
+    for word in (known.get(wanted), wanted, known.get(letters), letters):
         if word and len(word) > 1:
             mentioned = re.compile(rf"{word}(?!\d)" if word[-1].isdigit() else word)  # an A10 is no A100
             if found := [each for each, text in texts.items() if mentioned.search(text)]:

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from edgevit import processor, resources, toml, versions
-from edgevit.backends import check_settings
-from edgevit.backends.base import BatchProfile, BuildOptions, ComputeCapability
+from edgevit.backends import BACKENDS, backend_class
+from edgevit.backends.backend import Backend
+from edgevit.backends.base import NO_DLA, BatchProfile, BuildOptions, ComputeCapability
 from edgevit.backends.pixels import PIXELS
-from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, NO_DLA, has_fp8
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import BundleError, InputError
 from edgevit.likeness import devices_like, nearest
 from edgevit.system import cpuinfo
-from edgevit.toml import FieldError
+from edgevit.toml import FieldError, unknown_value
 
-BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
-Dialect = Literal["onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
 #: No backend runs on a DLA; it is known here so that the reason is told.
 Device = Literal["CPU", "GPU", "NPU", "DLA"]
 #: Processors, as Linux calls them.
 Machine = Literal["x86_64", "aarch64"]
 #: What macOS and Windows call the same.
 _SAME_MACHINE = {"arm64": "aarch64", "amd64": "x86_64"}
-
-#: The one that can be written in FP8.
-FLOAT8_DIALECT: Dialect = "tensorrt"
 
 #: What x86 processors call instructions that multiply 8-bit integers and add up in 32 bits.
 _VNNI = frozenset(("avx512_vnni", "avx_vnni"))
@@ -44,7 +39,7 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What a profile and the target that it describes share; ``Target`` says what it means."""
 
     description: str
-    backend: BackendName
+    backend: str
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)]
     why: str
     device: Device = "CPU"
@@ -74,7 +69,7 @@ class Target(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     choices come from.
     """
 
-    dialect: Dialect
+    dialect: str
 
     def build_options(self, precision: Precision) -> BuildOptions:
         """Return what the backend must know to build ``precision`` for this device."""
@@ -92,7 +87,7 @@ class Target(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def choices_for(self, precision: Precision) -> list[dict[str, str]]:
         """Return all settings that ``precision`` may have, the preferred ones first."""
-        device = {"DEVICE": self.device} if self.backend == "openvino" and self.device != "CPU" else {}
+        device = backend_class(self.backend).device_settings(self.device)
         settings = device | self.settings | self.settings_of.get(precision, {})
         values = itertools.product(*(value.split(_OR) for value in settings.values()))
         return [dict(zip(settings, chosen, strict=True)) for chosen in values]
@@ -102,9 +97,10 @@ class Target(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         What differs in its files or settings is in the name: a device, a kind of GPU, uint8 pixels as input.
         """
-        device = f"-{self.device.lower()}" if self.backend == "openvino" and self.device != "CPU" else ""
+        backend = backend_class(self.backend)
+        device = "" if self.device == backend.devices[0] else f"-{self.device.lower()}"
         gpu = f"-sm{self.compute_capability.replace('.', '')}" if self.compute_capability else ""
-        form = self.backend if self.backend == "tensorrt-rtx" else self.dialect
+        form = self.dialect if backend.name in backend.dialects else backend.name  # which has none of its own
         pixels = "-uint8" if self.settings_for(precision).get("INPUT") == PIXELS else ""
         return f"{precision}-{form}{device}{gpu}{pixels}"
 
@@ -127,7 +123,7 @@ class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     names: Annotated[tuple[_EditionName, ...], msgspec.Meta(min_length=1)]
     description: str
-    dialect: Dialect | None = None
+    dialect: str | None = None
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] | None = None
     versions: str | None = None
     compute_capability: ComputeCapability | None = None
@@ -141,17 +137,23 @@ class Profile(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     The first edition is the one that is meant by the target's name alone.
     """
 
-    dialect: Dialect | None = None
+    dialect: str | None = None
     editions: tuple[Edition, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_names()
+        if self.backend not in BACKENDS:
+            raise unknown_value("backend", self.backend, list(BACKENDS), {})
         for index, edition in enumerate(self.editions or (None,)):
             if (edition is None or edition.dialect is None) and self.dialect is None:
                 raise FieldError("backend", "the key 'dialect' is missing: which form of the model the backend takes")
-            for field, problem in _contradictions(self.target(edition)):
+            target = self.target(edition)
+            for field, reason in _contradictions(target):
                 own = edition is not None and getattr(edition, field, None) is not None
-                raise FieldError(f"editions[{index}].{field}" if own else field, problem)
+                place = f"editions[{index}].{field}" if own else field
+                if field == "dialect" and target.dialect not in (known := _dialects()):
+                    raise unknown_value(place, target.dialect, known, {})
+                raise FieldError(place, reason)
 
     def target(self, edition: Edition | None = None) -> Target:
         """Return the target that ``edition`` is, one of ``editions``, or without any the profile itself."""
@@ -177,61 +179,32 @@ class Profile(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
             seen.update(edition.names)
 
 
-_OF_ONNX: tuple[Precision, ...] = ("float32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4-weights")
-_OF_TENSORRT: tuple[Precision, ...] = ("fp16", "int8", "fp8")
-
-
-class _Abilities(msgspec.Struct, frozen=True):
-    """What can be asked of a backend."""
-
-    dialects: tuple[Dialect, ...]
-    precisions: tuple[Precision, ...]
-    devices: tuple[Device, ...]
-
-
-_ABILITIES: Mapping[BackendName, _Abilities] = {
-    "onnxruntime": _Abilities(("onnxruntime", "portable"), _OF_ONNX, ("CPU",)),
-    "openvino": _Abilities(("openvino", "portable"), _OF_ONNX, ("CPU", "GPU", "NPU")),
-    "tensorrt": _Abilities(("tensorrt", "tensorrt-legacy"), _OF_TENSORRT, ("GPU",)),
-    "tensorrt-rtx": _Abilities(("tensorrt",), _OF_TENSORRT, ("GPU",)),
-}
-
-#: Of the two dialects for TensorRT, releases that each is not for: float16 scales are read since 10.12.
-_NOT_FOR: Mapping[str, tuple[str, ...]] = {
-    "tensorrt": ("8.5", "8.6", "9.0", "10.0", "10.3", "10.7", "10.11"),
-    "tensorrt-legacy": ("8.5", "10.12", "10.13", "10.16", "11.0", "12.0"),
-}
+def _dialects() -> list[str]:
+    """Return the names of all dialects that any backend takes."""
+    return sorted({dialect for name in BACKENDS for dialect in backend_class(name).dialects})
 
 
 def _contradictions(target: Target) -> Iterator[tuple[str, str]]:
-    """Yield the fields whose values contradict others, and how."""
-    able, backend = _ABILITIES[target.backend], target.backend
-    if target.dialect not in able.dialects:
-        yield "dialect", f"{backend} does not take '{target.dialect}': use {' or '.join(able.dialects)}"
+    """Yield the keys whose values contradict others, and how."""
+    backend = backend_class(target.backend)
+    if target.dialect not in backend.dialects:
+        yield "dialect", f"{backend.name} does not take '{target.dialect}': use {' or '.join(backend.dialects)}"
     if target.device == "DLA":
-        yield "device", f'{NO_DLA}: use device = "{able.devices[0]}"'
-    elif target.device not in able.devices:
-        yield "device", f'{backend} runs on no {target.device}: use device = "{able.devices[0]}"'
+        yield "device", f'{NO_DLA}: use device = "{backend.devices[0]}"'
+    elif target.device not in backend.devices:
+        yield "device", f'{backend.name} runs on no {target.device}: use device = "{backend.devices[0]}"'
     for precision in target.precisions:
-        if precision not in able.precisions:
-            yield "precisions", f"{backend} cannot have {precision}: use {', '.join(able.precisions)}"
+        if precision not in backend.precisions:
+            yield "precisions", f"{backend.name} cannot have {precision}: use {', '.join(backend.precisions)}"
     if len(set(target.precisions)) < len(target.precisions):
         yield "precisions", "a precision is named twice"
     for precision in target.settings_of.keys() - set(target.precisions):
         yield "settings_of", f"settings for {precision}, which is not one of the precisions"
-    if "fp8" in target.precisions and target.backend.startswith("tensorrt"):
-        yield from _fp8_contradictions(target)
     yield from _device_contradictions(target)
-    yield from _setting_contradictions(target)
-    yield from _version_contradictions(target)
-
-
-def _fp8_contradictions(target: Target) -> Iterator[tuple[str, str]]:
-    if target.dialect != "tensorrt":
-        yield "precisions", f"fp8 is for the dialect tensorrt, not {target.dialect}"
-    capability = target.compute_capability
-    if capability is not None and not has_fp8(capability):
-        yield "precisions", f"fp8 needs compute capability {FP8_COMPUTE_CAPABILITY} or later, not {capability}"
+    yield from _setting_contradictions(target, backend)
+    if target.versions is not None and (reason := versions.range_reason(target.versions)):
+        yield "versions", reason
+    yield from backend.contradictions(target)
 
 
 def _device_contradictions(target: Target) -> Iterator[tuple[str, str]]:
@@ -240,40 +213,27 @@ def _device_contradictions(target: Target) -> Iterator[tuple[str, str]]:
         yield "settings", f"the setting DEVICE is {named}, and the key device {target.device}: make both the same"
     if target.weight_bits == "auto" and (target.device != "CPU" or "x86_64" not in target.machines):
         yield "weight_bits", '"auto" looks at an x86 processor: write 8'
-    if target.compute_capability and not target.backend.startswith("tensorrt"):
-        yield "compute_capability", f"{target.backend} does not run on an NVIDIA GPU"
     if target.device == "NPU" and target.batch is not None and target.batch.min != target.batch.max:
         yield "batch", "an NPU takes one number of images only: make min and max the same"
 
 
-def _setting_contradictions(target: Target) -> Iterator[tuple[str, str]]:
+def _setting_contradictions(target: Target, backend: type[Backend]) -> Iterator[tuple[str, str]]:
     """Yield the settings that the engine does not have, or not with one of their values."""
     places = {"settings": target.settings, **{f"settings_of.{name}": each for name, each in target.settings_of.items()}}
     for place, settings in places.items():
         for name, values in settings.items():
-            if problem := _setting_problem(target.backend, name, values):
-                yield f"{place}.{name}", problem
+            if reason := _setting_reason(backend, name, values):
+                yield f"{place}.{name}", reason
 
 
-def _setting_problem(backend: BackendName, name: str, values: str) -> str | None:
+def _setting_reason(backend: type[Backend], name: str, values: str) -> str | None:
+    """Return why ``backend`` cannot be given one of the ``values`` of the setting ``name``; None if it can."""
     try:
         for value in values.split(_OR):
-            check_settings(backend, {name: value})
+            backend.check_settings({name: value})
     except BundleError as error:
         return f"{error.message}: {error.remedy}"
     return None
-
-
-def _version_contradictions(target: Target) -> Iterator[tuple[str, str]]:
-    if target.versions is None:
-        return
-    if problem := versions.problem_of(target.versions):
-        yield "versions", problem
-    elif target.backend == "tensorrt":
-        for release in _NOT_FOR.get(target.dialect, ()):
-            if versions.within(release, target.versions):
-                limit = "10.12 and later" if target.dialect == "tensorrt" else "8.6 to 10.11"
-                yield "versions", f"dialect '{target.dialect}' is for TensorRT {limit}, and this has {release} in it"
 
 
 def _place() -> Path:
@@ -306,7 +266,8 @@ def _meant(name: str) -> list[str]:
             f"{each}@{edition.names[0]}": f"{edition.description} {' '.join(edition.names)}"
             for edition in profile.editions
         }
-    found = devices_like(name, described)
+    nicknames = {each: backend for backend in BACKENDS for each in backend_class(backend).nicknames}
+    found = devices_like(name, described, nicknames)
     meant: dict[str, None] = {}
     for base, profile in profiles.items():
         editions = [each for each in found if each.startswith(f"{base}@")]
@@ -360,7 +321,36 @@ def own_targets(machine: str) -> dict[str, Target]:
     """Return the targets for the processor of a machine that calls itself ``machine``, one for each of its engines."""
     every = {name: load_target(name) for name in target_names()}
     return {
-        name: target
-        for name, target in every.items()
-        if target.device == "CPU" and same_machine(machine) in target.machines and target.dialect == target.backend
+        name: target for name, target in every.items() if _is_own(target) and same_machine(machine) in target.machines
     }
+
+
+def target_of_dialect(dialect: str) -> str:
+    """Return the name of the target that stands for ``dialect``: the one called so, or the first for processors.
+
+    Raises:
+        InputError: if none of the targets that come with EdgeViT has it.
+
+    """
+    names = target_names()
+    if dialect in names:
+        return dialect
+    every = {name: load_target(name) for name in names}
+    found = next((name for name, target in every.items() if target.dialect == dialect and _is_own(target)), None)
+    if found is None:
+        raise InputError(
+            f"no target that comes with EdgeViT has the dialect '{dialect}'",
+            remedy="write one as a TOML file, and name it: edgevit build BUNDLE --target TARGET.toml",
+        )
+    return found
+
+
+def float8_dialect() -> str:
+    """Return the dialect that has a form in FP8."""
+    backends = (backend_class(name) for name in BACKENDS)
+    return next(backend.dialects[0] for backend in backends if "fp8" in backend.precisions)
+
+
+def _is_own(target: Target) -> bool:
+    """Say whether ``target`` is a processor, in the dialect that is its engine's own."""
+    return target.device == "CPU" and target.dialect == backend_class(target.backend).dialects[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -33,11 +33,21 @@ _SYNTAX_PLACE = re.compile(r" \(at (line (?P<line>\d+), column \d+|end of docume
 
 
 class FieldError(ValueError):
-    """What a struct raises in ``__post_init__``: the value of ``field``, such as ``batch.max``, contradicts others."""
+    """What a struct raises in ``__post_init__``: the value of ``field``, such as ``batch.max``, is wrong.
 
-    def __init__(self, field: str, message: str) -> None:
+    ``remedy`` is what to do, where there is more to say than to correct it.
+    """
+
+    def __init__(self, field: str, message: str, remedy: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+        self.remedy = remedy
+
+
+def unknown_value(field: str, value: str, known: Sequence[str], elsewhere: Mapping[str, Sequence[str]]) -> FieldError:
+    """Return the error of a ``value`` that is none of the ``known``; ``elsewhere`` is what others call some of them."""
+    name = field.rpartition(".")[2]
+    return FieldError(field, f"there is no '{value}' for {name}", nearest(value, known, elsewhere))
 
 
 class _Statement(NamedTuple):
@@ -108,6 +118,8 @@ def _explained(where: str, text: str, type_: type, error: msgspec.ValidationErro
     path = place["path"] if place else ""
     what, line = _PLACE.sub("", message), _line(text, type_, error, path)
     known = _known(inspect.type_info(type_), path)
+    if isinstance(error.__cause__, FieldError) and error.__cause__.remedy is not None:
+        remedy = error.__cause__.remedy
     if match := _UNKNOWN_KEY.match(what):
         what, remedy = f"there is no key '{match[1]}'{_within(path)}", nearest(match[1], known)
     elif match := _UNKNOWN_VALUE.match(what):

@@ -11,7 +11,7 @@ from edgevit.errors import MissingDependencyError
 _NUMBERS = re.compile(r"\d+(\.\d+)*")
 
 
-def problem_of(specifier: str) -> str | None:
+def range_reason(specifier: str) -> str | None:
     """Return what is wrong with a version range; None if it is one."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 

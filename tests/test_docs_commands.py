@@ -134,6 +134,10 @@ def test_the_page_on_python_runs(run_page, capsys):
     assert Bundle.open("own.edgevit").manifest.labels[9] == "class 9"
 
 
+#: What a target must have beside its backend.
+TARGET = "dialect = 'portable'\nprecisions = ['int8']\ndescription = 'd'\nwhy = 'w'\n"
+
+
 @pytest.mark.parametrize(
     ("fence", "said"),
     [
@@ -144,7 +148,7 @@ def test_the_page_on_python_runs(run_page, capsys):
         ("<!-- not run: -->\n```console\n$ scp -r b.edgevit jetson:\n```", "say why"),
         ("```console\n$ edgevit models | less\n```", "less"),
         ("```console\nedgevit models\n```", "begins with"),
-        ("```toml\nbackend = 'tensorfloat'\n```", "tensorfloat"),
+        (f"```toml\nbackend = 'tensorfloat'\n{TARGET}```", "tensorfloat"),
         ("```toml\nepoch = 4\n```", "epoch"),
         ("```python\nraise ValueError('a page')\n```", "a page"),
         ("```python\nload('b.edgevit')\n```", "not defined"),

@@ -98,4 +98,4 @@ def test_what_others_call_a_thing_is_written_as_it_is_compared():
 @given(st.text(), st.lists(st.text(min_size=1), unique=True))
 def test_only_what_is_known_is_ever_said(name, known):
     assert set(alike(name, known, PRECISIONS_ELSEWHERE)) <= set(known)
-    assert set(devices_like(name, dict.fromkeys(known, name))) <= set(known)
+    assert set(devices_like(name, dict.fromkeys(known, name), {})) <= set(known)

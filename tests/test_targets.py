@@ -323,7 +323,7 @@ def test_an_own_profile_that_is_right_is_read(tmp_path):
 
 @given(
     backend=st.sampled_from(["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]),
-    dialect=st.sampled_from(DIALECTS),
+    dialect=st.sampled_from(list(DIALECTS)),
     device=st.sampled_from(["CPU", "GPU", "NPU"]),
     most=st.integers(1, 3),
 )

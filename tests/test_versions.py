@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import MissingDependencyError
-from edgevit.versions import check_version, problem_of, within
+from edgevit.versions import check_version, range_reason, within
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_ranges_are_those_of_numbers(numbers, limit):
 
 @pytest.mark.parametrize("wrong", ["10.3", ">=10.x", "newest", "", "  ", ">=1 <2"])
 def test_what_is_no_range_says_so(wrong):
-    assert problem_of(wrong)
+    assert range_reason(wrong)
 
 
 def test_another_version_is_an_error_with_both():

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from edgevit.backends import BACKENDS, ON_DEVICE
+from edgevit.backends import BACKENDS, backend_class
 from edgevit.cli.app import run
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.shapes import load_shapes
@@ -25,7 +25,7 @@ from edgevit.models.spec import ModelSpec
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=8)
 PREPROCESS = Preprocess(size=(16, 16), resize=16, mean=(0.5,) * 3, std=(0.25,) * 3)
 SHAPES = "shapes:size=16,count=96"
-ENGINES = tuple(name for name in BACKENDS if name not in ON_DEVICE)
+ENGINES = tuple(name for name in BACKENDS if not backend_class(name).builds_on_device)
 VARIANTS = ("float32", "float32-onnxruntime", "int8-onnxruntime", "float32-openvino", "int8-openvino")
 
 

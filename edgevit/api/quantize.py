@@ -13,7 +13,7 @@ from edgevit.bundle.manifest import Precision
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import Recipe, load_recipe
 from edgevit.runtime.arguments import path_given
-from edgevit.stages.chosen import DialectName, precision_called, targets_for_dialect
+from edgevit.stages.chosen import precision_called, targets_for_dialect
 from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.quantize import quantize as stage
 from edgevit.stages.results import BuildResult
@@ -24,7 +24,7 @@ def quantize(
     *,
     data: Images | None = None,
     precision: Precision = "int8",
-    dialect: DialectName = "auto",
+    dialect: str = "auto",
     recipe: Recipe | str | os.PathLike[str] = "default",
     max_drop: float | None = None,
     max_kl: float | None = None,

@@ -1,10 +1,9 @@
-"""What every backend can do, so that the rest of EdgeViT need not know which one it has."""
+"""What goes into a backend and comes out of it: how to build, a session, and what both look at."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -14,11 +13,13 @@ from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import BundleError, DataError
-from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+
+#: Why nothing runs on the accelerator beside a Jetson's GPU.
+NO_DLA = "a DLA does not run MatMul, of which a Vision Transformer is made: there is nothing for it to do"
 
 #: Of an NVIDIA GPU: 8.7 is an Orin's.
 ComputeCapability = Annotated[str, msgspec.Meta(pattern=r"\A[1-9]\d?\.\d\Z")]
@@ -119,45 +120,6 @@ class Session(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-class Backend(Protocol):
-    """An inference engine."""
-
-    name: str
-    #: Name of the optional dependency group that brings it.
-    extra: str
-    #: What ``open`` may be given, with what it takes where it is not given. What was used belongs into
-    #: ``Variant.settings``: without it, a measurement cannot be repeated.
-    settings: Mapping[str, str]
-
-    def version(self) -> str:
-        """Return the version of the engine."""
-        ...
-
-    def build(
-        self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE, *, progress: Progress = SILENT
-    ) -> list[Path]:
-        """Turn the ONNX file ``model`` into this backend's own files in ``folder``; the first is the one to open.
-
-        Raises:
-            InputError: if the engine cannot do what ``options`` ask for.
-            GraphError: if the engine cannot take the model.
-            StorageError: if the files cannot be written.
-
-        """
-        ...
-
-    def open(self, model: Path, *, threads: int, settings: Mapping[str, str], progress: Progress = SILENT) -> Session:
-        """Load a file that ``build`` made; ``threads`` 0 leaves their number to the backend.
-
-        ``progress`` shows what takes long, such as an engine that is built again.
-
-        Raises:
-            BundleError: if the file is missing or damaged, or a setting is not one of this backend's.
-
-        """
-        ...
 
 
 def merge_settings(backend: str, known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:

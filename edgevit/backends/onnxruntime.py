@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.backends.backend import Backend
 from edgevit.backends.base import (
     ANY_DEVICE,
     BuildOptions,
@@ -20,7 +21,7 @@ from edgevit.backends.base import (
     merge_settings,
     split,
 )
-from edgevit.backends.onnx_versions import QUANTIZE_23
+from edgevit.backends.onnx_versions import QUANTIZE_23, first_version
 from edgevit.backends.pixels import INPUTS, PIXELS, as_taken, normalised_by, shape_of_images
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
@@ -42,12 +43,37 @@ _FATAL = 4  # log severity: errors reach the caller as exceptions, and nothing e
 _VALUES: Final[Mapping[str, tuple[str, ...]]] = {"images": ("together", "one-by-one"), "INPUT": INPUTS}
 
 
-class OnnxRuntime:
+class OnnxRuntime(Backend):
     """Backend for onnxruntime's CPU provider; its own file format is ONNX."""
 
     name = "onnxruntime"
     extra = "onnxruntime"
-    settings: Mapping[str, str] = {name: values[0] for name, values in _VALUES.items()}
+    package = "onnxruntime"
+    distributions = ("onnxruntime", "onnxruntime-gpu")
+    nicknames = ("ort", "onnx")
+    dialects = ("onnxruntime", "portable")
+    settings = {name: values[0] for name, values in _VALUES.items()}  # noqa: RUF012 - see Backend
+    dynamic_operators = True
+
+    @classmethod
+    def check_settings(cls, given: Mapping[str, str]) -> None:
+        """Check that onnxruntime can be given the settings ``given``.
+
+        Raises:
+            BundleError: if it does not have one of them, or one has a value that it cannot have.
+
+        """
+        checked(given)
+
+    @classmethod
+    def first_version(cls, model: Path) -> str:
+        """Return the first version that runs the ONNX file ``model``."""
+        return first_version(model)
+
+    @classmethod
+    def reads(cls, model: Path, version: str) -> bool:
+        """Say whether ``version`` knows all operators of the ONNX file ``model``."""
+        return within(version, f">={QUANTIZE_23}") or within(version, f">={first_version(model)}")
 
     def __init__(self) -> None:
         self._engine = require("onnxruntime", extra=self.extra)

@@ -10,11 +10,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.backends.backend import Backend
 from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, split
 from edgevit.backends.openvino_core import core_of
 from edgevit.backends.openvino_float32 import keep_float32
@@ -23,6 +24,7 @@ from edgevit.backends.openvino_kernels import linear_kernels
 from edgevit.backends.openvino_settings import DEFAULTS, ModelCache, check_device, checked, properties
 from edgevit.backends.pixels import PIXELS, as_taken, normalised_by, shape_of_images, to_be_normalised
 from edgevit.backends.pool import Pool
+from edgevit.bundle.manifest import Precision
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 _PRECISION = "INFERENCE_PRECISION_HINT"
 
 
-class OpenVINO:
+class OpenVINO(Backend):
     """Backend for OpenVINO; its own file format is the IR: ``model.xml`` and ``model.bin``.
 
     What can be set, and why it is set as it is where nothing is said, stands with ``openvino_settings.DEFAULTS``.
@@ -43,7 +45,30 @@ class OpenVINO:
 
     name = "openvino"
     extra = "openvino"
-    settings: Mapping[str, str] = DEFAULTS
+    package = "openvino"
+    distributions = ("openvino",)
+    nicknames = ("ov",)
+    dialects = ("openvino", "portable")
+    formats = (".xml", ".onnx")
+    devices = ("CPU", "GPU", "NPU")
+    silent_devices = ("GPU", "NPU")
+    settings = DEFAULTS
+    built_since: ClassVar[Mapping[Precision, str]] = {"int4-weights": "2025.3"}
+
+    @classmethod
+    def check_settings(cls, given: Mapping[str, str]) -> None:
+        """Check that OpenVINO can be given the settings ``given``.
+
+        Raises:
+            BundleError: if it does not have one of them, or one has a value that it cannot have.
+
+        """
+        checked(given)
+
+    @classmethod
+    def device_settings(cls, device: str) -> dict[str, str]:
+        """Return the settings that choose ``device``; a CPU is taken by itself."""
+        return {} if device == cls.devices[0] else {"DEVICE": device}
 
     def __init__(self) -> None:
         with _without_telemetry():

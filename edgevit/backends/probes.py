@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 import numpy as np
 
-from edgevit.backends import ON_DEVICE, get_backend, tiny_model
-from edgevit.backends.base import ANY_DEVICE, BuildOptions, ComputeCapability
+from edgevit.backends import BACKENDS, backend_class, get_backend, tiny_model
+from edgevit.backends.base import BuildOptions, ComputeCapability
 from edgevit.backends.tensorrt.cuda import Device, open_driver
 from edgevit.dependencies import EXTRAS, require
 from edgevit.errors import EdgeViTError, MissingDependencyError, MissingError, VerificationError
@@ -21,7 +22,7 @@ from edgevit.files import scratch_folder
 
 #: What float16 and the order of additions may change of the tiny model's answers, which are around 1.
 _TOLERANCE = 0.02
-#: What TensorRT-RTX compiles for where there is no GPU.
+#: What is compiled for where there is no GPU.
 _ANY_GPU: ComputeCapability = "8.6"
 
 
@@ -44,15 +45,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     remedy: str | None = None
 
 
-def probe_openvino() -> list[Finding]:
-    """Compile and run a model on each kind of device that OpenVINO has."""
-    devices = ("CPU", "GPU", "NPU")
-    return [_probe_backend("openvino", device, BuildOptions(settings={"DEVICE": device})) for device in devices]
-
-
-def probe_onnxruntime() -> list[Finding]:
-    """Run a model with onnxruntime."""
-    return [_probe_backend("onnxruntime", "CPU", ANY_DEVICE)]
+def probe_engine(name: str) -> list[Finding]:
+    """Build and run a model on each kind of device that an engine has; for a GPU of NVIDIA's as far as it goes."""
+    kind = backend_class(name)
+    if kind.builds_on_device:
+        return [_probe_on_gpu(name, elsewhere=_ANY_GPU if kind.cross_compiles else None)]
+    return [
+        _probe_backend(name, device, BuildOptions(settings=kind.device_settings(device))) for device in kind.devices
+    ]
 
 
 def _probe_backend(name: str, device: str, options: BuildOptions) -> Finding:
@@ -67,7 +67,7 @@ def _probe_backend(name: str, device: str, options: BuildOptions) -> Finding:
             folder.mkdir()
             path = backend.build(model, folder, options)[0]
             # Of the others, `edgevit build` keeps only what it could open.
-            found = msgspec.structs.replace(found, builds=name in ON_DEVICE)
+            found = msgspec.structs.replace(found, builds=backend.builds_on_device)
             with backend.open(path, threads=1, settings=options.settings) as session:
                 answer = session.infer(tiny_model.example())
         if not np.allclose(answer, tiny_model.answer(), atol=_TOLERANCE):
@@ -77,18 +77,11 @@ def _probe_backend(name: str, device: str, options: BuildOptions) -> Finding:
     return msgspec.structs.replace(found, builds=True, runs=True)
 
 
-def probe_tensorrt() -> list[Finding]:
-    """Build and run a model on the GPU; without a driver, which TensorRT itself may not survive, neither is begun."""
-    return [_probe_on_gpu("tensorrt")]
-
-
-def probe_tensorrt_rtx() -> list[Finding]:
-    """Compile a model, which needs no GPU, and run it, which does."""
-    return [_probe_on_gpu("tensorrt-rtx", elsewhere=_ANY_GPU)]
-
-
 def _probe_on_gpu(name: str, *, elsewhere: ComputeCapability | None = None) -> Finding:
-    """Take a model as far as it goes with the NVIDIA GPU at hand; ``elsewhere`` is one that needs not be there."""
+    """Take a model as far as it goes with the NVIDIA GPU at hand; ``elsewhere`` is one that needs not be there.
+
+    Without a driver, which TensorRT itself may not survive, a backend says so before it begins.
+    """
     gpu: dict[str, str] = {}
     try:
         device = Device(open_driver())
@@ -116,10 +109,7 @@ def _probe_extra(extra: str) -> Callable[[], list[Finding]]:
 
 #: By name: the engines, and the optional packages that commands need beside them.
 PROBES: Mapping[str, Callable[[], list[Finding]]] = {
-    "onnxruntime": probe_onnxruntime,
-    "openvino": probe_openvino,
-    "tensorrt": probe_tensorrt,
-    "tensorrt-rtx": probe_tensorrt_rtx,
+    **{name: partial(probe_engine, name) for name in BACKENDS},
     "train": _probe_extra("train"),
     "quantize": _probe_extra("quantize"),
     "report": _probe_extra("report"),

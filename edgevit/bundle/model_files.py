@@ -7,7 +7,7 @@ anywhere, so that this is looked at before an engine opens the file. Numbers of 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.parsers import expat
@@ -56,16 +56,16 @@ def check_model_file(path: Path, listed: frozenset[Path]) -> None:
         raise BundleError(f"{path} has branches or loops: {', '.join(control)}", remedy=_MAKE_AGAIN)
 
 
-def check_model_name(path: Path, backend: str) -> None:
-    """Check that what ``backend`` opens has a name by which ``check_model_file`` looks at it.
+def check_model_name(path: Path, backend: str, formats: Sequence[str]) -> None:
+    """Check that what ``backend`` opens is of one of its ``formats``, so that ``check_model_file`` has looked at it.
 
     Raises:
         BundleError: if it has not.
 
     """
-    if backend in _READ_BY_ANY_NAME and path.suffix not in _READERS:
+    if path.suffix not in formats:
         raise BundleError(
-            f"{backend} would open {path} as a model, whose name does not end in {' or '.join(_READERS)}",
+            f"{backend} would open {path} as a model, whose name does not end in {' or '.join(formats)}",
             remedy=_MAKE_AGAIN,
         )
 
@@ -120,9 +120,9 @@ def _refuse_doctype(*_: object) -> None:
     raise ValueError("it declares a type of document, which no IR does")
 
 
-#: Engines that take a file for a model whatever it is called.
-_READ_BY_ANY_NAME = ("onnxruntime", "openvino")
 _READERS: dict[str, Callable[[Path], Contents]] = {".onnx": contents_of_onnx, ".xml": contents_of_ir}
+#: How the names of files end that are looked at before an engine opens them.
+READABLE = tuple(_READERS)
 
 
 class _Walk:

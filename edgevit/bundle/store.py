@@ -24,7 +24,7 @@ from edgevit.bundle.manifest import (
     Provenance,
     Variant,
 )
-from edgevit.bundle.model_files import check_model_name
+from edgevit.bundle.model_files import READABLE, check_model_name
 from edgevit.bundle.reading import all_files, locate, logical_path, read_manifest, record, steadily, verify
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
@@ -96,17 +96,18 @@ class Bundle(msgspec.Struct, frozen=True):
         labels: Sequence[str],
         activation: OutputActivation = "softmax",
         provenance: Provenance,
+        backend: str,
         float32: Path,
         golden_images: Sequence[ImageSource],
         golden_logits: NDArray[np.float32],
         versions: str | None = None,
         existing: Existing = "refuse",
     ) -> Bundle:
-        """Make a bundle in the folder ``path``, with one variant: the ONNX file ``float32``.
+        """Make a bundle in the folder ``path``, with one variant: the ONNX file ``float32``, which ``backend`` runs.
 
-        ``golden_logits`` (images, classes) are float32's answer to ``golden_images``; ``versions`` of onnxruntime run
-        that file. With ``existing="replace"`` a
-        bundle that is there already gives way to the new one as a whole; anything else that is there never does.
+        ``golden_logits`` (images, classes) are float32's answer to ``golden_images``; ``versions`` of the backend run
+        that file. With ``existing="replace"`` a bundle that is there already gives way to the new one as a whole;
+        anything else that is there never does.
 
         Raises:
             BundleError: if something is at ``path`` already, or the parts do not fit together.
@@ -131,7 +132,7 @@ class Bundle(msgspec.Struct, frozen=True):
             model = Variant(
                 name="float32",
                 precision="float32",
-                backend="onnxruntime",
+                backend=backend,
                 target="any",
                 versions=versions,
                 files=_filled(change, "float32", fill_float32),
@@ -158,8 +159,11 @@ class Bundle(msgspec.Struct, frozen=True):
         """
         return _variant(self.manifest, name)
 
-    def verify_files(self, variant: str) -> Path:
+    def verify_files(self, variant: str, formats: Sequence[str] = READABLE) -> Path:
         """Check the SHA-256 of each file of a variant, and return the one that its backend opens.
+
+        ``formats`` are the endings of names that the backend opens. An engine may take a file for a model whatever it
+        is called: by itself, none passes whose contents have not been looked at.
 
         Raises:
             BundleError: if there is no such variant, or a file is missing or damaged, or would be opened unseen.
@@ -167,7 +171,7 @@ class Bundle(msgspec.Struct, frozen=True):
         """
         found = self.variant(variant)
         path, *_ = verify(self.path, found.files)
-        check_model_name(path, found.backend)
+        check_model_name(path, found.backend, formats)
         return path
 
     def verify_extra(self, name: str) -> Path:

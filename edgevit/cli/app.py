@@ -262,7 +262,7 @@ def describe(error: Exception, arguments: Sequence[str] = ()) -> Failure:
     if isinstance(error, MemoryError):
         remedy = "close other programs, or lower --batch or --samples"
         return Failure(kind, "this machine has not enough memory for that", remedy, EXIT_MISSING)
-    if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get((error.name or "").partition(".")[0])):
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra_of((error.name or "").partition(".")[0])):
         message = f"the Python package '{error.name}' is not installed"
         if extra == "quantize" and _reads_checkpoints(arguments):
             extra = "train"  # which brings this package, too; named one by one, each would be missing in turn
@@ -279,6 +279,14 @@ def describe(error: Exception, arguments: Sequence[str] = ()) -> Failure:
     traceback.print_exception(error)
     remedy = "please report it with the lines above and the command that you typed"
     return Failure(kind, f"this is a defect in EdgeViT: {error!r}", remedy, EXIT_DEFECT)
+
+
+def _extra_of(package: str) -> str | None:
+    """Return the optional dependency group that brings ``package``; None if none does."""
+    from edgevit.backends import BACKENDS, backend_class
+
+    engines = {backend_class(name).package: backend_class(name).extra for name in BACKENDS}
+    return EXTRAS.get(package) or engines.get(package)
 
 
 def _reads_checkpoints(arguments: Sequence[str]) -> bool:

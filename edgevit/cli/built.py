@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from edgevit.backends import available_backends
-from edgevit.backends.variants import why_not_here
+from edgevit.backends.variants import unsupported_reason
 from edgevit.bundle.manifest import INTEGER_PRECISIONS, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result
@@ -25,7 +25,7 @@ def following(bundle: Bundle, names: Sequence[str], command: str) -> str:
     """Say to type ``command`` next, or where else, if none of the variants ``names`` can be run here."""
     for name in names:
         variant = bundle.variant(name)
-        if variant.backend in available_backends() and why_not_here(bundle, variant) is None:
+        if variant.backend in available_backends() and unsupported_reason(bundle, variant) is None:
             return f"next: {command}"
     return f"next: copy {bundle.path} to the device, since this machine cannot run it; there: {command}"
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgevit.backends.base import LinearKernel
-from edgevit.backends.tensorrt.report import Kernel, KernelReport
+from edgevit.backends.kernel_report import Kernel, KernelReport
 from edgevit.stages.kernels import VariantKernels
 
 _NODES_SHOWN = 3

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 from rich.console import Group
@@ -24,8 +24,9 @@ from edgevit.cli.options import (
     StrictImages,
 )
 from edgevit.data.sources import BUILT_IN
+from edgevit.quantization.emit import DIALECTS
 from edgevit.report import formats
-from edgevit.stages.chosen import DialectName, precision_called
+from edgevit.stages.chosen import precision_called
 from edgevit.stages.results import BuildResult
 
 _LIMIT = "A limit to keep: layers return to float for it"
@@ -43,10 +44,10 @@ def quantize(
         ),
     ] = None,
     dialect: Annotated[
-        DialectName,
+        str,
         typer.Option(
             metavar="NAME",
-            help=f"Whose kernels to reach: {', '.join(get_args(DialectName))}; auto is all that are here.",
+            help=f"Whose kernels to reach: {', '.join(('auto', *DIALECTS))}; auto is all that are here.",
         ),
     ] = "auto",
     recipe: Annotated[

@@ -8,14 +8,12 @@ from importlib import metadata
 from pathlib import Path
 
 from edgevit import system
+from edgevit.backends import BACKENDS, backend_class
 from edgevit.bundle.manifest import Environment
 from edgevit.processor import features_in, field
 
-#: Distributions whose versions can change a figure.
-_PACKAGES = (
-    *("edgevit", "numpy", "Pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"),
-    *("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "onnx", "onnx-ir", "torch"),
-)
+#: Distributions whose versions can change a figure, beside the engines'.
+_PACKAGES = ("edgevit", "numpy", "Pillow", "onnx", "onnx-ir", "torch")
 
 #: Linux gives an ARM core only by number: implementer and part, from the cores' reference manuals.
 _ARM_CORES = {
@@ -76,4 +74,5 @@ def _system() -> str:
 
 def _packages() -> dict[str, str]:
     """Return versions from the packages' metadata: nothing is imported."""
-    return {name: found.version for name in _PACKAGES for found in metadata.distributions(name=name)}
+    engines = [name for backend in BACKENDS for name in backend_class(backend).distributions]
+    return {name: found.version for name in (*_PACKAGES, *engines) for found in metadata.distributions(name=name)}

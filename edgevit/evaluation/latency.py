@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from edgevit.backends import backend_class
 from edgevit.backends.variants import settings_of
 from edgevit.bundle.manifest import Latency, Variant
 from edgevit.bundle.store import Bundle
@@ -96,7 +97,7 @@ def candidates_of(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:
         Candidate(
             name=variant.name,
             backend=variant.backend,
-            model=bundle.verify_files(variant.name),
+            model=bundle.verify_files(variant.name, backend_class(variant.backend).formats),
             settings=settings_of(variant, {}),
             baseline=wanted[variant.name],
         )

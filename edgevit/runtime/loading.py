@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends import BACKENDS, ON_DEVICE, why_not_run
-from edgevit.backends.variants import open_variant, why_not_here
+from edgevit.backends import BACKENDS, backend_class
+from edgevit.backends.variants import open_variant, unsupported_reason
 from edgevit.bundle.golden import Golden
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.reading import steadily
@@ -24,7 +24,7 @@ from edgevit.processor import features_in
 from edgevit.progress import SILENT, Progress
 from edgevit.runtime.arguments import kind_of_check, path_given, settings_given, threads_given
 from edgevit.runtime.model import Model
-from edgevit.runtime.selection import rank_variants, why_not_suited
+from edgevit.runtime.selection import rank_variants, unsuited_reason
 from edgevit.runtime.verification import Check, verify_golden
 from edgevit.system import cpuinfo
 
@@ -108,19 +108,20 @@ def _ranked(bundle: Bundle, settings: Mapping[str, str]) -> tuple[list[Variant],
     """Return the variants that can run here, the best first, and what must be said of those that could be better."""
     variants = bundle.manifest.variants
     needed = {variant.backend for variant in variants}.intersection(BACKENDS)
-    elsewhere = [variant.name for variant in variants if why_not_here(bundle, variant, settings) is not None]
-    running = [name for name in needed if why_not_run(name) is None]
+    elsewhere = [variant.name for variant in variants if unsupported_reason(bundle, variant, settings) is not None]
+    running = [name for name in needed if backend_class(name).available()]
     features = features_in(cpuinfo())
     ranked = rank_variants(bundle.manifest, running, elsewhere, features)
     by_figures = rank_variants(bundle.manifest, running, elsewhere)
     better = by_figures[: by_figures.index(ranked[0])]
-    lacking = [(variant, why_not_suited(variant, features)) for variant in better]
+    lacking = [(variant, unsuited_reason(variant, features)) for variant in better]
     return ranked, [f"variant {variant.name} is not used here: {why}" for variant, why in lacking if why]
 
 
 def _opened(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequence[str] = ()) -> Model:
     """Load ``variant``, check its answers, and say ``notes`` once it is known to be the one."""
-    with nullcontext() if variant.backend in ON_DEVICE else limited_for(variant.bytes, f"variant {variant.name}"):
+    unlimited = backend_class(variant.backend).builds_on_device
+    with nullcontext() if unlimited else limited_for(variant.bytes, f"variant {variant.name}"):
         model = _checked(bundle, variant, opening, notes)
     for note in notes:
         _say(f"{note}; {variant.name} is loaded", opening.progress)
@@ -152,7 +153,7 @@ def _answers(model: Model, golden: Golden) -> NDArray[np.float32]:
     def answers() -> NDArray[np.float32]:
         return model.infer_images(golden.images)
 
-    if model.variant.backend in ON_DEVICE:
+    if backend_class(model.variant.backend).builds_on_device:
         return answers()
     return within_limits(model.variant.bytes, f"variant {model.variant.name}", answers, times=len(golden.images))
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from edgevit import processor
-from edgevit.backends import how_to_get
+from edgevit.backends import BACKENDS, backend_class
 from edgevit.bundle.manifest import INTEGER_PRECISIONS, Manifest, Variant
 from edgevit.errors import MissingDependencyError
-
-_ON_PROCESSORS = ("onnxruntime", "openvino")
 
 
 def rank_variants(
@@ -21,7 +19,7 @@ def rank_variants(
     INT8 one, then float32, then any other. One that failed the gate is never taken, nor is one of ``elsewhere``.
 
     ``features`` are the processor's (``processor.features_in``). Figures of a processor of this kind go before those of
-    another kind, and what this one lacks (see ``why_not_suited``) comes last; without features nothing is known of it.
+    another kind, and what this one lacks (see ``unsuited_reason``) comes last; without features nothing is known of it.
 
     Raises:
         MissingDependencyError: if no variant can run here.
@@ -36,23 +34,21 @@ def rank_variants(
         needed = sorted({variant.backend for variant in manifest.variants if not _failed(variant)})
         raise MissingDependencyError(
             f"no variant of this bundle runs with what is installed here; they need {' or '.join(needed) or 'nothing'}",
-            remedy=how_to_get(needed[0]) if needed else "add a variant with 'edgevit quantize'",
+            remedy=backend_class(needed[0]).how_to_install() if needed else "add a variant with 'edgevit quantize'",
         )
     own = [variant.name for variant in usable if _measured_on_this_kind(variant, features)]
     return sorted(
         usable,
         key=lambda variant: (
-            why_not_suited(variant, features) is not None,
+            unsuited_reason(variant, features) is not None,
             *_rank(variant, believed=not own or variant.name in own),
         ),
     )
 
 
-def why_not_suited(variant: Variant, features: Collection[str]) -> str | None:
+def unsuited_reason(variant: Variant, features: Collection[str]) -> str | None:
     """Return what a processor with ``features`` lacks that ``variant`` counts on; None if nothing, or it is unknown."""
-    if not features or variant.backend not in _ON_PROCESSORS:
-        return None
-    if variant.settings.get("DEVICE", "CPU") != "CPU":
+    if not features or not _on_processor(variant):
         return None
     if "bf16" in variant.settings.values() and processor.BF16.isdisjoint(features):
         return "it was measured with BF16, which this processor lacks"
@@ -63,6 +59,12 @@ def why_not_suited(variant: Variant, features: Collection[str]) -> str | None:
     ):
         return "this processor has no integer dot product, such as VNNI, and it was not measured on one without"
     return None
+
+
+def _on_processor(variant: Variant) -> bool:
+    if variant.backend not in BACKENDS:  # of a later EdgeViT
+        return False
+    return variant.settings.get("DEVICE", backend_class(variant.backend).devices[0]) == "CPU"
 
 
 def _measured_on_this_kind(variant: Variant, features: Collection[str]) -> bool:

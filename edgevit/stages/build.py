@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgevit.backends import get_backend, why_not_built
-from edgevit.backends.onnx_versions import first_version, narrowed
+from edgevit.backends import backend_class, get_backend
+from edgevit.backends.onnx_versions import narrowed
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
@@ -19,7 +19,7 @@ from edgevit.quantization.kernels import KernelError
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.engines import check_engine, lower_for
 from edgevit.stages.precisions import Decided, Source, check, choose_settings, load_decided, write_source
-from edgevit.targets import FLOAT8_DIALECT, Target
+from edgevit.targets import Target, float8_dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def check_takes(target_name: str, target: Target, precision: Precision) -> None:
         raise InputError(
             f"target {target_name} does not take {precision}",
             remedy=f"use --precision {' or '.join(target.precisions)}"
-            + (f", or a target of dialect {FLOAT8_DIALECT}" if precision == "fp8" else ""),
+            + (f", or a target of dialect {float8_dialect()}" if precision == "fp8" else ""),
         )
 
 
@@ -144,7 +144,7 @@ def _compile_once(
     if isinstance(decided, PtqModel):
         decided = float_in(decided, target.dialect, scratch / f"{name}-prepared.onnx")
     options = target.build_options(precision)
-    elsewhere = why_not_built(target.backend, options)
+    elsewhere = backend_class(target.backend).unbuildable_reason(options)
     if elsewhere is None:
         backend = get_backend(target.backend)
         check_engine(backend, target_name, target, precision)
@@ -206,6 +206,5 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
 
 def _versions(compiled: Compiled) -> str | None:
     """Return the versions of the engine that run the file: those that the target is for, less those too old for it."""
-    if compiled.target.backend != "onnxruntime":
-        return compiled.target.versions
-    return narrowed(compiled.target.versions, first_version(compiled.model))
+    first = backend_class(compiled.target.backend).first_version(compiled.model)
+    return compiled.target.versions if first is None else narrowed(compiled.target.versions, first)

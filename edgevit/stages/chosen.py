@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 from edgevit.backends import available_backends
 from edgevit.bundle.manifest import PRECISIONS, Precision
 from edgevit.errors import InputError, MissingDependencyError
 from edgevit.likeness import PRECISIONS_ELSEWHERE, nearest
-from edgevit.targets import Target, load_target, own_targets
-
-DialectName = Literal["auto", "onnxruntime", "openvino", "portable", "tensorrt", "tensorrt-legacy"]
-_DIALECTS: tuple[DialectName, ...] = get_args(DialectName)
+from edgevit.quantization.emit import DIALECTS
+from edgevit.targets import Target, load_target, own_targets, target_of_dialect
 
 
 def precision_called(text: str) -> Precision:
@@ -52,13 +49,12 @@ def targets_for_dialect(dialect: str) -> dict[str, Target]:
         InputError: if there is no such dialect, or none is for this machine.
         MissingDependencyError: if no backend is installed.
     """
-    if dialect not in _DIALECTS:
-        raise InputError(f"there is no dialect '{dialect}'", remedy=nearest(dialect, _DIALECTS))
     if dialect == "auto":
         return chosen_targets(None)
+    if dialect not in DIALECTS:
+        raise InputError(f"there is no dialect '{dialect}'", remedy=nearest(dialect, ("auto", *DIALECTS)))
     own: dict[str, str] = {target.dialect: name for name, target in _own_targets().items()}
-    elsewhere = {"onnxruntime": "x86-onnxruntime", "openvino": "x86-openvino"}
-    return chosen_targets([own.get(dialect) or elsewhere.get(dialect, dialect)])
+    return chosen_targets([own.get(dialect) or target_of_dialect(dialect)])
 
 
 def _own_targets() -> dict[str, Target]:

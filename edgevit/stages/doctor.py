@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edgevit import __version__, system
+from edgevit.backends import BACKENDS, backend_class
 from edgevit.backends.probes import PROBES, Finding
 from edgevit.bundle.manifest import Environment
 from edgevit.evaluation.environment import environment
@@ -130,5 +131,5 @@ def _answer(name: str, process: subprocess.Popen[bytes], timeout_s: float) -> tu
 
 def _broken(name: str, problem: str) -> Finding:
     remedy = f"python -m edgevit.backends.probes {name} shows all of it; install {name} again"
-    device = "GPU" if name.startswith("tensorrt") else "CPU"
+    device = backend_class(name).devices[0] if name in BACKENDS else "CPU"
     return Finding(name=name, device=device, problem=problem, remedy=remedy)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgevit import __version__
-from edgevit.backends import get_backend
-from edgevit.backends.onnx_versions import first_version, narrowed
+from edgevit.backends import REFERENCE, get_backend
+from edgevit.backends.onnx_versions import narrowed
 from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.batches import batches
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 CHECKED = 64
 GOLDEN = 8
 
-_OF_CHECKPOINTS = ("torch", "onnx", "onnxscript", "onnxruntime")
+_OF_GRAPHS = ("onnx", "onnx-ir", REFERENCE)
+_OF_CHECKPOINTS = ("torch", "onnx", "onnxscript", REFERENCE)
 
 
 def default_images(channels: int) -> str:
@@ -67,10 +68,11 @@ def export(
     Bundle.check_place(output, existing)
     dataset = images.load(progress)
     batch = next(batches(dataset, model.preprocess, batch_size=CHECKED, unreadable=images.unreadable))
+    backend = get_backend(REFERENCE)
     with scratch_folder() as folder:
         onnx = folder / "model.onnx"
         _write(model, onnx, batch.images, progress)
-        with get_backend("onnxruntime").open(onnx, threads=0, settings={}) as session:
+        with backend.open(onnx, threads=0, settings={}) as session:
             logits = session.infer(batch.images)
         if peer is not None:
             if peer.note:
@@ -85,10 +87,11 @@ def export(
             labels=model.labels,
             activation=model.activation,
             provenance=_provenance(model),
+            backend=REFERENCE,
             float32=onnx,
             golden_images=_images(dataset, batch.indices[chosen]),
             golden_logits=logits[chosen],
-            versions=narrowed(None, first_version(onnx)),
+            versions=None if (first := backend.first_version(onnx)) is None else narrowed(None, first),
             existing=existing,
         )
 
@@ -128,7 +131,7 @@ def _images(dataset: Dataset, indices: NDArray[np.int64]) -> list[Image.Image]:
 
 
 def _provenance(model: Exportable) -> Provenance:
-    packages = ("onnx", "onnx-ir", "onnxruntime") if isinstance(model, OnnxModel) else _OF_CHECKPOINTS
+    packages = _OF_GRAPHS if isinstance(model, OnnxModel) else _OF_CHECKPOINTS
     return Provenance(
         source=shareable(model.source),
         weights_sha256=model.sha256(),

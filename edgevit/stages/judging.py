@@ -7,17 +7,18 @@ from typing import Literal
 
 import msgspec
 
+from edgevit.backends import REFERENCE, backend_class
 from edgevit.backends.probes import Finding
 from edgevit.stages.engines import other_version
 from edgevit.targets import Profile, Target, same_machine
 from edgevit.versions import within
 
-#: What commands need: the extras, and onnxruntime, as pyproject.toml's extras have it.
+#: What commands need: the extras, and the engine that float32 runs in, as pyproject.toml's extras have it.
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train",),
-    "export": ("train", "onnxruntime"),
-    "quantize, build": ("quantize", "onnxruntime"),
-    "pipeline": ("train", "quantize", "onnxruntime", "report"),
+    "export": ("train", REFERENCE),
+    "quantize, build": ("quantize", REFERENCE),
+    "pipeline": ("train", "quantize", REFERENCE, "report"),
     "report": ("report",),
 }
 _BUILD = "quantize, build"
@@ -95,7 +96,7 @@ def judge_target(
     lacking = None if building.works else _Obstacle(building.problem or "", building.remedy or "")
     if lacking:
         build = "no"
-    elif target.backend.startswith("tensorrt") and not _builds(target, engine, wrong_gpu):
+    elif backend_class(target.backend).builds_on_device and not _builds(target, engine, wrong_gpu):
         build = "onnx"
     elif wrong or not _builds(target, engine, wrong_gpu):
         build = "no"
@@ -110,8 +111,8 @@ def judge_target(
 
 
 def _builds(target: Target, engine: Finding | None, wrong_gpu: _Obstacle | None) -> bool:
-    """Say whether the engine builds for the target here; TensorRT-RTX does for GPUs that are elsewhere."""
-    return engine is not None and engine.builds and (target.backend == "tensorrt-rtx" or wrong_gpu is None)
+    """Say whether the engine builds for the target here; some do for GPUs that are elsewhere."""
+    return engine is not None and engine.builds and (backend_class(target.backend).cross_compiles or wrong_gpu is None)
 
 
 def _machine_obstacle(target: Target, machine: str) -> _Obstacle | None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgevit.backends import ON_DEVICE
+from edgevit.backends import BACKENDS, backend_class
 from edgevit.backends.base import LinearKernel
-from edgevit.backends.tensorrt.report import KERNELS, KernelReport, read_report
+from edgevit.backends.kernel_report import KERNELS, KernelReport
 from edgevit.backends.variants import open_variant
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
@@ -17,7 +17,7 @@ from edgevit.progress import SILENT, Progress
 
 
 class VariantKernels(msgspec.Struct, frozen=True, kw_only=True):
-    """How one variant is executed: its Linear layers, and for TensorRT all kernels; or why that is not known."""
+    """How one variant is executed: its Linear layers, and all kernels if the build told; or why it is not known."""
 
     variant: str
     backend: str
@@ -29,26 +29,29 @@ class VariantKernels(msgspec.Struct, frozen=True, kw_only=True):
 def kernels(bundle: Bundle, names: Sequence[str] = (), progress: Progress = SILENT) -> list[VariantKernels]:
     """Return how each of the variants ``names`` is executed, all of them if there are none.
 
-    An engine of TensorRT is known by the report that its build left; the others are opened and asked.
+    An engine that is built on a device is known by the report that its build left; the others are opened and asked.
 
     Raises:
         BundleError: if there is no such variant, or its files are damaged.
     """
     variants = [bundle.variant(name) for name in dict.fromkeys(names)] or list(bundle.manifest.variants)
     tracked = progress.track(variants, total=len(variants), label="Asking the engines")
-    return [_built(bundle, each) if each.backend in ON_DEVICE else _opened(bundle, each) for each in tracked]
+    return [_of_build(bundle, each) if _is_built(each) else _opened(bundle, each) for each in tracked]
 
 
-def _built(bundle: Bundle, variant: Variant) -> VariantKernels:
-    path = bundle.verify_files(variant.name).with_name(KERNELS)
-    if any(file.path.endswith(f"/{KERNELS}") for file in variant.files):
-        report = read_report(path)
-        return VariantKernels(variant=variant.name, backend=variant.backend, linears=report.linears, report=report)
-    engine = variant.files[0].path.endswith(".engine")
-    reason = (
-        "what built the engine does not tell" if engine else "it is ONNX, of which an engine is built on the device"
-    )
-    return VariantKernels(variant=variant.name, backend=variant.backend, unknown=reason)
+def _is_built(variant: Variant) -> bool:
+    return variant.backend in BACKENDS and backend_class(variant.backend).builds_on_device
+
+
+def _of_build(bundle: Bundle, variant: Variant) -> VariantKernels:
+    backend = backend_class(variant.backend)
+    model = bundle.verify_files(variant.name, backend.formats)
+    listed = any(file.path.endswith(f"/{KERNELS}") for file in variant.files)
+    report = backend.built_report(model) if listed else None
+    if report is None:
+        reason = backend.unreported_reason(model)
+        return VariantKernels(variant=variant.name, backend=variant.backend, unknown=reason)
+    return VariantKernels(variant=variant.name, backend=variant.backend, linears=report.linears, report=report)
 
 
 def _opened(bundle: Bundle, variant: Variant) -> VariantKernels:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevit.backends import ON_DEVICE, available_backends, get_backend, kernels_when_built, why_not_here
+from edgevit.backends import BACKENDS, backend_class, get_backend
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.emit import emit, emit_float8, emit_float32, scheme_of
+from edgevit.quantization.emit import dialect_called, emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16.convert import Float16Plan, emit_float16
 from edgevit.quantization.kernels import check_kernels, check_linears, name_the_last
 from edgevit.quantization.lint.rules import check_tensorrt
@@ -24,7 +24,7 @@ from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.weight_only.packed import check_packed, emit_weights_int4, emit_weights_int8
 from edgevit.runtime.verification import verify_golden
 from edgevit.stages.tuning import fastest_settings
-from edgevit.targets import FLOAT8_DIALECT, Target
+from edgevit.targets import Target, float8_dialect
 
 #: Where a bundle keeps what was decided on images.
 PLANS: dict[Scheme, str] = {"asymmetric": "calibration/plan.json", "symmetric": "calibration/plan-symmetric.json"}
@@ -73,7 +73,7 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
         case Float16Plan():
             emit_float16(float32, decided, path)
             return Source(path)
-    if precision == "int8-dynamic" and target.backend == "onnxruntime":
+    if precision == "int8-dynamic" and backend_class(target.backend).dynamic_operators:
         return Source(path, integer_layers=emit_dynamic(float32, path))
     if precision in ("int8-dynamic", "int8-weights"):
         return Source(path, packed_layers=len(emit_weights_int8(float32, path)))
@@ -105,7 +105,7 @@ def choose_settings(
     """
     choices = target.choices_for(precision)
     limited = isinstance(decided, PtqModel) and decided.plan.limit is not None
-    if len(choices) == 1 or limited or why_not_here(target.backend, model, choices[0]) is not None:
+    if len(choices) == 1 or limited or _is_elsewhere(target, model, choices[0]):
         return choices[0]
     image = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images[:1]])
     return fastest_settings(get_backend(target.backend), model, choices, image)
@@ -126,17 +126,16 @@ def check(
         VerificationError: if it does not otherwise.
 
     """
-    if precision in PLANNED and scheme_of(target.dialect) == "symmetric":
+    if precision in PLANNED and dialect_called(target.dialect).lint is not None:
         check_tensorrt(source.model, target.dialect)
-    if why_not_here(target.backend, model, settings) is not None:
-        built = kernels_when_built(target.backend, model)
+    if _is_elsewhere(target, model, settings):
+        built = backend_class(target.backend).built_report(model)
         if built is None:
             return None
-        return check_linears(built, source.integer_layers, source.float8_layers, engine=target.backend)
-    if target.dialect == "portable":
-        _check_elsewhere(source, target)
+        return check_linears(list(built.linears), source.integer_layers, source.float8_layers, engine=target.backend)
+    _check_others(source, target)
     backend = get_backend(target.backend)
-    if target.backend == "openvino" and target.device != "CPU":
+    if target.device in backend.silent_devices:
         _check_answers(bundle, precision, target, model)
         return None
     with backend.open(model, threads=0, settings=settings) as session:
@@ -167,10 +166,16 @@ def _check_answers(bundle: Bundle, precision: Precision, target: Target, model: 
     )
 
 
-def _check_elsewhere(source: Source, target: Target) -> None:
-    """Show that all other engines that are installed run the same file in integers too."""
-    for name in available_backends():
-        if name not in (target.backend, *ON_DEVICE):
+def _is_elsewhere(target: Target, model: Path, settings: Mapping[str, str]) -> bool:
+    return backend_class(target.backend).unsupported_reason(model, settings) is not None
+
+
+def _check_others(source: Source, target: Target) -> None:
+    """Show that all other engines of the dialect that are installed run the same file in integers too."""
+    for name in BACKENDS:
+        other = backend_class(name)
+        shared = name != target.backend and target.dialect in other.dialects and not other.builds_on_device
+        if shared and other.available():
             with get_backend(name).open(source.model, threads=0, settings={}) as session:
                 check_kernels(session, source.integer_layers, engine=name)
 
@@ -179,7 +184,7 @@ def calibrating(bundle: Bundle, precision: Precision, target: Target | None = No
     """Return the command that looks at images for ``precision``, and the dialect of ``target`` if need be."""
     chosen = "" if precision == "int8" else f" --precision {precision}"
     if precision == "fp8":
-        chosen += f" --dialect {FLOAT8_DIALECT}"
+        chosen += f" --dialect {float8_dialect()}"
     elif target is not None and precision == "int8" and scheme_of(target.dialect) == "symmetric":
         chosen += f" --dialect {target.dialect}"
     return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"

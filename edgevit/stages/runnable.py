@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgevit.backends.variants import backend_for, why_not_here
+from edgevit.backends.variants import backend_for, unsupported_reason
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingDependencyError
@@ -22,7 +22,7 @@ def runnable(bundle: Bundle, names: Sequence[str], progress: Progress) -> tuple[
         MissingDependencyError: if none can be run, or not one that is asked for by name.
     """
     variants = [bundle.variant(name) for name in dict.fromkeys(names)] or list(bundle.manifest.variants)
-    reasons = {variant.name: _why_not(bundle, variant, by_name=bool(names)) for variant in variants}
+    reasons = {variant.name: _unrunnable_reason(bundle, variant, by_name=bool(names)) for variant in variants}
     for name, reason in reasons.items():
         if reason is not None:
             progress.note(f"Leaving out {name}: {reason}")
@@ -35,9 +35,9 @@ def runnable(bundle: Bundle, names: Sequence[str], progress: Progress) -> tuple[
     return found
 
 
-def _why_not(bundle: Bundle, variant: Variant, *, by_name: bool) -> str | None:
+def _unrunnable_reason(bundle: Bundle, variant: Variant, *, by_name: bool) -> str | None:
     """Return why ``variant`` cannot be run here, and what to type; None if it can."""
-    reason = why_not_here(bundle, variant)  # first: TensorRT without a driver may end the process
+    reason = unsupported_reason(bundle, variant)  # first: TensorRT without a driver may end the process
     if reason is not None:
         return reason
     try:

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import Backend, Session
+from edgevit.backends.backend import Backend
+from edgevit.backends.base import Session
 
 _WARM_UP, _ROUNDS = 3, 15
 #: A rival must take less time by more than this share: timings are noisy, and the first is the more exact one.

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from tiny import PREPROCESS, SPEC
 
-from edgevit.backends import check_settings, get_backend
+from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.pixels import shape_of_images
 from edgevit.bundle.store import Bundle
@@ -178,5 +178,5 @@ def test_a_device_without_the_packages_is_told_so(forms, tmp_path, monkeypatch):
 def test_settings_are_checked_before_anything_is_built(given):
     (name,) = given
     with pytest.raises(BundleError, match=f"onnxruntime's setting {name} cannot be") as caught:
-        check_settings("onnxruntime", given)
+        backend_class("onnxruntime").check_settings(given)
     assert " or " in caught.value.remedy

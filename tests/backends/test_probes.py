@@ -10,10 +10,10 @@ from edgevit.backends.onnxruntime import OnnxRuntimeSession
 
 
 def test_engines_that_are_here_run():
-    (onnxruntime,) = probes.probe_onnxruntime()
+    (onnxruntime,) = probes.probe_engine("onnxruntime")
     assert (onnxruntime.builds, onnxruntime.runs, onnxruntime.problem) == (True, True, None)
     assert onnxruntime.version == sys.modules["onnxruntime"].__version__
-    cpu, *others = probes.probe_openvino()
+    cpu, *others = probes.probe_engine("openvino")
     assert (cpu.device, cpu.builds, cpu.runs) == ("CPU", True, True)
     assert [finding.device for finding in others] == ["GPU", "NPU"]
     for finding in others:
@@ -22,7 +22,7 @@ def test_engines_that_are_here_run():
 
 def test_wrong_answers_are_no_engine(monkeypatch):
     monkeypatch.setattr(OnnxRuntimeSession, "infer", lambda self, images: np.zeros_like(tiny_model.answer()))
-    (found,) = probes.probe_onnxruntime()
+    (found,) = probes.probe_engine("onnxruntime")
     assert not found.runs
     assert found.problem == "onnxruntime computes wrong answers on the CPU"
 

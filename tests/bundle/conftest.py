@@ -81,6 +81,7 @@ def make_bundle(
         preprocess=PREPROCESS,
         labels=("a", "b", "c"),
         provenance=PROVENANCE,
+        backend="onnxruntime",
         float32=source,
         golden_images=[Image.fromarray(pixels) for pixels in noise],
         golden_logits=np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -71,6 +71,7 @@ def test_creating_needs_parts_that_fit(bundle: Bundle, tmp_path: Path):
         "preprocess": manifest.preprocess,
         "labels": ("a", "b", "c"),
         "provenance": manifest.provenance,
+        "backend": "onnxruntime",
         "float32": bundle.path / "float32/model.onnx",
         "golden_images": [Image.new("RGB", (8, 8))],
         "golden_logits": np.zeros((1, 3), np.float32),

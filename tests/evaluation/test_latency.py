@@ -175,7 +175,8 @@ class FakeBundle:
     def variant(self, name):
         return next(variant for variant in self.manifest.variants if variant.name == name)
 
-    def verify_files(self, name):
+    def verify_files(self, name, formats):
+        assert formats
         self.verified.append(name)
         return Path("/b", name, "model.onnx")
 

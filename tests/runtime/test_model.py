@@ -73,6 +73,7 @@ def bundle(tmp_path: Path) -> Bundle:
         preprocess=PREPROCESS,
         labels=LABELS,
         provenance=Provenance(source="test", weights_sha256="0" * 64, edgevit="0", packages={}, created_at="now"),
+        backend="onnxruntime",
         float32=write_onnx(tmp_path / "float32.onnx", WEIGHT),
         golden_images=PHOTOS,
         golden_logits=LOGITS,

@@ -11,7 +11,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import MissingDependencyError, VerificationError
 from edgevit.models.spec import ModelSpec
 from edgevit.runtime.prediction import predictions
-from edgevit.runtime.selection import rank_variants, why_not_suited
+from edgevit.runtime.selection import rank_variants, unsuited_reason
 from edgevit.runtime.verification import verify_golden
 
 BOTH = ("onnxruntime", "openvino")
@@ -148,8 +148,8 @@ def test_what_was_raced_with_bf16_is_not_taken_where_there_is_none():
     other = measured(INT8, 2.0, features=BF16)
     assert selected(FLOAT32, other, with_bf16, features=BF16) == "int8-openvino"
     assert selected(FLOAT32, other, with_bf16, features=VNNI) == "int8"
-    assert why_not_suited(with_bf16, BF16) is None
-    assert "BF16" in why_not_suited(with_bf16, VNNI)
+    assert unsuited_reason(with_bf16, BF16) is None
+    assert "BF16" in unsuited_reason(with_bf16, VNNI)
 
 
 def test_without_a_backend_the_remedy_installs_one():

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from tiny import PREPROCESS, SHAPES, content
 
-from edgevit.backends import get_backend, why_not_run
+from edgevit.backends import backend_class, get_backend
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
@@ -189,7 +189,7 @@ def test_the_portable_variant_runs_in_integers_on_both_engines(exported):
         assert model.variant.target == "portable"
 
 
-@pytest.mark.skipif(why_not_run("tensorrt") is None, reason="TensorRT and a GPU are here, and are used")
+@pytest.mark.skipif(backend_class("tensorrt").available(), reason="TensorRT and a GPU are here, and are used")
 @pytest.mark.parametrize(("name", "opset"), [("tensorrt", 20), ("tensorrt-legacy", 17)])
 def test_what_is_built_on_the_device_is_kept_as_onnx_and_not_run_here(exported, name, opset):
     notes = Notes()
@@ -202,7 +202,7 @@ def test_what_is_built_on_the_device_is_kept_as_onnx_and_not_run_here(exported, 
     test = replace(IMAGES, split="test")
     bundle, names = validate(bundle, test, max_drop=100, progress=notes)
     assert names == ("float32",)
-    assert notes.said == [f"Leaving out int8-{name}: {why_not_run('tensorrt')}"]
+    assert notes.said == [f"Leaving out int8-{name}: {backend_class('tensorrt').unavailable_reason()}"]
     with pytest.raises(MissingDependencyError, match=f"int8-{name} cannot be run here: there is no NVIDIA driver"):
         validate(bundle, test, variants=[f"int8-{name}"], max_drop=100)
     with pytest.raises(MissingDependencyError, match="cannot be run here"):
@@ -224,7 +224,8 @@ def test_plans_of_another_scheme_are_kept_for_the_variants_that_were_made_from_t
 def test_a_file_that_tensorrt_would_reject_is_not_kept(exported, monkeypatch):
     from edgevit.quantization.emit import portable
 
-    monkeypatch.setattr(portable, "emit", lambda model, plan, path, bits: emit(model, plan, "onnxruntime", path))
+    wrong = replace(portable.DIALECT, emit=lambda model, plan, path, bits: emit(model, plan, "onnxruntime", path))
+    monkeypatch.setattr(portable, "DIALECT", wrong)
     before = content(exported)
     with pytest.raises(VerificationError, match="MatMulIntegerToFloat is an operator of com"):
         quantize(Bundle.open(exported), IMAGES, {"portable": load_target("portable")})

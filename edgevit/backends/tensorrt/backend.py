@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
 from edgevit import system
+from edgevit.backends.backend import Backend, TargetFields
 from edgevit.backends.base import ANY_DEVICE, BatchProfile, BuildOptions
-from edgevit.backends.tensorrt import memory, sidecar
+from edgevit.backends.kernel_report import KERNELS, KernelReport, read_report
+from edgevit.backends.tensorrt import bindings as installed
+from edgevit.backends.tensorrt import memory, probe, sidecar
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, load_bindings
 from edgevit.backends.tensorrt.builder import Engine, Job, build_engine, inspect_engine
+from edgevit.backends.tensorrt.contradictions import (
+    LEGACY,
+    STRONGLY_TYPED,
+    float8_contradictions,
+    version_contradictions,
+)
 from edgevit.backends.tensorrt.cuda import Device, open_driver
 from edgevit.backends.tensorrt.log import DetailedLog
-from edgevit.backends.tensorrt.probe import target_capability
-from edgevit.backends.tensorrt.report import KERNELS, KernelReport, report_of_inspection, report_of_log
+from edgevit.backends.tensorrt.report import report_of_inspection, report_of_log
 from edgevit.backends.tensorrt.session import TensorRTSession
 from edgevit.backends.tensorrt.settings import DEFAULTS, build_settings, parse_settings
 from edgevit.backends.tensorrt.sidecar import ENGINE, SIDECAR, SOURCE, EngineInfo
@@ -31,13 +40,73 @@ _USUAL_BATCH = BatchProfile(min=1, opt=1, max=16)
 _MIB = 1 << 20
 
 
-class TensorRT:
-    """Backend for TensorRT 8.6 to 11; its own file format is the engine, for one version and one kind of GPU."""
+class _TensorRT(Backend):
+    """What both have in common."""
 
-    name: str = "tensorrt"
-    extra = "tensorrt"
-    settings: Mapping[str, str] = DEFAULTS
-    flavour: Flavour = "tensorrt"
+    flavour: ClassVar[Flavour]
+    precisions = ("fp16", "int8", "fp8")
+    formats = (".engine", ".onnx")
+    devices = ("GPU",)
+    settings = DEFAULTS
+    builds_on_device = True
+
+    @classmethod
+    def unavailable_reason(cls) -> str | None:
+        """Return why no engine runs here, as a sentence with what to do; None if they do."""
+        return probe.unavailable_reason(cls.flavour)
+
+    @classmethod
+    def unbuildable_reason(cls, options: BuildOptions) -> str | None:
+        """Return why no engine is built here for the device of ``options``; None if it is tried."""
+        return probe.unbuildable_reason(cls.flavour, options)
+
+    @classmethod
+    def unsupported_reason(cls, model: Path, settings: Mapping[str, str]) -> str | None:
+        """Return why the file ``model`` is not for this machine; None if it is, or opening it says more."""
+        return probe.unsupported_reason(cls.flavour, model, settings)
+
+    @classmethod
+    def check_settings(cls, given: Mapping[str, str]) -> None:
+        """Check that it can be given the settings ``given``.
+
+        Raises:
+            BundleError: if it does not have one of them, or one has a value that it cannot have.
+
+        """
+        parse_settings(cls.flavour, given)
+
+    @classmethod
+    def contradictions(cls, target: TargetFields) -> Iterator[tuple[str, str]]:
+        """Yield the keys of ``target`` that TensorRT has something against, and what."""
+        yield from float8_contradictions(target)
+
+    @classmethod
+    def how_to_install(cls) -> str:
+        """Return what installs the bindings on this machine."""
+        return installed.how_to_install(cls.flavour)
+
+    @classmethod
+    def how_to_install_version(cls, versions: str | None) -> str:
+        """Return what installs one of ``versions``, which come with the device's system."""
+        return f"install {cls.name} {versions}"
+
+    @classmethod
+    def built_report(cls, model: Path) -> KernelReport | None:
+        """Return the report that the build of ``model`` left; None where it left none.
+
+        Raises:
+            BundleError: if it is damaged.
+
+        """
+        path = model.with_name(KERNELS)
+        return read_report(path) if path.is_file() else None
+
+    @classmethod
+    def unreported_reason(cls, model: Path) -> str:
+        """Return why there is no report of the kernels of ``model``."""
+        if model.suffix == ".engine":
+            return "what built the engine does not tell"
+        return "it is ONNX, of which an engine is built on the device"
 
     def __init__(self) -> None:
         self._driver = self._find()
@@ -69,7 +138,7 @@ class TensorRT:
 
         """
         settings = parse_settings(self.flavour, options.settings)
-        capability = target_capability(self.flavour, options)
+        capability = probe.target_capability(self.flavour, options)
         plan = self._plan_memory(model, options, progress)
         job = Job(
             model=model,
@@ -145,12 +214,12 @@ class TensorRT:
                 remedy="run 'edgevit build BUNDLE --target TARGET --precision PRECISION' on this machine",
             )
         info = sidecar.read_info(model)
-        problem = sidecar.mismatch(info, bindings, Device(driver).compute_capability, chosen)
-        if problem is None:
+        reason = sidecar.incompatible_reason(info, bindings, Device(driver).compute_capability, chosen)
+        if reason is None:
             return TensorRTSession(bindings, driver, model, chosen)
         if chosen.rebuild != "yes":
             raise MissingDependencyError(
-                f"{model} does not run here: {problem}",
+                f"{model} does not run here: {reason}",
                 remedy="run 'edgevit build BUNDLE --target TARGET --precision PRECISION' on this machine, or allow "
                 "it to be built again when it is loaded with the setting rebuild=yes",
             )
@@ -182,12 +251,34 @@ class TensorRT:
         return place / ENGINE
 
 
-class TensorRTRTX(TensorRT):
+class TensorRT(_TensorRT):
+    """Backend for TensorRT 8.6 to 11; its own file format is the engine, for one version and one kind of GPU."""
+
+    name = "tensorrt"
+    extra = "tensorrt"
+    package = "tensorrt"
+    distributions = ("tensorrt",)
+    nicknames = ("trt",)
+    dialects = (STRONGLY_TYPED, LEGACY)
+    flavour = "tensorrt"
+
+    @classmethod
+    def contradictions(cls, target: TargetFields) -> Iterator[tuple[str, str]]:
+        """Yield the keys of ``target`` that TensorRT has something against, and what."""
+        yield from super().contradictions(target)
+        yield from version_contradictions(target)
+
+
+class TensorRTRTX(_TensorRT):
     """Backend for TensorRT-RTX, which compiles for GPUs that need not be there, and finishes the kernels on them."""
 
     name = "tensorrt-rtx"
     extra = "tensorrt-rtx"
+    package = "tensorrt_rtx"
+    distributions = ("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13")
+    dialects = (STRONGLY_TYPED,)
     flavour = "tensorrt-rtx"
+    cross_compiles = True
 
     def _find(self) -> Bindings:
         return load_bindings(self.flavour)

@@ -33,7 +33,7 @@ def on_jetson() -> bool:
     return _JETSON.exists()
 
 
-def how_to_get(flavour: Flavour) -> str:
+def how_to_install(flavour: Flavour) -> str:
     """Return what installs the bindings of ``flavour`` on this machine."""
     if flavour == "tensorrt-rtx":
         return 'pip install "edgevit[tensorrt-rtx]"'
@@ -96,11 +96,11 @@ def load_bindings(flavour: Flavour) -> Bindings:
     except (ImportError, OSError) as error:  # OSError: a library that they load by ctypes
         missing = isinstance(error, ModuleNotFoundError) and error.name == module
         problem = f"the Python package '{module}' is not installed" if missing else f"{name} does not load: {error}"
-        raise MissingDependencyError(problem, remedy=how_to_get(flavour)) from error
+        raise MissingDependencyError(problem, remedy=how_to_install(flavour)) from error
     version = str(trt.__version__)
     if numbers(version) < _OLDEST[flavour]:
         oldest = ".".join(map(str, _OLDEST[flavour]))
         raise MissingDependencyError(
-            f"{name} {version} is too old", remedy=f"install {name} {oldest} or later: {how_to_get(flavour)}"
+            f"{name} {version} is too old", remedy=f"install {name} {oldest} or later: {how_to_install(flavour)}"
         )
     return Bindings(trt, flavour, version)

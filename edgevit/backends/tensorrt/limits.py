@@ -7,9 +7,6 @@ INT8_HEAD_SIZES = (16, 32, 64)
 #: The most tokens for which it is.
 INT8_TOKENS = 512
 
-#: Why there is no target for the accelerator beside a Jetson's GPU.
-NO_DLA = "a DLA does not run MatMul, of which a Vision Transformer is made: there is nothing for it to do"
-
 #: The first compute capability that multiplies FP8.
 FP8_COMPUTE_CAPABILITY = "8.9"
 

@@ -9,12 +9,12 @@ from edgevit.backends.base import BuildOptions
 from edgevit.backends.tensorrt.bindings import NAMES, Flavour, load_bindings
 from edgevit.backends.tensorrt.cuda import Device, open_driver
 from edgevit.backends.tensorrt.settings import parse_settings
-from edgevit.backends.tensorrt.sidecar import mismatch, read_info
+from edgevit.backends.tensorrt.sidecar import incompatible_reason, read_info
 from edgevit.backends.tensorrt.trtexec import find_trtexec
 from edgevit.errors import InputError, MissingDependencyError, MissingError
 
 
-def why_not_run(flavour: Flavour) -> str | None:
+def unavailable_reason(flavour: Flavour) -> str | None:
     """Return why no engine of ``flavour`` runs here, as a sentence with what to do; None if they do."""
     try:
         open_driver()  # first: without one, TensorRT itself may end the process
@@ -24,7 +24,7 @@ def why_not_run(flavour: Flavour) -> str | None:
     return None
 
 
-def why_not_built(flavour: Flavour, options: BuildOptions) -> str | None:
+def unbuildable_reason(flavour: Flavour, options: BuildOptions) -> str | None:
     """Return why no engine of ``flavour`` is built here for the device of ``options``; None if it is.
 
     TensorRT-RTX compiles for any GPU that it knows, on any machine; TensorRT for the GPU at hand only.
@@ -43,17 +43,17 @@ def why_not_built(flavour: Flavour, options: BuildOptions) -> str | None:
     return None
 
 
-def why_not_here(flavour: Flavour, model: Path, settings: Mapping[str, str]) -> str | None:
+def unsupported_reason(flavour: Flavour, model: Path, settings: Mapping[str, str]) -> str | None:
     """Return why the file ``model`` of a bundle is not for this machine; None if it is, or opening it says more."""
-    if problem := why_not_run(flavour):
-        return problem
+    if reason := unavailable_reason(flavour):
+        return reason
     if model.suffix != ".engine":
         return f"{NAMES[flavour]} has not built it yet (edgevit build, on this machine)"
     try:
         chosen = parse_settings(flavour, settings)
         if chosen.rebuild == "yes":
             return None
-        return mismatch(read_info(model), load_bindings(flavour), capability_here(), chosen)
+        return incompatible_reason(read_info(model), load_bindings(flavour), capability_here(), chosen)
     except InputError:
         return None
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends.base import BatchProfile, LinearKernel, check_images
+from edgevit.backends.kernel_report import KERNELS, read_report
 from edgevit.backends.pool import Pool
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings
 from edgevit.backends.tensorrt.cuda import Device, Driver
 from edgevit.backends.tensorrt.log import Log, make_logger
-from edgevit.backends.tensorrt.report import KERNELS, read_report
 from edgevit.backends.tensorrt.settings import Settings
 from edgevit.errors import BundleError, MissingError
 

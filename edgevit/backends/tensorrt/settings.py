@@ -7,9 +7,8 @@ from typing import Literal, get_args, get_type_hints
 
 import msgspec
 
-from edgevit.backends.base import merge_settings
+from edgevit.backends.base import NO_DLA, merge_settings
 from edgevit.backends.tensorrt.bindings import NAMES, Flavour
-from edgevit.backends.tensorrt.limits import NO_DLA
 from edgevit.errors import BundleError
 
 Choice = Literal["no", "yes"]

@@ -90,7 +90,9 @@ def check_source(info: EngineInfo, engine: Path) -> Path:
     return source
 
 
-def mismatch(info: EngineInfo, bindings: Bindings, compute_capability: str, settings: Settings) -> str | None:
+def incompatible_reason(
+    info: EngineInfo, bindings: Bindings, compute_capability: str, settings: Settings
+) -> str | None:
     """Return why an engine does not run with ``bindings`` on a GPU of ``compute_capability``; None if it does."""
     if info.flavour != bindings.flavour:
         return f"it is an engine of {NAMES[info.flavour]}, and this is {NAMES[bindings.flavour]}"

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends import get_backend
+from edgevit.backends import REFERENCE, get_backend
 from edgevit.errors import DataError
 from edgevit.statistics import agreement, mean_kl, sqnr_db
 
@@ -55,7 +55,7 @@ class Evaluator:
         return len(self.reference)
 
     def outputs(
-        self, model: Path, backend: str = "onnxruntime", settings: Mapping[str, str] = MappingProxyType({})
+        self, model: Path, backend: str = REFERENCE, settings: Mapping[str, str] = MappingProxyType({})
     ) -> NDArray[np.float32]:
         """Return what the ONNX file ``model`` gives for the images (N, classes or features)."""
         with get_backend(backend).open(model, threads=0, settings=settings) as session:

@@ -16,13 +16,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.backends import REFERENCE, backend_class
 from edgevit.errors import DataError
 from edgevit.files import scratch_folder
 from edgevit.quantization.accuracy.evaluator import Evaluator, Score
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.calibrate import calibrate, one_by_one
 from edgevit.quantization.calibration.statistics import CalibrationTable
-from edgevit.quantization.emit import emit
+from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.plan import LinearPlan, Trial
 from edgevit.quantization.ptq import CalibrationImages, plan_scheme
 from edgevit.quantization.rewrites.apply import smooth
@@ -46,9 +47,6 @@ ALPHAS: tuple[Alpha, ...] = ("each", "off", 0.5, 0.65, 0.8, 0.9)
 _EVERY = 4  # one image of so many is judged by, the others are fitted to
 _MOST = 64  # images that are judged by: they are kept in memory
 _BATCH = 16
-
-#: Each way to store activations is judged in a form that onnxruntime runs.
-_DIALECTS: dict[Scheme, str] = {"asymmetric": "onnxruntime", "symmetric": "portable"}
 
 
 def search_ranges(
@@ -109,7 +107,7 @@ class _Trials:
         base, plan = plan_scheme(smoothed, self._smoothed[1], scheme, observer, rewrites, self._scratch)
         key = scheme, alpha, plan.linears
         if key not in self._scores:
-            emit(base, plan, _DIALECTS[scheme], self._scratch / "int8.onnx")
+            emit(base, plan, _dialect_of(scheme), self._scratch / "int8.onnx")
             self._scores[key] = self._judge.score(self._scratch / "int8.onnx")
         score = self._scores[key]
         return Trial(observer=observer, alpha=alpha, kl=score.kl, sqnr_db=score.sqnr_db, agreement=score.agreement)
@@ -140,3 +138,8 @@ def _fitted(images: CalibrationImages) -> Iterator[NDArray[np.float32]]:
     for index, image in enumerate(one_by_one(images.track("Calibrating on a part"))):
         if index % _EVERY != _EVERY - 1 or index >= _EVERY * _MOST:
             yield image
+
+
+def _dialect_of(scheme: Scheme) -> str:
+    """Return the form to judge ``scheme`` in: one that the engine runs which float32's logits come from."""
+    return next(dialect for dialect in backend_class(REFERENCE).dialects if scheme_of(dialect) == scheme)

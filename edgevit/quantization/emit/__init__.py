@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgevit.dependencies import require
@@ -13,34 +12,41 @@ from edgevit.errors import InputError
 
 if TYPE_CHECKING:
     from edgevit.quantization.arithmetic import Scheme
+    from edgevit.quantization.emit.dialect import Dialect
     from edgevit.quantization.emit.rewrite import WeightBits
     from edgevit.quantization.plan import QuantizationPlan
 
-#: By name, with how activations must be stored; each is a module of this package.
-_SCHEMES: dict[str, Scheme] = {
-    "onnxruntime": "asymmetric",
-    "openvino": "asymmetric",
-    "portable": "symmetric",
-    "tensorrt": "symmetric",
-    "tensorrt-legacy": "symmetric",
+#: By name, the module that declares each as ``DIALECT``; a dialect is added by one line here, and that module.
+DIALECTS: dict[str, str] = {
+    "onnxruntime": "edgevit.quantization.emit.onnxruntime",
+    "openvino": "edgevit.quantization.emit.openvino",
+    "portable": "edgevit.quantization.emit.portable",
+    "tensorrt": "edgevit.quantization.emit.tensorrt",
+    "tensorrt-legacy": "edgevit.quantization.emit.tensorrt_legacy",
 }
-
-DIALECTS = tuple(_SCHEMES)
 
 #: What the two products of attention are multiplied in: float, or what Linear layers are.
 AttentionForm = Literal["float", "quantized"]
 
 
-def scheme_of(dialect: str) -> Scheme:
-    """Return how a plan for ``dialect`` must store activations.
+def dialect_called(name: str) -> Dialect:
+    """Return the dialect called ``name``.
 
     Raises:
-        InputError: if there is no such dialect.
+        InputError: if there is none.
+        MissingDependencyError: if onnx-ir is not installed.
 
     """
-    if dialect not in _SCHEMES:
-        raise InputError(f"there is no dialect '{dialect}'", remedy=f"use one of {', '.join(DIALECTS)}")
-    return _SCHEMES[dialect]
+    if name not in DIALECTS:
+        raise InputError(f"there is no dialect '{name}'", remedy=f"use one of {', '.join(DIALECTS)}")
+    require("onnx_ir", extra="quantize")
+    found: Dialect = importlib.import_module(DIALECTS[name]).DIALECT
+    return found
+
+
+def scheme_of(dialect: str) -> Scheme:
+    """Return how a plan for ``dialect`` must store activations; raises what ``dialect_called`` does."""
+    return dialect_called(dialect).scheme
 
 
 def emit(
@@ -69,7 +75,7 @@ def emit(
     if attention == "quantized":
         kept: Mapping[str, str] = _form(dialect, "emit_attention", "attention in INT8")(model, plan, path, weight_bits)
         return kept
-    _module(dialect).emit(model, plan, path, weight_bits)
+    dialect_called(dialect).emit(model, plan, path, weight_bits)
     return {}
 
 
@@ -97,18 +103,15 @@ def emit_float32(model: Path, dialect: str, path: Path) -> None:
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    _module(dialect).emit_float32(model, path)
+    _form(dialect, "emit_float32", "float32")(model, path)
 
 
 def _form(dialect: str, function: str, what: str) -> Callable[..., Any]:
     """Return the ``function`` of a dialect that not all have."""
-    found: Callable[..., Any] | None = getattr(_module(dialect), function, None)
+    found: Callable[..., Any] | None = getattr(dialect_called(dialect), function)
     if found is None:
-        raise InputError(f"the dialect {dialect} has no form for {what}", remedy="use a target of dialect tensorrt")
+        others = [name for name in DIALECTS if getattr(dialect_called(name), function)]
+        raise InputError(
+            f"the dialect {dialect} has no form for {what}", remedy=f"use a target of dialect {' or '.join(others)}"
+        )
     return found
-
-
-def _module(dialect: str) -> ModuleType:
-    scheme_of(dialect)
-    require("onnx_ir", extra="quantize")
-    return importlib.import_module(f"{__name__}.{dialect.replace('-', '_')}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgevit.graph.linears import open_graph
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
+from edgevit.quantization.emit.dialect import Dialect
 from edgevit.quantization.emit.fuse_attention import FuseAttention
 from edgevit.quantization.emit.fuse_quantized_attention import FuseQuantizedAttention
 from edgevit.quantization.emit.hoist_quantize import HoistQuantizeLinear
@@ -51,3 +52,6 @@ def _substitute(linear: QuantizedLinear) -> None:
         bias = None if part.bias is None else part.constant("bias.float32", part.bias)
         inputs = [quantized, weight, scale, weight_scales, zero_point, None, bias]  # None: the weights' zero point, 0
         part.put_in_place([part.product("MatMulIntegerToFloat", inputs, _DOMAIN)])
+
+
+DIALECT = Dialect(name="onnxruntime", scheme="asymmetric", emit=emit, emit_float32=emit_float32)

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from edgevit.graph.linears import open_graph
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
+from edgevit.quantization.emit.dialect import Dialect
 from edgevit.quantization.emit.qdq import add_bias, put_in_place
 from edgevit.quantization.emit.qkv_split import SplitQkv
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention
@@ -41,3 +42,6 @@ def _substitute(linear: QuantizedLinear) -> None:
 
 def _add_unshifted_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
     return add_bias(replace(linear, bias=linear.bias_without_zero_point()), product)
+
+
+DIALECT = Dialect(name="openvino", scheme="asymmetric", emit=emit, emit_float32=emit_float32)

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
+from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite
 from edgevit.quantization.plan import QuantizationPlan
@@ -42,3 +43,6 @@ def _add_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
     added = linear.node("add_bias", "Add", [product, bias], ir.Shape([1, *shape]))
     axis = linear.constant("bias.axis", np.array([0], dtype=np.int64))
     return [added, linear.node("squeeze", "Squeeze", [added.outputs[0], axis], shape)]
+
+
+DIALECT = Dialect(name="portable", scheme="symmetric", emit=emit, lint=LintProfile())

@@ -28,6 +28,7 @@ from edgevit.graph.attention import Attention, find_attentions
 from edgevit.graph.linears import find_linears, open_graph
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit import float8
+from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.prune_residuals import (
     ChooseResiduals,
     no_residuals,
@@ -172,3 +173,15 @@ def _reason(attention: Attention, planned: set[str], limit: _Limit) -> str | Non
     if not isinstance(tokens, int) or not isinstance(width, int):
         return "the model does not say how many tokens there are"
     return limit(width // attention.heads, tokens)
+
+
+DIALECT = Dialect(
+    name="tensorrt",
+    scheme="symmetric",
+    emit=emit,
+    emit_float32=emit_float32,
+    emit_attention=emit_attention,
+    emit_float8=emit_float8,
+    emit_float8_attention=emit_float8_attention,
+    lint=LintProfile(rules=("attention-type", "split-product")),
+)

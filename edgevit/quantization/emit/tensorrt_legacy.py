@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgevit.graph.linears import open_graph
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
+from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.lower_opset import LowerOpset
 from edgevit.quantization.emit.prune_residuals import residuals_worth_a_kernel, with_residuals
 from edgevit.quantization.emit.qdq import put_in_place
@@ -30,3 +31,12 @@ def emit_float32(model: Path, path: Path) -> None:
 
 def _substitute(linear: QuantizedLinear) -> None:
     put_in_place(linear.parts(), linear.dequantize_input())
+
+
+DIALECT = Dialect(
+    name="tensorrt-legacy",
+    scheme="symmetric",
+    emit=emit,
+    emit_float32=emit_float32,
+    lint=LintProfile(rules=("split-product", "legacy-scales"), newest_opset=17),
+)

@@ -17,6 +17,8 @@ from onnx_ir.passes import common
 
 from edgevit.errors import VerificationError
 from edgevit.graph.linears import load_graph
+from edgevit.quantization.emit import DIALECTS, dialect_called
+from edgevit.quantization.emit.dialect import LintProfile
 from edgevit.quantization.lint.blocks import attention_of, dequantized, is_quantized, is_taken_apart
 
 Rule = Literal[
@@ -39,16 +41,9 @@ Rule = Literal[
     "legacy-opset",
 ]
 
-_DIALECTS = ("tensorrt", "tensorrt-legacy", "portable")
-#: Rules that files in the other dialects are not held to.
-_OF_ONE_DIALECT: Mapping[str, frozenset[Rule]] = {
-    "tensorrt": frozenset(("attention-type", "split-product")),
-    "tensorrt-legacy": frozenset(("split-product", "legacy-scales", "legacy-opset")),
-}
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 _FLOAT16_SCALES = 19  # the first opset whose Q/DQ take scales in float16
-_NEWEST_OPSET = {"tensorrt-legacy": 17}  # that TensorRT 8.6 reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +55,11 @@ class Violation:
     reason: str
 
 
-def lint(path: Path, dialect: str = "tensorrt") -> list[Violation]:
+def lint(path: Path, dialect: str) -> list[Violation]:
     """Return what TensorRT would reject in the ONNX file ``path``, or run slower than it could.
 
-    ``dialect`` is what the file is in: tensorrt has rules of its own, on types, as has tensorrt-legacy, on scales and
-    opset. Files in any other form, such as portable, are held to those that go for all versions.
+    ``dialect`` is what the file is in, which may have rules of its own, on types, scales or opset. Files in any other
+    form are held to those that go for all versions.
 
     Raises:
         GraphError: if it is no valid ONNX file.
@@ -73,12 +68,13 @@ def lint(path: Path, dialect: str = "tensorrt") -> list[Violation]:
     model = load_graph(path)
     common.ShapeInferencePass()(model)
     opset = model.opset_imports.get("", 0)
-    rules = (*_RULES, *_RULES_OF.get(dialect, ()))
+    profile = dialect_called(dialect).lint or LintProfile()
+    rules = (*_RULES, *(_OPTIONAL[rule] for rule in profile.rules))
     found = [violation for node in model.graph for rule in rules for violation in rule(node)]
-    return [*found, *_scale_types(model.graph, opset), *_opset(model.graph, opset, dialect)]
+    return [*found, *_scale_types(model.graph, opset), *_opset(model.graph, opset, profile)]
 
 
-def check_tensorrt(path: Path, dialect: str = "tensorrt") -> None:
+def check_tensorrt(path: Path, dialect: str) -> None:
     """Check that the ONNX file ``path`` breaks none of TensorRT's rules for its ``dialect``.
 
     Raises:
@@ -98,14 +94,17 @@ def check_tensorrt(path: Path, dialect: str = "tensorrt") -> None:
 
 def _remedy(broken: set[Rule], dialect: str) -> str:
     """Return what helps where rules are ``broken``: never the dialect that has broken them."""
+    profiles = {name: dialect_called(name).lint for name in DIALECTS}
+    free = " or ".join(name for name, profile in profiles.items() if profile is None)
     if "layer-normalization" in broken:
         return (
             "export the model to ONNX again with opset 17 or later, which has LayerNormalization, then edgevit export; "
-            "or quantize with --dialect onnxruntime or openvino"
+            f"or quantize with --dialect {free}"
         )
-    own = _OF_ONE_DIALECT.get(dialect, frozenset())
-    others = [name for name in _DIALECTS if name != dialect] if broken <= own else ["onnxruntime", "openvino"]
-    return f"quantize with --dialect {' or '.join(others)}"
+    profile = profiles[dialect] or LintProfile()
+    own = {*profile.rules, *(("legacy-opset",) if profile.newest_opset else ())}
+    others = [name for name, each in profiles.items() if each is not None and name != dialect]
+    return f"quantize with --dialect {' or '.join(others) if broken <= own else free}"
 
 
 def _operators(node: ir.Node) -> Iterator[Violation]:
@@ -195,9 +194,9 @@ def _scale_types(graph: ir.Graph, opset: int) -> Iterator[Violation]:
             yield Violation("scale-opset", _name(node), f"a float16 scale needs opset {_FLOAT16_SCALES}, not {opset}")
 
 
-def _opset(graph: ir.Graph, opset: int, dialect: str) -> Iterator[Violation]:
-    newest = _NEWEST_OPSET.get(dialect, opset)
-    if opset > newest:
+def _opset(graph: ir.Graph, opset: int, profile: LintProfile) -> Iterator[Violation]:
+    newest = profile.newest_opset
+    if newest is not None and opset > newest:
         yield Violation("legacy-opset", str(graph.name), f"opset {opset}, where up to {newest} is read")
 
 
@@ -215,9 +214,11 @@ def _float16_scales(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
 
 _Rule = Callable[[ir.Node], Iterator[Violation]]
 _RULES: tuple[_Rule, ...] = (_operators, _quantization, _attention, _layer_normalization)
-_RULES_OF: dict[str, tuple[_Rule, ...]] = {
-    "tensorrt": (_attention_type, _split_product),
-    "tensorrt-legacy": (_split_product, _legacy_scales),
+#: Those that only files in some dialects are held to.
+_OPTIONAL: Mapping[str, _Rule] = {
+    "attention-type": _attention_type,
+    "split-product": _split_product,
+    "legacy-scales": _legacy_scales,
 }
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgevit.backends.base import Backend
+from edgevit.backends.backend import Backend
 from edgevit.errors import VerificationError
 from edgevit.graph.editing import add_constant, rewrite_linears
 from edgevit.graph.linears import LinearLayer

@@ -6,7 +6,7 @@ import pytest
 from fake_tensorrt import expected_logits
 from tiny import SHAPES, content
 
-from edgevit.backends.variants import open_variant, why_not_here
+from edgevit.backends.variants import open_variant, unsupported_reason
 from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingDependencyError
 from edgevit.files import sha256_of
@@ -83,7 +83,7 @@ def test_an_engine_for_another_gpu_is_left_out_until_it_may_be_built_again(insta
     assert notes.said == [f"Leaving out {name}: it was built for compute capability 8.7, and this GPU has 8.9"]
     with pytest.raises(MissingDependencyError, match=r"8\.7, and this GPU has 8\.9"):
         load(bundle.path, variant=name)
-    assert why_not_here(bundle, bundle.variant(name), {"rebuild": "yes"}) is None
+    assert unsupported_reason(bundle, bundle.variant(name), {"rebuild": "yes"}) is None
     images = np.ones((1, 3, 16, 16), dtype=np.float32)
     with load(bundle.path, variant=name, settings={"rebuild": "yes"}, check="files") as model:
         np.testing.assert_array_equal(model.infer(images), expected_logits(images, 8))

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from rtx import needs_rtx
 
+from edgevit.backends.kernel_report import KernelReport, read_report
 from edgevit.backends.tensorrt.bindings import load_bindings
-from edgevit.backends.tensorrt.report import KernelReport, read_report, report_of_log
+from edgevit.backends.tensorrt.report import report_of_log
 from edgevit.errors import BundleError
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 

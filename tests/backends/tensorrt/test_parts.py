@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevit.backends import available_backends, how_to_get, why_not_built, why_not_here, why_not_run
+from edgevit.backends import available_backends, backend_class
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.tensorrt import cuda
 from edgevit.backends.tensorrt.bindings import Bindings, load_bindings, numbers
@@ -39,7 +39,7 @@ def test_bindings_that_are_not_there(monkeypatch, flavour):
     monkeypatch.setitem(sys.modules, flavour.replace("-", "_"), None)
     with pytest.raises(MissingDependencyError, match="is not installed") as caught:
         load_bindings(flavour)
-    assert caught.value.remedy == how_to_get(flavour)
+    assert caught.value.remedy == backend_class(flavour).how_to_install()
     assert "pip install" in caught.value.remedy
 
 
@@ -164,12 +164,12 @@ def test_without_a_driver_nothing_crashes_and_the_reason_is_told(monkeypatch, tm
         cuda.open_driver()
     assert caught.value.exit_code == 3
     for flavour in ("tensorrt", "tensorrt-rtx"):
-        assert "libcuda.so.1" in why_not_run(flavour)
-        assert "libcuda.so.1" in why_not_here(flavour, tmp_path / "model.engine", {})
+        assert "libcuda.so.1" in backend_class(flavour).unavailable_reason()
+        assert "libcuda.so.1" in backend_class(flavour).unsupported_reason(tmp_path / "model.engine", {})
         assert flavour not in available_backends()
-    assert "libcuda.so.1" in why_not_built("tensorrt", BuildOptions(compute_capability="8.7"))
-    assert why_not_here("openvino", tmp_path / "model.xml", {}) is None
-    assert why_not_built("openvino", BuildOptions()) is None
+    assert "libcuda.so.1" in backend_class("tensorrt").unbuildable_reason(BuildOptions(compute_capability="8.7"))
+    assert backend_class("openvino").unsupported_reason(tmp_path / "model.xml", {}) is None
+    assert backend_class("openvino").unbuildable_reason(BuildOptions()) is None
 
 
 @pytest.mark.parametrize(
@@ -189,13 +189,14 @@ def test_a_driver_that_does_not_start(gpu, changes, problem):
 
 def test_what_works_with_a_gpu(install, gpu, tmp_path):
     install("10.16.1")
-    assert why_not_run("tensorrt") is None
+    tensorrt = backend_class("tensorrt")
+    assert tensorrt.unavailable_reason() is None
     assert "tensorrt" in available_backends()
-    assert why_not_built("tensorrt", BuildOptions(compute_capability="8.7")) is None
-    assert why_not_built("tensorrt", BuildOptions()) is None
-    assert "has compute capability 8.7, not 8.9" in why_not_built("tensorrt", BuildOptions(compute_capability="8.9"))
-    assert "has not built it yet" in why_not_here("tensorrt", tmp_path / "model.onnx", {})
-    assert why_not_here("tensorrt", tmp_path / "model.engine", {}) is None  # opening it says what is wrong
+    assert tensorrt.unbuildable_reason(BuildOptions(compute_capability="8.7")) is None
+    assert tensorrt.unbuildable_reason(BuildOptions()) is None
+    assert "has compute capability 8.7, not 8.9" in tensorrt.unbuildable_reason(BuildOptions(compute_capability="8.9"))
+    assert "has not built it yet" in tensorrt.unsupported_reason(tmp_path / "model.onnx", {})
+    assert tensorrt.unsupported_reason(tmp_path / "model.engine", {}) is None  # opening it says what is wrong
     with cuda.Device(cuda.open_driver()) as device:
         assert (device.name, device.compute_capability) == ("Fake GPU", "8.7")
 

@@ -74,7 +74,7 @@ def test_a_jetson_is_sent_to_apt(monkeypatch, tmp_path, no_driver):
     (tmp_path / "nv_tegra_release").touch()
     monkeypatch.setattr(bindings, "_JETSON", tmp_path / "nv_tegra_release")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    (found,) = probes.probe_tensorrt()
+    (found,) = probes.probe_engine("tensorrt")
     assert "sudo apt install tensorrt" in found.remedy
     assert "--system-site-packages" in found.remedy
 

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from tiny import SHAPES, SPEC, content, finish, start
 
-from edgevit.backends import get_backend, why_not_built, why_not_here, why_not_run
+from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
-from edgevit.backends.tensorrt.report import KERNELS, read_report
+from edgevit.backends.kernel_report import KERNELS, read_report
 from edgevit.backends.tensorrt.sidecar import read_info
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError, InputError, MissingDependencyError, StorageError
@@ -34,8 +34,9 @@ why = "for a test"
 max = 4
 """
 NAME = "int8-tensorrt-rtx-sm86"
-no_gpu = pytest.mark.skipif(why_not_run("tensorrt-rtx") is None, reason="a GPU is here, and would be used")
-needs_gpu = pytest.mark.skipif(why_not_run("tensorrt-rtx") is not None, reason=f"{why_not_run('tensorrt-rtx')}")
+TRT, RTX = backend_class("tensorrt"), backend_class("tensorrt-rtx")
+no_gpu = pytest.mark.skipif(RTX.available(), reason="a GPU is here, and would be used")
+needs_gpu = pytest.mark.skipif(not RTX.available(), reason=f"{RTX.unavailable_reason()}")
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +154,14 @@ def test_a_full_disk_leaves_the_bundle_as_it_was(bundle, profile, tmp_path, limi
 
 
 def test_it_is_built_here_for_any_gpu_it_knows():
-    assert why_not_built("tensorrt-rtx", FOR_SM86) is None
+    assert RTX.unbuildable_reason(FOR_SM86) is None
 
 
 @no_gpu
 def test_without_a_gpu_it_is_left_out_and_never_chosen(edgevit, bundle, pictures):
     opened = Bundle.open(bundle)
     path = bundle / opened.variant(NAME).files[0].path
-    assert "no NVIDIA driver" in why_not_here("tensorrt-rtx", path, {})
+    assert "no NVIDIA driver" in RTX.unsupported_reason(path, {})
     with load(bundle) as model:
         assert model.variant.name == "float32"
     for command in (
@@ -223,7 +224,7 @@ def test_logits_on_a_gpu_are_those_of_onnx(backend, model, images, tmp_path, set
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(why_not_run("tensorrt") is not None, reason=f"{why_not_run('tensorrt')}")
+@pytest.mark.skipif(not TRT.available(), reason=f"{TRT.unavailable_reason()}")
 @pytest.mark.parametrize("settings", [{}, {"contexts": "2"}, {"cuda_graph": "off"}], ids=str)
 def test_logits_of_tensorrt_on_a_gpu_are_those_of_onnx(model, images, tmp_path, settings):
     backend = get_backend("tensorrt")

@@ -7,7 +7,7 @@ import msgspec
 import onnx
 import pytest
 
-from edgevit.backends import get_backend, why_not_built, why_not_run
+from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
 from edgevit.backends.tensorrt import trtexec
 from edgevit.backends.tensorrt.builder import Job
@@ -64,7 +64,7 @@ def test_without_bindings_and_program_it_says_what_to_install(program):
     with pytest.raises(MissingDependencyError, match="'tensorrt' is not installed") as caught:
         get_backend("tensorrt")
     assert "pip install tensorrt" in caught.value.remedy
-    assert "'tensorrt' is not installed" in why_not_built("tensorrt", OPTIONS)
+    assert "'tensorrt' is not installed" in backend_class("tensorrt").unbuildable_reason(OPTIONS)
 
 
 def test_where_nvidias_packages_put_it(program, monkeypatch, tmp_path):
@@ -78,7 +78,7 @@ def test_a_whole_build(program, gpu, model, tmp_path, own_cache):
     program()
     backend = get_backend("tensorrt")
     assert backend.version() == "8.6.1"
-    assert why_not_built("tensorrt", OPTIONS) is None
+    assert backend_class("tensorrt").unbuildable_reason(OPTIONS) is None
     engine, info, source = backend.build(model, tmp_path / "built", OPTIONS)
     assert engine.read_bytes() == b"engine"
     assert source.read_bytes() == model.read_bytes()
@@ -98,7 +98,7 @@ def test_running_takes_the_bindings(program, gpu, model, tmp_path):
     engine = backend.build(model, tmp_path / "built", OPTIONS)[0]
     with pytest.raises(MissingDependencyError, match="trtexec builds engines; to run one"):
         backend.open(engine, threads=0, settings={})
-    assert "'tensorrt' is not installed" in why_not_run("tensorrt")
+    assert "'tensorrt' is not installed" in backend_class("tensorrt").unavailable_reason()
 
 
 def test_a_fixed_batch_has_no_shapes(program, gpu, model, tmp_path):

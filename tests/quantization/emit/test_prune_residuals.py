@@ -119,7 +119,7 @@ def test_fp8_has_none(make, tmp_path, attention):
 def test_what_reads_attention_in_int8_has_none(make, tmp_path):
     one, path = make(RECIPE), tmp_path / "int8.onnx"
     assert emit(one.model, one.plan, "tensorrt", path, attention="quantized") == {}
-    assert lint(path) == []
+    assert lint(path, "tensorrt") == []
     assert rests(path) == KEPT - {PROJ}
     without = msgspec.structs.replace(one.plan, attentions=one.plan.attentions[1:])
     assert set(emit(one.model, without, "tensorrt", path, attention="quantized")) == {"blocks.0.attn"}

@@ -115,12 +115,12 @@ BROKEN = {
 def test_the_node_that_breaks_a_rule_is_named(write_graph, rule):
     text, constants, nodes = BROKEN[rule]
     path = write_graph(text, constants, domains=("com.microsoft",) if "microsoft" in text else ())
-    broken = [(each.rule, each.node) for each in lint(path)]
+    broken = [(each.rule, each.node) for each in lint(path, "tensorrt")]
     assert broken[: len(nodes)] == [(rule, node) for node in nodes]
     # A dynamic range is UINT8 too: that rule follows from the other.
     assert {other for other, _ in broken} <= {rule, "signed-activations"}
     with pytest.raises(VerificationError, match=re.escape(f"'{nodes[0]}'") + f".*{rule}"):
-        check_tensorrt(path)
+        check_tensorrt(path, "tensorrt")
 
 
 #: Operators that multiply integers themselves, as the graph's last but one.
@@ -141,7 +141,7 @@ def test_each_operator_that_multiplies_integers_is_named_and_rejected(write_grap
     single = {"s": np.float32(0.1), "z": ZERO, "w": WEIGHT} | shapes
     text = f"g (float[{N}, {N}] x) => (float16[{N}, {N}] y) {{ {body} }}"
     path = write_graph(text, single)
-    assert ("integer-operators", "product") in [(each.rule, each.node) for each in lint(path)]
+    assert ("integer-operators", "product") in [(each.rule, each.node) for each in lint(path, "tensorrt")]
     with pytest.raises(GraphError, match=f"'product'.*{operator}"):
         compiled(path)
 
@@ -235,16 +235,17 @@ def test_the_real_compiler_squares_in_float16_what_is_in_pieces(write_graph):
 def test_lint_and_the_real_compiler_agree_on_what_is_fused(write_graph, heads, fused):
     path = write_graph(heads.text(), heads.constants())
     assert compiled(path)[1].counts.fused_attentions == fused
-    assert [each.rule for each in lint(path)] == ([] if fused else ["attention-size"])
+    assert [each.rule for each in lint(path, "tensorrt")] == ([] if fused else ["attention-size"])
 
 
 def test_float16_scales_before_opset_19_are_named(write_graph):
     # ONNX does not know them, and TensorRT 10 asks for that opset; TensorRT-RTX's parser lets them pass.
     text = f"g (float16[4] x) => (float16[4] y) {{ {ACTIVATION.replace(' a ', ' y ')} }}"
     constants = {"s": TENTH, "z": ZERO}
-    assert lint(write_graph(text, constants, opset=19)) == []
+    assert lint(write_graph(text, constants, opset=19), "tensorrt") == []
     early = write_graph(text, constants, opset=18)
-    assert [(each.rule, each.node) for each in lint(early)] == [*(("scale-opset", node) for node in ("q", "dq"))]
+    found = [(each.rule, each.node) for each in lint(early, "tensorrt")]
+    assert found == [("scale-opset", "q"), ("scale-opset", "dq")]
     with pytest.raises(onnx.shape_inference.InferenceError, match="unsupported type"):
         onnx.checker.check_model(str(early), full_check=True)
 
@@ -271,8 +272,8 @@ def test_what_earlier_versions_do_not_read(write_graph):
 )
 def test_what_breaks_no_rule(write_graph, text, constants):
     path = write_graph(text, constants)
-    assert lint(path) == []
-    check_tensorrt(path)
+    assert lint(path, "tensorrt") == []
+    check_tensorrt(path, "tensorrt")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -287,5 +288,5 @@ def test_the_dialects_for_tensorrt_break_no_rule_and_those_for_other_engines_do(
 
 
 def test_the_float_model_breaks_no_rule_but_that_its_attention_is_in_float32(quantized):
-    assert {each.rule for each in lint(quantized.path)} == {"attention-type"}
+    assert {each.rule for each in lint(quantized.path, "tensorrt")} == {"attention-type"}
     assert lint(quantized.path, "portable") == []

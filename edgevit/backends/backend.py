@@ -1,0 +1,183 @@
+"""An inference engine as the rest of EdgeViT sees it: what its class tells without it, and what it does once loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from edgevit.backends.base import ANY_DEVICE, BuildOptions, Session, merge_settings
+from edgevit.bundle.manifest import Precision
+from edgevit.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from edgevit.backends.kernel_report import KernelReport
+
+#: What an engine takes whose files are ONNX, or are converted from it on any machine.
+ONNX_PRECISIONS: tuple[Precision, ...] = ("float32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4-weights")
+
+
+class TargetFields(Protocol):
+    """What a backend looks at in a target, which is ``edgevit.targets.Target``."""
+
+    @property
+    def dialect(self) -> str:
+        """The form of its files."""
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Those that can be made for it."""
+
+    @property
+    def compute_capability(self) -> str | None:
+        """The one of its NVIDIA GPU."""
+
+    @property
+    def versions(self) -> str | None:
+        """The versions of the engine that serve it, as in PEP 440."""
+
+
+class Backend(ABC):
+    """An inference engine. Its class tells what it takes and whether it is here; an object has the engine imported.
+
+    An engine is added by one module with such a class and one line in ``edgevit.backends.BACKENDS``. What most engines
+    have in common is said here already: they run on the CPU and are built on any machine.
+    """
+
+    name: ClassVar[str]
+    #: Name of the optional dependency group that brings it, and of the package that Python imports.
+    extra: ClassVar[str]
+    package: ClassVar[str]
+    #: The packages, as they are installed, whose versions can change a figure.
+    distributions: ClassVar[tuple[str, ...]]
+    #: What people call it beside its name.
+    nicknames: ClassVar[tuple[str, ...]] = ()
+    #: The forms of a quantized file that it runs in integers (``edgevit.quantization.emit``); the first is its own.
+    dialects: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[tuple[Precision, ...]] = ONNX_PRECISIONS
+    #: How the names of the files end that it opens; it takes no others for models.
+    formats: ClassVar[tuple[str, ...]] = (".onnx",)
+    #: Where it runs; the first is meant where nothing is said.
+    devices: ClassVar[tuple[str, ...]] = ("CPU",)
+    #: Those on which it does not tell how it executes a model: the answers are compared instead.
+    silent_devices: ClassVar[tuple[str, ...]] = ()
+    #: What ``open`` may be given, with what it takes where it is not given. What was used belongs into
+    #: ``Variant.settings``: without it, a measurement cannot be repeated.
+    settings: ClassVar[Mapping[str, str]] = {}
+    #: Whether it needs a device of its own, which need not be this machine: what cannot be built here is built there,
+    #: and what cannot be run here is left out. Others are missing only until they are installed.
+    builds_on_device: ClassVar[bool] = False
+    #: Whether it builds for a device that is elsewhere all the same.
+    cross_compiles: ClassVar[bool] = False
+    #: Whether dynamic INT8 is operators of its own, which are written into the file; else it is a setting.
+    dynamic_operators: ClassVar[bool] = False
+    #: The first versions that build a precision, where earlier ones only run it.
+    built_since: ClassVar[Mapping[Precision, str]] = {}
+
+    @classmethod
+    def unavailable_reason(cls) -> str | None:
+        """Return why it runs no model on this machine, and what to do; None if it does. It is not imported for that."""
+        if importlib.util.find_spec(cls.package) is None:
+            return f"the Python package '{cls.package}' is not installed ({cls.how_to_install()})"
+        return None
+
+    @classmethod
+    def available(cls) -> bool:
+        """Say whether it runs models on this machine."""
+        return cls.unavailable_reason() is None
+
+    @classmethod
+    def unbuildable_reason(cls, options: BuildOptions) -> str | None:  # noqa: ARG003
+        """Return why it must build on the device, and not here; None if it is tried here."""
+        return None
+
+    @classmethod
+    def unsupported_reason(cls, model: Path, settings: Mapping[str, str]) -> str | None:  # noqa: ARG003
+        """Return why ``model``, one of its files, is not for this machine; None if it may be."""
+        return None
+
+    @classmethod
+    def check_settings(cls, given: Mapping[str, str]) -> None:
+        """Check that it can be given the settings ``given``.
+
+        Raises:
+            BundleError: if it does not have one of them, or one has a value that it cannot have.
+
+        """
+        merge_settings(cls.name, cls.settings, given)
+
+    @classmethod
+    def device_settings(cls, device: str) -> dict[str, str]:  # noqa: ARG003
+        """Return the settings that choose one of its ``devices``."""
+        return {}
+
+    @classmethod
+    def contradictions(cls, target: TargetFields) -> Iterator[tuple[str, str]]:
+        """Yield the keys of ``target`` that this engine has something against, and what."""
+        if target.compute_capability:
+            yield "compute_capability", f"{cls.name} does not run on an NVIDIA GPU"
+
+    @classmethod
+    def how_to_install(cls) -> str:
+        """Return the command that installs the engine."""
+        return f'pip install "edgevit[{cls.extra}]"'
+
+    @classmethod
+    def how_to_install_version(cls, versions: str | None) -> str:
+        """Return what installs one of ``versions`` of the engine."""
+        return f'pip install "{cls.name}{versions or ""}"'
+
+    @classmethod
+    def first_version(cls, model: Path) -> str | None:  # noqa: ARG003
+        """Return the first version that runs ``model``; None where the file does not decide that."""
+        return None
+
+    @classmethod
+    def reads(cls, model: Path, version: str) -> bool:  # noqa: ARG003
+        """Say whether ``version`` of the engine reads all that is in the ONNX file ``model``."""
+        return True
+
+    @classmethod
+    def built_report(cls, model: Path) -> KernelReport | None:  # noqa: ARG003
+        """Return how ``model``, one of its files, is executed, as its build found; None where the build did not tell.
+
+        Raises:
+            BundleError: if what the build left is damaged.
+
+        """
+        return None
+
+    @classmethod
+    def unreported_reason(cls, model: Path) -> str:  # noqa: ARG003
+        """Return why there is no ``built_report`` of ``model``."""
+        return "what built it does not tell"
+
+    @abstractmethod
+    def version(self) -> str:
+        """Return the version of the engine."""
+
+    @abstractmethod
+    def build(
+        self, model: Path, folder: Path, options: BuildOptions = ANY_DEVICE, *, progress: Progress = SILENT
+    ) -> list[Path]:
+        """Turn the ONNX file ``model`` into this backend's own files in ``folder``; the first is the one to open.
+
+        Raises:
+            InputError: if the engine cannot do what ``options`` ask for.
+            GraphError: if the engine cannot take the model.
+            StorageError: if the files cannot be written.
+
+        """
+
+    @abstractmethod
+    def open(self, model: Path, *, threads: int, settings: Mapping[str, str], progress: Progress = SILENT) -> Session:
+        """Load a file that ``build`` made; ``threads`` 0 leaves their number to the backend.
+
+        ``progress`` shows what takes long, such as an engine that is built again.
+
+        Raises:
+            BundleError: if the file is missing or damaged, or a setting is not one of this backend's.
+
+        """
