@@ -111,7 +111,7 @@ def compile_variant(
         try:
             made = _compile_once(bundle, target_name, target, precision, decided, scratch, progress)
         except KernelError as error:
-            reasons = _why_float(decided, error)
+            reasons = _float_reasons(decided, error)
             for layer, reason in reasons.items():
                 progress.note(f"{name} keeps {layer} in float: {reason}")
             assert isinstance(decided, PtqModel)  # noqa: S101 - else there are no reasons
@@ -123,7 +123,7 @@ def compile_variant(
             return replace(made, float_in=float_layers)
 
 
-def _why_float(decided: Decided, error: KernelError) -> dict[str, str]:
+def _float_reasons(decided: Decided, error: KernelError) -> dict[str, str]:
     """Return why the layers that ``error`` names are float, or raise it where too few would be left."""
     if not isinstance(decided, PtqModel) or len(error.layers) > len(decided.plan.integer_layers()) // 2:
         raise error

@@ -50,7 +50,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str | None = None
 
 
-class _Obstacle(msgspec.Struct, frozen=True):
+class _Reason(msgspec.Struct, frozen=True):
     problem: str
     remedy: str
 
@@ -87,53 +87,53 @@ def judge_target(
     """Return whether the ``target`` that is called ``name`` can be built and run on this machine."""
     building = next(command for command in commands if command.name == _BUILD)
     engine = next((each for each in findings if (each.name, each.device) == (target.backend, target.device)), None)
-    wrong = _engine_obstacle(name, target, engine)
-    elsewhere = _machine_obstacle(target, machine)
-    here = None if engine is None or engine.runs else _Obstacle(engine.problem or "", engine.remedy or "")
-    wrong_gpu = _gpu_obstacle(target, engine)
+    wrong = _engine_reason(name, target, engine)
+    elsewhere = _machine_reason(target, machine)
+    here = None if engine is None or engine.runs else _Reason(engine.problem or "", engine.remedy or "")
+    wrong_gpu = _gpu_reason(target, engine)
     running = elsewhere or wrong or here or wrong_gpu
     build: Build = "yes"
-    lacking = None if building.works else _Obstacle(building.problem or "", building.remedy or "")
+    lacking = None if building.works else _Reason(building.problem or "", building.remedy or "")
     if lacking:
         build = "no"
     elif backend_class(target.backend).builds_on_device and not _builds(target, engine, wrong_gpu):
         build = "onnx"
     elif wrong or not _builds(target, engine, wrong_gpu):
         build = "no"
-    obstacle = running or lacking
+    reason = running or lacking
     return Verdict(
         name=name,
         build=build,
         run=running is None,
-        problem=obstacle.problem if obstacle else None,
-        remedy=obstacle.remedy if obstacle else None,
+        problem=reason.problem if reason else None,
+        remedy=reason.remedy if reason else None,
     )
 
 
-def _builds(target: Target, engine: Finding | None, wrong_gpu: _Obstacle | None) -> bool:
+def _builds(target: Target, engine: Finding | None, wrong_gpu: _Reason | None) -> bool:
     """Say whether the engine builds for the target here; some do for GPUs that are elsewhere."""
     return engine is not None and engine.builds and (backend_class(target.backend).cross_compiles or wrong_gpu is None)
 
 
-def _machine_obstacle(target: Target, machine: str) -> _Obstacle | None:
+def _machine_reason(target: Target, machine: str) -> _Reason | None:
     if same_machine(machine) in target.machines:
         return None
     kinds = " or ".join(target.machines)
-    return _Obstacle(f"it is for {kinds}, and this is {machine}", "copy the bundle to the device and run it there")
+    return _Reason(f"it is for {kinds}, and this is {machine}", "copy the bundle to the device and run it there")
 
 
-def _engine_obstacle(name: str, target: Target, engine: Finding | None) -> _Obstacle | None:
+def _engine_reason(name: str, target: Target, engine: Finding | None) -> _Reason | None:
     if engine is None:
-        return _Obstacle(f"{target.backend} was not tried on a {target.device}", "edgevit doctor")
+        return _Reason(f"{target.backend} was not tried on a {target.device}", "edgevit doctor")
     if engine.version and target.versions and not within(engine.version, target.versions):
         problem = f"it is for {target.backend} {target.versions}, and this is {engine.version}"
-        return _Obstacle(problem, other_version(name, target, engine.version))
+        return _Reason(problem, other_version(name, target, engine.version))
     return None
 
 
-def _gpu_obstacle(target: Target, engine: Finding | None) -> _Obstacle | None:
+def _gpu_reason(target: Target, engine: Finding | None) -> _Reason | None:
     found = engine.compute_capability if engine else None
     if not target.compute_capability or not found or target.compute_capability == found:
         return None
     problem = f"it is for compute capability {target.compute_capability}, and this GPU has {found}"
-    return _Obstacle(problem, "choose a target for this GPU, or go to the device")
+    return _Reason(problem, "choose a target for this GPU, or go to the device")

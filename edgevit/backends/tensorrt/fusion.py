@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgevit.backends.tensorrt.kernel_log import Graph, Node, Tensor
-from edgevit.backends.tensorrt.limits import why_not_fused
+from edgevit.backends.tensorrt.limits import unfused_reason
 
 _FACTORS = 2  # of a product
 _PASSED_THROUGH = frozenset(("Add", "Cast", "Div", "Identity", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
@@ -28,7 +28,7 @@ class LinearNode:
         """Say whether input and weight are quantized."""
         return bool(self.scales)
 
-    def obstacle(self) -> str:
+    def float_reason(self) -> str:
         """Return why TensorRT multiplies it in float though it is quantized, as far as is known."""
         of_input, of_weight = self.scales
         if of_input.size > 1:
@@ -60,7 +60,7 @@ class AttentionNodes:
         """Say whether all four factors are quantized."""
         return None not in self.factors
 
-    def obstacle(self) -> str:
+    def unfused_reason(self) -> str:
         """Return why TensorRT did not make one kernel of it, as far as is known."""
         count = sum(factor is not None for factor in self.factors)
         if 0 < count < len(self.factors):
@@ -71,7 +71,7 @@ class AttentionNodes:
             )
         if "int8" not in self.factors:
             return "unknown why"
-        if reason := why_not_fused(self.head_size, self.tokens):
+        if reason := unfused_reason(self.head_size, self.tokens):
             return reason
         return "unknown why" if self.ends_quantized else "what it gives is not quantized, as it must be for INT8"
 

@@ -11,7 +11,7 @@ INT8_TOKENS = 512
 FP8_COMPUTE_CAPABILITY = "8.9"
 
 
-def why_not_fused(head_size: int, tokens: int) -> str | None:
+def unfused_reason(head_size: int, tokens: int) -> str | None:
     """Return why attention in INT8 over ``tokens``, of heads of ``head_size`` features, is no single kernel."""
     if head_size not in INT8_HEAD_SIZES:
         *others, last = map(str, INT8_HEAD_SIZES)

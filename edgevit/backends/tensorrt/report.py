@@ -10,7 +10,7 @@ from edgevit.backends.base import LinearKernel, join_parts
 from edgevit.backends.kernel_report import AttentionKernel, Counts, Kernel, KernelReport, Kind
 from edgevit.backends.tensorrt.fusion import AttentionNodes, find_attentions, find_linears
 from edgevit.backends.tensorrt.kernel_log import Graph, Listed, Tensor, parse_graph, parse_inspection, parse_kernels
-from edgevit.backends.tensorrt.limits import why_not_fused
+from edgevit.backends.tensorrt.limits import unfused_reason
 from edgevit.errors import BundleError
 
 #: Operations, as names of compiled kernels abbreviate them, that compute nothing.
@@ -52,7 +52,7 @@ def _report(listed: Sequence[Listed], graph: Graph) -> KernelReport:
     for attention in find_attentions(graph):
         fused = next((kernel for kernel in kernels if attention.nodes <= set(kernel.nodes)), None)
         attentions.append(AttentionKernel(name=attention.name, fused=None if fused is None else fused.computes))
-        warnings += _why(attention, fused, among_integers=integers)
+        warnings += _improvable_reasons(attention, fused, among_integers=integers)
     return KernelReport(
         counts=Counts(
             kernels=len(kernels),
@@ -137,17 +137,19 @@ def _linears(kernels: Sequence[Kernel], graph: Graph) -> tuple[list[LinearKernel
             )
         )
         if linear.quantized and computes not in ("int8", "float8"):
-            warnings.append((linear.name, f"is quantized, but multiplied in {computes}: {linear.obstacle()}"))
+            warnings.append((linear.name, f"is quantized, but multiplied in {computes}: {linear.float_reason()}"))
     return join_parts(found), warnings
 
 
-def _why(attention: AttentionNodes, fused: Kernel | None, *, among_integers: bool) -> list[tuple[str, str]]:
+def _improvable_reasons(
+    attention: AttentionNodes, fused: Kernel | None, *, among_integers: bool
+) -> list[tuple[str, str]]:
     """Return, as (name, reason), what ``attention`` could do better, or not do where Linear layers are in integers."""
     if fused is None:
-        return [(attention.name, f"is not one kernel: {attention.obstacle()}")]
+        return [(attention.name, f"is not one kernel: {attention.unfused_reason()}")]
     if attention.quantized and fused.computes not in ("int8", "float8"):
         return [(attention.name, f"is quantized, but its kernel multiplies in {fused.computes}")]
-    if among_integers and fused.computes != "int8" and (limit := why_not_fused(attention.head_size, attention.tokens)):
+    if among_integers and fused.computes != "int8" and (limit := unfused_reason(attention.head_size, attention.tokens)):
         return [(attention.name, f"is in {fused.computes} and cannot be in INT8: {limit}")]
     return []
 

@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from edgevit.backends.tensorrt.limits import why_not_fused
+from edgevit.backends.tensorrt.limits import unfused_reason
 from edgevit.files import scratch_folder
 from edgevit.graph.attention import Attention, find_attentions
 from edgevit.graph.linears import find_linears, open_graph
@@ -58,8 +58,8 @@ def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBit
 def emit_attention(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> dict[str, str]:
     """Write what ``emit`` does with attention in INT8; return those that stay in float16, and why."""
     plan.check_scheme("symmetric")
-    with with_residuals(model, plan, _worth_beside_attention(plan, why_not_fused)) as (base, fewer):
-        kept, whole = _attentions(base, fewer, why_not_fused)
+    with with_residuals(model, plan, _worth_beside_attention(plan, unfused_reason)) as (base, fewer):
+        kept, whole = _attentions(base, fewer, unfused_reason)
         attention = QuantizeAttention(
             [each for each in fewer.attentions if each.name not in kept], scale_type=np.float16, places=at_tokens
         )

@@ -20,11 +20,11 @@ class Factors:
     factors: tuple[ir.Value, ...]
     output: ir.Value
 
-    def why_not_fused(self) -> str | None:
+    def unfused_reason(self) -> str | None:
         """Return why TensorRT would not fuse it in INT8; None if it does, or the shapes are not known."""
         query, key = self.factors[0].shape, self.factors[1].shape
         size, tokens = (None if shape is None else shape[-1] for shape in (query, key))
-        return limits.why_not_fused(size, tokens) if isinstance(size, int) and isinstance(tokens, int) else None
+        return limits.unfused_reason(size, tokens) if isinstance(size, int) and isinstance(tokens, int) else None
 
     def product_cut_apart(self) -> ir.Node | None:
         """Return the product with a constant that a Split cuts the query from; None if there is none."""

@@ -160,7 +160,7 @@ def _attention(node: ir.Node) -> Iterator[Violation]:
     count = sum(kind is not None for kind in quantized)
     if 0 < count < len(quantized):
         yield Violation("attention-all-or-none", _name(node), f"{count} of {len(quantized)} factors are quantized")
-    elif ir.DataType.INT8 in quantized and (reason := found.why_not_fused()) is not None:
+    elif ir.DataType.INT8 in quantized and (reason := found.unfused_reason()) is not None:
         yield Violation("attention-size", _name(node), reason)
     elif ir.DataType.INT8 in quantized and not is_quantized(found.output):
         yield Violation("attention-output", _name(node), "INT8 attention is fused if what it gives is quantized too")
