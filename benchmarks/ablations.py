@@ -25,7 +25,7 @@ from rich.progress import track
 import edgevit
 from edgevit.files import write_atomically
 from edgevit.quantization.calibration import observers
-from edgevit.quantization.rewrites import apply, smoothing
+from edgevit.quantization.rewrites import passes, smoothing
 from edgevit.quantization.rewrites import per_token_scale as tokens
 from edgevit.quantization.rounding import gptq as rounding
 from edgevit.recipes import Recipe, load_recipe
@@ -54,13 +54,13 @@ class Change(NamedTuple):
 BASE = Change("as it is", "")
 AVERAGE = "average-minmax"
 CHANGES = (
-    *(Change("HEADROOM", value, (smoothing, apply)) for value in (1.0, 1.2)),
+    *(Change("HEADROOM", value, (smoothing, passes)) for value in (1.0, 1.2)),
     *(Change("DEVIATIONS", value, (smoothing,)) for value in (0.0, 3.0, 5.0)),
     *(Change("TOKEN_WEIGHT", value, (rounding,)) for value in (1, 30)),
-    *(Change("LEAST", value, (tokens, apply)) for value in (0.5, 1.5)),
+    *(Change("LEAST", value, (tokens, passes)) for value in (0.5, 1.5)),
     *(Change("GROUP", value, (observers,), AVERAGE) for value in (1, 4, 8)),
     Change("per_token_scale", value=False),
-    *(Change("fine", value) for value in (0, 1, 4)),
+    *(Change("residual_layers", value) for value in (0, 1, 4)),
     *(Change("residual_token_layers", value) for value in (0, 3, 12)),
     *(Change("alpha", value) for value in ("off", "0.5")),
     *(Change("observer", value, observer=value) for value in ("moving-average", "percentile", "entropy", "mse")),

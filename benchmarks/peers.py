@@ -62,7 +62,7 @@ class Peer:
 
 def _linears(material: Material) -> list[str]:
     graph = load_graph(material.float32).graph
-    return [str(layer.product.name) for layer in find_linears(graph)]
+    return [str(layer.matmul.name) for layer in find_linears(graph)]
 
 
 def _cleared(source: Path, target: Path) -> Path:

@@ -30,15 +30,16 @@ from edgevit.backends.tensorrt.report import report_of_log
 from edgevit.data.preprocess import Preprocess
 from edgevit.files import sha256_of
 from edgevit.graph.export import export_onnx
+from edgevit.graph.linears import load_graph
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.emit import AttentionForm, emit, emit_float8
 from edgevit.quantization.float16.convert import Float16Plan, emit_float16
-from edgevit.quantization.plan import AttentionPlan, QuantizationPlan
-from edgevit.quantization.ptq import plan_scheme
-from edgevit.quantization.rewrites.apply import smooth
+from edgevit.quantization.plan import AttentionPlan
+from edgevit.quantization.ptq import PtqModel, read_rotated, rewrite_and_plan
+from edgevit.quantization.rewrites.passes import Options
 from edgevit.recipes import load_recipe
 
 MODELS = {"built-in": "fashion-micro", "DeiT-tiny": "vit-tiny", "ViT-S": "vit-small"}
@@ -47,11 +48,10 @@ RESULTS = Path(__file__).parent / "results" / "tensorrt-kernels.md"
 
 
 class Model(NamedTuple):
-    """A model as it was exported, and ready to be quantized: both float32 files, and the plan of the second."""
+    """A model as it was exported, and optimized for INT8."""
 
     exported: Path
-    prepared: Path
-    plan: QuantizationPlan
+    ptq: PtqModel
 
 
 #: Writes a form of a model to a path.
@@ -60,15 +60,15 @@ Emit = Callable[[Model, Path], object]
 
 def _fp16(model: Model, path: Path) -> None:
     plan = Float16Plan(model_sha256=sha256_of(model.exported), images=1, images_sha256="0" * 64, float32_nodes={})
-    emit_float16(model.exported, plan, path)
+    emit_float16(load_graph(model.exported), plan.model_sha256, plan, path)
 
 
 def _int8(model: Model, path: Path, attention: AttentionForm = "float") -> None:
-    emit(model.prepared, model.plan, "tensorrt", path, attention=attention)
+    emit(model.ptq, "tensorrt", path, attention=attention)
 
 
 def _fp8(model: Model, path: Path, attention: AttentionForm = "float") -> None:
-    emit_float8(model.prepared, model.plan, "tensorrt", path, attention=attention)
+    emit_float8(model.ptq, "tensorrt", path, attention=attention)
 
 
 FORMS: dict[str, Emit] = {
@@ -101,23 +101,25 @@ def _planned(vit: VisionTransformer, wants: Preprocess, folder: Path) -> Model:
     Weights are not rounded to suit the image, which changes no kernel.
     """
     folder.mkdir()
-    spec, exported, smoothed = vit.spec, folder / "exported.onnx", folder / "smoothed.onnx"
+    spec, exported = vit.spec, folder / "exported.onnx"
     export_onnx(vit, exported, preprocess=wants, labels=tuple(f"class {index}" for index in range(spec.classes)))
     image = np.random.default_rng(0).normal(size=(1, spec.channels, *spec.image_size)).astype(np.float32)
     recipe = load_recipe("default")
     assert recipe.observer != "auto"  # which takes trials
-    ranges = smooth(exported, calibrate(exported, [image], total=1, rotated=True), smoothed, rewrites=recipe.rewrites)
-    prepared, plan = plan_scheme(smoothed, ranges, "symmetric", recipe.observer, recipe.rewrites, folder)
+    model, rotated = read_rotated(exported)
+    table = calibrate(model, [image], total=1, model_sha256=sha256_of(exported), rotated=rotated)
+    options = Options("symmetric", table.images, recipe.observer, recipe.rewrites)
+    rewritten, plan = rewrite_and_plan(model, table, options)
     attentions = tuple(
         AttentionPlan(name=f"blocks.{block}.attn", query_scale=0.02, key_scale=0.02, value_scale=0.02)
         for block in range(spec.depth)
     )
-    return Model(exported, prepared, msgspec.structs.replace(plan, attentions=attentions))
+    return Model(exported, PtqModel(rewritten, msgspec.structs.replace(plan, attentions=attentions)))
 
 
 def compile_form(bindings: Bindings, model: Model, form: str, compute_capability: str) -> KernelReport:
     """Return the report of the kernels that ``form`` of ``model`` becomes; what was emitted once is used again."""
-    path, log = model.prepared.with_name(f"{form}.onnx"), DetailedLog()
+    path, log = model.exported.with_name(f"{form}.onnx"), DetailedLog()
     if not path.exists():
         FORMS[form](model, path)
     build_engine(bindings, Job(model=path, compute_capability=compute_capability, batch=BatchProfile()), log=log)

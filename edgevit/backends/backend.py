@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -130,13 +130,16 @@ class Backend(ABC):
         return f'pip install "{cls.name}{versions or ""}"'
 
     @classmethod
-    def first_version(cls, model: Path) -> str | None:  # noqa: ARG003
-        """Return the first version that runs ``model``; None where the file does not decide that."""
+    def first_version(cls, opset: int, operators: Collection[str]) -> str | None:  # noqa: ARG003
+        """Return the first version that runs an ONNX file of ``opset``, made of these standard operators.
+
+        None where the file does not decide that.
+        """
         return None
 
     @classmethod
-    def reads(cls, model: Path, version: str) -> bool:  # noqa: ARG003
-        """Say whether ``version`` of the engine reads all that is in the ONNX file ``model``."""
+    def reads(cls, opset: int, operators: Collection[str], version: str) -> bool:  # noqa: ARG003
+        """Say whether ``version`` of the engine reads an ONNX file of ``opset``, made of these standard operators."""
         return True
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -24,8 +23,6 @@ NO_DLA = "a DLA does not run MatMul, of which a Vision Transformer is made: ther
 #: Of an NVIDIA GPU: 8.7 is an Orin's.
 ComputeCapability = Annotated[str, msgspec.Meta(pattern=r"\A[1-9]\d?\.\d\Z")]
 _Images = Annotated[int, msgspec.Meta(ge=1, le=4096)]
-
-_PART = re.compile(r"\[(?:\d+|rest)\]\Z")
 
 
 class BatchProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,25 +69,18 @@ class LinearKernel(msgspec.Struct, frozen=True, kw_only=True):
     weight: str
 
 
-def layer_of(name: str) -> str:
-    """Return the layer that ``name`` is a part of, or is itself: LAYER of LAYER[0], or of LAYER[rest]."""
-    return _PART.sub("", name)
-
-
 def join_parts(kernels: Iterable[LinearKernel]) -> list[LinearKernel]:
-    """Return ``kernels`` with the parts of a layer as one, which is integer if they all are.
+    """Return ``kernels`` with those of one layer as one, which is integer if they all are.
 
-    A layer whose output is only ever used in parts, as that for query, key and value is, may be emitted as one product
-    for each part: LAYER[0], LAYER[1]... LAYER[rest] multiplies what rounding leaves of the layer's input.
+    A layer may be computed by several products: one each for query, key and value, or a residual one beside it.
     """
     joined: dict[str, LinearKernel] = {}
     for kernel in kernels:
-        layer = layer_of(kernel.layer)
-        integer = kernel.integer and (layer not in joined or joined[layer].integer)
-        first = joined.get(layer, kernel)
+        first = joined.get(kernel.layer, kernel)
+        integer = kernel.integer and first.integer
         if not kernel.integer:
             first = kernel  # what runs in float is what a message must name
-        joined[layer] = msgspec.structs.replace(first, layer=layer, integer=integer)
+        joined[kernel.layer] = msgspec.structs.replace(first, integer=integer)
     return list(joined.values())
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgevit.backends.base import LinearKernel
+from edgevit.backends.base import LinearKernel, join_parts
+from edgevit.graph.node_facts import PRODUCTS, Product, by_weight, layer_of, noted_products
 from edgevit.graph.weights import letting_go
 
 if TYPE_CHECKING:
@@ -24,64 +26,74 @@ _INTEGER = {
 #: The same for those that do it in floating point.
 _FLOAT = {"Attention": 1, "FusedGemm": 1, "FusedMatMul": 1, "Gemm": 1, "MatMul": 1, "MatMulNBits": 1}
 _WEIGHT_INPUT = {**_INTEGER, **_FLOAT}
+_BLOCKS = "MatMulNBits"  # its weight has three axes
 
 #: Operators between a stored weight and the product that uses it.
 _PREPARATION = ("Cast", "DequantizeLinear", "Identity", "Reshape", "Transpose")
 
 
-@dataclass(frozen=True, slots=True)
-class _Product:
-    node: str
-    operator: str
-    weight: str
-    type: str
-
-
 def read_kernels(model: Path, optimised: Path) -> list[LinearKernel]:
     """Return the operator of each Linear layer in ``optimised``, which onnxruntime made of ``model``.
 
-    A layer is named as the node in ``model`` that multiplies by its weight: the optimiser renames nodes when it fuses
-    them, but hands on the weights.
+    The optimiser renames nodes when it fuses them, but hands on the weights, and the list in the file's metadata that
+    names the layers by them. A file without that list is read itself: its layers are named as its nodes.
     """
-    names = {product.weight: product.node for product in _products(model)}
-    return [
+    with _read(optimised) as graph:
+        products = by_weight(noted_products(graph.metadata_props.get(PRODUCTS)))
+        found = [(each, node.op_type, _type_of(node)) for node in graph.graph if (each := _product(node)) is not None]
+    if not products:
+        with _read(model) as graph:
+            products = by_weight(products_in(graph.graph))
+    return join_parts(
         LinearKernel(
-            layer=names.get(_undecorated(product.weight), product.node),
-            kernel=product.operator,
-            integer=product.operator in _INTEGER,
-            weight=product.type,
+            layer=products[name].layer if (name := _undecorated(each.weight)) in products else each.node,
+            kernel=operator,
+            integer=operator in _INTEGER,
+            weight=kind,
         )
-        for product in _products(optimised)
-    ]
+        for each, operator, kind in found
+    )
 
 
-def _products(path: Path) -> list[_Product]:
+def products_in(graph: ir.Graph) -> list[Product]:
+    """Return the nodes of ``graph`` that multiply by a stored weight, with the layers that they compute."""
+    return [each for node in graph if (each := _product(node)) is not None]
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[ir.Model]:
     import onnx  # not on every device, which needs neither for inference
     import onnx_ir as ir
 
     with letting_go(ir.serde.from_proto(onnx.load(path))) as model:
-        return [found for node in model.graph if (found := _product(node)) is not None]
+        yield model
 
 
-def _product(node: ir.Node) -> _Product | None:
+def _product(node: ir.Node) -> Product | None:
+    weight = _weight_of(node)
+    if weight is None:
+        return None
+    name = node.name or str(node.outputs[0].name)
+    return Product(layer=layer_of(node) or name, node=name, weight=str(weight.name))
+
+
+def _weight_of(node: ir.Node) -> ir.Value | None:
     position = _WEIGHT_INPUT.get(node.op_type)
     if position is None or len(node.inputs) <= position:
         return None
-    blocks = node.op_type == "MatMulNBits"
-    weight = _stored(node.inputs[position], rank=3 if blocks else 2)
-    if weight is None:
-        return None
-    kind = f"uint{node.attributes.get_int('bits', 4)}" if blocks else _type(weight)
-    return _Product(node.name or str(node.outputs[0].name), node.op_type, str(weight.name), kind)
+    return _stored(node.inputs[position], rank=3 if node.op_type == _BLOCKS else 2)
+
+
+def _type_of(node: ir.Node) -> str:
+    weight = _weight_of(node)
+    if node.op_type == _BLOCKS:
+        return f"uint{node.attributes.get_int('bits', 4)}"
+    return str(weight.const_value.dtype.numpy()) if weight is not None and weight.const_value is not None else ""
 
 
 def _undecorated(name: str) -> str:
     """Return the name that a weight had before onnxruntime moved a Cast over it, or transposed it."""
     return name.removeprefix("FusedBack_").removesuffix("_T")
-
-
-def _type(weight: ir.Value) -> str:
-    return str(weight.const_value.dtype.numpy()) if weight.const_value is not None else ""
 
 
 def _stored(value: ir.Value | None, *, rank: int) -> ir.Value | None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 #: The first version that EdgeViT's files of opset 20 and 21 are run on.
@@ -13,19 +14,23 @@ OLDEST = "1.20"
 ATTENTION, QUANTIZE_23 = "1.23", "1.24"
 
 _PLAIN, _NEW = 21, 23  # opsets
-_LINEAR = ("DequantizeLinear", "QuantizeLinear")
+_LINEAR = frozenset(("DequantizeLinear", "QuantizeLinear"))
 
 
-def first_version(model: Path) -> str:
-    """Return the first version of onnxruntime that runs the ONNX file ``model``."""
+def first_version(opset: int, operators: Collection[str]) -> str:
+    """Return the first version of onnxruntime that runs a file of that opset, made of these standard operators."""
+    if opset <= _PLAIN:
+        return OLDEST
+    return QUANTIZE_23 if opset > _NEW or not _LINEAR.isdisjoint(operators) else ATTENTION
+
+
+def contents_of(model: Path) -> tuple[int, frozenset[str]]:
+    """Return the opset of the ONNX file ``model``, and the operators that it is made of."""
     import onnx  # not on a device, which is told by the manifest
 
     loaded = onnx.load(model, load_external_data=False)
     opset = max((each.version for each in loaded.opset_import if each.domain in ("", "ai.onnx")), default=0)
-    if opset <= _PLAIN:
-        return OLDEST
-    quantized = any(node.op_type in _LINEAR for node in loaded.graph.node)
-    return QUANTIZE_23 if opset > _NEW or quantized else ATTENTION
+    return opset, frozenset(node.op_type for node in loaded.graph.node)
 
 
 def narrowed(versions: str | None, first: str) -> str:

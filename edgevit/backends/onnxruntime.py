@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +17,6 @@ from edgevit.backends.base import (
     BuildOptions,
     LinearKernel,
     check_images,
-    join_parts,
     merge_settings,
     split,
 )
@@ -66,14 +65,14 @@ class OnnxRuntime(Backend):
         checked(given)
 
     @classmethod
-    def first_version(cls, model: Path) -> str:
-        """Return the first version that runs the ONNX file ``model``."""
-        return first_version(model)
+    def first_version(cls, opset: int, operators: Collection[str]) -> str:
+        """Return the first version that runs an ONNX file of ``opset``, made of these standard operators."""
+        return first_version(opset, operators)
 
     @classmethod
-    def reads(cls, model: Path, version: str) -> bool:
-        """Say whether ``version`` knows all operators of the ONNX file ``model``."""
-        return within(version, f">={QUANTIZE_23}") or within(version, f">={first_version(model)}")
+    def reads(cls, opset: int, operators: Collection[str], version: str) -> bool:
+        """Say whether ``version`` knows these standard operators of ``opset``."""
+        return within(version, f">={QUANTIZE_23}") or within(version, f">={first_version(opset, operators)}")
 
     def __init__(self) -> None:
         self._engine = require("onnxruntime", extra=self.extra)
@@ -205,7 +204,7 @@ class OnnxRuntimeSession:
             options = self._options()
             options.optimized_model_filepath = str(optimised)
             self._load(options)
-            return join_parts(read_kernels(self._model, optimised))
+            return read_kernels(self._model, optimised)
 
     def __enter__(self) -> Self:
         return self

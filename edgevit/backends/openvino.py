@@ -29,6 +29,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
 from edgevit.files import storage_errors
+from edgevit.graph.node_facts import by_weight, noted_products
 from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -275,7 +276,8 @@ class OpenVINOSession:
         With a batch that it does not know, OpenVINO chooses kernels when it meets one: an image is run first.
         """
         self.infer(np.zeros([size or 1 for size in self._shape], dtype=np.float32))
-        return linear_kernels(self._compiled.get_runtime_model())
+        products = by_weight(noted_products(note_of(self._converted, "products")))
+        return linear_kernels(self._compiled.get_runtime_model(), products)
 
     def __enter__(self) -> Self:
         return self

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from edgevit.backends.base import LinearKernel, join_parts
+from edgevit.graph.node_facts import Product
 
 #: Layers of the compiled model that multiply by a weight; a MatMul is one only if its second input is constant.
 _FULLY_CONNECTED = "FullyConnected"
 _FUSED = "Subgraph"
-_WEIGHT_SUFFIXES = (
-    ".weight.int8",
-    ".weight.int4",
-    ".weight.float16",
-    ".weight",
-    "/WithoutBiases/transpose_b",  # what OpenVINO calls a weight (K, 1), which it lays out again
-    "/transpose_b",
-)
+#: What OpenVINO puts behind the name of a weight (K, 1), which it lays out anew.
+_LAID_OUT_ANEW = ("/WithoutBiases/transpose_b", "/transpose_b")
 _INTEGER_TYPES = ("i8", "u8")
 _FLOAT_KERNELS = ("_f32", "_bf16", "_f16")
 #: What OpenVINO's short names of types begin with, in full.
 _TYPES = {"f": "float", "bf": "bfloat", "i": "int", "u": "uint"}
 
 
-def linear_kernels(runtime_model: Any) -> list[LinearKernel]:  # noqa: ANN401
-    """Return how each Linear layer of a compiled model is executed."""
+Products = Mapping[str, Product]  # by weight
+
+
+def linear_kernels(runtime_model: Any, products: Products) -> list[LinearKernel]:  # noqa: ANN401
+    """Return how each Linear layer of a compiled model is executed; ``products`` are those that its file lists."""
     nodes = runtime_model.get_ordered_ops()
-    return join_parts(_kernel(node, weight) for node in nodes for weight in _weights(node))
+    return join_parts(_kernel(node, weight, products) for node in nodes for weight in _weights(node, products))
 
 
-def _kernel(node: Any, weight: Any) -> LinearKernel:  # noqa: ANN401
+def _kernel(node: Any, weight: Any, products: Products) -> LinearKernel:  # noqa: ANN401
     kernel = _info(node, "primitiveType")
     # Where weights alone are integers, OpenVINO calls the precision theirs and the kernel a float one; whether that
     # kernel quantizes the activations as they come, it does not tell.
     integer = _info(node, "runtimePrecision") in _INTEGER_TYPES and not kernel.endswith(_FLOAT_KERNELS)
-    return LinearKernel(layer=_layer(node, weight), kernel=kernel, integer=integer, weight=_type_of(weight))
+    return LinearKernel(layer=_layer(node, weight, products), kernel=kernel, integer=integer, weight=_type_of(weight))
 
 
-def _weights(node: Any) -> list[Any]:  # noqa: ANN401
+def _weights(node: Any, products: Products) -> list[Any]:  # noqa: ANN401
     """Return the constants that are, or become, the weights of the Linear layers that a compiled model's node executes.
 
     On one thread, OpenVINO may compile the layers of a small MLP into one kernel, a Subgraph; which of its constants
@@ -47,7 +46,7 @@ def _weights(node: Any) -> list[Any]:  # noqa: ANN401
     kind = _info(node, "layerType")
     if kind == _FUSED:
         behind = [constant for value in node.input_values() if (constant := _constant_behind(value)) is not None]
-        return [constant for constant in behind if _layer_of_weight(constant) and _is_matrix(constant)]
+        return [constant for constant in behind if _product_of(constant, products) and _is_matrix(constant)]
     if kind.startswith(_FULLY_CONNECTED) or (kind == "MatMul" and _is_constant(node.input_value(1).get_node())):
         return [_root(node.input_value(1))]
     return []
@@ -75,20 +74,23 @@ def _type_of(weight: Any) -> str:  # noqa: ANN401
     return re.sub(r"\A(f|bf|i|u)(\d+)\Z", lambda match: f"{_TYPES[match[1]]}{match[2]}", short)
 
 
-def _layer(node: Any, weight: Any) -> str:  # noqa: ANN401
+def _layer(node: Any, weight: Any, products: Products) -> str:  # noqa: ANN401
     """Return the name of the Linear layer with ``weight`` that a node of the compiled model executes.
 
-    Nodes are renamed, the one behind the model's output for one; constants are not. With names that EdgeViT has not
-    given, the node's own has to do.
+    Nodes are renamed, the one behind the model's output for one; constants are not. Where the file lists no product
+    with that weight, the node's own name has to do.
     """
+    product = _product_of(weight, products)
     # What is fused into a layer is listed after it.
-    return _layer_of_weight(weight) or _info(node, "originalLayersNames").split(",")[0]
+    return product.layer if product is not None else _info(node, "originalLayersNames").split(",")[0]
 
 
-def _layer_of_weight(constant: Any) -> str | None:  # noqa: ANN401
-    """Return the layer of a constant that EdgeViT calls ``LAYER.weight``, or ``LAYER.weight.int8`` when quantized."""
+def _product_of(constant: Any, products: Products) -> Product | None:  # noqa: ANN401
+    """Return the product whose weight is ``constant``, which OpenVINO may have laid out anew."""
     name = str(constant.get_friendly_name())
-    return next((name.removesuffix(suffix) for suffix in _WEIGHT_SUFFIXES if name.endswith(suffix)), None)
+    for suffix in _LAID_OUT_ANEW:
+        name = name.removesuffix(suffix)
+    return products.get(name)
 
 
 def _is_constant(node: Any) -> bool:  # noqa: ANN401

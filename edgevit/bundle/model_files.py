@@ -116,6 +116,26 @@ def contents_of_onnx(path: Path) -> Contents:
     return Contents(frozenset(kinds), frozenset(others))
 
 
+def metadata_of_onnx(path: Path) -> dict[str, str]:
+    """Return the metadata of an ONNX file.
+
+    Raises:
+        BundleError: if it is no ONNX file, or is cut short.
+
+    """
+    found: dict[str, str] = {}
+    try:
+        with path.open("rb") as stream:
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        for number, value in _fields(memoryview(content)):
+            if number == 14:  # metadata_props: keys and values
+                entry = {field: _text(word) for field, word in _fields(value)}
+                found[entry.get(1, "")] = entry.get(2, "")
+    except ValueError as error:
+        raise BundleError(f"{path} is not a readable ONNX file: {error}", remedy=_MAKE_AGAIN) from error
+    return found
+
+
 def _refuse_doctype(*_: object) -> None:
     raise ValueError("it declares a type of document, which no IR does")
 

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -247,6 +247,13 @@ def verify(bundle: Path, files: Iterable[File]) -> list[Path]:
         with reading(path):
             check_model_file(path, frozenset(paths))
     return paths
+
+
+class VerifiedFile(NamedTuple):
+    """A file of a bundle whose SHA-256 was checked."""
+
+    path: Path
+    sha256: str
 
 
 def record(path: Path, name: str) -> File:

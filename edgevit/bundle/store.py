@@ -25,7 +25,16 @@ from edgevit.bundle.manifest import (
     Variant,
 )
 from edgevit.bundle.model_files import READABLE, check_model_name
-from edgevit.bundle.reading import all_files, locate, logical_path, read_manifest, record, steadily, verify
+from edgevit.bundle.reading import (
+    VerifiedFile,
+    all_files,
+    locate,
+    logical_path,
+    read_manifest,
+    record,
+    steadily,
+    verify,
+)
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
@@ -173,6 +182,15 @@ class Bundle(msgspec.Struct, frozen=True):
         path, *_ = verify(self.path, found.files)
         check_model_name(path, found.backend, formats)
         return path
+
+    def verify_float32(self) -> VerifiedFile:
+        """Check the SHA-256 of the float32 model's file, and return it.
+
+        Raises:
+            BundleError: as ``verify_files``.
+
+        """
+        return VerifiedFile(self.verify_files("float32"), self.variant("float32").files[0].sha256)
 
     def verify_extra(self, name: str) -> Path:
         """Check the SHA-256 of the further file ``name``, such as ``calibration/plan.json``, and return where it is.

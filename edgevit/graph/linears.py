@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.errors import GraphError
+from edgevit.graph.node_facts import layer_of
 from edgevit.graph.weights import letting_go
 
 #: The first opset with DequantizeLinear per channel.
@@ -25,27 +26,32 @@ _REMEDY = "export the model again with `edgevit export`"
 class LinearLayer:
     """y = x W + b in the graph, as MatMul and Add, as MatMul alone, or as Gemm.
 
-    ``weight`` is (K, N), ``bias`` (N,) or None; ``product`` the MatMul or Gemm, ``addition`` the Add of the bias where
+    ``weight`` is (K, N), ``bias`` (N,) or None; ``matmul`` the MatMul or Gemm, ``addition`` the Add of the bias where
     that is a node of its own. ``name`` is the product's name, or that of its output where it has none.
     """
 
     name: str
-    product: ir.Node
+    matmul: ir.Node
     addition: ir.Node | None
     weight: NDArray[np.float32]
     bias: NDArray[np.float32] | None
 
     @property
+    def of(self) -> str:
+        """The layer that this one was added for by a rewrite, such as a residual product; or its own name."""
+        return layer_of(self.matmul) or self.name
+
+    @property
     def input(self) -> ir.Value:
         """The layer's input (..., K)."""
-        value = self.product.inputs[0]
+        value = self.matmul.inputs[0]
         assert value is not None  # noqa: S101 - find_linears takes only nodes that have one
         return value
 
     @property
     def output(self) -> ir.Value:
         """The layer's output (..., N), bias included."""
-        return (self.addition or self.product).outputs[0]
+        return (self.addition or self.matmul).outputs[0]
 
 
 @contextmanager
@@ -130,9 +136,9 @@ def linears_in(graph: ir.Graph) -> list[LinearLayer]:
     seen: set[str] = set()
     layers = []
     for layer in found:
-        name = layer.name if layer.name and layer.name not in seen else str(layer.product.outputs[0].name)
+        name = layer.name if layer.name and layer.name not in seen else str(layer.matmul.outputs[0].name)
         seen.add(name)
-        layers.append(LinearLayer(name, layer.product, layer.addition, layer.weight, layer.bias))
+        layers.append(LinearLayer(name, layer.matmul, layer.addition, layer.weight, layer.bias))
     return layers
 
 
@@ -154,7 +160,7 @@ def depends_on_images(value: ir.Value) -> bool:
 
 def as_it_is_now(layer: LinearLayer) -> LinearLayer:
     """Return ``layer`` with the constants that its nodes have by now."""
-    found = _as_linear(layer.product)
+    found = _as_linear(layer.matmul)
     assert found is not None  # noqa: S101 - rewrites change a layer's constants, not what it is
     return replace(found, name=layer.name)
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
+import onnx_ir as ir
 
-from edgevit.backends.base import layer_of
 from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
-from edgevit.files import sha256_of, write_atomically
-from edgevit.graph.linears import LinearLayer, depends_on_images, find_linears, open_graph
+from edgevit.files import write_atomically
+from edgevit.graph.linears import LinearLayer, depends_on_images, find_linears
 from edgevit.json import JSONError, read
 from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.recipes import Alpha, Observer, observer_name
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: What layers are ranked by: a classifier's KL divergence, or the noise in an embedding model's features.
 SensitivityMetric = Literal["kl", "sqnr_db"]
@@ -66,17 +67,24 @@ class FloatIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One Linear layer: how it is quantized, or None and ``fallback``, the reason why it stays float.
 
+    A layer that a rewrite added for another, such as a residual product, has that one's name as its ``layer``.
     ``float_in`` are the dialects in which it stays float all the same: their engine has no integer kernel for it.
     """
 
     name: str
     quantization: LinearQuantization | None
+    layer: str | None = None
     fallback: str | None = None
     float_in: tuple[FloatIn, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.quantization is None) == (self.fallback is None):
             raise BundleError(f"the plan must either quantize '{self.name}' or say why not", remedy=_REMEDY)
+
+    @property
+    def of(self) -> str:
+        """The layer that this one was added for, or its own name."""
+        return self.layer or self.name
 
 
 class AttentionPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,16 +149,17 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of each Linear layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
 
-    That file is a rewritten, prepared form of the one with ``source_sha256`` (see ``prepare``), or that file itself
-    where there is no such hash. ``images`` and ``images_sha256`` say what it was calibrated on, ``observer`` how ranges
-    were read off, ``trials`` what others gave where several were tried (see ``choose``), the best first.
+    That file is an optimized form of the one with ``source_sha256`` (see ``ptq``), or that file itself where there is
+    no such hash; "" stands for a model in memory. ``images`` and ``images_sha256`` say what it was calibrated on,
+    ``observer`` how ranges were read off, ``trials`` what others gave where several were tried (see
+    ``accuracy.range_search``), the best first.
     ``attentions`` are those whose products could be computed in integers too; a dialect need not. ``limit`` is the
     verdict where layers were to return to float until a limit holds (see ``search``), ``sensitivity`` what each of them
     costs alone, where that was measured.
     """
 
     schema_version: int = SCHEMA_VERSION
-    model_sha256: str
+    model_sha256: str = ""
     source_sha256: str | None = None
     images: int
     images_sha256: str
@@ -163,8 +172,8 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def integer_layers(self) -> tuple[str, ...]:
         """Return the names of the layers that must run on integer kernels; a layer's parts go by its name."""
-        names = dict.fromkeys(layer_of(linear.name) for linear in self.linears)
-        partly = {layer_of(linear.name) for linear in self.linears if linear.quantization is None}
+        names = dict.fromkeys(linear.of for linear in self.linears)
+        partly = {linear.of for linear in self.linears if linear.quantization is None}
         return tuple(name for name in names if name not in partly)
 
     def float_layers(self) -> tuple[Fallback, ...]:
@@ -172,7 +181,7 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return tuple(
             Fallback(layer=linear.name, reason=linear.fallback)
             for linear in self.linears
-            if linear.fallback is not None and layer_of(linear.name) == linear.name
+            if linear.fallback is not None and linear.layer is None
         )
 
     def save(self, path: Path) -> None:
@@ -215,29 +224,20 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                     f"the plan stores the input of '{linear.name}' as {found}, not {kind}", remedy=_REMEDY
                 )
 
-    def check_model(self, model: Path) -> None:
-        """Check that the plan was made for the float32 ONNX file ``model``.
-
-        Raises:
-            BundleError: if it was made for another.
-
-        """
-        check_model_sha256("this quantization plan", self.model_sha256, model)
-
-    def check_source(self, model: Path) -> None:
-        """Check that the plan comes from the float32 ONNX file ``model``, before it was prepared.
+    def check_source(self, sha256: str) -> None:
+        """Check that the plan comes from the float32 ONNX file with that SHA-256.
 
         Raises:
             BundleError: if it comes from another.
 
         """
-        check_model_sha256("this quantization plan", self.source_sha256 or self.model_sha256, model)
+        check_sha256("this quantization plan", self.source_sha256 or self.model_sha256, sha256)
 
 
 def make_plan(
-    model: Path, table: CalibrationTable, *, scheme: Scheme = "asymmetric", observer: Observer = "minmax"
+    model: ir.Model, table: CalibrationTable, *, scheme: Scheme = "asymmetric", observer: Observer = "minmax"
 ) -> QuantizationPlan:
-    """Decide how each Linear layer of the float32 ONNX file ``model`` is quantized, from what was calibrated on it.
+    """Decide how each Linear layer of the float32 ``model`` is quantized, from what was calibrated on it.
 
     Activations: the range that ``observer`` reads off the table, asymmetric (unsigned, the range widened to hold 0) or
     symmetric (signed, its largest magnitude). Weights: signed, symmetric, per output. Layers that gain nothing stay
@@ -245,42 +245,54 @@ def make_plan(
     layers of integers.
 
     Raises:
-        BundleError: if the table was made for another model, or for it rotated.
+        BundleError: if the table lacks a layer.
         DataError: if the table saw no images.
-        GraphError: if the file is no float32 ONNX model with Linear layers.
+        GraphError: if the model has no Linear layers.
 
     """
-    check_model_sha256("this calibration table", table.model_sha256, model)
-    if table.rotated:
-        raise BundleError("this calibration table is of the model rotated, not as it is", remedy=_REMEDY)
     if table.images < 1:
         raise DataError("the calibration table saw no images", remedy="calibrate again with images")
-    with open_graph(model) as onnx_model:
-        layers = find_linears(onnx_model.graph)
-        unchanging = {layer.name for layer in layers if not depends_on_images(layer.input)}
-    missing = [layer.name for layer in layers if layer.name not in table.inputs]
+    return QuantizationPlan(
+        source_sha256=table.model_sha256,
+        images=table.images,
+        images_sha256=table.images_sha256,
+        observer=observer,
+        linears=plan_linears(model.graph, table.inputs, scheme, observer),
+    )
+
+
+def plan_linears(
+    graph: ir.Graph, inputs: Mapping[str, TensorStatistics], scheme: Scheme, observer: Observer
+) -> tuple[LinearPlan, ...]:
+    """Return how each Linear layer of ``graph`` is quantized, as ``make_plan`` decides it, in the order of the graph.
+
+    Raises:
+        BundleError: if a layer is not among the ``inputs`` that were seen.
+        GraphError: if the graph has no Linear layers.
+
+    """
+    layers = find_linears(graph)
+    missing = [layer.name for layer in layers if layer.name not in inputs]
     if missing:
         raise BundleError(
             f"the calibration table lacks '{missing[0]}' and {len(missing) - 1} other layers",
             remedy="calibrate again with `edgevit quantize`",
         )
-    return QuantizationPlan(
-        model_sha256=table.model_sha256,
-        images=table.images,
-        images_sha256=table.images_sha256,
-        observer=observer,
-        linears=tuple(
-            LinearPlan(name=layer.name, quantization=None, fallback=reason)
-            if (reason := _why_float(layer, unchanging=layer.name in unchanging)) is not None
-            else _plan_layer(layer, table.inputs[layer.name], scheme, observer)
-            for layer in layers
-        ),
+    return tuple(
+        LinearPlan(name=layer.name, layer=_layer(layer), quantization=None, fallback=reason)
+        if (reason := _float_reason(layer)) is not None
+        else _plan_layer(layer, inputs[layer.name], scheme, observer)
+        for layer in layers
     )
 
 
-def _why_float(layer: LinearLayer, *, unchanging: bool) -> str | None:
+def _layer(layer: LinearLayer) -> str | None:
+    return None if layer.of == layer.name else layer.of
+
+
+def _float_reason(layer: LinearLayer) -> str | None:
     """Return why a layer stays float whatever it has seen; None if it is quantized."""
-    if unchanging:
+    if not depends_on_images(layer.input):
         return "its input is the same for all images, so that an engine can compute it beforehand"
     if layer.weight.shape[1] == 1:
         return "it has one output: not every engine has an integer kernel for it, and it takes next to no time"
@@ -294,10 +306,11 @@ def _plan_layer(layer: LinearLayer, statistics: TensorStatistics, scheme: Scheme
         reason = (
             f"its input stayed within {max(abs(statistics.minimum), abs(statistics.maximum)):g} of 0 on every image"
         )
-        return LinearPlan(name=layer.name, quantization=None, fallback=reason)
+        return LinearPlan(name=layer.name, layer=_layer(layer), quantization=None, fallback=reason)
     scale, zero_point = parameters
     return LinearPlan(
         name=layer.name,
+        layer=_layer(layer),
         quantization=LinearQuantization(
             activation_scale=float(scale),
             activation_zero_point=int(zero_point),
@@ -314,16 +327,15 @@ def _check_scales(*scales: float) -> None:
         raise BundleError("the plan has a scale that is not above 0 and finite in float32", remedy=_REMEDY)
 
 
-def check_model_sha256(what: str, expected: str, model: Path) -> None:
-    """Check that the file ``model`` is the one that ``what`` was made for, by its SHA-256.
+def check_sha256(what: str, expected: str, found: str) -> None:
+    """Check that a model is the one that ``what`` was made for, by the SHA-256 of its file.
 
     Raises:
         BundleError: if it is another.
 
     """
-    found = sha256_of(model)
     if found != expected:
         raise BundleError(
-            f"{what} belongs to another model (sha256 {expected[:12]}...), not to {model} ({found[:12]}...)",
+            f"{what} belongs to another model (sha256 {expected[:12]}..., not {found[:12]}...)",
             remedy="calibrate and quantize this model with `edgevit quantize`",
         )

@@ -1,46 +1,46 @@
-"""From a float32 model and calibration images to a model that is ready to be rounded, and how to round it.
+"""Post-training quantization of a model in memory: rewrite it, decide its scales, round its weights.
 
 Two passes over the images, each in memory that does not depend on their number:
 
-1. what each channel of each Linear layer's input does, for the exact rewrites (``rewrites/``, ``smoothing``) and for
-   the ranges, from which the plan's scales follow (``plan``);
-2. moments of the quantized inputs, with which weights are rounded and biases corrected (``rounding``).
+1. what each channel of each Linear layer's input does (``calibration``), for the exact rewrites and for the ranges,
+   from which the plan's scales follow (``plan``);
+2. second moments of the quantized inputs, with which weights are rounded and biases corrected (``rounding``).
 
-What comes out is a float32 ONNX file, the *prepared* model, whose quantized weights lie on the grid of their scales
-already, and the plan that belongs to it. Emitters need nothing else.
+What comes out is a ``PtqModel``: a float32 model whose quantized weights lie on the grid of their scales already, and
+the plan that belongs to it. Emitters need nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 
 import msgspec
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes import common
 
-from edgevit.backends.base import layer_of
 from edgevit.errors import VerificationError
-from edgevit.files import scratch_folder, sha256_of
-from edgevit.graph.constants import set_linear
-from edgevit.graph.linears import find_linears, open_graph
+from edgevit.files import sha256_of
+from edgevit.graph.editing import set_linear
+from edgevit.graph.linears import find_linears, load_graph
+from edgevit.graph.node_facts import Role, role_of
+from edgevit.graph.saving import save
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention import operands_of, plan_attentions
-from edgevit.quantization.calibration.calibrate import ObservedModel, calibrate, observe, one_by_one
+from edgevit.quantization.calibration.calibrate import ObservedModel, observe, one_by_one, outputs_of
 from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.calibration.resume import NOTHING_KEPT, Keeper
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
-from edgevit.quantization.plan import LinearPlan, QuantizationPlan, make_plan
-from edgevit.quantization.rewrites.apply import add_residuals, centre, embed, save, smooth
-from edgevit.quantization.rewrites.residual import residual_name
+from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_sha256, make_plan
+from edgevit.quantization.rewrites.passes import FITTING, REFINING, SMOOTHING, Options, apply_passes
+from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.rounding.gptq import HessianObserver, quantize_weight
 from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 
@@ -67,159 +67,205 @@ class CalibrationImages:
 
 @dataclass(frozen=True, slots=True)
 class PtqModel:
-    """A prepared model, and the plan that was made for it."""
+    """An optimized float32 model in memory, and the plan that was made for it.
 
-    model: Path
+    ``unrounded`` are the weights (K, N) that were rounded, as they were before, by layer; none where nobody asked f
+    """
+
+    model: ir.Model
     plan: QuantizationPlan
+    unrounded: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def save(self, model: Path, plan: Path) -> PtqModel:
+        """Write both to files; return them with the hash of the model's file in the plan.
+
+        Raises:
+            StorageError: if one cannot be written.
+
+        """
+        saved = save(self.model, model)
+        written = replace(self, plan=msgspec.structs.replace(self.plan, model_sha256=saved.sha256))
+        written.plan.save(plan)
+        return written
+
+    @classmethod
+    def load(cls, model: Path, plan: Path) -> PtqModel:
+        """Read what ``save`` wrote.
+
+        Raises:
+            BundleError: if the plan is damaged, or belongs to another model.
+            GraphError: if the model is damaged.
+
+        """
+        loaded = QuantizationPlan.load(plan)
+        check_sha256("this quantization plan", loaded.model_sha256, sha256_of(model))
+        read = load_graph(model)
+        common.ShapeInferencePass()(read)
+        return cls(read, loaded)
 
 
-def prepare(
-    model: Path,
+def read_rotated(path: Path) -> tuple[ir.Model, bool]:
+    """Return the float32 ONNX file ``path`` with its residual stream rotated, and whether that could be.
+
+    Raises:
+        GraphError: if it is no float32 ONNX model.
+
+    """
+    model = load_graph(path)
+    common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
+    return model, rotate_stream(model.graph)
+
+
+class ExactRewrites:
+    """Checks on the first calibration images that a rewritten model gives the logits of the float32 file."""
+
+    def __init__(self, float32: Path, images: CalibrationImages) -> None:
+        self._float32, self._images = float32, images
+        self._expected: tuple[list[NDArray[np.float32]], NDArray[np.float32]] | None = None
+
+    def check(self, rewritten: ir.Model) -> None:
+        """Compare ``rewritten``, which stays as it is.
+
+        Raises:
+            VerificationError: if it gives other logits.
+
+        """
+        if self._expected is None:
+            images = list(islice(one_by_one(self._images.read()), _CHECKED))
+            self._expected = images, outputs_of(self._float32, images)
+        images, expected = self._expected
+        difference = float(np.abs(expected - outputs_of(rewritten, images)).max())
+        if not difference <= _TOLERANCE * float(np.abs(expected).max()):
+            raise VerificationError(
+                f"rewriting the model before quantization changed its logits by {difference:g}",
+                remedy="report it with the model's architecture: an exact rewrite took it for another",
+            )
+
+
+def optimize(
+    model: ir.Model,
+    table: CalibrationTable,
     images: CalibrationImages,
-    places: Mapping[Scheme, Path],
+    scheme: Scheme,
     *,
-    table: CalibrationTable | None = None,
-    unrounded: Mapping[Scheme, Path] = MappingProxyType({}),
+    check: ExactRewrites | None = None,
     observer: Observer = "minmax",
     rewrites: Rewrites = NO_REWRITES,
-) -> tuple[CalibrationTable, dict[Scheme, PtqModel]]:
-    """Prepare the float32 ONNX file ``model`` for INT8, and write what comes out for each scheme to its place.
+    keep_unrounded: bool = False,
+) -> PtqModel:
+    """Rewrite the float32 ``model`` for INT8, plan its scales and round its weights.
 
-    ``table`` is what calibration saw of the model on ``images``; None lets it look. ``observer`` reads the range off
-    the inputs that cannot be shifted and scaled. Returns what calibration saw, and for each scheme the prepared model
-    with its plan. The models with weights as they were before rounding go to ``unrounded``, where that is given for a
-    scheme.
+    ``table`` is what calibration saw of ``model`` on ``images``. ``observer`` reads the range off the inputs that
+    cannot be shifted and scaled. ``model`` is used up: its weights go into what is returned.
 
     Raises:
-        BundleError: if the table was made for another model.
-        GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
+        GraphError: if it has no Linear layers, or an activation is not finite.
         DataError: if there are no images, or they do not fit.
         VerificationError: if the rewritten model gives other logits.
-        StorageError: if a file cannot be written.
 
     """
-    source = sha256_of(model)
-    table = table or calibrate(model, images.read(), total=images.batches, rotated=True, progress=images.progress)
-    prepared: dict[Scheme, PtqModel] = {}
-    with scratch_folder() as scratch:
-        smoothed = scratch / "smoothed.onnx"
-        ranges = smooth(model, table, smoothed, rewrites=rewrites)
-        check_rewritten(model, smoothed, images)
-        for scheme, path in places.items():
-            base, plan = plan_scheme(smoothed, ranges, scheme, observer, rewrites, scratch)
-            if scheme == "asymmetric":  # what is centred differs by more where a shift is large: float32 has 7 digits
-                check_rewritten(model, base, images)
-            plan = quantize_weights(base, plan, images, path, kept_as=scheme)
-            if scheme in unrounded:
-                shutil.copyfile(base, unrounded[scheme])
-            prepared[scheme] = PtqModel(path, msgspec.structs.replace(plan, source_sha256=source))
-    return table, prepared
+    options = Options(scheme, table.images, observer, rewrites)
+    rewritten, plan = rewrite_and_plan(model, table, options, check)
+    return quantize_weights(
+        rewritten, plan, images, kept_as=scheme, keep_unrounded=keep_unrounded, key=msgspec.json.encode(rewrites)
+    )
 
 
-def plan_scheme(
-    smoothed: Path, ranges: CalibrationTable, scheme: Scheme, observer: Observer, rewrites: Rewrites, folder: Path
-) -> tuple[Path, QuantizationPlan]:
-    """Return the model to round, and its plan; ``smoothed`` and ``ranges`` are what ``smooth`` made.
-
-    Signed activations are centred. Unsigned ones hold the pixels that the patch embedding reads, which becomes a Linear
-    layer. What is written goes to ``folder``.
-    """
-    base = folder / f"{scheme}.onnx"
-    if scheme == "symmetric":
-        ranges = centre(smoothed, ranges, base, observer, rewrites)
-    else:
-        ranges = embed(smoothed, ranges, base, rewrites)
-    plan = make_plan(base, ranges, scheme=scheme, observer=observer)
-    if not rewrites.residual_layers and not rewrites.residual_token_layers:
-        return base, plan
-    refined = folder / f"refined-{scheme}.onnx"
-    ranges = add_residuals(base, ranges, plan, rewrites, refined)
-    return refined, make_plan(refined, ranges, scheme=scheme, observer=observer)
-
-
-def check_rewritten(model: Path, rewritten: Path, images: CalibrationImages) -> None:
-    """Check on the first calibration images that ``rewritten`` gives the logits of ``model``.
+def rewrite_and_plan(
+    model: ir.Model, table: CalibrationTable, options: Options, check: ExactRewrites | None = None
+) -> tuple[ir.Model, QuantizationPlan]:
+    """Apply the exact rewrites to ``model`` and plan its scales from ``table``; both as ``optimize`` has them.
 
     Raises:
-        VerificationError: if it does not.
+        BundleError: if the table lacks a layer.
+        GraphError: if the model has no Linear layers.
+        VerificationError: if ``check`` finds other logits.
 
     """
-    evaluator = Evaluator(model, islice(one_by_one(images.read()), _CHECKED))
-    expected, found = evaluator.reference, evaluator.outputs(rewritten)
-    difference = float(np.abs(expected - found).max())
-    if not difference <= _TOLERANCE * float(np.abs(expected).max()):
-        raise VerificationError(
-            f"rewriting the model before quantization changed its logits by {difference:g}",
-            remedy="report it with the model's architecture: an exact rewrite took it for another",
-        )
+    table.check_layers({layer.name: len(layer.weight) for layer in find_linears(model.graph)})
+    ranges = apply_passes(model, table, options, SMOOTHING)
+    if check is not None and options.scheme == "symmetric":  # what is shifted differs by more: float32 has 7 digits
+        check.check(model)
+    ranges = apply_passes(model, ranges, options, FITTING)
+    if check is not None and options.scheme == "asymmetric":
+        check.check(model)
+    ranges = apply_passes(model, ranges, options, REFINING)
+    return model, make_plan(model, ranges, scheme=options.scheme, observer=options.observer)
 
 
 def quantize_weights(
-    model: Path, plan: QuantizationPlan, images: CalibrationImages, path: Path, *, kept_as: str
-) -> QuantizationPlan:
-    """Write ``model`` to ``path`` with the weights of the layers that ``plan`` quantizes rounded; return its plan.
+    model: ir.Model,
+    plan: QuantizationPlan,
+    images: CalibrationImages,
+    *,
+    kept_as: str,
+    keep_unrounded: bool = False,
+    key: bytes = b"",
+) -> PtqModel:
+    """Round the weights of the layers of ``model`` that ``plan`` quantizes, in place.
 
-    What is seen of the images for it is ``kept_as`` that name.
+    What is seen of the images for it is ``kept_as`` that name, with the plan and ``key``.
 
     Raises:
-        BundleError: if the plan was made for another model.
         GraphError: if the model cannot be run.
         DataError: if there are no images.
-        StorageError: if the file cannot be written.
 
     """
-    plan.check_model(model)
-    moments, operands = _observe_rounded(model, plan, images, kept_as)
+    hessians, operands = _observe_rounded(model, plan, images, kept_as, key)
     linears = {linear.name: linear for linear in plan.linears}
-    with open_graph(model) as onnx_model:
-        layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
-        for name in images.progress.track(list(moments), total=len(moments), label="Rounding weights, layer by layer"):
-            layer = layers.pop(name)
-            rounded = quantize_weight(layer.weight, moments.pop(name))  # its memory is free again
-            set_linear(onnx_model.graph, layer, rounded.weight, layer.bias)
-            linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction)
-            rest = layers.pop(residual_name(layer), None)
-            if rest is not None:  # the same weights; what the whole layer's bias makes up for, this has back
-                rest.product.replace_input_with(1, layer.product.inputs[1])
-                linears[rest.name] = _with_weights(linears[rest.name], rounded.scales, -rounded.of_input)
-        save(onnx_model, path)
-    return msgspec.structs.replace(
-        plan, model_sha256=sha256_of(path), linears=tuple(linears.values()), attentions=plan_attentions(operands)
+    layers = {layer.name: layer for layer in find_linears(model.graph)}
+    residuals = {layer.of: layer for layer in layers.values() if role_of(layer.matmul) is Role.RESIDUAL}
+    unrounded: dict[str, NDArray[np.float32]] = {}
+    for name in images.progress.track(list(hessians), total=len(hessians), label="Rounding weights, layer by layer"):
+        layer = layers.pop(name)
+        rounded = quantize_weight(layer.weight, hessians.pop(name))  # its memory is free again
+        if keep_unrounded:
+            unrounded[name] = layer.weight
+        set_linear(model.graph, layer, rounded.weight, layer.bias)
+        linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction)
+        residual = residuals.get(name)
+        if residual is not None:  # the same weights; what the whole layer's bias makes up for, this has back
+            residual.matmul.replace_input_with(1, layer.matmul.inputs[1])
+            linears[residual.name] = _with_weights(linears[residual.name], rounded.scales, -rounded.of_input)
+    return PtqModel(
+        model,
+        msgspec.structs.replace(plan, linears=tuple(linears.values()), attentions=plan_attentions(operands)),
+        unrounded,
     )
 
 
 def _observe_rounded(
-    model: Path, plan: QuantizationPlan, images: CalibrationImages, kept_as: str
+    model: ir.Model, plan: QuantizationPlan, images: CalibrationImages, kept_as: str, key: bytes
 ) -> tuple[dict[str, HessianObserver], dict[str, TensorStatistics]]:
-    """Return the moments of each layer's input that ``plan`` quantizes, and the ranges of what attention multiplies.
+    """Return the second moments of each layer's input that ``plan`` quantizes, and the ranges of attention's operands.
 
     The engine, which holds all weights, is gone then: the moments are as large. Images that were seen before a kill are
-    not looked at again: what was kept is of this model, whose hash is in the plan, and of this plan.
+    not looked at again: what was kept is of this plan, which names the float32 file, and of these rewrites.
     """
     engine = ObservedModel(model, operands_of)
-    key = hashlib.sha256(msgspec.json.encode(plan)).hexdigest()
-    moments, operands = _unseen(engine, plan)
-    if images.keeper.restore(kept_as, key, {**moments, **operands}):
+    digest = hashlib.sha256(msgspec.json.encode(plan) + key).hexdigest()
+    hessians, operands = _unseen(engine, plan)
+    if images.keeper.restore(kept_as, digest, {**hessians, **operands}):
         images.progress.note("What is rounded was observed before an earlier run was stopped: not again")
     else:
-        moments, operands = _unseen(engine, plan)
+        hessians, operands = _unseen(engine, plan)
         started = time.monotonic()
-        observe(engine, {**moments, **operands}, images.track("Observing what is rounded"))
+        observe(engine, {**hessians, **operands}, images.track("Observing what is rounded"))
         del engine
-        images.keeper.keep(kept_as, key, {**moments, **operands}, time.monotonic() - started)
-    return moments, {name: range_.statistics() for name, range_ in operands.items()}
+        images.keeper.keep(kept_as, digest, {**hessians, **operands}, time.monotonic() - started)
+    return hessians, {name: range_.statistics() for name, range_ in operands.items()}
 
 
 def _unseen(
     engine: ObservedModel, plan: QuantizationPlan
 ) -> tuple[dict[str, HessianObserver], dict[str, RangeObserver]]:
     widths = dict(zip(engine.layers, engine.widths, strict=True))
-    moments = {
+    hessians = {
         linear.name: HessianObserver(linear.quantization, widths[linear.name], engine.token)
         for linear in plan.linears
-        if linear.quantization and layer_of(linear.name) == linear.name
+        if linear.quantization and linear.layer is None
     }
-    return moments, {name: RangeObserver() for name in engine.others}
+    return hessians, {name: RangeObserver() for name in engine.others}
 
 
 def _with_weights(linear: LinearPlan, scales: NDArray[np.float32], correction: NDArray[np.float64]) -> LinearPlan:

@@ -10,11 +10,13 @@ from pathlib import Path
 from edgevit.backends import backend_class, get_backend
 from edgevit.backends.onnx_versions import narrowed
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
+from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.files import copy_tree, scratch_folder, shareable
+from edgevit.graph.saving import SavedModel
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.float_fallback import float_in, note_float_in, why_float
+from edgevit.quantization.float_fallback import float_in, float_reasons, note_float_in
 from edgevit.quantization.kernels import KernelError
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.engines import check_engine, lower_for
@@ -26,7 +28,8 @@ from edgevit.targets import Target, float8_dialect
 class Compiled:
     """A variant that is ready and checked, but not in the bundle yet; ``model`` in ``folder`` is the file to open.
 
-    ``settings`` are what it is opened with. ``kernels`` is None where the engine does not tell; ``fallback`` and
+    ``settings`` are what it is opened with, ``source`` is the ONNX file that it was built from.
+    ``kernels`` is None where the engine does not tell; ``fallback`` and
     ``limit`` are as in ``Variant``; ``float_in`` are the layers that this engine alone has in float, with the reasons.
     """
 
@@ -38,6 +41,7 @@ class Compiled:
     model: Path
     settings: Mapping[str, str]
     kernels: Kernels | None
+    source: SavedModel
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
     float_in: Mapping[str, str] = field(default_factory=dict)
@@ -65,9 +69,10 @@ def build(
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     check_takes(target_name, target, precision)
-    decided = load_decided(bundle, precision, target)
+    decided, float32 = load_decided(bundle, precision, target), bundle.verify_float32()
     with scratch_folder() as scratch:
-        return add(bundle, compile_variant(bundle, target_name, target, precision, decided, scratch, progress=progress))
+        made = compile_variant(bundle, float32, target_name, target, precision, decided, scratch, progress=progress)
+        return add(bundle, made)
 
 
 def check_takes(target_name: str, target: Target, precision: Precision) -> None:
@@ -86,6 +91,7 @@ def check_takes(target_name: str, target: Target, precision: Precision) -> None:
 
 def compile_variant(
     bundle: Bundle,
+    float32: VerifiedFile,
     target_name: str,
     target: Target,
     precision: Precision,
@@ -109,7 +115,7 @@ def compile_variant(
     while True:
         (scratch / name).mkdir()
         try:
-            made = _compile_once(bundle, target_name, target, precision, decided, scratch, progress)
+            made = _compile_once(bundle, float32, target_name, target, precision, decided, scratch, progress)
         except KernelError as error:
             reasons = _float_reasons(decided, error)
             for layer, reason in reasons.items():
@@ -127,11 +133,12 @@ def _float_reasons(decided: Decided, error: KernelError) -> dict[str, str]:
     """Return why the layers that ``error`` names are float, or raise it where too few would be left."""
     if not isinstance(decided, PtqModel) or len(error.layers) > len(decided.plan.integer_layers()) // 2:
         raise error
-    return why_float(error.layers, error.engine)
+    return float_reasons(error.layers, error.engine)
 
 
 def _compile_once(
     bundle: Bundle,
+    float32: VerifiedFile,
     target_name: str,
     target: Target,
     precision: Precision,
@@ -140,9 +147,9 @@ def _compile_once(
     progress: Progress,
 ) -> Compiled:
     name = variant_name(target, precision)
-    float32, folder = bundle.verify_files("float32"), scratch / name
+    folder = scratch / name
     if isinstance(decided, PtqModel):
-        decided = float_in(decided, target.dialect, scratch / f"{name}-prepared.onnx")
+        decided = float_in(decided, target.dialect)
     options = target.build_options(precision)
     elsewhere = backend_class(target.backend).unbuildable_reason(options)
     if elsewhere is None:
@@ -150,7 +157,7 @@ def _compile_once(
         check_engine(backend, target_name, target, precision)
         progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
         source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
-        lower_for(source.model, target, backend.version())
+        source = replace(source, file=lower_for(source.file, target, backend.version()))
         model = backend.build(source.model, folder, options, progress=progress)[0]
     else:
         progress.note(f"Writing {name} for {target_name} as ONNX, to be built on the device: {elsewhere}")
@@ -163,7 +170,7 @@ def _compile_once(
         chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
         progress.note(f"{target_name} leaves settings of {name} open; took {chosen}")
     kernels = check(bundle, source, precision, target, model, settings)
-    compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels)
+    compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels, source.file)
     if isinstance(decided, PtqModel):
         return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
     return compiled
@@ -206,5 +213,6 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
 
 def _versions(compiled: Compiled) -> str | None:
     """Return the versions of the engine that run the file: those that the target is for, less those too old for it."""
-    first = backend_class(compiled.target.backend).first_version(compiled.model)
+    source = compiled.source
+    first = backend_class(compiled.target.backend).first_version(source.opset, source.operators)
     return compiled.target.versions if first is None else narrowed(compiled.target.versions, first)

@@ -11,10 +11,10 @@ import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.bundle.reading import logical_path
@@ -24,6 +24,7 @@ from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, ImageError
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.calibration.calibrate import Observation
 from edgevit.quantization.calibration.statistics import SCHEMA_VERSION, CalibrationTable
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import ImageSource, doubts
@@ -90,8 +91,10 @@ def _hash_of(dataset: Dataset, index: int) -> bytes:
         return b"unreadable"  # it is left out, or stops the command, when it is decoded
 
 
-def calibrated(bundle: Bundle, model: Path, selection: Selection, progress: Progress = SILENT) -> CalibrationTable:
-    """Return what the Linear layers of ``model``, the bundle's float32 file, do on the images.
+def calibrated(
+    bundle: Bundle, model: ir.Model, selection: Selection, progress: Progress = SILENT, *, rotated: bool
+) -> CalibrationTable:
+    """Return what the Linear layers of ``model`` do on the images; it is the bundle's float32 file, ``rotated`` or not.
 
     Raises:
         GraphError: if an activation is not finite, or the model has no Linear layers.
@@ -104,7 +107,9 @@ def calibrated(bundle: Bundle, model: Path, selection: Selection, progress: Prog
     else:
         progress.note(f"Calibrating on {len(selection.dataset)} images of {selection.dataset.name}")
         draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")
-        table = _observe(draft, model, selection, progress)
+        sha256 = bundle.variant("float32").files[0].sha256
+        observation, start = draft.restored(lambda: Observation(model, sha256, rotated=rotated))
+        table = _observe(draft, observation, start, selection, progress)
     for doubt in doubts(selection.dataset, table.pixels):
         progress.note(doubt)
     return table
@@ -122,8 +127,9 @@ def _kept(bundle: Bundle, selection_sha256: str) -> CalibrationTable | None:
     return table if made_for == (bundle.variant("float32").files[0].sha256, selection_sha256) else None
 
 
-def _observe(draft: Draft, model: Path, selection: Selection, progress: Progress) -> CalibrationTable:
-    observation, start = draft.restored(model)
+def _observe(
+    draft: Draft, observation: Observation, start: int, selection: Selection, progress: Progress
+) -> CalibrationTable:
     if start:
         progress.note(f"Going on after {start} images, where an earlier calibration stopped")
     # The last image seen is read again and left out: it can be read, where perhaps no other can.

@@ -7,7 +7,7 @@ believed. All of it goes when ``edgevit quantize`` is done.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,18 +61,21 @@ class Draft:
         about = {"key": np.array(self.key), "position": np.array(position)}
         save_arrays(self.folder / _STATE, {**observation.state(), **about})
 
-    def restored(self, model: Path) -> tuple[Observation, int]:
-        """Return a pass over ``model`` that goes on from what was kept, if anything, and how many images that were."""
-        return self._restored(model) or (Observation(model, rotated=True), 0)
+    def restored(self, start: Callable[[], Observation]) -> tuple[Observation, int]:
+        """Return a pass that goes on from what was kept, if anything, and how many images that were.
 
-    def _restored(self, model: Path) -> tuple[Observation, int] | None:
-        """Do so if it can be believed; what was restored in part only is let go, and the model with it."""
+        ``start`` gives a pass that has seen nothing.
+        """
+        return self._restored(start) or (start(), 0)
+
+    def _restored(self, start: Callable[[], Observation]) -> tuple[Observation, int] | None:
+        """Do so if it can be believed; what was restored in part only is let go."""
         try:
             state = _load(self.folder / _STATE)
             if str(state.pop("key")) != self.key:
                 return None
             position = int(state.pop("position"))
-            observation = Observation(model, rotated=True)
+            observation = start()
             observation.restore(state)
         except DAMAGE:
             return None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from edgevit.backends import backend_class
 from edgevit.backends.backend import Backend
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import MissingDependencyError
+from edgevit.graph.saving import SavedModel
 from edgevit.targets import Target, edition_for, split_name, target_names
 from edgevit.versions import check_version, within
 
@@ -44,14 +43,17 @@ def other_version(target_name: str, target: Target, found: str) -> str:
     return backend_class(target.backend).how_to_install_version(target.versions)
 
 
-def lower_for(model: Path, target: Target, found: str) -> None:
-    """Write the ONNX file ``model`` without ONNX's Attention where the version ``found`` of the engine lacks it.
+def lower_for(file: SavedModel, target: Target, found: str) -> SavedModel:
+    """Write an ONNX file anew, without ONNX's Attention, where the version ``found`` of the engine lacks it.
+
+    Returns what it is then.
 
     Raises:
         StorageError: if it cannot be written.
 
     """
-    if not backend_class(target.backend).reads(model, found):
-        from edgevit.quantization.emit.lower_attention import lower_attention
+    if backend_class(target.backend).reads(file.opset, file.operators, found):
+        return file
+    from edgevit.quantization.emit.lower_attention import lower_attention
 
-        lower_attention(model)
+    return lower_attention(file.path)

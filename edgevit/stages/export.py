@@ -13,7 +13,7 @@ from PIL import Image
 
 from edgevit import __version__
 from edgevit.backends import REFERENCE, get_backend
-from edgevit.backends.onnx_versions import narrowed
+from edgevit.backends.onnx_versions import contents_of, narrowed
 from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.batches import batches
@@ -91,7 +91,7 @@ def export(
             float32=onnx,
             golden_images=_images(dataset, batch.indices[chosen]),
             golden_logits=logits[chosen],
-            versions=None if (first := backend.first_version(onnx)) is None else narrowed(None, first),
+            versions=None if (first := backend.first_version(*contents_of(onnx))) is None else narrowed(None, first),
             existing=existing,
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Manifest, Precision
+from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.dataset import Dataset
@@ -123,22 +124,21 @@ def to_judge_by(
 def restore_accuracy(
     criteria: AccuracyCriteria,
     bundle: Bundle,
+    float32: VerifiedFile,
     images: LabelledBatches,
     unreadable: Unreadable,
     prepared: Mapping[Scheme, PtqModel],
-    unrounded: Mapping[Scheme, Path],
     targets: Iterable[Target],
     scratch: Path,
     progress: Progress,
 ) -> dict[Scheme, PtqModel]:
     """Return ``prepared`` with as many layers back in float as ``criteria`` takes; plans say which, with the verdict.
 
-    ``unrounded`` are the same models before their weights were rounded. The models of ``prepared`` may be replaced.
+    ``prepared`` must have kept its weights as they were before rounding.
 
     Raises:
         DataError: if none of the images can be read.
     """
-    float32 = bundle.verify_files("float32")
     measure: SensitivityMetric = "kl" if bundle.manifest.model.classes else "sqnr_db"
     read = list(images.read(bundle.manifest.preprocess, batch_size=_BATCH, unreadable=unreadable))
     seen = np.concatenate([batch.indices for batch in read])
@@ -146,18 +146,18 @@ def restore_accuracy(
         None if images.labels is None else images.labels[seen], independent=bundle.manifest.independent
     )
     evaluator, few = (
-        Evaluator(float32, [batch.images for batch in part], independent=bundle.manifest.independent)
+        Evaluator(float32.path, [batch.images for batch in part], independent=bundle.manifest.independent)
         for part in (read, read[: RANKED // _BATCH])
     )
     found, targets = dict(prepared), tuple(targets)
     for scheme, one in prepared.items():
         forms = _forms(scheme, targets, progress)
-        rank = partial(rank_layers, one, unrounded[scheme], few, forms[0], scratch, measure=measure, progress=progress)
+        rank = partial(rank_layers, one, few, forms[0], scratch, measure=measure, progress=progress)
         if criteria.costs:
             one = replace(one, plan=msgspec.structs.replace(one.plan, sensitivity=rank()))
         if limit is not None:
             progress.note(f"Looking for layers that must be float ({scheme} activations)")
-            one = Search(one, unrounded[scheme], evaluator, forms, limit, scratch, progress).run(rank)
+            one = Search(one, evaluator, forms, limit, scratch, progress).run(rank)
         found[scheme] = one
     return found
 

@@ -10,15 +10,16 @@ import numpy as np
 
 from edgevit.backends import BACKENDS, backend_class, get_backend
 from edgevit.bundle.manifest import Kernels, Precision
-from edgevit.bundle.reading import logical_path
+from edgevit.bundle.reading import VerifiedFile, logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
+from edgevit.graph.linears import open_graph
+from edgevit.graph.saving import SavedModel
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import dialect_called, emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16.convert import Float16Plan, emit_float16
 from edgevit.quantization.kernels import check_kernels, check_linears, name_the_last
 from edgevit.quantization.lint.rules import check_tensorrt
-from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.ptq import PtqModel
 from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.weight_only.packed import check_packed, emit_weights_int4, emit_weights_int8
@@ -49,15 +50,20 @@ class Source:
     ``float_attentions`` stay in float though the target asks for more, with the reasons.
     """
 
-    model: Path
+    file: SavedModel
     integer_layers: tuple[str, ...] = ()
     float8_layers: tuple[str, ...] = ()
     packed_layers: int | None = None
     float_layers: tuple[str, ...] = ()
     float_attentions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def model(self) -> Path:
+        """Where the file is."""
+        return self.file.path
 
-def write_source(float32: Path, precision: Precision, target: Target, decided: Decided, path: Path) -> Source:
+
+def write_source(float32: VerifiedFile, precision: Precision, target: Target, decided: Decided, path: Path) -> Source:
     """Write the float32 ONNX file in ``precision`` to ``path``, in the form for ``target``.
 
     Raises:
@@ -66,33 +72,38 @@ def write_source(float32: Path, precision: Precision, target: Target, decided: D
         StorageError: if the file cannot be written.
 
     """
-    match decided:
-        case PtqModel():
-            decided.plan.check_source(float32)
-            return _quantized(precision, target, decided, path)
-        case Float16Plan():
-            emit_float16(float32, decided, path)
-            return Source(path)
-    if precision == "int8-dynamic" and backend_class(target.backend).dynamic_operators:
-        return Source(path, integer_layers=emit_dynamic(float32, path))
-    if precision in ("int8-dynamic", "int8-weights"):
-        return Source(path, packed_layers=len(emit_weights_int8(float32, path)))
-    if precision == "int4-weights":
-        return Source(path, packed_layers=len(emit_weights_int4(float32, path)))
-    emit_float32(float32, target.dialect, path)
-    return Source(path)
+    if isinstance(decided, PtqModel):
+        decided.plan.check_source(float32.sha256)
+        return _quantized(precision, target, decided, path)
+    with open_graph(float32.path) as model:
+        if isinstance(decided, Float16Plan):
+            return Source(emit_float16(model, float32.sha256, decided, path).file)
+        if precision == "int8-dynamic" and backend_class(target.backend).dynamic_operators:
+            dynamic = emit_dynamic(model, path)
+            return Source(dynamic.file, integer_layers=dynamic.layers)
+        if precision in ("int8-dynamic", "int8-weights"):
+            packed = emit_weights_int8(model, path)
+            return Source(packed.file, packed_layers=len(packed.layers))
+        if precision == "int4-weights":
+            packed = emit_weights_int4(model, path)
+            return Source(packed.file, packed_layers=len(packed.layers))
+        return Source(emit_float32(model, target.dialect, path).file)
 
 
 def _quantized(precision: Precision, target: Target, decided: PtqModel, path: Path) -> Source:
-    """Write the prepared model to ``path`` in INT8 or FP8."""
-    model, plan, layers = decided.model, decided.plan, decided.plan.integer_layers()
+    """Write the optimized model to ``path`` in INT8 or FP8."""
+    plan, layers = decided.plan, decided.plan.integer_layers()
     kept_float = tuple(each.layer for each in plan.float_layers())
     if precision == "fp8":
-        kept = emit_float8(model, plan, target.dialect, path, attention=target.attention)
-        return Source(path, float8_layers=layers, float_layers=kept_float, float_attentions=kept)
+        emitted = emit_float8(decided, target.dialect, path, attention=target.attention)
+        return Source(
+            emitted.file, float8_layers=layers, float_layers=kept_float, float_attentions=emitted.float_attentions
+        )
     bits = target.weight_bits_on()
-    kept = emit(model, plan, target.dialect, path, weight_bits=bits, attention=target.attention)
-    return Source(path, integer_layers=layers, float_layers=kept_float, float_attentions=kept)
+    emitted = emit(decided, target.dialect, path, weight_bits=bits, attention=target.attention)
+    return Source(
+        emitted.file, integer_layers=layers, float_layers=kept_float, float_attentions=emitted.float_attentions
+    )
 
 
 def choose_settings(
@@ -208,4 +219,4 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
         )
     if precision == "fp16":
         return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN))
-    return PtqModel(bundle.verify_extra(PREPARED[scheme]), QuantizationPlan.load(bundle.verify_extra(PLANS[scheme])))
+    return PtqModel.load(bundle.verify_extra(PREPARED[scheme]), bundle.verify_extra(PLANS[scheme]))

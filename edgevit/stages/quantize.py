@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import onnx_ir as ir
 
 from edgevit.bundle.manifest import Precision
-from edgevit.bundle.reading import logical_path
+from edgevit.bundle.reading import VerifiedFile, logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
 from edgevit.errors import BundleError, EdgeViTError, GraphError, InputError, MissingDependencyError, VerificationError
 from edgevit.files import scratch_folder
+from edgevit.graph.linears import open_graph
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.range_search import search_ranges
 from edgevit.quantization.arithmetic import Scheme
@@ -26,7 +28,7 @@ from edgevit.quantization.float16.convert import Float16Plan
 from edgevit.quantization.float16.scan import scan_float16
 from edgevit.quantization.float_fallback import note_float_in
 from edgevit.quantization.plan import QuantizationPlan, Trial
-from edgevit.quantization.ptq import CalibrationImages, PtqModel, prepare
+from edgevit.quantization.ptq import CalibrationImages, ExactRewrites, PtqModel, optimize, read_rotated
 from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
@@ -73,11 +75,13 @@ def quantize(
     refuse_rivals(targets, precision)
     _check_images(bundle, images, precision, progress)
     criteria.check(bundle, precision)
+    float32 = bundle.verify_float32()
     with scratch_folder() as scratch:
         rules = _Rules(tuple(targets.values()), observer, rewrites, criteria)
-        decided = _decide(bundle, images, precision, rules, scratch, progress) if precision in NEED_IMAGES else {}
+        needed = precision in NEED_IMAGES
+        decided = _decide(bundle, float32, images, precision, rules, scratch, progress) if needed else {}
         failed: dict[str, EdgeViTError] = {}
-        made = list(_compile(bundle, targets, precision, decided, failed, scratch, progress))
+        made = list(_compile(bundle, float32, targets, precision, decided, failed, scratch, progress))
         if failed and not any(each.precision == precision for each in made):
             raise next(iter(failed.values()))
         for name, error in failed.items():
@@ -159,6 +163,7 @@ class _Rules(NamedTuple):
 
 def _decide(
     bundle: Bundle,
+    float32: VerifiedFile,
     images: ImageSource | None,
     precision: Precision,
     rules: _Rules,
@@ -170,14 +175,15 @@ def _decide(
     folder = scratch / _folder(precision)
     folder.mkdir()
     if precision == "fp16":
-        return dict.fromkeys(rules.dialects, _scan(bundle, images, folder, progress))
-    prepared = _calibrate(bundle, images, rules, folder, progress)
+        return dict.fromkeys(rules.dialects, _scan(bundle, float32, images, folder, progress))
+    prepared = _calibrate(bundle, float32, images, rules, folder, progress)
     _keep_others(bundle, folder)
     return {dialect: prepared[scheme_of(dialect)] for dialect in rules.dialects}
 
 
 def _compile(
     bundle: Bundle,
+    float32: VerifiedFile,
     targets: Mapping[str, Target],
     precision: Precision,
     decided: Mapping[str, Decided],
@@ -192,7 +198,7 @@ def _compile(
         for each in wanted if variant_name(target, "float32") not in present else wanted[1:]:
             told = decided.get(target.dialect) if each == precision else None
             try:
-                yield compile_variant(bundle, target_name, target, each, told, scratch, progress=progress)
+                yield compile_variant(bundle, float32, target_name, target, each, told, scratch, progress=progress)
             except _ENGINES_OWN as error:
                 failed[variant_name(target, each)] = error
 
@@ -206,58 +212,69 @@ def _note_float_in(made: Sequence[Compiled], scratch: Path) -> None:
             plan.save(scratch / place)
 
 
-def _scan(bundle: Bundle, images: ImageSource, folder: Path, progress: Progress) -> Float16Plan:
+def _scan(bundle: Bundle, float32: VerifiedFile, images: ImageSource, folder: Path, progress: Progress) -> Float16Plan:
     """Write into ``folder`` which nodes float16 is no good for."""
-    model = bundle.verify_files("float32")
     dataset = images.load(progress)
     progress.note(f"Scanning {len(dataset)} images of {dataset.name} for values that float16 cannot hold")
     read = (
         batch.images
         for batch in batches(dataset, bundle.manifest.preprocess, batch_size=_BATCH, unreadable=images.unreadable)
     )
-    plan = scan_float16(model, read, total=-(-len(dataset) // _BATCH), progress=progress)
+    with open_graph(float32.path) as model:
+        batches_of = -(-len(dataset) // _BATCH)
+        plan = scan_float16(model, read, total=batches_of, model_sha256=float32.sha256, progress=progress)
     plan.save(folder / "plan.json")
     return plan
 
 
 def _calibrate(
-    bundle: Bundle, images: ImageSource, rules: _Rules, folder: Path, progress: Progress
+    bundle: Bundle,
+    float32: VerifiedFile,
+    images: ImageSource,
+    rules: _Rules,
+    folder: Path,
+    progress: Progress,
 ) -> dict[Scheme, PtqModel]:
-    """Write the table of ranges, and for each way to store activations the prepared model and its plan."""
-    model = bundle.verify_files("float32")
+    """Write the table of ranges, and for each way to store activations the optimized model and its plan."""
     dataset, held_out = _load(bundle, images, rules.criteria, progress)
     selection = Selection.of(images, bundle.manifest.preprocess, progress, dataset=dataset)
-    table = calibrated(bundle, model, selection, progress)
+    model, rotated = read_rotated(float32.path)
+    table = calibrated(bundle, model, selection, progress, rotated=rotated)
     table.save(folder.parent / TABLE)
     keeper = SecondPass(Draft(bundle.path), selection.sha256, images.unreadable, progress)
     calibration = CalibrationImages(selection.images_alone, len(selection.dataset), progress, keeper)
-    prepared: dict[Scheme, PtqModel] = {}
-    unrounded: dict[Scheme, Path] = {}
-    for scheme, (observer, rewrites, trials) in _choices(
-        model, calibration, rules, independent=bundle.manifest.independent
-    ).items():
-        place = {scheme: folder.parent / PREPARED[scheme]}
-        before = {} if held_out is None else {scheme: folder.parent / f"unrounded-{scheme}.onnx"}
-        _, made = prepare(
-            model, calibration, place, table=table, unrounded=before, observer=observer, rewrites=rewrites
+    check, independent = ExactRewrites(float32.path, calibration), bundle.manifest.independent
+    choices = _choices(float32.path, model, calibration, rules, rotated=rotated, independent=independent)
+    optimized: dict[Scheme, PtqModel] = {}
+    for scheme, (observer, rewrites, trials) in choices.items():
+        own = model if len(optimized) == len(choices) - 1 else model.clone()  # the last one uses it up
+        one = optimize(
+            own,
+            table,
+            calibration,
+            scheme,
+            check=check,
+            observer=observer,
+            rewrites=rewrites,
+            keep_unrounded=held_out is not None,
         )
-        prepared[scheme] = replace(made[scheme], plan=msgspec.structs.replace(made[scheme].plan, trials=trials))
-        unrounded |= before
+        optimized[scheme] = replace(one, plan=msgspec.structs.replace(one.plan, trials=trials))
     if held_out is not None:
-        prepared = restore_accuracy(
+        optimized = restore_accuracy(
             rules.criteria,
             bundle,
+            float32,
             held_out,
             images.unreadable,
-            prepared,
-            unrounded,
+            optimized,
             rules.targets,
             folder.parent,
             progress,
         )
-    for scheme, one in prepared.items():
-        one.plan.save(folder.parent / PLANS[scheme])
-    return prepared
+    return {
+        scheme: one.save(folder.parent / PREPARED[scheme], folder.parent / PLANS[scheme])
+        for scheme, one in optimized.items()
+    }
 
 
 def _load(
@@ -273,14 +290,21 @@ def _load(
 
 
 def _choices(
-    model: Path, images: CalibrationImages, rules: _Rules, *, independent: bool
+    float32: Path, model: ir.Model, images: CalibrationImages, rules: _Rules, *, rotated: bool, independent: bool
 ) -> dict[Scheme, tuple[Observer, Rewrites, tuple[Trial, ...]]]:
     """Return observer and rewrites for each way to store activations, and what was tried if the recipe asks for it."""
     schemes = dict.fromkeys(map(scheme_of, rules.dialects))
     if rules.observer != "auto" and rules.rewrites.alpha != "auto":
         return dict.fromkeys(schemes, (rules.observer, rules.rewrites, ()))
     found = search_ranges(
-        model, images, schemes, observer=rules.observer, rewrites=rules.rewrites, independent=independent
+        float32,
+        model,
+        images,
+        schemes,
+        rotated=rotated,
+        observer=rules.observer,
+        rewrites=rules.rewrites,
+        independent=independent,
     )
     for scheme, trials in found.items():
         figures = "; ".join(trial.say() for trial in trials)

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx_files import emit_dynamic, emit_float16, emit_weights_int4, emit_weights_int8, scan_float16
 from tiny import PREPROCESS, SPEC
 
 from edgevit.backends import backend_class, get_backend
@@ -14,10 +15,6 @@ from edgevit.backends.base import BuildOptions
 from edgevit.backends.pixels import shape_of_images
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError, MissingDependencyError
-from edgevit.quantization.float16.convert import emit_float16
-from edgevit.quantization.float16.scan import scan_float16
-from edgevit.quantization.weight_only.dynamic import emit_dynamic
-from edgevit.quantization.weight_only.packed import emit_weights_int4, emit_weights_int8
 
 TAKING = BuildOptions(settings={"INPUT": "uint8-nhwc"})
 EMBEDDING = "patch_embed.transpose.output"

@@ -5,13 +5,12 @@ import numpy as np
 import onnx
 import onnx.reference
 import pytest
+from onnx_files import emit_float16, scan_float16
 
 from edgevit.backends import get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError
-from edgevit.quantization.float16.convert import emit_float16
-from edgevit.quantization.float16.scan import scan_float16
 
 
 def test_the_precision_is_pinned_unless_a_setting_says_otherwise(model, tmp_path):

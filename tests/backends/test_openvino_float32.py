@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
+from onnx_files import calibrate, make_plan
 from tiny import PREPROCESS
 
 from edgevit.backends import get_backend
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.bundle.store import Bundle
-from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.emit import openvino as dialect
-from edgevit.quantization.plan import make_plan
 
 MARKS = ("precise", "DisablePrecisionConversion")  # what older and newer releases call it once it is read
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx_files import calibrate, emit, make_plan
 from random_vit import PREPROCESS, random_model
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.models.spec import ModelSpec
-from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.calibration.statistics import CalibrationTable
-from edgevit.quantization.emit import DIALECTS, emit, scheme_of
-from edgevit.quantization.plan import QuantizationPlan, make_plan
+from edgevit.quantization.emit import DIALECTS, scheme_of
+from edgevit.quantization.plan import QuantizationPlan
 
 if TYPE_CHECKING:
     from edgevit.models.vit import VisionTransformer

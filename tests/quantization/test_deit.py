@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from deit import float32, photos
 from numpy.typing import NDArray
+from onnx_files import emit, prepare
 
 from edgevit.backends import get_backend
 from edgevit.bundle.manifest import Kernels
-from edgevit.quantization.emit import emit, scheme_of
+from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.ptq import CalibrationImages, prepare
+from edgevit.quantization.ptq import CalibrationImages
 from edgevit.recipes import load_recipe
 from edgevit.statistics import agreement, mean_kl, sqnr_db
 

@@ -9,15 +9,13 @@ import torch
 from deit import float32, photos
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx_files import emit_dynamic, emit_float16, emit_weights_int4, emit_weights_int8, scan_float16
 from tiny import ENGINES
 
 from edgevit.backends import get_backend
 from edgevit.backends.base import BuildOptions
 from edgevit.errors import VerificationError
-from edgevit.quantization.float16.convert import emit_float16
-from edgevit.quantization.float16.scan import scan_float16
-from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
-from edgevit.quantization.weight_only.packed import emit_weights_int4, emit_weights_int8
+from edgevit.quantization.weight_only.dynamic import check_dynamic
 from edgevit.statistics import agreement, mean_kl, sqnr_db
 from edgevit.targets import load_target
 

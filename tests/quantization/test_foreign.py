@@ -3,14 +3,13 @@
 import numpy as np
 import onnxruntime
 import pytest
+from onnx_files import calibrate, emit, prepare
 
 from edgevit.backends import get_backend
 from edgevit.errors import GraphError
 from edgevit.graph.linears import find_linears, load_graph
-from edgevit.quantization.calibration.calibrate import calibrate
-from edgevit.quantization.emit import emit
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.ptq import CalibrationImages, prepare
+from edgevit.quantization.ptq import CalibrationImages
 from edgevit.statistics import sqnr_db
 
 DIALECTS = {"onnxruntime": "asymmetric", "openvino": "asymmetric", "portable": "symmetric"}
@@ -19,7 +18,7 @@ DIALECTS = {"onnxruntime": "asymmetric", "openvino": "asymmetric", "portable": "
 @pytest.mark.parametrize(("name", "operators"), [("old", 8), ("new", 8), ("gemm", 0)])
 def test_a_vit_of_timms_is_quantized(foreign_vits, tmp_path, name, operators):
     path = foreign_vits[name]
-    kinds = [layer.product.op_type for layer in find_linears(load_graph(path).graph)]
+    kinds = [layer.matmul.op_type for layer in find_linears(load_graph(path).graph)]
     assert (kinds.count("MatMul"), len(kinds)) == (operators, 9)
     images = np.random.default_rng(0).normal(size=(24, 3, 32, 32)).astype(np.float32)
     source = CalibrationImages(lambda: iter([images]), 1)

@@ -3,12 +3,12 @@ import json
 import msgspec
 import numpy as np
 import pytest
+from onnx_files import calibrate, make_plan
 
 from edgevit.errors import BundleError, DataError
 from edgevit.files import sha256_of
 from edgevit.graph.linears import find_linears, load_graph
-from edgevit.quantization.calibration.calibrate import calibrate
-from edgevit.quantization.plan import LinearPlan, QuantizationPlan, make_plan
+from edgevit.quantization.plan import LinearPlan, QuantizationPlan
 
 
 def test_every_layer_of_a_vit_is_planned(quantized):

@@ -5,22 +5,25 @@ import weakref
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
+from onnx_files import emit, prepare, read, rewritten
 
 from edgevit.errors import BundleError, DataError, GraphError, VerificationError
 from edgevit.files import sha256_of
-from edgevit.graph import linears
 from edgevit.graph.linears import find_linears, load_graph
+from edgevit.graph.node_facts import Role, is_marked
+from edgevit.graph.weights import let_go
+from edgevit.quantization import emit as emit_module
 from edgevit.quantization import ptq as module
-from edgevit.quantization.emit import DIALECTS as ALL_DIALECTS
-from edgevit.quantization.emit import emit, emit_float32, scheme_of
-from edgevit.quantization.ptq import CalibrationImages, prepare
-from edgevit.quantization.rewrites.apply import centre, smooth
+from edgevit.quantization.ptq import CalibrationImages, PtqModel
+from edgevit.quantization.rewrites.passes import FITTING, SMOOTHING
 from edgevit.recipes import load_recipe
 
 SCHEMES = ("asymmetric", "symmetric")
 DIALECTS = {"asymmetric": "openvino", "symmetric": "portable"}  # one of each
+STEPS = {"smoothed": SMOOTHING, "shifted": (*SMOOTHING, *FITTING)}
 
 
 def calibration(images):
@@ -39,23 +42,22 @@ def prepared(quantized, tmp_path_factory):
 
 
 def test_rewriting_changes_no_logits(quantized, tmp_path):
-    table = smooth(quantized.path, quantized.table, tmp_path / "smoothed.onnx")
-    centre(tmp_path / "smoothed.onnx", table, tmp_path / "centred.onnx", "minmax")
+    for name, passes in STEPS.items():
+        rewritten(quantized.path, quantized.table, tmp_path / f"{name}.onnx", passes, "symmetric")
     before = run(quantized.path, quantized.images)
-    for name in ("smoothed", "centred"):
+    for name in STEPS:
         assert sha256_of(tmp_path / f"{name}.onnx") != sha256_of(quantized.path)
         np.testing.assert_allclose(run(tmp_path / f"{name}.onnx", quantized.images), before, atol=1e-4)
 
 
 def test_ranges_hold_what_the_rewritten_layers_read(quantized, tmp_path):
-    """A second calibration, of the rewritten model, stays within the ranges that were foretold."""
-    foretold = smooth(quantized.path, quantized.table, tmp_path / "smoothed.onnx")
-    foretold = centre(tmp_path / "smoothed.onnx", foretold, tmp_path / "centred.onnx", "minmax")
-    assert foretold.images == len(quantized.images)
-    engine = module.ObservedModel(tmp_path / "centred.onnx")
+    """A second calibration, of the rewritten model, stays within the ranges that were predicted."""
+    predicted = rewritten(quantized.path, quantized.table, tmp_path / "shifted.onnx", STEPS["shifted"], "symmetric")
+    assert predicted.images == len(quantized.images)
+    engine = module.ObservedModel(read(tmp_path / "shifted.onnx"))
     for image in quantized.images:
         for name, values in zip(engine.layers, engine.run(image[None]), strict=True):
-            statistics = foretold.inputs[name]
+            statistics = predicted.inputs[name]
             assert statistics.minimum - 1e-4 <= values.min() <= values.max() <= statistics.maximum + 1e-4
 
 
@@ -63,8 +65,8 @@ def test_every_layer_is_planned_and_its_weight_lies_on_the_grid(quantized, prepa
     _, models = prepared
     for scheme, one in models.items():
         one.plan.check_scheme(scheme)
-        one.plan.check_model(one.model)
-        one.plan.check_source(quantized.path)
+        assert PtqModel.load(one.model, one.model.with_suffix(".json")).plan == one.plan
+        one.plan.check_source(sha256_of(quantized.path))
         assert one.plan.integer_layers() == tuple(quantized.prepared_layers(scheme))
         layers = {layer.name: layer for layer in find_linears(load_graph(one.model).graph)}
         for linear in one.plan.linears:
@@ -85,8 +87,7 @@ def test_one_sided_inputs_are_centred_for_signed_integers_only(prepared):
 
 
 def _is_centred(layer):
-    producer = layer.input.producer()
-    return producer is not None and producer.name == f"{layer.name}.centre"
+    return is_marked(layer.input.producer(), Role.SHIFT, layer.name)
 
 
 @pytest.mark.parametrize(("scheme", "dialect"), list(DIALECTS.items()))
@@ -107,22 +108,26 @@ def test_a_plan_of_another_model_is_refused(quantized, prepared, tmp_path):
     other.doc_string = "another"
     onnx.save(other, tmp_path / "other.onnx")
     with pytest.raises(BundleError, match="belongs to another model"):
-        models["asymmetric"].plan.check_source(tmp_path / "other.onnx")
+        models["asymmetric"].plan.check_source(sha256_of(tmp_path / "other.onnx"))
     with pytest.raises(BundleError, match="belongs to another model"):
-        emit(models["symmetric"].model, models["asymmetric"].plan, "openvino", tmp_path / "model.onnx")
+        PtqModel.load(models["symmetric"].model, models["asymmetric"].model.with_suffix(".json"))
 
 
-def test_a_rewrite_that_changes_the_logits_is_noticed(quantized, tmp_path, monkeypatch):
-    def broken(model, table, path, **rules):
-        table = smooth(model, table, path, **rules)
-        changed = onnx.load(path)
-        next(node for node in changed.graph.node if node.op_type == "Softmax").attribute[0].i = 2
-        onnx.save(changed, path)
-        return table
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_rewrite_that_changes_the_logits_is_noticed(quantized, tmp_path, monkeypatch, scheme):
+    class Broken:
+        name = "broken"
 
-    monkeypatch.setattr(module, "smooth", broken)
+        def precondition(self, options):
+            return True
+
+        def apply(self, model, ranges, options):
+            softmax = next(node for node in model.graph if node.op_type == "Softmax")
+            softmax.attributes["axis"] = ir.AttrInt64("axis", 2)
+
+    monkeypatch.setattr(module, "SMOOTHING", (*SMOOTHING, Broken()))
     with pytest.raises(VerificationError, match="changed its logits"):
-        prepare(quantized.path, calibration(quantized.images), {"asymmetric": tmp_path / "model.onnx"})
+        prepare(quantized.path, calibration(quantized.images), {scheme: tmp_path / "model.onnx"})
     assert not (tmp_path / "model.onnx").exists()
 
 
@@ -173,37 +178,45 @@ def test_models_of_others_whose_layers_are_gemm_or_lack_a_bias_are_prepared(writ
         assert ((run(tmp_path / "int8.onnx", images) - exact) ** 2).mean() < 1e-3 * (exact**2).mean()
 
 
-def test_one_model_is_in_memory_at_a_time(quantized, tmp_path, monkeypatch):
-    """Whenever a model is read or an engine opened, the one before is gone, whether Python looks for circles or not."""
+def test_one_engine_is_in_memory_at_a_time(quantized, tmp_path, monkeypatch):
+    """Whenever an engine is opened the one before is gone, whether Python looks for circles or not."""
     opened, held = [], []
+    session = onnxruntime.InferenceSession
 
-    def watched(function, what):
-        def watching(*arguments, **options):
-            held.extend(name for name, reference in opened if reference() is not None)
-            made = function(*arguments, **options)
-            opened.append((function.__name__, weakref.ref(what(made))))
-            return made
+    def watching(*arguments, **options):
+        held.extend(reference for reference in opened if reference() is not None)
+        made = session(*arguments, **options)
+        opened.append(weakref.ref(made))
+        return made
 
-        return watching
-
-    monkeypatch.setattr(linears, "load_graph", watched(load_graph, _a_weight))
-    monkeypatch.setattr(onnxruntime, "InferenceSession", watched(onnxruntime.InferenceSession, lambda session: session))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watching)
     places = {scheme: tmp_path / f"{scheme}.onnx" for scheme in SCHEMES}
     gc.disable()
     try:
-        _, models = prepare(
-            quantized.path, calibration(quantized.images), places, rewrites=load_recipe("default").rewrites
-        )
-        for dialect in ALL_DIALECTS:
-            one = models[scheme_of(dialect)]
-            emit(one.model, one.plan, dialect, tmp_path / "int8.onnx")
-            if dialect != "portable":
-                emit_float32(quantized.path, dialect, tmp_path / "float32.onnx")
+        prepare(quantized.path, calibration(quantized.images), places, rewrites=load_recipe("default").rewrites)
     finally:
         gc.enable()
-    assert len({name for name, _ in opened}) == 2
+    assert len(opened) >= 5
     assert held == []
 
 
-def _a_weight(model):
-    return model.graph.initializers["blocks.0.mlp.fc1.weight"].const_value.numpy()
+def test_a_model_written_for_an_engine_leaves_nothing_of_it_in_memory(quantized, prepared, tmp_path):
+    """Weights of what is written, and of the model that it is made of, are let go of at once."""
+    made = []
+    own = emit_module.letting_go
+
+    def watching(model):
+        made.append(weakref.ref(model.graph.initializers["blocks.0.mlp.fc1.weight"].const_value))
+        return own(model)
+
+    one = prepared[1]["asymmetric"]
+    again = PtqModel.load(one.model, one.model.with_suffix(".json"))
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(emit_module, "letting_go", watching)
+            emit_module.emit(again, "onnxruntime", tmp_path / "int8.onnx")
+        let_go(again.model)
+        assert [reference() for reference in made] == [None]
+    finally:
+        gc.enable()

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from onnx_files import emit
 from tiny import PREPROCESS, SHAPES, content
 
 from edgevit.backends import backend_class, get_backend
@@ -21,7 +22,6 @@ from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import ModelSpec
 from edgevit.progress import Progress, Silent
-from edgevit.quantization.emit import emit
 from edgevit.quantization.kernels import check_kernels
 from edgevit.quantization.lint.rules import lint
 from edgevit.quantization.plan import QuantizationPlan

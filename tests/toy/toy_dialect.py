@@ -1,27 +1,22 @@
 """A dialect of a test's own: the portable form, signed with its name."""
 
-import shutil
-
-import onnx
+import onnx_ir as ir
 
 from edgevit.quantization.emit import portable
 from edgevit.quantization.emit.dialect import Dialect
 
 
+class Sign(ir.passes.InPlacePass):
+    """Notes who has made the file."""
+
+    def call(self, model):
+        model.producer_name = "toy"
+        return ir.passes.PassResult(model, modified=True)
+
+
 def emit(model, plan, path, weight_bits):
-    portable.emit(model, plan, path, weight_bits)
-    sign(path)
+    Sign()(model)
+    return portable.emit(model, plan, path, weight_bits)
 
 
-def emit_float32(model, path):
-    shutil.copyfile(model, path)
-    sign(path)
-
-
-def sign(path):
-    model = onnx.load(path)
-    model.producer_name = "toy"
-    onnx.save(model, path)
-
-
-DIALECT = Dialect(name="toy", scheme="symmetric", emit=emit, emit_float32=emit_float32)
+DIALECT = Dialect(name="toy", scheme="symmetric", emit=emit, float32_passes=lambda: (Sign(),))

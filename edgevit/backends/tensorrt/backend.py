@@ -31,8 +31,10 @@ from edgevit.backends.tensorrt.session import TensorRTSession
 from edgevit.backends.tensorrt.settings import DEFAULTS, build_settings, parse_settings
 from edgevit.backends.tensorrt.sidecar import ENGINE, SIDECAR, SOURCE, EngineInfo
 from edgevit.backends.tensorrt.trtexec import Trtexec, build_with_trtexec, find_trtexec
+from edgevit.bundle.model_files import metadata_of_onnx
 from edgevit.errors import BundleError, MissingDependencyError
 from edgevit.files import atomic_folder, atomic_path, cache_folder, sha256_of, write_atomically
+from edgevit.graph.node_facts import PRODUCTS, Product, noted_products
 from edgevit.progress import SILENT, Progress
 
 #: How many images an engine takes where nobody has said; it is tuned for one.
@@ -158,13 +160,13 @@ class _TensorRT(Backend):
         log = DetailedLog()
         engine = build_engine(self._driver, job, log=log, progress=progress)
         try:
-            return engine, self._report(self._driver, engine, log)
+            return engine, self._report(self._driver, engine, log, _products_of(job.model))
         except BundleError as error:  # the engine is good all the same
             progress.note(f"There is no report of the kernels: {error.message}")
             return engine, None
 
-    def _report(self, bindings: Bindings, engine: Engine, log: DetailedLog) -> KernelReport:
-        return report_of_inspection(inspect_engine(bindings, engine.content), log.lines)
+    def _report(self, bindings: Bindings, engine: Engine, log: DetailedLog, products: list[Product]) -> KernelReport:
+        return report_of_inspection(inspect_engine(bindings, engine.content), log.lines, products)
 
     def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
         """Say what memory the build may take, and return how much workspace, in MiB; None leaves it to TensorRT."""
@@ -283,8 +285,14 @@ class TensorRTRTX(_TensorRT):
     def _find(self) -> Bindings:
         return load_bindings(self.flavour)
 
-    def _report(self, bindings: Bindings, engine: Engine, log: DetailedLog) -> KernelReport:  # noqa: ARG002
-        return report_of_log(log.lines)  # the engine cannot be asked where its GPU is not
+    def _report(
+        self,
+        bindings: Bindings,  # noqa: ARG002 - the engine cannot be asked where its GPU is not
+        engine: Engine,  # noqa: ARG002
+        log: DetailedLog,
+        products: list[Product],
+    ) -> KernelReport:
+        return report_of_log(log.lines, products)
 
     def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
         """Say what memory the build may take; the workspace is the other GPU's, as is what is free of it."""
@@ -304,3 +312,8 @@ def _write(info: EngineInfo, engine: Engine, report: KernelReport | None, model:
         paths.append(folder / KERNELS)
         report.save(paths[-1])
     return paths
+
+
+def _products_of(model: Path) -> list[Product]:
+    """Return the products that the ONNX file ``model`` lists; none where it is one of others."""
+    return noted_products(metadata_of_onnx(model).get(PRODUCTS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from edgevit.backends.base import LinearKernel, join_parts
 from edgevit.backends.kernel_report import AttentionKernel, Counts, Kernel, KernelReport, Kind
@@ -12,6 +12,7 @@ from edgevit.backends.tensorrt.fusion import AttentionNodes, find_attentions, fi
 from edgevit.backends.tensorrt.kernel_log import Graph, Listed, Tensor, parse_graph, parse_inspection, parse_kernels
 from edgevit.backends.tensorrt.limits import unfused_reason
 from edgevit.errors import BundleError
+from edgevit.graph.node_facts import Product
 
 #: Operations, as names of compiled kernels abbreviate them, that compute nothing.
 _MOVES = frozenset(("Cast", "Conc", "Expa", "Gath", "Move", "Padd", "Resh", "Slic", "Sque", "Tran", "Unsq"))
@@ -19,8 +20,10 @@ _PRODUCT = "Fc"
 _COMPILED = re.compile(r"__myl_(?P<operations>[A-Za-z]+?)(_myl\d+_\d+)?\Z")
 
 
-def report_of_log(lines: Sequence[str]) -> KernelReport:
+def report_of_log(lines: Sequence[str], products: Sequence[Product] = ()) -> KernelReport:
     """Return the report that the lines of a detailed build log give; TensorRT-RTX lists its kernels there.
+
+    ``products`` are those that the model's file lists.
 
     Raises:
         BundleError: if they list no kernels.
@@ -31,22 +34,24 @@ def report_of_log(lines: Sequence[str]) -> KernelReport:
         raise BundleError(
             "the build's log lists no kernels", remedy="report it with the versions that `edgevit doctor` prints"
         )
-    return _report(kernels, parse_graph(lines))
+    return _report(kernels, parse_graph(lines), products)
 
 
-def report_of_inspection(inspection: str, lines: Iterable[str]) -> KernelReport:
+def report_of_inspection(inspection: str, lines: Iterable[str], products: Sequence[Product] = ()) -> KernelReport:
     """Return the report that an engine's inspector gives, as JSON; ``lines`` of its build's log tell of the nodes.
+
+    ``products`` are those that the model's file lists.
 
     Raises:
         BundleError: if the inspector does not tell what the kernels are.
 
     """
-    return _report(parse_inspection(inspection), parse_graph(lines))
+    return _report(parse_inspection(inspection), parse_graph(lines), products)
 
 
-def _report(listed: Sequence[Listed], graph: Graph) -> KernelReport:
+def _report(listed: Sequence[Listed], graph: Graph, products: Sequence[Product]) -> KernelReport:
     kernels = [_kernel(each, graph) for each in listed]
-    linears, warnings = _linears(kernels, graph)
+    linears, warnings = _linears(kernels, graph, {product.node: product.layer for product in products})
     integers = any(linear.integer for linear in linears)
     attentions = []
     for attention in find_attentions(graph):
@@ -118,8 +123,13 @@ def _is_float(kind: str) -> bool:
     return kind in ("float32", "float16", "bfloat16")
 
 
-def _linears(kernels: Sequence[Kernel], graph: Graph) -> tuple[list[LinearKernel], list[tuple[str, str]]]:
-    """Return how each Linear layer is executed, and of those that are quantized and run in float, the reason."""
+def _linears(
+    kernels: Sequence[Kernel], graph: Graph, layers: Mapping[str, str]
+) -> tuple[list[LinearKernel], list[tuple[str, str]]]:
+    """Return how each Linear layer is executed, and of those that are quantized and run in float, the reason.
+
+    ``layers`` are the layers that products with other names compute, by these names.
+    """
     found, warnings = [], []
     for linear in find_linears(graph):
         holding = [kernel for kernel in kernels if linear.name in kernel.nodes]
@@ -130,7 +140,7 @@ def _linears(kernels: Sequence[Kernel], graph: Graph) -> tuple[list[LinearKernel
         computes = kernel.computes or next(iter(sorted(kernel.inputs)), "unknown")
         found.append(
             LinearKernel(
-                layer=linear.name,
+                layer=layers.get(linear.name, linear.name),
                 kernel=f"{library} {computes}",
                 integer=computes == "int8",
                 weight=kernel.weight or "computed",

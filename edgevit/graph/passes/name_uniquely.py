@@ -9,15 +9,15 @@ from onnx_ir.passes import common
 
 from edgevit.graph.metadata import INPUT, OUTPUT
 
-_ODD = re.compile(r"[^A-Za-z0-9_./:-]")
+_ODD = re.compile(r"[^A-Za-z0-9_./:[\]-]")
 _LONGEST = 200
 
 
 class NameUniquely(ir.passes.InPlacePass):
     """Calls the one input ``images``, the one output ``logits``, and gives all else a name that nothing else has.
 
-    In files of others, nodes may have no names, or share them. Brackets would be taken for a part of a layer (see
-    ``backends.base.layer_of``), and what a terminal obeys has no place in a name: both become underscores.
+    In files of others, nodes may have no names, or share them. What a terminal obeys has no place in a name, and
+    becomes an underscore.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

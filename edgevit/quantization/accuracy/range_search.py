@@ -14,19 +14,21 @@ from typing import TypeVar
 
 import msgspec
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.backends import REFERENCE, backend_class
 from edgevit.errors import DataError
 from edgevit.files import scratch_folder
+from edgevit.graph.weights import letting_go
 from edgevit.quantization.accuracy.evaluator import Evaluator, Score
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.calibrate import calibrate, one_by_one
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.plan import LinearPlan, Trial
-from edgevit.quantization.ptq import CalibrationImages, plan_scheme
-from edgevit.quantization.rewrites.apply import smooth
+from edgevit.quantization.ptq import CalibrationImages, PtqModel, rewrite_and_plan
+from edgevit.quantization.rewrites.passes import Options
 from edgevit.recipes import NO_REWRITES, Alpha, Observer, ObserverChoice, Percentile, Rewrites
 
 T = TypeVar("T")
@@ -50,10 +52,12 @@ _BATCH = 16
 
 
 def search_ranges(
-    model: Path,
+    float32: Path,
+    model: ir.Model,
     images: CalibrationImages,
     schemes: Iterable[Scheme],
     *,
+    rotated: bool,
     observer: ObserverChoice = "auto",
     rewrites: Rewrites = NO_REWRITES,
     independent: bool = False,
@@ -63,10 +67,11 @@ def search_ranges(
     What ``observer`` and ``rewrites.alpha`` leave open, "auto", is one of ``OBSERVERS`` and of ``ALPHAS``: alphas are
     tried with the first observer, and the other observers with the best of them. Every fourth image is judged by, 64 at
     most; the others are fitted to. Weights are rounded to nearest, not for their layer's output, which takes longer and
-    changes little about which choice is best. ``independent`` is the evaluator's.
+    changes little about which choice is best. ``model`` was read from the file ``float32`` and, if it could be,
+    ``rotated``; it stays as it is. ``independent`` is the evaluator's.
 
     Raises:
-        GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite.
+        GraphError: if the model has no Linear layers, or an activation is not finite.
         DataError: if there are fewer than four images, or they do not fit.
 
     """
@@ -77,48 +82,46 @@ def search_ranges(
             remedy="give 128 or so with --data, or name both in the recipe",
         )
     evaluator = Evaluator(
-        model, (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH)), independent=independent
+        float32, (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH)), independent=independent
     )
-    table = calibrate(model, _fitted(images), total=images.batches, rotated=True)
+    table = calibrate(model, _fitted(images), total=images.batches, model_sha256="", rotated=rotated)
     observers = OBSERVERS if observer == "auto" else (observer,)
     alphas = ALPHAS if rewrites.alpha == "auto" else (rewrites.alpha,)
     with scratch_folder() as scratch:
-        bench = _Trials(model, table, evaluator, rewrites, scratch)
-        return {scheme: _best_first(bench, scheme, observers, alphas, images) for scheme in schemes}
+        trials = _Trials(model, table, evaluator, rewrites, scratch / "int8.onnx")
+        return {scheme: _best_first(trials, scheme, observers, alphas, images) for scheme in schemes}
 
 
 class _Trials:
-    """Tries choices; what does not differ between one and the next is done once, and one file of each kind kept."""
+    """Tries choices; what comes out as the same plan is tried once."""
 
     def __init__(
-        self, model: Path, table: CalibrationTable, evaluator: Evaluator, rewrites: Rewrites, scratch: Path
+        self, model: ir.Model, table: CalibrationTable, evaluator: Evaluator, rewrites: Rewrites, place: Path
     ) -> None:
-        self._model, self._table, self._judge = model, table, evaluator
-        self._rewrites, self._scratch = rewrites, scratch
-        self._smoothed: tuple[Alpha, CalibrationTable] | None = None
+        self._model, self._table, self._evaluator = model, table, evaluator
+        self._rewrites, self._place = rewrites, place
         self._scores: dict[tuple[Scheme, Alpha, tuple[LinearPlan, ...]], Score] = {}
 
     def trial(self, scheme: Scheme, observer: Observer, alpha: Alpha) -> Trial:
         """Return what the model gives with these choices."""
         rewrites = msgspec.structs.replace(self._rewrites, alpha=alpha)
-        smoothed = self._scratch / "smoothed.onnx"
-        if self._smoothed is None or self._smoothed[0] != alpha:
-            self._smoothed = alpha, smooth(self._model, self._table, smoothed, rewrites=rewrites)
-        base, plan = plan_scheme(smoothed, self._smoothed[1], scheme, observer, rewrites, self._scratch)
-        key = scheme, alpha, plan.linears
-        if key not in self._scores:
-            emit(base, plan, _dialect_of(scheme), self._scratch / "int8.onnx")
-            self._scores[key] = self._judge.score(self._scratch / "int8.onnx")
+        options = Options(scheme, self._table.images, observer, rewrites)
+        with letting_go(self._model.clone()) as model:
+            rewritten, plan = rewrite_and_plan(model, self._table, options)
+            key = scheme, alpha, plan.linears
+            if key not in self._scores:
+                emit(PtqModel(rewritten, plan), _dialect_of(scheme), self._place)
+                self._scores[key] = self._evaluator.score(self._place)
         score = self._scores[key]
         return Trial(observer=observer, alpha=alpha, kl=score.kl, sqnr_db=score.sqnr_db, agreement=score.agreement)
 
 
 def _best_first(
-    bench: _Trials, scheme: Scheme, observers: Sequence[Observer], alphas: Sequence[Alpha], images: CalibrationImages
+    trying: _Trials, scheme: Scheme, observers: Sequence[Observer], alphas: Sequence[Alpha], images: CalibrationImages
 ) -> tuple[Trial, ...]:
-    trials = [bench.trial(scheme, observers[0], each) for each in _tracked(alphas, "Trying alphas", images)]
+    trials = [trying.trial(scheme, observers[0], each) for each in _tracked(alphas, "Trying alphas", images)]
     best = min(trials, key=_distance).alpha
-    trials += [bench.trial(scheme, each, best) for each in _tracked(observers[1:], "Trying observers", images)]
+    trials += [trying.trial(scheme, each, best) for each in _tracked(observers[1:], "Trying observers", images)]
     return tuple(sorted(trials, key=_distance))
 
 

@@ -9,9 +9,8 @@ choice is emitted and run on images that nothing was fitted to, and only what wa
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -43,8 +42,7 @@ class Search:
 
     def __init__(
         self,
-        prepared: PtqModel,
-        unrounded: Path,
+        ptq: PtqModel,
         evaluator: Evaluator,
         forms: Sequence[Form],
         limit: Limit,
@@ -52,8 +50,7 @@ class Search:
         progress: Progress = SILENT,
     ) -> None:
         """Take what is to be searched; each of ``forms`` must hold ``limit``, and ``scratch`` is to work in."""
-        self._prepared = prepared
-        self._unrounded = unrounded
+        self._ptq = ptq
         self._judge = evaluator
         self._forms = forms
         self._limit = limit
@@ -69,12 +66,12 @@ class Search:
         is returned.
         """
         integer = self._try((), "All layers in integers")
-        count = len(self._prepared.plan.integer_layers())
+        count = len(self._ptq.plan.integer_layers())
         if self._holds(integer) or count < 2:
-            return self._judged(self._prepared, integer)
-        ranked = self._prepared.plan.sensitivity or tuple(rank())
-        plan = msgspec.structs.replace(self._prepared.plan, sensitivity=ranked)
-        self._prepared = PtqModel(self._prepared.model, plan)
+            return self._judged(self._ptq, integer)
+        ranked = self._ptq.plan.sensitivity or tuple(rank())
+        plan = msgspec.structs.replace(self._ptq.plan, sensitivity=ranked)
+        self._ptq = replace(self._ptq, plan=plan)
         order = tuple(cost.layer for cost in ranked)
 
         enough = fewest(count - 1, lambda dearest: self._holds(self._try(order[:dearest], _in_float(dearest))))
@@ -105,11 +102,11 @@ class Search:
         if known is not None:
             return known
         reasons = dict.fromkeys(layers, "tried")
-        tried = revert_to_float(self._prepared, self._unrounded, reasons, self._scratch / "tried.onnx")
+        tried = revert_to_float(self._ptq, reasons)
         emitted = self._scratch / "tried-int8.onnx"
         losses = []
         for form in self._progress.track(self._forms, total=len(self._forms), label=label):
-            emit(tried.model, tried.plan, form.dialect, emitted, weight_bits=form.weight_bits)
+            emit(tried, form.dialect, emitted, weight_bits=form.weight_bits)
             outputs = self._judge.outputs(emitted, form.backend, form.settings)
             losses.append(measure(self._limit, self._judge.reference, outputs))
         trial = Trial(layers, max(losses))
@@ -118,17 +115,14 @@ class Search:
         return trial
 
     def _returned(self, chosen: Trial, integer: Trial, needed: Mapping[str, float]) -> PtqModel:
-        """Return the model with the ``chosen`` layers in float, in the place of the one that was prepared."""
+        """Return the model with the ``chosen`` layers in float, and the verdict."""
         if not chosen.layers:
-            return self._judged(self._prepared, chosen)
-        place, reasons = self._prepared.model, self._reasons(chosen, integer, needed)
-        found = revert_to_float(self._prepared, self._unrounded, reasons, self._scratch / "found.onnx")
-        shutil.move(found.model, place)
-        return self._judged(PtqModel(place, found.plan), chosen)
+            return self._judged(self._ptq, chosen)
+        return self._judged(revert_to_float(self._ptq, self._reasons(chosen, integer, needed)), chosen)
 
     def _reasons(self, chosen: Trial, integer: Trial, needed: Mapping[str, float]) -> dict[str, str]:
         """Say for each layer what it costs alone, and what becomes of the model with and without those returned."""
-        limit, ranked = self._limit, self._prepared.plan.sensitivity
+        limit, ranked = self._limit, self._ptq.plan.sensitivity
         together = (
             f"on {len(self._judge)} held-out images {describe(limit, integer.loss)} with all layers in integers, "
             f"{describe(limit, chosen.loss)} with {len(chosen.layers)} in float"
@@ -146,12 +140,12 @@ class Search:
     def _judged(self, found: PtqModel, trial: Trial) -> PtqModel:
         passed, images = self._holds(trial), len(self._judge)
         said = f"{describe(self._limit, trial.loss)} on {images} held-out images, {self._limit.say_allowed()}"
-        layers = len(self._prepared.plan.integer_layers())
+        layers = len(self._ptq.plan.integer_layers())
         reason = f"{said}; {len(trial.layers)} of {layers} layers returned to float"
         if not passed and math.isfinite(trial.loss):
             reason += f"; {self._limit.option(trial.loss)} would hold"
         verdict = LimitVerdict(passed=passed, images=images, reason=reason)
-        return PtqModel(found.model, msgspec.structs.replace(found.plan, limit=verdict))
+        return replace(found, plan=msgspec.structs.replace(found.plan, limit=verdict))
 
 
 def fewest(most: int, enough: Callable[[int], bool]) -> int | None:

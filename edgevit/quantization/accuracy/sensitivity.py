@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +29,7 @@ class Form(NamedTuple):
 
 
 def rank_layers(
-    prepared: PtqModel,
-    unrounded: Path,
+    ptq: PtqModel,
     evaluator: Evaluator,
     form: Form,
     scratch: Path,
@@ -39,18 +39,18 @@ def rank_layers(
 ) -> tuple[LayerSensitivity, ...]:
     """Return what each layer that the plan quantizes costs alone, the dearest first; of equals, the first to run.
 
-    For each layer a model is made as ``form`` says, in which it alone is rounded as in ``prepared``, the others have
-    their weights from ``unrounded``, and attention is float. It is run on all images of ``evaluator``. ``scratch`` is a
+    For each layer a model is made as ``form`` says, in which it alone is rounded as in ``ptq``, the others have the
+    weights that they had before, and attention is float. It is run on all images of ``evaluator``. ``scratch`` is a
     folder for these models.
     """
-    names = prepared.plan.integer_layers()
-    model, emitted = scratch / "alone.onnx", scratch / "alone-int8.onnx"
+    names = ptq.plan.integer_layers()
+    emitted = scratch / "alone-int8.onnx"
     costs = []
     for name in progress.track(names, total=len(names), label="Measuring each layer's cost"):
         others = dict.fromkeys((other for other in names if other != name), "not looked at")
-        alone = revert_to_float(prepared, unrounded, others, model)
-        plan = msgspec.structs.replace(alone.plan, attentions=())
-        emit(alone.model, plan, form.dialect, emitted, weight_bits=form.weight_bits)
+        alone = revert_to_float(ptq, others)
+        alone = replace(alone, plan=msgspec.structs.replace(alone.plan, attentions=()))
+        emit(alone, form.dialect, emitted, weight_bits=form.weight_bits)
         costs.append(_cost(name, evaluator, emitted, form, measure))
     return tuple(sorted(costs, key=lambda cost: -cost.degradation(measure)))
 

@@ -17,15 +17,15 @@ from onnx_ir.passes import common
 from edgevit.backends.base import check_images
 from edgevit.backends.onnxruntime import engine_errors
 from edgevit.errors import DataError, GraphError
-from edgevit.files import sha256_of
-from edgevit.graph.linears import find_linears, open_graph
+from edgevit.graph.linears import find_linears
+from edgevit.graph.node_facts import before_fake_quant
 from edgevit.graph.passes.prune_tokens import PruneToClassToken, pooled_token
+from edgevit.graph.saving import serialize, tidy
+from edgevit.graph.weights import letting_go
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.observers import InputObserver, Resumable, State, joined, restore
 from edgevit.quantization.calibration.pixels import PixelObserver
 from edgevit.quantization.calibration.statistics import CalibrationTable
-from edgevit.quantization.rewrites.residual import before_fake_quant
-from edgevit.quantization.rewrites.rotation import rotate_stream
 
 
 class Observer(Protocol):
@@ -61,32 +61,33 @@ class Seen:
 
 
 def calibrate(
-    model: Path,
+    model: ir.Model,
     batches: Iterable[NDArray[np.float32]],
     *,
     total: int,
+    model_sha256: str,
     rotated: bool = False,
     progress: Progress = SILENT,
 ) -> CalibrationTable:
-    """Run the float32 ONNX file ``model`` on preprocessed images and return what its Linear layers' inputs do.
+    """Run the float32 ``model`` on preprocessed images and return what its Linear layers' inputs do.
 
     Images pass one at a time, so memory depends on the model alone, not on how many images there are or how they are
     batched. One pass, in float32, on the CPU.
 
     Args:
-        model: with one input (batch, C, H, W).
+        model: with one input (batch, C, H, W); it stays as it is.
         batches: of images (B, C, H, W).
         total: number of batches, for the progress bar.
-        rotated: whether to look at the model with its residual stream rotated, as ``rewrites.apply.smooth`` rotates it.
+        model_sha256: of the file that ``model`` was read from.
+        rotated: whether its residual stream has been rotated since, by ``rewrites.rotation``.
         progress: where to report to.
 
     Raises:
-        GraphError: if the file is no float32 ONNX model with Linear layers, or an activation is not finite; the
-            message names the layer.
+        GraphError: if it has no Linear layers, or an activation is not finite; the message names the layer.
         DataError: if there are no images, or they do not fit the model or are not finite.
 
     """
-    observation = Observation(model, rotated=rotated)
+    observation = Observation(model, model_sha256, rotated=rotated)
     for batch in progress.track(batches, total=total, label="Calibrating"):
         observation.update(batch)
     return observation.table()
@@ -95,16 +96,16 @@ def calibrate(
 class Observation:
     """The pass over the images, as far as it has come; it can stop after any batch and go on in another process."""
 
-    def __init__(self, model: Path, *, rotated: bool = False) -> None:
-        """Open the float32 ONNX file ``model``, and rotate its stream if so asked.
+    def __init__(self, model: ir.Model, model_sha256: str, *, rotated: bool = False) -> None:
+        """Open the float32 ``model``; ``model_sha256`` and ``rotated`` are as in ``calibrate``.
 
         Raises:
-            GraphError: if it is no float32 ONNX model with Linear layers.
+            GraphError: if it has no Linear layers, or cannot be run.
 
         """
-        self._model = model
+        self._model_sha256 = model_sha256
         self._rotated = rotated
-        self._engine = ObservedModel(model, rotated=rotated)
+        self._engine = ObservedModel(model)
         self._observers = {
             name: InputObserver(width) for name, width in zip(self._engine.layers, self._engine.widths, strict=True)
         }
@@ -134,7 +135,7 @@ class Observation:
         return CalibrationTable(
             inputs={name: observer.statistics() for name, observer in self._observers.items()},
             images=self.seen.images,
-            model_sha256=sha256_of(self._model),
+            model_sha256=self._model_sha256,
             images_sha256=self.seen.sha256,
             selection_sha256=selection_sha256,
             pixels=self._pixels.statistics(),
@@ -194,42 +195,41 @@ class ObservedModel:
 
     Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
     seen of the layers there is what counts. ``also`` gives further values to look at, by the names they shall have;
-    ``layers`` and ``others`` are the names of both. If ``rotated``, so is its residual stream. ``token`` is the one
-    that the head looks at, None where that is not one.
+    ``layers`` and ``others`` are the names of both. ``token`` is the one that the head looks at, None where that is not
+    one.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {},
-        *,
-        rotated: bool = False,
-    ) -> None:
-        with open_graph(path) as model:
-            common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
-            if rotated:
-                rotate_stream(model.graph)
-            self.token = pooled_token(model.graph)
-            PruneToClassToken()(model)
-            self.widths, layers = _inputs(model.graph)
-            others = also(model.graph)
-            observed = {**layers, **others}
-            if len(model.graph.inputs) != 1:
+    def __init__(self, model: ir.Model, also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {}) -> None:
+        """Open ``model``, which stays as it is.
+
+        Raises:
+            GraphError: if it has no Linear layers, more inputs than one, or a fixed batch, or cannot be run.
+
+        """
+        with letting_go(model.clone()) as observed:
+            graph = observed.graph
+            common.ShapeInferencePass()(observed)  # files of others seldom say the shapes of values
+            self.token = pooled_token(graph)
+            PruneToClassToken()(observed)
+            self.widths, layers = _inputs(graph)
+            others = also(graph)
+            values = {**layers, **others}
+            if len(graph.inputs) != 1:
                 raise GraphError(
-                    f"{path} has {len(model.graph.inputs)} inputs, not one",
-                    remedy="give a model that takes images alone",
+                    f"the model has {len(graph.inputs)} inputs, not one", remedy="give a model that takes images alone"
                 )
             self.layers, self.others = list(layers), list(others)
-            self._values = [str(value.name) for value in observed.values()]
+            self._values = [str(value.name) for value in values.values()]
             self._distinct = list(dict.fromkeys(self._values))
-            self._input = str(model.graph.inputs[0].name)
-            content = _with_outputs(model, list(dict.fromkeys(observed.values())))
-        self._session = session_of(content, path)
+            self._input = str(graph.inputs[0].name)
+            _give(graph, list(dict.fromkeys(values.values())))
+            tidy(observed)
+            self._session = session_of(observed)
         shape = self._session.get_inputs()[0].shape
         self._shape = [size if isinstance(size, int) else None for size in shape]
         if self._shape and self._shape[0] is not None:
             raise GraphError(
-                f"{path} takes {self._shape[0]} images at a time and no other number",
+                f"the model takes {self._shape[0]} images at a time and no other number",
                 remedy="export it with a dynamic batch: dynamic_axes or dynamic_shapes of torch.onnx.export",
             )
 
@@ -249,18 +249,16 @@ def _inputs(graph: ir.Graph) -> tuple[list[int], dict[str, ir.Value]]:
     return [len(layer.weight) for layer in linears], {layer.name: before_fake_quant(layer.input) for layer in linears}
 
 
-def _with_outputs(model: ir.Model, observed: list[ir.Value]) -> bytes:
-    """Return the ONNX file of a model that gives the values ``observed``."""
-    model.graph.outputs.clear()
-    model.graph.outputs.extend(observed)
-    for value in observed:
+def _give(graph: ir.Graph, values: list[ir.Value]) -> None:
+    """Let ``graph`` give ``values`` instead of what it gave."""
+    graph.outputs.clear()
+    graph.outputs.extend(values)
+    for value in values:
         value.dtype = value.dtype or ir.DataType.FLOAT
-    content: bytes = ir.serde.serialize_model(model).SerializeToString()
-    return content
 
 
-def session_of(content: bytes, path: Path) -> onnxruntime.InferenceSession:
-    """Return an ONNX file in onnxruntime that was made of the one at ``path``.
+def session_of(model: ir.Model | Path) -> onnxruntime.InferenceSession:
+    """Return ``model``, in memory or a file, in onnxruntime, on the CPU.
 
     Raises:
         GraphError: if it cannot be run.
@@ -271,9 +269,25 @@ def session_of(content: bytes, path: Path) -> onnxruntime.InferenceSession:
     # Threads that spin on after a run would take the cores from the observers: a pass takes half as long again.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
+        content = str(model) if isinstance(model, Path) else serialize(model)
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except engine_errors() as error:
-        raise GraphError(f"{path} cannot be run by onnxruntime: {error}", remedy="export it again") from error
+        raise GraphError(f"the model cannot be run by onnxruntime: {error}", remedy="export it again") from error
+
+
+def outputs_of(model: ir.Model | Path, images: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return what ``model`` gives in onnxruntime for ``images``, each (1, C, H, W), one at a time.
+
+    Raises:
+        GraphError: if it cannot be run.
+
+    """
+    session = session_of(model)
+    (given,) = session.get_inputs()
+    try:
+        return np.concatenate([session.run(None, {given.name: image})[0] for image in images])
+    except engine_errors() as error:
+        raise GraphError(f"the model cannot be run: {error}", remedy="export it again") from error
 
 
 def one_by_one(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from edgevit.quantization.calibration.arrays import same_kind
 from edgevit.quantization.calibration.histogram import StreamingHistogram
-from edgevit.quantization.calibration.statistics import TensorStatistics
-from edgevit.quantization.rewrites.smoothing import ChannelStatistics
+from edgevit.quantization.calibration.statistics import ChannelStatistics, TensorStatistics
 
 #: Images whose ranges are joined before they are averaged. Chosen by KL to float32 of DeiT-tiny, on photos that it was
 #: not calibrated with; groups of 4 and 8 differ by no more than repeated runs do.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,12 +16,22 @@ from edgevit.quantization.calibration import range_estimators
 from edgevit.quantization.calibration.arrays import DAMAGE, Arrays, load_arrays, save_arrays
 from edgevit.quantization.calibration.histogram import BINS, Histogram
 from edgevit.quantization.calibration.pixels import PixelStatistics
-from edgevit.quantization.rewrites.smoothing import ChannelStatistics
 from edgevit.recipes import Observer, Percentile
+
+Channels = NDArray[np.float64]  # (K,)
 
 SCHEMA_VERSION = 4
 
 _REMEDY = "calibrate again with `edgevit quantize`"
+
+
+class ChannelStatistics(NamedTuple):
+    """What calibration saw of each channel of an input, all (K,)."""
+
+    minimum: Channels
+    maximum: Channels
+    variance: Channels
+    mean: Channels
 
 
 class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, eq=False):
@@ -29,7 +40,7 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ``minimum`` and ``maximum`` are its smallest and largest value; ``average_...`` the mean of those of groups of
     images, ``moving_...`` the moving average of those of images (see ``observers``), both within them.
 
-    What was seen, not foretold, has more: a ``histogram`` of its values, statistics of each of its K ``channels``, and
+    What was seen, not predicted, has more: a ``histogram`` of its values, statistics of each of its K ``channels``, and
     how many rows (K) were seen, ``tokens``.
 
     Raises:
@@ -66,7 +77,7 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def range(self, observer: Observer, scheme: Scheme = "asymmetric") -> tuple[float, float]:
         """Return the range that ``observer`` reads off them, for integers of that ``scheme``.
 
-        What was foretold has no other range than its whole one. So has what is nearly always the same: a range of two
+        What was predicted has no other range than its whole one. So has what is nearly always the same: a range of two
         bins or less would clip all that matters.
         """
         match observer:
@@ -93,7 +104,7 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return self.minimum, self.maximum
 
     @classmethod
-    def between(cls, minimum: float, maximum: float, tokens: int = 0) -> TensorStatistics:
+    def predicted(cls, minimum: float, maximum: float, tokens: int = 0) -> TensorStatistics:
         """Return the statistics of a tensor that is expected to stay between both, of which ``tokens`` were seen."""
         return msgspec.structs.replace(cls.of((minimum, maximum) * 3), tokens=tokens)
 
@@ -148,6 +159,24 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             seen = self.inputs[name].channels if name in self.inputs else None
             if seen is None or len(seen.mean) != width:
                 raise BundleError(f"the calibration table lacks the {width} inputs of '{name}'", remedy=_REMEDY)
+
+    def check_model(self, model_sha256: str) -> None:
+        """Check that the table was made for the file with that SHA-256.
+
+        Raises:
+            BundleError: if it was made for another.
+
+        """
+        if self.model_sha256 != model_sha256:
+            raise BundleError(
+                f"this calibration table belongs to another model (sha256 {self.model_sha256[:12]}..., not "
+                f"{model_sha256[:12]}...)",
+                remedy=_REMEDY,
+            )
+
+    def with_ranges(self, inputs: Mapping[str, TensorStatistics]) -> CalibrationTable:
+        """Return the table with other ``inputs``: those of the model after a rewrite."""
+        return msgspec.structs.replace(self, inputs=dict(inputs))
 
     def save(self, path: Path) -> None:
         """Write a table of what was seen to ``path``, whole or not at all.

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgevit.dependencies import require
 from edgevit.errors import InputError
+from edgevit.graph.weights import letting_go
+from edgevit.quantization.engine_file import Emitted, save_for_engine
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from edgevit.quantization.arithmetic import Scheme
     from edgevit.quantization.emit.dialect import Dialect
     from edgevit.quantization.emit.rewrite import WeightBits
-    from edgevit.quantization.plan import QuantizationPlan
+    from edgevit.quantization.ptq import PtqModel
 
 #: By name, the module that declares each as ``DIALECT``; a dialect is added by one line here, and that module.
 DIALECTS: dict[str, str] = {
@@ -50,60 +54,57 @@ def scheme_of(dialect: str) -> Scheme:
 
 
 def emit(
-    model: Path,
-    plan: QuantizationPlan,
+    ptq: PtqModel,
     dialect: str,
     path: Path,
     *,
     weight_bits: WeightBits = 8,
     attention: AttentionForm = "float",
-) -> Mapping[str, str]:
-    """Write the float32 ONNX file ``model`` to ``path`` as INT8 in ``dialect``, one of ``DIALECTS``.
+) -> Emitted:
+    """Write the optimized model ``ptq`` to ``path`` as INT8 in ``dialect``, one of ``DIALECTS``; it stays as it is.
 
     Weights are stored as int8, so the file is about a quarter of the size. The batch stays dynamic. ``weight_bits`` 7
-    is for x86 processors without VNNI, which would overflow with 8. Returns the attentions that stay in float though
-    ``attention`` is to be quantized, with the reasons.
+    is for x86 processors without VNNI, which would overflow with 8.
 
     Raises:
         InputError: if there is no such dialect, or it has no form for attention in integers.
         MissingDependencyError: if onnx-ir is not installed.
-        BundleError: if the plan was made for another model, or stores activations as the dialect cannot.
-        GraphError: if the file is no float32 ONNX model with Linear layers.
+        BundleError: if the plan is not the model's, or stores activations as the dialect cannot.
+        GraphError: if the model has no Linear layers.
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
     if attention == "quantized":
-        kept: Mapping[str, str] = _form(dialect, "emit_attention", "attention in INT8")(model, plan, path, weight_bits)
-        return kept
-    dialect_called(dialect).emit(model, plan, path, weight_bits)
-    return {}
+        return _emitted(_form(dialect, "emit_attention", "attention in INT8"), ptq, path, weight_bits)
+    return _emitted(dialect_called(dialect).emit, ptq, path, weight_bits)
 
 
-def emit_float8(
-    model: Path, plan: QuantizationPlan, dialect: str, path: Path, *, attention: AttentionForm = "float"
-) -> Mapping[str, str]:
-    """Write the float32 ONNX file ``model`` to ``path`` as FP8 (E4M3) in ``dialect``, with the ranges of an INT8 plan.
+def emit_float8(ptq: PtqModel, dialect: str, path: Path, *, attention: AttentionForm = "float") -> Emitted:
+    """Write the optimized model ``ptq`` to ``path`` as FP8 (E4M3) in ``dialect``, with the ranges of an INT8 plan.
 
-    Returns and raises what ``emit`` does.
+    Raises what ``emit`` does.
     """
-    if attention == "quantized":
-        kept: Mapping[str, str] = _form(dialect, "emit_float8_attention", "FP8")(model, plan, path)
-        return kept
-    _form(dialect, "emit_float8", "FP8")(model, plan, path)
-    return {}
+    function = "emit_float8_attention" if attention == "quantized" else "emit_float8"
+    return _emitted(_form(dialect, function, "FP8"), ptq, path)
 
 
-def emit_float32(model: Path, dialect: str, path: Path) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` in the form that the engine of ``dialect`` runs fastest.
+def emit_float32(model: ir.Model, dialect: str, path: Path) -> Emitted:
+    """Write the float32 ``model``, which is used up, to ``path`` in the form that the dialect's engine runs fastest.
 
     Raises:
         InputError: if there is no such dialect.
         MissingDependencyError: if onnx-ir is not installed.
-        GraphError: if the file is no valid ONNX model.
+        GraphError: if it is no valid model.
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    _form(dialect, "emit_float32", "float32")(model, path)
+    passes: Sequence[ir.passes.PassBase] = _form(dialect, "float32_passes", "float32")()
+    return save_for_engine(model, path, passes)
+
+
+def _emitted(function: Callable[..., Emitted], ptq: PtqModel, path: Path, *arguments: object) -> Emitted:
+    with letting_go(ptq.model.clone()) as model:
+        return function(model, ptq.plan, path, *arguments)
 
 
 def _form(dialect: str, function: str, what: str) -> Callable[..., Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from edgevit.quantization.arithmetic import Scheme
-    from edgevit.quantization.emit.rewrite import WeightBits
+    from edgevit.quantization.emit.rewrite import Passes, WeightBits
+    from edgevit.quantization.engine_file import Emitted
     from edgevit.quantization.plan import QuantizationPlan
 
 
@@ -28,16 +31,16 @@ class LintProfile:
 class Dialect:
     """What each module of a dialect declares as ``DIALECT``.
 
-    ``scheme`` is how activations must be stored. The functions write a float32 ONNX file in the dialect to a path; None
-    where it has no such form. Those that put attention in integers return the attentions that stay in float, with the
-    reasons. ``lint`` is None where the engine tells itself what it does not take.
+    ``scheme`` is how activations must be stored. The functions write an optimized model, which is used up, in the
+    dialect to a path; ``float32_passes`` are what makes a float32 graph the form that its engine runs fastest. Each is
+    None where there is no such form. ``lint`` is None where the engine tells itself what it does not take.
     """
 
     name: str
     scheme: Scheme
-    emit: Callable[[Path, QuantizationPlan, Path, WeightBits], None]
-    emit_float32: Callable[[Path, Path], None] | None = None
-    emit_attention: Callable[[Path, QuantizationPlan, Path, WeightBits], Mapping[str, str]] | None = None
-    emit_float8: Callable[[Path, QuantizationPlan, Path], None] | None = None
-    emit_float8_attention: Callable[[Path, QuantizationPlan, Path], Mapping[str, str]] | None = None
+    emit: Callable[[ir.Model, QuantizationPlan, Path, WeightBits], Emitted]
+    float32_passes: Callable[[], Passes] | None = None
+    emit_attention: Callable[[ir.Model, QuantizationPlan, Path, WeightBits], Emitted] | None = None
+    emit_float8: Callable[[ir.Model, QuantizationPlan, Path], Emitted] | None = None
+    emit_float8_attention: Callable[[ir.Model, QuantizationPlan, Path], Emitted] | None = None
     lint: LintProfile | None = None

@@ -8,17 +8,17 @@ value, so that outliers do not cost the others their precision.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import ml_dtypes
 import msgspec
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgevit.files import sha256_of
-from edgevit.graph.linears import find_linears, open_graph
+from edgevit.graph.linears import find_linears
+from edgevit.graph.saving import tidy
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT
-from edgevit.quantization.emit.rewrite import QuantizedLinear, rounded_scales, write
+from edgevit.quantization.emit.rewrite import QuantizedLinear, rounded_scales
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan
 from edgevit.quantization.rewrites.activation_shift import unshift_input
 
@@ -49,20 +49,12 @@ def as_float8(linear: QuantizedLinear) -> QuantizedLinear:
     )
 
 
-def without_shifts(model: Path, plan: QuantizationPlan, path: Path) -> QuantizationPlan:
-    """Write the prepared ``model`` to ``path`` with inputs around 0 again that INT8 has shifted; return its plan.
-
-    Raises:
-        BundleError: if the plan was made for another model.
-        StorageError: if the file cannot be written.
-
-    """
-    plan.check_model(model)
-    with open_graph(model) as onnx_model:
-        shifts = {layer.name: unshift_input(onnx_model.graph, layer) for layer in find_linears(onnx_model.graph)}
-        write(onnx_model, (), path)
+def without_shifts(model: ir.Model, plan: QuantizationPlan) -> QuantizationPlan:
+    """Undo in ``model`` the shifts of inputs that INT8 has; return its ``plan`` for that."""
+    shifts = {layer.name: unshift_input(model.graph, layer) for layer in find_linears(model.graph)}
+    tidy(model)
     linears = tuple(_shifted(linear, shifts[linear.name]) for linear in plan.linears)
-    return msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears)
+    return msgspec.structs.replace(plan, linears=linears)
 
 
 def _shifted(linear: LinearPlan, shift: float) -> LinearPlan:

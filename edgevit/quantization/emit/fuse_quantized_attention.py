@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from edgevit.graph.editing import add_constant
-from edgevit.quantization.emit.qkv_split import part_name
+from edgevit.graph.node_facts import Role, is_marked, layer_of, mark
 
 _DOMAIN = "com.microsoft"
 _PRODUCT = "MatMulIntegerToFloat"
@@ -53,13 +53,13 @@ def _joined(node: ir.Node) -> _Joined | None:
     if query is None or key is None or value is None:
         return None
     parts = (query, key, value)
-    name = str(query.name).removesuffix("[0]")
-    of_one_layer = [part.name for part in parts] == [part_name(name, index) for index in range(3)]
+    name = layer_of(query)
+    of_one_layer = name is not None and all(is_marked(part, Role.SPLIT, name) for part in parts)
     alone = all(len(part.outputs[0].uses()) == 1 and not part.outputs[0].is_graph_output() for part in parts)
     integer = all(part.op_type == _PRODUCT and part.inputs[0] is query.inputs[0] for part in parts)
     if integer and _constant(query, _ZERO_POINT).dtype != np.uint8:
         return None  # signed activations QAttention does not take
-    return _Joined(name, node, parts) if of_one_layer and alone and integer else None
+    return _Joined(name, node, parts) if name is not None and of_one_layer and alone and integer else None
 
 
 def _replace(graph: ir.Graph, joined: _Joined) -> None:
@@ -85,6 +85,7 @@ def _replace(graph: ir.Graph, joined: _Joined) -> None:
         add_constant(graph, f"{name}.weight.zero_point", np.array(0, dtype=weight.dtype)),
     ]
     node = ir.node("QAttention", inputs, attributes={"num_heads": heads}, domain=_DOMAIN, name=name)
+    mark(node, Role.PART, name)
     new, old = node.outputs[0], attention.outputs[0]
     new.name, new.shape, new.type = f"{name}.attention", old.shape, old.type
     ir.convenience.replace_nodes_and_values(graph, attention, [], [node], [old], [new])

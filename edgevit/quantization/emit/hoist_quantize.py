@@ -12,8 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgevit.graph.editing import add_constant
-from edgevit.quantization.rewrites.smoothing_mappings import float_constant
+from edgevit.graph.editing import add_constant, float_constant
 
 _MOVING = ("Reshape", "Transpose")
 _CHANNEL_AXIS = 1  # of images (B, C, H, W)

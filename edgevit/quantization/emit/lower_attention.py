@@ -8,8 +8,8 @@ import onnx
 import onnx_ir as ir
 
 from edgevit.graph.linears import open_graph
+from edgevit.graph.saving import SavedModel, save
 from edgevit.quantization.emit.fuse_attention import OPSET, SAME_SINCE, multi_head_attention
-from edgevit.quantization.emit.rewrite import write
 
 #: What an Attention has that says the same as MultiHeadAttention: other attributes, such as is_causal, say more.
 _ATTRIBUTES = frozenset(("q_num_heads", "kv_num_heads", "scale"))
@@ -52,8 +52,8 @@ class LowerAttention(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(chosen) or lowered)
 
 
-def lower_attention(path: Path) -> None:
-    """Write the ONNX file at ``path`` anew, with MultiHeadAttention for each Attention.
+def lower_attention(path: Path) -> SavedModel:
+    """Write the ONNX file at ``path`` anew, with MultiHeadAttention for each Attention; return what it is then.
 
     Raises:
         GraphError: if it is no valid ONNX model.
@@ -61,7 +61,8 @@ def lower_attention(path: Path) -> None:
 
     """
     with open_graph(path) as model:
-        write(model, [LowerAttention(every=True)], path)
+        LowerAttention(every=True)(model)
+        return save(model, path)
 
 
 def _is_plain(attention: ir.Node) -> bool:

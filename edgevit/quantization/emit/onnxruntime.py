@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevit.graph.linears import open_graph
+import onnx_ir as ir
+
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.dialect import Dialect
 from edgevit.quantization.emit.fuse_attention import FuseAttention
@@ -21,25 +22,21 @@ from edgevit.quantization.emit.fuse_quantized_attention import FuseQuantizedAtte
 from edgevit.quantization.emit.hoist_quantize import HoistQuantizeLinear
 from edgevit.quantization.emit.lower_attention import LowerAttention
 from edgevit.quantization.emit.qkv_split import SplitQkv
-from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
+from edgevit.quantization.emit.rewrite import Passes, QuantizedLinear, WeightBits, rewrite
+from edgevit.quantization.engine_file import Emitted
 from edgevit.quantization.plan import QuantizationPlan
 
 _DOMAIN = "com.microsoft"
 
 
-def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` as INT8 for onnxruntime's CPU provider."""
-    passes = (*_passes(), FuseQuantizedAttention(), LowerAttention(), HoistQuantizeLinear())
-    rewrite(model, plan, path, _substitute, passes, weight_bits=weight_bits)
+def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
+    """Write the optimized ``model``, which is used up, to ``path`` as INT8 for onnxruntime's CPU provider."""
+    passes = (*float32_passes(), FuseQuantizedAttention(), LowerAttention(), HoistQuantizeLinear())
+    return rewrite(model, plan, path, _substitute, passes, weight_bits=weight_bits)
 
 
-def emit_float32(model: Path, path: Path) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` in the form that onnxruntime's CPU provider runs fastest."""
-    with open_graph(model) as onnx_model:
-        write(onnx_model, _passes(), path)
-
-
-def _passes() -> tuple[SplitQkv, FuseAttention, PruneToClassToken]:
+def float32_passes() -> Passes:
+    """Return what makes a float32 graph the form that onnxruntime's CPU provider runs fastest."""
     return SplitQkv(), FuseAttention(), PruneToClassToken()
 
 
@@ -54,4 +51,4 @@ def _substitute(linear: QuantizedLinear) -> None:
         part.put_in_place([part.product("MatMulIntegerToFloat", inputs, _DOMAIN)])
 
 
-DIALECT = Dialect(name="onnxruntime", scheme="asymmetric", emit=emit, emit_float32=emit_float32)
+DIALECT = Dialect(name="onnxruntime", scheme="asymmetric", emit=emit, float32_passes=float32_passes)

@@ -14,26 +14,25 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgevit.graph.linears import open_graph
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.dialect import Dialect
 from edgevit.quantization.emit.qdq import add_bias, put_in_place
 from edgevit.quantization.emit.qkv_split import SplitQkv
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention
-from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
+from edgevit.quantization.emit.rewrite import Passes, QuantizedLinear, WeightBits, rewrite
+from edgevit.quantization.engine_file import Emitted
 from edgevit.quantization.plan import QuantizationPlan
 
 
-def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` as INT8 for OpenVINO."""
+def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
+    """Write the optimized ``model``, which is used up, to ``path`` as INT8 for OpenVINO."""
     passes = (SplitQkv(), PruneToClassToken(), QuantizeAttention(plan.attentions, ["scores"]))
-    rewrite(model, plan, path, _substitute, passes, weight_bits=weight_bits)
+    return rewrite(model, plan, path, _substitute, passes, weight_bits=weight_bits)
 
 
-def emit_float32(model: Path, path: Path) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` in the form that OpenVINO runs fastest."""
-    with open_graph(model) as onnx_model:
-        write(onnx_model, (SplitQkv(), PruneToClassToken()), path)
+def float32_passes() -> Passes:
+    """Return what makes a float32 graph the form that OpenVINO runs fastest."""
+    return SplitQkv(), PruneToClassToken()
 
 
 def _substitute(linear: QuantizedLinear) -> None:
@@ -44,4 +43,4 @@ def _add_unshifted_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.N
     return add_bias(replace(linear, bias=linear.bias_without_zero_point()), product)
 
 
-DIALECT = Dialect(name="openvino", scheme="asymmetric", emit=emit, emit_float32=emit_float32)
+DIALECT = Dialect(name="openvino", scheme="asymmetric", emit=emit, float32_passes=float32_passes)

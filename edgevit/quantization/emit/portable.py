@@ -17,15 +17,16 @@ from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite
+from edgevit.quantization.engine_file import Emitted
 from edgevit.quantization.plan import QuantizationPlan
 
 _UNFUSED = 3  # dimensions of a bias that onnxruntime leaves an Add of its own
 
 
-def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` as INT8 that many engines take."""
+def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
+    """Write the optimized ``model``, which is used up, to ``path`` as INT8 that many engines take."""
     plan.check_scheme("symmetric")
-    rewrite(model, plan, path, _substitute, (PruneToClassToken(),), weight_bits=weight_bits)
+    return rewrite(model, plan, path, _substitute, (PruneToClassToken(),), weight_bits=weight_bits)
 
 
 def _substitute(linear: QuantizedLinear) -> None:

@@ -8,23 +8,15 @@ without each. What the forms reach, `python benchmarks/tensorrt_accuracy.py BUND
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Collection
 
 import msgspec
 import onnx_ir as ir
-from onnx_ir.passes import common
 
-from edgevit.files import scratch_folder, sha256_of
-from edgevit.graph.linears import open_graph
 from edgevit.graph.passes.prune_tokens import nodes_of_pooled_token
-from edgevit.quantization.emit.rewrite import write
+from edgevit.graph.saving import tidy
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.rewrites.residual import ends_mlp, find_residuals, prune_residuals, sees_token
-
-#: Returns the names of the layers of a graph, whose values have shapes, that keep their rests.
-ChooseResiduals = Callable[[ir.Graph], Collection[str]]
 
 
 def residuals_worth_a_kernel(graph: ir.Graph) -> frozenset[str]:
@@ -36,7 +28,7 @@ def residuals_worth_a_kernel(graph: ir.Graph) -> frozenset[str]:
     - None of a layer that sees no other token, though it counts among those that the third is of.
     """
     chosen, rests = nodes_of_pooled_token(graph), find_residuals(graph)
-    alone = {each.layer.name for each in rests if each.layer.product in chosen or not sees_token(each.layer, 0)}
+    alone = {each.layer.name for each in rests if each.layer.matmul in chosen or not sees_token(each.layer, 0)}
     of_all = {each.layer.name for each in rests if not each.of_token}
     of_token = [
         each.layer.name for each in rests if each.of_token or (each.layer.name in alone and ends_mlp(each.layer))
@@ -45,31 +37,10 @@ def residuals_worth_a_kernel(graph: ir.Graph) -> frozenset[str]:
     return frozenset(of_all.union(of_token[third : len(of_token) - third]) - alone)
 
 
-def no_residuals(_graph: ir.Graph) -> frozenset[str]:
-    """Return no names."""
-    return frozenset()
-
-
-@contextmanager
-def with_residuals(
-    model: Path, plan: QuantizationPlan, choose: ChooseResiduals
-) -> Iterator[tuple[Path, QuantizationPlan]]:
-    """Give a copy of the prepared ``model`` with the rests alone that ``choose`` keeps, and the plan for that.
-
-    Raises:
-        BundleError: if the plan was made for another model.
-        GraphError: if the file is no float32 ONNX model with Linear layers.
-        StorageError: if the copy cannot be written.
-
-    """
-    plan.check_model(model)
-    with scratch_folder() as scratch:
-        path = scratch / "fewer.onnx"
-        with open_graph(model) as onnx_model:
-            common.ShapeInferencePass()(onnx_model)
-            dropped = frozenset(prune_residuals(onnx_model.graph, choose(onnx_model.graph)))
-            if dropped:
-                write(onnx_model, (), path)
-        linears = tuple(linear for linear in plan.linears if linear.name not in dropped)
-        fewer = msgspec.structs.replace(plan, model_sha256=sha256_of(path), linears=linears) if dropped else plan
-        yield (path if dropped else model), fewer
+def keep_residuals(model: ir.Model, plan: QuantizationPlan, kept: Collection[str]) -> QuantizationPlan:
+    """Leave in ``model`` the residual products of the layers ``kept`` alone, and return the ``plan`` for that."""
+    dropped = frozenset(prune_residuals(model.graph, kept))
+    linears = tuple(linear for linear in plan.linears if linear.name not in dropped)
+    if dropped:
+        tidy(model)
+    return msgspec.structs.replace(plan, linears=linears)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from edgevit.graph.editing import add_constant
+from edgevit.graph.editing import add_constant, free_name
 from edgevit.graph.linears import LinearLayer, linears_in
+from edgevit.graph.node_facts import Role, mark
 
 
 def qkv_slices(layer: LinearLayer) -> list[tuple[slice, ir.Value]]:
@@ -27,11 +28,6 @@ def qkv_slices(layer: LinearLayer) -> list[tuple[slice, ir.Value]]:
     return [(slice(index * size, (index + 1) * size), value) for index, value in enumerate(split.outputs)]
 
 
-def part_name(layer: str, index: int) -> str:
-    """Return what the product for one part of a layer is called; ``backends.base.join_parts`` knows it again."""
-    return f"{layer}[{index}]"
-
-
 class SplitQkv(ir.passes.InPlacePass):
     """Gives each part of a float Linear layer that a Split cuts apart a MatMul and an Add of its own.
 
@@ -47,11 +43,11 @@ class SplitQkv(ir.passes.InPlacePass):
 
 
 def _part(graph: ir.Graph, layer: LinearLayer) -> bool:
-    parts = qkv_slices(layer) if layer.product.op_type == "MatMul" else []
+    parts = qkv_slices(layer) if layer.matmul.op_type == "MatMul" else []
     for index, (columns, output) in enumerate(parts):
-        name = part_name(layer.name, index)
+        name = free_name(graph, f"{layer.name}.split_{index}")
         weight = add_constant(graph, f"{name}.weight", layer.weight[:, columns].copy())
-        nodes = [ir.node("MatMul", [layer.input, weight], name=name)]
+        nodes = [mark(ir.node("MatMul", [layer.input, weight], name=name), Role.SPLIT, layer.of)]
         if layer.bias is not None:
             bias = add_constant(graph, f"{name}.bias", layer.bias[columns].copy())
             nodes.append(ir.node("Add", [nodes[0].outputs[0], bias], name=f"{name}.add"))
@@ -61,6 +57,6 @@ def _part(graph: ir.Graph, layer: LinearLayer) -> bool:
                 output.shape,
                 output.type,
             )
-        place = layer.addition or layer.product
+        place = layer.addition or layer.matmul
         ir.convenience.replace_nodes_and_values(graph, place, [], nodes, [output], [nodes[-1].outputs[0]])
     return bool(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,17 +10,18 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes import common
 
 from edgevit.errors import BundleError
-from edgevit.files import atomic_path
-from edgevit.graph.constants import set_linear
-from edgevit.graph.editing import add_constant
-from edgevit.graph.linears import LinearLayer, find_linears, open_graph
+from edgevit.graph.editing import add_constant, free_name, set_linear
+from edgevit.graph.linears import LinearLayer, find_linears
+from edgevit.graph.node_facts import Role, before_fake_quant, mark
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize
-from edgevit.quantization.emit.qkv_split import part_name, qkv_slices
+from edgevit.quantization.emit.qkv_split import qkv_slices
+from edgevit.quantization.engine_file import Emitted, save_for_engine
 from edgevit.quantization.plan import LinearQuantization, QuantizationPlan
-from edgevit.quantization.rewrites.residual import before_fake_quant, whole_name
+
+#: What is applied to a graph, in this order, before it is written.
+Passes = tuple[ir.passes.InPlacePass, ...]
 
 #: x86 processors without VNNI add pairs of products in 16 bits, where two of 8-bit weights can overflow.
 WeightBits = Literal[7, 8]
@@ -46,13 +47,15 @@ class QuantizedLinear:
     weight: NDArray[Any]
     weight_scales: NDArray[np.float32]
     bias: NDArray[np.float32] | None
+    role: Role = Role.PART
 
     def parts(self) -> list[QuantizedLinear]:
         """Return the parts that a Split behind the layer cuts it into, or the layer itself where there is none."""
         parts = [
             replace(
                 self,
-                name=part_name(self.name, index),
+                name=free_name(self.graph, f"{self.name}.split_{index}"),
+                role=Role.SPLIT,
                 output=output,
                 weight=self.weight[:, columns].copy(),
                 weight_scales=self.weight_scales[columns],
@@ -67,8 +70,8 @@ class QuantizedLinear:
         return add_constant(self.graph, f"{self.name}.{suffix}", values)
 
     def weight_constant(self, suffix: str, values: NDArray[np.generic]) -> ir.Value:
-        """Do so for a weight or its scales, which a layer's rest shares with the layer."""
-        there = self.graph.initializers.get(f"{whole_name(self.name)}.{suffix}")
+        """Do so for a weight or its scales, which a layer's residual product shares with the layer."""
+        there = self.graph.initializers.get(f"{self.layer.of}.{suffix}")
         if there is not None and there.const_value is not None and np.array_equal(there.const_value.numpy(), values):
             return there
         return self.constant(suffix, values)
@@ -77,7 +80,7 @@ class QuantizedLinear:
         self, suffix: str, op_type: str, inputs: list[ir.Value], shape: ir.Shape | None, **attributes: int
     ) -> ir.Node:
         """Return a new node, not yet in the graph, with a float32 output of ``shape``."""
-        name = f"{self.name}.{suffix}"
+        name = free_name(self.graph, f"{self.name}.{suffix}")
         node = ir.node(op_type, inputs, attributes=attributes, name=name)
         output = node.outputs[0]
         output.name, output.shape, output.dtype = name, shape, ir.DataType.FLOAT
@@ -89,13 +92,13 @@ class QuantizedLinear:
         source = before_fake_quant(self.layer.input)
         node = self.node("input.quantize", "QuantizeLinear", [source, scale, zero_point], source.shape)
         node.outputs[0].dtype = ir.DataType.from_numpy(self.zero_point.dtype)
-        self.graph.insert_before(self.layer.product, node)
+        self.graph.insert_before(self.layer.matmul, node)
         return node.outputs[0], scale, zero_point
 
     def dequantize_input(self) -> ir.Value:
         """Put a QuantizeLinear and a DequantizeLinear in front of the layer; return what they give."""
         node = self.node("input.dequantize", "DequantizeLinear", list(self.quantize_input()), self.layer.input.shape)
-        self.graph.insert_before(self.layer.product, node)
+        self.graph.insert_before(self.layer.matmul, node)
         return node.outputs[0]
 
     def input_without_zero_point(self) -> ir.Value:
@@ -106,7 +109,7 @@ class QuantizedLinear:
         quantized, scale, _ = self.quantize_input()
         zero = self.constant("input.zero", np.zeros_like(self.zero_point))
         node = self.node("input.dequantize", "DequantizeLinear", [quantized, scale, zero], self.layer.input.shape)
-        self.graph.insert_before(self.layer.product, node)
+        self.graph.insert_before(self.layer.matmul, node)
         return node.outputs[0]
 
     def bias_without_zero_point(self) -> NDArray[np.float32] | None:
@@ -127,69 +130,51 @@ class QuantizedLinear:
 
     def product(self, op_type: str, inputs: list[ir.Value | None], domain: str = "") -> ir.Node:
         """Return the node that multiplies, not yet in the graph, with the layer's name and an output of its shape."""
-        node = ir.node(op_type, inputs, domain=domain, name=self.name)
+        node = mark(ir.node(op_type, inputs, domain=domain, name=self.name), self.role, self.layer.of)
         output = node.outputs[0]
-        output.name, output.shape, output.type = f"{self.name}.product", self.output.shape, self.output.type
+        output.name = free_name(self.graph, f"{self.name}.product")
+        output.shape, output.type = self.output.shape, self.output.type
         return node
 
     def put_in_place(self, nodes: list[ir.Node]) -> None:
         """Put ``nodes`` in the place of what gave the output before; the last one gives it now."""
         new = nodes[-1].outputs[0]
         new.shape, new.type = self.output.shape, self.output.type
-        place = self.layer.addition or self.layer.product
+        place = self.layer.addition or self.layer.matmul
         ir.convenience.replace_nodes_and_values(self.graph, place, [], nodes, [self.output], [new])
 
 
 def rewrite(
-    model: Path,
+    model: ir.Model,
     plan: QuantizationPlan,
     path: Path,
     substitute: Callable[[QuantizedLinear], None],
-    passes: Sequence[ir.passes.PassBase] = (),
+    passes: Passes = (),
     *,
     weight_bits: WeightBits = 8,
     scale_type: type[np.float16 | np.float32] = np.float32,
-) -> None:
-    """Write the float32 ONNX file ``model`` to ``path``, with ``substitute`` applied to each layer that is quantized.
+) -> Emitted:
+    """Write the optimized ``model`` to ``path``, with ``substitute`` applied to each layer that is quantized.
 
     ``passes`` are applied to the graph after that. With 7 ``weight_bits``, weights take half of the range of 8.
     Scales are rounded to ``scale_type`` before anything is divided by them, so that it may hold them in the file.
 
     Raises:
         BundleError: if the plan was made for another model.
-        GraphError: if the file is no float32 ONNX model with Linear layers.
+        GraphError: if the model has no Linear layers.
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    plan.check_model(model)
-    with open_graph(model) as onnx_model:
-        layers = {layer.name: layer for layer in find_linears(onnx_model.graph)}
-        for linear in sorted(plan.linears, key=lambda each: whole_name(each.name) != each.name):  # rests last
-            layer = layers.pop(linear.name, None)
-            if layer is None:
-                raise BundleError(f"the plan's '{linear.name}' is not in the model", remedy=_REMEDY)
-            if linear.quantization is not None:
-                substitute(_quantize(onnx_model.graph, layer, linear.quantization, weight_bits, scale_type))
-            else:  # engines tell of its kernel by the weight, which has the layer's name then
-                set_linear(onnx_model.graph, layer, layer.weight, layer.bias)
-        write(onnx_model, passes, path)
-
-
-def write(model: ir.Model, passes: Sequence[ir.passes.PassBase], path: Path) -> None:
-    """Write ``model`` to ``path`` after ``passes``, without what is not used.
-
-    Raises:
-        StorageError: if the file cannot be written; what was at ``path`` before is still there.
-
-    """
-    common.RemoveUnusedNodesPass()(model)
-    model.graph.sort()
-    for each in passes:
-        each(model)
-        common.RemoveUnusedNodesPass()(model)
-        model.graph.sort()
-    with atomic_path(path) as draft:
-        ir.save(model, draft)
+    layers = {layer.name: layer for layer in find_linears(model.graph)}
+    for linear in sorted(plan.linears, key=lambda each: each.layer is not None):  # residual products last
+        layer = layers.pop(linear.name, None)
+        if layer is None:
+            raise BundleError(f"the plan's '{linear.name}' is not in the model", remedy=_REMEDY)
+        if linear.quantization is not None:
+            substitute(_quantize(model.graph, layer, linear.quantization, weight_bits, scale_type))
+        else:  # each layer has a weight of its own then, by which engines tell of its kernel
+            set_linear(model.graph, layer, layer.weight, layer.bias)
+    return save_for_engine(model, path, passes)
 
 
 def _quantize(

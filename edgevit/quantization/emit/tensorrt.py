@@ -23,82 +23,69 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgevit.backends.tensorrt.limits import unfused_reason
-from edgevit.files import scratch_folder
 from edgevit.graph.attention import Attention, find_attentions
-from edgevit.graph.linears import find_linears, open_graph
+from edgevit.graph.linears import find_linears
+from edgevit.graph.node_facts import before_fake_quant
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit import float8
 from edgevit.quantization.emit.dialect import Dialect, LintProfile
-from edgevit.quantization.emit.prune_residuals import (
-    ChooseResiduals,
-    no_residuals,
-    residuals_worth_a_kernel,
-    with_residuals,
-)
+from edgevit.quantization.emit.prune_residuals import keep_residuals, residuals_worth_a_kernel
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention, at_tokens
-from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
+from edgevit.quantization.emit.rewrite import Passes, QuantizedLinear, WeightBits, rewrite
+from edgevit.quantization.engine_file import Emitted
 from edgevit.quantization.float16.convert import retype
 from edgevit.quantization.plan import QuantizationPlan
-from edgevit.quantization.rewrites.residual import before_fake_quant
 
 #: Returns why TensorRT would not fuse an attention by its head's features and its tokens; None if it does.
 _Limit = Callable[[int, int], str | None]
 _Convert = Callable[[QuantizedLinear], QuantizedLinear]
 
 
-def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` as INT8 and FP16 for TensorRT."""
+def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
+    """Write the optimized ``model``, which is used up, to ``path`` as INT8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
+    plan = keep_residuals(model, plan, residuals_worth_a_kernel(model.graph))
     passes = (PruneToClassToken(), ToFloat16())
-    with with_residuals(model, plan, residuals_worth_a_kernel) as (base, fewer):
-        rewrite(base, fewer, path, _parted, passes, weight_bits=weight_bits, scale_type=np.float16)
+    return rewrite(model, plan, path, _parted, passes, weight_bits=weight_bits, scale_type=np.float16)
 
 
-def emit_attention(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> dict[str, str]:
-    """Write what ``emit`` does with attention in INT8; return those that stay in float16, and why."""
+def emit_attention(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
+    """Write what ``emit`` does with attention in INT8, but for those that stay in float16."""
     plan.check_scheme("symmetric")
-    with with_residuals(model, plan, _worth_beside_attention(plan, unfused_reason)) as (base, fewer):
-        kept, whole = _attentions(base, fewer, unfused_reason)
-        attention = QuantizeAttention(
-            [each for each in fewer.attentions if each.name not in kept], scale_type=np.float16, places=at_tokens
-        )
-        passes = (attention, PruneToClassToken(), ToFloat16())
-        substitute = _substitute(lambda linear: linear, whole)
-        rewrite(base, fewer, path, substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
-    return kept
+    plan = keep_residuals(model, plan, _worth_beside_attention(model.graph, plan, unfused_reason))
+    kept, whole = _attentions(model.graph, plan, unfused_reason)
+    attention = QuantizeAttention(
+        [each for each in plan.attentions if each.name not in kept], scale_type=np.float16, places=at_tokens
+    )
+    passes = (attention, PruneToClassToken(), ToFloat16())
+    substitute = _substitute(lambda linear: linear, whole)
+    emitted = rewrite(model, plan, path, substitute, passes, weight_bits=weight_bits, scale_type=np.float16)
+    return emitted.keeping(kept)
 
 
-def emit_float8(model: Path, plan: QuantizationPlan, path: Path) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` as FP8 and FP16 for TensorRT."""
+def emit_float8(model: ir.Model, plan: QuantizationPlan, path: Path) -> Emitted:
+    """Write the optimized ``model``, which is used up, to ``path`` as FP8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
-    passes = (PruneToClassToken(), ToFloat16())
-    with with_residuals(model, plan, no_residuals) as (single, plan), scratch_folder() as scratch:
-        base = scratch / "without_shifts.onnx"
-        plan = float8.without_shifts(single, plan, base)
-        rewrite(base, plan, path, _substitute(float8.as_float8, frozenset()), passes)
+    plan = float8.without_shifts(model, keep_residuals(model, plan, ()))
+    return rewrite(model, plan, path, _substitute(float8.as_float8, frozenset()), (PruneToClassToken(), ToFloat16()))
 
 
-def emit_float8_attention(model: Path, plan: QuantizationPlan, path: Path) -> dict[str, str]:
-    """Write what ``emit_float8`` does with attention in FP8; return those that stay in float16, and why."""
+def emit_float8_attention(model: ir.Model, plan: QuantizationPlan, path: Path) -> Emitted:
+    """Write what ``emit_float8`` does with attention in FP8, but for those that stay in float16."""
     plan.check_scheme("symmetric")
-    with with_residuals(model, plan, no_residuals) as (single, plan), scratch_folder() as scratch:
-        kept, whole = _attentions(single, plan, lambda _size, _tokens: None)
-        plans = [each for each in plan.attentions if each.name not in kept]
-        attention = QuantizeAttention(
-            plans, scale_type=np.float16, places=at_tokens, zero=float8.ZERO, share=float8.SHARE
-        )
-        passes = (attention, PruneToClassToken(), ToFloat16())
-        base = scratch / "without_shifts.onnx"
-        plan = float8.without_shifts(single, plan, base)
-        rewrite(base, plan, path, _substitute(float8.as_float8, whole), passes)
-    return kept
+    plan = keep_residuals(model, plan, ())
+    kept, whole = _attentions(model.graph, plan, lambda _size, _tokens: None)
+    plans = [each for each in plan.attentions if each.name not in kept]
+    attention = QuantizeAttention(plans, scale_type=np.float16, places=at_tokens, zero=float8.ZERO, share=float8.SHARE)
+    passes = (attention, PruneToClassToken(), ToFloat16())
+    plan = float8.without_shifts(model, plan)
+    return rewrite(model, plan, path, _substitute(float8.as_float8, whole), passes).keeping(kept)
 
 
-def emit_float32(model: Path, path: Path) -> None:
-    """Write the float32 ONNX file ``model`` to ``path``, with nothing computed that the head does not look at."""
-    with open_graph(model) as onnx_model:
-        write(onnx_model, (PruneToClassToken(),), path)
+def float32_passes() -> Passes:
+    """Return what makes a float32 graph compute nothing that the head does not look at."""
+    return (PruneToClassToken(),)
 
 
 class ToFloat16(ir.passes.InPlacePass):
@@ -127,32 +114,25 @@ def _substitute(convert: _Convert, whole: frozenset[str]) -> Callable[[Quantized
     return substitute
 
 
-def _worth_beside_attention(plan: QuantizationPlan, limit: _Limit) -> ChooseResiduals:
-    """Return what chooses rests, but for those of layers that read what an attention in INT8 gives.
+def _worth_beside_attention(graph: ir.Graph, plan: QuantizationPlan, limit: _Limit) -> frozenset[str]:
+    """Return the layers whose residual products are worth it, but for those that read what an attention in INT8 gives.
 
-    With a second consumer of that, TensorRT would take the attention apart.
+    With a second reader of that, TensorRT would take the attention apart.
     """
     planned = {each.name for each in plan.attentions}
-
-    def choose(graph: ir.Graph) -> frozenset[str]:
-        outputs = {each.output for each in find_attentions(graph) if _reason(each, planned, limit) is None}
-        consumers = {layer.name for layer in find_linears(graph) if before_fake_quant(layer.input) in outputs}
-        return residuals_worth_a_kernel(graph) - consumers
-
-    return choose
+    outputs = {each.output for each in find_attentions(graph) if _float_reason(each, planned, limit) is None}
+    consumers = {layer.name for layer in find_linears(graph) if before_fake_quant(layer.input) in outputs}
+    return residuals_worth_a_kernel(graph) - consumers
 
 
-def _attentions(model: Path, plan: QuantizationPlan, limit: _Limit) -> tuple[dict[str, str], frozenset[str]]:
+def _attentions(graph: ir.Graph, plan: QuantizationPlan, limit: _Limit) -> tuple[dict[str, str], frozenset[str]]:
     """Return the attentions that stay in float with the reasons, and what makes query, key and value of the others."""
     planned = {each.name for each in plan.attentions}
     quantized = set(plan.integer_layers())
     kept, whole = {}, set()
-    with open_graph(model) as onnx_model:
-        common.ShapeInferencePass()(onnx_model)
-        consumers = {layer.product: layer.name for layer in find_linears(onnx_model.graph)}
-        attentions = find_attentions(onnx_model.graph)
-    for attention in attentions:
-        reason = _reason(attention, planned, limit)
+    consumers = {layer.matmul: layer.name for layer in find_linears(graph)}
+    for attention in find_attentions(graph):
+        reason = _float_reason(attention, planned, limit)
         if reason is None and not quantized.issuperset(consumers.get(user) for user in attention.output.consumers()):
             reason = "what it gives is not quantized, so it would not be one kernel"
         packed = attention.packed()
@@ -163,7 +143,7 @@ def _attentions(model: Path, plan: QuantizationPlan, limit: _Limit) -> tuple[dic
     return kept, frozenset(whole)
 
 
-def _reason(attention: Attention, planned: set[str], limit: _Limit) -> str | None:
+def _float_reason(attention: Attention, planned: set[str], limit: _Limit) -> str | None:
     if attention.name not in planned:
         return "its plan has no scales for it, or one of its factors stayed at 0 on every image"
     if attention.scaling is not None:
@@ -179,7 +159,7 @@ DIALECT = Dialect(
     name="tensorrt",
     scheme="symmetric",
     emit=emit,
-    emit_float32=emit_float32,
+    float32_passes=float32_passes,
     emit_attention=emit_attention,
     emit_float8=emit_float8,
     emit_float8_attention=emit_float8_attention,

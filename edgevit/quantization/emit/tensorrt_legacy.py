@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevit.graph.linears import open_graph
+import onnx_ir as ir
+
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.lower_opset import LowerOpset
-from edgevit.quantization.emit.prune_residuals import residuals_worth_a_kernel, with_residuals
+from edgevit.quantization.emit.prune_residuals import keep_residuals, residuals_worth_a_kernel
 from edgevit.quantization.emit.qdq import put_in_place
-from edgevit.quantization.emit.rewrite import QuantizedLinear, WeightBits, rewrite, write
+from edgevit.quantization.emit.rewrite import Passes, QuantizedLinear, WeightBits, rewrite
+from edgevit.quantization.engine_file import Emitted
 from edgevit.quantization.plan import QuantizationPlan
 
 OPSET = 17
 
 
-def emit(model: Path, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` as INT8 for earlier versions of TensorRT."""
+def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
+    """Write the optimized ``model``, which is used up, to ``path`` as INT8 for earlier versions of TensorRT."""
     plan.check_scheme("symmetric")
-    with with_residuals(model, plan, residuals_worth_a_kernel) as (base, fewer):
-        rewrite(base, fewer, path, _substitute, (PruneToClassToken(), LowerOpset(OPSET)), weight_bits=weight_bits)
+    fewer = keep_residuals(model, plan, residuals_worth_a_kernel(model.graph))
+    return rewrite(model, fewer, path, _substitute, float32_passes(), weight_bits=weight_bits)
 
 
-def emit_float32(model: Path, path: Path) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` for earlier versions of TensorRT."""
-    with open_graph(model) as onnx_model:
-        write(onnx_model, (PruneToClassToken(), LowerOpset(OPSET)), path)
+def float32_passes() -> Passes:
+    """Return what makes a float32 graph the form that earlier versions of TensorRT read."""
+    return PruneToClassToken(), LowerOpset(OPSET)
 
 
 def _substitute(linear: QuantizedLinear) -> None:
@@ -37,6 +38,6 @@ DIALECT = Dialect(
     name="tensorrt-legacy",
     scheme="symmetric",
     emit=emit,
-    emit_float32=emit_float32,
+    float32_passes=float32_passes,
     lint=LintProfile(rules=("split-product", "legacy-scales"), newest_opset=17),
 )

@@ -8,7 +8,6 @@ LayerNormalization stays one node: taken apart, its squares overflow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,11 +16,11 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgevit.errors import BundleError, GraphError
-from edgevit.files import atomic_path, write_atomically
+from edgevit.files import write_atomically
 from edgevit.graph.editing import add_constant
-from edgevit.graph.linears import open_graph
 from edgevit.json import JSONError, read
-from edgevit.quantization.plan import check_model_sha256
+from edgevit.quantization.engine_file import Emitted, save_for_engine
+from edgevit.quantization.plan import check_sha256
 
 SCHEMA_VERSION = 1
 
@@ -70,51 +69,52 @@ class Float16Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return plan
 
 
-def emit_float16(model: Path, plan: Float16Plan, path: Path) -> None:
-    """Write the float32 ONNX file ``model`` to ``path`` with float16 weights and arithmetic, but for the plan's nodes.
+def emit_float16(model: ir.Model, sha256: str, plan: Float16Plan, path: Path) -> Emitted:
+    """Write the float32 ``model`` to ``path`` with float16 weights and arithmetic, but for the plan's nodes.
+
+    ``model``, which is used up, was read from the file with that SHA-256.
 
     The model's inputs and outputs stay float32: Cast nodes stand behind and before them, as wherever float16 meets
     float32. The file is about half the size.
 
     Raises:
         BundleError: if the plan was made for another model.
-        GraphError: if the file is no float32 ONNX model with Linear layers.
+        GraphError: if a node holds a graph of its own.
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    check_model_sha256("this plan of FP16", plan.model_sha256, model)
-    with typed_graph(model) as onnx_model:
-        graph = onnx_model.graph
-        names = node_names(graph)
-        unknown = plan.float32_nodes.keys() - set(names.values())
-        if unknown:
-            raise BundleError(f"the plan's '{min(unknown)}' is not in the model", remedy=_REMEDY)
-        retype(graph, {node for node in graph if names[node] in plan.float32_nodes})
-        graph.sort()
-        common.RemoveUnusedNodesPass()(onnx_model)
-        with atomic_path(path) as draft:
-            ir.save(onnx_model, draft)
+    check_sha256("this plan of FP16", plan.model_sha256, sha256)
+    note_types(model)
+    graph = model.graph
+    names = node_names(graph)
+    unknown = plan.float32_nodes.keys() - set(names.values())
+    if unknown:
+        raise BundleError(f"the plan's '{min(unknown)}' is not in the model", remedy=_REMEDY)
+    retype(graph, {node for node in graph if names[node] in plan.float32_nodes})
+    return save_for_engine(model, path)
 
 
-@contextmanager
-def typed_graph(path: Path) -> Iterator[ir.Model]:
-    """Give a float32 model as ``open_graph`` does, with its constants in one place and the type of each value noted."""
-    with open_graph(path) as model:
-        common.LiftConstantsToInitializersPass(lift_all_constants=True)(model)
-        common.ShapeInferencePass()(model)
-        for node in model.graph:
-            if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
-                raise GraphError(
-                    f"'{node.name}' ({node.op_type}) holds a graph of its own",
-                    remedy="export the model without branches",
-                )
-            untyped = [value for value in node.outputs if value.name and value.dtype is None]
-            if untyped:
-                raise GraphError(
-                    f"the type of '{untyped[0].name}', which {node.op_type} gives, is not known",
-                    remedy="give a model of standard ONNX operators",
-                )
-        yield model
+def note_types(model: ir.Model) -> None:
+    """Put the constants of a float32 model in one place, and note the type of each value.
+
+    Raises:
+        GraphError: if a node holds a graph of its own, or the type of what it gives is not known.
+
+    """
+    common.LiftConstantsToInitializersPass(lift_all_constants=True)(model)
+    common.ShapeInferencePass()(model)
+    for node in model.graph:
+        if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
+            raise GraphError(
+                f"'{node.name}' ({node.op_type}) holds a graph of its own",
+                remedy="export the model without branches",
+            )
+        untyped = [value for value in node.outputs if value.name and value.dtype is None]
+        if untyped:
+            raise GraphError(
+                f"the type of '{untyped[0].name}', which {node.op_type} gives, is not known",
+                remedy="give a model of standard ONNX operators",
+            )
 
 
 def node_names(graph: ir.Graph) -> dict[ir.Node, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -13,11 +12,10 @@ from numpy.typing import NDArray
 from edgevit.backends.base import check_images
 from edgevit.backends.onnxruntime import engine_errors
 from edgevit.errors import DataError, GraphError
-from edgevit.files import sha256_of
 from edgevit.graph.linears import find_linears
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.calibrate import one_by_one, session_of
-from edgevit.quantization.float16.convert import Float16Plan, floats, node_names, typed_graph
+from edgevit.quantization.float16.convert import Float16Plan, floats, node_names, note_types
 
 #: The largest number of float16.
 LARGEST = float(np.finfo(np.float16).max)
@@ -67,9 +65,16 @@ class Scan:
 
 
 def scan_float16(
-    model: Path, batches: Iterable[NDArray[np.float32]], *, total: int, progress: Progress = SILENT
+    model: ir.Model,
+    batches: Iterable[NDArray[np.float32]],
+    *,
+    total: int,
+    model_sha256: str,
+    progress: Progress = SILENT,
 ) -> Float16Plan:
-    """Run the float32 ONNX file ``model`` on images (B, C, H, W) and say which nodes float16 is no good for.
+    """Run the float32 ``model`` on images (B, C, H, W) and say which nodes float16 is no good for.
+
+    ``model``, which is used up, was read from the file with ``model_sha256``.
 
     Every float tensor is looked at: constants, and what each node gives on each image, one image at a time. A node
     stays float32 if one of its inputs, constants or outputs comes within a factor of ``HEADROOM`` of float16's
@@ -82,22 +87,22 @@ def scan_float16(
         DataError: if there are no images, or they do not fit the model or are not finite.
 
     """
-    with typed_graph(model) as onnx_model:
-        graph = onnx_model.graph
-        watched = {value: Scan() for node in graph if node.op_type not in _MOVES for value in floats(node.outputs)}
-        session = _Session(model, onnx_model, list(watched))
-        images = progress.track(batches, total=total, label="Scanning for float16")
-        count, images_sha256 = _scan(session, watched, images)
-        kept = _kept(graph, {value: fault for value, scan in watched.items() if (fault := scan.fault(HEADROOM))})
-        names = node_names(graph)
-        products = [layer.product for layer in find_linears(graph)]
+    note_types(model)
+    graph = model.graph
+    watched = {value: Scan() for node in graph if node.op_type not in _MOVES for value in floats(node.outputs)}
+    session = _Session(model, list(watched))
+    images = progress.track(batches, total=total, label="Scanning for float16")
+    count, images_sha256 = _scan(session, watched, images)
+    kept = _kept(graph, {value: fault for value, scan in watched.items() if (fault := scan.fault(HEADROOM))})
+    names = node_names(graph)
+    products = [layer.matmul for layer in find_linears(graph)]
     if all(product in kept for product in products):
         raise GraphError(
             f"no Linear layer of this model fits float16; '{names[products[0]]}' for one: {kept[products[0]]}",
             remedy="use --precision int8, or the float32 model",
         )
     return Float16Plan(
-        model_sha256=sha256_of(model),
+        model_sha256=model_sha256,
         images=count,
         images_sha256=images_sha256,
         float32_nodes={names[node]: why for node, why in kept.items()},
@@ -127,16 +132,16 @@ def _scan(
 class _Session:
     """The model in onnxruntime with the values ``watched`` as its outputs."""
 
-    def __init__(self, path: Path, model: ir.Model, watched: Sequence[ir.Value]) -> None:
+    def __init__(self, model: ir.Model, watched: Sequence[ir.Value]) -> None:
         outputs = list(model.graph.outputs)
         if len(model.graph.inputs) != 1:
             raise GraphError(
-                f"{path} has {len(model.graph.inputs)} inputs, not one", remedy="give a model that takes images alone"
+                f"the model has {len(model.graph.inputs)} inputs, not one",
+                remedy="give a model that takes images alone",
             )
         model.graph.outputs[:] = watched
-        content = ir.serde.serialize_model(model).SerializeToString()
+        self._engine = session_of(model)
         model.graph.outputs[:] = outputs
-        self._engine = session_of(content, path)
         self._watched = [str(value.name) for value in watched]
         (given,) = self._engine.get_inputs()
         self._input = given.name

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgevit.graph.constants import set_constant, set_linear
+from edgevit.graph.editing import add_constant, node_like, set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now
+from edgevit.graph.node_facts import Role, is_marked, mark
 
 
 def shift_input(graph: ir.Graph, layer: LinearLayer, shift: float) -> None:
@@ -17,12 +18,11 @@ def shift_input(graph: ir.Graph, layer: LinearLayer, shift: float) -> None:
     """
     layer = as_it_is_now(layer)
     assert layer.bias is not None  # noqa: S101 - the caller looks
-    moved = ir.node("Add", [layer.input, None], name=f"{layer.name}.centre")
-    output = moved.outputs[0]
-    output.name, output.shape, output.type = f"{layer.name}.centred", layer.input.shape, layer.input.type
-    graph.insert_before(layer.product, moved)
-    set_constant(graph, moved, 1, f"{layer.name}.shift", np.array([-shift], dtype=np.float32))
-    layer.product.replace_input_with(0, output)
+    constant = add_constant(graph, f"{layer.name}.shift", np.array([-shift], dtype=np.float32))
+    moved = node_like(graph, f"{layer.name}.shifted", "Add", [layer.input, constant], layer.input)
+    mark(moved, Role.SHIFT, layer.name)
+    graph.insert_before(layer.matmul, moved)
+    layer.matmul.replace_input_with(0, moved.outputs[0])
     bias = layer.bias + shift * layer.weight.sum(axis=0, dtype=np.float64)
     set_linear(graph, layer, layer.weight, bias.astype(np.float32))
 
@@ -34,11 +34,11 @@ def unshift_input(graph: ir.Graph, layer: LinearLayer) -> float:
     """
     layer = as_it_is_now(layer)
     moved = layer.input.producer()
-    if moved is None or moved.name != f"{layer.name}.centre" or layer.bias is None:
+    if moved is None or not is_marked(moved, Role.SHIFT, layer.name) or layer.bias is None:
         return 0.0
     constant = ir.convenience.get_const_tensor(moved.inputs[1])  # type: ignore[arg-type]  # shift_input's own
     shift = -float(constant.numpy().item())  # type: ignore[union-attr]
-    layer.product.replace_input_with(0, moved.inputs[0])
+    layer.matmul.replace_input_with(0, moved.inputs[0])
     bias = layer.bias - shift * layer.weight.sum(axis=0, dtype=np.float64)
     set_linear(graph, layer, layer.weight, bias.astype(np.float32))
     return shift

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevit.graph.attention import Attention, find_attentions
-from edgevit.graph.constants import set_linear
+from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now, linears_in
 
 

@@ -1,4 +1,4 @@
-"""Divide the widest inputs of a Linear layer, where no constant in front of them can.
+"""Activation channel equalization: divide the widest inputs of a layer, where no constant in front of them can.
 
 Per tensor, the widest channel sets the step for all. What follows a GELU cannot be scaled by the layer before it, since
 GELU(x / s) is not GELU(x) / s; but a Mul can do it, which engines that fuse element-wise operators take along for
@@ -12,8 +12,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgevit.graph.constants import set_constant, set_linear
+from edgevit.graph.editing import add_constant, node_like, set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now
+from edgevit.graph.node_facts import Role, mark
 
 _ELEMENT_WISE = ("Gelu", "Relu", "Sigmoid", "Tanh", "Identity")
 
@@ -50,10 +51,9 @@ def _has_curve(node: ir.Node, steps: int) -> bool:
 def equalize_input(graph: ir.Graph, layer: LinearLayer, scale: NDArray[np.float32]) -> None:
     """Let ``layer`` read x / scale, with ``scale`` (K,), and give what it gave before."""
     layer = as_it_is_now(layer)
-    divided = ir.node("Mul", [layer.input, None], name=f"{layer.name}.narrow")
-    output = divided.outputs[0]
-    output.name, output.shape, output.type = f"{layer.name}.narrowed", layer.input.shape, layer.input.type
-    graph.insert_before(layer.product, divided)
-    set_constant(graph, divided, 1, f"{layer.name}.inverse_scale", (1 / scale).astype(np.float32))
-    layer.product.replace_input_with(0, output)
+    inverse = add_constant(graph, f"{layer.name}.inverse_scale", (1 / scale).astype(np.float32))
+    divided = node_like(graph, f"{layer.name}.equalize", "Mul", [layer.input, inverse], layer.input)
+    mark(divided, Role.EQUALIZE, layer.name)
+    graph.insert_before(layer.matmul, divided)
+    layer.matmul.replace_input_with(0, divided.outputs[0])
     set_linear(graph, layer, (scale[:, None] * layer.weight).astype(np.float32), None)

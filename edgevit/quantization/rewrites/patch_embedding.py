@@ -16,9 +16,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.graph.editing import add_constant
+from edgevit.graph.editing import add_constant, float_constant
 from edgevit.graph.patches import embedding_before, groups, pads
-from edgevit.quantization.rewrites.smoothing_mappings import float_constant
 
 #: The range of what the layer reads.
 LEVELS = (0.0, 255.0)

@@ -15,10 +15,10 @@ import onnx_ir as ir
 
 from edgevit.graph.editing import add_constant, node_like
 from edgevit.graph.linears import LinearLayer
+from edgevit.graph.node_facts import Role, is_marked, mark
 
 #: The least that a token is divided by; one whose largest value is less is divided by this.
 LEAST = 1.0
-SCALED = ".scaled"
 
 _AXES_ARE_AN_INPUT_SINCE = 18
 
@@ -28,30 +28,33 @@ def add_per_token_scale(graph: ir.Graph, layer: LinearLayer) -> None:
 
     Its bias, if it is an Add, is added behind that: the product alone is the layer afterwards.
     """
-    name, value, product = layer.name, layer.input, layer.product.outputs[0]
+    name, value, product = layer.name, layer.input, layer.matmul.outputs[0]
     least = add_constant(graph, f"{name}.least", np.array(LEAST, dtype=np.float32))
     largest = _largest(graph, name, value)
-    scale = node_like(f"{name}.per_token_scale", "Max", [largest.outputs[0], least], value)
+    scale = node_like(graph, f"{name}.per_token_scale", "Max", [largest.outputs[0], least], value)
     for node in (largest, scale):
+        mark(node, Role.PART, name)
         node.outputs[0].shape = None if value.shape is None else ir.Shape([*value.shape[:-1], 1])
-    inverse = node_like(f"{name}.inverse", "Reciprocal", [scale.outputs[0]], scale.outputs[0])
-    scaled = node_like(f"{name}{SCALED}", "Mul", [value, inverse.outputs[0]], value)
-    restored = node_like(f"{name}.restored", "Mul", [product, scale.outputs[0]], product)
+    inverse = node_like(graph, f"{name}.inverse", "Reciprocal", [scale.outputs[0]], scale.outputs[0])
+    scaled = node_like(graph, f"{name}.scaled", "Mul", [value, inverse.outputs[0]], value)
+    restored = node_like(graph, f"{name}.restored", "Mul", [product, scale.outputs[0]], product)
+    mark(inverse, Role.PART, name)
+    mark(restored, Role.PART, name)
+    mark(scaled, Role.TOKEN_SCALE, name)
     product.replace_all_uses_with(restored.outputs[0], replace_graph_outputs=True)
     restored.replace_input_with(0, product)
-    layer.product.replace_input_with(0, scaled.outputs[0])
-    graph.insert_before(layer.product, [largest, scale, inverse, scaled])
-    graph.insert_after(layer.product, restored)
+    layer.matmul.replace_input_with(0, scaled.outputs[0])
+    graph.insert_before(layer.matmul, [largest, scale, inverse, scaled])
+    graph.insert_after(layer.matmul, restored)
 
 
 def _largest(graph: ir.Graph, name: str, value: ir.Value) -> ir.Node:
     if graph.opset_imports.get("", 0) < _AXES_ARE_AN_INPUT_SINCE:
-        return node_like(f"{name}.largest", "ReduceMax", [value], value, axes=[-1], keepdims=1)
+        return node_like(graph, f"{name}.largest", "ReduceMax", [value], value, axes=[-1], keepdims=1)
     channels = add_constant(graph, f"{name}.channels", np.array([-1], dtype=np.int64))
-    return node_like(f"{name}.largest", "ReduceMax", [value, channels], value, keepdims=1)
+    return node_like(graph, f"{name}.largest", "ReduceMax", [value, channels], value, keepdims=1)
 
 
 def has_per_token_scale(layer: LinearLayer) -> bool:
     """Say whether ``add_per_token_scale`` was applied to ``layer``."""
-    node = layer.input.producer()
-    return node is not None and node.name == f"{layer.name}{SCALED}"
+    return is_marked(layer.input.producer(), Role.TOKEN_SCALE, layer.name)

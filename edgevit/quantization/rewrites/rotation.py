@@ -19,13 +19,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgevit.graph.constants import set_constant, set_linear
+from edgevit.graph.editing import float_constant, set_constant, set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now, find_linears
 from edgevit.graph.patches import embedding_before
 from edgevit.quantization.rewrites.smoothing_mappings import (
     NormProducer,
     SmoothingMapping,
-    float_constant,
     keeps_channels,
     norm_mappings,
 )
@@ -94,10 +93,10 @@ def _find(graph: ir.Graph, mappings: list[SmoothingMapping]) -> _Stream:
         _NotRotatableError: if something does that cannot.
 
     """
-    norms = {mapping.source.node: mapping for mapping in mappings if isinstance(mapping.source, NormProducer)}
+    norms = {mapping.producer.node: mapping for mapping in mappings if isinstance(mapping.producer, NormProducer)}
     layers = find_linears(graph)
     by_output = {layer.output: layer for layer in layers}
-    by_product = {layer.product: layer for layer in layers}
+    by_product = {layer.matmul: layer for layer in layers}
     first = next(iter(norms))
     stream = _Stream(len(_float(first, 1)))
     pending = [_given(first, 0)]
@@ -146,8 +145,8 @@ def _written(stream: _Stream, value: ir.Value, by_output: dict[ir.Value, LinearL
 
 
 def _add_norm(stream: _Stream, mapping: SmoothingMapping) -> None:
-    assert isinstance(mapping.source, NormProducer)  # noqa: S101 - the caller takes no other
-    node = mapping.source.node
+    assert isinstance(mapping.producer, NormProducer)  # noqa: S101 - the caller takes no other
+    node = mapping.producer.node
     rank = len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0
     last = node.attributes.get_int("axis", -1) in (-1, rank - 1)
     bias = float_constant(node.inputs[2]) if len(node.inputs) > 2 else None
@@ -170,8 +169,8 @@ def _joins(node: ir.Node) -> bool:
 
 def _rotate(graph: ir.Graph, stream: _Stream, matrix: NDArray[np.float64]) -> None:
     for mapping in stream.norms:
-        assert isinstance(mapping.source, NormProducer)  # noqa: S101 - _add_norm takes no other
-        _empty_norm(graph, mapping.source.node, mapping)
+        assert isinstance(mapping.producer, NormProducer)  # noqa: S101 - _add_norm takes no other
+        _empty_norm(graph, mapping.producer.node, mapping)
     for consumer in (*stream.consumers, *(consumer for mapping in stream.norms for consumer in mapping.consumers)):
         layer = as_it_is_now(consumer)
         set_linear(graph, layer, _float32(matrix.T @ layer.weight), layer.bias)

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT
+from edgevit.quantization.calibration.statistics import Channels, ChannelStatistics
 from edgevit.recipes import Alpha
-
-Channels = NDArray[np.float64]  # (K,)
 
 #: Exponents of a channel's range and of its largest weight among which each layer's are searched; (0, 0) is no scaling.
 EXPONENTS = tuple((a, b) for a in (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0) for b in (0.0, 0.2, 0.35, 0.5, 0.65))
@@ -30,15 +29,6 @@ _SMALLEST = 1e-5  # of the largest: channels narrower than that, or without weig
 #: were chosen by the SQNR of DeiT-tiny's logits on photos that it was not calibrated with.
 HEADROOM = 1.1
 DEVIATIONS = 4.0
-
-
-class ChannelStatistics(NamedTuple):
-    """What calibration saw of each channel of an input, all (K,)."""
-
-    minimum: Channels
-    maximum: Channels
-    variance: Channels
-    mean: Channels
 
 
 class Migration(NamedTuple):

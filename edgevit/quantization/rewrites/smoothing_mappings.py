@@ -21,16 +21,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.graph.attention import find_attentions
-from edgevit.graph.constants import set_constant, set_linear
+from edgevit.graph.editing import float_constant, set_constant, set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now, find_linears
 
 Channels = NDArray[np.float32]  # (K,)
 
 
-class Source(Protocol):
+class Producer(Protocol):
     """What makes the channels."""
 
-    def move(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
         """Make (x - shift) / scale of what was x."""
         ...
 
@@ -39,7 +39,7 @@ class Source(Protocol):
 class SmoothingMapping:
     """Linear layers that read the same channels, and what makes these; ``shiftable`` if all layers have a bias."""
 
-    source: Source
+    producer: Producer
     consumers: tuple[LinearLayer, ...]
 
     @property
@@ -47,9 +47,9 @@ class SmoothingMapping:
         """Say whether all consumers have a bias to take up a shift."""
         return all(consumer.bias is not None for consumer in self.consumers)
 
-    def move(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
         """Shift and scale the channels: x becomes (x - shift) / scale, both (K,); what the layers give stays."""
-        self.source.move(graph, scale, shift)
+        self.producer.smooth(graph, scale, shift)
         for consumer in map(as_it_is_now, self.consumers):  # another mapping may have rewritten it
             bias = None
             if consumer.bias is not None:
@@ -63,7 +63,7 @@ class NormProducer:
 
     node: ir.Node
 
-    def move(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
         """Fold shift and scale into weight and bias."""
         weight = float_constant(self.node.inputs[1])
         bias = float_constant(self.node.inputs[2]) if len(self.node.inputs) > 2 else None
@@ -80,7 +80,7 @@ class ValueProducer:
     layer: LinearLayer
     columns: slice
 
-    def move(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
         """Fold shift and scale into these columns of weight and bias."""
         layer = as_it_is_now(self.layer)
         assert layer.bias is not None  # noqa: S101 - find_smoothing_mappings takes no other
@@ -97,7 +97,7 @@ def find_smoothing_mappings(graph: ir.Graph) -> list[SmoothingMapping]:
 
 def norm_mappings(graph: ir.Graph) -> Iterator[SmoothingMapping]:
     """Yield the places behind LayerNorms, in the order in which they run."""
-    layers = {layer.product: layer for layer in find_linears(graph)}
+    layers = {layer.matmul: layer for layer in find_linears(graph)}
     for node in graph:
         mapping = _norm_mapping(node, layers) if node.op_type == "LayerNormalization" else None
         if mapping is not None:
@@ -166,14 +166,6 @@ def _value_mappings(graph: ir.Graph, layers: Sequence[LinearLayer]) -> Iterator[
         alone = packed is not None or outputs == width
         if private and alone and outputs >= width:
             yield SmoothingMapping(ValueProducer(source, slice(outputs - width, outputs)), (consumer,))
-
-
-def float_constant(value: ir.Value | None) -> NDArray[np.float32] | None:
-    """Return the float32 values that the file fixes ``value`` to; None for others, and what is given at run time."""
-    if value is None or value.is_graph_input():
-        return None
-    tensor = ir.convenience.get_const_tensor(value)
-    return None if tensor is None or tensor.dtype != ir.DataType.FLOAT else tensor.numpy()
 
 
 def _integers(value: ir.Value | None) -> list[int]:

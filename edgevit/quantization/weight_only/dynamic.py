@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from edgevit.backends.backend import Backend
 from edgevit.errors import VerificationError
-from edgevit.graph.editing import add_constant, rewrite_linears
+from edgevit.graph.editing import add_constant
 from edgevit.graph.linears import LinearLayer
 from edgevit.quantization.arithmetic import quantize, weight_scales
+from edgevit.quantization.weight_only.replace import Replaced, replace_linears
 
 #: OpenVINO's setting for how many values of a token share a range.
 GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
@@ -31,15 +32,15 @@ GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 _DOMAIN = "com.microsoft"
 
 
-def emit_dynamic(model: Path, path: Path) -> tuple[str, ...]:
-    """Write the float32 ONNX file ``model`` to ``path`` as dynamic INT8 for onnxruntime; return its layers' names.
+def emit_dynamic(model: ir.Model, path: Path) -> Replaced:
+    """Write the float32 ``model``, which is used up, to ``path`` as dynamic INT8 for onnxruntime.
 
     Raises:
-        GraphError: if the file is no float32 ONNX model with Linear layers.
+        GraphError: if it has no Linear layers.
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    return rewrite_linears(model, path, _replace)
+    return replace_linears(model, path, _replace)
 
 
 def check_dynamic(backend: Backend, model: Path, settings: Mapping[str, str], images: NDArray[np.float32]) -> None:

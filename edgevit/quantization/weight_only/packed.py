@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Kernels
 from edgevit.errors import VerificationError
-from edgevit.graph.editing import add_constant, rewrite_linears
+from edgevit.graph.editing import add_constant
 from edgevit.graph.linears import LinearLayer
 from edgevit.quantization.arithmetic import quantize, weight_scales
 from edgevit.quantization.float16.scan import Scan
 from edgevit.quantization.kernels import kernels_of
+from edgevit.quantization.weight_only.replace import Replaced, replace_linears
 
 #: Weights that share a scale in INT4. With 16, the scales take half as much again as the weights.
 BLOCK = 32
@@ -103,26 +104,26 @@ def pack(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return packed
 
 
-def emit_weights_int8(model: Path, path: Path) -> tuple[str, ...]:
-    """Write the float32 ONNX file ``model`` to ``path`` with its Linear layers' weights in INT8; return their names.
+def emit_weights_int8(model: ir.Model, path: Path) -> Replaced:
+    """Write the float32 ``model``, which is used up, to ``path`` with its Linear layers' weights in INT8.
 
     Raises:
-        GraphError: if the file is no float32 ONNX model with Linear layers.
+        GraphError: if it has no Linear layers.
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    return rewrite_linears(model, path, _int8, _halve_constants)
+    return replace_linears(model, path, _int8, _halve_constants)
 
 
-def emit_weights_int4(model: Path, path: Path) -> tuple[str, ...]:
-    """Write the float32 ONNX file ``model`` to ``path`` with its Linear layers' weights in INT4; return their names.
+def emit_weights_int4(model: ir.Model, path: Path) -> Replaced:
+    """Write the float32 ``model``, which is used up, to ``path`` with its Linear layers' weights in INT4.
 
     Raises:
-        GraphError: if the file is no float32 ONNX model with Linear layers.
+        GraphError: if it has no Linear layers.
         StorageError: if the file cannot be written; what was at ``path`` before is still there.
 
     """
-    return rewrite_linears(model, path, _int4, _halve_constants)
+    return replace_linears(model, path, _int4, _halve_constants)
 
 
 def check_packed(session: Session, layers: int) -> Kernels:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+from onnx_files import emit_float16
 from tiny import SHAPES, SPEC, content, finish, start
 
 from edgevit.backends import backend_class, get_backend
@@ -15,7 +16,7 @@ from edgevit.backends.tensorrt.sidecar import read_info
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError, InputError, MissingDependencyError, StorageError
 from edgevit.files import sha256_of
-from edgevit.quantization.float16.convert import Float16Plan, emit_float16
+from edgevit.quantization.float16.convert import Float16Plan
 from edgevit.runtime import load
 
 pytest.importorskip("tensorrt_rtx", reason='needs TensorRT-RTX: pip install "edgevit[tensorrt-rtx]"')

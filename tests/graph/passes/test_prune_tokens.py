@@ -6,11 +6,11 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from onnx_files import emit_float32
 
 from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.passes.prune_tokens import PruneToClassToken, nodes_of_pooled_token
 from edgevit.models.spec import ModelSpec
-from edgevit.quantization.emit import emit_float32
 
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5)
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
@@ -26,7 +26,7 @@ def run(path, names=()):
 def test_the_last_block_computes_one_token_from_its_query_on(tmp_path, exported_vit):
     path = exported_vit(SPEC)
     model = load_graph(path)
-    products = [layer.product for layer in find_linears(model.graph)]
+    products = [layer.matmul for layer in find_linears(model.graph)]
     known = [product.name for product in products if product in nodes_of_pooled_token(model.graph)]
     assert known == [f"blocks.1.{layer}" for layer in ("attn.proj", "mlp.fc1", "mlp.fc2")]
     assert PruneToClassToken()(model).modified

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from onnx_files import search_ranges
 
 from edgevit.errors import DataError
-from edgevit.quantization.accuracy.range_search import ALPHAS, OBSERVERS, search_ranges
+from edgevit.quantization.accuracy.range_search import ALPHAS, OBSERVERS
 from edgevit.quantization.ptq import CalibrationImages
 from edgevit.recipes import Rewrites
 

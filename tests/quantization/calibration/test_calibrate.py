@@ -3,11 +3,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
+from onnx_files import calibrate
 
 from edgevit.errors import DataError, GraphError
 from edgevit.files import sha256_of
 from edgevit.graph.linears import load_graph
-from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.calibration.observers import GROUP
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.rewrites.rotation import rotate_stream

@@ -128,4 +128,4 @@ def test_a_range_of_nothing_is_widened_to_all():
     rows[3, 3] = 4
     observer.update(rows)
     assert observer.statistics().range(Percentile(99), "symmetric") == (0, 4)
-    assert TensorStatistics.between(-1, 2).range("mse") == (-1, 2)
+    assert TensorStatistics.predicted(-1, 2).range("mse") == (-1, 2)

@@ -8,13 +8,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
+from onnx_files import calibrate, emit, emit_float32, make_plan
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError, InputError
-from edgevit.quantization.calibration.calibrate import calibrate
-from edgevit.quantization.emit import DIALECTS, emit, emit_float32, scheme_of, tensorrt
+from edgevit.graph.node_facts import PRODUCTS, noted_products
+from edgevit.quantization.emit import DIALECTS, scheme_of, tensorrt
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.plan import make_plan
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS)
 
@@ -107,7 +107,11 @@ def test_the_file_is_well_formed_and_holds_weights_as_integers(quantized, dialec
     before = onnx.load(quantized.path)
     constants = {constant.name: constant for constant in model.graph.initializer}
     for name in quantized.layers:
-        parts = [f"{name}[{index}]" for index in range(3)] if name.endswith("qkv") and dialect != "portable" else [name]
+        parts = (
+            [f"{name}.split_{index}" for index in range(3)]
+            if name.endswith("qkv") and dialect != "portable"
+            else [name]
+        )
         if f"{name}.weight.int8" in constants:  # onnxruntime takes the three parts together, with attention
             assert dialect in ("onnxruntime", "portable") or not name.endswith("qkv")
             parts = [name]
@@ -116,7 +120,11 @@ def test_the_file_is_well_formed_and_holds_weights_as_integers(quantized, dialec
         for parameter in ("scale", "zero_point"):
             typed = f"{name}.input.{parameter}" + ".float16" * (dialect == "tensorrt" and parameter == "scale")
             assert list(constants[typed].dims) == []
-    assert model.metadata_props == before.metadata_props
+    metadata = {each.key: each.value for each in model.metadata_props}
+    products = noted_products(metadata.pop(PRODUCTS))
+    assert {product.layer for product in products} == set(quantized.layers)
+    assert metadata == {each.key: each.value for each in before.metadata_props}
+    assert not any(node.metadata_props for node in model.graph.node if "edgevit" in str(node.metadata_props))
     assert [value.name for value in model.graph.input] == ["images"]
     assert model.graph.input == before.graph.input
     assert model.graph.output == before.graph.output
@@ -177,15 +185,6 @@ def test_other_forms_of_linear_layers(dialect, graph, write_graph, tmp_path):
     assert np.abs(found - expected).mean() < 0.05
     if graph == "a channel of zeros":
         assert (found[:, 2] == 0).all()
-
-
-def test_a_plan_for_another_model_is_refused(quantized, dialect, tmp_path):
-    plan = msgspec.structs.replace(quantized.plans[dialect], model_sha256="0" * 64)
-    target = tmp_path / "model.onnx"
-    target.write_bytes(b"before")
-    with pytest.raises(BundleError, match="another model"):
-        emit(quantized.path, plan, dialect, target)
-    assert target.read_bytes() == b"before"
 
 
 @pytest.mark.parametrize("change", [{"name": "nowhere"}, {"weight_scales": (1.0, 2.0)}])

@@ -6,10 +6,10 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from onnx_files import emit_float32
 
 from edgevit.errors import GraphError
 from edgevit.models.spec import ModelSpec
-from edgevit.quantization.emit import emit_float32
 from edgevit.quantization.emit.lower_attention import LowerAttention, lower_attention
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)

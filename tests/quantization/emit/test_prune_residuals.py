@@ -4,14 +4,16 @@ import msgspec
 import numpy as np
 import onnxruntime
 import pytest
+from onnx_files import emit, emit_float8, prepare, read
 from rtx import compiled, needs_rtx
 
 from edgevit.graph.linears import load_graph
 from edgevit.models.spec import ModelSpec
-from edgevit.quantization.emit import emit, emit_float8
-from edgevit.quantization.emit.prune_residuals import residuals_worth_a_kernel, with_residuals
+from edgevit.quantization.emit import emit as emit_in_memory
+from edgevit.quantization.emit.prune_residuals import keep_residuals, residuals_worth_a_kernel
 from edgevit.quantization.lint.rules import lint
-from edgevit.quantization.ptq import CalibrationImages, prepare
+from edgevit.quantization.ptq import CalibrationImages, PtqModel
+from edgevit.quantization.rewrites.residual import find_residuals
 from edgevit.recipes import NO_REWRITES, Rewrites
 
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=7, heads=2, classes=5)
@@ -40,7 +42,7 @@ def make(tmp_path_factory, exported_vit):
 def rests(path):
     """Return the layers with a second product in a file."""
     products = {str(node.name) for node in load_graph(path).graph if node.op_type == "MatMul"}
-    return {name.removesuffix("[rest]") for name in products if name.endswith("[rest]")}
+    return {name.removesuffix(".residual") for name in products if name.endswith(".residual")}
 
 
 def run(path):
@@ -78,13 +80,14 @@ def test_of_a_model_that_reads_all_tokens_none_sees_one_alone(make):
 def test_the_plan_loses_what_the_model_does(make):
     one = make(RECIPE)
     assert len(rests(one.model)) > len(KEPT)
-    with with_residuals(one.model, one.plan, lambda _: {PROJ}) as (model, plan):
-        plan.check_model(model)
-        assert rests(model) == {PROJ}
-        assert [each.name for each in plan.linears if each.name.endswith("[rest]")] == [f"{PROJ}[rest]"]
-        assert plan.integer_layers() == one.plan.integer_layers()
-    with with_residuals(one.model, one.plan, lambda _: rests(one.model)) as (model, plan):
-        assert (model, plan) == (one.model, one.plan)
+    model = read(one.model)
+    plan = keep_residuals(model, one.plan, {PROJ})
+    assert [each.layer.name for each in find_residuals(model.graph)] == [PROJ]
+    assert [each.layer for each in plan.linears if each.layer is not None] == [PROJ]
+    assert plan.integer_layers() == one.plan.integer_layers()
+    model = read(one.model)
+    assert keep_residuals(model, one.plan, rests(one.model)) == one.plan
+    assert {each.layer.name for each in find_residuals(model.graph)} == rests(one.model)
 
 
 @pytest.mark.parametrize(("dialect", "share"), [("tensorrt", 0.25), ("tensorrt-legacy", 0.01)])
@@ -95,8 +98,9 @@ def test_tensorrt_is_given_those_that_are_worth_it_and_they_take_noise_away(make
     assert rests(tmp_path / "int8.onnx") == KEPT
     alone, errors = msgspec.structs.replace(one.plan, linears=tuple(map(only_kept, one.plan.linears))), []
     for kept in ((), KEPT):
-        with with_residuals(one.model, alone, lambda _, kept=kept: kept) as (model, plan):
-            emit(model, plan, dialect, tmp_path / "some.onnx")
+        model = read(one.model)
+        plan = keep_residuals(model, alone, kept)
+        emit_in_memory(PtqModel(model, plan), dialect, tmp_path / "some.onnx")
         assert rests(tmp_path / "some.onnx") == set(kept)
         errors.append(((run(tmp_path / "some.onnx") - run(one.model)) ** 2).mean())
     assert errors[1] < share * errors[0]  # float16 has a noise of its own
@@ -104,7 +108,7 @@ def test_tensorrt_is_given_those_that_are_worth_it_and_they_take_noise_away(make
 
 def only_kept(linear):
     """Return the plan of a layer as it is in ``KEPT``, or as a rest of one; in float if it is any other."""
-    if linear.name.removesuffix("[rest]") not in KEPT:
+    if linear.of not in KEPT:
         return msgspec.structs.replace(linear, quantization=None, fallback="a test")
     uncorrected = msgspec.structs.replace(linear.quantization, bias_correction=())
     return msgspec.structs.replace(linear, quantization=uncorrected)

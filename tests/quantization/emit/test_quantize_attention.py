@@ -6,16 +6,16 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from onnx_files import emit, prepare
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError
 from edgevit.graph.linears import load_graph
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
-from edgevit.quantization.emit import emit
 from edgevit.quantization.emit.qkv_split import SplitQkv
 from edgevit.quantization.emit.quantize_attention import SOFTMAX_SCALE, QuantizeAttention
 from edgevit.quantization.plan import AttentionPlan
-from edgevit.quantization.ptq import CalibrationImages, prepare
+from edgevit.quantization.ptq import CalibrationImages
 
 
 @pytest.fixture(scope="module")

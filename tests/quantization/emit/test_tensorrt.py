@@ -5,17 +5,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx_files import calibrate, emit, emit_float8, emit_float32, make_plan, prepare, read
 from rtx import compiled, needs_rtx
 
 from edgevit.errors import GraphError, InputError
-from edgevit.graph.constants import set_linear
+from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import find_linears, load_graph
-from edgevit.quantization.calibration.calibrate import calibrate
-from edgevit.quantization.emit import emit, emit_float8, emit_float32, float8
+from edgevit.graph.node_facts import Role, is_marked
+from edgevit.graph.saving import save
+from edgevit.quantization.emit import float8
 from edgevit.quantization.lint.rules import lint
-from edgevit.quantization.plan import make_plan
-from edgevit.quantization.ptq import CalibrationImages, prepare
-from edgevit.quantization.rewrites.apply import save
+from edgevit.quantization.ptq import CalibrationImages
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_query_key_and_value_stay_one_product_and_are_quantized_behind_it(forms,
     model = onnx.load(forms[form])
     names = [node.name for node in model.graph.node]
     assert "blocks.0.attn.qkv" in names
-    assert "blocks.0.attn.qkv[0]" not in names
+    assert "blocks.0.attn.qkv.split_0" not in names
     (split,) = [node for node in model.graph.node if node.op_type == "Split" and "blocks.0" in node.name]
     users = [node for node in model.graph.node if set(split.output).intersection(node.input)]
     assert [node.op_type for node in users] == ["QuantizeLinear"] * 3
@@ -109,12 +109,13 @@ def test_fp8_stores_weights_and_scales_by_the_largest_magnitude(forms, prepared)
     np.testing.assert_allclose(written, planned.activation_scale * 127 / 448, rtol=1e-3)
 
 
-def test_fp8_undoes_what_centres_an_input_for_int8(prepared, quantized, tmp_path):
+def test_fp8_undoes_what_shifts_an_input_for_int8(prepared, quantized, tmp_path):
     layers = {layer.name: layer for layer in find_linears(load_graph(prepared.model).graph)}
-    centred = {name for name, layer in layers.items() if layer.input.producer().name == f"{name}.centre"}
-    assert "blocks.0.mlp.fc2" in centred
-    plan = float8.without_shifts(prepared.model, prepared.plan, tmp_path / "model.onnx")
-    plan.check_model(tmp_path / "model.onnx")
+    shifted = {name for name, layer in layers.items() if is_marked(layer.input.producer(), Role.SHIFT, name)}
+    assert "blocks.0.mlp.fc2" in shifted
+    model = read(prepared.model)
+    plan = float8.without_shifts(model, prepared.plan)
+    save(model, tmp_path / "model.onnx")
     assert "Add" not in {
         layer.input.producer().op_type for layer in find_linears(load_graph(tmp_path / "model.onnx").graph)
     }
@@ -122,7 +123,7 @@ def test_fp8_undoes_what_centres_an_input_for_int8(prepared, quantized, tmp_path
     np.testing.assert_allclose(after, before, atol=1e-4 * np.abs(before).max())
     for one, other in zip(prepared.plan.linears, plan.linears, strict=True):
         wider = other.quantization.activation_scale > one.quantization.activation_scale
-        assert wider == (one.name in centred)
+        assert wider == (one.name in shifted)
 
 
 def test_attention_stays_float_and_says_why(prepared, tmp_path):
@@ -144,7 +145,7 @@ def test_attention_stays_float_and_says_why(prepared, tmp_path):
         "blocks.1.attn": "what it gives is not quantized, so it would not be one kernel"
     }
     names = [node.name for node in onnx.load(tmp_path / "model.onnx").graph.node]
-    assert {"blocks.0.attn.qkv", "blocks.1.attn.qkv[0]"} <= set(names)
+    assert {"blocks.0.attn.qkv", "blocks.1.attn.qkv.split_0"} <= set(names)
 
 
 def test_a_dialect_without_such_forms(prepared, tmp_path):

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
+from onnx_files import emit_float16, scan_float16
 from tiny import ENGINES
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError, DataError, GraphError
-from edgevit.quantization.float16.convert import Float16Plan, emit_float16
-from edgevit.quantization.float16.scan import HEADROOM, LARGEST, TOLERANCE, Scan, scan_float16
+from edgevit.quantization.float16.convert import Float16Plan
+from edgevit.quantization.float16.scan import HEADROOM, LARGEST, TOLERANCE, Scan
 
 
 def scan(path, images):

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from onnx_files import emit, prepare
 
 from edgevit.backends import get_backend
 from edgevit.graph.linears import find_linears, load_graph
-from edgevit.quantization.emit import emit
+from edgevit.graph.saving import save
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.ptq import CalibrationImages, prepare
-from edgevit.quantization.rewrites.apply import save
+from edgevit.quantization.ptq import CalibrationImages
 from edgevit.quantization.rewrites.channel_equalization import equalize_input, follows_activation
 from edgevit.quantization.rewrites.smoothing import HEADROOM, ChannelStatistics, choose_equalization
 from edgevit.recipes import Rewrites

@@ -1,13 +1,13 @@
 import numpy as np
 import onnxruntime
 import pytest
+from onnx_files import emit, prepare
 
 from edgevit.backends import get_backend
 from edgevit.graph.linears import find_linears, load_graph
-from edgevit.quantization.emit import emit
+from edgevit.graph.saving import save
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.ptq import CalibrationImages, prepare
-from edgevit.quantization.rewrites.apply import save
+from edgevit.quantization.ptq import CalibrationImages
 from edgevit.quantization.rewrites.channel_equalization import follows_activation
 from edgevit.quantization.rewrites.per_token_scale import LEAST, add_per_token_scale, has_per_token_scale
 from edgevit.recipes import Rewrites
@@ -82,12 +82,12 @@ def test_layers_whose_tokens_are_scaled_have_no_second_product(quantized, tmp_pa
     places = {scheme: tmp_path / f"{scheme}.onnx" for scheme in ("asymmetric", "symmetric")}
     prepared = prepare(quantized.path, images, places, rewrites=rewrites)[1]
     rests = {
-        scheme: [linear.name for linear in one.plan.linears if linear.name.endswith("[rest]")]
+        scheme: [linear.name for linear in one.plan.linears if linear.layer is not None]
         for scheme, one in prepared.items()
     }
     assert rests == {
-        "asymmetric": ["blocks.0.attn.proj[rest]"],
-        "symmetric": ["blocks.0.attn.proj[rest]", "blocks.0.mlp.fc2[rest]"],
+        "asymmetric": ["blocks.0.attn.proj.residual"],
+        "symmetric": ["blocks.0.attn.proj.residual", "blocks.0.mlp.fc2.residual"],
     }
     signed = find_linears(load_graph(places["symmetric"]).graph)
     assert not any(map(has_per_token_scale, signed))

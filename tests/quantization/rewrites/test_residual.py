@@ -1,22 +1,23 @@
 import numpy as np
 import onnxruntime
 import pytest
+from onnx_files import emit, prepare
 from onnx_ir.passes import common
 
 from edgevit.backends import get_backend
 from edgevit.graph.linears import find_linears, load_graph
-from edgevit.quantization.emit import emit, scheme_of
+from edgevit.graph.saving import save
+from edgevit.quantization.emit import emit as emit_in_memory
+from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float_fallback import revert_to_float
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.ptq import CalibrationImages, prepare
-from edgevit.quantization.rewrites.apply import save
+from edgevit.quantization.ptq import CalibrationImages
 from edgevit.quantization.rewrites.residual import (
     add_residual_matmul,
     ending_layers,
     ends_mlp,
     find_residuals,
     prune_residuals,
-    residual_name,
     sees_token,
 )
 from edgevit.recipes import NO_REWRITES, Rewrites
@@ -44,8 +45,8 @@ def test_the_rest_changes_no_logits(quantized, tmp_path, token):
         add_residual_matmul(model.graph, layer, plan[layer.name], token)
     save(model, tmp_path / "fine.onnx")
     names = [layer.name for layer in find_linears(load_graph(tmp_path / "fine.onnx").graph)]
-    assert [name for name in names if name.endswith("[rest]")] == [
-        f"blocks.{block}.{layer}[rest]" for block in (0, 1) for layer in ("attn.proj", "mlp.fc2")
+    assert [name for name in names if name.endswith(".residual")] == [
+        f"blocks.{block}.{layer}.residual" for block in (0, 1) for layer in ("attn.proj", "mlp.fc2")
     ]
     np.testing.assert_allclose(
         run(tmp_path / "fine.onnx", quantized.images), run(quantized.path, quantized.images), atol=1e-5
@@ -74,7 +75,7 @@ def test_what_is_kept_stays(quantized):
     plan = {linear.name: linear.quantization for linear in quantized.plan.linears}
     for layer in ending_layers(model.graph)[:2]:
         add_residual_matmul(model.graph, layer, plan[layer.name])
-    assert prune_residuals(model.graph, {FIRST[1]}) == (f"{FIRST[0]}[rest]",)
+    assert prune_residuals(model.graph, {FIRST[1]}) == (f"{FIRST[0]}.residual",)
     assert [rest.layer.name for rest in find_residuals(model.graph)] == FIRST[1:]
 
 
@@ -85,7 +86,7 @@ def test_what_is_dropped_leaves_the_model_as_it_was(quantized, tmp_path):
     layers = ending_layers(model.graph)
     add_residual_matmul(model.graph, layers[0], plan[layers[0].name])
     add_residual_matmul(model.graph, layers[1], plan[layers[1].name], 0)
-    assert set(prune_residuals(model.graph)) == {residual_name(layer) for layer in layers[:2]}
+    assert set(prune_residuals(model.graph)) == {f"{layer.name}.residual" for layer in layers[:2]}
     save(model, tmp_path / "dropped.onnx")
     before, after = load_graph(quantized.path).graph, load_graph(tmp_path / "dropped.onnx").graph
     assert sorted(node.op_type for node in after) == sorted(node.op_type for node in before)
@@ -137,21 +138,17 @@ def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(
         assert ((found - elsewhere) ** 2).mean() < errors[-1]
         assert kernels.float_linears == ()
         assert one.plan.integer_layers() == tuple(quantized.prepared_layers(scheme))
-    found = [linear.name for linear in one.plan.linears if linear.name.endswith("[rest]")]
-    assert found == [f"{name}[rest]" for name in rests]
-    assert not [name for name in load_graph(tmp_path / "int8.onnx").graph.initializers if "[rest].weight" in name]
+    assert [linear.layer for linear in one.plan.linears if linear.layer is not None] == rests
+    assert not [name for name in load_graph(tmp_path / "int8.onnx").graph.initializers if ".residual.weight" in name]
     assert errors[1] < errors[0]
 
 
 def test_a_layer_that_goes_back_to_float_takes_its_rest_along(quantized, tmp_path):
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
-    places, unrounded = {"asymmetric": tmp_path / "m.onnx"}, {"asymmetric": tmp_path / "u.onnx"}
-    rewrites = Rewrites(residual_token_layers=2)
-    one = prepare(quantized.path, images, places, unrounded=unrounded, rewrites=rewrites)[1]["asymmetric"]
-    back = revert_to_float(
-        one, unrounded["asymmetric"], dict.fromkeys(one.plan.integer_layers(), "asked for"), tmp_path / "f.onnx"
-    )
-    emit(back.model, back.plan, "onnxruntime", tmp_path / "all-float.onnx")
+    places, rewrites = {"asymmetric": tmp_path / "m.onnx"}, Rewrites(residual_token_layers=2)
+    one = prepare(quantized.path, images, places, rewrites=rewrites)[1]["asymmetric"]
+    back = revert_to_float(one.ptq, dict.fromkeys(one.plan.integer_layers(), "asked for"))
+    emit_in_memory(back, "onnxruntime", tmp_path / "all-float.onnx")
     np.testing.assert_allclose(
         run(tmp_path / "all-float.onnx", quantized.images), run(quantized.path, quantized.images), atol=1e-4
     )

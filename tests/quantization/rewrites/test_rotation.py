@@ -129,7 +129,7 @@ def test_a_stream_that_is_scaled_by_channel_is_left_alone(quantized):
 def test_a_layer_without_a_bias_cannot_take_up_the_norms(quantized, shifted):
     model = load_graph(quantized.path)
     layer = find_linears(model.graph)[0]
-    layer.addition.outputs[0].replace_all_uses_with(layer.product.outputs[0])
+    layer.addition.outputs[0].replace_all_uses_with(layer.matmul.outputs[0])
     model.graph.remove(layer.addition, safe=True)
     norm = layer.input.producer()
     if shifted:

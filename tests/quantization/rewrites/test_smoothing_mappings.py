@@ -35,7 +35,7 @@ def run(model, images):
 
 def test_every_layer_of_a_vit_but_fc2_can_be_shifted_and_scaled(quantized):
     mappings = find_smoothing_mappings(load_graph(quantized.path).graph)
-    consumers = [(type(mapping.source), *(consumer.name for consumer in mapping.consumers)) for mapping in mappings]
+    consumers = [(type(mapping.producer), *(consumer.name for consumer in mapping.consumers)) for mapping in mappings]
     expected = [(NormProducer, "head")]
     for block in (0, 1):
         expected += [(NormProducer, f"blocks.{block}.attn.qkv"), (NormProducer, f"blocks.{block}.mlp.fc1")]
@@ -53,7 +53,7 @@ def test_a_vit_gives_the_same_logits_whatever_is_moved(quantized, seed):
     for index in random.permutation(len(mappings)):
         width = mappings[index].consumers[0].weight.shape[0]
         scale, shift = np.exp(random.normal(size=width)), random.normal(size=width)
-        mappings[index].move(model.graph, scale.astype(np.float32), shift.astype(np.float32))
+        mappings[index].smooth(model.graph, scale.astype(np.float32), shift.astype(np.float32))
     before, after = run(quantized.path, quantized.images), run(model, quantized.images)
     np.testing.assert_allclose(after, before, atol=2e-4 * np.abs(before).max())
 
@@ -68,7 +68,7 @@ def test_what_is_moved_reaches_the_layers_input(write_graph):
     inputs = []
     for moved in (False, True):
         if moved:
-            mapping.move(model.graph, scale, shift)
+            mapping.smooth(model.graph, scale, shift)
         copy = ir.serde.deserialize_model(ir.serde.serialize_model(model))
         copy.graph.outputs[0] = find_linears(copy.graph)[0].input
         inputs.append(run(copy, images))
@@ -102,7 +102,7 @@ def test_layers_without_a_bias_are_scaled_but_not_shifted(write_graph):
     assert not mapping.shiftable
     images = RNG.normal(size=(2, 3, 4)).astype(np.float32)
     before = run(model, images)
-    mapping.move(model.graph, np.array([1, 2, 4, 8], dtype=np.float32), np.zeros(4, dtype=np.float32))
+    mapping.smooth(model.graph, np.array([1, 2, 4, 8], dtype=np.float32), np.zeros(4, dtype=np.float32))
     np.testing.assert_allclose(run(model, images), before, atol=1e-5)
 
 
@@ -117,7 +117,7 @@ def test_gemm_in_any_form_is_moved(write_graph, attributes):
     images = RNG.normal(size=(2, 4)).astype(np.float32)
     before = run(model, images)
     scale, shift = np.array([1, 2, 4, 8], dtype=np.float32), np.array([0, 1, 2, 3], dtype=np.float32)
-    mapping.move(model.graph, scale, shift)
+    mapping.smooth(model.graph, scale, shift)
     np.testing.assert_allclose(run(model, images), before, atol=1e-4)
 
 

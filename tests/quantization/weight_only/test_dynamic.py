@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
+from onnx_files import emit_dynamic, emit_weights_int8
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError, VerificationError
 from edgevit.quantization.arithmetic import quantize, weight_scales
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.weight_only.dynamic import GROUP_SIZE, check_dynamic, emit_dynamic
-from edgevit.quantization.weight_only.packed import emit_weights_int8
+from edgevit.quantization.weight_only.dynamic import GROUP_SIZE, check_dynamic
 from edgevit.targets import load_target
 
 

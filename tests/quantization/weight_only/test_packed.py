@@ -9,19 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from onnx_files import emit_weights_int4, emit_weights_int8
 from tiny import ENGINES
 
 from edgevit.backends import get_backend
 from edgevit.errors import GraphError, VerificationError
 from edgevit.quantization.arithmetic import dequantize, quantize, weight_scales
-from edgevit.quantization.weight_only.packed import (
-    BLOCK,
-    check_packed,
-    emit_weights_int4,
-    emit_weights_int8,
-    pack,
-    quantize_blocks,
-)
+from edgevit.quantization.weight_only.packed import BLOCK, check_packed, pack, quantize_blocks
 
 EMITTERS = {"int8": emit_weights_int8, "int4": emit_weights_int4}
 SHAPES = st.tuples(st.integers(1, 2 * BLOCK + 3), st.integers(1, 4))

@@ -1,0 +1,48 @@
+"""Write a graph in memory to an ONNX file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from edgevit.files import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """An ONNX file that was written: its SHA-256, its opset, and the standard operators that it is made of."""
+
+    path: Path
+    sha256: str
+    opset: int
+    operators: frozenset[str]
+
+
+def save(model: ir.Model, path: Path) -> SavedModel:
+    """Write ``model`` to ``path``, without what is not used.
+
+    Raises:
+        StorageError: if the file cannot be written; what was at ``path`` before is still there.
+
+    """
+    tidy(model)
+    content = serialize(model)
+    write_atomically(path, content)
+    operators = frozenset(node.op_type for node in model.graph.all_nodes() if node.domain in ("", "ai.onnx"))
+    return SavedModel(path, hashlib.sha256(content).hexdigest(), model.opset_imports.get("", 0), operators)
+
+
+def tidy(model: ir.Model) -> None:
+    """Remove what ``model`` does not use, and put its nodes into the order in which they run."""
+    common.RemoveUnusedNodesPass()(model)
+    model.graph.sort()
+
+
+def serialize(model: ir.Model) -> bytes:
+    """Return the ONNX file of ``model``."""
+    content: bytes = ir.serde.serialize_model(model).SerializeToString()
+    return content
