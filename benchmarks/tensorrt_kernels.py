@@ -27,10 +27,12 @@ from edgevit.backends.tensorrt.builder import Job, build_engine
 from edgevit.backends.tensorrt.limits import has_fp8
 from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.backends.tensorrt.report import report_of_log
+from edgevit.bundle.model_files import metadata_of_onnx
 from edgevit.data.preprocess import Preprocess
 from edgevit.files import sha256_of
 from edgevit.graph.export import export_onnx
 from edgevit.graph.linears import load_graph
+from edgevit.graph.node_facts import PRODUCTS, noted_products
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
@@ -38,7 +40,7 @@ from edgevit.quantization.calibration.calibrate import calibrate
 from edgevit.quantization.emit import AttentionForm, emit, emit_float8
 from edgevit.quantization.float16.convert import Float16Plan, emit_float16
 from edgevit.quantization.plan import AttentionPlan
-from edgevit.quantization.ptq import PtqModel, read_rotated, rewrite_and_plan
+from edgevit.quantization.ptq import FloatModel, PtqModel, rewrite_and_plan
 from edgevit.quantization.rewrites.passes import Options
 from edgevit.recipes import load_recipe
 
@@ -106,10 +108,10 @@ def _planned(vit: VisionTransformer, wants: Preprocess, folder: Path) -> Model:
     image = np.random.default_rng(0).normal(size=(1, spec.channels, *spec.image_size)).astype(np.float32)
     recipe = load_recipe("default")
     assert recipe.observer != "auto"  # which takes trials
-    model, rotated = read_rotated(exported)
-    table = calibrate(model, [image], total=1, model_sha256=sha256_of(exported), rotated=rotated)
+    source = FloatModel.read(exported, sha256_of(exported))
+    table = calibrate(source.model, [image], total=1, model_sha256=source.sha256, rotated=source.rotated)
     options = Options("symmetric", table.images, recipe.observer, recipe.rewrites)
-    rewritten, plan = rewrite_and_plan(model, table, options)
+    rewritten, plan = rewrite_and_plan(source.model, table, options)
     attentions = tuple(
         AttentionPlan(name=f"blocks.{block}.attn", query_scale=0.02, key_scale=0.02, value_scale=0.02)
         for block in range(spec.depth)
@@ -123,7 +125,8 @@ def compile_form(bindings: Bindings, model: Model, form: str, compute_capability
     if not path.exists():
         FORMS[form](model, path)
     build_engine(bindings, Job(model=path, compute_capability=compute_capability, batch=BatchProfile()), log=log)
-    return report_of_log(log.lines)
+    products = noted_products(metadata_of_onnx(path).get(PRODUCTS))
+    return report_of_log(log.lines, products)
 
 
 def rows(folder: Path) -> Iterator[Sequence[object]]:

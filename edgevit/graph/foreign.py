@@ -16,6 +16,7 @@ from edgevit.errors import GraphError, VerificationError
 from edgevit.files import atomic_path
 from edgevit.graph.interface import Interface
 from edgevit.graph.metadata import INPUT, OUTPUT, describe
+from edgevit.graph.node_facts import forget
 from edgevit.graph.onnx_file import OnnxFile, shown_line
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.dynamic_batch import BATCH, DynamicBatch
@@ -128,6 +129,7 @@ def _write(model: OnnxModel, path: Path) -> None:
 def _in_bundle_form(model: OnnxModel) -> ir.Model:
     """Return the model with one input and one output, of fixed sizes but for the batch, and names for all nodes."""
     graph = ir.serde.from_proto(model.file.model)
+    forget(graph.graph)
     common.RemoveInitializersFromInputsPass()(graph)
     (images,) = graph.graph.inputs
     answers = [value for value in graph.graph.outputs if value.name == model.interface.output][:1]

@@ -11,6 +11,8 @@ import onnx_ir as ir
 import edgevit
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError
+from edgevit.graph.node_facts import PRODUCTS, products_note
+from edgevit.graph.products import products_in
 from edgevit.json import JSONError, decode
 from edgevit.models.spec import AnySpec, OutputActivation
 
@@ -59,3 +61,4 @@ def describe(
         facts["activation"] = activation
     graph.metadata_props.clear()
     graph.metadata_props.update({f"edgevit.{key}": msgspec.json.encode(fact).decode() for key, fact in facts.items()})
+    graph.metadata_props[PRODUCTS] = products_note(products_in(graph.graph))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from edgevit.backends.onnx_kernels import products_in
 from edgevit.graph.node_facts import PRODUCTS, forget, products_note
+from edgevit.graph.products import products_in
 from edgevit.graph.saving import SavedModel, save, tidy
 
 if TYPE_CHECKING:

@@ -104,16 +104,25 @@ class PtqModel:
         return cls(read, loaded)
 
 
-def read_rotated(path: Path) -> tuple[ir.Model, bool]:
-    """Return the float32 ONNX file ``path`` with its residual stream rotated, and whether that could be.
+@dataclass(frozen=True, slots=True)
+class FloatModel:
+    """A float32 model in memory, read from the file with ``sha256``; ``rotated`` if its residual stream could be."""
 
-    Raises:
-        GraphError: if it is no float32 ONNX model.
+    model: ir.Model
+    sha256: str
+    rotated: bool
 
-    """
-    model = load_graph(path)
-    common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
-    return model, rotate_stream(model.graph)
+    @classmethod
+    def read(cls, path: Path, sha256: str) -> FloatModel:
+        """Read the float32 ONNX file ``path`` with that SHA-256, and rotate its residual stream.
+
+        Raises:
+            GraphError: if it is no float32 ONNX model.
+
+        """
+        model = load_graph(path)
+        common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
+        return cls(model, sha256, rotate_stream(model.graph))
 
 
 class ExactRewrites:

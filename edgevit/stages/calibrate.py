@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.bundle.reading import logical_path
@@ -26,6 +25,7 @@ from edgevit.errors import BundleError, ImageError
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.calibrate import Observation
 from edgevit.quantization.calibration.statistics import SCHEMA_VERSION, CalibrationTable
+from edgevit.quantization.ptq import FloatModel
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import ImageSource, doubts
 
@@ -92,9 +92,9 @@ def _hash_of(dataset: Dataset, index: int) -> bytes:
 
 
 def calibrated(
-    bundle: Bundle, model: ir.Model, selection: Selection, progress: Progress = SILENT, *, rotated: bool
+    bundle: Bundle, model: FloatModel, selection: Selection, progress: Progress = SILENT
 ) -> CalibrationTable:
-    """Return what the Linear layers of ``model`` do on the images; it is the bundle's float32 file, ``rotated`` or not.
+    """Return what the Linear layers of ``model``, the bundle's float32 file, do on the images.
 
     Raises:
         GraphError: if an activation is not finite, or the model has no Linear layers.
@@ -107,8 +107,7 @@ def calibrated(
     else:
         progress.note(f"Calibrating on {len(selection.dataset)} images of {selection.dataset.name}")
         draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")
-        sha256 = bundle.variant("float32").files[0].sha256
-        observation, start = draft.restored(lambda: Observation(model, sha256, rotated=rotated))
+        observation, start = draft.restored(lambda: Observation(model.model, model.sha256, rotated=model.rotated))
         table = _observe(draft, observation, start, selection, progress)
     for doubt in doubts(selection.dataset, table.pixels):
         progress.note(doubt)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import onnx_ir as ir
 
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.reading import VerifiedFile, logical_path
@@ -28,7 +27,7 @@ from edgevit.quantization.float16.convert import Float16Plan
 from edgevit.quantization.float16.scan import scan_float16
 from edgevit.quantization.float_fallback import note_float_in
 from edgevit.quantization.plan import QuantizationPlan, Trial
-from edgevit.quantization.ptq import CalibrationImages, ExactRewrites, PtqModel, optimize, read_rotated
+from edgevit.quantization.ptq import CalibrationImages, ExactRewrites, FloatModel, PtqModel, optimize
 from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
@@ -238,16 +237,16 @@ def _calibrate(
     """Write the table of ranges, and for each way to store activations the optimized model and its plan."""
     dataset, held_out = _load(bundle, images, rules.criteria, progress)
     selection = Selection.of(images, bundle.manifest.preprocess, progress, dataset=dataset)
-    model, rotated = read_rotated(float32.path)
-    table = calibrated(bundle, model, selection, progress, rotated=rotated)
+    source = FloatModel.read(float32.path, float32.sha256)
+    table = calibrated(bundle, source, selection, progress)
     table.save(folder.parent / TABLE)
     keeper = SecondPass(Draft(bundle.path), selection.sha256, images.unreadable, progress)
     calibration = CalibrationImages(selection.images_alone, len(selection.dataset), progress, keeper)
     check, independent = ExactRewrites(float32.path, calibration), bundle.manifest.independent
-    choices = _choices(float32.path, model, calibration, rules, rotated=rotated, independent=independent)
+    choices = _choices(float32.path, source, calibration, rules, independent=independent)
     optimized: dict[Scheme, PtqModel] = {}
     for scheme, (observer, rewrites, trials) in choices.items():
-        own = model if len(optimized) == len(choices) - 1 else model.clone()  # the last one uses it up
+        own = source.model if len(optimized) == len(choices) - 1 else source.model.clone()  # the last one uses it up
         one = optimize(
             own,
             table,
@@ -290,7 +289,7 @@ def _load(
 
 
 def _choices(
-    float32: Path, model: ir.Model, images: CalibrationImages, rules: _Rules, *, rotated: bool, independent: bool
+    float32: Path, source: FloatModel, images: CalibrationImages, rules: _Rules, *, independent: bool
 ) -> dict[Scheme, tuple[Observer, Rewrites, tuple[Trial, ...]]]:
     """Return observer and rewrites for each way to store activations, and what was tried if the recipe asks for it."""
     schemes = dict.fromkeys(map(scheme_of, rules.dialects))
@@ -298,10 +297,10 @@ def _choices(
         return dict.fromkeys(schemes, (rules.observer, rules.rewrites, ()))
     found = search_ranges(
         float32,
-        model,
+        source.model,
         images,
         schemes,
-        rotated=rotated,
+        rotated=source.rotated,
         observer=rules.observer,
         rewrites=rules.rewrites,
         independent=independent,

@@ -3,9 +3,12 @@
 import msgspec
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from edgevit.data.preprocess import Preprocess
+from edgevit.graph.node_facts import PRODUCTS, products_note
+from edgevit.graph.products import products_in
 
 TEXT = """<ir_version: 8, opset_import: ["": 20]>
 g (float[batch, 1, 4, 4] images) => (float[batch, 3] logits) {
@@ -37,7 +40,10 @@ def graph():
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "source.onnx"
-    onnx.save(graph(), path)
+    found = graph()
+    products = products_note(products_in(ir.serde.from_proto(found).graph))
+    found.metadata_props.add(key=PRODUCTS, value=products)
+    onnx.save(found, path)
     return path
 
 

@@ -15,7 +15,7 @@ import pytest
 from onnx import helper
 
 from edgevit.backends import onnxruntime as backend
-from edgevit.backends.onnx_versions import first_version, narrowed
+from edgevit.backends.onnx_versions import contents_of, first_version, narrowed
 from edgevit.backends.variants import backend_for
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, MissingDependencyError
@@ -63,7 +63,7 @@ def test_the_first_version_follows_from_opset_and_operators(tmp_path, opset, kin
         helper.make_graph(nodes, "g", [], []), opset_imports=[helper.make_opsetid("", opset)], ir_version=9
     )
     onnx.save(model, tmp_path / "model.onnx")
-    assert first_version(tmp_path / "model.onnx") == first
+    assert first_version(*contents_of(tmp_path / "model.onnx")) == first
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx_files import calibrate, make_plan
+from onnx_files import calibrate, make_plan, read
 from tiny import PREPROCESS
 
 from edgevit.backends import get_backend
@@ -21,7 +21,7 @@ def quantized_onnx(tiny_quantized, tmp_path_factory):
     model, images = bundle.verify_files("float32"), bundle.golden().images
     pixels = np.stack([PREPROCESS.geometry(image) for image in images])
     table = calibrate(model, [PREPROCESS.normalize(pixels)], total=1)
-    dialect.emit(model, make_plan(model, table), path, 8)
+    dialect.emit(read(model), make_plan(model, table), path, 8)
     return path
 
 

@@ -15,6 +15,7 @@ from edgevit.progress import Silent
 from edgevit.quantization.calibration.calibrate import Observation
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.plan import QuantizationPlan
+from edgevit.quantization.ptq import FloatModel
 from edgevit.stages import calibrate as module
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.draft import Draft
@@ -128,7 +129,7 @@ def killed(exported, photos, monkeypatch):
 def run(bundle, photos):
     notes = Notes()
     selection = Selection.of(source(photos), bundle.manifest.preprocess)
-    table = calibrated(bundle, bundle.verify_files("float32"), selection, notes)
+    table = calibrated(bundle, FloatModel.read(*bundle.verify_float32()), selection, notes)
     return table, [line for line in notes.said if line.startswith("Going on")]
 
 

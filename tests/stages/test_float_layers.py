@@ -137,10 +137,10 @@ def test_a_model_whose_layers_are_float_for_the_most_part_is_refused(quantized, 
 def test_what_one_engine_refuses_does_not_undo_anothers(quantized, capsys, monkeypatch):
     real = building.compile_variant
 
-    def refusing(bundle, name, target, *rest, **more):
+    def refusing(bundle, float32, name, target, *rest, **more):
         if target.backend == "openvino":
             raise VerificationError("no such kernel", remedy="buy another")
-        return real(bundle, name, target, *rest, **more)
+        return real(bundle, float32, name, target, *rest, **more)
 
     monkeypatch.setattr("edgevit.stages.quantize.compile_variant", refusing)
     before = [each.name for each in Bundle.open(quantized).manifest.variants]

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from onnx_files import emit
 from tiny import PREPROCESS, SHAPES, content
 
 from edgevit.backends import backend_class, get_backend
@@ -222,9 +221,9 @@ def test_plans_of_another_scheme_are_kept_for_the_variants_that_were_made_from_t
 
 
 def test_a_file_that_tensorrt_would_reject_is_not_kept(exported, monkeypatch):
-    from edgevit.quantization.emit import portable
+    from edgevit.quantization.emit import onnxruntime, portable
 
-    wrong = replace(portable.DIALECT, emit=lambda model, plan, path, bits: emit(model, plan, "onnxruntime", path))
+    wrong = replace(portable.DIALECT, emit=onnxruntime.emit)
     monkeypatch.setattr(portable, "DIALECT", wrong)
     before = content(exported)
     with pytest.raises(VerificationError, match="MatMulIntegerToFloat is an operator of com"):

@@ -43,7 +43,10 @@ def build_fp16(path, target, scratch, progress):
         model_sha256=sha256_of(bundle.verify_files("float32")), images=1, images_sha256="0" * 64, float32_nodes={}
     )
     scratch.mkdir()
-    return add(bundle, compile_variant(bundle, "orin", target, "fp16", plan, scratch, progress=progress))
+    return add(
+        bundle,
+        compile_variant(bundle, bundle.verify_float32(), "orin", target, "fp16", plan, scratch, progress=progress),
+    )
 
 
 @pytest.mark.parametrize(

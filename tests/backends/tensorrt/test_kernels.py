@@ -118,7 +118,7 @@ def test_a_report_is_read_as_it_was_written(kernels, models, tmp_path):
     report.save(tmp_path / "kernels.json")
     assert read_report(tmp_path / "kernels.json") == report
     products = [kernel for kernel in report.kernels if kernel.kind == "gemm"]
-    assert products[0].nodes[0] == "blocks.0.attn.qkv[0]"
+    assert products[0].nodes[0] == "blocks.0.attn.qkv.split_0"
     assert (products[0].inputs, products[0].outputs) == (("int8",), ("float16",))
 
 
