@@ -105,7 +105,7 @@ def test_layernorm_and_gelu_are_exact(exported):
 def test_metadata_describes_the_model(exported):
     model = ir.load(exported.path)
     metadata = model.metadata_props
-    assert set(metadata) == {"edgevit.spec", "edgevit.preprocess", "edgevit.labels"}
+    assert set(metadata) == {"edgevit.spec", "edgevit.preprocess", "edgevit.labels", "edgevit.products"}
     assert msgspec.json.decode(metadata["edgevit.spec"], type=ModelSpec) == exported.model.spec
     assert msgspec.json.decode(metadata["edgevit.preprocess"], type=Preprocess) == exported.preprocess
     assert msgspec.json.decode(metadata["edgevit.labels"], type=tuple[str, ...]) == exported.labels
