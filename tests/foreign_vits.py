@@ -7,15 +7,16 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from once import once
 from oracles import import_timm
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TOKENS = 17
 CLASSES = 5
@@ -24,9 +25,11 @@ LINEARS = {"timm": 9, "hugging-face": 13}
 
 
 def _randomise(model: nn.Module) -> nn.Module:
+    import torch
+
     torch.manual_seed(0)
     for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.2)
+        torch.nn.init.normal_(parameter, std=0.2)
     return model.eval()
 
 
@@ -51,6 +54,8 @@ def hugging_face_vit(*, head: bool = True) -> nn.Module:
 
 def write_old(model: nn.Module, path: Path, *, batch: int | None = None, opset: int = 17, **options: Any) -> Path:
     """Write ``model`` by torch's older exporter; with ``batch`` None it takes any number of images."""
+    import torch
+
     axes = {} if batch else {"dynamic_axes": {"x": {0: "b"}}}
     options = {"input_names": ["x"], "output_names": ["y"], **axes, **options}
     images = torch.zeros(batch or 1, 3, 32, 32)
@@ -61,6 +66,8 @@ def write_old(model: nn.Module, path: Path, *, batch: int | None = None, opset: 
 
 def write_new(model: nn.Module, path: Path, *, batch: int | None = None, external: bool = False) -> Path:
     """Write ``model`` by torch's newer exporter; with ``external`` its weights lie in another file."""
+    import torch
+
     shapes = None if batch else ({0: torch.export.Dim("b")},)
     images = torch.zeros(batch or 2, 3, 32, 32)
     return _quietly(
@@ -79,6 +86,8 @@ def write_new(model: nn.Module, path: Path, *, batch: int | None = None, externa
 
 
 def _quietly(export: Callable[[], object], path: Path) -> Path:
+    import torch
+
     with torch.random.fork_rng(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         export()

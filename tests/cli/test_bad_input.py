@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from tiny import SHAPES, content, entries
 
 from edgevit.bundle.store import Bundle
@@ -210,6 +208,7 @@ def test_predict_on_what_is_no_image(refused, quantized, tmp_path, name):
 @pytest.fixture
 def broken(tiny_checkpoint, tmp_path):
     """Return a function that writes the checkpoint again with its tensors changed."""
+    from safetensors.torch import load_file, save_file
 
     def write(change):
         from safetensors import safe_open
@@ -225,21 +224,27 @@ def broken(tiny_checkpoint, tmp_path):
     return write
 
 
-def _set(name, value):
-    return lambda tensors: tensors.__setitem__(name, value)
+def _set(name, *shape, value=0.0):
+    def change(tensors):
+        import torch
+
+        tensors[name] = torch.full(shape, value)
+
+    return change
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda tensors: tensors.pop("blocks.1.mlp.fc2.weight"), "missing: blocks.1.mlp.fc2.weight"),
-        (_set("head.weight", torch.zeros(8, 31)), "misshapen: head.weight is (8, 31), not (8, 32)"),
-        (_set("extra", torch.zeros(1)), "left over: extra"),
-        (_set("norm.weight", torch.full((32,), float("nan"))), "not finite: norm.weight"),
+        (_set("head.weight", 8, 31), "misshapen: head.weight is (8, 31), not (8, 32)"),
+        (_set("extra", 1), "left over: extra"),
+        (_set("norm.weight", 32, value=float("nan")), "not finite: norm.weight"),
         (dict.clear, "0 tensors for 2 blocks"),
     ],
 )
 def test_a_checkpoint_whose_tensors_do_not_fit(refused, broken, exported, change, said):
+
     for target in (exported, exported.parent / "new.edgevit"):
         path = broken(change)
         message, remedy = refused("export", path, "-o", target, "--overwrite", bundle=exported)
@@ -249,6 +254,8 @@ def test_a_checkpoint_whose_tensors_do_not_fit(refused, broken, exported, change
 
 
 def test_a_checkpoint_that_asks_for_more_than_it_brings(refused, tiny_checkpoint, tmp_path):
+    from safetensors.torch import load_file, save_file
+
     hostile = tmp_path / "hostile.safetensors"
     text = '{"spec": {"image_size": [16, 16], "patch_size": [4, 4], "width": 1048576, "depth": 1, "heads": 1, '
     text += '"classes": 1048576}, "preprocess": {"size": [16, 16], "resize": 16, "mean": [0.5, 0.5, 0.5], '
@@ -261,6 +268,9 @@ def test_a_checkpoint_that_asks_for_more_than_it_brings(refused, tiny_checkpoint
 
 @pytest.mark.parametrize("name", ["blocks.x.norm1.weight", "blocks.99999999999.norm1.weight"])
 def test_a_timm_checkpoint_with_odd_blocks(refused, tiny_checkpoint, tmp_path, name):
+    import torch
+    from safetensors.torch import load_file, save_file
+
     tensors = load_file(tiny_checkpoint)
     tensors[name] = torch.zeros(32)
     save_file(tensors, tmp_path / "timm.safetensors")

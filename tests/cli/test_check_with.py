@@ -4,17 +4,16 @@ import json
 import sys
 
 import pytest
-import torch
 from oracles import import_timm
-from safetensors.torch import load_file, save_file
-
-from edgevit.models import timm_args
 
 ARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
 
 
 @pytest.fixture
 def source(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
     torch.manual_seed(0)
     model = import_timm().create_model("vit_tiny_patch16_224", num_classes=3, **ARGS)
     folder = tmp_path / "source"
@@ -32,6 +31,8 @@ def test_an_equal_model_is_exported_and_said(edgevit, source, tmp_path):
 
 
 def test_a_mismatch_leaves_no_bundle(edgevit, source, tmp_path, monkeypatch):
+    from edgevit.models import timm_args
+
     monkeypatch.setattr(timm_args, "ACTIVATIONS", dict.fromkeys(timm_args.ACTIVATIONS, "relu"))  # EdgeViT reads wrongly
     done = edgevit("export", source, "-o", tmp_path / "m.edgevit", "--check-with", "timm")
     assert done.code == 1
@@ -40,6 +41,8 @@ def test_a_mismatch_leaves_no_bundle(edgevit, source, tmp_path, monkeypatch):
 
 
 def test_a_file_that_names_no_architecture_is_not_compared_with_a_guess(edgevit, source, tmp_path):
+    from safetensors.torch import load_file, save_file
+
     plain = tmp_path / "vit.safetensors"
     save_file(load_file(source / "model.safetensors"), plain)
     done = edgevit("export", plain, "-o", tmp_path / "m.edgevit", "--heads", "2", "--check-with", "timm")

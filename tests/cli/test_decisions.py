@@ -6,10 +6,8 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
-import torch
 from oracles import import_timm
 from PIL import Image
-from safetensors.torch import save_file
 from tiny import must_run
 
 from edgevit.bundle.manifest import Manifest
@@ -23,6 +21,9 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (24, 32, 32, 3), dtype=np.uin
 
 
 def checkpoint(folder, classes, **config):
+    import torch
+    from safetensors.torch import save_file
+
     torch.manual_seed(2)
     model = import_timm().create_model("vit_tiny_patch16_224", num_classes=classes, **ARGS).eval()
     torch.nn.init.normal_(model.head.weight)
@@ -35,10 +36,14 @@ def checkpoint(folder, classes, **config):
 
 
 def pixels():
+    import torch
+
     return torch.from_numpy((IMAGES.transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5).float()
 
 
 def logits(model):
+    import torch
+
     with torch.inference_mode():
         return model(pixels())
 
@@ -66,6 +71,8 @@ def yes_or_no(one_logit, tmp_path):
 
 
 def test_a_single_logit_gives_the_sigmoid(edgevit, yes_or_no, tmp_path):
+    import torch
+
     model, bundle = yes_or_no
     expected = torch.sigmoid(logits(model)[:, 0]).numpy()
     with load(bundle) as loaded:
@@ -132,6 +139,8 @@ def test_an_activation_that_there_is_not_is_refused(edgevit, three_logits, tmp_p
 
 
 def test_several_labels_are_decided_one_by_one(edgevit, three_logits, tmp_path):
+    import torch
+
     model, folder = three_logits
     bundle = shutil.copytree(folder / "several.edgevit", tmp_path / "m.edgevit")
     data = write_images(tmp_path / "data", ["day", "rain"] * 12)

@@ -5,13 +5,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
-import torch
 from tiny import SHAPES, SPEC, content
 
 from edgevit.bundle.store import Bundle
 from edgevit.cli.app import run
 from edgevit.data.batches import Unreadable
-from edgevit.models.loading import load_checkpoint
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import ImageSource
@@ -29,6 +27,10 @@ def planted_checkpoint(tmp_path_factory, tiny_checkpoint):
 
     INT8 has no steps left for the others, nor has the second product of what that leaves.
     """
+    import torch
+
+    from edgevit.models.loading import load_checkpoint
+
     whole = load_checkpoint(str(tiny_checkpoint))
     weights = dict(whole.weights)
     bias, weight = f"{BAD.replace('fc2', 'fc1')}.bias", f"{BAD}.weight"

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -16,6 +15,8 @@ IMAGENET = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), s
 
 def reference(pixels, resize, crop, mode):
     """Return what torchvision's Resize(resize), CenterCrop(crop) give, by torch's own resampling kernel."""
+    import torch
+
     height, width = pixels.shape[:2]
     short, long = min(height, width), max(height, width)
     new_long = int(resize * long / short)

@@ -5,11 +5,9 @@ import math
 import msgspec
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from torch.distributions import Bernoulli, kl_divergence
 
 from edgevit import statistics
 from edgevit.errors import DataError
@@ -29,6 +27,9 @@ def measure(reference, logits, labels=None, **options):
 
 @given(finite_logits, finite_logits)
 def test_divergences_are_those_of_torchs_bernoullis(reference, logits):
+    import torch
+    from torch.distributions import Bernoulli, kl_divergence
+
     one, other = (Bernoulli(logits=torch.from_numpy(values).double()) for values in (reference, logits))
     expected = kl_divergence(one, other).sum(dim=1).mean().item()
     assert statistics.mean_kl(reference, logits, independent=True) == pytest.approx(expected, rel=1e-6, abs=1e-9)
@@ -36,6 +37,8 @@ def test_divergences_are_those_of_torchs_bernoullis(reference, logits):
 
 @given(finite_logits)
 def test_a_single_logit_is_that_of_two_classes(reference):
+    import torch
+
     one = reference[:, :1]
     softmax = torch.softmax(torch.from_numpy(statistics.as_classes(one)).double(), dim=1)[:, 1]
     assert np.allclose(softmax, torch.sigmoid(torch.from_numpy(one[:, 0]).double()))

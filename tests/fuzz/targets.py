@@ -8,12 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import torch
 from PIL import Image
-from safetensors.torch import save
 
 from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.sidecar import EngineInfo, read_info
@@ -28,13 +27,15 @@ from edgevit.graph.interface import interface_of
 from edgevit.graph.onnx_file import read_onnx
 from edgevit.models.config import read_configs, read_preprocessing
 from edgevit.models.defaults import IMAGENET, Defaults
-from edgevit.models.loading import load_checkpoint
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.spec import ModelSpec
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.targets import load_target
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def image_seeds() -> tuple[bytes, ...]:
 
 
 def _torch_file(content: object) -> bytes:
+    import torch
+
     stream = io.BytesIO()
     torch.save(content, stream)
     return stream.getvalue()
@@ -86,6 +89,8 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 def tiny_weights() -> dict[str, torch.Tensor]:
     """Return the tensors of the smallest model that loads, under timm's names."""
+    import torch
+
     from edgevit.models.spec import ModelSpec
     from edgevit.models.vit import VisionTransformer
 
@@ -156,6 +161,10 @@ ENGINE = EngineInfo(
 
 def targets(bundle: Path) -> dict[str, Target]:
     """Return all targets; ``bundle`` has variants for both engines, from which some seeds come."""
+    from safetensors.torch import save
+
+    from edgevit.models.loading import load_checkpoint
+
     weights = tiny_weights()
     arrays = {name: tensor.numpy() for name, tensor in weights.items()}
     logits = next(path for path in bundle.glob("golden/logits.npy")).read_bytes()

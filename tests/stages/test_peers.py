@@ -5,18 +5,19 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from oracles import import_timm
-from safetensors.torch import save_file
 
 from edgevit.errors import CheckpointError, InputError, VerificationError
-from edgevit.models.loading import load_checkpoint
 from edgevit.stages.peers import check_equal, peer_called
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
 
 
 def compare(source, name):
+    import torch
+
+    from edgevit.models.loading import load_checkpoint
+
     loaded = load_checkpoint(str(source))
     found = loaded.model()(torch.from_numpy(IMAGES)).detach().numpy()
     peer = peer_called(name, str(source), loaded, raw_weights=False)
@@ -25,6 +26,8 @@ def compare(source, name):
 
 
 def test_timms_model_answers_the_same_and_another_does_not(tmp_path):
+    from safetensors.torch import save_file
+
     args = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 1, "num_heads": 1}
     model = import_timm().create_model("vit_tiny_patch16_224", num_classes=3, **args)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
@@ -55,6 +58,8 @@ ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 1, "num_heads
 
 
 def write_training(folder, content):
+    import torch
+
     torch.save(content, folder / "last.pth.tar")
     config = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": ARGS}
     (folder / "config.json").write_text(json.dumps(config))
@@ -62,6 +67,10 @@ def write_training(folder, content):
 
 
 def test_averaged_weights_are_chosen_as_timm_itself_chooses_them(tmp_path):
+    import torch
+
+    from edgevit.models.loading import load_checkpoint
+
     models = [import_timm().create_model("vit_tiny_patch16_224", num_classes=3, **ARGS) for _ in range(2)]
     raw, averaged = ({name: value + 0.05 for name, value in model.state_dict().items()} for model in models)
     source = write_training(tmp_path, {"state_dict": raw, "state_dict_ema": averaged, "epoch": 3})

@@ -17,8 +17,6 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError, MissingDependencyError, VerificationError
-from edgevit.models.checkpoints import Checkpoint
-from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import ModelSpec
 from edgevit.progress import Progress, Silent
 from edgevit.quantization.kernels import check_kernels
@@ -59,6 +57,7 @@ def test_golden_images_show_as_many_classes_as_they_can(exported):
 
 def test_a_file_that_differs_from_torch_makes_no_bundle(tiny_checkpoint, tmp_path, monkeypatch):
     from edgevit.graph import verify
+    from edgevit.models.loading import load_checkpoint
 
     monkeypatch.setattr(verify, "TOLERANCE", 0.0)
     with pytest.raises(VerificationError, match="differ from torch's"):
@@ -156,6 +155,7 @@ def test_a_pipeline_that_fails_leaves_the_bundle_that_it_was_to_replace(tiny_che
 def test_every_kind_of_embedding_model_is_quantized_and_measured(kind, linears, tmp_path):
     import torch
 
+    from edgevit.models.checkpoints import Checkpoint
     from edgevit.models.vit import VisionTransformer
 
     spec = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=1, heads=2, classes=0, **kind)
