@@ -28,13 +28,13 @@ from edgevit.evaluation.accuracy import measure_accuracy
 from edgevit.files import write_atomically
 from edgevit.recipes import load_recipe
 from edgevit.report.formats import NOTHING, nats, percent
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 
 HEADER = ("what", "how", "agreement", "KL (nats)", "SQNR", "top-1", "seconds to make")
 REFERENCE = "EdgeViT float32"
 
 
-def logits_of(entry: Entry, images: ImageSource, preprocess: Preprocess, threads: int) -> NDArray[np.float32]:
+def logits_of(entry: Entry, images: DataSource, preprocess: Preprocess, threads: int) -> NDArray[np.float32]:
     """Return the logits (N, classes) of all images, one at a time."""
     assert entry.model is not None
 
@@ -74,8 +74,8 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="this peer; can be given again")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/accuracy-vs-peers.md"))
     options = parser.parse_args()
-    calibration = ImageSource(options.calibration, "train", Strict(), samples=options.samples)
-    evaluation = ImageSource(options.evaluation, "test", Strict())
+    calibration = DataSource(options.calibration, "train", Strict(), samples=options.samples)
+    evaluation = DataSource(options.evaluation, "test", Strict())
     with tempfile.TemporaryDirectory() as folder:
         bundle, entries = prepare(
             options.checkpoint,

@@ -21,7 +21,7 @@ from edgevit.models.spec import PRESETS
 from edgevit.models.vit import VisionTransformer
 from edgevit.recipes import Recipe
 from edgevit.stages.export import export
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
@@ -57,11 +57,11 @@ def checkpoint_of(source: str) -> Checkpoint:
 
 
 def prepare(
-    source: str, calibration: ImageSource, folder: Path, *, recipe: Recipe, threads: int, only: Sequence[str] = ()
+    source: str, calibration: DataSource, folder: Path, *, recipe: Recipe, threads: int, only: Sequence[str] = ()
 ) -> tuple[Bundle, list[Entry]]:
     """Make EdgeViT's variants by ``recipe`` and the peers' files; ``only`` names peers, all if it names none."""
     checkpoint = checkpoint_of(source)
-    bundle = export(checkpoint, folder / "ours.edgevit", ImageSource(calibration.name, "train", Strict(), samples=8))
+    bundle = export(checkpoint, folder / "ours.edgevit", DataSource(calibration.name, "train", Strict(), samples=8))
     targets = {name: load_target(name) for name in TARGETS}
     started = time.monotonic()
     bundle = quantize(bundle, calibration, targets, observer=recipe.observer, rewrites=recipe.rewrites).bundle

@@ -23,7 +23,7 @@ from edgevit.evaluation.latency import Candidate, measure_latency
 from edgevit.files import write_atomically
 from edgevit.recipes import load_recipe
 from edgevit.report.formats import NOTHING, milliseconds, ratio, ratio_interval
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 
 HEADER = ("what", "how", "backend", "p50", "p90", "its time over EdgeViT INT8's", "95 % interval", "")
 WORKER = (sys.executable, str(Path(__file__).with_name("inductor.py")))
@@ -57,7 +57,7 @@ def row(entry: Entry, found: Latency) -> list[str]:
     ]
 
 
-def measure(source: str, calibration: ImageSource, options: argparse.Namespace) -> list[str]:
+def measure(source: str, calibration: DataSource, options: argparse.Namespace) -> list[str]:
     """Return the section of one model."""
     with tempfile.TemporaryDirectory() as folder:
         bundle, entries = prepare(
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="this peer; can be given again")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latency-vs-peers.md"))
     options = parser.parse_args()
-    calibration = ImageSource(options.calibration, "train", Strict(), samples=options.samples)
+    calibration = DataSource(options.calibration, "train", Strict(), samples=options.samples)
     text = [
         "# INT8 beside its peers: latency",
         "",

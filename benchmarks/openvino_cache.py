@@ -18,7 +18,7 @@ from pathlib import Path
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.evaluation.environment import environment
-from edgevit.evaluation.messages import Job
+from edgevit.evaluation.messages import BenchmarkJob
 from edgevit.evaluation.worker_process import WorkerProcess
 from edgevit.statistics import bootstrap_median
 from edgevit.system import usable_cores
@@ -28,7 +28,7 @@ def start(bundle: Bundle, variant: Variant, cache: str) -> float:
     """Return the milliseconds from before the process to its first logits, with ``cache`` on or off."""
     wants, model = bundle.manifest.preprocess, bundle.verify_files(variant.name).absolute()
     with tempfile.TemporaryDirectory() as folder, WorkerProcess(Path(folder)) as worker:
-        job = Job(
+        job = BenchmarkJob(
             backend=variant.backend,
             model=str(model),
             settings={**variant.settings, "CACHE": cache},

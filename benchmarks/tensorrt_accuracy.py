@@ -23,7 +23,7 @@ from edgevit import statistics
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict, batches
 from edgevit.quantization.plan import QuantizationPlan
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.precisions import PLANS, PREPARED
 
 _BATCH = 8
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int)
     options = parser.parse_args()
     bundle, unreadable = Bundle.open(options.bundle), Strict()
-    dataset = ImageSource(options.data, "test", unreadable, samples=options.samples).load()
+    dataset = DataSource(options.data, "test", unreadable, samples=options.samples).load()
     read = batches(dataset, bundle.manifest.preprocess, batch_size=_BATCH, unreadable=unreadable)
     images = [batch.images for batch in read]
     for line in lines(bundle, images):

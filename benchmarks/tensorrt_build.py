@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.bindings import load_bindings
-from edgevit.backends.tensorrt.builder import Job, build_engine
+from edgevit.backends.tensorrt.builder import EngineBuild, build_engine
 from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.backends.tensorrt.memory import plan_elsewhere
 
@@ -37,7 +37,7 @@ class Build(NamedTuple):
 def build(model: Path, compute_capability: str) -> Build:
     """Build an engine for 1 to 16 images, as EdgeViT does."""
     started = time.monotonic()
-    job = Job(model=model, compute_capability=compute_capability, batch=BatchProfile(max=16))
+    job = EngineBuild(model=model, compute_capability=compute_capability, batch=BatchProfile(max=16))
     engine = build_engine(load_bindings("tensorrt-rtx"), job, log=DetailedLog())
     seconds = time.monotonic() - started
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

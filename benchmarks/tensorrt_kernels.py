@@ -23,7 +23,7 @@ import torch
 from edgevit.backends.base import BatchProfile
 from edgevit.backends.kernel_report import KernelReport
 from edgevit.backends.tensorrt.bindings import Bindings, load_bindings
-from edgevit.backends.tensorrt.builder import Job, build_engine
+from edgevit.backends.tensorrt.builder import EngineBuild, build_engine
 from edgevit.backends.tensorrt.limits import has_fp8
 from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.backends.tensorrt.report import report_of_log
@@ -124,7 +124,9 @@ def compile_form(bindings: Bindings, model: Model, form: str, compute_capability
     path, log = model.exported.with_name(f"{form}.onnx"), DetailedLog()
     if not path.exists():
         FORMS[form](model, path)
-    build_engine(bindings, Job(model=path, compute_capability=compute_capability, batch=BatchProfile()), log=log)
+    build_engine(
+        bindings, EngineBuild(model=path, compute_capability=compute_capability, batch=BatchProfile()), log=log
+    )
     products = noted_products(metadata_of_onnx(path).get(PRODUCTS))
     return report_of_log(log.lines, products)
 

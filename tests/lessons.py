@@ -12,11 +12,11 @@ from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT
 from edgevit.training import loop
 from edgevit.training.distributed import Single
-from edgevit.training.feeds import MemoryFeed
+from edgevit.training.loaders import MemoryLoader
 from edgevit.training.objective import Normalise, Objective
-from edgevit.training.recipe import Recipe
-from edgevit.training.run import Job
-from edgevit.training.scoring import ImageExam
+from edgevit.training.recipe import TrainRecipe
+from edgevit.training.run import TrainJob
+from edgevit.training.scoring import ImageEvaluationSet
 
 SPEC = ModelSpec(image_size=(8, 8), patch_size=(4, 4), width=16, depth=2, heads=2, classes=2, channels=1)
 PREPROCESS = Preprocess(size=(8, 8), resize=8, mean=(0.5,), std=(0.25,), channel_order="L")
@@ -24,13 +24,13 @@ LABELS = ("dark", "light")
 CPU = Single(torch.device("cpu"))
 
 
-def make_recipe(**changes) -> Recipe:
+def make_recipe(**changes) -> TrainRecipe:
     settings = {"epochs": 4, "batch_size": 16, "learning_rate": 1e-2, "warmup_epochs": 1, "ema_decay": 0.9}
-    return Recipe(**{**settings, **changes})
+    return TrainRecipe(**{**settings, **changes})
 
 
-def make_job(**recipe) -> Job:
-    return Job(
+def make_job(**recipe) -> TrainJob:
+    return TrainJob(
         data="test",
         data_sha256="0",
         initial_sha256="0",
@@ -54,14 +54,14 @@ def make_model(seed=0) -> VisionTransformer:
         return VisionTransformer(SPEC)
 
 
-def make_lesson(job, training, *, validation=None, test=None, teacher=None) -> loop.Lesson:
+def make_lesson(job, training, *, validation=None, test=None, teacher=None) -> loop.TrainTask:
     def exam(name, dataset):
-        return ImageExam(name, dataset, dataset.labels, PREPROCESS) if dataset is not None else None
+        return ImageEvaluationSet(name, dataset, dataset.labels, PREPROCESS) if dataset is not None else None
 
-    return loop.Lesson(
+    return loop.TrainTask(
         make_model(),
         Objective(job.recipe, 2, Normalise(PREPROCESS), teacher),
-        MemoryFeed(training.pixels, training.labels, job.recipe),
+        MemoryLoader(training.pixels, training.labels, job.recipe),
         exam("validation", validation),
         exam("test", test),
     )

@@ -10,7 +10,7 @@ import pytest
 from edgevit.backends.base import BatchProfile
 from edgevit.backends.kernel_report import KernelReport
 from edgevit.backends.tensorrt.bindings import load_bindings
-from edgevit.backends.tensorrt.builder import Job, build_engine
+from edgevit.backends.tensorrt.builder import EngineBuild, build_engine
 from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.backends.tensorrt.report import report_of_log
 
@@ -23,6 +23,6 @@ needs_rtx = pytest.mark.skipif(
 def compiled(path: Path, compute_capability: str = "8.6") -> tuple[bytes, KernelReport]:
     """Return the engine that TensorRT-RTX compiles of an ONNX file for one image, and the report of its kernels."""
     log = DetailedLog()
-    job = Job(model=path, compute_capability=compute_capability, batch=BatchProfile())
+    job = EngineBuild(model=path, compute_capability=compute_capability, batch=BatchProfile())
     engine = build_engine(load_bindings("tensorrt-rtx"), job, log=log)
     return engine.content, report_of_log(log.lines)

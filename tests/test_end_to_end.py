@@ -16,7 +16,7 @@ from edgevit.data.fashion_mnist import load_fashion_mnist_sample
 from edgevit.models.spec import BUILTIN
 from edgevit.quantization.emit import scheme_of
 from edgevit.runtime import load
-from edgevit.stages.judging import judge_commands, judge_target
+from edgevit.stages.availability import judge_commands, judge_target
 from edgevit.targets import load_profile, target_names
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,8 @@ from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
 from edgevit.files import scratch_folder
-from edgevit.graph.foreign import OnnxModel
-from edgevit.graph.opening import Given
+from edgevit.graph.external_onnx import OnnxModel
+from edgevit.graph.metadata_overrides import MetadataOverrides
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import path_given, whole_number
@@ -104,7 +104,7 @@ def export(
     existing: Existing = "replace" if overwrite else "refuse"
     Bundle.check_place(place, existing)  # before a checkpoint is fetched and read
     report = progress_to(progress)
-    given = Given(
+    given = MetadataOverrides(
         preprocess=None if preprocess is None else Path(path_given("preprocess", preprocess)),
         mean=_numbers("mean", mean),
         std=_numbers("std", std),
@@ -164,7 +164,7 @@ def export(
 def _of_module(
     module: nn.Module,
     input_shape: tuple[int, int, int] | None,
-    given: Given,
+    given: MetadataOverrides,
     stack: ExitStack,
     report: Progress,
 ) -> tuple[OnnxModel, Peer]:

@@ -14,7 +14,7 @@ from edgevit.data.in_memory import ImageList
 from edgevit.data.sources import Split
 from edgevit.errors import InputError
 from edgevit.runtime.arguments import images_given, path_given, whole_number
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 
 Images: TypeAlias = str | os.PathLike[str] | Iterable[Image]
 """A folder, a CSV file, a built-in name, or images: arrays, Pillow images, paths or bytes."""
@@ -29,7 +29,7 @@ def images_of(
     samples: int | None = None,
     seed: int = 0,
     strict: bool = False,
-) -> ImageSource:
+) -> DataSource:
     """Return where the images ``data`` are read from.
 
     Raises:
@@ -44,8 +44,8 @@ def images_of(
         if labels is not None:
             raise InputError("labels go with images that are given one by one", remedy="leave labels out")
         place = None if root is None else Path(root)
-        return ImageSource(path_given("data", data), split, unreadable, root=place, samples=samples, seed=seed)
+        return DataSource(path_given("data", data), split, unreadable, root=place, samples=samples, seed=seed)
     if root is not None:
         raise InputError("root goes with a CSV file", remedy="leave root out")
     images = ImageList(images_given(data), None if labels is None else listed("labels", labels))
-    return ImageSource(images.name, split, unreadable, samples=samples, seed=seed, dataset=images)
+    return DataSource(images.name, split, unreadable, samples=samples, seed=seed, dataset=images)

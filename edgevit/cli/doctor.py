@@ -10,8 +10,8 @@ from rich.text import Text
 
 from edgevit.backends.probes import Finding
 from edgevit.cli.console import Result, progress
+from edgevit.stages.availability import Ability, Availability
 from edgevit.stages.doctor import Diagnosis, ThisMachine, examine
-from edgevit.stages.judging import Ability, Verdict
 
 EXIT_MISSING = 3
 _BUILD = {"yes": "yes", "onnx": "as ONNX", "no": "no"}
@@ -63,7 +63,7 @@ def _command(ability: Ability) -> tuple[str, ...]:
     return ability.name, "yes" if ability.works else "no", ability.problem or ""
 
 
-def _target(verdict: Verdict) -> tuple[str, ...]:
+def _target(verdict: Availability) -> tuple[str, ...]:
     return verdict.name, _BUILD[verdict.build], "yes" if verdict.run else "no", verdict.problem or ""
 
 

@@ -25,7 +25,7 @@ from edgevit.cli.options import (
     RawWeights,
     Resize,
     Root,
-    Source,
+    SourceArgument,
     Std,
     StrictImages,
 )
@@ -39,7 +39,7 @@ def _of_onnx(text: str, default: str) -> Any:  # noqa: ANN401 - as Typer declare
 
 
 def export(
-    source: Source,
+    source: SourceArgument,
     *,
     output: Output,
     data: Annotated[

@@ -20,7 +20,7 @@ READING = "Reading images"
 LIMITS = "What passes"
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
-Source = Annotated[
+SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",

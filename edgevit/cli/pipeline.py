@@ -26,7 +26,7 @@ from edgevit.cli.options import (
     Overwrite,
     RawWeights,
     Root,
-    Source,
+    SourceArgument,
     StrictImages,
     Targets,
     collector,
@@ -45,7 +45,7 @@ _DEFAULT = Load()
 
 
 def pipeline(
-    source: Source,
+    source: SourceArgument,
     *,
     data: Data,
     output: Output,

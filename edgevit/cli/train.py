@@ -15,7 +15,7 @@ from edgevit.cli.options import collector
 from edgevit.cli.tables import with_unreadable
 from edgevit.data.batches import Unreadable
 from edgevit.errors import InputError
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, USUAL_MODEL, Mode, Recipe
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, USUAL_MODEL, Mode, TrainRecipe
 from edgevit.training.recipe_file import Device, Settings, read_recipe, task, written
 
 _DEFAULTS = (FROM_SCRATCH, FINE_TUNING, LINEAR_PROBE)
@@ -78,7 +78,7 @@ def train(
     return _train(settings, chosen, output, resume=resume, warmup=said.get("warmup_epochs", defaults.warmup_epochs))
 
 
-def _train(settings: Settings, recipe: Recipe, output: Path | None, *, resume: bool, warmup: float) -> Result:
+def _train(settings: Settings, recipe: TrainRecipe, output: Path | None, *, resume: bool, warmup: float) -> Result:
     from edgevit.training import start as training  # loads torch, which --print-recipe does without
     from edgevit.training.distributed import is_main
 
@@ -107,7 +107,7 @@ def _with_options(settings: Settings, options: dict[str, Any]) -> Settings:
     return settings
 
 
-def _recipe(defaults: Recipe, said: dict[str, Any], options: dict[str, Any], file: str) -> Recipe:
+def _recipe(defaults: TrainRecipe, said: dict[str, Any], options: dict[str, Any], file: str) -> TrainRecipe:
     """Return the recipe that a ``file`` and options give; a warm-up is no longer than a run that they shorten."""
     given = {name: value for name, value in options.items() if value is not None}
     if said:

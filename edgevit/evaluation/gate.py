@@ -18,7 +18,7 @@ MIN_DISTANCE_DB = 20.0
 _ROUNDING = 1e-9
 
 
-class Verdict(NamedTuple):
+class GateVerdict(NamedTuple):
     """Whether the gate lets a variant through, and why, in one line."""
 
     passed: bool
@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
 
 def judge(
     *, delta_top1: float | None, agreement: float, finite: bool, max_drop: float = MAX_DROP, images: int | None = None
-) -> Verdict:
+) -> GateVerdict:
     """Evaluator a variant by its change of top-1, or without labels by its agreement with float32.
 
     ``delta_top1`` and ``agreement`` are rates in 0..1, ``max_drop`` percentage points; ``finite`` says whether all
@@ -37,18 +37,18 @@ def judge(
     says what labels or which limit would help.
     """
     if not finite:
-        return Verdict(passed=False, reason="some logits are not finite numbers")
+        return GateVerdict(passed=False, reason="some logits are not finite numbers")
     if delta_top1 is not None:
         points = 100 * delta_top1
         change = f"top-1 {_change(points)}"
         passed = points >= -max_drop - _ROUNDING
         said = f"{change}, {max_drop:.4g} allowed" if points < 0 else change
-        return Verdict(passed, said if passed else said + _too_few(images, max_drop))
+        return GateVerdict(passed, said if passed else said + _too_few(images, max_drop))
     disagreement = 100 * (1 - agreement)
     bound = f"no labels; {disagreement:.2f} % of answers differ, so top-1 fell by that many points at most"
     if disagreement <= max_drop + _ROUNDING:
-        return Verdict(passed=True, reason=f"{bound}, {max_drop:.4g} allowed")
-    return Verdict(
+        return GateVerdict(passed=True, reason=f"{bound}, {max_drop:.4g} allowed")
+    return GateVerdict(
         passed=False, reason=f"{bound}, {max_drop:.4g} allowed: give labelled images, or a larger --max-drop"
     )
 
@@ -69,7 +69,7 @@ def judge_decisions(
     finite: bool,
     max_drop: float = MAX_DROP,
     delta_f1: float | None = None,
-) -> Verdict:
+) -> GateVerdict:
     """Evaluator a variant whose logits decide one by one.
 
     ``delta`` is the change of the share of images decided rightly, and where an image may have several labels
@@ -80,7 +80,7 @@ def judge_decisions(
     decides all ``alike``, that shows nothing of a variant: its logits must then be ``MIN_DISTANCE_DB`` from float32's.
     """
     if not finite:
-        return Verdict(passed=False, reason="some logits are not finite numbers")
+        return GateVerdict(passed=False, reason="some logits are not finite numbers")
     if delta is None:
         points, said = -100 * lost, f"no labels; {100 * lost:.2f} % of float32's decisions are lost"
         passed, most = points >= -max_drop - _ROUNDING, ": give a larger --max-drop"
@@ -91,24 +91,26 @@ def judge_decisions(
         passed = points >= -max_drop - _ROUNDING
     said += f", {max_drop:.4g} allowed" if points < 0 else ""
     if not passed or not alike:
-        return Verdict(passed, said if passed else said + most)
+        return GateVerdict(passed, said if passed else said + most)
     near = distance_db >= MIN_DISTANCE_DB
     distance = "equal float32's" if math.isinf(distance_db) and near else f"are {distance_db:.1f} dB from float32's"
     wanted = "" if near else f", {MIN_DISTANCE_DB:g} wanted: give images of both kinds"
-    return Verdict(near, f"float32 decides all of these images alike, which shows little; logits {distance}{wanted}")
+    return GateVerdict(
+        near, f"float32 decides all of these images alike, which shows little; logits {distance}{wanted}"
+    )
 
 
-def judge_embedding(*, cosine: float, finite: bool, min_cosine: float = MIN_COSINE) -> Verdict:
+def judge_embedding(*, cosine: float, finite: bool, min_cosine: float = MIN_COSINE) -> GateVerdict:
     """Evaluator a variant of an embedding model by its mean ``cosine`` similarity with float32's features, in -1..1.
 
     ``finite`` says whether all features were finite numbers. Who uses the features decides how near they must be, and
     needs no labels for it: this is why the cosine decides, and not what a nearest neighbour is called.
     """
     if not finite:
-        return Verdict(passed=False, reason="some features are not finite numbers")
+        return GateVerdict(passed=False, reason="some features are not finite numbers")
     passed = cosine >= min_cosine - _ROUNDING
     said = f"mean cosine {floored(cosine)} with float32"
-    return Verdict(passed, said if passed else f"{said}, at least {min_cosine:.4g} wanted")
+    return GateVerdict(passed, said if passed else f"{said}, at least {min_cosine:.4g} wanted")
 
 
 def limit_option(classes: int) -> str:

@@ -24,7 +24,7 @@ from edgevit.errors import BundleError, InputError
 from edgevit.evaluation.conditions import Conditions
 from edgevit.evaluation.environment import environment
 from edgevit.evaluation.figures import Record, Setup, latency_of
-from edgevit.evaluation.messages import Block, Job
+from edgevit.evaluation.messages import BenchmarkJob, Block
 from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
 from edgevit.files import scratch_folder
 from edgevit.models.spec import AnySpec
@@ -148,7 +148,7 @@ def measure_latency(
         opened: list[tuple[Record, WorkerProcess, float]] = []
         for index, candidate in enumerate(progress.track(candidates, total=len(candidates), label="Opening variants")):
             worker = stack.enter_context(WorkerProcess(_subfolder(folder, index), command=command))
-            job = Job(
+            job = BenchmarkJob(
                 backend=candidate.backend,
                 model=str(candidate.model.absolute()),
                 settings=dict(candidate.settings),
@@ -199,7 +199,7 @@ def _subfolder(folder: Path, index: int) -> Path:
     return path
 
 
-def _open(record: Record, worker: WorkerProcess, job: Job) -> float | None:
+def _open(record: Record, worker: WorkerProcess, job: BenchmarkJob) -> float | None:
     """Return the candidate's usual time per inference in nanoseconds, or None if it cannot be opened."""
     try:
         opened = worker.open(job, timeout_s=_OPEN_TIMEOUT_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+class BenchmarkJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
     """What to open, and what to feed it: random-normal images (B, C, H, W).
 
     ``spawned_ns`` is the parent's monotonic clock just before this process was started; the clock is the same in all

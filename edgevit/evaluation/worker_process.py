@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
-from edgevit.evaluation.messages import Block, Failed, Job, Opened, Timings
+from edgevit.evaluation.messages import BenchmarkJob, Block, Failed, Opened, Timings
 from edgevit.json import JSONError, decode
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class WorkerProcess:
         """The worker's process number."""
         return self._process.pid
 
-    def open(self, job: Job, *, timeout_s: float) -> Opened:
+    def open(self, job: BenchmarkJob, *, timeout_s: float) -> Opened:
         """Let the worker open its model; raises WorkerStopped if it cannot."""
         answer = self._ask(job, timeout_s)
         if not isinstance(answer, Opened):
@@ -89,7 +89,7 @@ class WorkerProcess:
     ) -> None:
         self.close()
 
-    def _ask(self, message: Job | Block, timeout_s: float) -> Opened | Timings:
+    def _ask(self, message: BenchmarkJob | Block, timeout_s: float) -> Opened | Timings:
         try:
             self._jobs.write(msgspec.json.encode(message) + b"\n")
         except BrokenPipeError:

@@ -17,10 +17,10 @@ from torch import nn
 
 from edgevit.errors import GraphError, InputError
 from edgevit.graph.export import TRACING, only_real_warnings
-from edgevit.graph.foreign import OnnxModel
+from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT
+from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.graph.onnx_file import shown_line
-from edgevit.graph.opening import Given, open_onnx
 from edgevit.progress import SILENT, Progress
 
 _CHANNELS = (1, 3)
@@ -61,7 +61,7 @@ class ModuleFile:
 
     REMEDY: ClassVar[str] = "do not use this export: torch.onnx traces the module otherwise than it runs; report it"
 
-    def model(self, given: Given) -> OnnxModel:
+    def model(self, given: MetadataOverrides) -> OnnxModel:
         """Return what a bundle can be made of; ``given`` is what the caller says of it.
 
         Raises:

@@ -9,7 +9,7 @@ from edgevit.bundle.manifest import INTEGER_PRECISIONS, Latency, Variant
 Tone = Literal["good", "bad", "doubt", "neutral"]
 
 
-class Outcome(NamedTuple):
+class GateOutcome(NamedTuple):
     """A word or two, how to take them, and why."""
 
     word: str
@@ -17,35 +17,35 @@ class Outcome(NamedTuple):
     detail: str
 
 
-def outcome(variant: Variant) -> Outcome:
+def outcome(variant: Variant) -> GateOutcome:
     """Evaluator a variant: wrong beats slow, slow beats doubtful, and only what was measured counts."""
     accuracy, kernels, latency = variant.accuracy, variant.kernels, variant.latency
     if accuracy is not None and not accuracy.passed:
-        return Outcome("failed", "bad", accuracy.reason)
+        return GateOutcome("failed", "bad", accuracy.reason)
     if variant.precision in INTEGER_PRECISIONS and kernels is not None and kernels.float_linears:
         missing = len(set(kernels.float_linears) - {each.layer for each in variant.fallback})
         if missing:
-            return Outcome("failed", "bad", f"{missing} of {kernels.linears} Linear layers run in float")
+            return GateOutcome("failed", "bad", f"{missing} of {kernels.linears} Linear layers run in float")
     if accuracy is None and variant.limit is not None and not variant.limit.passed:
-        return Outcome("limit missed", "bad", variant.limit.reason)
+        return GateOutcome("limit missed", "bad", variant.limit.reason)
     if accuracy is None:
-        return Outcome("not validated", "neutral", "its accuracy has not been measured")
+        return GateOutcome("not validated", "neutral", "its accuracy has not been measured")
     kept = "accurate" if accuracy.decisions is None else "decisions kept"
     if latency is None:
-        return Outcome(f"{kept}, not timed", "neutral", accuracy.reason)
+        return GateOutcome(f"{kept}, not timed", "neutral", accuracy.reason)
     if latency.p50_ms is None:
-        return Outcome("did not run", "bad", latency.invalid_reason or "")
+        return GateOutcome("did not run", "bad", latency.invalid_reason or "")
     if not latency.valid:
-        return Outcome(f"{kept}, speed in doubt", "doubt", latency.invalid_reason or "")
+        return GateOutcome(f"{kept}, speed in doubt", "doubt", latency.invalid_reason or "")
     if variant.precision == "float32":
-        return Outcome("reference", "neutral", "what the others are compared with")
+        return GateOutcome("reference", "neutral", "what the others are compared with")
     return _speed(latency, kept, accuracy.reason)
 
 
-def _speed(latency: Latency, kept: str, reason: str) -> Outcome:
+def _speed(latency: Latency, kept: str, reason: str) -> GateOutcome:
     low, high = latency.speedup_ci95 or (0.0, float("inf"))
     if high < 1:
-        return Outcome(f"{kept}, but slower", "bad", "slower than float32 on this machine")
+        return GateOutcome(f"{kept}, but slower", "bad", "slower than float32 on this machine")
     if low <= 1:
-        return Outcome(f"{kept}, not faster", "doubt", "no faster than float32 within the interval")
-    return Outcome("passed", "good", reason)
+        return GateOutcome(f"{kept}, not faster", "doubt", "no faster than float32 within the interval")
+    return GateOutcome("passed", "good", reason)

@@ -20,7 +20,7 @@ from edgevit.quantization.float_fallback import float_in, float_reasons, note_fl
 from edgevit.quantization.kernels import KernelError
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.engines import check_engine, lower_for
-from edgevit.stages.precisions import Decided, Source, check, choose_settings, load_decided, write_source
+from edgevit.stages.precisions import Decided, EngineSource, check, choose_settings, load_decided, write_source
 from edgevit.targets import Target, float8_dialect
 
 
@@ -176,7 +176,7 @@ def _compile_once(
     return compiled
 
 
-def _float_attentions(source: Source) -> Iterator[str]:
+def _float_attentions(source: EngineSource) -> Iterator[str]:
     """Yield a line for each reason why attention stays in float."""
     names: dict[str, list[str]] = {}
     for name, reason in source.float_attentions.items():

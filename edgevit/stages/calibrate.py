@@ -27,7 +27,7 @@ from edgevit.quantization.calibration.calibrate import Observation
 from edgevit.quantization.calibration.statistics import SCHEMA_VERSION, CalibrationTable
 from edgevit.quantization.ptq import FloatModel
 from edgevit.stages.draft import Draft
-from edgevit.stages.images import ImageSource, doubts
+from edgevit.stages.images import DataSource, data_warnings
 
 TABLE = "calibration/table.npz"
 
@@ -42,13 +42,13 @@ class Selection:
 
     dataset: Dataset
     preprocess: Preprocess
-    images: ImageSource
+    images: DataSource
     sha256: str
 
     @classmethod
     def of(
         cls,
-        images: ImageSource,
+        images: DataSource,
         preprocess: Preprocess,
         progress: Progress = SILENT,
         *,
@@ -109,7 +109,7 @@ def calibrated(
         draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")
         observation, start = draft.restored(lambda: Observation(model.model, model.sha256, rotated=model.rotated))
         table = _observe(draft, observation, start, selection, progress)
-    for doubt in doubts(selection.dataset, table.pixels):
+    for doubt in data_warnings(selection.dataset, table.pixels):
         progress.note(doubt)
     return table
 

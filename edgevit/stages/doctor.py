@@ -22,7 +22,7 @@ from edgevit.evaluation.environment import environment
 from edgevit.files import scratch_folder
 from edgevit.json import decode
 from edgevit.progress import SILENT, Progress
-from edgevit.stages.judging import Ability, Verdict, judge_commands, judge_targets
+from edgevit.stages.availability import Ability, Availability, judge_commands, judge_targets
 from edgevit.targets import load_profile, target_names
 
 #: Importing torch from a slow disk for the first time takes most of a minute.
@@ -46,7 +46,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     machine: ThisMachine
     engines: tuple[Finding, ...]
     commands: tuple[Ability, ...]
-    targets: tuple[Verdict, ...]
+    targets: tuple[Availability, ...]
 
     @property
     def runs(self) -> bool:

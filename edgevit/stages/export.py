@@ -19,9 +19,9 @@ from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
 from edgevit.files import scratch_folder, shareable
-from edgevit.graph.foreign import OnnxModel, write_verified
+from edgevit.graph.external_onnx import OnnxModel, write_verified
 from edgevit.progress import SILENT, Progress
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.peers import Peer, check_equal
 from edgevit.statistics import as_classes
 
@@ -49,7 +49,7 @@ def default_images(channels: int) -> str:
 def export(
     model: Exportable,
     output: Path,
-    images: ImageSource,
+    images: DataSource,
     *,
     existing: Existing = "refuse",
     peer: Peer | None = None,

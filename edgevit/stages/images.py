@@ -26,7 +26,7 @@ _PART = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ImageSource:
+class DataSource:
     """Where images come from, as a user says it; ``unreadable`` collects those that could not be read.
 
     ``samples`` draws that many of them, the same number of each class where they have labels; None takes all.
@@ -130,7 +130,7 @@ _FAR_OFF = 1.5
 _DEVIATIONS = (0.1, 3.0)
 
 
-def doubts(dataset: Dataset, pixels: PixelStatistics | None = None) -> list[str]:
+def data_warnings(dataset: Dataset, pixels: PixelStatistics | None = None) -> list[str]:
     """Return what speaks against calibrating on ``dataset``, as sentences for the user; nothing if all looks well.
 
     ``pixels`` is how its images look to the model.

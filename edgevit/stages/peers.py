@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.errors import InputError, VerificationError
-from edgevit.graph.foreign import OnnxModel
+from edgevit.graph.external_onnx import OnnxModel
 from edgevit.likeness import nearest
 
 if TYPE_CHECKING:

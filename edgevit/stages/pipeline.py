@@ -14,16 +14,16 @@ from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
 from edgevit.errors import EdgeViTError
 from edgevit.evaluation.gate import check_limits
-from edgevit.graph.opening import Given
+from edgevit.graph.metadata_overrides import MetadataOverrides
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.export import CHECKED, export
 from edgevit.stages.fallback import AccuracyCriteria
-from edgevit.stages.images import ImageSource, LabelledBatches, shared_images
+from edgevit.stages.images import DataSource, LabelledBatches, shared_images
 from edgevit.stages.precisions import NEED_IMAGES
-from edgevit.stages.quantize import quantize, refuse_rivals
+from edgevit.stages.quantize import check_unique_variants, quantize
 from edgevit.stages.report import report
 from edgevit.stages.source import load_source
 from edgevit.stages.validate import validate
@@ -80,7 +80,7 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
         EdgeViTError: as the stages do; what the stages before made is kept, unless a bundle was to be replaced: then
             that one is as it was.
     """
-    test = ImageSource(job.data, "test", job.unreadable, root=job.root)
+    test = DataSource(job.data, "test", job.unreadable, root=job.root)
     calibration = replace(
         test,
         name=job.calibration_data or job.data,
@@ -92,11 +92,11 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     Bundle.check_place(job.output, job.existing)
     job.load.check()
     for precision in job.precisions:
-        refuse_rivals(job.targets, precision)
+        check_unique_variants(job.targets, precision)
     progress.note(f"1/5 Export {job.source}")
     model = load_source(
         job.source,
-        Given(image_size=job.image_size, activation=job.activation),
+        MetadataOverrides(image_size=job.image_size, activation=job.activation),
         l2_normalize=job.l2_normalize,
         heads=job.heads,
         raw_weights=job.raw_weights,
@@ -120,8 +120,8 @@ def _stages(
     job: PipelineJob,
     model: Exportable,
     output: Path,
-    test: ImageSource,
-    calibration: ImageSource,
+    test: DataSource,
+    calibration: DataSource,
     progress: Progress,
 ) -> Mapping[str, EdgeViTError]:
     """Export ``model`` to ``output``, and take it through the other stages there; return what could not be made."""

@@ -24,7 +24,7 @@ from edgevit.quantization.ptq import PtqModel
 from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.weight_only.packed import check_packed, emit_weights_int4, emit_weights_int8
 from edgevit.runtime.verification import verify_golden
-from edgevit.stages.tuning import fastest_settings
+from edgevit.stages.settings_race import fastest_settings
 from edgevit.targets import Target, float8_dialect
 
 #: Where a bundle keeps what was decided on images.
@@ -42,7 +42,7 @@ Decided = PtqModel | Float16Plan | None
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class EngineSource:
     """An ONNX file for a backend to build from, and what its Linear layers must show afterwards.
 
     ``integer_layers`` must run in integers, ``float8_layers`` in FP8, and ``packed_layers`` is how many must keep their
@@ -63,7 +63,9 @@ class Source:
         return self.file.path
 
 
-def write_source(float32: VerifiedFile, precision: Precision, target: Target, decided: Decided, path: Path) -> Source:
+def write_source(
+    float32: VerifiedFile, precision: Precision, target: Target, decided: Decided, path: Path
+) -> EngineSource:
     """Write the float32 ONNX file in ``precision`` to ``path``, in the form for ``target``.
 
     Raises:
@@ -77,31 +79,31 @@ def write_source(float32: VerifiedFile, precision: Precision, target: Target, de
         return _quantized(precision, target, decided, path)
     with open_graph(float32.path) as model:
         if isinstance(decided, Float16Plan):
-            return Source(emit_float16(model, float32.sha256, decided, path).file)
+            return EngineSource(emit_float16(model, float32.sha256, decided, path).file)
         if precision == "int8-dynamic" and backend_class(target.backend).dynamic_operators:
             dynamic = emit_dynamic(model, path)
-            return Source(dynamic.file, integer_layers=dynamic.layers)
+            return EngineSource(dynamic.file, integer_layers=dynamic.layers)
         if precision in ("int8-dynamic", "int8-weights"):
             packed = emit_weights_int8(model, path)
-            return Source(packed.file, packed_layers=len(packed.layers))
+            return EngineSource(packed.file, packed_layers=len(packed.layers))
         if precision == "int4-weights":
             packed = emit_weights_int4(model, path)
-            return Source(packed.file, packed_layers=len(packed.layers))
-        return Source(emit_float32(model, target.dialect, path).file)
+            return EngineSource(packed.file, packed_layers=len(packed.layers))
+        return EngineSource(emit_float32(model, target.dialect, path).file)
 
 
-def _quantized(precision: Precision, target: Target, decided: PtqModel, path: Path) -> Source:
+def _quantized(precision: Precision, target: Target, decided: PtqModel, path: Path) -> EngineSource:
     """Write the optimized model to ``path`` in INT8 or FP8."""
     plan, layers = decided.plan, decided.plan.integer_layers()
     kept_float = tuple(each.layer for each in plan.float_layers())
     if precision == "fp8":
         emitted = emit_float8(decided, target.dialect, path, attention=target.attention)
-        return Source(
+        return EngineSource(
             emitted.file, float8_layers=layers, float_layers=kept_float, float_attentions=emitted.float_attentions
         )
     bits = target.weight_bits_on()
     emitted = emit(decided, target.dialect, path, weight_bits=bits, attention=target.attention)
-    return Source(
+    return EngineSource(
         emitted.file, integer_layers=layers, float_layers=kept_float, float_attentions=emitted.float_attentions
     )
 
@@ -123,7 +125,7 @@ def choose_settings(
 
 
 def check(
-    bundle: Bundle, source: Source, precision: Precision, target: Target, model: Path, settings: Mapping[str, str]
+    bundle: Bundle, source: EngineSource, precision: Precision, target: Target, model: Path, settings: Mapping[str, str]
 ) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
 
@@ -181,7 +183,7 @@ def _is_elsewhere(target: Target, model: Path, settings: Mapping[str, str]) -> b
     return backend_class(target.backend).unsupported_reason(model, settings) is not None
 
 
-def _check_others(source: Source, target: Target) -> None:
+def _check_others(source: EngineSource, target: Target) -> None:
     """Show that all other engines of the dialect that are installed run the same file in integers too."""
     for name in BACKENDS:
         other = backend_class(name)

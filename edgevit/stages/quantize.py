@@ -33,7 +33,7 @@ from edgevit.stages.build import Compiled, add, check_takes, compile_variant, va
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.draft import Draft, SecondPass
 from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, restore_accuracy, to_judge_by
-from edgevit.stages.images import ImageSource, LabelledBatches
+from edgevit.stages.images import DataSource, LabelledBatches
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANNED, PLANS, PREPARED, Decided, calibrating
 from edgevit.stages.results import BuildResult
 from edgevit.system import peak_rss_mb
@@ -47,7 +47,7 @@ _NO_CRITERIA = AccuracyCriteria()
 
 def quantize(
     bundle: Bundle,
-    images: ImageSource | None,
+    images: DataSource | None,
     targets: Mapping[str, Target],
     precision: Precision = "int8",
     *,
@@ -71,7 +71,7 @@ def quantize(
             it was.
     """
     started = time.monotonic()
-    refuse_rivals(targets, precision)
+    check_unique_variants(targets, precision)
     _check_images(bundle, images, precision, progress)
     criteria.check(bundle, precision)
     float32 = bundle.verify_float32()
@@ -110,7 +110,7 @@ def quantize(
     )
 
 
-def refuse_rivals(targets: Mapping[str, Target], precision: Precision = "int8") -> None:
+def check_unique_variants(targets: Mapping[str, Target], precision: Precision = "int8") -> None:
     """Check that each of ``targets`` takes ``precision``, and that no two of them would make the same variant.
 
     Raises:
@@ -128,7 +128,7 @@ def refuse_rivals(targets: Mapping[str, Target], precision: Precision = "int8") 
         names[variant] = name
 
 
-def _check_images(bundle: Bundle, images: ImageSource | None, precision: Precision, progress: Progress) -> None:
+def _check_images(bundle: Bundle, images: DataSource | None, precision: Precision, progress: Progress) -> None:
     if precision == "float32":
         raise InputError(
             "float32 is not quantized", remedy=f"edgevit build {bundle.path} --target TARGET --precision float32"
@@ -163,7 +163,7 @@ class _Rules(NamedTuple):
 def _decide(
     bundle: Bundle,
     float32: VerifiedFile,
-    images: ImageSource | None,
+    images: DataSource | None,
     precision: Precision,
     rules: _Rules,
     scratch: Path,
@@ -211,7 +211,7 @@ def _note_float_in(made: Sequence[Compiled], scratch: Path) -> None:
             plan.save(scratch / place)
 
 
-def _scan(bundle: Bundle, float32: VerifiedFile, images: ImageSource, folder: Path, progress: Progress) -> Float16Plan:
+def _scan(bundle: Bundle, float32: VerifiedFile, images: DataSource, folder: Path, progress: Progress) -> Float16Plan:
     """Write into ``folder`` which nodes float16 is no good for."""
     dataset = images.load(progress)
     progress.note(f"Scanning {len(dataset)} images of {dataset.name} for values that float16 cannot hold")
@@ -229,7 +229,7 @@ def _scan(bundle: Bundle, float32: VerifiedFile, images: ImageSource, folder: Pa
 def _calibrate(
     bundle: Bundle,
     float32: VerifiedFile,
-    images: ImageSource,
+    images: DataSource,
     rules: _Rules,
     folder: Path,
     progress: Progress,
@@ -277,7 +277,7 @@ def _calibrate(
 
 
 def _load(
-    bundle: Bundle, images: ImageSource, criteria: AccuracyCriteria, progress: Progress
+    bundle: Bundle, images: DataSource, criteria: AccuracyCriteria, progress: Progress
 ) -> tuple[Dataset, LabelledBatches | None]:
     """Return the images to calibrate with, and those to judge by if there is anything to be judged."""
     if not criteria:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevit.errors import InputError
-from edgevit.graph.opening import Given, open_onnx
+from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.models.overrides import Overrides
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _OF_BOTH = ("image_size", "activation", *(field.name for field in fields(Overrid
 
 def load_source(
     source: str,
-    given: Given,
+    given: MetadataOverrides,
     *,
     l2_normalize: bool = False,
     heads: int | None = None,

@@ -20,7 +20,7 @@ from edgevit.evaluation.embedding import measure_embedding
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
 from edgevit.files import shareable
 from edgevit.progress import SILENT, Progress
-from edgevit.stages.images import ImageSource, LabelledBatches, several_labels
+from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.runnable import runnable
 
 _REFERENCE = "float32"
@@ -29,7 +29,7 @@ _BATCH = 32
 
 def validate(
     bundle: Bundle,
-    images: ImageSource,
+    images: DataSource,
     *,
     variants: Sequence[str] = (),
     max_drop: float | None = None,

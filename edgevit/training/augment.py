@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.training.recipe import Recipe
+from edgevit.training.recipe import TrainRecipe
 
 Pixels = NDArray[np.uint8]
 
 
-def augment(pixels: Pixels, recipe: Recipe, random: np.random.Generator) -> Pixels:
+def augment(pixels: Pixels, recipe: TrainRecipe, random: np.random.Generator) -> Pixels:
     """Return the batch shifted, mirrored and partly erased as ``recipe`` says; ``pixels`` stay as they are."""
     return erase(flip(shift(pixels, recipe.shift, random), recipe.flip, random), recipe.erase, random)
 

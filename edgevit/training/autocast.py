@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgevit.progress import SILENT, Progress
 from edgevit.training.distributed import Processes
 from edgevit.training.objective import Objective
-from edgevit.training.plan import Piece
+from edgevit.training.plan import MicroBatch
 
 _ROUNDS = 3
 _WORTHWHILE = 0.95  # of the time in float32: below that, bfloat16's rounding is paid for
@@ -22,7 +22,7 @@ def faster_in_bfloat16(
     objective: Objective,
     inputs: Tensor,
     labels: Tensor,
-    piece: Piece,
+    micro_batch: MicroBatch,
     processes: Processes,
     progress: Progress = SILENT,
 ) -> tuple[bool, str]:
@@ -30,7 +30,9 @@ def faster_in_bfloat16(
 
     The first process measures, for all. Gradients are thrown away: the model is as it was.
     """
-    return processes.on_main(lambda: _measure(model, objective, inputs, labels, piece, processes.device, progress))
+    return processes.on_main(
+        lambda: _measure(model, objective, inputs, labels, micro_batch, processes.device, progress)
+    )
 
 
 def _measure(
@@ -38,7 +40,7 @@ def _measure(
     objective: Objective,
     inputs: Tensor,
     labels: Tensor,
-    piece: Piece,
+    micro_batch: MicroBatch,
     device: torch.device,
     progress: Progress,
 ) -> tuple[bool, str]:
@@ -49,7 +51,7 @@ def _measure(
         for bfloat16, times in seconds.items():
             started = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                loss, _ = objective(model, inputs, labels, piece)
+                loss, _ = objective(model, inputs, labels, micro_batch)
             loss.backward()
             _ = float(loss.detach())
             if device.type == "cuda":

@@ -10,7 +10,7 @@ from edgevit.files import write_atomically
 from edgevit.plots import confusion, curves
 from edgevit.plots.curves import Curve, Panel
 from edgevit.training.run import EpochMetrics, RunFolder
-from edgevit.training.scoring import Score
+from edgevit.training.scoring import EvaluationScore
 
 
 def draw_curves(folder: RunFolder, metrics: Sequence[EpochMetrics]) -> None:
@@ -31,7 +31,7 @@ def _curves(metrics: Sequence[EpochMetrics], name: str) -> Iterator[Curve]:
             yield Curve(f"{part} (averaged weights)", values)
 
 
-def write_confusion(folder: RunFolder, score: Score, images: str, labels: Sequence[str]) -> None:
+def write_confusion(folder: RunFolder, score: EvaluationScore, images: str, labels: Sequence[str]) -> None:
     """Write the confusion matrix on the ``images`` (test, validation) as JSON and as a picture.
 
     Raises:

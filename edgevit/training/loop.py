@@ -15,19 +15,19 @@ from edgevit.progress import Progress
 from edgevit.training.autocast import faster_in_bfloat16
 from edgevit.training.charts import draw_curves, write_confusion
 from edgevit.training.distributed import Processes
-from edgevit.training.feeds import Feed
+from edgevit.training.loaders import Loader
 from edgevit.training.objective import Objective
-from edgevit.training.plan import pieces
-from edgevit.training.run import EpochMetrics, Job, RunFolder
-from edgevit.training.scoring import Exam, Score, score
+from edgevit.training.plan import micro_batches
+from edgevit.training.run import EpochMetrics, RunFolder, TrainJob
+from edgevit.training.scoring import EvaluationScore, EvaluationSet, score
 from edgevit.training.trainer import Epoch, Trainer
 
 _SLOW_FEED = 0.2  # share of the time spent waiting for images above which they are what limits speed
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """What a run does: ``model`` learns from ``feed``; ``validation`` chooses the epoch, ``test`` measures it.
+class TrainTask:
+    """What a run does: ``model`` learns from ``loader``; ``validation`` chooses the epoch, ``test`` measures it.
 
     Where only the head learns, from features, ``model`` is the head alone; ``rest`` holds the other weights and
     ``prefix`` what the head's have in their names.
@@ -35,36 +35,36 @@ class Lesson:
 
     model: nn.Module
     objective: Objective
-    feed: Feed
-    validation: Exam | None
-    test: Exam | None
+    loader: Loader
+    validation: EvaluationSet | None
+    test: EvaluationSet | None
     prefix: str = ""
     rest: Mapping[str, Tensor] | None = None
 
-    def checkpoint(self, job: Job, weights: Mapping[str, Tensor], source: str) -> Checkpoint:
+    def checkpoint(self, job: TrainJob, weights: Mapping[str, Tensor], source: str) -> Checkpoint:
         """Return the whole model with the ``weights`` that were learnt."""
         whole = {**(self.rest or {}), **{f"{self.prefix}{name}": tensor for name, tensor in weights.items()}}
         return Checkpoint(job.spec, whole, job.preprocess, job.labels, source)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainOutcome:
     """The weights that were kept, and how they did on which images, if there were any to measure on."""
 
     checkpoint: Checkpoint
-    score: Score | None
+    score: EvaluationScore | None
     images: str | None
 
 
 def train(
     folder: RunFolder,
-    job: Job,
-    lesson: Lesson,
+    job: TrainJob,
+    task: TrainTask,
     processes: Processes,
     *,
     state: Mapping[str, Any] | None,
     progress: Progress,
-) -> Outcome:
+) -> TrainOutcome:
     """Train until the last epoch, or until validation has not improved for the recipe's patience.
 
     Averaged weights are kept: those of the best epoch by validation, else of the last. ``state`` is what
@@ -74,7 +74,7 @@ def train(
         TrainingError: if the loss is no longer a number; the weights of the last whole epoch are kept.
         StorageError: if the disk is full or not writable.
     """
-    run = _Run(folder, job, lesson, processes, progress)
+    run = _Run(folder, job, task, processes, progress)
     run.begin(state)
     try:
         while not run.finished:
@@ -96,14 +96,16 @@ class _Best:
 
 
 class _Run:
-    def __init__(self, folder: RunFolder, job: Job, lesson: Lesson, processes: Processes, progress: Progress) -> None:
+    def __init__(
+        self, folder: RunFolder, job: TrainJob, task: TrainTask, processes: Processes, progress: Progress
+    ) -> None:
         self.folder = folder
         self.job = job
         self.recipe = job.recipe
-        self.lesson = lesson
+        self.task = task
         self.processes = processes
         self.progress = progress
-        self.trainer = Trainer(lesson.model, lesson.objective, job.recipe, processes)
+        self.trainer = Trainer(task.model, task.objective, job.recipe, processes)
         self.best: _Best | None = None
         self.metrics: list[EpochMetrics] = []
 
@@ -128,18 +130,18 @@ class _Run:
             self.progress.note(f"this run was finished after epoch {self.trainer.epoch}: nothing is left to train")
 
     def _choose_type(self) -> None:
-        feed = self.lesson.feed
-        plan = pieces(feed.labels, self.recipe, 0, self.processes.rank, self.processes.count)
+        loader = self.task.loader
+        plan = micro_batches(loader.labels, self.recipe, 0, self.processes.rank, self.processes.count)
         first = next(plan)
-        inputs = next(iter(feed.inputs([first])))
-        labels = torch.from_numpy(feed.labels[first.indices])
+        inputs = next(iter(loader.inputs([first])))
+        labels = torch.from_numpy(loader.labels[first.indices])
         self.trainer.bfloat16, said = faster_in_bfloat16(
-            self.trainer.model, self.lesson.objective, inputs, labels, first, self.processes, self.progress
+            self.trainer.model, self.task.objective, inputs, labels, first, self.processes, self.progress
         )
         self.progress.note(said)
 
     def epoch(self) -> None:
-        result = self.trainer.run_epoch(self.lesson.feed, self.progress)
+        result = self.trainer.run_epoch(self.task.loader, self.progress)
         validation, test = self._watch()
         if validation is not None and self._is_best(validation):
             weights = self.trainer.averaged_weights()
@@ -161,16 +163,16 @@ class _Run:
         self._save()
         self.progress.note(_describe(row, self.recipe.epochs, result))
 
-    def _watch(self) -> tuple[Score | None, Score | None]:
+    def _watch(self) -> tuple[EvaluationScore | None, EvaluationScore | None]:
         """Measure on the validation images; where there are none, watch the test images, which decide nothing."""
-        if self.lesson.validation is not None:
-            return self._score(self.lesson.validation), None
-        return None, self._score(self.lesson.test) if self.lesson.test is not None else None
+        if self.task.validation is not None:
+            return self._score(self.task.validation), None
+        return None, self._score(self.task.test) if self.task.test is not None else None
 
-    def _score(self, exam: Exam) -> Score:
-        return score(self.trainer.average.module, exam, len(self.job.labels), self.processes, self.progress)
+    def _score(self, evaluation_set: EvaluationSet) -> EvaluationScore:
+        return score(self.trainer.average.module, evaluation_set, len(self.job.labels), self.processes, self.progress)
 
-    def _is_best(self, now: Score) -> bool:
+    def _is_best(self, now: EvaluationScore) -> bool:
         return self.best is None or (now.accuracy, -now.loss) > (self.best.accuracy, -self.best.loss)
 
     def _save(self) -> None:
@@ -184,10 +186,10 @@ class _Run:
             return
         self.trainer.restore(state)
         source = str(self.folder.path)
-        self.lesson.checkpoint(self.job, self.trainer.averaged_weights(), source).save(self.folder.model)
+        self.task.checkpoint(self.job, self.trainer.averaged_weights(), source).save(self.folder.model)
         draw_curves(self.folder, self.metrics)
 
-    def finish(self) -> Outcome:
+    def finish(self) -> TrainOutcome:
         if self.best is not None:
             self.trainer.average.module.load_state_dict(self.best.weights)
             ending = "stopped early" if self.trainer.epoch < self.recipe.epochs else "finished"
@@ -195,20 +197,20 @@ class _Run:
                 f"{ending} after epoch {self.trainer.epoch}; kept are the averaged weights of epoch {self.best.epoch}, "
                 f"the best on the validation images ({self.best.accuracy:.2%})"
             )
-        exam = self.lesson.test or self.lesson.validation
-        result = self._score(exam) if exam is not None else None
-        checkpoint = self.lesson.checkpoint(self.job, self.trainer.averaged_weights(), str(self.folder.path))
-        if self.lesson.feed.remedy:
-            self.progress.note(speed_limit(self.metrics, self.lesson.feed.remedy))
+        evaluation_set = self.task.test or self.task.validation
+        result = self._score(evaluation_set) if evaluation_set is not None else None
+        checkpoint = self.task.checkpoint(self.job, self.trainer.averaged_weights(), str(self.folder.path))
+        if self.task.loader.remedy:
+            self.progress.note(speed_limit(self.metrics, self.task.loader.remedy))
 
         def write() -> None:
             checkpoint.save(self.folder.model)
             draw_curves(self.folder, self.metrics)
-            if exam is not None and result is not None:
-                write_confusion(self.folder, result, exam.name, self.job.labels)
+            if evaluation_set is not None and result is not None:
+                write_confusion(self.folder, result, evaluation_set.name, self.job.labels)
 
         self.processes.on_main(write)
-        return Outcome(checkpoint, result, exam.name if exam is not None else None)
+        return TrainOutcome(checkpoint, result, evaluation_set.name if evaluation_set is not None else None)
 
 
 def speed_limit(metrics: list[EpochMetrics], remedy: str) -> str:

@@ -14,8 +14,8 @@ from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.training.heads import one_right
 from edgevit.training.mixing import Mixing
-from edgevit.training.plan import Piece
-from edgevit.training.recipe import Recipe
+from edgevit.training.plan import MicroBatch
+from edgevit.training.recipe import TrainRecipe
 
 _LUMA = (0.299, 0.587, 0.114)  # of ITU-R 601-2, as in Pillow's conversion to grey
 
@@ -96,16 +96,16 @@ def as_channels(pixels: Tensor, theirs: ChannelOrder, ours: ChannelOrder) -> Ten
 class Objective:
     """From pixels and labels to a loss; ``normalise`` makes the model's input of pixels."""
 
-    recipe: Recipe
+    recipe: TrainRecipe
     classes: int
     normalise: nn.Module
     teacher: Teacher | None = None
 
-    def __call__(self, model: nn.Module, inputs: Tensor, labels: Tensor, piece: Piece) -> tuple[Tensor, int]:
-        """Return the loss, summed over the images of ``piece``, and how many were classified as labelled."""
+    def __call__(self, model: nn.Module, inputs: Tensor, labels: Tensor, micro_batch: MicroBatch) -> tuple[Tensor, int]:
+        """Return the loss, summed over the images of ``micro_batch``, and how many were classified as labelled."""
         pixels = inputs.float()
         targets = functional.one_hot(labels, self.classes).float()
-        pixels, targets = Mixing(self.recipe)(pixels, targets, piece)
+        pixels, targets = Mixing(self.recipe)(pixels, targets, micro_batch)
         logits = model(self.normalise(pixels)).float()
         loss = functional.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing, reduction="sum")
         if self.teacher is not None:

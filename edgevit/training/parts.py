@@ -18,7 +18,7 @@ from edgevit.data.table import csv_splits
 from edgevit.errors import DataError
 from edgevit.files import expanded
 from edgevit.progress import Progress
-from edgevit.training.recipe import Recipe
+from edgevit.training.recipe import TrainRecipe
 
 _NO_TEST = "{} has no images apart for testing: accuracy is measured while training alone"
 
@@ -42,7 +42,7 @@ class Parts:
     notes: tuple[str, ...]
 
 
-def load_parts(data: TrainingData, recipe: Recipe, progress: Progress) -> Parts:
+def load_parts(data: TrainingData, recipe: TrainRecipe, progress: Progress) -> Parts:
     """Return the parts of ``data``; there is a validation part only if the recipe stops early by it.
 
     Validation images are those of the data's own validation folder, else a share of the training images. Test images
@@ -100,7 +100,7 @@ def _check(training: Dataset) -> None:
         raise DataError(f"{training.name} has images without a label", remedy="label them, or leave them out")
 
 
-def _hold_out(training: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset]:
+def _hold_out(training: Dataset, recipe: TrainRecipe) -> tuple[Dataset, Dataset]:
     """Return the training images without a share of each class, and that share."""
     random = np.random.default_rng(recipe.seed)
     held = np.zeros(len(training), dtype=bool)

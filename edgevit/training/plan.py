@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.errors import InputError
-from edgevit.training.recipe import Recipe
+from edgevit.training.recipe import TrainRecipe
 
 
 class Purpose(IntEnum):
@@ -28,10 +28,10 @@ class Purpose(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class MicroBatch:
     """The part of a batch that one process works on at once: the places ``start`` to ``stop`` of ``batch``.
 
-    ``batch`` (B,) holds the indices of all images of the step, on all processes. The step ends with its ``last`` piece.
+    ``batch`` (B,) holds the indices of all images of the step, on all processes. The step ends with its ``last`` one.
     """
 
     epoch: int
@@ -43,30 +43,30 @@ class Piece:
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """The images of this piece."""
+        """The images of this micro-batch."""
         return self.batch[self.start : self.stop]
 
     @property
     def places(self) -> slice:
-        """Where this piece lies in the batch."""
+        """Where this micro-batch lies in the batch."""
         return slice(self.start, self.stop)
 
-    def random(self, recipe: Recipe, purpose: Purpose) -> np.random.Generator:
-        """Return the random numbers of the whole step for ``purpose``: the same for all of its pieces."""
+    def random(self, recipe: TrainRecipe, purpose: Purpose) -> np.random.Generator:
+        """Return the random numbers of the whole step for ``purpose``: the same for all of its micro-batches."""
         return np.random.default_rng([recipe.seed, self.epoch, self.step, purpose])
 
 
-def batch_size(recipe: Recipe, examples: int) -> int:
+def batch_size(recipe: TrainRecipe, examples: int) -> int:
     """Return how many images a step sees: no more than there are."""
     return min(recipe.batch_size, examples)
 
 
-def steps_per_epoch(recipe: Recipe, examples: int) -> int:
+def steps_per_epoch(recipe: TrainRecipe, examples: int) -> int:
     """Return how many steps an epoch has; images that do not fill a batch wait for another epoch."""
     return max(1, examples // recipe.batch_size)
 
 
-def order(labels: NDArray[np.int64], recipe: Recipe, epoch: int) -> NDArray[np.int64]:
+def order(labels: NDArray[np.int64], recipe: TrainRecipe, epoch: int) -> NDArray[np.int64]:
     """Return the images (N,) in the order that ``epoch`` sees them; balanced, classes come up equally often."""
     random = np.random.default_rng([recipe.seed, epoch])
     if recipe.sampling == "shuffled":
@@ -75,11 +75,13 @@ def order(labels: NDArray[np.int64], recipe: Recipe, epoch: int) -> NDArray[np.i
     return random.choice(len(labels), size=len(labels), p=weights / weights.sum()).astype(np.int64)
 
 
-def pieces(labels: NDArray[np.int64], recipe: Recipe, epoch: int, rank: int, processes: int) -> Iterator[Piece]:
+def micro_batches(
+    labels: NDArray[np.int64], recipe: TrainRecipe, epoch: int, rank: int, processes: int
+) -> Iterator[MicroBatch]:
     """Yield what process ``rank`` of ``processes`` does in ``epoch``, step by step.
 
     Raises:
-        InputError: if the batch cannot be cut into that many pieces.
+        InputError: if the batch cannot be cut into that many micro-batches.
     """
     size = batch_size(recipe, len(labels))
     edges = _edges(size, processes * recipe.accumulate, recipe)
@@ -88,10 +90,10 @@ def pieces(labels: NDArray[np.int64], recipe: Recipe, epoch: int, rank: int, pro
     for step in range(steps_per_epoch(recipe, len(labels))):
         batch = images[step * size : (step + 1) * size]
         for number, (start, stop) in enumerate(pairwise(own), start=1):
-            yield Piece(epoch, step, batch, start, stop, last=number == recipe.accumulate)
+            yield MicroBatch(epoch, step, batch, start, stop, last=number == recipe.accumulate)
 
 
-def _edges(size: int, parts: int, recipe: Recipe) -> list[int]:
+def _edges(size: int, parts: int, recipe: TrainRecipe) -> list[int]:
     # Mixed images come in pairs, which lie side by side and must not be parted.
     grain = 2 if recipe.mixes else 1
     if size < parts * grain:

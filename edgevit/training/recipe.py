@@ -14,7 +14,7 @@ Mode = Literal["full", "probe"]
 Sampling = Literal["shuffled", "balanced"]
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Hyperparameters of a training run.
 
     ``learning_rate`` is the peak that is reached after ``warmup_epochs`` and falls to zero along a cosine;
@@ -130,8 +130,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 USUAL_MODEL = "vit-micro"
 
 #: What a run starts from where the user says nothing: for random weights, and for weights that have learnt before.
-FROM_SCRATCH = Recipe()
-FINE_TUNING = Recipe(
+FROM_SCRATCH = TrainRecipe()
+FINE_TUNING = TrainRecipe(
     epochs=10,
     batch_size=64,
     learning_rate=5e-4,
@@ -146,7 +146,7 @@ FINE_TUNING = Recipe(
     patience=4,
     autocast="auto",
 )
-LINEAR_PROBE = Recipe(
+LINEAR_PROBE = TrainRecipe(
     mode="probe",
     epochs=60,
     batch_size=128,

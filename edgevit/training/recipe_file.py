@@ -17,7 +17,7 @@ from edgevit import toml
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
 from edgevit.toml import FieldError
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, Mode, Recipe
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, Mode, TrainRecipe
 
 Device = Literal["auto", "cpu", "cuda"]
 _Levels = float | Annotated[tuple[float, ...], Meta(min_length=1, max_length=3)]
@@ -44,7 +44,7 @@ class Images(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a file says of a run beside its ``Recipe``: what it begins with, its images, and the machine."""
+    """What a file says of a run beside its ``TrainRecipe``: what it begins with, its images, and the machine."""
 
     data: str | None = None
     root: str | None = None
@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 #: A whole file: of a recipe's keys those that it has.
 _File = msgspec.defstruct(
     "_File",
-    [(each.name, each.type | UnsetType, UNSET) for each in msgspec.structs.fields(Recipe)],
+    [(each.name, each.type | UnsetType, UNSET) for each in msgspec.structs.fields(TrainRecipe)],
     bases=(Settings,),
     frozen=True,
     kw_only=True,
@@ -143,7 +143,7 @@ _IMAGES = (
 )
 
 
-def task(source: str | None, mode: Mode) -> Recipe:
+def task(source: str | None, mode: Mode) -> TrainRecipe:
     """Return what holds where nothing is said: for random weights, for fine-tuning ``source``, or for a probe of it.
 
     Raises:
@@ -157,18 +157,18 @@ def task(source: str | None, mode: Mode) -> Recipe:
 
 
 def read_recipe(path: Path) -> tuple[Settings, dict[str, Any]]:
-    """Return what the file at ``path`` says: of the run, and of the fields of ``Recipe``.
+    """Return what the file at ``path`` says: of the run, and of the fields of ``TrainRecipe``.
 
     Raises:
         InputError: if it cannot be read, or something in it is not understood; the message names the line and the key.
     """
     found = toml.read_file("training recipe", path, _File, remedy=_REMEDY)
-    said = {name: getattr(found, name) for name in Recipe.__struct_fields__}
+    said = {name: getattr(found, name) for name in TrainRecipe.__struct_fields__}
     settings = {name: getattr(found, name) for name in Settings.__struct_fields__}
     return Settings(**settings), {name: value for name, value in said.items() if value is not UNSET}
 
 
-def written(settings: Settings, recipe: Recipe) -> str:
+def written(settings: Settings, recipe: TrainRecipe) -> str:
     """Return the file that says all of it, with a comment for each key."""
     given = {**msgspec.to_builtins(settings), **msgspec.to_builtins(recipe)}
     images = given.pop("images")

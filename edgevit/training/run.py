@@ -28,12 +28,12 @@ from edgevit.files import atomic_path, write_atomically
 from edgevit.json import JSONError, decode, read
 from edgevit.models.checkpoints import TORCH_LOAD_ERRORS
 from edgevit.models.spec import ModelSpec
-from edgevit.training.recipe import Recipe
+from edgevit.training.recipe import TrainRecipe
 
 _AGAIN = "start the run again in another folder"
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that decides what a run ends with: two runs of one job on one machine give the same weights.
 
     ``initial_sha256`` is of the weights that it starts from, ``teacher_sha256`` of the teacher's and
@@ -48,7 +48,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     spec: ModelSpec
     preprocess: Preprocess
     labels: tuple[str, ...]
-    recipe: Recipe
+    recipe: TrainRecipe
 
 
 class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ class RunFolder:
                 remedy="go on with that run by --resume, or give another folder with -o",
             )
 
-    def begin(self, job: Job) -> dict[str, Any] | None:
+    def begin(self, job: TrainJob) -> dict[str, Any] | None:
         """Make the folder for a new run; there is no state to go on from.
 
         Raises:
@@ -102,7 +102,7 @@ class RunFolder:
         write_atomically(self._job, msgspec.json.format(msgspec.json.encode(job)))
         return None
 
-    def resume(self, job: Job) -> dict[str, Any] | None:
+    def resume(self, job: TrainJob) -> dict[str, Any] | None:
         """Return the state that the run stopped in, None if it had not finished an epoch.
 
         Raises:
@@ -111,7 +111,7 @@ class RunFolder:
         if not self._job.exists():
             raise InputError(f"there is no run in {self.path}", remedy="start it without --resume")
         try:
-            before = read(self._job, Job)
+            before = read(self._job, TrainJob)
         except JSONError as error:
             raise InputError(f"{self._job} is damaged: {error}", remedy=_AGAIN) from error
         different = _differences(before, job)
@@ -174,7 +174,9 @@ def _is_draft(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def _differences(before: Job, now: Job) -> list[str]:
-    recipe = [name for name in Recipe.__struct_fields__ if getattr(before.recipe, name) != getattr(now.recipe, name)]
-    others = [name for name in Job.__struct_fields__ if getattr(before, name) != getattr(now, name)]
+def _differences(before: TrainJob, now: TrainJob) -> list[str]:
+    recipe = [
+        name for name in TrainRecipe.__struct_fields__ if getattr(before.recipe, name) != getattr(now.recipe, name)
+    ]
+    others = [name for name in TrainJob.__struct_fields__ if getattr(before, name) != getattr(now, name)]
     return [name for name in others if name != "recipe"] + recipe

@@ -23,7 +23,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class EvaluationScore:
     """Mean cross-entropy, and how often an image of each class (row) was taken for each class (column)."""
 
     loss: float
@@ -35,7 +35,7 @@ class Score:
         return float(np.trace(self.confusion) / self.confusion.sum())
 
 
-class Exam(Protocol):
+class EvaluationSet(Protocol):
     """Labelled inputs that a model is measured on; ``name`` says which they are."""
 
     name: str
@@ -45,7 +45,7 @@ class Exam(Protocol):
         ...
 
 
-class ImageExam:
+class ImageEvaluationSet:
     """Images, preprocessed as they will be when the model is used; images without a label are left out."""
 
     def __init__(self, name: str, dataset: Dataset, labels: NDArray[np.int64], preprocess: Preprocess) -> None:
@@ -64,8 +64,8 @@ class ImageExam:
             yield torch.from_numpy(batch.images), torch.from_numpy(self.labels[batch.indices])
 
 
-class FeatureExam:
-    """What a frozen backbone made of the images of another exam."""
+class FeatureEvaluationSet:
+    """What a frozen backbone made of the images of another evaluation set."""
 
     def __init__(self, name: str, features: Tensor, labels: NDArray[np.int64]) -> None:
         self.name = name
@@ -79,15 +79,17 @@ class FeatureExam:
             yield self._features[part], torch.from_numpy(self.labels)[part]
 
 
-def score(model: nn.Module, exam: Exam, classes: int, processes: Processes, progress: Progress = SILENT) -> Score:
-    """Return how ``model``, in evaluation mode, does on ``exam``, all processes together."""
+def score(
+    model: nn.Module, evaluation_set: EvaluationSet, classes: int, processes: Processes, progress: Progress = SILENT
+) -> EvaluationScore:
+    """Return how ``model``, in evaluation mode, does on ``evaluation_set``, all processes together."""
     model.eval()
     loss = torch.zeros(1, dtype=torch.float64)
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
     with torch.inference_mode():
-        for inputs, labels in exam.share(processes, progress):
+        for inputs, labels in evaluation_set.share(processes, progress):
             logits = model(inputs.to(processes.device)).float().cpu()
             loss += functional.cross_entropy(logits.double(), labels, reduction="sum")
             confusion += torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
     counts = processes.total(confusion).reshape(classes, classes).numpy()
-    return Score(float(processes.total(loss)) / int(counts.sum()), counts)
+    return EvaluationScore(float(processes.total(loss)) / int(counts.sum()), counts)

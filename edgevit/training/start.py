@@ -28,16 +28,16 @@ from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 from edgevit.system import usable_cores
 from edgevit.training.distributed import Processes, joined
-from edgevit.training.feeds import FeatureFeed, Feed, FileFeed, MemoryFeed
 from edgevit.training.heads import features, fit_head, freeze_backbone
-from edgevit.training.loop import Lesson, Outcome, train
+from edgevit.training.loaders import FeatureLoader, FileLoader, Loader, MemoryLoader
+from edgevit.training.loop import TrainOutcome, TrainTask, train
 from edgevit.training.objective import Normalise, Objective, Teacher
 from edgevit.training.parts import Parts, TrainingData, load_parts
 from edgevit.training.plan import batch_size, steps_per_epoch
-from edgevit.training.recipe import USUAL_MODEL, Recipe
+from edgevit.training.recipe import USUAL_MODEL, TrainRecipe
 from edgevit.training.recipe_file import Images, Settings, written
-from edgevit.training.run import Job, RunFolder
-from edgevit.training.scoring import Exam, FeatureExam, ImageExam
+from edgevit.training.run import RunFolder, TrainJob
+from edgevit.training.scoring import EvaluationSet, FeatureEvaluationSet, ImageEvaluationSet
 
 _NOTHING = Overrides()
 _FEW = 10  # an epoch may leave out one in so many images without a word
@@ -59,7 +59,7 @@ class Request:
 
     data: TrainingData
     folder: Path
-    recipe: Recipe
+    recipe: TrainRecipe
     model: str = USUAL_MODEL
     source: str | None = None
     image_size: tuple[int, int] | None = None
@@ -72,7 +72,7 @@ class Request:
     kept: str = ""
 
     @classmethod
-    def of(cls, settings: Settings, recipe: Recipe, folder: Path, unreadable: Unreadable) -> Request:
+    def of(cls, settings: Settings, recipe: TrainRecipe, folder: Path, unreadable: Unreadable) -> Request:
         """Return the request that ``settings``, which name images, and ``recipe`` are."""
         if settings.data is None:
             raise InputError("there are no images to train on", remedy="give them with --data")
@@ -126,7 +126,7 @@ def resume(request: Request, *, progress: Progress = SILENT) -> TrainingResult:
 
 
 def _run(
-    request: Request, opening: Callable[[RunFolder, Job], dict[str, Any] | None], progress: Progress
+    request: Request, opening: Callable[[RunFolder, TrainJob], dict[str, Any] | None], progress: Progress
 ) -> TrainingResult:
     with joined(request.device) as processes:
         said = processes.progress(progress)
@@ -136,7 +136,7 @@ def _run(
         parts = load_parts(request.data, request.recipe, said)
         initial, notes = _beginning(request, parts.training, said)
         teacher = load_checkpoint(request.teacher) if request.teacher is not None else None
-        job = Job(
+        job = TrainJob(
             data=request.data.name,
             data_sha256=parts.training.fingerprint(said),
             validation_sha256=parts.validation.fingerprint(said) if parts.validation is not None else "",
@@ -153,8 +153,8 @@ def _run(
         taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
         state = processes.on_main(lambda: opening(folder, job))
         processes.on_main(lambda: folder.keep_recipe(request.kept))
-        lesson = _lesson(request, job, initial.model(), parts, taught, processes, said)
-        outcome = train(folder, job, lesson, processes, state=state, progress=said)
+        task = _lesson(request, job, initial.model(), parts, taught, processes, said)
+        outcome = train(folder, job, task, processes, state=state, progress=said)
         return _result(outcome, folder)
 
 
@@ -170,7 +170,7 @@ def _overrides(images: Images) -> Overrides:
     )
 
 
-def _result(outcome: Outcome, folder: RunFolder) -> TrainingResult:
+def _result(outcome: TrainOutcome, folder: RunFolder) -> TrainingResult:
     accuracy = outcome.score.accuracy if outcome.score is not None else None
     return TrainingResult(outcome.checkpoint, folder, accuracy, outcome.images)
 
@@ -199,7 +199,7 @@ def _random(request: Request, training: Dataset, progress: Progress) -> Checkpoi
     return Checkpoint(spec, weights, preprocess, training.class_names, source=f"seed {request.recipe.seed}")
 
 
-def _check_same_job(job: Job, processes: Processes) -> None:
+def _check_same_job(job: TrainJob, processes: Processes) -> None:
     """See to it that all processes found the same images and weights on their machines."""
     if processes.on_main(lambda: job) != job:
         raise InputError(
@@ -208,7 +208,7 @@ def _check_same_job(job: Job, processes: Processes) -> None:
         )
 
 
-def _left_out(recipe: Recipe, examples: int) -> Iterator[str]:
+def _left_out(recipe: TrainRecipe, examples: int) -> Iterator[str]:
     """Say how many images an epoch does not see, where that is more than a few."""
     size = batch_size(recipe, examples)
     left = examples - size * steps_per_epoch(recipe, examples)
@@ -221,16 +221,18 @@ def _left_out(recipe: Recipe, examples: int) -> Iterator[str]:
 
 def _lesson(
     request: Request,
-    job: Job,
+    job: TrainJob,
     model: VisionTransformer,
     parts: Parts,
     teacher: Teacher | None,
     processes: Processes,
     progress: Progress,
-) -> Lesson:
+) -> TrainTask:
     recipe = job.recipe
-    exams = [
-        ImageExam(name, dataset, map_labels(dataset, job.labels), job.preprocess) if dataset is not None else None
+    evaluation_sets = [
+        ImageEvaluationSet(name, dataset, map_labels(dataset, job.labels), job.preprocess)
+        if dataset is not None
+        else None
         for name, dataset in (("validation", parts.validation), ("test", parts.test))
     ]
     if recipe.mode == "probe":
@@ -239,34 +241,36 @@ def _lesson(
         if recipe.shows_images_unchanged and teacher is None:
             return _lesson_from_features(job, model, parts, processes, progress)
     objective = Objective(recipe, job.spec.classes, Normalise(job.preprocess).to(processes.device), teacher)
-    feed = _feed(parts.training, job, _workers(request.workers, processes), progress)
-    return Lesson(model, objective, feed, exams[0], exams[1])
+    loader = _feed(parts.training, job, _workers(request.workers, processes), progress)
+    return TrainTask(model, objective, loader, evaluation_sets[0], evaluation_sets[1])
 
 
 def _lesson_from_features(
-    job: Job, model: VisionTransformer, parts: Parts, processes: Processes, progress: Progress
-) -> Lesson:
+    job: TrainJob, model: VisionTransformer, parts: Parts, processes: Processes, progress: Progress
+) -> TrainTask:
     """Show each image to the backbone once; the head learns from what it gave."""
 
     def seen(dataset: Dataset, name: str) -> torch.Tensor:
         return features(model, dataset, job.preprocess, name, processes, progress)
 
-    exams: list[Exam | None] = [
-        FeatureExam(name, seen(dataset, name), map_labels(dataset, job.labels)) if dataset is not None else None
+    evaluation_sets: list[EvaluationSet | None] = [
+        FeatureEvaluationSet(name, seen(dataset, name), map_labels(dataset, job.labels))
+        if dataset is not None
+        else None
         for name, dataset in (("validation", parts.validation), ("test", parts.test))
     ]
-    feed = FeatureFeed(seen(parts.training, "training"), map_labels(parts.training, job.labels))
+    loader = FeatureLoader(seen(parts.training, "training"), map_labels(parts.training, job.labels))
     rest = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
     objective = Objective(job.recipe, job.spec.classes, nn.Identity())
-    return Lesson(model.head, objective, feed, exams[0], exams[1], prefix="head.", rest=rest)
+    return TrainTask(model.head, objective, loader, evaluation_sets[0], evaluation_sets[1], prefix="head.", rest=rest)
 
 
-def _feed(training: Dataset, job: Job, workers: int, progress: Progress) -> Feed:
+def _feed(training: Dataset, job: TrainJob, workers: int, progress: Progress) -> Loader:
     labels = map_labels(training, job.labels)
     size = len(training) * math.prod(job.preprocess.size) * job.preprocess.channels
     if size <= _MEMORY and not job.recipe.draws_on_whole_images:
-        return MemoryFeed(load_pixels(training, job.preprocess, progress=progress), labels, job.recipe)
-    return FileFeed(training, labels, job.preprocess, job.recipe, workers)
+        return MemoryLoader(load_pixels(training, job.preprocess, progress=progress), labels, job.recipe)
+    return FileLoader(training, labels, job.preprocess, job.recipe, workers)
 
 
 def _workers(asked: int | None, processes: Processes) -> int:

@@ -16,12 +16,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from edgevit.errors import TrainingError
 from edgevit.progress import Progress
 from edgevit.training import optimizer as optimizers
-from edgevit.training.depth import StochasticDepth
 from edgevit.training.distributed import Processes
-from edgevit.training.feeds import Feed, Stopwatch
+from edgevit.training.drop_path import StochasticDepth
+from edgevit.training.loaders import Loader, Stopwatch
 from edgevit.training.objective import Objective
-from edgevit.training.plan import Piece, batch_size, pieces, steps_per_epoch
-from edgevit.training.recipe import Recipe
+from edgevit.training.plan import MicroBatch, batch_size, micro_batches, steps_per_epoch
+from edgevit.training.recipe import TrainRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Epoch:
 class Trainer:
     """Trains ``model`` step by step; ``average`` follows it, smoother and usually better."""
 
-    def __init__(self, model: nn.Module, objective: Objective, recipe: Recipe, processes: Processes) -> None:
+    def __init__(self, model: nn.Module, objective: Objective, recipe: TrainRecipe, processes: Processes) -> None:
         self.recipe = recipe
         self.processes = processes
         self.model = model.to(processes.device)
@@ -73,43 +73,43 @@ class Trainer:
         """Return a copy of the averaged weights, on the CPU."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.average.module.state_dict().items()}
 
-    def run_epoch(self, feed: Feed, progress: Progress) -> Epoch:
+    def run_epoch(self, loader: Loader, progress: Progress) -> Epoch:
         """Pass once over the images.
 
         Raises:
             TrainingError: if the loss or the gradient is no longer a number.
         """
         started = time.monotonic()
-        examples = len(feed.labels)
+        examples = len(loader.labels)
         steps = steps_per_epoch(self.recipe, examples)
-        plan = list(pieces(feed.labels, self.recipe, self.epoch, self.processes.rank, self.processes.count))
-        watch = Stopwatch(feed.inputs(plan))
+        plan = list(micro_batches(loader.labels, self.recipe, self.epoch, self.processes.rank, self.processes.count))
+        watch = Stopwatch(loader.inputs(plan))
         self.model.train(self.recipe.mode == "full")
         sums = torch.zeros(2, dtype=torch.float64)  # of the losses, and of the images that were classified rightly
         step_loss = torch.zeros(1, dtype=torch.float64)
         label = f"epoch {self.epoch + 1}/{self.recipe.epochs}"
-        for piece, inputs in zip(plan, progress.track(watch, total=len(plan), label=label), strict=True):
-            loss, correct = self._backward(piece, inputs, torch.from_numpy(feed.labels[piece.indices]))
+        for micro_batch, inputs in zip(plan, progress.track(watch, total=len(plan), label=label), strict=True):
+            loss, correct = self._backward(micro_batch, inputs, torch.from_numpy(loader.labels[micro_batch.indices]))
             sums += torch.tensor([loss, correct], dtype=torch.float64)
             step_loss += loss
-            if piece.last:
-                self.learning_rate = self.recipe.rate(self.epoch * steps + piece.step, steps)
-                self._step(float(self.processes.total(step_loss)) / len(piece.batch))
+            if micro_batch.last:
+                self.learning_rate = self.recipe.rate(self.epoch * steps + micro_batch.step, steps)
+                self._step(float(self.processes.total(step_loss)) / len(micro_batch.batch))
                 step_loss.zero_()
         self.epoch += 1
         loss, correct = (self.processes.total(sums) / (steps * batch_size(self.recipe, examples))).tolist()
         return Epoch(loss, correct, time.monotonic() - started, watch.waited)
 
-    def _backward(self, piece: Piece, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
-        """Add the gradient of ``piece`` to what is there; return the sum of its losses, and how many were right."""
+    def _backward(self, micro_batch: MicroBatch, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
+        """Add the gradient of ``micro_batch``; return the sum of its losses, and how many were right."""
         device = self.processes.device
         inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        exchange = nullcontext() if piece.last else self.processes.without_exchange(self._parallel)
-        with exchange, self._depth.drawn(piece, device):
+        exchange = nullcontext() if micro_batch.last else self.processes.without_exchange(self._parallel)
+        with exchange, self._depth.drawn(micro_batch, device):
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
-                loss, correct = self.objective(self._parallel, inputs, labels, piece)
+                loss, correct = self.objective(self._parallel, inputs, labels, micro_batch)
             # Processes take the mean of their gradients, where the loss of a batch is a mean over its images.
-            (loss * self.processes.count / len(piece.batch)).backward()
+            (loss * self.processes.count / len(micro_batch.batch)).backward()
         return float(loss.detach()), correct
 
     def _step(self, loss: float) -> None:

@@ -12,7 +12,7 @@ from edgevit.cli.app import run
 from edgevit.data.batches import Unreadable
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.stages.fallback import AccuracyCriteria
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
@@ -133,7 +133,7 @@ def test_all_layers_costs_are_ranked(edgevit, planted):
 
 def test_both_ways_to_store_activations_are_searched(planted):
     targets = {name: load_target(name) for name in ("x86-onnxruntime", "tensorrt")}
-    images = ImageSource(SHAPES, "train", Unreadable())
+    images = DataSource(SHAPES, "train", Unreadable())
     result = quantize(Bundle.open(planted), images, targets, criteria=AccuracyCriteria(max_kl=float(LIMIT[1])))
     assert result.sensitivity.keys() == {"asymmetric", "symmetric"}
     for name in ("int8-onnxruntime", "int8-tensorrt"):

@@ -16,7 +16,7 @@ from edgevit.cli.train import train as cli_train
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.vit import VisionTransformer
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, Recipe
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, TrainRecipe
 from edgevit.training.recipe_file import places, read_recipe
 
 
@@ -226,7 +226,7 @@ def test_a_recipe_is_printed_and_options_go_before_it(train, tmp_path, capsys):
     recipe.write_text(printed)
     settings, said = read_recipe(recipe)
     assert settings.source == "old.safetensors"
-    assert msgspec.structs.replace(FINE_TUNING, epochs=3, mixup=0.5) == Recipe(**said)
+    assert msgspec.structs.replace(FINE_TUNING, epochs=3, mixup=0.5) == TrainRecipe(**said)
     assert app.run(["train", "--recipe", str(recipe), "--print-recipe"]) == 0
     assert capsys.readouterr().out == printed
     assert app.run(["train", "--recipe", str(recipe), "--model", "vit-tiny", "--print-recipe", "--json"]) == 0

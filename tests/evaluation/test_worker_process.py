@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevit.evaluation.messages import Block, Job
+from edgevit.evaluation.messages import BenchmarkJob, Block
 from edgevit.evaluation.worker_process import WorkerProcess, WorkerStopped
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
 
 def job(worker, behaviour, **settings):
-    return Job(
+    return BenchmarkJob(
         backend="fake",
         model=f"/nowhere/{behaviour}.onnx",
         settings=settings,

@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgevit.errors import EdgeViTError, GraphError
 from edgevit.graph import onnx_file
-from edgevit.graph.foreign import write_verified
+from edgevit.graph.external_onnx import write_verified
 from edgevit.graph.metadata import OPSET
+from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.graph.onnx_file import read_onnx, shown
-from edgevit.graph.opening import Given, open_onnx
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 3, 2, 2)).astype(np.float32)
 
@@ -177,7 +177,7 @@ def outcome(tmp_path, content):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            write_verified(open_onnx(path, "model", Given()), tmp_path / "written.onnx", IMAGES)
+            write_verified(open_onnx(path, "model", MetadataOverrides()), tmp_path / "written.onnx", IMAGES)
         except EdgeViTError as error:
             return error
     return None

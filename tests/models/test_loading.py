@@ -25,7 +25,7 @@ from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer
 from edgevit.runtime import load
 from edgevit.stages.export import export
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.validate import validate
 
 SPEC = ModelSpec(image_size=(32, 32), patch_size=(8, 8), width=64, depth=2, heads=1, classes=7)
@@ -313,7 +313,7 @@ def test_only_an_embedding_model_is_normalised(tmp_path):
 def test_an_embedding_models_bundle(tmp_path):
     headless = {name: tensor for name, tensor in weights(depth=1).items() if not name.startswith("head")}
     loaded = load_checkpoint(folder(tmp_path, tensors=headless), (16, 24)).normalized()
-    bundle = export(loaded, tmp_path / "embedding.edgevit", ImageSource("shapes", "test", Unreadable(), samples=4))
+    bundle = export(loaded, tmp_path / "embedding.edgevit", DataSource("shapes", "test", Unreadable(), samples=4))
     assert bundle.golden().logits.shape[1] == loaded.spec.outputs == 64
     with load(bundle.path) as model:
         features = model.infer(np.zeros((2, 3, 16, 24), dtype=np.float32))
@@ -325,5 +325,5 @@ def test_an_embedding_models_bundle(tmp_path):
         with pytest.raises(InputError, match="no classes: it gives features") as caught:
             model.predict(image)
         assert "embed()" in caught.value.remedy
-    bundle, _ = validate(bundle, ImageSource("shapes", "test", Unreadable(), samples=4))
+    bundle, _ = validate(bundle, DataSource("shapes", "test", Unreadable(), samples=4))
     assert bundle.variant("float32").accuracy.similarity.cosine_mean == pytest.approx(1)

@@ -17,7 +17,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.progress import Silent
 from edgevit.stages import draft
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
@@ -50,7 +50,7 @@ def run(bundle, images, *when):
     if pid == 0:
         try:
             progress, unreadable = Killer(*when), Unreadable()
-            quantize(Bundle.open(bundle), ImageSource(images, "train", unreadable), TARGETS, progress=progress)
+            quantize(Bundle.open(bundle), DataSource(images, "train", unreadable), TARGETS, progress=progress)
             assert len(unreadable) == 1, "an image that cannot be read is not said"
             os._exit(10 + progress.observed)
         except BaseException:  # noqa: BLE001

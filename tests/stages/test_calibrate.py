@@ -19,7 +19,7 @@ from edgevit.quantization.ptq import FloatModel
 from edgevit.stages import calibrate as module
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.draft import Draft
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
@@ -47,7 +47,7 @@ def photos(tmp_path):
 
 
 def source(photos, **changes):
-    return ImageSource(**{"name": str(photos), "split": "train", "unreadable": Unreadable()} | changes)
+    return DataSource(**{"name": str(photos), "split": "train", "unreadable": Unreadable()} | changes)
 
 
 def observed(bundle, images):
@@ -93,7 +93,7 @@ def test_a_table_of_another_version_is_made_anew(quantized):
         return [folder / "table.npz"]
 
     bundle = bundle.add_extra("calibration", fill)
-    assert observed(bundle, ImageSource("shapes:size=16,count=96", "train", Unreadable(), samples=128))[1]
+    assert observed(bundle, DataSource("shapes:size=16,count=96", "train", Unreadable(), samples=128))[1]
 
 
 class Killed(BaseException):

@@ -8,8 +8,8 @@ import pytest
 
 from edgevit.backends.probes import PROBES, Finding
 from edgevit.progress import SILENT
+from edgevit.stages.availability import judge_commands, judge_targets
 from edgevit.stages.doctor import run_probes, this_machine
-from edgevit.stages.judging import judge_commands, judge_targets
 from edgevit.targets import load_profile, target_names
 
 PROFILES = {name: load_profile(name) for name in target_names()}

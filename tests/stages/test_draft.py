@@ -24,7 +24,7 @@ from edgevit.quantization.plan import LinearQuantization
 from edgevit.quantization.rounding.gptq import HessianObserver
 from edgevit.stages import draft
 from edgevit.stages.draft import Draft, SecondPass
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
@@ -104,7 +104,7 @@ def killed(killed_once, tmp_path, monkeypatch):
 def run(bundle, photos, unreadable=None, **options):
     """Quantize, and say whether the images were observed for it."""
     notes = Notes()
-    source = ImageSource(str(photos), "train", Unreadable() if unreadable is None else unreadable, **options)
+    source = DataSource(str(photos), "train", Unreadable() if unreadable is None else unreadable, **options)
     quantize(Bundle.open(bundle), source, TARGETS, progress=notes)
     assert not (bundle / ".calibrating").exists()
     observed = "Observing what is rounded" in notes.labels
@@ -263,7 +263,7 @@ def test_a_full_disk_costs_no_more_than_what_would_be_kept(exported, photos, mon
         return quantize_weight(*arguments)
 
     monkeypatch.setattr(ptq, "quantize_weight", look)
-    source = ImageSource(str(photos), "train", Unreadable())
+    source = DataSource(str(photos), "train", Unreadable())
     assert quantize(Bundle.open(exported), source, TARGETS, progress=notes).bundle.variant("int8-onnxruntime")
     assert seen[0] == []
     (said,) = [line for line in notes.said if line.startswith("What was observed is not kept")]

@@ -18,12 +18,12 @@ from edgevit.quantization import kernels
 from edgevit.runtime import load
 from edgevit.stages import build as building
 from edgevit.stages.build import build
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
 DATA = "shapes:size=32,count=24"
-IMAGES = ImageSource(DATA, "train", Unreadable(), samples=8)
+IMAGES = DataSource(DATA, "train", Unreadable(), samples=8)
 TARGETS = {name: load_target(name) for name in ("x86-onnxruntime", "x86-openvino", "portable")}
 
 
@@ -108,7 +108,7 @@ def missing(name, monkeypatch, dialect="openvino"):
 def test_a_layer_that_one_engine_runs_in_float_stays_float_for_that_one(quantized, monkeypatch, layer):
     missing(layer, monkeypatch)
     targets = {name: TARGETS[name] for name in ("x86-onnxruntime", "x86-openvino")}
-    images = ImageSource(SHAPES, "train", Unreadable(), samples=16)
+    images = DataSource(SHAPES, "train", Unreadable(), samples=16)
     bundle = quantize(Bundle.open(quantized), images, targets).bundle
     one, other = bundle.variant("int8-onnxruntime"), bundle.variant("int8-openvino")
     assert one.fallback == ()
@@ -155,7 +155,7 @@ def test_where_nothing_can_be_made_the_bundle_is_as_it_was(quantized):
     before = content(quantized)
     old = msgspec.structs.replace(TARGETS["x86-openvino"], versions=">=9999")
     with pytest.raises(MissingDependencyError, match="is for openvino >=9999"):
-        quantize(Bundle.open(quantized), ImageSource(SHAPES, "train", Unreadable(), samples=16), {"old": old})
+        quantize(Bundle.open(quantized), DataSource(SHAPES, "train", Unreadable(), samples=16), {"old": old})
     assert content(quantized) == before
 
 

@@ -11,13 +11,13 @@ from edgevit.data.shapes import load_shapes
 from edgevit.errors import DataError
 from edgevit.files import sha256_of
 from edgevit.quantization.calibration.pixels import PixelObserver
-from edgevit.stages.images import ImageSource, LabelledBatches, doubts, shared_images
+from edgevit.stages.images import DataSource, LabelledBatches, data_warnings, shared_images
 
 NAMES = load_shapes("test").class_names
 
 
 def source(**changes):
-    return ImageSource(**{"name": "shapes:size=16,count=80", "split": "test", "unreadable": Unreadable()} | changes)
+    return DataSource(**{"name": "shapes:size=16,count=80", "split": "test", "unreadable": Unreadable()} | changes)
 
 
 def test_samples_are_balanced_and_drawn_by_the_seed():
@@ -52,7 +52,7 @@ def test_unlabelled_images_are_drawn_too(tmp_path):
 )
 def test_what_speaks_against_images_to_calibrate_on_is_said(labels, said):
     pixels = np.zeros((len(labels), 4, 4, 3), dtype=np.uint8)
-    assert doubts(ArrayDataset("some", pixels, np.array(labels), ("a", "b"))) == said
+    assert data_warnings(ArrayDataset("some", pixels, np.array(labels), ("a", "b"))) == said
 
 
 def looks(pixels):
@@ -62,7 +62,7 @@ def looks(pixels):
     for image in preprocess.normalize(pixels):
         observer.update(image[None])
     labels = np.arange(len(pixels)) % 2
-    return doubts(ArrayDataset("some", pixels, labels, ("a", "b")), observer.statistics())
+    return data_warnings(ArrayDataset("some", pixels, labels, ("a", "b")), observer.statistics())
 
 
 @pytest.mark.parametrize(

@@ -28,18 +28,18 @@ from edgevit.stages import pipeline as stages
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.build import build
 from edgevit.stages.export import CHECKED, GOLDEN, default_images, export
-from edgevit.stages.images import ImageSource
+from edgevit.stages.images import DataSource
 from edgevit.stages.pipeline import PipelineJob, pipeline
 from edgevit.stages.quantize import quantize
 from edgevit.stages.validate import validate
 from edgevit.targets import load_target
 
-IMAGES = ImageSource(SHAPES, "train", Unreadable(), samples=16)
+IMAGES = DataSource(SHAPES, "train", Unreadable(), samples=16)
 
 
 def test_default_images_need_nothing_from_outside():
     for channels in (1, 3):
-        dataset = ImageSource(default_images(channels), "test", Unreadable(), samples=CHECKED).load()
+        dataset = DataSource(default_images(channels), "test", Unreadable(), samples=CHECKED).load()
         assert len(dataset) == CHECKED
 
 

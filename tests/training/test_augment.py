@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.training.augment import augment, erase, flip, shift
-from edgevit.training.recipe import Recipe
+from edgevit.training.recipe import TrainRecipe
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 3]))
 
@@ -16,7 +16,7 @@ def images(shape, seed=0):
 def test_shape_and_type_stay_and_the_input_is_untouched(shape, seed):
     pixels = images(shape)
     before = pixels.copy()
-    changed = augment(pixels, Recipe(shift=2, flip=0.5, erase=0.5), np.random.default_rng(seed))
+    changed = augment(pixels, TrainRecipe(shift=2, flip=0.5, erase=0.5), np.random.default_rng(seed))
     assert changed.shape == shape
     assert changed.dtype == np.uint8
     np.testing.assert_array_equal(pixels, before)
@@ -25,7 +25,7 @@ def test_shape_and_type_stay_and_the_input_is_untouched(shape, seed):
 @given(shape=shapes, seed=st.integers(0, 1000))
 def test_nothing_changes_when_all_is_off(shape, seed):
     pixels = images(shape)
-    unchanged = augment(pixels, Recipe(shift=0, flip=0, erase=0), np.random.default_rng(seed))
+    unchanged = augment(pixels, TrainRecipe(shift=0, flip=0, erase=0), np.random.default_rng(seed))
     np.testing.assert_array_equal(unchanged, pixels)
 
 

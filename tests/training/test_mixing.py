@@ -5,16 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.training.mixing import Mixing
-from edgevit.training.plan import Piece
-from edgevit.training.recipe import Recipe
+from edgevit.training.plan import MicroBatch
+from edgevit.training.recipe import TrainRecipe
 
 
 def mixed(count=8, seed=0, **recipe):
     random = np.random.default_rng(seed)
     pixels = torch.from_numpy(random.uniform(0, 255, (count, 1, 12, 10)))
     targets = torch.eye(count, dtype=torch.float64)
-    piece = Piece(0, seed, np.arange(count), 0, count, last=True)
-    return pixels, targets, *Mixing(Recipe(**recipe))(pixels, targets, piece)
+    micro_batch = MicroBatch(0, seed, np.arange(count), 0, count, last=True)
+    return pixels, targets, *Mixing(TrainRecipe(**recipe))(pixels, targets, micro_batch)
 
 
 @given(seed=st.integers(0, 100), count=st.integers(1, 9), kind=st.sampled_from(["mixup", "cutmix"]))
@@ -50,8 +50,8 @@ def test_both_take_turns():
 def test_the_parts_of_a_batch_are_mixed_as_the_whole(recipe):
     pixels, targets, out, wanted = mixed(**recipe)
     for start, stop in ((0, 2), (2, 8)):
-        piece = Piece(0, 0, np.arange(8), start, stop, last=True)
-        part, shares = Mixing(Recipe(**recipe))(pixels[start:stop], targets[start:stop], piece)
+        micro_batch = MicroBatch(0, 0, np.arange(8), start, stop, last=True)
+        part, shares = Mixing(TrainRecipe(**recipe))(pixels[start:stop], targets[start:stop], micro_batch)
         torch.testing.assert_close(part, out[start:stop])
         torch.testing.assert_close(shares, wanted[start:stop])
 

@@ -2,8 +2,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from lessons import LABELS, PREPROCESS, SPEC, make_model
 from PIL import Image
+from tasks import LABELS, PREPROCESS, SPEC, make_model
 from torch.nn import functional
 
 from edgevit.data.preprocess import Preprocess
@@ -11,12 +11,12 @@ from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.vit import VisionTransformer
 from edgevit.training.objective import Normalise, Objective, Teacher, as_channels, distillation
-from edgevit.training.plan import Piece
-from edgevit.training.recipe import Recipe
+from edgevit.training.plan import MicroBatch
+from edgevit.training.recipe import TrainRecipe
 
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8))
 ANSWERS = torch.tensor([0, 1, 1, 0, 1, 0])
-PIECE = Piece(0, 0, np.arange(6), 0, 6, last=True)
+PIECE = MicroBatch(0, 0, np.arange(6), 0, 6, last=True)
 
 
 def checkpoint(labels=LABELS, preprocess=PREPROCESS, seed=1):
@@ -32,7 +32,7 @@ def test_normalisation_is_that_of_every_other_stage():
 
 def test_without_anything_new_the_loss_is_cross_entropy():
     model = make_model()
-    loss, correct = Objective(Recipe(label_smoothing=0.1), 2, Normalise(PREPROCESS))(model, PIXELS, ANSWERS, PIECE)
+    loss, correct = Objective(TrainRecipe(label_smoothing=0.1), 2, Normalise(PREPROCESS))(model, PIXELS, ANSWERS, PIECE)
     logits = model(Normalise(PREPROCESS)(PIXELS.float()))
     torch.testing.assert_close(loss, functional.cross_entropy(logits, ANSWERS, label_smoothing=0.1, reduction="sum"))
     assert correct == int((logits.argmax(1) == ANSWERS).sum())
@@ -54,7 +54,7 @@ def test_distillation_is_the_divergence_of_hinton():
 def test_a_teacher_changes_the_loss_and_learns_nothing():
     model = make_model()
     teacher = Teacher(checkpoint(), LABELS, PREPROCESS)
-    whole = Objective(Recipe(teacher_weight=1.0), 2, Normalise(PREPROCESS), teacher)
+    whole = Objective(TrainRecipe(teacher_weight=1.0), 2, Normalise(PREPROCESS), teacher)
     loss, _ = whole(model, PIXELS, ANSWERS, PIECE)
     wanted = make_model(1)(Normalise(PREPROCESS)(PIXELS.float()))
     torch.testing.assert_close(loss, distillation(model(Normalise(PREPROCESS)(PIXELS.float())), wanted, 2.0))

@@ -1,9 +1,9 @@
 import torch
-from lessons import make_model
+from tasks import make_model
 
 from edgevit.training import optimizer
 from edgevit.training.heads import freeze_backbone
-from edgevit.training.recipe import Recipe
+from edgevit.training.recipe import TrainRecipe
 
 
 def settings(model, recipe):
@@ -18,7 +18,7 @@ def settings(model, recipe):
 
 
 def test_each_layer_learns_slower_than_the_one_above():
-    found = settings(make_model(), Recipe(layer_decay=0.5, weight_decay=0.1))
+    found = settings(make_model(), TrainRecipe(layer_decay=0.5, weight_decay=0.1))
     assert found["head.weight"] == (1, 0.1)
     assert found["norm.weight"] == (1, 0)
     assert found["blocks.1.attn.qkv.weight"] == (0.5, 0.1)
@@ -29,7 +29,7 @@ def test_each_layer_learns_slower_than_the_one_above():
 
 def test_without_layer_decay_all_learn_alike_and_all_learn():
     model = make_model()
-    found = settings(model, Recipe())
+    found = settings(model, TrainRecipe())
     assert set(found) == {name for name, _ in model.named_parameters()}
     assert {scale for scale, _ in found.values()} == {1}
 
@@ -37,14 +37,14 @@ def test_without_layer_decay_all_learn_alike_and_all_learn():
 def test_a_frozen_backbone_is_left_alone():
     model = make_model()
     freeze_backbone(model)
-    assert set(settings(model, Recipe())) == {"head.weight", "head.bias"}
+    assert set(settings(model, TrainRecipe())) == {"head.weight", "head.bias"}
 
 
 def test_a_head_alone_decays_its_weights():
-    assert settings(torch.nn.Linear(3, 2), Recipe(weight_decay=0.1)) == {"weight": (1, 0.1), "bias": (1, 0)}
+    assert settings(torch.nn.Linear(3, 2), TrainRecipe(weight_decay=0.1)) == {"weight": (1, 0.1), "bias": (1, 0)}
 
 
 def test_rates_keep_their_proportions():
-    built = optimizer.build(make_model(), Recipe(layer_decay=0.5))
+    built = optimizer.build(make_model(), TrainRecipe(layer_decay=0.5))
     optimizer.set_rate(built, 0.8)
     assert {group["lr"] for group in built.param_groups} == {0.8, 0.4, 0.2, 0.1}

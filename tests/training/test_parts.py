@@ -6,10 +6,10 @@ from edgevit.data.batches import Strict, Unreadable
 from edgevit.errors import DataError, ImageError
 from edgevit.progress import SILENT
 from edgevit.training.parts import TrainingData, load_parts
-from edgevit.training.recipe import Recipe
+from edgevit.training.recipe import TrainRecipe
 
 STRICT = Strict()
-WATCHED = Recipe(patience=3, validation_share=0.25)
+WATCHED = TrainRecipe(patience=3, validation_share=0.25)
 
 
 def fill(root, *parts, count=8):
@@ -60,13 +60,13 @@ def test_a_folder_without_parts_has_no_test_images(tmp_path):
 
 
 def test_without_patience_all_training_images_are_learnt_from(tmp_path):
-    parts = load(fill(tmp_path, "train", "val"), Recipe())
+    parts = load(fill(tmp_path, "train", "val"), TrainRecipe())
     assert (len(parts.training), parts.validation) == (16, None)
     assert len(parts.test) == 16
     assert parts.notes == ()
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), WATCHED])
+@pytest.mark.parametrize("recipe", [TrainRecipe(), WATCHED])
 def test_images_that_cannot_be_read_are_in_no_part(tmp_path, recipe):
     data = fill(tmp_path, "train", "val", "test")
     broken = [tmp_path / part / "cat" / "3.png" for part in ("train", "val", "test")]
@@ -83,7 +83,7 @@ def test_images_that_cannot_be_read_are_in_no_part(tmp_path, recipe):
 
 
 def test_a_set_without_test_images_says_so(tmp_path):
-    parts = load(fill(tmp_path, ""), Recipe())
+    parts = load(fill(tmp_path, ""), TrainRecipe())
     assert parts.test is None
     assert "no images apart for testing" in parts.notes[0]
 
@@ -93,17 +93,19 @@ def test_paths_in_a_list_start_from_the_root(tmp_path):
     (tmp_path / "lists").mkdir()
     table = tmp_path / "lists" / "train.csv"
     table.write_text("path,label\n" + "".join(f"{kind}/{n}.png,{kind}\n" for kind in ("cat", "dog") for n in range(4)))
-    parts = load_parts(TrainingData(str(table), Strict(), tmp_path / "images"), Recipe(), SILENT)
+    parts = load_parts(TrainingData(str(table), Strict(), tmp_path / "images"), TrainRecipe(), SILENT)
     assert (len(parts.training), parts.test) == (8, None)
 
 
 def test_images_in_memory_are_parted_too():
     parts = load("shapes:size=16,count=80,seed=1", WATCHED)
-    assert len(parts.training) + len(parts.validation) == len(load("shapes:size=16,count=80,seed=1", Recipe()).training)
+    assert len(parts.training) + len(parts.validation) == len(
+        load("shapes:size=16,count=80,seed=1", TrainRecipe()).training
+    )
     assert parts.test is not None
 
 
 def test_too_few_images_to_validate_on(tmp_path):
     with pytest.raises(DataError, match="too few to validate on") as caught:
-        load(fill(tmp_path, "train", count=2), Recipe(patience=1, validation_share=0.1))
+        load(fill(tmp_path, "train", count=2), TrainRecipe(patience=1, validation_share=0.1))
     assert "patience" in caught.value.remedy

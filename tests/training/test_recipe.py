@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import InputError
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, Recipe
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, TrainRecipe
 from edgevit.training.recipe_file import Images, Settings, read_recipe, task, written
 
 
 @given(epochs=st.integers(1, 20), warmup=st.floats(0, 1), steps=st.integers(1, 50))
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_zero(epochs, warmup, steps):
-    recipe = Recipe(epochs=epochs, warmup_epochs=warmup * epochs, learning_rate=1e-3)
+    recipe = TrainRecipe(epochs=epochs, warmup_epochs=warmup * epochs, learning_rate=1e-3)
     rates = [recipe.rate(step, steps) for step in range(epochs * steps)]
     assert all(0 <= rate <= 1e-3 for rate in rates)
     peak = rates.index(max(rates))
@@ -21,7 +21,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nearly_zero(epochs, warmup, ste
 
 
 def test_the_cosine_ends_at_zero():
-    assert Recipe(epochs=10, warmup_epochs=1).rate(1000, 100) == pytest.approx(0, abs=1e-12)
+    assert TrainRecipe(epochs=10, warmup_epochs=1).rate(1000, 100) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_the_cosine_ends_at_zero():
 )
 def test_values_out_of_range_are_refused(name, value):
     with pytest.raises(InputError, match=f"{name} is {value}"):
-        Recipe(**{name: value})
+        TrainRecipe(**{name: value})
 
 
 SETTINGS = st.builds(
@@ -48,7 +48,7 @@ SETTINGS = st.builds(
     ),
 )
 RECIPES = st.builds(
-    Recipe,
+    TrainRecipe,
     learning_rate=st.floats(1e-12, 100),
     clip_norm=st.floats(1e-6, allow_nan=False),
     seed=st.integers(0, 2**63 - 1),
@@ -62,14 +62,14 @@ def test_what_is_written_is_read_again(tmp_path_factory, settings, recipe):
     path.write_text(written(settings, recipe), encoding="utf-8")
     again, said = read_recipe(path)
     assert again == settings
-    assert Recipe(**said) == recipe
+    assert TrainRecipe(**said) == recipe
 
 
 def test_every_key_is_written_once_with_a_comment():
     text = written(Settings(), FROM_SCRATCH)
     keys = [line.removeprefix("# ").split(" = ")[0] for line in text.splitlines() if " = " in line]
     assert all("  # " in line for line in text.splitlines() if " = " in line)
-    wanted = [*Recipe.__struct_fields__, *msgspec.to_builtins(Settings()), *Images.__struct_fields__]
+    wanted = [*TrainRecipe.__struct_fields__, *msgspec.to_builtins(Settings()), *Images.__struct_fields__]
     assert sorted(keys) == sorted(name for name in wanted if name != "images")
 
 
@@ -121,4 +121,4 @@ def test_a_damaged_file_is_read_or_refused_with_its_name(tmp_path_factory, place
         assert problem.remedy
     else:
         assert isinstance(settings, Settings)
-        assert said.keys() <= set(Recipe.__struct_fields__)
+        assert said.keys() <= set(TrainRecipe.__struct_fields__)

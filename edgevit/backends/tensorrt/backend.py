@@ -17,7 +17,7 @@ from edgevit.backends.kernel_report import KERNELS, KernelReport, read_report
 from edgevit.backends.tensorrt import bindings as installed
 from edgevit.backends.tensorrt import memory, probe, sidecar
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, load_bindings
-from edgevit.backends.tensorrt.builder import Engine, Job, build_engine, inspect_engine
+from edgevit.backends.tensorrt.builder import Engine, EngineBuild, build_engine, inspect_engine
 from edgevit.backends.tensorrt.contradictions import (
     LEGACY,
     STRONGLY_TYPED,
@@ -142,7 +142,7 @@ class _TensorRT(Backend):
         settings = parse_settings(self.flavour, options.settings)
         capability = probe.target_capability(self.flavour, options)
         plan = self._plan_memory(model, options, progress)
-        job = Job(
+        job = EngineBuild(
             model=model,
             compute_capability=capability,
             batch=options.batch or _USUAL_BATCH,
@@ -153,7 +153,7 @@ class _TensorRT(Backend):
         engine, report = self._build(job, progress)
         return _write(self._info(job, engine), engine, report, model, folder)
 
-    def _build(self, job: Job, progress: Progress) -> tuple[Engine, KernelReport | None]:
+    def _build(self, job: EngineBuild, progress: Progress) -> tuple[Engine, KernelReport | None]:
         """Return the engine, and what is known of its kernels; trtexec does not tell."""
         if isinstance(self._driver, Trtexec):
             return build_with_trtexec(self._driver, job, progress=progress), None
@@ -179,7 +179,7 @@ class _TensorRT(Backend):
         progress.note(f"Building with {NAMES[self.flavour]} {self.version()}: {plan.sentence()}")
         return plan.workspace_mb
 
-    def _info(self, job: Job, engine: Engine) -> EngineInfo:
+    def _info(self, job: EngineBuild, engine: Engine) -> EngineInfo:
         return EngineInfo(
             flavour=self.flavour,
             version=self.version(),

@@ -23,7 +23,7 @@ from edgevit.progress import SILENT, Progress
 _MIB = 1 << 20
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class EngineBuild(msgspec.Struct, frozen=True, kw_only=True):
     """What to build.
 
     ``compute_capability`` is the GPU's: for TensorRT the one at hand, for TensorRT-RTX any that it compiles for.
@@ -47,7 +47,9 @@ class Engine:
     batch: BatchProfile
 
 
-def build_engine(bindings: Bindings, job: Job, *, log: Log | None = None, progress: Progress = SILENT) -> Engine:
+def build_engine(
+    bindings: Bindings, job: EngineBuild, *, log: Log | None = None, progress: Progress = SILENT
+) -> Engine:
     """Build an engine; ``log`` keeps what TensorRT says of it: with a ``DetailedLog``, of each kernel.
 
     TensorRT needs a GPU, and its driver started (``cuda.open_driver``); TensorRT-RTX needs neither.
@@ -129,7 +131,7 @@ def _rejected(bindings: Bindings, parser: Any, model: Path) -> GraphError:  # no
     )
 
 
-def _configure(bindings: Bindings, config: Any, job: Job) -> None:  # noqa: ANN401
+def _configure(bindings: Bindings, config: Any, job: EngineBuild) -> None:  # noqa: ANN401
     trt = bindings.trt
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector could not tell types from an engine
     # Products side by side gain nothing on batch 1, and what synchronises their streams is launched like a kernel.
@@ -145,7 +147,7 @@ def _configure(bindings: Bindings, config: Any, job: Job) -> None:  # noqa: ANN4
     _set_device(bindings, config, job)
 
 
-def _set_precision(bindings: Bindings, config: Any, job: Job) -> None:  # noqa: ANN401
+def _set_precision(bindings: Bindings, config: Any, job: EngineBuild) -> None:  # noqa: ANN401
     """Set the flags that say, before 10.12, in what an engine may compute; later it is in the types of the file."""
     trt = bindings.trt
     if bindings.strongly_typed:
@@ -173,7 +175,7 @@ def _set_compatibility(bindings: Bindings, config: Any, settings: Settings) -> N
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
 
 
-def _set_device(bindings: Bindings, config: Any, job: Job) -> None:  # noqa: ANN401
+def _set_device(bindings: Bindings, config: Any, job: EngineBuild) -> None:  # noqa: ANN401
     """Say which GPU to compile for, where it need not be the one at hand."""
     if not bindings.has("IBuilderConfig.set_compute_capability"):
         return
@@ -190,7 +192,7 @@ def _set_device(bindings: Bindings, config: Any, job: Job) -> None:  # noqa: ANN
     config.set_compute_capability(value, 0)
 
 
-def _set_batch(builder: Any, network: Any, config: Any, job: Job) -> BatchProfile:  # noqa: ANN401
+def _set_batch(builder: Any, network: Any, config: Any, job: EngineBuild) -> BatchProfile:  # noqa: ANN401
     """Say how many images an engine takes, and return it."""
     if (network.num_inputs, network.num_outputs) != (1, 1):
         raise GraphError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.bindings import is_strongly_typed, numbers
-from edgevit.backends.tensorrt.builder import Engine, Job
+from edgevit.backends.tensorrt.builder import Engine, EngineBuild
 from edgevit.backends.tensorrt.timing_cache import timing_cache_path
 from edgevit.dependencies import require
 from edgevit.errors import GraphError, MissingDependencyError, MissingError, StorageError
@@ -60,7 +60,7 @@ def version_in(output: str) -> str | None:
     return version if numbers(version) >= _OLDEST else None
 
 
-def build_with_trtexec(program: Trtexec, job: Job, *, progress: Progress = SILENT) -> Engine:
+def build_with_trtexec(program: Trtexec, job: EngineBuild, *, progress: Progress = SILENT) -> Engine:
     """Build an engine for the GPU at hand, which must be ``job``'s.
 
     Raises:
@@ -85,7 +85,7 @@ def build_with_trtexec(program: Trtexec, job: Job, *, progress: Progress = SILEN
         return Engine(engine.read_bytes(), batch)
 
 
-def flags(job: Job, version: str) -> list[str]:
+def flags(job: EngineBuild, version: str) -> list[str]:
     """Return trtexec's options for what ``job`` asks for."""
     settings = job.settings
     chosen = ["--skipInference", "--profilingVerbosity=detailed", "--maxAuxStreams=0"]  # streams: see builder.py

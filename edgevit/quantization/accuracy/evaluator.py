@@ -20,7 +20,7 @@ from edgevit.statistics import agreement, mean_kl, sqnr_db
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class AccuracyScore:
     """How near outputs are to float32's: KL(float32 || model) in nats, SQNR in dB, share of images of the same top-1.
 
     Where each logit decides by itself, the last is the share of the same decisions. ``sqnr_db`` is None where outputs
@@ -61,10 +61,10 @@ class Evaluator:
         with get_backend(backend).open(model, threads=0, settings=settings) as session:
             return np.concatenate([session.infer(batch) for batch in self._images])
 
-    def score(self, model: Path) -> Score:
+    def score(self, model: Path) -> AccuracyScore:
         """Return how near the ONNX file ``model`` stays to float32."""
         outputs = self.outputs(model)
-        return Score(
+        return AccuracyScore(
             mean_kl(self.reference, outputs, independent=self.independent),
             sqnr_db(self.reference, outputs),
             agreement(self.reference, outputs, independent=self.independent),

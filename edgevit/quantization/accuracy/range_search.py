@@ -21,7 +21,7 @@ from edgevit.backends import REFERENCE, backend_class
 from edgevit.errors import DataError
 from edgevit.files import scratch_folder
 from edgevit.graph.weights import letting_go
-from edgevit.quantization.accuracy.evaluator import Evaluator, Score
+from edgevit.quantization.accuracy.evaluator import AccuracyScore, Evaluator
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.calibrate import calibrate, one_by_one
 from edgevit.quantization.calibration.statistics import CalibrationTable
@@ -100,7 +100,7 @@ class _Trials:
     ) -> None:
         self._model, self._table, self._evaluator = model, table, evaluator
         self._rewrites, self._place = rewrites, place
-        self._scores: dict[tuple[Scheme, Alpha, tuple[LinearPlan, ...]], Score] = {}
+        self._scores: dict[tuple[Scheme, Alpha, tuple[LinearPlan, ...]], AccuracyScore] = {}
 
     def trial(self, scheme: Scheme, observer: Observer, alpha: Alpha) -> Trial:
         """Return what the model gives with these choices."""

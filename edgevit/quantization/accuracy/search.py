@@ -30,7 +30,7 @@ _TRIED_AGAIN = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class FallbackTrial:
     """What is lost with ``layers`` in float, by the worst of the forms."""
 
     layers: tuple[str, ...]
@@ -56,7 +56,7 @@ class Search:
         self._limit = limit
         self._scratch = scratch
         self._progress = progress
-        self._trials: dict[frozenset[str], Trial] = {}
+        self._trials: dict[frozenset[str], FallbackTrial] = {}
 
     def run(self, rank: Callable[[], Sequence[LayerSensitivity]]) -> PtqModel:
         """Return the model with as few layers in float as were found to do, and the verdict in its plan.
@@ -81,7 +81,7 @@ class Search:
         chosen, needed = self._without_the_needless(self._trials[frozenset(order[:enough])])
         return self._returned(chosen, integer, needed)
 
-    def _without_the_needless(self, found: Trial) -> tuple[Trial, dict[str, float]]:
+    def _without_the_needless(self, found: FallbackTrial) -> tuple[FallbackTrial, dict[str, float]]:
         """Return the layers of ``found`` that the limit does not hold without, and what is lost without each."""
         needed = {}
         for layer in reversed(found.layers[-_TRIED_AGAIN:]):
@@ -93,10 +93,10 @@ class Search:
                 needed[layer] = without.loss
         return found, needed
 
-    def _holds(self, trial: Trial) -> bool:
+    def _holds(self, trial: FallbackTrial) -> bool:
         return holds(self._limit, trial.loss)
 
-    def _try(self, layers: tuple[str, ...], label: str) -> Trial:
+    def _try(self, layers: tuple[str, ...], label: str) -> FallbackTrial:
         """Emit the model with ``layers`` in float, and run it; what was tried before is known."""
         known = self._trials.get(frozenset(layers))
         if known is not None:
@@ -109,18 +109,18 @@ class Search:
             emit(tried, form.dialect, emitted, weight_bits=form.weight_bits)
             outputs = self._judge.outputs(emitted, form.backend, form.settings)
             losses.append(measure(self._limit, self._judge.reference, outputs))
-        trial = Trial(layers, max(losses))
+        trial = FallbackTrial(layers, max(losses))
         self._progress.note(f"{label}: {describe(self._limit, trial.loss)}, {self._limit.say_allowed()}")
         self._trials[frozenset(layers)] = trial
         return trial
 
-    def _returned(self, chosen: Trial, integer: Trial, needed: Mapping[str, float]) -> PtqModel:
+    def _returned(self, chosen: FallbackTrial, integer: FallbackTrial, needed: Mapping[str, float]) -> PtqModel:
         """Return the model with the ``chosen`` layers in float, and the verdict."""
         if not chosen.layers:
             return self._judged(self._ptq, chosen)
         return self._judged(revert_to_float(self._ptq, self._reasons(chosen, integer, needed)), chosen)
 
-    def _reasons(self, chosen: Trial, integer: Trial, needed: Mapping[str, float]) -> dict[str, str]:
+    def _reasons(self, chosen: FallbackTrial, integer: FallbackTrial, needed: Mapping[str, float]) -> dict[str, str]:
         """Say for each layer what it costs alone, and what becomes of the model with and without those returned."""
         limit, ranked = self._limit, self._ptq.plan.sensitivity
         together = (
@@ -137,7 +137,7 @@ class Search:
                 reasons[cost.layer] = f"{alone}; {together}{again}; {limit.say_allowed()}"
         return reasons
 
-    def _judged(self, found: PtqModel, trial: Trial) -> PtqModel:
+    def _judged(self, found: PtqModel, trial: FallbackTrial) -> PtqModel:
         passed, images = self._holds(trial), len(self._judge)
         said = f"{describe(self._limit, trial.loss)} on {images} held-out images, {self._limit.say_allowed()}"
         layers = len(self._ptq.plan.integer_layers())

@@ -28,7 +28,7 @@ from edgevit.quantization.calibration.pixels import PixelObserver
 from edgevit.quantization.calibration.statistics import CalibrationTable
 
 
-class Observer(Protocol):
+class LayerObserver(Protocol):
     """Takes in a layer's inputs, image by image, in memory that does not grow."""
 
     def update(self, values: NDArray[np.float32]) -> None:
@@ -164,7 +164,9 @@ class Observation:
         return {**layers, "pixels": self._pixels}
 
 
-def observe(engine: ObservedModel, observers: Mapping[str, Observer], batches: Iterable[NDArray[np.float32]]) -> Seen:
+def observe(
+    engine: ObservedModel, observers: Mapping[str, LayerObserver], batches: Iterable[NDArray[np.float32]]
+) -> Seen:
     """Show the input of each layer that has one of ``observers`` to it, one image after the other.
 
     Raises:
@@ -180,7 +182,7 @@ def observe(engine: ObservedModel, observers: Mapping[str, Observer], batches: I
 
 
 def observe_image(
-    engine: ObservedModel, observers: Mapping[str, Observer], image: NDArray[np.float32], before: Seen
+    engine: ObservedModel, observers: Mapping[str, LayerObserver], image: NDArray[np.float32], before: Seen
 ) -> Seen:
     """Show the layers' inputs for one image (1, C, H, W) to ``observers``, and return what was seen with it."""
     for name, values in zip([*engine.layers, *engine.others], engine.run(image), strict=True):

@@ -10,7 +10,7 @@ import pytest
 from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
 from edgevit.backends.tensorrt import trtexec
-from edgevit.backends.tensorrt.builder import Job
+from edgevit.backends.tensorrt.builder import EngineBuild
 from edgevit.backends.tensorrt.settings import Settings
 from edgevit.backends.tensorrt.trtexec import find_trtexec, flags, version_in
 from edgevit.errors import GraphError, MissingDependencyError, MissingError
@@ -127,7 +127,7 @@ def test_its_last_error_is_the_reason(program, gpu, model, tmp_path, action, err
     assert not (tmp_path / "built").exists()
 
 
-JOB = Job(model="m", compute_capability="8.7", precision="int8", workspace_mb=512)
+JOB = EngineBuild(model="m", compute_capability="8.7", precision="int8", workspace_mb=512)
 
 
 @pytest.mark.parametrize(

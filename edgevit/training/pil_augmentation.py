@@ -12,14 +12,16 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from edgevit.data.images import decode
 from edgevit.data.preprocess import FILTERS, Preprocess
-from edgevit.training.recipe import Recipe
+from edgevit.training.recipe import TrainRecipe
 
 _GREY = 128
 
 Operation = Callable[[Image.Image, float], Image.Image]
 
 
-def draw(image: Image.Image, preprocess: Preprocess, recipe: Recipe, random: np.random.Generator) -> NDArray[np.uint8]:
+def draw(
+    image: Image.Image, preprocess: Preprocess, recipe: TrainRecipe, random: np.random.Generator
+) -> NDArray[np.uint8]:
     """Return the pixels (H, W, C) of ``image`` in the model's size and channel order, cropped and changed at random.
 
     Raises:

@@ -17,12 +17,12 @@ from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, ImageError
 from edgevit.training.augment import augment
-from edgevit.training.photo import draw
-from edgevit.training.plan import Piece, Purpose
-from edgevit.training.recipe import Recipe
+from edgevit.training.pil_augmentation import draw
+from edgevit.training.plan import MicroBatch, Purpose
+from edgevit.training.recipe import TrainRecipe
 
 
-class Feed(Protocol):
+class Loader(Protocol):
     """Labelled inputs for training: ``labels`` (N,) are class indices.
 
     ``remedy`` says what would give them sooner, nothing where they cannot be what limits speed.
@@ -31,37 +31,39 @@ class Feed(Protocol):
     labels: NDArray[np.int64]
     remedy: str
 
-    def inputs(self, pieces: Sequence[Piece]) -> Iterator[Tensor]:
-        """Yield what the model learns from in each of ``pieces``: pixels (B, C, H, W), uint8, or features (B, D)."""
+    def inputs(self, micro_batches: Sequence[MicroBatch]) -> Iterator[Tensor]:
+        """Yield what the model learns from in each: pixels (B, C, H, W), uint8, or features (B, D)."""
         ...
 
 
-class MemoryFeed:
+class MemoryLoader:
     """Images in memory as the model sees them before normalisation, uint8 (N, H, W, C), and class indices (N,)."""
 
     remedy = "augment less"
 
-    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Recipe) -> None:
+    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], recipe: TrainRecipe) -> None:
         _check(len(pixels), labels)
         self.labels = labels
         self._pixels = pixels
         self._recipe = recipe
 
-    def inputs(self, pieces: Sequence[Piece]) -> Iterator[Tensor]:
-        """Yield the augmented pixels of each piece."""
-        for piece in pieces:
-            # Of the whole batch, so that its random numbers do not depend on how it is cut into pieces.
-            batch = augment(self._pixels[piece.batch], self._recipe, piece.random(self._recipe, Purpose.AUGMENT))
-            yield torch.from_numpy(_planes(batch[piece.places]))
+    def inputs(self, micro_batches: Sequence[MicroBatch]) -> Iterator[Tensor]:
+        """Yield the augmented pixels of each micro-batch."""
+        for micro_batch in micro_batches:
+            # Of the whole batch, so that its random numbers do not depend on how it is cut into micro-batches.
+            batch = augment(
+                self._pixels[micro_batch.batch], self._recipe, micro_batch.random(self._recipe, Purpose.AUGMENT)
+            )
+            yield torch.from_numpy(_planes(batch[micro_batch.places]))
 
 
-class FileFeed:
+class FileLoader:
     """Images that ``workers`` processes read and augment; with 0 workers, this process does it itself."""
 
     remedy = "raise workers in the recipe, or save the images at the size that is used"
 
     def __init__(
-        self, dataset: Dataset, labels: NDArray[np.int64], preprocess: Preprocess, recipe: Recipe, workers: int
+        self, dataset: Dataset, labels: NDArray[np.int64], preprocess: Preprocess, recipe: TrainRecipe, workers: int
     ) -> None:
         _check(len(dataset), labels)
         self.labels = labels
@@ -79,15 +81,18 @@ class FileFeed:
             pin_memory=torch.cuda.is_available(),
         )
 
-    def inputs(self, pieces: Sequence[Piece]) -> Iterator[Tensor]:
-        """Yield the augmented pixels of each piece.
+    def inputs(self, micro_batches: Sequence[MicroBatch]) -> Iterator[Tensor]:
+        """Yield the augmented pixels of each micro-batch.
 
         Raises:
             ImageError: if an image cannot be read.
         """
         self._keys[:] = [
-            [_Key(piece.epoch, piece.step, place, int(piece.batch[place])) for place in range(piece.start, piece.stop)]
-            for piece in pieces
+            [
+                _Key(micro_batch.epoch, micro_batch.step, place, int(micro_batch.batch[place]))
+                for place in range(micro_batch.start, micro_batch.stop)
+            ]
+            for micro_batch in micro_batches
         ]
         for item in self._loader:
             if isinstance(item, _Unreadable):
@@ -95,7 +100,7 @@ class FileFeed:
             yield item
 
 
-class FeatureFeed:
+class FeatureLoader:
     """What a frozen backbone made of the images, computed once, float32 (N, D)."""
 
     remedy = ""  # an epoch is over in a moment
@@ -105,10 +110,10 @@ class FeatureFeed:
         self.labels = labels
         self._features = features
 
-    def inputs(self, pieces: Sequence[Piece]) -> Iterator[Tensor]:
-        """Yield the features of each piece."""
-        for piece in pieces:
-            yield self._features[torch.from_numpy(piece.indices)]
+    def inputs(self, micro_batches: Sequence[MicroBatch]) -> Iterator[Tensor]:
+        """Yield the features of each micro-batch."""
+        for micro_batch in micro_batches:
+            yield self._features[torch.from_numpy(micro_batch.indices)]
 
 
 class Stopwatch:
@@ -148,7 +153,7 @@ class _Unreadable:
 class _Examples(torch_data.Dataset[Tensor | _Unreadable]):
     """One training image at a time, changed at random as its key says and not by who reads it."""
 
-    def __init__(self, dataset: Dataset, preprocess: Preprocess, recipe: Recipe) -> None:
+    def __init__(self, dataset: Dataset, preprocess: Preprocess, recipe: TrainRecipe) -> None:
         self._dataset = dataset
         self._preprocess = preprocess
         self._recipe = recipe

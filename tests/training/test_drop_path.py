@@ -1,23 +1,23 @@
 import numpy as np
 import torch
-from lessons import CPU, make_model
+from tasks import CPU, make_model
 
-from edgevit.training.depth import StochasticDepth
-from edgevit.training.plan import Piece
-from edgevit.training.recipe import Recipe
+from edgevit.training.drop_path import StochasticDepth
+from edgevit.training.plan import MicroBatch
+from edgevit.training.recipe import TrainRecipe
 
 
-def piece(count, start=0, stop=None):
-    return Piece(0, 0, np.arange(count), start, count if stop is None else stop, last=True)
+def micro_batch(count, start=0, stop=None):
+    return MicroBatch(0, 0, np.arange(count), start, count if stop is None else stop, last=True)
 
 
 def test_the_expected_output_of_a_branch_stays():
     model = make_model().train()
-    depth = StochasticDepth(model, Recipe(stochastic_depth=0.5))
+    depth = StochasticDepth(model, TrainRecipe(stochastic_depth=0.5))
     seen = []
     model.blocks[1].mlp.register_forward_hook(lambda *call: seen.append(call[2]))
     images = torch.randn(1, 1, 8, 8).expand(2000, -1, -1, -1)
-    with torch.no_grad(), depth.drawn(piece(2000), CPU.device):
+    with torch.no_grad(), depth.drawn(micro_batch(2000), CPU.device):
         model(images)
     dropped = (seen[0] == 0).all(dim=(1, 2))
     assert abs(float(dropped.float().mean()) - 0.5) < 0.05, "the last block drops as often as the recipe says"
@@ -28,10 +28,10 @@ def test_the_first_block_drops_nothing_and_scales_nothing():
     images = torch.randn(50, 1, 8, 8)
     seen = []
     model.blocks[0].register_forward_hook(lambda *call: seen.append(call[2]))
-    depth = StochasticDepth(model, Recipe(stochastic_depth=0.5))
+    depth = StochasticDepth(model, TrainRecipe(stochastic_depth=0.5))
     with torch.no_grad():
         model(images)
-        with depth.drawn(piece(50), CPU.device):
+        with depth.drawn(micro_batch(50), CPU.device):
             model(images)
     torch.testing.assert_close(seen[0], seen[1])
 
@@ -39,12 +39,12 @@ def test_the_first_block_drops_nothing_and_scales_nothing():
 def test_what_is_kept_is_scaled_up():
     model = make_model().train()
     seen = []
-    depth = StochasticDepth(model, Recipe(stochastic_depth=0.5))
+    depth = StochasticDepth(model, TrainRecipe(stochastic_depth=0.5))
     model.blocks[1].attn.register_forward_hook(lambda *call: seen.append(call[2]))
     images = torch.randn(50, 1, 8, 8)
     with torch.no_grad():
         model(images)
-        with depth.drawn(piece(50), CPU.device):
+        with depth.drawn(micro_batch(50), CPU.device):
             model(images)
     kept = (seen[1] != 0).any(dim=(1, 2))
     assert 5 < kept.sum() < 45
@@ -55,17 +55,17 @@ def test_nothing_is_dropped_in_evaluation_or_outside_of_a_step():
     model = make_model()
     images = torch.randn(20, 1, 8, 8)
     expected = model.eval()(images)
-    depth = StochasticDepth(model, Recipe(stochastic_depth=0.9))
-    with depth.drawn(piece(20), CPU.device):
+    depth = StochasticDepth(model, TrainRecipe(stochastic_depth=0.9))
+    with depth.drawn(micro_batch(20), CPU.device):
         torch.testing.assert_close(model(images), expected)
     torch.testing.assert_close(model.train()(images), expected)
 
 
 def test_the_parts_of_a_batch_drop_as_the_whole():
     model = make_model().train()
-    depth = StochasticDepth(model, Recipe(stochastic_depth=0.7))
+    depth = StochasticDepth(model, TrainRecipe(stochastic_depth=0.7))
     images = torch.randn(20, 1, 8, 8)
-    with depth.drawn(piece(20), CPU.device):
+    with depth.drawn(micro_batch(20), CPU.device):
         whole = model(images)
-    with depth.drawn(piece(20, 6, 13), CPU.device):
+    with depth.drawn(micro_batch(20, 6, 13), CPU.device):
         torch.testing.assert_close(model(images[6:13]), whole[6:13])

@@ -8,7 +8,7 @@ import pytest
 
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages import precisions
-from edgevit.stages.tuning import fastest_settings, winner
+from edgevit.stages.settings_race import fastest_settings, winner
 from edgevit.targets import load_target
 
 NAMES = [{"speed": "slow"}, {"speed": "fast"}]
@@ -54,7 +54,7 @@ def test_one_bad_round_decides_nothing():
 
 def test_all_take_turns_and_are_closed(monkeypatch):
     backend = Recorded()
-    monkeypatch.setattr("edgevit.stages.tuning.winner", lambda times: int(times.shape == (15, 2)))
+    monkeypatch.setattr("edgevit.stages.settings_race.winner", lambda times: int(times.shape == (15, 2)))
     assert fastest_settings(backend, None, NAMES, None) == {"speed": "fast"}
     assert backend.ran == ["slow", "fast"] * 18 + ["fast closed", "slow closed"]
 

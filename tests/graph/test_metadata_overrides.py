@@ -9,7 +9,7 @@ import pytest
 
 from edgevit.bundle.store import Bundle
 from edgevit.errors import CheckpointError, DataError, GraphError
-from edgevit.graph.opening import Given, open_onnx
+from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.models.labels import imagenet_labels
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
@@ -30,7 +30,7 @@ def vit(foreign_vits, tmp_path):
 
 
 def opened(path, **given):
-    return open_onnx(path, str(path), Given(**given))
+    return open_onnx(path, str(path), MetadataOverrides(**given))
 
 
 def said(model):
@@ -201,7 +201,7 @@ def test_a_number_of_images_that_is_fixed(foreign_vits):
 
 
 def test_a_thousand_classes_are_imagenets(foreign_vits, monkeypatch):
-    monkeypatch.setattr("edgevit.graph.opening._outputs", lambda *_, **__: 1000)
+    monkeypatch.setattr("edgevit.graph.metadata_overrides._outputs", lambda *_, **__: 1000)
     model = opened(foreign_vits["new"])
     assert model.labels == imagenet_labels()
     assert "taken for ImageNet-1k's" in said(model)

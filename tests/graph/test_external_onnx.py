@@ -8,10 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgevit.errors import GraphError, VerificationError
-from edgevit.graph import foreign
-from edgevit.graph.foreign import write_verified
+from edgevit.graph import external_onnx as foreign
+from edgevit.graph.external_onnx import write_verified
 from edgevit.graph.metadata import INPUT, OPSET, OUTPUT
-from edgevit.graph.opening import Given, open_onnx
+from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 
 IMAGES = np.random.default_rng(0).normal(size=(20, 3, 32, 32)).astype(np.float32)
 KINDS = [
@@ -29,7 +29,7 @@ def logits(path, images, size=None):
 
 
 def opened(path, **given):
-    return open_onnx(path, path.name, Given(image_size=(32, 32), **given))
+    return open_onnx(path, path.name, MetadataOverrides(image_size=(32, 32), **given))
 
 
 @pytest.mark.parametrize("kind", KINDS)

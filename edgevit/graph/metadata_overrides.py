@@ -9,7 +9,7 @@ import numpy as np
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, GraphError
-from edgevit.graph.foreign import OnnxModel
+from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.interface import Interface, interface_of, refused_output
 from edgevit.graph.metadata import noted
 from edgevit.graph.onnx_file import OnnxFile, read_onnx, shown, shown_line
@@ -28,7 +28,7 @@ _ANY_SIZE = (224, 224)  # stands in where what follows does not depend on it
 
 
 @dataclass(frozen=True, slots=True)
-class Given(Overrides):
+class MetadataOverrides(Overrides):
     """What a user says of a source; None leaves it to the files beside it.
 
     ``labels`` are names, or a file that has them. ``output`` names the output of an ONNX file to use; with
@@ -50,7 +50,7 @@ class _Images:
     channels: int
 
 
-def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
+def open_onnx(path: Path, source: str, given: MetadataOverrides) -> OnnxModel:
     """Return the model in the ONNX file at ``path``; ``source`` is what the user called it.
 
     How images are prepared and what classes are called is read from ``given``, else from what EdgeViT wrote into the
@@ -94,7 +94,7 @@ def open_onnx(path: Path, source: str, given: Given) -> OnnxModel:
 
 
 def _preprocess(
-    file: OnnxFile, face: Interface, given: Given, beside: Configs, own: Preprocess | None
+    file: OnnxFile, face: Interface, given: MetadataOverrides, beside: Configs, own: Preprocess | None
 ) -> tuple[Preprocess, tuple[str, ...]]:
     said = beside if given.preprocess is None else read_preprocessing(given.preprocess)
     config = beside.config.vision
@@ -147,7 +147,7 @@ def _outputs(file: OnnxFile, face: Interface, preprocess: Preprocess, *, fixed: 
 
 
 def _labels(
-    given: Given, names: tuple[str, ...] | None, beside: Configs, classes: int, source: str
+    given: MetadataOverrides, names: tuple[str, ...] | None, beside: Configs, classes: int, source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if given.labels is None and names is not None and len(names) in label_counts(classes):
         return outcomes(names, classes), ()

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgevit.training.plan import Piece, Purpose
-from edgevit.training.recipe import Recipe
+from edgevit.training.plan import MicroBatch, Purpose
+from edgevit.training.recipe import TrainRecipe
 
 
 class StochasticDepth:
@@ -21,7 +21,7 @@ class StochasticDepth:
     knows nothing of it, so nothing of it can reach an export.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, model: nn.Module, recipe: TrainRecipe) -> None:
         self._recipe = recipe
         self._masks: Tensor | None = None  # (branches, B, 1, 1)
         blocks = list(getattr(model, "blocks", ())) if recipe.stochastic_depth else []
@@ -35,12 +35,12 @@ class StochasticDepth:
             branch.register_forward_hook(partial(self._drop, number))
 
     @contextmanager
-    def drawn(self, piece: Piece, device: torch.device) -> Iterator[None]:
-        """Drop branches for the images of ``piece`` while the context lasts."""
+    def drawn(self, micro_batch: MicroBatch, device: torch.device) -> Iterator[None]:
+        """Drop branches for the images of ``micro_batch`` while the context lasts."""
         if self._rates:
-            random = piece.random(self._recipe, Purpose.DEPTH).random((len(self._rates), len(piece.batch)))
+            random = micro_batch.random(self._recipe, Purpose.DEPTH).random((len(self._rates), len(micro_batch.batch)))
             rates = torch.tensor(self._rates, dtype=torch.float64)[:, None]
-            kept = (torch.from_numpy(random[:, piece.places]) >= rates) / (1 - rates)
+            kept = (torch.from_numpy(random[:, micro_batch.places]) >= rates) / (1 - rates)
             self._masks = kept.float()[..., None, None].to(device)
         try:
             yield

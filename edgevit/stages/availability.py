@@ -36,7 +36,7 @@ class Ability(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str | None = None
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Availability(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a target can be built for, and run, on this machine.
 
     ``name`` has an edition where another than the first serves this machine better. ``problem`` says why it does not
@@ -70,7 +70,7 @@ def _ability(name: str, needs: Sequence[Finding]) -> Ability:
 
 def judge_targets(
     profiles: Mapping[str, Profile], findings: Sequence[Finding], commands: Sequence[Ability], machine: str
-) -> tuple[Verdict, ...]:
+) -> tuple[Availability, ...]:
     """Return for each target, in the edition that does best, whether it can be built and run on this machine."""
     verdicts = []
     for name, profile in profiles.items():
@@ -83,7 +83,7 @@ def judge_targets(
 
 def judge_target(
     name: str, target: Target, findings: Sequence[Finding], commands: Sequence[Ability], machine: str
-) -> Verdict:
+) -> Availability:
     """Return whether the ``target`` that is called ``name`` can be built and run on this machine."""
     building = next(command for command in commands if command.name == _BUILD)
     engine = next((each for each in findings if (each.name, each.device) == (target.backend, target.device)), None)
@@ -101,7 +101,7 @@ def judge_target(
     elif wrong or not _builds(target, engine, wrong_gpu):
         build = "no"
     reason = running or lacking
-    return Verdict(
+    return Availability(
         name=name,
         build=build,
         run=running is None,
