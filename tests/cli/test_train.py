@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from lessons import LABELS, PREPROCESS, SPEC, fill_folder, save_checkpoint
+from train_tasks import LABELS, PREPROCESS, SPEC, fill_folder, save_checkpoint
 
 from edgevit.cli import app
 from edgevit.cli.train import _recipe

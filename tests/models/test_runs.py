@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 import torch
-from lessons import LABELS, PREPROCESS, SPEC, make_images, make_job, make_model, run
 from torch.optim.swa_utils import AveragedModel
+from train_tasks import LABELS, PREPROCESS, SPEC, make_images, make_job, make_model, run
 
 from edgevit.errors import CheckpointError
 from edgevit.models.loading import load_checkpoint

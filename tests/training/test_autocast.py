@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tasks import CPU, PREPROCESS, make_images, make_model
+from train_tasks import CPU, PREPROCESS, make_images, make_model
 
 from edgevit.training import autocast
 from edgevit.training.objective import Normalise, Objective

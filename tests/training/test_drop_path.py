@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from tasks import CPU, make_model
+from train_tasks import CPU, make_model
 
 from edgevit.training.drop_path import StochasticDepth
 from edgevit.training.plan import MicroBatch

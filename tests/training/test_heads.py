@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 import torch
-from tasks import CPU, LABELS, PREPROCESS, SPEC, make_images, make_model
+from train_tasks import CPU, LABELS, PREPROCESS, SPEC, make_images, make_model
 
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.vit import VisionTransformer

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tasks import PREPROCESS, make_images
+from train_tasks import PREPROCESS, make_images
 
 from edgevit.data.folder import load_folder
 from edgevit.errors import DataError, ImageError

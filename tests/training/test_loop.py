@@ -5,7 +5,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from tasks import CPU, LABELS, assert_same_but_for_rounding, make_images, make_job, make_lesson, make_recipe, run
+from train_tasks import CPU, LABELS, assert_same_but_for_rounding, make_images, make_job, make_recipe, make_task, run
 
 from edgevit.errors import InputError, StorageError, TrainingError
 from edgevit.models.loading import load_checkpoint
@@ -91,7 +91,7 @@ def test_the_best_epoch_by_validation_is_kept_and_patience_ends_the_run(tmp_path
     def scored(model, evaluation_set, classes, processes, progress):
         right = round(100 * next(accuracies)) if evaluation_set.name == "validation" else 60
         averages.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return loop.Score(1.0, np.asarray([[right, 100 - right], [0, 0]]))
+        return loop.EvaluationScore(1.0, np.asarray([[right, 100 - right], [0, 0]]))
 
     averages = []
     monkeypatch.setattr(loop, "score", scored)
@@ -153,7 +153,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(tmp_path, monke
 def test_a_gradient_that_is_no_number_does_not_reach_the_weights(tmp_path):
     job = make_job(epochs=1)
     folder = begun(tmp_path / "run", job)
-    task = make_lesson(job, make_images())
+    task = make_task(job, make_images())
     task.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(TrainingError, match="the gradient became") as caught:
         loop.train(folder, job, task, CPU, state=None, progress=SILENT)

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tasks import LABELS, PREPROCESS, SPEC, make_model
 from torch.nn import functional
+from train_tasks import LABELS, PREPROCESS, SPEC, make_model
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import InputError

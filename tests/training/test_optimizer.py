@@ -1,5 +1,5 @@
 import torch
-from tasks import make_model
+from train_tasks import make_model
 
 from edgevit.training import optimizer
 from edgevit.training.heads import freeze_backbone

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from tasks import assert_same_but_for_rounding, fill_folder, save_checkpoint
+from train_tasks import assert_same_but_for_rounding, fill_folder, save_checkpoint
 
 from edgevit.models.loading import load_checkpoint
 from edgevit.training.run import RunFolder

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from tasks import CPU, PREPROCESS, make_images, make_model
 from torch.nn import functional
+from train_tasks import CPU, PREPROCESS, make_images, make_model
 
 from edgevit.data.dataset import ArrayDataset
 from edgevit.errors import DataError

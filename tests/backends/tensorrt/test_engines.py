@@ -387,8 +387,8 @@ def test_a_dla_is_refused_with_the_reason(install, ampere, model, tmp_path, devi
 
 def test_the_builder_alone_is_not_started_without_the_driver(install, gpu, model):
     from edgevit.backends.tensorrt.bindings import load_bindings
-    from edgevit.backends.tensorrt.builder import Job
+    from edgevit.backends.tensorrt.builder import EngineBuild
 
     install("10.16.1")
     with pytest.raises(SystemError, match="would have ended"):  # the fake's stand-in for a crash: the guard is real
-        build_engine(load_bindings("tensorrt"), Job(model=model, compute_capability="8.6"))
+        build_engine(load_bindings("tensorrt"), EngineBuild(model=model, compute_capability="8.6"))

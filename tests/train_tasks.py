@@ -54,7 +54,7 @@ def make_model(seed=0) -> VisionTransformer:
         return VisionTransformer(SPEC)
 
 
-def make_lesson(job, training, *, validation=None, test=None, teacher=None) -> loop.TrainTask:
+def make_task(job, training, *, validation=None, test=None, teacher=None) -> loop.TrainTask:
     def exam(name, dataset):
         return ImageEvaluationSet(name, dataset, dataset.labels, PREPROCESS) if dataset is not None else None
 
@@ -68,7 +68,7 @@ def make_lesson(job, training, *, validation=None, test=None, teacher=None) -> l
 
 
 def run(folder, job, training, *, state=None, processes=CPU, **parts):
-    lesson = make_lesson(job, training, **parts)
+    lesson = make_task(job, training, **parts)
     return loop.train(folder, job, lesson, processes, state=state, progress=SILENT)
 
 
