@@ -19,6 +19,7 @@ from edgevit.data.dataset import Dataset
 from edgevit.errors import BundleError, EdgeViTError, GraphError, InputError, MissingDependencyError, VerificationError
 from edgevit.files import scratch_folder
 from edgevit.graph.linears import open_graph
+from edgevit.graph.weights import let_go
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.range_search import search_ranges
 from edgevit.quantization.arithmetic import Scheme
@@ -92,6 +93,9 @@ def quantize(
             bundle = add(bundle, compiled)
         if precision in PLANNED:
             Draft(bundle.path).remove()
+    for one in decided.values():
+        if isinstance(one, PtqModel):
+            let_go(one.model)
     kept = next((plan.float32_nodes for plan in decided.values() if isinstance(plan, Float16Plan)), {})
     costs = {
         scheme_of(dialect): one.plan.sensitivity

@@ -51,7 +51,7 @@ class Search:
     ) -> None:
         """Take what is to be searched; each of ``forms`` must hold ``limit``, and ``scratch`` is to work in."""
         self._ptq = ptq
-        self._judge = evaluator
+        self._evaluator = evaluator
         self._forms = forms
         self._limit = limit
         self._scratch = scratch
@@ -107,8 +107,8 @@ class Search:
         losses = []
         for form in self._progress.track(self._forms, total=len(self._forms), label=label):
             emit(tried, form.dialect, emitted, weight_bits=form.weight_bits)
-            outputs = self._judge.outputs(emitted, form.backend, form.settings)
-            losses.append(measure(self._limit, self._judge.reference, outputs))
+            outputs = self._evaluator.outputs(emitted, form.backend, form.settings)
+            losses.append(measure(self._limit, self._evaluator.reference, outputs))
         trial = FallbackTrial(layers, max(losses))
         self._progress.note(f"{label}: {describe(self._limit, trial.loss)}, {self._limit.say_allowed()}")
         self._trials[frozenset(layers)] = trial
@@ -124,7 +124,7 @@ class Search:
         """Say for each layer what it costs alone, and what becomes of the model with and without those returned."""
         limit, ranked = self._limit, self._ptq.plan.sensitivity
         together = (
-            f"on {len(self._judge)} held-out images {describe(limit, integer.loss)} with all layers in integers, "
+            f"on {len(self._evaluator)} held-out images {describe(limit, integer.loss)} with all layers in integers, "
             f"{describe(limit, chosen.loss)} with {len(chosen.layers)} in float"
         )
         reasons = {}
@@ -138,7 +138,7 @@ class Search:
         return reasons
 
     def _judged(self, found: PtqModel, trial: FallbackTrial) -> PtqModel:
-        passed, images = self._holds(trial), len(self._judge)
+        passed, images = self._holds(trial), len(self._evaluator)
         said = f"{describe(self._limit, trial.loss)} on {images} held-out images, {self._limit.say_allowed()}"
         layers = len(self._ptq.plan.integer_layers())
         reason = f"{said}; {len(trial.layers)} of {layers} layers returned to float"

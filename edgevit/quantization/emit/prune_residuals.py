@@ -20,18 +20,18 @@ from edgevit.quantization.rewrites.residual import ends_mlp, find_residuals, pru
 
 
 def residuals_worth_a_kernel(graph: ir.Graph) -> frozenset[str]:
-    """Return the names of the layers whose rests are worth a kernel each.
+    """Return the names of the layers whose residual products are worth a kernel each.
 
     - Those of layers that see several tokens, for all of them: as many as were asked for.
     - Of those that the ends of MLPs have for the one token that the head reads, the middle third: the noise that they
       take away is the largest, that of the first of them next to nothing.
     - None of a layer that sees no other token, though it counts among those that the third is of.
     """
-    chosen, rests = nodes_of_pooled_token(graph), find_residuals(graph)
-    alone = {each.layer.name for each in rests if each.layer.matmul in chosen or not sees_token(each.layer, 0)}
-    of_all = {each.layer.name for each in rests if not each.of_token}
+    chosen, residuals = nodes_of_pooled_token(graph), find_residuals(graph)
+    alone = {each.layer.name for each in residuals if each.layer.matmul in chosen or not sees_token(each.layer, 0)}
+    of_all = {each.layer.name for each in residuals if not each.of_token}
     of_token = [
-        each.layer.name for each in rests if each.of_token or (each.layer.name in alone and ends_mlp(each.layer))
+        each.layer.name for each in residuals if each.of_token or (each.layer.name in alone and ends_mlp(each.layer))
     ]
     third = len(of_token) // 3
     return frozenset(of_all.union(of_token[third : len(of_token) - third]) - alone)

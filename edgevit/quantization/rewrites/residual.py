@@ -83,13 +83,13 @@ def add_residual_matmul(
     grid = node_like(
         graph, f"{name}.grid.dequantize", "DequantizeLinear", [rounded.outputs[0], scale, zero_point], rows
     )
-    rest = node_like(graph, f"{name}.grid.residual", "Sub", [rows, grid.outputs[0]], rows)
-    product = node_like(graph, f"{name}.residual", "MatMul", [rest.outputs[0], weight], sum_)
-    nodes += [rounded, grid, rest, product]
-    of_input, of_output = rest, product
+    left = node_like(graph, f"{name}.grid.residual", "Sub", [rows, grid.outputs[0]], rows)
+    product = node_like(graph, f"{name}.residual", "MatMul", [left.outputs[0], weight], sum_)
+    nodes += [rounded, grid, left, product]
+    of_input, of_output = left, product
     if around is not None:
         forget_tokens(product.outputs[0])
-        of_input = node_like(graph, f"{name}.grid.placed", "Pad", [rest.outputs[0], around], exact)
+        of_input = node_like(graph, f"{name}.grid.placed", "Pad", [left.outputs[0], around], exact)
         of_output = node_like(graph, f"{name}.placed", "Pad", [product.outputs[0], around], sum_)
         nodes += [of_input, of_output]
     on_the_grid = node_like(graph, f"{name}.grid.input", "Sub", [exact, of_input.outputs[0]], exact)
