@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -16,11 +16,39 @@ from numpy.typing import NDArray
 from edgevit.data.dataset import ArrayDataset, Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, ImageError
+from edgevit.futures import in_order
 from edgevit.progress import SILENT, Progress
 
 T = TypeVar("T")
 
 _AHEAD = 64  # images that are decoded ahead where nothing else says how many
+
+
+class PixelCache:
+    """Keeps what a model sees of the images that are read first, so that another pass need not decode them again.
+
+    It takes ``most`` bytes: what does not fit is decoded each time.
+    """
+
+    def __init__(self, most: int = 64 << 20) -> None:
+        self._left = most
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._lock = threading.Lock()
+
+    def through(self, read: Callable[[int], NDArray[np.uint8]]) -> Callable[[int], NDArray[np.uint8]]:
+        """Return ``read``, of an image's pixels by its number, as it is with the cache; any thread may call it."""
+
+        def cached(index: int) -> NDArray[np.uint8]:
+            pixels = self._kept.get(index)
+            if pixels is None:
+                pixels = read(index)
+                with self._lock:
+                    if index not in self._kept and pixels.nbytes <= self._left:
+                        self._kept[index] = pixels
+                        self._left -= pixels.nbytes
+            return pixels
+
+        return cached
 
 
 class Unreadable:
@@ -73,11 +101,12 @@ def batches(
     batch_size: int,
     indices: NDArray[np.int64] | None = None,
     unreadable: Unreadable,
+    cache: PixelCache | None = None,
 ) -> Iterator[Batch]:
     """Yield the images at ``indices`` (all, if None) in order, ``batch_size`` at a time; the last batch may be smaller.
 
     A few threads decode ahead, by one batch at most. Images that cannot be read go to ``unreadable`` and are left
-    out; ``Strict()`` raises instead.
+    out; ``Strict()`` raises instead. ``cache`` is one of this ``dataset`` with this ``preprocess``.
 
     Raises:
         DataError: if none of the images can be read.
@@ -92,7 +121,8 @@ def batches(
             part = chosen[start : start + batch_size]
             yield Batch(part, preprocess.normalize(stored[part]))
         return
-    seen = _read(dataset, _pixels_of(dataset, preprocess), indices, unreadable, ahead=batch_size)
+    read = _pixels_of(dataset, preprocess)
+    seen = _read(dataset, cache.through(read) if cache else read, indices, unreadable, ahead=batch_size)
     while chunk := list(islice(seen, batch_size)):
         pixels = np.stack([pixels for _, pixels in chunk])
         yield Batch(np.asarray([index for index, _ in chunk], dtype=np.int64), preprocess.normalize(pixels))
@@ -190,7 +220,7 @@ def _read(
     seen = 0
     executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="edgevit-decode")
     try:
-        for index, future in _in_order(((index, executor.submit(read, index)) for index in wanted), ahead):
+        for index, future in in_order(((index, executor.submit(read, index)) for index in wanted), ahead):
             try:
                 result = future.result()
             except ImageError as error:
@@ -205,13 +235,3 @@ def _read(
             f"none of the {len(wanted)} images of {dataset.name} can be read",
             remedy=f"look at the first: {dataset.describe(wanted[0])}",
         )
-
-
-def _in_order(started: Iterable[tuple[int, Future[T]]], ahead: int) -> Iterator[tuple[int, Future[T]]]:
-    """Yield what ``started`` yields, staying ``ahead`` items behind it so that they can get done."""
-    waiting: deque[tuple[int, Future[T]]] = deque()
-    for item in started:
-        waiting.append(item)
-        if len(waiting) > ahead:
-            yield waiting.popleft()
-    yield from waiting

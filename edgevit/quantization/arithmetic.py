@@ -63,6 +63,19 @@ def quantize(
     return stored
 
 
+def fake_quantize(
+    values: NDArray[np.float32], scale: np.float32, zero_point: Integer, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Return what ``values`` are after ``quantize`` and ``dequantize``, in ``out`` if given."""
+    limits = np.iinfo(zero_point.dtype)
+    low, high = np.float32(limits.min) - np.float32(zero_point), np.float32(limits.max) - np.float32(zero_point)
+    real = np.divide(values, scale, out=out)
+    np.rint(real, out=real)
+    np.clip(real, low, high, out=real)
+    real *= scale
+    return real
+
+
 def dequantize(
     values: NDArray[Integer], scale: NDArray[np.float32] | np.float32, zero_point: Integer
 ) -> NDArray[np.float32]:

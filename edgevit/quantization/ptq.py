@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -24,27 +25,31 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
+from threadpoolctl import threadpool_limits
 
 from edgevit.errors import VerificationError
 from edgevit.files import sha256_of
+from edgevit.futures import in_order
 from edgevit.graph.editing import set_linear
-from edgevit.graph.linears import find_linears, load_graph
+from edgevit.graph.linears import LinearLayer, find_linears, load_graph
 from edgevit.graph.node_facts import Role, role_of
 from edgevit.graph.saving import save
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention import operands_of, plan_attentions
-from edgevit.quantization.calibration.calibrate import ObservedModel, observe, one_by_one, outputs_of
+from edgevit.quantization.calibration.image_pass import observe_all, one_by_one
+from edgevit.quantization.calibration.observed_model import ObservedModel, outputs_of
 from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.calibration.resume import NOTHING_KEPT, Keeper
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_sha256, make_plan
 from edgevit.quantization.rewrites.passes import FITTING, REFINING, SMOOTHING, Options, apply_passes
 from edgevit.quantization.rewrites.rotation import rotate_stream
-from edgevit.quantization.rounding.gptq import HessianObserver, quantize_weight
+from edgevit.quantization.rounding.gptq import HessianObserver, QuantizedWeight, quantize_weight
 from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 
 _CHECKED = 4  # images that the rewritten model is compared on
+_AT_ONCE = 2  # layers whose weights are rounded; each takes five times the memory of its moments meanwhile
 _TOLERANCE = 1e-3  # of the largest logit; float32 in another order differs by about 1e-6 of it
 
 
@@ -225,9 +230,11 @@ def quantize_weights(
     layers = {layer.name: layer for layer in find_linears(model.graph)}
     residuals = {layer.of: layer for layer in layers.values() if role_of(layer.matmul) is Role.RESIDUAL}
     unrounded: dict[str, NDArray[np.float32]] = {}
-    for name in images.progress.track(list(hessians), total=len(hessians), label="Rounding weights, layer by layer"):
-        layer = layers.pop(name)
-        rounded = quantize_weight(layer.weight, hessians.pop(name))  # its memory is free again
+    rounding = images.progress.track(
+        _rounded(layers, hessians), total=len(hessians), label="Rounding weights, layer by layer"
+    )
+    for layer, rounded in rounding:
+        name = layer.name
         if keep_unrounded:
             unrounded[name] = layer.weight
         set_linear(model.graph, layer, rounded.weight, layer.bias)
@@ -241,6 +248,22 @@ def quantize_weights(
         msgspec.structs.replace(plan, linears=tuple(linears.values()), attentions=plan_attentions(operands)),
         unrounded,
     )
+
+
+def _rounded(
+    layers: Mapping[str, LinearLayer], hessians: dict[str, HessianObserver]
+) -> Iterator[tuple[LinearLayer, QuantizedWeight]]:
+    """Yield each of ``layers`` that has ``hessians``, which are used up, with its rounded weight.
+
+    Products of matrices keep to one thread each: they are small, and two layers at a time take less.
+    """
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_AT_ONCE) as pool:
+        started = (
+            (layers[name], pool.submit(quantize_weight, layers[name].weight, hessians.pop(name)))
+            for name in list(hessians)
+        )
+        for layer, rounded in in_order(started, ahead=_AT_ONCE - 1):
+            yield layer, rounded.result()
 
 
 def _observe_rounded(
@@ -259,7 +282,7 @@ def _observe_rounded(
     else:
         hessians, operands = _unseen(engine, plan)
         started = time.monotonic()
-        observe(engine, {**hessians, **operands}, images.track("Observing what is rounded"))
+        observe_all(engine, {**hessians, **operands}, one_by_one(images.track("Observing what is rounded")))
         del engine
         images.keeper.keep(kept_as, digest, {**hessians, **operands}, time.monotonic() - started)
     return hessians, {name: range_.statistics() for name, range_ in operands.items()}

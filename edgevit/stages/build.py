@@ -20,7 +20,7 @@ from edgevit.quantization.float_fallback import float_in, float_reasons, note_fl
 from edgevit.quantization.kernels import KernelError
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.engines import check_engine, lower_for
-from edgevit.stages.precisions import Decided, EngineSource, check, choose_settings, load_decided, write_source
+from edgevit.stages.precisions import Decided, EngineSource, check, choosing_settings, load_decided, write_source
 from edgevit.targets import Target, float8_dialect
 
 
@@ -165,11 +165,11 @@ def _compile_once(
         model = source.model
     for line in _float_attentions(source):
         progress.note(line)
-    settings = choose_settings(bundle, precision, target, decided, model)
-    if len(target.choices_for(precision)) > 1:
-        chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
-        progress.note(f"{target_name} leaves settings of {name} open; took {chosen}")
-    kernels = check(bundle, source, precision, target, model, settings)
+    with choosing_settings(bundle, precision, target, decided, model) as (settings, session):
+        if len(target.choices_for(precision)) > 1:
+            chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
+            progress.note(f"{target_name} leaves settings of {name} open; took {chosen}")
+        kernels = check(bundle, source, precision, target, model, settings, session)
     compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels, source.file)
     if isinstance(decided, PtqModel):
         return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
-from edgevit.data.batches import Batch, batches
+from edgevit.data.batches import Batch, PixelCache, batches
 from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, ImageError
@@ -44,6 +45,7 @@ class Selection:
     preprocess: Preprocess
     images: DataSource
     sha256: str
+    cache: PixelCache = field(default_factory=PixelCache)
 
     @classmethod
     def of(
@@ -79,6 +81,7 @@ class Selection:
             batch_size=BATCH,
             indices=np.arange(start, len(self.dataset)),
             unreadable=self.images.unreadable,
+            cache=self.cache,
         ):
             for row in range(len(batch.indices)):
                 yield Batch(batch.indices[row : row + 1], batch.images[row : row + 1])
@@ -131,15 +134,23 @@ def _observe(
 ) -> CalibrationTable:
     if start:
         progress.note(f"Going on after {start} images, where an earlier calibration stopped")
-    # The last image seen is read again and left out: it can be read, where perhaps no other can.
-    first = max(start - 1, 0)
+    first = max(start - 1, 0)  # the last image seen is read again: it can be read, where perhaps no other can
+    positions: deque[int] = deque()  # behind each image that was read and not yet seen
+
+    def unseen(batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        for batch in batches:
+            rows = batch.indices >= start
+            positions.extend((batch.indices[rows] + 1).tolist())
+            yield batch.images[rows]
+
     kept_at = time.monotonic()
-    for batch in progress.track(selection.read(first), total=len(selection.dataset) - first, label="Calibrating"):
-        observation.update(batch.images[batch.indices >= start])
-        start = int(batch.indices[-1]) + 1
+    read = progress.track(selection.read(first), total=len(selection.dataset) - first, label="Calibrating")
+    position = start
+    for _ in observation.update(unseen(read)):
+        position = positions.popleft()
         if time.monotonic() - kept_at >= EVERY_S:
-            draft.keep(observation, start)
+            draft.keep(observation, position)
             kept_at = time.monotonic()
     if draft.exists():  # what follows may be interrupted, too
-        draft.keep(observation, start)
+        draft.keep(observation, position)
     return observation.table(selection.sha256)

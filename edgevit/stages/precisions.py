@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from edgevit.backends import BACKENDS, backend_class, get_backend
+from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import VerifiedFile, logical_path
 from edgevit.bundle.store import Bundle
@@ -108,28 +110,38 @@ def _quantized(precision: Precision, target: Target, decided: PtqModel, path: Pa
     )
 
 
-def choose_settings(
+@contextmanager
+def choosing_settings(
     bundle: Bundle, precision: Precision, target: Target, decided: Decided, model: Path
-) -> Mapping[str, str]:
-    """Return what the backend is to open the file ``model`` with; what the target leaves open is raced for.
+) -> Iterator[tuple[Mapping[str, str], Session | None]]:
+    """Yield what the backend is to open the file ``model`` with; what the target leaves open is raced for.
 
-    There is no race, and it gets what the target prefers, where the engine is not here, or where ``decided`` holds the
-    verdict on a limit: that was verified with it.
+    Where there is a race, the session that won is open still; else there is none. There is no race, and it gets what
+    the target prefers, where the engine is not here, or where ``decided`` holds the verdict on a limit: that was
+    verified with it.
     """
     choices = target.choices_for(precision)
     limited = isinstance(decided, PtqModel) and decided.plan.limit is not None
     if len(choices) == 1 or limited or _is_elsewhere(target, model, choices[0]):
-        return choices[0]
+        yield choices[0], None
+        return
     image = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images[:1]])
-    return fastest_settings(get_backend(target.backend), model, choices, image)
+    with fastest_settings(get_backend(target.backend), model, choices, image) as found:
+        yield found
 
 
 def check(
-    bundle: Bundle, source: EngineSource, precision: Precision, target: Target, model: Path, settings: Mapping[str, str]
+    bundle: Bundle,
+    source: EngineSource,
+    precision: Precision,
+    target: Target,
+    model: Path,
+    settings: Mapping[str, str],
+    session: Session | None = None,
 ) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
 
-    ``settings`` are those that it is opened with.
+    ``settings`` are those that it is opened with; ``session`` has been opened with them, if there is one already.
 
     Return in which arithmetic; None where the engine does not tell, or is built elsewhere: what TensorRT would take is
     known from its rules alone then. An engine that was built for another machine is judged by the build's own report.
@@ -151,12 +163,13 @@ def check(
     if target.device in backend.silent_devices:
         _check_answers(bundle, precision, target, model)
         return None
-    with backend.open(model, threads=0, settings=settings) as session:
+    own = backend.open(model, threads=0, settings=settings) if session is None else nullcontext(session)
+    with own as opened:
         if source.packed_layers is None:
             layers = (*source.integer_layers, *source.float8_layers, *source.float_layers)
-            found = name_the_last(session.linear_kernels(), layers)
+            found = name_the_last(opened.linear_kernels(), layers)
             return check_linears(found, source.integer_layers, source.float8_layers, engine=target.backend)
-        kernels = check_packed(session, source.packed_layers)
+        kernels = check_packed(opened, source.packed_layers)
     if precision == "int8-dynamic":
         images = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images])
         check_dynamic(backend, model, settings, images)

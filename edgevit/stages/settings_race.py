@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,11 @@ _WARM_UP, _ROUNDS = 3, 15
 _MARGIN = 0.03
 
 
+@contextmanager
 def fastest_settings(
     backend: Backend, model: Path, choices: Sequence[Mapping[str, str]], images: NDArray[np.float32]
-) -> Mapping[str, str]:
-    """Return the one of ``choices`` with which the file ``model`` runs fastest on ``images``.
+) -> Iterator[tuple[Mapping[str, str], Session]]:
+    """Yield the one of ``choices`` with which the file ``model`` runs fastest on ``images``, and the session that won.
 
     All take turns, so that what disturbs one disturbs the others. The first is kept unless another is clearly faster.
 
@@ -35,9 +37,21 @@ def fastest_settings(
 
     """
     with ExitStack() as stack:
-        sessions = [stack.enter_context(backend.open(model, threads=0, settings=each)) for each in choices]
-        times = _race(sessions, images)
-    return choices[winner(times)]
+        sessions = _open_all(backend, model, choices, stack)
+        best = winner(_race(sessions, images))
+        yield choices[best], sessions[best]
+
+
+def _open_all(
+    backend: Backend, model: Path, choices: Sequence[Mapping[str, str]], stack: ExitStack
+) -> Sequence[Session]:
+    """Open a session for each of ``choices`` side by side, as an engine compiles with one core for most of the time."""
+    with ThreadPoolExecutor(len(choices)) as pool:
+        opening = [pool.submit(backend.open, model, threads=0, settings=each) for each in choices]
+    for each in opening:
+        if each.exception() is None:  # it is closed, even if another cannot be opened
+            stack.enter_context(each.result())
+    return [each.result() for each in opening]
 
 
 def _race(sessions: Sequence[Session], images: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgevit.data.batches import Strict, Unreadable, batches, load_pixels, load_readable
+from edgevit.data.batches import PixelCache, Strict, Unreadable, batches, load_pixels, load_readable
 from edgevit.data.dataset import ArrayDataset, Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, ImageError
@@ -145,3 +145,20 @@ def test_pixels_of_what_can_be_read():
         load_pixels(Numbered(100, bad=[0, 50]), GREY)
     with pytest.raises(DataError, match="none of the 2 images"):
         load_readable(Numbered(2, bad=[0, 1]), GREY, unreadable=Unreadable())
+
+
+@given(most=st.integers(0, 16 * 9), size=st.integers(1, 5))
+@settings(deadline=None)
+def test_a_cache_keeps_what_fits_and_changes_nothing(most, size):
+    dataset, cache = Numbered(8, bad=[2]), PixelCache(most)
+
+    def seen():
+        return [
+            (batch.indices.tolist(), values(batch))
+            for batch in batches(dataset, GREY, batch_size=size, unreadable=Unreadable(), cache=cache)
+        ]
+
+    first, read = seen(), dataset.read
+    assert read == 8
+    assert seen() == first
+    assert dataset.read - read == 8 - min(most // 16, 7)  # an image has 16 bytes; the bad one is tried again

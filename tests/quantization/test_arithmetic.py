@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx.reference import ReferenceEvaluator
 
-from edgevit.quantization.arithmetic import activation_parameters, dequantize, quantize, weight_scales
+from edgevit.quantization.arithmetic import activation_parameters, dequantize, fake_quantize, quantize, weight_scales
 
 VALUES = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
 ROUND_TRIP = onnx.parser.parse_model(
@@ -116,3 +116,14 @@ def test_a_column_of_zeros_stays_zero():
     scales = weight_scales(weight)
     assert scales[:2].tolist() == [1, 1]
     assert quantize(weight, scales, np.int8(0)).tolist() == [[0, 0, 127], [0, 0, -64]]
+
+
+@given(
+    arrays(np.float32, st.integers(0, 40), elements=VALUES),
+    st.floats(2**-10, 100, width=32),
+    st.one_of(st.integers(0, 255).map(np.uint8), st.just(np.int8(0))),
+)
+def test_fake_quantization_is_there_and_back(values, scale, zero_point):
+    scale = np.float32(scale)
+    there = quantize(values, scale, zero_point)
+    assert np.array_equal(fake_quantize(values, scale, zero_point), dequantize(there, scale, zero_point))

@@ -107,13 +107,13 @@ def killed(exported, photos, monkeypatch):
     monkeypatch.setattr(module, "BATCH", 13)
     bundle = Bundle.open(exported)
     before = content(exported)
-    update, calls = Observation.update, []
+    update = Observation.update
 
-    def failing(observation, batch):
-        calls.append(batch)
-        if len(calls) == 27:
-            raise Killed
-        update(observation, batch)
+    def failing(observation, batches):
+        for count in update(observation, batches):
+            yield count
+            if count == 26:
+                raise Killed
 
     monkeypatch.setattr(Observation, "update", failing)
     with pytest.raises(Killed):

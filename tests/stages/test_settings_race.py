@@ -1,5 +1,6 @@
 """A race between settings: the first one wins unless another is clearly faster."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,12 +56,21 @@ def test_one_bad_round_decides_nothing():
 def test_all_take_turns_and_are_closed(monkeypatch):
     backend = Recorded()
     monkeypatch.setattr("edgevit.stages.settings_race.winner", lambda times: int(times.shape == (15, 2)))
-    assert fastest_settings(backend, None, NAMES, None) == {"speed": "fast"}
-    assert backend.ran == ["slow", "fast"] * 18 + ["fast closed", "slow closed"]
+    with fastest_settings(backend, None, NAMES, None) as (settings, session):
+        assert (settings, session.name) == ({"speed": "fast"}, "fast")
+        assert backend.ran == ["slow", "fast"] * 18  # the winner is open still
+    assert backend.ran[36:] == ["fast closed", "slow closed"]
+
+
+def test_what_was_opened_is_closed_where_another_cannot_be():
+    backend = Recorded()
+    with pytest.raises(KeyError), fastest_settings(backend, None, [{}, *NAMES], None):
+        pass
+    assert sorted(backend.ran) == ["fast closed", "slow closed"]
 
 
 class _Engine:
-    """What ``choose_settings`` asks a bundle for."""
+    """What ``choosing_settings`` asks a bundle for."""
 
     manifest = SimpleNamespace(preprocess=lambda image: image)
 
@@ -71,9 +81,13 @@ class _Engine:
 
 @pytest.mark.parametrize(("limit", "raced"), [(None, True), ("a verdict", False)])
 def test_what_is_open_is_raced_for_unless_a_limit_was_verified(monkeypatch, limit, raced):
-    monkeypatch.setattr(precisions, "fastest_settings", lambda _backend, _model, choices, _images: choices[-1])
+    def last(_backend, _model, choices, _images):
+        return nullcontext((choices[-1], "open"))
+
+    monkeypatch.setattr(precisions, "fastest_settings", last)
     target, decided = load_target("x86-openvino"), PtqModel(Path("model.onnx"), SimpleNamespace(limit=limit))
-    found = precisions.choose_settings(_Engine, "int8", target, decided, Path("model.xml"))
-    assert found["INFERENCE_PRECISION_HINT"] == ("bf16" if raced else "f32")
-    found = precisions.choose_settings(_Engine, "float32", target, None, Path("model.xml"))
-    assert found["INFERENCE_PRECISION_HINT"] == "f32"
+    with precisions.choosing_settings(_Engine, "int8", target, decided, Path("model.xml")) as (found, session):
+        assert found["INFERENCE_PRECISION_HINT"] == ("bf16" if raced else "f32")
+        assert session == ("open" if raced else None)
+    with precisions.choosing_settings(_Engine, "float32", target, None, Path("model.xml")) as (found, session):
+        assert (found["INFERENCE_PRECISION_HINT"], session) == ("f32", None)

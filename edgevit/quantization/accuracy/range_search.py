@@ -23,7 +23,8 @@ from edgevit.files import scratch_folder
 from edgevit.graph.weights import letting_go
 from edgevit.quantization.accuracy.evaluator import AccuracyScore, Evaluator
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.calibration.calibrate import calibrate, one_by_one
+from edgevit.quantization.calibration.calibrate import calibrate
+from edgevit.quantization.calibration.image_pass import one_by_one
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.plan import LinearPlan, Trial

@@ -133,8 +133,9 @@ class ChannelObserver:
         """Take in ``rows`` (N, K)."""
         np.minimum(self._minimum, rows.min(axis=0), out=self._minimum)
         np.maximum(self._maximum, rows.max(axis=0), out=self._maximum)
-        self._sum += rows.sum(axis=0, dtype=np.float64)
-        self._squares += np.einsum("nk,nk->k", rows, rows, dtype=np.float64)
+        wide = rows.astype(np.float64)
+        self._sum += wide.sum(axis=0)
+        self._squares += np.square(wide, out=wide).sum(axis=0)
         self.rows += len(rows)
 
     def statistics(self) -> ChannelStatistics:

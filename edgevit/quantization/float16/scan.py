@@ -14,7 +14,8 @@ from edgevit.backends.onnxruntime import engine_errors
 from edgevit.errors import DataError, GraphError
 from edgevit.graph.linears import find_linears
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.calibration.calibrate import one_by_one, session_of
+from edgevit.quantization.calibration.image_pass import one_by_one
+from edgevit.quantization.calibration.observed_model import session_of
 from edgevit.quantization.float16.convert import Float16Plan, floats, node_names, note_types
 
 #: The largest number of float16.

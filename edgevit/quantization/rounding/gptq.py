@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.graph.passes.prune_tokens import PooledToken
-from edgevit.quantization.arithmetic import WEIGHT_LIMIT, dequantize, quantize, weight_scales
+from edgevit.quantization.arithmetic import WEIGHT_LIMIT, dequantize, fake_quantize, quantize, weight_scales
 from edgevit.quantization.calibration.arrays import same_kind
 from edgevit.quantization.calibration.observers import State
 from edgevit.quantization.plan import LinearQuantization
@@ -52,7 +52,7 @@ class HessianObserver:
     def update(self, values: NDArray[np.float32]) -> None:
         """Take in the input (..., K) for one image, (1, N, K) where it has N tokens."""
         rows = values.reshape(-1, values.shape[-1])
-        rounded = dequantize(quantize(rows, self._scale, self._zero_point), self._scale, self._zero_point)
+        rounded = fake_quantize(rows, self._scale, self._zero_point)
         self._float += rows.sum(axis=0, dtype=np.float64)
         self._quantized += rounded.sum(axis=0, dtype=np.float64)
         if self._origin is None:
@@ -61,8 +61,7 @@ class HessianObserver:
         weights = self._weights(values.shape)
         self._weighted += weights @ rounded
         self._weight += float(weights.sum())
-        # Two arrays: of a matrix and itself NumPy computes one half and copies it to the other, which takes longer.
-        self._products += rounded.T @ (rounded * weights[:, None])
+        self._products += _products(rounded, rounded * weights[:, None])
         self._tokens += len(rows)
 
     def _weights(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -119,6 +118,15 @@ class HessianObserver:
         covariance *= self._tokens / (self._tokens + len(mean))
         covariance[np.diag_indices_from(covariance)] = diagonal
         return covariance
+
+
+def _products(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the transpose of ``left`` times ``right``, both (N, K).
+
+    Two arrays: of a matrix and itself NumPy computes one half and copies it to the other, which takes longer. One row,
+    of a layer that sees the class token alone, is multiplied faster without BLAS.
+    """
+    return left.T * right if len(left) == 1 else left.T @ right
 
 
 class QuantizedWeight(NamedTuple):

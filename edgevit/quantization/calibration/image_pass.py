@@ -1,0 +1,134 @@
+"""One pass over calibration images: the engine runs the next one while threads look at what the last one gave."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from edgevit.errors import DataError, GraphError
+from edgevit.quantization.calibration.observed_model import ObservedModel
+from edgevit.system import usable_cores
+
+
+class LayerObserver(Protocol):
+    """Takes in a layer's inputs, image by image, in memory that does not grow."""
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Take in the input (..., K) for one image."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How many images passed, and a SHA-256 of all of them in order, each hashed with the one of those before."""
+
+    images: int
+    sha256: str
+
+    def then(self, image: NDArray[np.float32]) -> Seen:
+        """Return what was seen with one image more."""
+        digest = hashlib.sha256(self.sha256.encode())
+        digest.update(np.ascontiguousarray(image).data)
+        return Seen(self.images + 1, digest.hexdigest())
+
+    def check(self) -> None:
+        """Check that there was an image.
+
+        Raises:
+            DataError: if there was none.
+
+        """
+        if not self.images:
+            raise DataError("there are no calibration images", remedy="give at least one image with --data, better 128")
+
+
+NOTHING_SEEN = Seen(0, "")
+
+
+def observe(
+    engine: ObservedModel,
+    observers: Mapping[str, LayerObserver],
+    images: Iterable[NDArray[np.float32]],
+    before: Seen = NOTHING_SEEN,
+) -> Iterator[tuple[NDArray[np.float32], Seen]]:
+    """Show the input of each layer that has one of ``observers`` to it, image (1, C, H, W) after image.
+
+    An observer has one image at a time, in their order, whatever the number of threads. Yield each image, with what has
+    been seen, those ``before`` included: all observers have had it by then, and none has had the next one.
+
+    Raises:
+        GraphError: if an activation is not finite; the message names the layer and the image.
+        DataError: if the images do not fit the model.
+
+    """
+    names = [*engine.layers, *engine.others]
+    last: tuple[NDArray[np.float32], Seen] | None = None
+    pending: list[Future[None]] = []
+    # Products of matrices keep to one thread each: layers are observed side by side, and the engine has the others.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(usable_cores()) as pool:
+        for image in images:
+            found = dict(zip(names, engine.run(image), strict=True))  # while threads look at those of the last one
+            if last is not None:
+                _finish(pending)
+                yield last
+            seen = before if last is None else last[1]
+            pending = [
+                pool.submit(_show, observers[name], values, name, seen.images)
+                for name, values in found.items()
+                if name in observers
+            ]
+            del found  # the activations are gone once all have been looked at
+            last = image, seen.then(image)
+        if last is not None:
+            _finish(pending)
+            yield last
+
+
+def observe_all(
+    engine: ObservedModel, observers: Mapping[str, LayerObserver], images: Iterable[NDArray[np.float32]]
+) -> None:
+    """Do what ``observe`` does, for all images at once.
+
+    Raises:
+        GraphError: if an activation is not finite; the message names the layer and the image.
+        DataError: if there are no images, or they do not fit the model.
+
+    """
+    seen = NOTHING_SEEN
+    for _, after in observe(engine, observers, images):
+        seen = after
+    seen.check()
+
+
+def _show(observer: LayerObserver, values: NDArray[np.float32], name: str, image: int) -> None:
+    _check_finite(name, values, image)
+    observer.update(values)
+
+
+def _finish(pending: Iterable[Future[None]]) -> None:
+    for each in pending:
+        each.result()
+
+
+def one_by_one(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Yield each image as a batch of one (1, C, H, W)."""
+    for batch in batches:
+        for image in batch:
+            if not np.isfinite(image).all():
+                raise DataError("a calibration image has values that are not finite", remedy="leave that image out")
+            yield np.ascontiguousarray(image[None])
+
+
+def _check_finite(name: str, values: NDArray[np.float32], image: int) -> None:
+    if not (np.isfinite(values.min()) and np.isfinite(values.max())):  # a NaN is both: no array of truths is needed
+        raise GraphError(
+            f"the input of '{name}' has values that are not finite on calibration image {image}",
+            remedy="check that the model gives finite logits on this image in float32: its weights may be broken",
+        )

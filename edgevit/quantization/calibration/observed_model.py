@@ -1,0 +1,121 @@
+"""A model in onnxruntime with the inputs of its Linear layers as its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+from numpy.typing import NDArray
+from onnx_ir.passes import common
+
+from edgevit.backends.base import check_images
+from edgevit.backends.onnxruntime import engine_errors
+from edgevit.errors import GraphError
+from edgevit.graph.linears import find_linears
+from edgevit.graph.node_facts import before_fake_quant
+from edgevit.graph.passes.prune_tokens import PruneToClassToken, pooled_token
+from edgevit.graph.saving import serialize, tidy
+from edgevit.graph.weights import letting_go
+
+
+class ObservedModel:
+    """The model in onnxruntime, with the inputs of its Linear layers as its outputs.
+
+    Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
+    seen of the layers there is what counts. ``also`` gives further values to look at, by the names they shall have;
+    ``layers`` and ``others`` are the names of both. ``token`` is the one that the head looks at, None where that is not
+    one.
+    """
+
+    def __init__(self, model: ir.Model, also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {}) -> None:
+        """Open ``model``, which stays as it is.
+
+        Raises:
+            GraphError: if it has no Linear layers, more inputs than one, or a fixed batch, or cannot be run.
+
+        """
+        with letting_go(model.clone()) as observed:
+            graph = observed.graph
+            common.ShapeInferencePass()(observed)  # files of others seldom say the shapes of values
+            self.token = pooled_token(graph)
+            PruneToClassToken()(observed)
+            self.widths, layers = _inputs(graph)
+            others = also(graph)
+            values = {**layers, **others}
+            if len(graph.inputs) != 1:
+                raise GraphError(
+                    f"the model has {len(graph.inputs)} inputs, not one", remedy="give a model that takes images alone"
+                )
+            self.layers, self.others = list(layers), list(others)
+            self._values = [str(value.name) for value in values.values()]
+            self._distinct = list(dict.fromkeys(self._values))
+            self._input = str(graph.inputs[0].name)
+            _give(graph, list(dict.fromkeys(values.values())))
+            tidy(observed)
+            self._session = session_of(observed)
+        shape = self._session.get_inputs()[0].shape
+        self._shape = [size if isinstance(size, int) else None for size in shape]
+        if self._shape and self._shape[0] is not None:
+            raise GraphError(
+                f"the model takes {self._shape[0]} images at a time and no other number",
+                remedy="export it with a dynamic batch: dynamic_axes or dynamic_shapes of torch.onnx.export",
+            )
+
+    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return for one image (1, C, H, W) the input of each layer, then the other values."""
+        check_images(image, self._shape)
+        try:
+            found = dict(zip(self._distinct, self._session.run(self._distinct, {self._input: image}), strict=True))
+        except engine_errors() as error:
+            raise GraphError(f"the model cannot be run: {error}", remedy="export it again") from error
+        return [found[name] for name in self._values]
+
+
+def _inputs(graph: ir.Graph) -> tuple[list[int], dict[str, ir.Value]]:
+    """Return how wide each Linear layer's input is, and by the layer's name what it is."""
+    linears = find_linears(graph)
+    return [len(layer.weight) for layer in linears], {layer.name: before_fake_quant(layer.input) for layer in linears}
+
+
+def _give(graph: ir.Graph, values: list[ir.Value]) -> None:
+    """Let ``graph`` give ``values`` instead of what it gave."""
+    graph.outputs.clear()
+    graph.outputs.extend(values)
+    for value in values:
+        value.dtype = value.dtype or ir.DataType.FLOAT
+
+
+def session_of(model: ir.Model | Path) -> onnxruntime.InferenceSession:
+    """Return ``model``, in memory or a file, in onnxruntime, on the CPU.
+
+    Raises:
+        GraphError: if it cannot be run.
+
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # Threads that spin while they wait would take the cores from the observers, which look at the last image meanwhile.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        content = str(model) if isinstance(model, Path) else serialize(model)
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except engine_errors() as error:
+        raise GraphError(f"the model cannot be run by onnxruntime: {error}", remedy="export it again") from error
+
+
+def outputs_of(model: ir.Model | Path, images: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return what ``model`` gives in onnxruntime for ``images``, each (1, C, H, W), one at a time.
+
+    Raises:
+        GraphError: if it cannot be run.
+
+    """
+    session = session_of(model)
+    (given,) = session.get_inputs()
+    try:
+        return np.concatenate([session.run(None, {given.name: image})[0] for image in images])
+    except engine_errors() as error:
+        raise GraphError(f"the model cannot be run: {error}", remedy="export it again") from error
