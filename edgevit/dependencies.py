@@ -15,6 +15,7 @@ EXTRAS = {
     "onnxscript": "train",
     "onnx": "quantize",
     "onnx_ir": "quantize",
+    "threadpoolctl": "quantize",
     "jinja2": "report",
 }
 
