@@ -1,4 +1,7 @@
-"""Find multi-head self-attention in a graph, in the form that the exporter gives it."""
+"""Find multi-head self-attention in a graph, in the form that the exporter gives it: what rewrites can change.
+
+``graph.patterns`` finds it in any form.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
+
+from edgevit.graph.patterns import attention_around, module_of
 
 _SPLIT_HEADS = (0, 2, 1, 3)  # (B, N, h, d) -> (B, h, N, d), and back
 _SPLIT_AND_TRANSPOSE = (0, 2, 3, 1)  # (B, N, h, d) -> (B, h, d, N)
@@ -37,8 +42,7 @@ class Attention:
     @property
     def name(self) -> str:
         """The module's name, such as ``blocks.0.attn`` or, in files of others, ``/encoder/layer.0/attention``."""
-        softmax = self.softmax.name or ""
-        return softmax[: max(softmax.rfind("."), softmax.rfind("/"), 0)] or str(self.output.name)
+        return module_of(self.softmax.name or "") or str(self.output.name)
 
     def packed(self) -> ir.Value | None:
         """Return the value (B, N, 3D) that holds query, key and value side by side, if there is one."""
@@ -52,16 +56,17 @@ class Attention:
 
 def find_attentions(graph: ir.Graph) -> list[Attention]:
     """Return the attentions of ``graph`` in the order in which they run; any other form than the exporter's is none."""
-    found = (_attention(node) for node in graph if node.op_type == "Softmax")
+    found = (_attention(node) for node in graph)
     return [attention for attention in found if attention is not None]
 
 
 def _attention(softmax: ir.Node) -> Attention | None:
     """Return the attention around ``softmax``, if it is one."""
-    if softmax.attributes.get_int("axis", -1) not in (-1, 3):
+    found = attention_around(softmax)
+    if found is None or softmax.attributes.get_int("axis", -1) not in (-1, 3):
         return None
-    scores, mixed = _producer(softmax.inputs[0], "MatMul"), _consumer(softmax.outputs[0], "MatMul")
-    if scores is None or mixed is None or mixed.inputs[0] is not softmax.outputs[0]:
+    scores, mixed = found.scores, found.mixed
+    if not _feeds_only(scores, softmax) or not _feeds_only(softmax, mixed):
         return None
     scaled = _producer(scores.inputs[0], "Mul")
     unscaled, scale = (scores.inputs[0], 1.0) if scaled is None else _factor(scaled)
@@ -141,6 +146,11 @@ def _consumer(value: ir.Value, op_type: str) -> ir.Node | None:
         return None
     (node,) = value.consumers()
     return node if node.op_type == op_type else None
+
+
+def _feeds_only(node: ir.Node, other: ir.Node) -> bool:
+    """Say whether all that ``node`` gives is the first input of ``other``."""
+    return _private(node.outputs[0]) and other.inputs[0] is node.outputs[0]
 
 
 def _private(value: ir.Value) -> bool:

@@ -9,6 +9,8 @@ from edgevit.graph.node_facts import Product, layer_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from edgevit.graph.protocols import Node, ValueT
+
 #: Operators that multiply by a weight in integers, with the position of the weight among their inputs.
 INTEGER = {
     "DynamicQuantizeMatMul": 1,
@@ -41,7 +43,7 @@ def product_of(node: ir.Node) -> Product | None:
     return Product(layer=layer_of(node) or name, node=name, weight=str(weight.name))
 
 
-def weight_of(node: ir.Node) -> ir.Value | None:
+def weight_of(node: Node[ValueT]) -> ValueT | None:
     """Return the constant that holds the weight which ``node`` multiplies by; None if there is none."""
     position = _WEIGHT_INPUT.get(node.op_type)
     if position is None or len(node.inputs) <= position:
@@ -49,7 +51,7 @@ def weight_of(node: ir.Node) -> ir.Value | None:
     return _stored(node.inputs[position], rank=3 if node.op_type == BLOCKS else 2)
 
 
-def _stored(value: ir.Value | None, *, rank: int) -> ir.Value | None:
+def _stored(value: ValueT | None, *, rank: int) -> ValueT | None:
     """Return the matrix in the file that ``value`` is, or is made of; None for an activation, or another rank."""
     while value is not None:
         if value.const_value is not None and not value.is_graph_input():

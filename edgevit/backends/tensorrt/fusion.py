@@ -1,14 +1,19 @@
-"""What TensorRT could fuse or multiply in integers, read off the nodes of an ONNX graph that its parser lists."""
+"""What TensorRT could fuse or multiply in integers, of the nodes that its parser lists.
+
+The nodes are those of the build's log and not of the ONNX file: a device that builds an engine has no onnx to read it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgevit.backends.tensorrt.kernel_log import Graph, Node, Tensor
+from edgevit.backends.tensorrt.kernel_log import Node, Tensor
 from edgevit.backends.tensorrt.limits import unfused_reason
+from edgevit.graph.patterns import AttentionProducts, attention_around, is_cut_apart
+from edgevit.graph.products import weight_of
 
 _FACTORS = 2  # of a product
-_PASSED_THROUGH = frozenset(("Add", "Cast", "Div", "Identity", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +47,28 @@ class LinearNode:
 
 @dataclass(frozen=True, slots=True)
 class AttentionNodes:
-    """An attention: its softmax and two products, and of their four factors which types they were quantized to.
+    """An attention: the names of its softmax and two products, and which types their four factors were quantized to.
 
-    ``ends_quantized`` says whether what it gives goes to QuantizeLinear alone.
+    ``type`` is that of the query; ``ends_quantized`` says whether what it gives goes to QuantizeLinear alone. Sizes are
+    None where they are not fixed.
     """
 
     name: str
     nodes: frozenset[str]
     factors: tuple[str | None, ...]
     type: str
-    head_size: int
-    tokens: int
+    head_size: int | None
+    tokens: int | None
     ends_quantized: bool
 
     @property
     def quantized(self) -> bool:
         """Say whether all four factors are quantized."""
         return None not in self.factors
+
+    def size_reason(self) -> str | None:
+        """Return why it would be no single kernel in INT8 for its size; None if it would, or that is not known."""
+        return None if self.head_size is None or self.tokens is None else unfused_reason(self.head_size, self.tokens)
 
     def unfused_reason(self) -> str:
         """Return why TensorRT did not make one kernel of it, as far as is known."""
@@ -71,108 +81,40 @@ class AttentionNodes:
             )
         if "int8" not in self.factors:
             return "unknown why"
-        if reason := unfused_reason(self.head_size, self.tokens):
+        if reason := self.size_reason():
             return reason
         return "unknown why" if self.ends_quantized else "what it gives is not quantized, as it must be for INT8"
 
 
-def find_linears(graph: Graph) -> list[LinearNode]:
-    """Return the products of ``graph`` with a constant."""
-    makers = _makers(graph)
-    found = []
-    for name, node in graph.nodes.items():
-        if node.operator not in ("MatMul", "Gemm") or len(node.inputs) < _FACTORS:
-            continue
-        factors = node.inputs[:_FACTORS]
-        if factors[1].name not in graph.constants or factors[0].name in graph.constants:
-            continue
-        sources = [makers.get(factor.name) for factor in factors]
-        scales = tuple(
-            maker[1].inputs[1] for maker in sources if maker is not None and maker[1].operator == "DequantizeLinear"
-        )
-        found.append(LinearNode(name, scales if len(scales) == _FACTORS else (), node.outputs, _is_cut(node, graph)))
-    return found
+def find_linears(nodes: Iterable[Node]) -> list[LinearNode]:
+    """Return the products among ``nodes`` with a stored weight."""
+    return [
+        LinearNode(node.name, _scales_of(node), tuple(value.tensor for value in node.outputs), is_cut_apart(node))
+        for node in nodes
+        if weight_of(node) is not None
+    ]
 
 
-def _is_cut(node: Node, graph: Graph) -> bool:
-    """Say whether a Split takes what ``node`` gives, the bias added."""
-    names = {value.name for value in node.outputs}
-    for user in graph.nodes.values():
-        if names.intersection(value.name for value in user.inputs):
-            if user.operator == "Split":
-                return True
-            if user.operator == "Add":
-                names = {value.name for value in user.outputs}
-    return False
+def _scales_of(product: Node) -> tuple[Tensor, ...]:
+    """Return the scales of both factors of ``product``; none where not both are dequantized right in front of it."""
+    makers = [value.maker for value in product.inputs[:_FACTORS]]
+    found = [maker.inputs[1].tensor for maker in makers if maker is not None and maker.op_type == "DequantizeLinear"]
+    return tuple(found) if len(found) == _FACTORS else ()
 
 
-def find_attentions(graph: Graph) -> list[AttentionNodes]:
-    """Return the attentions of ``graph``: a softmax between two products."""
-    makers = _makers(graph)
-    found = []
-    for name, node in graph.nodes.items():
-        scores = _behind(node.inputs[0], makers) if node.operator == "Softmax" and node.inputs else None
-        mixed = _product_of(node, graph)
-        if scores is None or mixed is None or graph.nodes[scores].operator != "MatMul":
-            continue
-        query, key = graph.nodes[scores].inputs[:2]
-        factors = (query, key, *graph.nodes[mixed].inputs[:2])
-        found.append(
-            AttentionNodes(
-                name=name.rpartition(".")[0] or name,
-                nodes=frozenset((name, scores, mixed)),
-                factors=tuple(_quantized_to(factor, makers) for factor in factors),
-                type=query.type,
-                head_size=query.shape[-1],
-                tokens=key.shape[-1],
-                ends_quantized=_ends_quantized(graph.nodes[mixed], graph),
-            )
-        )
-    return found
+def find_attentions(nodes: Iterable[Node]) -> list[AttentionNodes]:
+    """Return the attentions among ``nodes``: a softmax between two products."""
+    return [_described(found) for node in nodes if (found := attention_around(node)) is not None]
 
 
-_Makers = dict[str, tuple[str, Node]]
-
-
-def _makers(graph: Graph) -> _Makers:
-    return {value.name: (name, node) for name, node in graph.nodes.items() for value in node.outputs}
-
-
-def _behind(value: Tensor, makers: _Makers) -> str | None:
-    """Return the name of the node that ``value`` comes from, if only sums, scales and shapes lie between."""
-    found = makers.get(value.name)
-    while found is not None and found[1].operator in _PASSED_THROUGH:
-        sources = [makers[each.name] for each in found[1].inputs if each.name in makers]
-        found = sources[0] if sources else None
-    return None if found is None else found[0]
-
-
-def _quantized_to(value: Tensor, makers: _Makers) -> str | None:
-    """Return the type that ``value`` was dequantized from, None if it was not."""
-    found = makers.get(value.name)
-    while found is not None and found[1].operator in _PASSED_THROUGH - {"Add"}:
-        found = makers.get(found[1].inputs[0].name)
-    return found[1].inputs[0].type if found is not None and found[1].operator == "DequantizeLinear" else None
-
-
-def _product_of(softmax: Node, graph: Graph) -> str | None:
-    """Return the name of the MatMul that takes what ``softmax`` gives, or what Q/DQ make of it."""
-    names = {value.name for value in softmax.outputs}
-    for name, node in graph.nodes.items():
-        if node.inputs and node.inputs[0].name in names:
-            if node.operator == "MatMul":
-                return name
-            if node.operator in ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity"):
-                names |= {value.name for value in node.outputs}
-    return None
-
-
-def _ends_quantized(node: Node, graph: Graph) -> bool:
-    """Say whether what ``node`` gives goes to QuantizeLinear alone, in whatever shape."""
-    names = {value.name for value in node.outputs}
-    users = [user for user in graph.nodes.values() if user.inputs and user.inputs[0].name in names]
-    return bool(users) and all(
-        user.operator == "QuantizeLinear"
-        or (user.operator in ("Gather", "Identity", "Reshape", "Transpose") and _ends_quantized(user, graph))
-        for user in users
+def _described(attention: AttentionProducts[Node]) -> AttentionNodes:
+    parts = (attention.softmax, attention.scores, attention.mixed)
+    return AttentionNodes(
+        name=attention.name,
+        nodes=frozenset(node.name for node in parts),
+        factors=tuple(None if each is None else each.inputs[0].tensor.type for each in attention.dequantizers()),
+        type=attention.scores.inputs[0].tensor.type,
+        head_size=attention.head_size,
+        tokens=attention.tokens,
+        ends_quantized=attention.ends_quantized(),
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgevit.errors import BundleError
@@ -44,11 +44,10 @@ _ORIGIN = re.compile(r"\[ONNX Layer: (.+?)\](?=\[ONNX Layer: |[\x1e\x1f]|\s*\Z)"
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """What a node or kernel takes or gives; a dimension that is not fixed is -1. ``name`` is a node's value's."""
+    """What a node or kernel takes or gives; a dimension that is not fixed is -1."""
 
     type: str
     shape: tuple[int, ...]
-    name: str = ""
 
     @property
     def size(self) -> int:
@@ -56,21 +55,47 @@ class Tensor:
         return abs(math.prod(self.shape))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
+class Value:
+    """What nodes of the ONNX file take or give, as far as the parser tells; it answers as onnx-ir's values do."""
+
+    name: str
+    tensor: Tensor
+    constant: bool = False
+    maker: Node | None = field(default=None, repr=False)
+    users: list[Node] = field(default_factory=list, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of its axes; -1 where one is not fixed."""
+        return self.tensor.shape
+
+    @property
+    def const_value(self) -> Tensor | None:
+        """What it is, if the file fixes that or it can be computed beforehand."""
+        return self.tensor if self.constant else None
+
+    def is_graph_input(self) -> bool:
+        """Say whether it is given to the model."""
+        return self.maker is None and not self.constant
+
+    def producer(self) -> Node | None:
+        """Return the node that computes it."""
+        return self.maker
+
+    def consumers(self) -> Sequence[Node]:
+        """Return the nodes that take it."""
+        return self.users
+
+
+@dataclass(eq=False, slots=True)
 class Node:
-    """A node of the ONNX file, as the parser saw it."""
+    """A node of the ONNX file, as the parser saw it; it answers as onnx-ir's nodes do."""
 
-    operator: str
-    inputs: tuple[Tensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """The ONNX file: its nodes by name, in the order of the file, and the names of values that are constant."""
-
-    nodes: dict[str, Node]
-    constants: frozenset[str]
+    name: str
+    op_type: str
+    inputs: tuple[Value, ...] = ()
+    outputs: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +110,10 @@ class Listed:
     nodes: tuple[str, ...]
 
 
-def parse_graph(lines: Iterable[str]) -> Graph:
-    """Return the ONNX graph that lines of a verbose build log tell of."""
+def parse_graph(lines: Iterable[str]) -> dict[str, Node]:
+    """Return the nodes of the ONNX file that lines of a verbose build log tell of, by name in the file's order."""
     nodes: dict[str, Node] = {}
+    values: dict[str, Value] = {}
     constants = set()
     for line in lines:
         if line.startswith(_CONSTANT):
@@ -95,17 +121,37 @@ def parse_graph(lines: Iterable[str]) -> Graph:
         found = _NODE.fullmatch(line.rstrip().removesuffix(","))
         if found is None:
             continue
-        values = tuple(
-            Tensor(_type(value["type"]), _shape(value["shape"]), value["name"])
-            for value in _VALUE.finditer(found["values"])
-        )
-        known = nodes.get(found["name"], Node(found["operator"]))
-        sides = {"inputs": known.inputs, "outputs": known.outputs, found["side"]: values}
-        nodes[found["name"]] = Node(found["operator"], **sides)
+        node = nodes.setdefault(found["name"], Node(found["name"], found["operator"]))
+        side = tuple(_value(each, values) for each in _VALUE.finditer(found["values"]))
+        if found["side"] == "inputs":
+            node.inputs = side
+        else:
+            node.outputs = side
+    _link(nodes.values())
+    for value in values.values():
+        value.constant = value.name in constants
     for node in nodes.values():
-        if constants.issuperset(value.name for value in node.inputs):
-            constants.update(value.name for value in node.outputs)
-    return Graph(nodes, frozenset(constants))
+        if all(value.constant for value in node.inputs):
+            for value in node.outputs:
+                value.constant = True
+    return nodes
+
+
+def _value(found: re.Match[str], values: dict[str, Value]) -> Value:
+    """Return the value that ``found`` tells of, one of ``values``; what is told of it last counts."""
+    tensor = Tensor(_type(found["type"]), _shape(found["shape"]))
+    value = values.setdefault(found["name"], Value(found["name"], tensor))
+    value.tensor = tensor
+    return value
+
+
+def _link(nodes: Iterable[Node]) -> None:
+    """Tell each value which node computes it, and which take it."""
+    for node in nodes:
+        for value in node.outputs:
+            value.maker = node
+        for value in dict.fromkeys(node.inputs):
+            value.users.append(node)
 
 
 def parse_kernels(lines: Iterable[str]) -> list[Listed]:

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from edgevit.backends.base import LinearKernel, join_parts
 from edgevit.backends.kernel_report import AttentionKernel, Counts, Kernel, KernelReport, Kind
 from edgevit.backends.tensorrt.fusion import AttentionNodes, find_attentions, find_linears
-from edgevit.backends.tensorrt.kernel_log import Graph, Listed, Tensor, parse_graph, parse_inspection, parse_kernels
-from edgevit.backends.tensorrt.limits import unfused_reason
+from edgevit.backends.tensorrt.kernel_log import Listed, Node, Tensor, parse_graph, parse_inspection, parse_kernels
 from edgevit.errors import BundleError
 from edgevit.graph.node_facts import Product
 
@@ -49,12 +48,12 @@ def report_of_inspection(inspection: str, lines: Iterable[str], products: Sequen
     return _report(parse_inspection(inspection), parse_graph(lines), products)
 
 
-def _report(listed: Sequence[Listed], graph: Graph, products: Sequence[Product]) -> KernelReport:
-    kernels = [_kernel(each, graph) for each in listed]
-    linears, warnings = _linears(kernels, graph, {product.node: product.layer for product in products})
+def _report(listed: Sequence[Listed], nodes: Mapping[str, Node], products: Sequence[Product]) -> KernelReport:
+    kernels = [_kernel(each, nodes) for each in listed]
+    linears, warnings = _linears(kernels, nodes.values(), {product.node: product.layer for product in products})
     integers = any(linear.integer for linear in linears)
     attentions = []
-    for attention in find_attentions(graph):
+    for attention in find_attentions(nodes.values()):
         fused = next((kernel for kernel in kernels if attention.nodes <= set(kernel.nodes)), None)
         attentions.append(AttentionKernel(name=attention.name, fused=None if fused is None else fused.computes))
         warnings += _improvable_reasons(attention, fused, among_integers=integers)
@@ -72,9 +71,9 @@ def _report(listed: Sequence[Listed], graph: Graph, products: Sequence[Product])
     )
 
 
-def _kernel(listed: Listed, graph: Graph) -> Kernel:
+def _kernel(listed: Listed, nodes: Mapping[str, Node]) -> Kernel:
     largest = max(listed.constants, key=lambda constant: constant.size, default=None)
-    kind = _kind(listed, graph)
+    kind = _kind(listed, nodes)
     return Kernel(
         name=listed.name,
         kind=kind,
@@ -90,8 +89,8 @@ def _types(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     return tuple(tensor.type for tensor in tensors)
 
 
-def _kind(listed: Listed, graph: Graph) -> Kind:
-    operators = Counter(graph.nodes[name].operator for name in listed.nodes if name in graph.nodes)
+def _kind(listed: Listed, nodes: Mapping[str, Node]) -> Kind:
+    operators = Counter(nodes[name].op_type for name in listed.nodes if name in nodes)
     operations, layer_type = _operations(listed), listed.layer_type.lower()
     if operators["Softmax"] and operators["MatMul"] > 1:
         return "attention"
@@ -124,14 +123,14 @@ def _is_float(kind: str) -> bool:
 
 
 def _linears(
-    kernels: Sequence[Kernel], graph: Graph, layers: Mapping[str, str]
+    kernels: Sequence[Kernel], nodes: Iterable[Node], layers: Mapping[str, str]
 ) -> tuple[list[LinearKernel], list[tuple[str, str]]]:
     """Return how each Linear layer is executed, and of those that are quantized and run in float, the reason.
 
     ``layers`` are the layers that products with other names compute, by these names.
     """
     found, warnings = [], []
-    for linear in find_linears(graph):
+    for linear in find_linears(nodes):
         holding = [kernel for kernel in kernels if linear.name in kernel.nodes]
         kernel = next((each for each in holding if each.kind == "gemm"), holding[0] if holding else None)
         if kernel is None:
@@ -159,7 +158,7 @@ def _improvable_reasons(
         return [(attention.name, f"is not one kernel: {attention.unfused_reason()}")]
     if attention.quantized and fused.computes not in ("int8", "float8"):
         return [(attention.name, f"is quantized, but its kernel multiplies in {fused.computes}")]
-    if among_integers and fused.computes != "int8" and (limit := unfused_reason(attention.head_size, attention.tokens)):
+    if among_integers and fused.computes != "int8" and (limit := attention.size_reason()):
         return [(attention.name, f"is in {fused.computes} and cannot be in INT8: {limit}")]
     return []
 

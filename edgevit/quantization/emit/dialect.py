@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     from edgevit.quantization.plan import QuantizationPlan
 
 
+#: Returns why an engine would make no single kernel of attention in INT8 by its head's features and its tokens; None if
+#: it does.
+UnfusedReason = Callable[[int, int], "str | None"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LintProfile:
     """What a file is held to beside the rules that go for all versions of TensorRT (``lint.rules``).
 
-    ``rules`` are names of rules of its own; ``newest_opset`` is the last one that its engine reads.
+    ``rules`` are names of rules of its own; ``newest_opset`` is the last one that its engine reads. Without
+    ``unfused_reason`` attention of any size passes.
     """
 
     rules: tuple[str, ...] = ()
     newest_opset: int | None = None
+    unfused_reason: UnfusedReason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from edgevit.backends.tensorrt.limits import unfused_reason
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.qdq import put_in_place
@@ -46,4 +47,4 @@ def _add_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
     return [added, linear.node("squeeze", "Squeeze", [added.outputs[0], axis], shape)]
 
 
-DIALECT = Dialect(name="portable", scheme="symmetric", emit=emit, lint=LintProfile())
+DIALECT = Dialect(name="portable", scheme="symmetric", emit=emit, lint=LintProfile(unfused_reason=unfused_reason))

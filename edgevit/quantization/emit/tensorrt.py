@@ -28,7 +28,7 @@ from edgevit.graph.linears import find_linears
 from edgevit.graph.node_facts import before_fake_quant
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit import float8
-from edgevit.quantization.emit.dialect import Dialect, LintProfile
+from edgevit.quantization.emit.dialect import Dialect, LintProfile, UnfusedReason
 from edgevit.quantization.emit.prune_residuals import keep_residuals, residuals_worth_a_kernel
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention, at_tokens
@@ -37,8 +37,6 @@ from edgevit.quantization.engine_file import Emitted
 from edgevit.quantization.float16.convert import retype
 from edgevit.quantization.plan import QuantizationPlan
 
-#: Returns why TensorRT would not fuse an attention by its head's features and its tokens; None if it does.
-_Limit = Callable[[int, int], str | None]
 _Convert = Callable[[QuantizedLinear], QuantizedLinear]
 
 
@@ -114,7 +112,7 @@ def _substitute(convert: _Convert, whole: frozenset[str]) -> Callable[[Quantized
     return substitute
 
 
-def _worth_beside_attention(graph: ir.Graph, plan: QuantizationPlan, limit: _Limit) -> frozenset[str]:
+def _worth_beside_attention(graph: ir.Graph, plan: QuantizationPlan, limit: UnfusedReason) -> frozenset[str]:
     """Return the layers whose residual products are worth it, but for those that read what an attention in INT8 gives.
 
     With a second reader of that, TensorRT would take the attention apart.
@@ -125,7 +123,7 @@ def _worth_beside_attention(graph: ir.Graph, plan: QuantizationPlan, limit: _Lim
     return residuals_worth_a_kernel(graph) - consumers
 
 
-def _attentions(graph: ir.Graph, plan: QuantizationPlan, limit: _Limit) -> tuple[dict[str, str], frozenset[str]]:
+def _attentions(graph: ir.Graph, plan: QuantizationPlan, limit: UnfusedReason) -> tuple[dict[str, str], frozenset[str]]:
     """Return the attentions that stay in float with the reasons, and what makes query, key and value of the others."""
     planned = {each.name for each in plan.attentions}
     quantized = set(plan.integer_layers())
@@ -143,7 +141,7 @@ def _attentions(graph: ir.Graph, plan: QuantizationPlan, limit: _Limit) -> tuple
     return kept, frozenset(whole)
 
 
-def _float_reason(attention: Attention, planned: set[str], limit: _Limit) -> str | None:
+def _float_reason(attention: Attention, planned: set[str], limit: UnfusedReason) -> str | None:
     if attention.name not in planned:
         return "its plan has no scales for it, or one of its factors stayed at 0 on every image"
     if attention.scaling is not None:
@@ -163,5 +161,5 @@ DIALECT = Dialect(
     emit_attention=emit_attention,
     emit_float8=emit_float8,
     emit_float8_attention=emit_float8_attention,
-    lint=LintProfile(rules=("attention-type", "split-product")),
+    lint=LintProfile(rules=("attention-type", "split-product"), unfused_reason=unfused_reason),
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from edgevit.backends.tensorrt.limits import unfused_reason
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.lower_opset import LowerOpset
@@ -39,5 +40,5 @@ DIALECT = Dialect(
     scheme="symmetric",
     emit=emit,
     float32_passes=float32_passes,
-    lint=LintProfile(rules=("split-product", "legacy-scales"), newest_opset=17),
+    lint=LintProfile(rules=("split-product", "legacy-scales"), newest_opset=17, unfused_reason=unfused_reason),
 )

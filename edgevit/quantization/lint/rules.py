@@ -1,13 +1,14 @@
 """What TensorRT's parser rejects in a quantized ONNX file, and what it takes but then runs in float without a word.
 
 Found by its parser and compiler (TensorRT-RTX 1.7.1), not by its documentation alone: tests show them a file for each
-rule. What depends on the shapes of values in attention and LayerNorm is in ``lint_blocks``.
+rule. What is attention and what a LayerNorm in several nodes is said in ``graph.patterns``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +18,9 @@ from onnx_ir.passes import common
 
 from edgevit.errors import VerificationError
 from edgevit.graph.linears import load_graph
+from edgevit.graph.patterns import AttentionProducts, attention_around, dequantizer_of, is_decomposed_layer_norm
 from edgevit.quantization.emit import DIALECTS, dialect_called
-from edgevit.quantization.emit.dialect import LintProfile
-from edgevit.quantization.lint.blocks import attention_of, dequantized, is_quantized, is_taken_apart
+from edgevit.quantization.emit.dialect import LintProfile, UnfusedReason
 
 Rule = Literal[
     "standard-operators",
@@ -58,8 +59,8 @@ class Violation:
 def lint(path: Path, dialect: str) -> list[Violation]:
     """Return what TensorRT would reject in the ONNX file ``path``, or run slower than it could.
 
-    ``dialect`` is what the file is in, which may have rules of its own, on types, scales or opset. Files in any other
-    form are held to those that go for all versions.
+    ``dialect`` is what the file is in, which may have rules of its own, on types, sizes, scales or opset. Files in any
+    other form are held to those that go for all versions.
 
     Raises:
         GraphError: if it is no valid ONNX file.
@@ -69,7 +70,8 @@ def lint(path: Path, dialect: str) -> list[Violation]:
     common.ShapeInferencePass()(model)
     opset = model.opset_imports.get("", 0)
     profile = dialect_called(dialect).lint or LintProfile()
-    rules = (*_RULES, *(_OPTIONAL[rule] for rule in profile.rules))
+    attention = partial(_attention, unfused_reason=profile.unfused_reason)
+    rules: tuple[_Rule, ...] = (*_RULES, attention, *(_OPTIONAL[rule] for rule in profile.rules))
     found = [violation for node in model.graph for rule in rules for violation in rule(node)]
     return [*found, *_scale_types(model.graph, opset), *_opset(model.graph, opset, profile)]
 
@@ -151,30 +153,43 @@ def _weight_axis(node: ir.Node) -> Iterator[Violation]:
             yield Violation("weight-axis", _name(node), f"one scale per input of '{_name(product)}', not per output")
 
 
-def _attention(node: ir.Node) -> Iterator[Violation]:
+def _attention(node: ir.Node, unfused_reason: UnfusedReason | None) -> Iterator[Violation]:
     """Check that of query, key, softmax and value all four are quantized, or none, and that INT8 is fused."""
-    found = attention_of(node)
+    found = attention_around(node)
     if found is None:
         return
-    quantized = [dequantized(factor) for factor in found.factors]
+    quantized = [_dequantized_type(each) for each in found.dequantizers()]
     count = sum(kind is not None for kind in quantized)
     if 0 < count < len(quantized):
         yield Violation("attention-all-or-none", _name(node), f"{count} of {len(quantized)} factors are quantized")
-    elif ir.DataType.INT8 in quantized and (reason := found.unfused_reason()) is not None:
+    elif ir.DataType.INT8 in quantized and (reason := _size_reason(found, unfused_reason)) is not None:
         yield Violation("attention-size", _name(node), reason)
-    elif ir.DataType.INT8 in quantized and not is_quantized(found.output):
+    elif ir.DataType.INT8 in quantized and not found.ends_quantized():
         yield Violation("attention-output", _name(node), "INT8 attention is fused if what it gives is quantized too")
+
+
+def _dequantized_type(dequantizer: ir.Node | None) -> ir.DataType | None:
+    if dequantizer is None or dequantizer.inputs[0] is None:
+        return None
+    return dequantizer.inputs[0].dtype or ir.DataType.UNDEFINED
+
+
+def _size_reason(attention: AttentionProducts[ir.Node], unfused_reason: UnfusedReason | None) -> str | None:
+    """Return why it would not be fused in INT8 for its size; None if it would, or that is not known."""
+    size, tokens = attention.head_size, attention.tokens
+    return None if unfused_reason is None or size is None or tokens is None else unfused_reason(size, tokens)
 
 
 def _attention_type(node: ir.Node) -> Iterator[Violation]:
     """Check that float attention is in float16."""
-    found = attention_of(node)
-    if found is not None and found.factors[0].dtype == ir.DataType.FLOAT and not any(map(dequantized, found.factors)):
+    found = attention_around(node)
+    query = None if found is None or any(found.dequantizers()) else found.scores.inputs[0]
+    if query is not None and query.dtype == ir.DataType.FLOAT:
         yield Violation("attention-type", _name(node), "attention in float32 is not fused, in float16 it is")
 
 
 def _layer_normalization(node: ir.Node) -> Iterator[Violation]:
-    if is_taken_apart(node):
+    if is_decomposed_layer_norm(node):
         yield Violation(
             "layer-normalization", _name(node), "a LayerNorm in several nodes: its squares overflow float16"
         )
@@ -182,9 +197,9 @@ def _layer_normalization(node: ir.Node) -> Iterator[Violation]:
 
 def _split_product(node: ir.Node) -> Iterator[Violation]:
     """Check that query, key and value of float attention are not one quantized product that a Split cuts apart."""
-    found = attention_of(node)
-    product = None if found is None or any(map(dequantized, found.factors)) else found.product_cut_apart()
-    if product is not None and all(map(dequantized, product.inputs[:2])):
+    found = attention_around(node)
+    product = None if found is None or any(found.dequantizers()) else found.product_cut_apart()
+    if product is not None and all(dequantizer_of(factor) for factor in product.inputs[:2]):
         yield Violation("split-product", _name(product), "what a Split cuts for float attention is multiplied in float")
 
 
@@ -213,7 +228,7 @@ def _float16_scales(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
 
 
 _Rule = Callable[[ir.Node], Iterator[Violation]]
-_RULES: tuple[_Rule, ...] = (_operators, _quantization, _attention, _layer_normalization)
+_RULES: tuple[_Rule, ...] = (_operators, _quantization, _layer_normalization)
 #: Those that only files in some dialects are held to.
 _OPTIONAL: Mapping[str, _Rule] = {
     "attention-type": _attention_type,

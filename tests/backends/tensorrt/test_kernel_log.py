@@ -43,7 +43,7 @@ def test_any_lines_are_read(lines):
 
 
 def test_lines_of_nodes():
-    graph = parse_graph(
+    nodes = parse_graph(
         [
             "Importing initializer: w",
             "Parsing node: blocks.0.qkv[1] [MatMul]",
@@ -54,12 +54,15 @@ def test_lines_of_nodes():
             "Importing initializer: s",
         ]
     )
-    assert list(graph.nodes) == ["wdq", "blocks.0.qkv[1]"]
-    product = graph.nodes["blocks.0.qkv[1]"]
-    assert product.operator == "MatMul"
-    assert product.inputs[0] == Tensor("float16", (-1, 197, 32), "x")
+    assert list(nodes) == ["wdq", "blocks.0.qkv[1]"]
+    dequantize, product = nodes.values()
+    assert (dequantize.op_type, product.op_type) == ("DequantizeLinear", "MatMul")
+    given, weight = product.inputs
+    assert (given.name, given.tensor, given.shape) == ("x", Tensor("float16", (-1, 197, 32)), (-1, 197, 32))
     assert [value.name for value in product.outputs] == ["y"]
-    assert graph.constants == {"w", "s", "wf"}
+    assert [value.name for value in (given, *dequantize.inputs, weight) if value.const_value] == ["w", "s", "wf"]
+    assert (weight.producer(), weight.consumers()) == (dequantize, [product])
+    assert (given.producer(), given.is_graph_input(), weight.is_graph_input()) == (None, True, False)
 
 
 @pytest.mark.parametrize(

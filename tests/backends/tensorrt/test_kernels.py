@@ -5,12 +5,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from onnx_ir.passes.common import ShapeInferencePass
 from rtx import needs_rtx
 
+from edgevit.backends.base import BatchProfile
 from edgevit.backends.kernel_report import KernelReport, read_report
 from edgevit.backends.tensorrt.bindings import load_bindings
+from edgevit.backends.tensorrt.builder import EngineBuild, build_engine
+from edgevit.backends.tensorrt.kernel_log import parse_graph
+from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.backends.tensorrt.report import report_of_log
 from edgevit.errors import BundleError
+from edgevit.graph.linears import load_graph
+from edgevit.graph.patterns import attention_around, is_cut_apart
+from edgevit.graph.products import weight_of
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 
 SOURCE = Path(__file__).parents[3] / "benchmarks" / "tensorrt_kernels.py"
@@ -120,6 +128,34 @@ def test_a_report_is_read_as_it_was_written(kernels, models, tmp_path):
     products = [kernel for kernel in report.kernels if kernel.kind == "gemm"]
     assert products[0].nodes[0] == "blocks.0.attn.qkv.split_0"
     assert (products[0].inputs, products[0].outputs) == (("int8",), ("float16",))
+
+
+@pytest.mark.parametrize(("form", "products"), [("FP16", 25), ("INT8, attention too", 29)])  # residual ones, too
+def test_the_nodes_of_a_builds_log_answer_as_those_of_the_file(kernels, models, form, products):
+    model, log = models("fashion-micro"), DetailedLog()
+    path = model.exported.with_name(f"{form}.onnx")
+    kernels.FORMS[form](model, path)
+    job = EngineBuild(model=path, compute_capability="8.6", batch=BatchProfile())
+    build_engine(load_bindings("tensorrt-rtx"), job, log=log)
+    graph = load_graph(path)
+    ShapeInferencePass()(graph)
+    of_file, of_log = (described(nodes) for nodes in (list(graph.graph), list(parse_graph(log.lines).values())))
+    assert of_file == of_log
+    assert [len(of_log[kind]) for kind in ("attentions", "products")] == [6, products]
+
+
+def described(nodes):
+    """Return what is found among ``nodes``, by names."""
+    attentions = [found for node in nodes if (found := attention_around(node)) is not None]
+    return {
+        "attentions": [
+            (each.name, each.scores.name, each.mixed.name, each.head_size, each.tokens, each.ends_quantized())
+            for each in attentions
+        ],
+        "dequantizers": [node and node.name for each in attentions for node in each.dequantizers()],
+        "products": [node.name for node in nodes if weight_of(node) is not None],
+        "cut apart": [node.name for node in nodes if weight_of(node) is not None and is_cut_apart(node)],
+    }
 
 
 def test_a_log_without_kernels():

@@ -238,6 +238,21 @@ def test_lint_and_the_real_compiler_agree_on_what_is_fused(write_graph, heads, f
     assert [each.rule for each in lint(path, "tensorrt")] == ([] if fused else ["attention-size"])
 
 
+@needs_rtx
+@pytest.mark.parametrize(
+    ("operator", "rules"),
+    [("Mul", []), ("Div", []), ("Add", ["attention-all-or-none"])],
+)
+def test_lint_and_the_real_compiler_agree_on_what_may_stand_in_front_of_a_product(write_graph, operator, rules):
+    text = Heads().text().replace("MatMul(q3, k3)", "MatMul(scaled, k3)")
+    text = text.replace("[scores]", f"scaled = {operator}(q3, s) [scores]")
+    path = write_graph(text, Heads().constants())
+    report = compiled(path)[1]
+    assert report.counts.fused_attentions == ({} if rules else {"int8": 1})
+    assert ["3 of its 4 factors" in warning for warning in report.warnings] == [True] * len(rules)
+    assert [each.rule for each in lint(path, "tensorrt")] == rules
+
+
 def test_float16_scales_before_opset_19_are_named(write_graph):
     # ONNX does not know them, and TensorRT 10 asks for that opset; TensorRT-RTX's parser lets them pass.
     text = f"g (float16[4] x) => (float16[4] y) {{ {ACTIVATION.replace(' a ', ' y ')} }}"
