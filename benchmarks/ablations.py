@@ -1,15 +1,18 @@
 """What each constant and each rewrite of EdgeViT's INT8 is worth, on any model and images.
 
-    python benchmarks/ablations.py SOURCE... --calibration DATA --evaluation DATA [--dialect NAME] [--only NAME]
+    python benchmarks/ablations.py SOURCE --calibration DATA --evaluation DATA [--dialect NAME] [--only NAME]
 
 Each line changes one thing and leaves the rest as it is. Writes a Markdown table: agreement, KL divergence and SQNR of
-the logits against float32 on the evaluation images. Calibration is done again for each line.
+the logits against float32 on the evaluation images; other models that are in the file already stay there. Images are
+observed once, and again where that is what changes.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -60,8 +63,8 @@ CHANGES = (
     *(Change("LEAST", value, (tokens, passes)) for value in (0.5, 1.5)),
     *(Change("GROUP", value, (observers,), AVERAGE) for value in (1, 4, 8)),
     Change("per_token_scale", value=False),
-    *(Change("residual_layers", value) for value in (0, 1, 4)),
-    *(Change("residual_token_layers", value) for value in (0, 3, 12)),
+    *(Change("residual_layers", value) for value in (0.0, 0.16)),
+    *(Change("residual_token_layers", value) for value in (0.0, 0.25, 1.0)),
     *(Change("alpha", value) for value in ("off", "0.5")),
     *(Change("observer", value, observer=value) for value in ("moving-average", "percentile", "entropy", "mse")),
 )
@@ -85,18 +88,30 @@ def measure(exported: Path, change: Change, recipe: Recipe, options: argparse.Na
     """Return the cells of one line."""
     bundle = folder / "changed.edgevit"
     shutil.rmtree(bundle, ignore_errors=True)
-    shutil.copytree(exported, bundle)
+    observed = folder / "observed.edgevit"
+    shutil.copytree(observed if observed.exists() and observers not in change.modules else exported, bundle)
     with changed(change, recipe) as own:
         made = edgevit.quantize(bundle, data=options.calibration, dialect=options.dialect, recipe=own)
+    if change == BASE:
+        shutil.copytree(bundle, observed)
     (name,) = [variant.name for variant in made.variants if variant.precision == "int8"]
     found = edgevit.validate(bundle, data=options.evaluation, variants=[name]).accuracies[name]
     return [str(change), percent(found.agreement, found.images), nats(found.kl), decibels(found.sqnr_db)]
 
 
+def others(path: Path, title: str) -> list[str]:
+    """Return what the file ``path`` has of models other than the one with that ``title``; its heading, if there is none."""
+    if not path.exists():
+        return ["# Ablations", ""]
+    parts = path.read_text(encoding="utf-8").split("\n## ")
+    kept = [parts[0], *(f"## {part}" for part in parts[1:] if not f"## {part}".startswith(f"{title}\n"))]
+    return [part.rstrip("\n") + "\n" for part in kept]
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="+")
+    parser.add_argument("source")
     parser.add_argument("--calibration", required=True)
     parser.add_argument("--evaluation", required=True)
     parser.add_argument("--dialect", default="onnxruntime")
@@ -105,21 +120,16 @@ def main() -> None:
     options = parser.parse_args()
     recipe = load_recipe("default")
     changes = [BASE, *(change for change in CHANGES if not options.only or change.name in options.only)]
-    lines = ["# Ablations", "", f"Written by `python benchmarks/ablations.py`. {machine(0)}", ""]
-    for source in options.sources:
-        lines += [
-            f"## {Path(source).stem}, {options.dialect}",
-            "",
-            "| | agreement | KL (nats) | SQNR |",
-            "| --- " * 4 + "|",
-        ]
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            exported = edgevit.export(source, folder / "float32.edgevit", data=options.evaluation).bundle.path
-            for change in track(changes, description=Path(source).stem):
-                lines.append(f"| {' | '.join(measure(exported, change, recipe, options, folder))} |")
-        lines.append("")
-    write_atomically(options.output, "\n".join(lines).encode())
+    title = f"## {Path(options.source).stem}, {options.dialect}"
+    arguments = shlex.join(sys.argv[1:])
+    lines = [title, "", f"`python benchmarks/ablations.py {arguments}`. {machine(0)}", ""]
+    lines += ["| | agreement | KL (nats) | SQNR |", "| --- " * 4 + "|"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        exported = edgevit.export(options.source, folder / "float32.edgevit", data=options.evaluation).bundle.path
+        for change in track(changes, description=title):
+            lines.append(f"| {' | '.join(measure(exported, change, recipe, options, folder))} |")
+    write_atomically(options.output, "\n".join([*others(options.output, title), *lines, ""]).encode())
     print(options.output.read_text(encoding="utf-8"))
 
 

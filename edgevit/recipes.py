@@ -45,17 +45,18 @@ class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``alpha`` scales channels for nothing. The others have a price when the model runs, and are not done if not given:
     ``per_token_scale`` divides each token behind a GELU by its largest value, where activations are unsigned.
     ``channel_equalization`` is the share of channels there that are divided, the widest, where tokens are not.
-    ``residual_layers`` is how many layers, the first that end an attention or an MLP, multiply what rounding leaves of
-    their input, too (residual, or two-term, quantization); ``residual_token_layers`` how many do so for the token alone
-    that the head reads: the last that end an MLP. Where it is not 0, so do all that see no other token. Layers whose
-    tokens are scaled count, but have no need of it.
+    The others are shares of the depth, each rounded up to whole blocks. In the first ``residual_layers`` of the blocks,
+    the layers that end an attention or an MLP multiply what rounding leaves of their input, too (residual, or two-term,
+    quantization). In the last ``residual_token_layers``, those that end an MLP do so for the token alone that the head
+    reads; where it is not 0, so do all layers that see no other token. Layers whose tokens are scaled count, but have
+    no need of it.
     """
 
     alpha: AlphaChoice = "each"
     per_token_scale: bool = False
     channel_equalization: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
-    residual_layers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
-    residual_token_layers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    residual_layers: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    residual_token_layers: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
 
 #: For models that nothing may slow down.

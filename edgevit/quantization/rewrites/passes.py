@@ -6,6 +6,7 @@ the inputs of its Linear layers have then.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -245,15 +246,24 @@ def _residual_layers(graph: ir.Graph, ranges: Ranges, options: Options) -> list[
     second product is one row, too.
     """
     rewrites, ending = options.rewrites, ending_layers(graph)
+    mlps = [layer for layer in ending if ends_mlp(layer)]
     scaled = {layer.name for layer in ending if has_per_token_scale(layer)}
     chosen: dict[str, tuple[LinearLayer, int | None]] = {}
     token = pooled_token(graph)
     if token is not None and rewrites.residual_token_layers:
-        mlps = [layer for layer in ending if ends_mlp(layer)]
-        of_token = (layer for layer in mlps[-rewrites.residual_token_layers :] if sees_token(layer, token.number))
+        last = mlps[len(mlps) - _blocks(rewrites.residual_token_layers, len(mlps)) :]
+        of_token = (layer for layer in last if sees_token(layer, token.number))
         chosen |= {layer.name: (layer, token.number) for layer in of_token}
     if rewrites.residual_token_layers:
         seen_once = {name for name, one in ranges.items() if one.tokens == options.images}
         chosen |= {layer.name: (layer, None) for layer in find_linears(graph) if layer.name in seen_once}
-    chosen |= {layer.name: (layer, None) for layer in ending[: rewrites.residual_layers]}
+    first = mlps[: _blocks(rewrites.residual_layers, len(mlps))]
+    if first:  # a block ends with its MLP
+        until = next(index for index, layer in enumerate(ending) if layer.name == first[-1].name)
+        chosen |= {layer.name: (layer, None) for layer in ending[: until + 1]}
     return [(layer, only) for layer, only in chosen.values() if layer.name not in scaled]
+
+
+def _blocks(share: float, depth: int) -> int:
+    """Return how many blocks a ``share`` of the ``depth`` is, rounded up; 0.07 of 100 is 7, in floats as well."""
+    return math.ceil(round(share * depth, 9))

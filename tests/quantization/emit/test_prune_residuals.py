@@ -18,7 +18,7 @@ from edgevit.recipes import NO_REWRITES, Rewrites
 
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=7, heads=2, classes=5)
 IMAGES = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype(np.float32)
-RECIPE = Rewrites(residual_layers=2, residual_token_layers=6)
+RECIPE = Rewrites(residual_layers=0.08, residual_token_layers=0.8)
 PROJ = "blocks.0.attn.proj"
 KEPT = {PROJ, "blocks.0.mlp.fc2", "blocks.3.mlp.fc2", "blocks.4.mlp.fc2"}
 
@@ -57,11 +57,11 @@ def run(path):
     [
         (RECIPE, KEPT),
         (msgspec.structs.replace(RECIPE, channel_equalization=0.125), KEPT),
-        (Rewrites(residual_layers=3), {PROJ, "blocks.0.mlp.fc2", "blocks.1.attn.proj"}),
-        (Rewrites(residual_token_layers=3), {"blocks.5.mlp.fc2"}),
-        (Rewrites(residual_token_layers=1), set()),  # the last one sees no other token
+        (Rewrites(residual_layers=0.2), {PROJ, "blocks.0.mlp.fc2", "blocks.1.attn.proj", "blocks.1.mlp.fc2"}),
+        (Rewrites(residual_token_layers=0.4), {"blocks.5.mlp.fc2"}),
+        (Rewrites(residual_token_layers=0.1), set()),  # the last one sees no other token
         (
-            Rewrites(residual_layers=64),
+            Rewrites(residual_layers=1.0),
             {f"blocks.{block}.{end}" for block in range(6) for end in ("attn.proj", "mlp.fc2")},
         ),
         (NO_REWRITES, set()),

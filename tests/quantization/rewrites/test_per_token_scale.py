@@ -78,7 +78,7 @@ def test_scaled_tokens_are_nearer_and_run_in_integers(quantized, tmp_path, diale
 
 def test_layers_whose_tokens_are_scaled_have_no_second_product(quantized, tmp_path):
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
-    rewrites = Rewrites(per_token_scale=True, channel_equalization=0.125, residual_layers=2)
+    rewrites = Rewrites(per_token_scale=True, channel_equalization=0.125, residual_layers=0.1)
     places = {scheme: tmp_path / f"{scheme}.onnx" for scheme in ("asymmetric", "symmetric")}
     prepared = prepare(quantized.path, images, places, rewrites=rewrites)[1]
     rests = {

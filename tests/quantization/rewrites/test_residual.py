@@ -109,9 +109,9 @@ def test_a_token_that_is_not_there_is_not_seen(quantized):
 @pytest.mark.parametrize(
     ("rewrites", "rests"),
     [
-        (Rewrites(residual_layers=4), [*FIRST, "blocks.1.attn.proj", "blocks.1.mlp.fc2"]),
+        (Rewrites(residual_layers=1.0), [*FIRST, "blocks.1.attn.proj", "blocks.1.mlp.fc2"]),
         (
-            Rewrites(residual_token_layers=2),
+            Rewrites(residual_token_layers=1.0),
             ["blocks.0.mlp.fc2", "blocks.1.attn.proj", "blocks.1.mlp.fc1", "blocks.1.mlp.fc2", "head"],
         ),
     ],
@@ -145,7 +145,7 @@ def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(
 
 def test_a_layer_that_goes_back_to_float_takes_its_rest_along(quantized, tmp_path):
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
-    places, rewrites = {"asymmetric": tmp_path / "m.onnx"}, Rewrites(residual_token_layers=2)
+    places, rewrites = {"asymmetric": tmp_path / "m.onnx"}, Rewrites(residual_token_layers=1.0)
     one = prepare(quantized.path, images, places, rewrites=rewrites)[1]["asymmetric"]
     back = revert_to_float(one.ptq, dict.fromkeys(one.plan.integer_layers(), "asked for"))
     emit_in_memory(back, "onnxruntime", tmp_path / "all-float.onnx")
