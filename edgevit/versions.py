@@ -30,6 +30,20 @@ def within(version: str, specifier: str) -> bool:
     return numbers is not None and SpecifierSet(specifier).contains(numbers[0], prereleases=True)
 
 
+def narrowed(specifier: str | None, first: str) -> str:
+    """Return the range ``specifier`` (None is any version) without what comes before ``first``."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
+
+    kept = [
+        str(each)
+        for each in SpecifierSet(specifier or "")
+        if each.operator != ">=" or Version(each.version) > Version(first)
+    ]
+    lower = [] if any(each.startswith(">=") for each in kept) else [f">={first}"]
+    return ",".join((*lower, *sorted(kept)))
+
+
 def check_version(what: str, engine: str, found: str, specifier: str | None, *, remedy: str) -> None:
     """Check that the version ``found`` of an engine is one that ``what`` is for.
 

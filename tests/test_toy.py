@@ -98,3 +98,16 @@ def test_no_other_module_knows_an_engine_by_its_name(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
     ]
     assert not said, f"ask the class of the backend instead: {said}"
+
+
+#: What the modules are called that are of one engine: as it is, or as the files that it takes.
+OF_ONE_ENGINE = ("edgevit.backends.onnx", "edgevit.backends.openvino", "edgevit.backends.tensorrt")
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_other_module_imports_one_of_an_engine(path):
+    if str(path.relative_to(PACKAGE)).startswith(OF_ENGINES):
+        return
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [f"{getattr(node, 'module', '')}.{alias.name}".lstrip(".") for node in nodes for alias in node.names]
+    assert not [name for name in names if name.startswith(OF_ONE_ENGINE)]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import MissingDependencyError
-from edgevit.versions import check_version, range_reason, within
+from edgevit.versions import check_version, narrowed, range_reason, within
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,17 @@ def test_another_version_is_an_error_with_both():
         check_version("this", "tensorrt", "8.6.2", ">=10.3,<10.12", remedy="do that")
     assert caught.value.remedy == "do that"
     check_version("this", "tensorrt", "8.6.2", None, remedy="")
+
+
+@pytest.mark.parametrize(
+    ("versions", "first", "expected"),
+    [
+        (None, "1.20", ">=1.20"),
+        (">=1.20", "1.23", ">=1.23"),
+        (">=1.25", "1.23", ">=1.25"),
+        (">=1.20,<1.30", "1.24", ">=1.24,<1.30"),
+        ("<2", "1.24", ">=1.24,<2"),
+    ],
+)
+def test_a_targets_range_loses_what_is_too_old(versions, first, expected):
+    assert narrowed(versions, first) == expected

@@ -73,6 +73,8 @@ class Backend(ABC):
     cross_compiles: ClassVar[bool] = False
     #: Whether dynamic INT8 is operators of its own, which are written into the file; else it is a setting.
     dynamic_operators: ClassVar[bool] = False
+    #: With a setting: that which keeps it from rounding activations at all.
+    float_activations: ClassVar[Mapping[str, str]] = {}
     #: The first versions that build a precision, where earlier ones only run it.
     built_since: ClassVar[Mapping[Precision, str]] = {}
 

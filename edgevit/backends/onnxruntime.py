@@ -158,7 +158,9 @@ class OnnxRuntimeSession:
         self._engine = engine
         self._model = model
         self._threads = threads
-        self._errors = engine_errors()
+        from edgevit.graph.running import ENGINE_ERRORS  # which imports onnxruntime
+
+        self._errors = ENGINE_ERRORS
         self._session = self._load(self._options())
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -254,9 +256,3 @@ def _refuse_too_new(version: str, model: Path, problem: str) -> None:
             f"{model} needs onnxruntime >={QUANTIZE_23}, and this is {version}",
             remedy=f'pip install "onnxruntime>={QUANTIZE_23}", or name another variant',
         )
-
-
-def engine_errors() -> tuple[type[Exception], ...]:
-    """Return what onnxruntime raises: one class per status code, without a common base of their own."""
-    binding = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="onnxruntime")
-    return tuple(kind for kind in vars(binding).values() if isinstance(kind, type) and issubclass(kind, Exception))

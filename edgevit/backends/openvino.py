@@ -21,7 +21,7 @@ from edgevit.backends.openvino_core import core_of
 from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixels
 from edgevit.backends.openvino_kernels import linear_kernels
-from edgevit.backends.openvino_settings import DEFAULTS, ModelCache, check_device, checked, properties
+from edgevit.backends.openvino_settings import DEFAULTS, GROUP_SIZE, ModelCache, check_device, checked, properties
 from edgevit.backends.pixels import PIXELS, as_taken, normalised_by, shape_of_images, to_be_normalised
 from edgevit.backends.pool import Pool
 from edgevit.bundle.manifest import Precision
@@ -54,6 +54,7 @@ class OpenVINO(Backend):
     devices = ("CPU", "GPU", "NPU")
     silent_devices = ("GPU", "NPU")
     settings = DEFAULTS
+    float_activations: ClassVar[Mapping[str, str]] = {GROUP_SIZE: DEFAULTS[GROUP_SIZE]}
     built_since: ClassVar[Mapping[Precision, str]] = {"int4-weights": "2025.3"}
 
     @classmethod

@@ -17,6 +17,9 @@ from edgevit.files import cache_folder, sha256_of, storage_errors, write_atomica
 
 #: Everything that can be set. DEVICE, INPUT and CACHE are EdgeViT's own; the others are OpenVINO's properties.
 #:
+#: How many values of a token share a range, where activations are quantized as they come; 0 leaves them float.
+GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+
 #: By itself OpenVINO computes in BF16 on CPUs that can, and calls that float32: the precision is pinned. It also
 #: quantizes activations as they come, where weights alone are integers, unless the group size is 0. NUM_STREAMS HINT
 #: and INFERENCE_NUM_THREADS 0 leave the numbers to OpenVINO, as the hint says.
@@ -28,7 +31,7 @@ DEFAULTS: Final[Mapping[str, str]] = {
     "NUM_STREAMS": "HINT",
     "INFERENCE_NUM_THREADS": "0",
     "INFERENCE_PRECISION_HINT": "f32",
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+    GROUP_SIZE: "0",
 }
 _OWN = ("DEVICE", "INPUT", "CACHE")
 

@@ -1,10 +1,15 @@
-"""Run an ONNX file in onnxruntime, to see what it gives for real images."""
+"""Run an ONNX file in onnxruntime, to see what it gives for real images.
+
+It is the reference engine (``backends.REFERENCE``): whichever engine a model is for, what is exported is compared in
+this one, and what calibration sees of a graph it sees here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -12,7 +17,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as engine
 
+from edgevit.errors import GraphError
 from edgevit.limits import within_limits
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 #: Largest absolute difference of a logit between a file and what it was made of.
 TOLERANCE = 1e-4
@@ -56,8 +65,7 @@ def run(
         InputError: if that takes more memory or time than the file's size explains.
 
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
+    options = _options()
     size, name = path.stat().st_size, str(path)
 
     def opened() -> onnxruntime.InferenceSession:
@@ -67,3 +75,43 @@ def run(
     for batch in batches:
         answer = within_limits(size, name, partial(session.run, [answers], {images: batch}), times=len(batch))
         yield answer[0]
+
+
+def session_of(model: ir.Model | Path) -> onnxruntime.InferenceSession:
+    """Return ``model``, in memory or a file, in onnxruntime, on the CPU.
+
+    Raises:
+        GraphError: if it cannot be run.
+
+    """
+    from edgevit.graph.saving import serialize  # with onnx, which is not on a device: that takes what is above alone
+
+    options = _options()
+    # Threads that spin while they wait would take the cores from the observers, which look at the last image meanwhile.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        content = str(model) if isinstance(model, Path) else serialize(model)
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except ENGINE_ERRORS as error:
+        raise GraphError(f"the model cannot be run by onnxruntime: {error}", remedy="export it again") from error
+
+
+def outputs_of(model: ir.Model | Path, images: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return what ``model`` gives in onnxruntime for ``images``, each (1, C, H, W), one at a time.
+
+    Raises:
+        GraphError: if it cannot be run.
+
+    """
+    session = session_of(model)
+    (given,) = session.get_inputs()
+    try:
+        return np.concatenate([session.run(None, {given.name: image})[0] for image in images])
+    except ENGINE_ERRORS as error:
+        raise GraphError(f"the model cannot be run: {error}", remedy="export it again") from error
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    return options

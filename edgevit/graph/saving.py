@@ -1,4 +1,4 @@
-"""Write a graph in memory to an ONNX file."""
+"""Write a graph in memory to an ONNX file, and say what decides which engines read it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgevit.files import write_atomically
+
+_STANDARD = ("", "ai.onnx")  # domains
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,15 @@ def save(model: ir.Model, path: Path) -> SavedModel:
     tidy(model)
     content = serialize(model)
     write_atomically(path, content)
-    operators = frozenset(node.op_type for node in model.graph.all_nodes() if node.domain in ("", "ai.onnx"))
+    operators = frozenset(node.op_type for node in model.graph.all_nodes() if node.domain in _STANDARD)
     return SavedModel(path, hashlib.sha256(content).hexdigest(), model.opset_imports.get("", 0), operators)
+
+
+def contents_of(path: Path) -> tuple[int, frozenset[str]]:
+    """Return the opset of the ONNX file at ``path``, and the standard operators that it is made of."""
+    model = onnx.load(path, load_external_data=False)
+    opset = max((each.version for each in model.opset_import if each.domain in _STANDARD), default=0)
+    return opset, frozenset(node.op_type for node in model.graph.node if node.domain in _STANDARD)
 
 
 def tidy(model: ir.Model) -> None:

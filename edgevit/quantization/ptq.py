@@ -33,12 +33,13 @@ from edgevit.futures import in_order
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import LinearLayer, find_linears, load_graph
 from edgevit.graph.node_facts import Role, role_of
+from edgevit.graph.running import outputs_of
 from edgevit.graph.saving import save
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention import operands_of, plan_attentions
 from edgevit.quantization.calibration.image_pass import observe_all, one_by_one
-from edgevit.quantization.calibration.observed_model import ObservedModel, outputs_of
+from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.calibration.resume import NOTHING_KEPT, Keeper
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics

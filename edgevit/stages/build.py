@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgevit.backends import backend_class, get_backend
-from edgevit.backends.onnx_versions import narrowed
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
@@ -22,6 +21,7 @@ from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.engines import check_engine, lower_for
 from edgevit.stages.precisions import Decided, EngineSource, check, choosing_settings, load_decided, write_source
 from edgevit.targets import Target, float8_dialect
+from edgevit.versions import narrowed
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,18 @@ from PIL import Image
 
 from edgevit import __version__
 from edgevit.backends import REFERENCE, get_backend
-from edgevit.backends.onnx_versions import contents_of, narrowed
 from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
 from edgevit.files import scratch_folder, shareable
 from edgevit.graph.external_onnx import OnnxModel, write_verified
+from edgevit.graph.saving import contents_of
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import DataSource
 from edgevit.stages.peers import Peer, check_equal
 from edgevit.statistics import as_classes
+from edgevit.versions import narrowed
 
 if TYPE_CHECKING:
     from edgevit.models.checkpoints import Checkpoint

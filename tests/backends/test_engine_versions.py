@@ -15,10 +15,11 @@ import pytest
 from onnx import helper
 
 from edgevit.backends import onnxruntime as backend
-from edgevit.backends.onnx_versions import contents_of, first_version, narrowed
+from edgevit.backends.onnx_versions import first_version
 from edgevit.backends.variants import backend_for
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, MissingDependencyError
+from edgevit.graph.saving import contents_of
 from edgevit.stages.build import build
 from edgevit.targets import load_target
 from edgevit.versions import within
@@ -64,20 +65,6 @@ def test_the_first_version_follows_from_opset_and_operators(tmp_path, opset, kin
     )
     onnx.save(model, tmp_path / "model.onnx")
     assert first_version(*contents_of(tmp_path / "model.onnx")) == first
-
-
-@pytest.mark.parametrize(
-    ("versions", "first", "expected"),
-    [
-        (None, "1.20", ">=1.20"),
-        (">=1.20", "1.23", ">=1.23"),
-        (">=1.25", "1.23", ">=1.25"),
-        (">=1.20,<1.30", "1.24", ">=1.24,<1.30"),
-        ("<2", "1.24", ">=1.24,<2"),
-    ],
-)
-def test_a_targets_range_loses_what_is_too_old(versions, first, expected):
-    assert narrowed(versions, first) == expected
 
 
 def test_an_engine_that_is_too_old_is_told_from_the_manifest(quantized, monkeypatch):

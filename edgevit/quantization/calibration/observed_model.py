@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from edgevit.backends.base import check_images
-from edgevit.backends.onnxruntime import engine_errors
 from edgevit.errors import GraphError
 from edgevit.graph.linears import find_linears
 from edgevit.graph.node_facts import before_fake_quant
 from edgevit.graph.passes.prune_tokens import PruneToClassToken, pooled_token
-from edgevit.graph.saving import serialize, tidy
+from edgevit.graph.running import ENGINE_ERRORS, session_of
+from edgevit.graph.saving import tidy
 from edgevit.graph.weights import letting_go
 
 
@@ -69,7 +67,7 @@ class ObservedModel:
         check_images(image, self._shape)
         try:
             found = dict(zip(self._distinct, self._session.run(self._distinct, {self._input: image}), strict=True))
-        except engine_errors() as error:
+        except ENGINE_ERRORS as error:
             raise GraphError(f"the model cannot be run: {error}", remedy="export it again") from error
         return [found[name] for name in self._values]
 
@@ -86,36 +84,3 @@ def _give(graph: ir.Graph, values: list[ir.Value]) -> None:
     graph.outputs.extend(values)
     for value in values:
         value.dtype = value.dtype or ir.DataType.FLOAT
-
-
-def session_of(model: ir.Model | Path) -> onnxruntime.InferenceSession:
-    """Return ``model``, in memory or a file, in onnxruntime, on the CPU.
-
-    Raises:
-        GraphError: if it cannot be run.
-
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    # Threads that spin while they wait would take the cores from the observers, which look at the last image meanwhile.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        content = str(model) if isinstance(model, Path) else serialize(model)
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except engine_errors() as error:
-        raise GraphError(f"the model cannot be run by onnxruntime: {error}", remedy="export it again") from error
-
-
-def outputs_of(model: ir.Model | Path, images: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return what ``model`` gives in onnxruntime for ``images``, each (1, C, H, W), one at a time.
-
-    Raises:
-        GraphError: if it cannot be run.
-
-    """
-    session = session_of(model)
-    (given,) = session.get_inputs()
-    try:
-        return np.concatenate([session.run(None, {given.name: image})[0] for image in images])
-    except engine_errors() as error:
-        raise GraphError(f"the model cannot be run: {error}", remedy="export it again") from error

@@ -10,12 +10,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.backends.base import check_images
-from edgevit.backends.onnxruntime import engine_errors
 from edgevit.errors import DataError, GraphError
 from edgevit.graph.linears import find_linears
+from edgevit.graph.running import ENGINE_ERRORS, session_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.image_pass import one_by_one
-from edgevit.quantization.calibration.observed_model import session_of
 from edgevit.quantization.float16.convert import Float16Plan, floats, node_names, note_types
 
 #: The largest number of float16.
@@ -153,7 +152,7 @@ class _Session:
         check_images(image, self._shape)
         try:
             found: list[NDArray[np.float32]] = self._engine.run(self._watched, {self._input: image})
-        except engine_errors() as error:
+        except ENGINE_ERRORS as error:
             raise GraphError(f"the model cannot be run: {error}", remedy="export it again") from error
         return found
 

@@ -26,9 +26,6 @@ from edgevit.graph.linears import LinearLayer
 from edgevit.quantization.arithmetic import quantize, weight_scales
 from edgevit.quantization.weight_only.replace import Replaced, replace_linears
 
-#: OpenVINO's setting for how many values of a token share a range.
-GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-
 _DOMAIN = "com.microsoft"
 
 
@@ -44,10 +41,10 @@ def emit_dynamic(model: ir.Model, path: Path) -> Replaced:
 
 
 def check_dynamic(backend: Backend, model: Path, settings: Mapping[str, str], images: NDArray[np.float32]) -> None:
-    """Check that OpenVINO quantizes activations as they come, by what that does to the logits of ``images``.
+    """Check that ``backend`` quantizes activations as they come, by what that does to the logits of ``images``.
 
-    It does not tell which of its kernels do. But rounding leaves its mark: with a group size of 0, which turns it off,
-    the logits are others.
+    It does not tell which of its kernels do. But rounding leaves its mark: with ``float_activations`` the logits are
+    others.
 
     Raises:
         VerificationError: if they are the same, as on processors without VNNI, where OpenVINO multiplies in float.
@@ -55,12 +52,12 @@ def check_dynamic(backend: Backend, model: Path, settings: Mapping[str, str], im
     """
     with (
         backend.open(model, threads=0, settings=settings) as rounding,
-        backend.open(model, threads=0, settings={**settings, GROUP_SIZE: "0"}) as exact,
+        backend.open(model, threads=0, settings={**settings, **backend.float_activations}) as exact,
     ):
         same = np.array_equal(rounding.infer(images), exact.infer(images))
     if same:
         raise VerificationError(
-            "OpenVINO does not quantize activations as they come on this processor",
+            f"{backend.name} does not quantize activations as they come on this processor",
             remedy="use --precision int8, or int8-weights for a small file",
         )
 

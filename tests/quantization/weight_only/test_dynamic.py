@@ -10,10 +10,11 @@ from onnx_files import emit_dynamic, emit_weights_int8
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from edgevit.backends import get_backend
+from edgevit.backends.openvino_settings import GROUP_SIZE
 from edgevit.errors import BundleError, VerificationError
 from edgevit.quantization.arithmetic import quantize, weight_scales
 from edgevit.quantization.kernels import check_kernels
-from edgevit.quantization.weight_only.dynamic import GROUP_SIZE, check_dynamic
+from edgevit.quantization.weight_only.dynamic import check_dynamic
 from edgevit.targets import load_target
 
 
