@@ -100,7 +100,7 @@ def measure(exported: Path, change: Change, recipe: Recipe, options: argparse.Na
 
 
 def others(path: Path, title: str) -> list[str]:
-    """Return what the file ``path`` has of models other than the one with that ``title``; a heading if there is none."""
+    """Return what the file ``path`` has of models other than that with ``title``; a heading if there is none."""
     if not path.exists():
         return ["# Ablations", ""]
     parts = path.read_text(encoding="utf-8").split("\n## ")
