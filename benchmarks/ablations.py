@@ -65,7 +65,7 @@ CHANGES = (
     Change("per_token_scale", value=False),
     *(Change("residual_layers", value) for value in (0.0, 0.16)),
     *(Change("residual_token_layers", value) for value in (0.0, 0.25, 1.0)),
-    *(Change("alpha", value) for value in ("off", "0.5")),
+    *(Change("alpha", value) for value in ("off", 0.5)),
     *(Change("observer", value, observer=value) for value in ("moving-average", "percentile", "entropy", "mse")),
 )
 
