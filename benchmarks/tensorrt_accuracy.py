@@ -24,7 +24,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict, batches
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.stages.images import DataSource
-from edgevit.stages.precisions import PLANS, PREPARED
+from edgevit.stages.precisions import OPTIMIZED, PLANS
 
 _BATCH = 8
 
@@ -45,7 +45,7 @@ def lines(bundle: Bundle, images: list[NDArray[np.float32]]) -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     plan = QuantizationPlan.load(bundle.verify_extra(PLANS["symmetric"]))
     exported = bundle.verify_files("float32")
-    model = Model(exported, bundle.verify_extra(PREPARED["symmetric"]), plan)
+    model = Model(exported, bundle.verify_extra(OPTIMIZED["symmetric"]), plan)
     expected = logits_of(exported, images)
     for form, write in FORMS.items():
         if form == "FP16":  # README.md has it: `edgevit validate` measures it

@@ -63,7 +63,7 @@ class Target(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     processors that such computers have. ``weight_bits`` is 7 where 8 would overflow: on x86 processors without VNNI;
     "auto" looks at the one that EdgeViT runs on. ``settings`` are what the backend is opened with, for every precision
     alike, and ``settings_of`` what one precision needs beside them; ``f32|bf16`` leaves it to a race between both when
-    the variant is built (``stages.tuning``). ``versions`` are those of the engine that serve the
+    the variant is built (``stages.settings_race``). ``versions`` are those of the engine that serve the
     device, as in PEP 440 (``>=10.3,<10.4``); ``compute_capability`` is an NVIDIA GPU's, such as 8.7; ``workspace_mb``
     is how much memory a build may take, in MiB; ``batch`` is what the variant is built for. ``why`` says where these
     choices come from.

@@ -16,7 +16,7 @@ from oracles import import_timm
 from tiny import SHAPES, VARIANTS, CommandLine, must_run, write_checkpoint, write_headless
 
 if TYPE_CHECKING:
-    from foreign_vits import ForeignVits
+    from external_vits import ExternalVits
 
     from edgevit.models.spec import ModelSpec
 
@@ -54,11 +54,11 @@ def timm() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def foreign_vits(tmp_path_factory: pytest.TempPathFactory) -> "ForeignVits":
-    """Return ONNX files of others by what is special about each; see foreign_vits.py."""
-    from foreign_vits import ForeignVits
+def external_vits(tmp_path_factory: pytest.TempPathFactory) -> "ExternalVits":
+    """Return ONNX files of others by what is special about each; see external_vits.py."""
+    from external_vits import ExternalVits
 
-    return ForeignVits(tmp_path_factory)
+    return ExternalVits(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

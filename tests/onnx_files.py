@@ -57,7 +57,7 @@ def make_plan(path: Path, table: CalibrationTable, **options: Any) -> Quantizati
     return plans.make_plan(read(path), table, **options)
 
 
-def prepare(
+def optimize_files(
     path: Path,
     images: CalibrationImages,
     places: Mapping[Scheme, Path],

@@ -16,7 +16,7 @@ from edgevit.data.fashion_mnist import load_fashion_mnist_sample
 from edgevit.models.spec import BUILTIN
 from edgevit.quantization.emit import scheme_of
 from edgevit.runtime import load
-from edgevit.stages.availability import judge_commands, judge_target
+from edgevit.stages.availability import command_abilities, target_availability
 from edgevit.targets import load_profile, target_names
 
 pytestmark = pytest.mark.slow
@@ -86,10 +86,10 @@ def test_every_target_that_can_be_built_here_is_built_and_the_others_say_what_do
     run("quantize", bundle, *few, "--dialect", "tensorrt")
     run("quantize", bundle, *few, "--precision", "fp16", "--dialect", "onnxruntime")
     findings = [found for probe in PROBES.values() for found in probe()]
-    commands = judge_commands(findings)
+    commands = command_abilities(findings)
     built = set()
     for name, target in every_target().items():
-        verdict = judge_target(name, target, findings, commands, platform.machine())
+        verdict = target_availability(name, target, findings, commands, platform.machine())
         for precision in dict.fromkeys((target.precisions[0], "int8")):
             done = edgevit("build", bundle, "--target", name, "--precision", precision, "--json")
             assert done.code == (3 if verdict.build == "no" else 0), (name, precision, done.err)

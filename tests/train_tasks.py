@@ -55,21 +55,21 @@ def make_model(seed=0) -> VisionTransformer:
 
 
 def make_task(job, training, *, validation=None, test=None, teacher=None) -> loop.TrainTask:
-    def exam(name, dataset):
+    def evaluation_set(name, dataset):
         return ImageEvaluationSet(name, dataset, dataset.labels, PREPROCESS) if dataset is not None else None
 
     return loop.TrainTask(
         make_model(),
         Objective(job.recipe, 2, Normalise(PREPROCESS), teacher),
         MemoryLoader(training.pixels, training.labels, job.recipe),
-        exam("validation", validation),
-        exam("test", test),
+        evaluation_set("validation", validation),
+        evaluation_set("test", test),
     )
 
 
 def run(folder, job, training, *, state=None, processes=CPU, **parts):
-    lesson = make_task(job, training, **parts)
-    return loop.train(folder, job, lesson, processes, state=state, progress=SILENT)
+    task = make_task(job, training, **parts)
+    return loop.train(folder, job, task, processes, state=state, progress=SILENT)
 
 
 def fill_folder(root, *, parts=("train", "validation", "test"), count=8):

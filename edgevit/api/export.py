@@ -104,7 +104,7 @@ def export(
     existing: Existing = "replace" if overwrite else "refuse"
     Bundle.check_place(place, existing)  # before a checkpoint is fetched and read
     report = progress_to(progress)
-    given = MetadataOverrides(
+    overrides = MetadataOverrides(
         preprocess=None if preprocess is None else Path(path_given("preprocess", preprocess)),
         mean=_numbers("mean", mean),
         std=_numbers("std", std),
@@ -124,7 +124,7 @@ def export(
                 raise InputError("input_shape goes with a module", remedy="leave it out, or give image_size")
             name = path_given("source", source)
             model = load_source(
-                name, given, l2_normalize=l2_normalize, heads=heads, raw_weights=raw_weights, unfinished=unfinished
+                name, overrides, l2_normalize=l2_normalize, heads=heads, raw_weights=raw_weights, unfinished=unfinished
             )
             equal = [name if isinstance(model, OnnxModel) else "torch"]
             if check_with is not None:
@@ -140,7 +140,7 @@ def export(
                 onnx_output=onnx_output,
                 image_size=image_size,
             )
-            model, peer = _of_module(source, input_shape, given, stack, report)
+            model, peer = _of_module(source, input_shape, overrides, stack, report)
             equal = [peer.library]
         for note in model.notes:
             report.note(note)
@@ -164,14 +164,14 @@ def export(
 def _of_module(
     module: nn.Module,
     input_shape: tuple[int, int, int] | None,
-    given: MetadataOverrides,
+    overrides: MetadataOverrides,
     stack: ExitStack,
     report: Progress,
 ) -> tuple[OnnxModel, Peer]:
     from edgevit.graph.module import ModuleFile, module_file
 
     file: ModuleFile = module_file(module, input_shape, stack.enter_context(scratch_folder()), report)
-    model = file.model(given)
+    model = file.model(overrides)
     return model, Peer(file.name, file.infer, remedy=file.REMEDY)
 
 

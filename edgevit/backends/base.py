@@ -69,7 +69,7 @@ class LinearKernel(msgspec.Struct, frozen=True, kw_only=True):
     weight: str
 
 
-def join_parts(kernels: Iterable[LinearKernel]) -> list[LinearKernel]:
+def join_products(kernels: Iterable[LinearKernel]) -> list[LinearKernel]:
     """Return ``kernels`` with those of one layer as one, which is integer if they all are.
 
     A layer may be computed by several products: one each for query, key and value, or a residual one beside it.

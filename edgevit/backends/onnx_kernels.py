@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgevit.backends.base import LinearKernel, join_parts
+from edgevit.backends.base import LinearKernel, join_products
 from edgevit.graph.node_facts import PRODUCTS, by_weight, noted_products
 from edgevit.graph.products import BLOCKS, INTEGER, product_of, products_in, weight_of
 from edgevit.graph.weights import letting_go
@@ -28,7 +28,7 @@ def read_kernels(model: Path, optimised: Path) -> list[LinearKernel]:
     if not products:
         with _read(model) as graph:
             products = by_weight(products_in(graph.graph))
-    return join_parts(
+    return join_products(
         LinearKernel(
             layer=products[name].layer if (name := _undecorated(each.weight)) in products else each.node,
             kernel=operator,

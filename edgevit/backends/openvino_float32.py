@@ -22,12 +22,12 @@ def keep_float32(path: Path) -> int:
     """
     tree = ElementTree.parse(path)  # noqa: S314 - OpenVINO has just written it
     layers = {layer.attrib["id"]: layer for layer in tree.iterfind("layers/layer")}
-    readers: dict[str, set[str]] = defaultdict(set)
+    consumers: dict[str, set[str]] = defaultdict(set)
     for edge in tree.iterfind("edges/edge"):
-        readers[edge.attrib["from-layer"]].add(edge.attrib["to-layer"])
+        consumers[edge.attrib["from-layer"]].add(edge.attrib["to-layer"])
 
     def reached(kind: str) -> set[str]:
-        return _reached({name for name, layer in layers.items() if layer.attrib["type"] == kind}, readers)
+        return _reached({name for name, layer in layers.items() if layer.attrib["type"] == kind}, consumers)
 
     quantized = reached("FakeQuantize")
     if not quantized:
@@ -44,11 +44,11 @@ def keep_float32(path: Path) -> int:
     return len(convolutions)
 
 
-def _reached(start: set[str], readers: dict[str, set[str]]) -> set[str]:
+def _reached(start: set[str], consumers: dict[str, set[str]]) -> set[str]:
     """Return ``start`` and all that reads what they give, at first or second hand."""
     reached, left = set(start), list(start)
     while left:
-        new = readers[left.pop()] - reached
+        new = consumers[left.pop()] - reached
         reached |= new
         left += new
     return reached

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from edgevit.backends.base import LinearKernel, join_parts
+from edgevit.backends.base import LinearKernel, join_products
 from edgevit.graph.node_facts import Product
 
 #: Layers of the compiled model that multiply by a weight; a MatMul is one only if its second input is constant.
@@ -26,7 +26,7 @@ Products = Mapping[str, Product]  # by weight
 def linear_kernels(runtime_model: Any, products: Products) -> list[LinearKernel]:  # noqa: ANN401
     """Return how each Linear layer of a compiled model is executed; ``products`` are those that its file lists."""
     nodes = runtime_model.get_ordered_ops()
-    return join_parts(_kernel(node, weight, products) for node in nodes for weight in _weights(node, products))
+    return join_products(_kernel(node, weight, products) for node in nodes for weight in _weights(node, products))
 
 
 def _kernel(node: Any, weight: Any, products: Products) -> LinearKernel:  # noqa: ANN401

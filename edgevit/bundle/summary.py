@@ -79,7 +79,7 @@ def summary(bundle: Bundle) -> Summary:
         variants=tuple(_variant(bundle, variant.name) for variant in manifest.variants),
         extra=tuple(logical_path(file) for file in manifest.extra),
         problems=tuple(
-            problem for file in (*manifest.golden, *manifest.extra) if (problem := _problem(bundle, [file]))
+            problem for file in (*manifest.golden, *manifest.extra) if (problem := _damage_reason(bundle, [file]))
         ),
     )
 
@@ -94,7 +94,7 @@ def _variant(bundle: Bundle, name: str) -> VariantSummary:
         path=str(bundle.path / variant.files[0].path),
         bytes=variant.bytes,
         settings=variant.settings,
-        problem=_problem(bundle, variant.files),
+        problem=_damage_reason(bundle, variant.files),
         accuracy=variant.accuracy,
         latency=variant.latency,
         kernels=variant.kernels,
@@ -103,7 +103,8 @@ def _variant(bundle: Bundle, name: str) -> VariantSummary:
     )
 
 
-def _problem(bundle: Bundle, files: Sequence[File]) -> str | None:
+def _damage_reason(bundle: Bundle, files: Sequence[File]) -> str | None:
+    """Return why ``files`` are not those that the manifest lists; None if they are."""
     try:
         verify(bundle.path, files)
     except BundleError as error:

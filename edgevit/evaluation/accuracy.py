@@ -12,7 +12,7 @@ from edgevit import statistics
 from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Accuracy
 from edgevit.errors import DataError
-from edgevit.evaluation.gate import MAX_DROP, judge
+from edgevit.evaluation.gate import MAX_DROP, top1_verdict
 from edgevit.progress import SILENT, Progress
 
 #: What a Dataset gives for an image without a label.
@@ -80,7 +80,9 @@ def measure_accuracy(
     rates = rates_of(reference_logits, logits, labels)
     agreement = statistics.agreement(reference_logits, logits)
     images = int((labels >= 0).sum()) if labels is not None else None
-    verdict = judge(delta_top1=rates.delta_top1, agreement=agreement, finite=finite, max_drop=max_drop, images=images)
+    verdict = top1_verdict(
+        delta_top1=rates.delta_top1, agreement=agreement, finite=finite, max_drop=max_drop, images=images
+    )
     return Accuracy(
         data=data,
         data_sha256=data_sha256,

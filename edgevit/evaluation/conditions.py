@@ -12,7 +12,7 @@ from typing import NamedTuple
 from edgevit import system
 
 #: Share of the usable cores' time that other processes, or the hypervisor, may take before a run is invalid.
-MAX_FOREIGN_SHARE = 0.10
+MAX_OTHER_SHARE = 0.10
 #: Share of its clock that the processor may lose between the first and the last third of a run.
 MAX_CLOCK_LOSS = 0.15
 
@@ -28,7 +28,7 @@ class Snapshot(NamedTuple):
 
 
 class Conditions:
-    """Watches the machine from its making until ``troubles`` is asked; what the system does not tell is not judged.
+    """Watches the machine until ``invalid_reasons`` are asked for; what the system does not tell does not count.
 
     ``workers`` are the processes whose load is ours; their time must not count against the run. Take a ``sample`` of
     the clocks right after work, while they still are what they were during it.
@@ -48,9 +48,9 @@ class Conditions:
             self._clocks_khz.append(max(clocks))
         self._held_down.append(system.cooling_steps(self._root))
 
-    def troubles(self) -> list[str]:
+    def invalid_reasons(self) -> list[str]:
         """Say, in a few words each, what makes the figures since the start doubtful; nothing if all was well."""
-        found = foreign_load(self._start, self._snapshot(), cores=len(self._cpus))
+        found = other_load(self._start, self._snapshot(), cores=len(self._cpus))
         if max(self._held_down) > self._held_down[0]:
             found.append("the kernel lowered the processor's clock because of heat")
         if loss := clock_loss(self._clocks_khz):
@@ -64,15 +64,15 @@ class Conditions:
         return Snapshot(time.monotonic(), busy, stolen, own, system.throttle_events(self._cpus, self._root))
 
 
-def foreign_load(start: Snapshot, end: Snapshot, *, cores: int) -> list[str]:
+def other_load(start: Snapshot, end: Snapshot, *, cores: int) -> list[str]:
     """Say what other processes, the hypervisor and heat took between two moments, where it is too much."""
     found = []
     available = (end.wall_s - start.wall_s) * cores
     others = (end.busy_s - start.busy_s) - (end.own_s - start.own_s)
     stolen = end.stolen_s - start.stolen_s
-    if available > 0 and others / available > MAX_FOREIGN_SHARE:
+    if available > 0 and others / available > MAX_OTHER_SHARE:
         found.append(_too_much("other processes took", others / available))
-    if available > 0 and stolen / available > MAX_FOREIGN_SHARE:
+    if available > 0 and stolen / available > MAX_OTHER_SHARE:
         found.append(_too_much("the hypervisor took away", stolen / available))
     if end.throttled > start.throttled:
         found.append(f"the processor throttled itself {end.throttled - start.throttled} times because of heat")
@@ -80,7 +80,7 @@ def foreign_load(start: Snapshot, end: Snapshot, *, cores: int) -> list[str]:
 
 
 def _too_much(who: str, share: float) -> str:
-    return f"{who} {100 * share:.0f} % of the cores' time, more than {100 * MAX_FOREIGN_SHARE:.0f} %"
+    return f"{who} {100 * share:.0f} % of the cores' time, more than {100 * MAX_OTHER_SHARE:.0f} %"
 
 
 def clock_loss(clocks_khz: list[int]) -> float:

@@ -15,7 +15,7 @@ from edgevit import statistics
 from edgevit.bundle.manifest import Accuracy, Decisions, Truth
 from edgevit.errors import DataError
 from edgevit.evaluation.accuracy import Rates, check_classes, check_outputs, known_labels, rates_of, rates_of_hits
-from edgevit.evaluation.gate import MAX_DROP, judge_decisions
+from edgevit.evaluation.gate import MAX_DROP, decisions_verdict
 
 
 def measure_decisions(
@@ -56,7 +56,7 @@ def measure_decisions(
     agreement = statistics.agreement(reference, logits, independent=True)
     lost = 1 - agreement if logits.shape[1] == 1 or found.f1 is None else 1 - found.f1
     sqnr = statistics.sqnr_db(reference, logits) if finite else None
-    verdict = judge_decisions(
+    verdict = decisions_verdict(
         delta=rates.delta_top1,
         delta_f1=delta_f1,
         lost=lost,

@@ -9,7 +9,7 @@ from edgevit import statistics
 from edgevit.bundle.manifest import Accuracy, Similarity
 from edgevit.errors import DataError
 from edgevit.evaluation.accuracy import check_outputs, known_labels
-from edgevit.evaluation.gate import MIN_COSINE, judge_embedding
+from edgevit.evaluation.gate import MIN_COSINE, embedding_verdict
 
 
 def measure_embedding(
@@ -41,7 +41,7 @@ def measure_embedding(
     mean = float(cosines.mean())
     before, after = statistics.nearest_neighbors(reference), statistics.nearest_neighbors(features)
     recall, interval, change = _recall(before, after, labels)
-    verdict = judge_embedding(cosine=mean, finite=finite, min_cosine=min_cosine)
+    verdict = embedding_verdict(cosine=mean, finite=finite, min_cosine=min_cosine)
     return Accuracy(
         data=data,
         data_sha256=data_sha256,

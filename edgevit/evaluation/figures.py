@@ -35,13 +35,13 @@ class Record:
 
 
 class Setup(NamedTuple):
-    """What all candidates of a run have in common; ``troubles`` are what disturbed the machine."""
+    """What all candidates of a run have in common; ``invalid_reasons`` say what disturbed the machine."""
 
     batch: int
     threads: int
     seed: int
     environment: Environment
-    troubles: tuple[str, ...]
+    invalid_reasons: tuple[str, ...]
 
 
 class _Speedup(NamedTuple):
@@ -55,7 +55,7 @@ def latency_of(record: Record, baseline: Record, setup: Setup) -> Latency:
     if record.stopped is not None:
         return _nothing(record.stopped, setup)
     speedup = None if baseline.stopped is not None else _speedup(record, baseline, setup.seed)
-    doubts = [*_doubts(record, baseline, speedup), *setup.troubles]
+    reasons = [*_invalid_reasons(record, baseline, speedup), *setup.invalid_reasons]
     inference_ms = [duration / 1e6 for block in record.blocks for duration in block]
     p50, p90, p99 = statistics.percentiles(inference_ms, (50, 90, 99))
     return Latency(
@@ -69,8 +69,8 @@ def latency_of(record: Record, baseline: Record, setup: Setup) -> Latency:
         speedup_ci95=speedup and speedup.interval,
         rss_mb=record.rss_mb,
         cold_start_ms=record.cold_start_ms,
-        valid=not doubts,
-        invalid_reason="; ".join(doubts) or None,
+        valid=not reasons,
+        invalid_reason="; ".join(reasons) or None,
         environment=setup.environment,
     )
 
@@ -98,24 +98,26 @@ def _speedup(record: Record, baseline: Record, seed: int) -> _Speedup:
     return _Speedup(median(ratios), statistics.bootstrap_median(ratios, seed=seed), len(ratios))
 
 
-def _doubts(record: Record, baseline: Record, speedup: _Speedup | None) -> list[str]:
+def _invalid_reasons(record: Record, baseline: Record, speedup: _Speedup | None) -> list[str]:
     """Say why the figures cannot be trusted, as far as they themselves show it."""
-    doubts = []
+    reasons = []
     if speedup is None:
-        doubts.append(f"there is no speed-up, for '{baseline.name}' stopped: {baseline.stopped}")
+        reasons.append(f"there is no speed-up, for '{baseline.name}' stopped: {baseline.stopped}")
     else:
         low, high = speedup.interval
         if speedup.rounds < MIN_ROUNDS:
             longer = math.ceil(MIN_ROUNDS / speedup.rounds)
-            doubts.append(f"{speedup.rounds} rounds of at least {MIN_ROUNDS}: give a --duration {longer} times as long")
+            reasons.append(
+                f"{speedup.rounds} rounds of at least {MIN_ROUNDS}: give a --duration {longer} times as long"
+            )
         if (width := (high - low) / speedup.ratio) > MAX_INTERVAL_WIDTH:
-            doubts.append(
+            reasons.append(
                 f"the speed-up's interval spans {100 * width:.0f} % of it, more than {100 * MAX_INTERVAL_WIDTH:.0f} %"
             )
     lower, middle, upper = statistics.percentiles(record.medians, (25, 50, 75))
     if (spread := (upper - lower) / middle) > MAX_BLOCK_SPREAD:
-        doubts.append(
+        reasons.append(
             f"times drifted: half of the blocks lie {100 * spread:.0f} % apart, "
             f"more than {100 * MAX_BLOCK_SPREAD:.0f} %"
         )
-    return doubts
+    return reasons

@@ -25,10 +25,10 @@ class GateVerdict(NamedTuple):
     reason: str
 
 
-def judge(
+def top1_verdict(
     *, delta_top1: float | None, agreement: float, finite: bool, max_drop: float = MAX_DROP, images: int | None = None
 ) -> GateVerdict:
-    """Evaluator a variant by its change of top-1, or without labels by its agreement with float32.
+    """Return the verdict on a variant by its change of top-1, or without labels by its agreement with float32.
 
     ``delta_top1`` and ``agreement`` are rates in 0..1, ``max_drop`` percentage points; ``finite`` says whether all
     logits were finite numbers. Where one of the labelled ``images`` is more than may be lost, the reason says so. Top-1
@@ -60,7 +60,7 @@ def _too_few(images: int | None, max_drop: float) -> str:
     return f": one of {images} images is {100 / images:.2f} points; validate on {math.ceil(100 / max_drop)} or more"
 
 
-def judge_decisions(
+def decisions_verdict(
     *,
     delta: float | None,
     lost: float,
@@ -70,7 +70,7 @@ def judge_decisions(
     max_drop: float = MAX_DROP,
     delta_f1: float | None = None,
 ) -> GateVerdict:
-    """Evaluator a variant whose logits decide one by one.
+    """Return the verdict on a variant whose logits decide one by one.
 
     ``delta`` is the change of the share of images decided rightly, and where an image may have several labels
     ``delta_f1`` that of the F1 of the yes decisions: the worse of both decides. Of many labels hardly an image is
@@ -100,8 +100,8 @@ def judge_decisions(
     )
 
 
-def judge_embedding(*, cosine: float, finite: bool, min_cosine: float = MIN_COSINE) -> GateVerdict:
-    """Evaluator a variant of an embedding model by its mean ``cosine`` similarity with float32's features, in -1..1.
+def embedding_verdict(*, cosine: float, finite: bool, min_cosine: float = MIN_COSINE) -> GateVerdict:
+    """Return the verdict on an embedding model's variant by its features' mean ``cosine`` with float32's, in -1..1.
 
     ``finite`` says whether all features were finite numbers. Who uses the features decides how near they must be, and
     needs no labels for it: this is why the cosine decides, and not what a nearest neighbour is called.

@@ -164,7 +164,7 @@ def measure_latency(
         rounds, turns = _turns(opened, duration_s)
         conditions = Conditions(worker.pid for _, worker, _ in opened)
         _measure(turns, rounds, random.Random(seed), conditions, progress)  # noqa: S311  # shuffles, hides nothing
-        setup = Setup(batch, threads, seed, place, tuple(conditions.troubles()))
+        setup = Setup(batch, threads, seed, place, tuple(conditions.invalid_reasons()))
     return [latency_of(records[candidate.name], records[candidate.baseline], setup) for candidate in candidates]
 
 
@@ -214,7 +214,7 @@ def _open(record: Record, worker: WorkerProcess, job: BenchmarkJob) -> float | N
 def _turns(opened: Sequence[tuple[Record, WorkerProcess, float]], duration_s: float) -> tuple[int, list[_Turn]]:
     rounds, inferences = plan_blocks([typical_ns for *_, typical_ns in opened], duration_s)
     return rounds, [
-        _Turn(record, worker, Block(settle=max(2, count // 10), inferences=count), typical_ns)
+        _Turn(record, worker, Block(warmup=max(2, count // 10), inferences=count), typical_ns)
         for (record, worker, typical_ns), count in zip(opened, inferences, strict=True)
     ]
 
@@ -245,7 +245,7 @@ def _measure(
 
 
 def _measure_block(turn: _Turn) -> None:
-    expected_s = (turn.block.settle + turn.block.inferences) * turn.typical_ns / 1e9
+    expected_s = (turn.block.warmup + turn.block.inferences) * turn.typical_ns / 1e9
     try:
         timings = turn.worker.measure(turn.block, timeout_s=_BLOCK_TIMEOUT_S + _PATIENCE * expected_s)
     except WorkerStopped as stopped:

@@ -23,9 +23,9 @@ class BenchmarkJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
-    """Inferences to run one after the other: first ``settle`` unrecorded ones, then ``inferences``."""
+    """Inferences to run one after the other: first ``warmup`` unrecorded ones, then ``inferences``."""
 
-    settle: int
+    warmup: int
     inferences: int
 
 

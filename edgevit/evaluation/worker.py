@@ -48,7 +48,7 @@ def serve(job: BenchmarkJob, blocks: Iterator[Block]) -> Iterator[Opened | Timin
         cold_start_ns = time.monotonic_ns() - job.spawned_ns - input_ns
         yield Opened(cold_start_ms=cold_start_ns / 1e6, warmup_ns=_infer_ns(session, images, job.warmup))
         for block in blocks:
-            _infer_ns(session, images, block.settle)
+            _infer_ns(session, images, block.warmup)
             yield Timings(inference_ns=_infer_ns(session, images, block.inferences), rss_mb=peak_rss_mb())
 
 

@@ -50,11 +50,12 @@ class _Images:
     channels: int
 
 
-def open_onnx(path: Path, source: str, given: MetadataOverrides) -> OnnxModel:
+def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxModel:
     """Return the model in the ONNX file at ``path``; ``source`` is what the user called it.
 
-    How images are prepared and what classes are called is read from ``given``, else from what EdgeViT wrote into the
-    file, else from config.json, (pre)processor_config.json or open_clip_config.json beside it, else assumed and noted.
+    How images are prepared and what classes are called is read from ``overrides``, else from what EdgeViT wrote into
+    the file, else from config.json, (pre)processor_config.json or open_clip_config.json beside it, else assumed, and
+    noted.
 
     Raises:
         GraphError: if the file is no float32 model from images to one row of numbers for each.
@@ -63,18 +64,18 @@ def open_onnx(path: Path, source: str, given: MetadataOverrides) -> OnnxModel:
 
     """
     file = read_onnx(path)
-    face = interface_of(file, given.output)
+    face = interface_of(file, overrides.output)
     beside = read_configs(path.parent)
     own = {entry.key: entry.value for entry in file.model.metadata_props}
-    preprocess, notes = _preprocess(file, face, given, beside, noted(own, "preprocess", Preprocess))
+    preprocess, notes = _preprocess(file, face, overrides, beside, noted(own, "preprocess", Preprocess))
     outputs = _outputs(file, face, preprocess, fixed=face.image_size is not None)
     names = noted(own, "labels", tuple[str, ...])
-    embedding = given.embedding or names == ()
+    embedding = overrides.embedding or names == ()
     classes = 0 if embedding else outputs
-    labels, said = _labels(given, names, beside, classes, source)
+    labels, said = _labels(overrides, names, beside, classes, source)
     own_activation = noted(own, "activation", OutputActivation)  # type: ignore[arg-type]
     activation, decided = activation_of(
-        beside.config, classes, given.activation or (own_activation if classes else None), source
+        beside.config, classes, overrides.activation or (own_activation if classes else None), source
     )
     spec = GraphSpec(
         image_size=preprocess.size,
@@ -94,20 +95,20 @@ def open_onnx(path: Path, source: str, given: MetadataOverrides) -> OnnxModel:
 
 
 def _preprocess(
-    file: OnnxFile, face: Interface, given: MetadataOverrides, beside: Configs, own: Preprocess | None
+    file: OnnxFile, face: Interface, overrides: MetadataOverrides, beside: Configs, own: Preprocess | None
 ) -> tuple[Preprocess, tuple[str, ...]]:
-    said = beside if given.preprocess is None else read_preprocessing(given.preprocess)
+    said = beside if overrides.preprocess is None else read_preprocessing(overrides.preprocess)
     config = beside.config.vision
-    fixed = given.image_size or face.image_size
+    fixed = overrides.image_size or face.image_size
     likely = fixed or sides(config.image_size)
-    own = own if given.preprocess is None else None
+    own = own if overrides.preprocess is None else None
     if likely is None and own is None and not _says_size(said):
         raise GraphError(
             f"{file.path} takes images of any size, and nothing says of which it should",
             remedy="give --image-size, or --preprocess with a file that says it",
         )
     images = _Images(likely or _ANY_SIZE, face.channels or config.num_channels or 3)
-    preprocess, notes = (own, ()) if own is not None else preprocess_of(said, _USUAL, _USUAL_NAME, images, given)
+    preprocess, notes = (own, ()) if own is not None else preprocess_of(said, _USUAL, _USUAL_NAME, images, overrides)
     if fixed is not None and preprocess.size != fixed:
         notes += (f"its preprocessing makes {_by(preprocess.size)}, it takes {_by(fixed)}: taken as that",)
         preprocess = resized(preprocess, fixed)
@@ -117,9 +118,9 @@ def _preprocess(
                 f"{file.path} takes images of {face.height or 'any'}x{face.width or 'any'}, not {_by(preprocess.size)}",
                 remedy="leave --image-size out: the size of an ONNX file that fixes it cannot be changed",
             )
-    if not given.changes:
+    if not overrides.changes:
         return preprocess, notes
-    preprocess = overridden(preprocess, given)
+    preprocess = overridden(preprocess, overrides)
     return preprocess, (f"images are prepared as you said: {describe(preprocess)}",)
 
 
@@ -147,16 +148,16 @@ def _outputs(file: OnnxFile, face: Interface, preprocess: Preprocess, *, fixed: 
 
 
 def _labels(
-    given: MetadataOverrides, names: tuple[str, ...] | None, beside: Configs, classes: int, source: str
+    overrides: MetadataOverrides, names: tuple[str, ...] | None, beside: Configs, classes: int, source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if given.labels is None and names is not None and len(names) in label_counts(classes):
+    if overrides.labels is None and names is not None and len(names) in label_counts(classes):
         return outcomes(names, classes), ()
-    if given.labels is None:
+    if overrides.labels is None:
         return labels_of(beside.config, classes, source)
-    if isinstance(given.labels, tuple):
-        labels, where = given.labels, "labels"
+    if isinstance(overrides.labels, tuple):
+        labels, where = overrides.labels, "labels"
     else:
-        labels, where = read_labels(given.labels), str(given.labels)
+        labels, where = read_labels(overrides.labels), str(overrides.labels)
     if len(labels) not in label_counts(classes):
         raise DataError(
             f"{where} has {len(labels)} labels, the model has {classes} classes",

@@ -61,14 +61,14 @@ class ModuleFile:
 
     REMEDY: ClassVar[str] = "do not use this export: torch.onnx traces the module otherwise than it runs; report it"
 
-    def model(self, given: MetadataOverrides) -> OnnxModel:
-        """Return what a bundle can be made of; ``given`` is what the caller says of it.
+    def model(self, overrides: MetadataOverrides) -> OnnxModel:
+        """Return what a bundle can be made of; ``overrides`` are what the caller says of it.
 
         Raises:
             GraphError: if the module does not give one row of numbers for each image.
             DataError: if there is not one label for each class.
         """
-        return open_onnx(self.path, self.name, replace(given, image_size=self.size))
+        return open_onnx(self.path, self.name, replace(overrides, image_size=self.size))
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the module itself gives for ``images`` (B, C, H, W), one by one."""

@@ -115,9 +115,9 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
             remedy="write them out with onnx.inliner.inline_local_functions, or export it again with a newer torch",
         )
     nodes = model.graph.node
-    foreign = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in _STANDARD_DOMAINS}
-    if foreign:
-        raise GraphError(f"{path} has operators that are not ONNX's own: {_some(foreign)}", remedy=_STANDARD_ONLY)
+    custom = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in _STANDARD_DOMAINS}
+    if custom:
+        raise GraphError(f"{path} has operators that are not ONNX's own: {_some(custom)}", remedy=_STANDARD_ONLY)
     if quantized := {node.op_type for node in nodes} & _QUANTIZED:
         raise GraphError(
             f"{path} is quantized already: it has {_some(quantized)}",

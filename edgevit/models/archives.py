@@ -74,7 +74,7 @@ def read_pickle(path: Path) -> Mapping[object, object]:
         with torch.serialization.safe_globals([*harmless, *containers]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as error:
-        raise CheckpointError(f"{path} {_fault(str(error))}", remedy=_REMEDY) from error
+        raise CheckpointError(f"{path} {_unreadable_reason(str(error))}", remedy=_REMEDY) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} does not hold a state_dict, but a {type(content).__name__}",
@@ -118,7 +118,7 @@ def _check_arrays(path: Path) -> None:
                 )
 
 
-def _fault(error: str) -> str:
+def _unreadable_reason(error: str) -> str:
     """Say in words what torch did not like; its own message tells how to run the code that a file brings."""
     if found := re.search(r"(?:Unsupported global: |unsupported )GLOBAL ([\w.]+)", error):
         return f"holds more than tensors, which could run code: {found[1]}"

@@ -46,7 +46,7 @@ class Overrides:
         return self.mean is not None or self.std is not None or self.shapes or self.interpolation is not None
 
 
-def overridden(preprocess: Preprocess, given: Overrides) -> Preprocess:
+def overridden(preprocess: Preprocess, overrides: Overrides) -> Preprocess:
     """Return ``preprocess`` with what a user says in place of what it said.
 
     Raises:
@@ -54,24 +54,24 @@ def overridden(preprocess: Preprocess, given: Overrides) -> Preprocess:
     """
     changes: dict[str, object] = {}
     for name in ("mean", "std"):
-        values = getattr(given, name)
+        values = getattr(overrides, name)
         if values is not None:
             changes[name] = values * preprocess.channels if len(values) == 1 else values
-    if given.shapes:
+    if overrides.shapes:
         changes |= {"fit": "short", "box": None, "fill": None, "resize": None}
         changes |= {"longest": None, "pad": "around", "crop": None}
-    elif given.mean is not None and preprocess.fill is not None:
-        mean = given.mean * preprocess.channels if len(given.mean) == 1 else given.mean
+    elif overrides.mean is not None and preprocess.fill is not None:
+        mean = overrides.mean * preprocess.channels if len(overrides.mean) == 1 else overrides.mean
         changes["fill"] = fill_of(mean[::-1] if preprocess.channel_order == "BGR" else mean, preprocess.pad)
-    if given.mean is not None and max(given.mean) > 1:
-        said = ", ".join(f"{value:g}" for value in given.mean)
+    if overrides.mean is not None and max(overrides.mean) > 1:
+        said = ", ".join(f"{value:g}" for value in overrides.mean)
         raise DataError(f"a mean of {said} is not of pixels in 0..1", remedy="divide mean and std by 255")
-    if isinstance(given.resize, int):
-        changes["resize"] = given.resize
-    elif given.crop is not None:
+    if isinstance(overrides.resize, int):
+        changes["resize"] = overrides.resize
+    elif overrides.crop is not None:
         height, width = preprocess.size
-        box = math.floor(height / given.crop), math.floor(width / given.crop)
+        box = math.floor(height / overrides.crop), math.floor(width / overrides.crop)
         changes |= {"resize": box[0]} if height == width else {"fit": "cover", "box": box}
-    if given.interpolation is not None:
-        changes["interpolation"] = given.interpolation
+    if overrides.interpolation is not None:
+        changes["interpolation"] = overrides.interpolation
     return msgspec.structs.replace(preprocess, **changes)

@@ -23,25 +23,25 @@ _TIMM_WRAPPER = "TimmWrapperImageProcessor"
 
 
 def preprocess_of(
-    said: Configs, defaults: Defaults, usual: str, images: Images, given: Overrides = _NOTHING
+    said: Configs, defaults: Defaults, usual: str, images: Images, overrides: Overrides = _NOTHING
 ) -> tuple[Preprocess, tuple[str, ...]]:
     """Return the preprocessing that a model's configs ask for, else ``defaults``, and what was assumed.
 
-    ``usual`` is what the note calls ``defaults``. What ``given`` says replaces it later (``overridden``): what files
-    say of that is not asked for here, and may be something that is not done.
+    ``usual`` is what the note calls ``defaults``. What ``overrides`` says replaces it later (``overridden``): what
+    files say of that is not asked for here, and may be something that is not done.
 
     Raises:
         DataError: if what the files say contradicts itself, or is not done.
     """
-    if given.settles:
+    if overrides.settles:
         return _assumed(defaults, usual, images)[0], ()
     processor, cfg = said.processor, said.config.pretrained_cfg
     if processor is not None and class_name(processor) == _TIMM_WRAPPER:
         cfg = processor.pretrained_cfg or cfg
     elif processor is not None:
-        return OfProcessor(processor, cfg, defaults, images, given).preprocess()
+        return OfProcessor(processor, cfg, defaults, images, overrides).preprocess()
     if cfg is not None and _says_images(cfg):
-        return _of_timm(cfg, images, given)
+        return _of_timm(cfg, images, overrides)
     if said.open_clip is not None and said.open_clip.preprocess_cfg.mean and said.open_clip.preprocess_cfg.std:
         return _of_open_clip(said.open_clip.preprocess_cfg, defaults, images)
     return _assumed(defaults, usual, images)
@@ -103,12 +103,12 @@ def _says_images(cfg: TimmCfg) -> bool:
     )
 
 
-def _of_timm(cfg: TimmCfg, images: Images, given: Overrides) -> tuple[Preprocess, tuple[str, ...]]:
+def _of_timm(cfg: TimmCfg, images: Images, overrides: Overrides) -> tuple[Preprocess, tuple[str, ...]]:
     size = cfg.input_size[1:] if cfg.input_size else images.image_size
     mean = levels(cfg.mean) if cfg.mean is not None else IMAGENET[0]
     std = levels(cfg.std) if cfg.std is not None else IMAGENET[1]
-    geometry = Geometry(size, None) if given.shapes else _of_crop_mode(cfg, size, mean)
-    interpolation = given.interpolation or filter_called(cfg.interpolation or "bicubic")
+    geometry = Geometry(size, None) if overrides.shapes else _of_crop_mode(cfg, size, mean)
+    interpolation = overrides.interpolation or filter_called(cfg.interpolation or "bicubic")
     missing = [key for key in ("mean", "std", "interpolation", "crop_pct") if getattr(cfg, key) is None]
     notes = (f"timm's config does not say {', '.join(missing)}: taken from timm's defaults",) if missing else ()
     preprocess, more = make(images, geometry, interpolation, (mean, std))

@@ -31,14 +31,14 @@ class OfProcessor:
     """What an image processor's file says, key by key; what it leaves out, timm's config says, then its class."""
 
     def __init__(
-        self, processor: Processor, cfg: TimmCfg | None, defaults: Defaults, images: Images, given: Overrides
+        self, processor: Processor, cfg: TimmCfg | None, defaults: Defaults, images: Images, overrides: Overrides
     ) -> None:
         self._said = processor
         self._cfg = cfg or TimmCfg()
         self._class = class_of(processor)
         self._defaults = defaults
         self._images = images
-        self._given = given
+        self._overrides = overrides
         self._missing: dict[str, list[str]] = {}
 
     def preprocess(self) -> tuple[Preprocess, tuple[str, ...]]:
@@ -47,8 +47,8 @@ class OfProcessor:
         Raises:
             DataError: if what it says contradicts itself, or is not done.
         """
-        geometry = Geometry(self._images.image_size, None) if self._given.shapes else self._geometry()
-        if not self._given.shapes:
+        geometry = Geometry(self._images.image_size, None) if self._overrides.shapes else self._geometry()
+        if not self._overrides.shapes:
             check_keys(self._said)
         interpolation, statistics = self._filter(), self._statistics()
         if geometry.pad != "around":
@@ -153,8 +153,8 @@ class OfProcessor:
         return {"height": round(height * margin), "width": round(width * margin)}
 
     def _filter(self) -> Interpolation:
-        if self._given.interpolation is not None:
-            return self._given.interpolation
+        if self._overrides.interpolation is not None:
+            return self._overrides.interpolation
         if self._said.resample is not None:
             return self._checked(filter_of(self._said.resample))
         if self._cfg.interpolation is not None:

@@ -25,8 +25,8 @@ def _settled(variant: Variant, variants: Sequence[Variant]) -> Variant:
     reason = _contradiction(variant.latency, baseline.latency, baseline.name)
     if reason is None:
         return variant
-    doubts = "; ".join(filter(None, (reason, variant.latency.invalid_reason)))
-    changed = replace(variant.latency, valid=False, invalid_reason=doubts, speedup_vs_float32=None, speedup_ci95=None)
+    reasons = "; ".join(filter(None, (reason, variant.latency.invalid_reason)))
+    changed = replace(variant.latency, valid=False, invalid_reason=reasons, speedup_vs_float32=None, speedup_ci95=None)
     return replace(variant, latency=changed)
 
 

@@ -18,7 +18,7 @@ class GateOutcome(NamedTuple):
 
 
 def outcome(variant: Variant) -> GateOutcome:
-    """Evaluator a variant: wrong beats slow, slow beats doubtful, and only what was measured counts."""
+    """Say what came of a variant: wrong beats slow, slow beats doubtful, and only what was measured counts."""
     accuracy, kernels, latency = variant.accuracy, variant.kernels, variant.latency
     if accuracy is not None and not accuracy.passed:
         return GateOutcome("failed", "bad", accuracy.reason)

@@ -69,16 +69,16 @@ def load(
 
     """
     path = Path(path_given("bundle", bundle))
-    opening = _Opening(
+    options = _LoadOptions(
         threads=threads_given(threads),
         check=kind_of_check(check),
         settings=settings_given(settings),
         progress=progress,
     )
-    return steadily(path, lambda: _load(Bundle.open(path), opening, variant, strict=strict))
+    return steadily(path, lambda: _load(Bundle.open(path), options, variant, strict=strict))
 
 
-class _Opening(NamedTuple):
+class _LoadOptions(NamedTuple):
     """How a variant is opened and checked."""
 
     threads: int
@@ -87,21 +87,21 @@ class _Opening(NamedTuple):
     progress: Progress
 
 
-def _load(bundle: Bundle, opening: _Opening, named: str | None, *, strict: bool) -> Model:
+def _load(bundle: Bundle, options: _LoadOptions, named: str | None, *, strict: bool) -> Model:
     """Load the variant that is ``named``, or the best that answers as it should."""
     if named is not None:
-        return _opened(bundle, bundle.variant(named), opening)
-    ranked, notes = _ranked(bundle, opening.settings)
+        return _opened(bundle, bundle.variant(named), options)
+    ranked, notes = _ranked(bundle, options.settings)
     if strict and notes:
         raise VerificationError(notes[0], remedy=f"load the variant '{ranked[0].name}', or leave strict out")
     for variant in ranked[:-1]:
         try:
-            return _opened(bundle, variant, opening, notes)
+            return _opened(bundle, variant, options, notes)
         except (VerificationError, MissingError) as error:  # noqa: PERF203 - each is tried only if the last failed
             if strict:
                 raise
             notes.append(f"variant {variant.name} is not used here: {error.message}")
-    return _opened(bundle, ranked[-1], opening, notes)
+    return _opened(bundle, ranked[-1], options, notes)
 
 
 def _ranked(bundle: Bundle, settings: Mapping[str, str]) -> tuple[list[Variant], list[str]]:
@@ -118,23 +118,23 @@ def _ranked(bundle: Bundle, settings: Mapping[str, str]) -> tuple[list[Variant],
     return ranked, [f"variant {variant.name} is not used here: {why}" for variant, why in lacking if why]
 
 
-def _opened(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequence[str] = ()) -> Model:
+def _opened(bundle: Bundle, variant: Variant, options: _LoadOptions, notes: Sequence[str] = ()) -> Model:
     """Load ``variant``, check its answers, and say ``notes`` once it is known to be the one."""
     unlimited = backend_class(variant.backend).builds_on_device
     with nullcontext() if unlimited else limited_for(variant.bytes, f"variant {variant.name}"):
-        model = _checked(bundle, variant, opening, notes)
+        model = _checked(bundle, variant, options, notes)
     for note in notes:
-        _say(f"{note}; {variant.name} is loaded", opening.progress)
+        _say(f"{note}; {variant.name} is loaded", options.progress)
     return model
 
 
-def _checked(bundle: Bundle, variant: Variant, opening: _Opening, notes: Sequence[str]) -> Model:
+def _checked(bundle: Bundle, variant: Variant, options: _LoadOptions, notes: Sequence[str]) -> Model:
     session = open_variant(
-        bundle, variant.name, threads=opening.threads, settings=opening.settings, progress=opening.progress
+        bundle, variant.name, threads=options.threads, settings=options.settings, progress=options.progress
     )
     model = Model(bundle, variant, session, notes)
     try:
-        if opening.check == "golden":
+        if options.check == "golden":
             golden = bundle.golden()
             verify_golden(
                 _answers(model, golden),

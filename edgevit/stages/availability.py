@@ -55,7 +55,7 @@ class _Reason(msgspec.Struct, frozen=True):
     remedy: str
 
 
-def judge_commands(findings: Sequence[Finding]) -> tuple[Ability, ...]:
+def command_abilities(findings: Sequence[Finding]) -> tuple[Ability, ...]:
     """Return which commands work."""
     found = {finding.name: finding for finding in findings}
     return tuple(_ability(name, [found[need] for need in needs]) for name, needs in _NEEDS.items())
@@ -68,7 +68,7 @@ def _ability(name: str, needs: Sequence[Finding]) -> Ability:
     return Ability(name=name, works=False, problem=missing[0].problem, remedy=missing[0].remedy)
 
 
-def judge_targets(
+def target_availabilities(
     profiles: Mapping[str, Profile], findings: Sequence[Finding], commands: Sequence[Ability], machine: str
 ) -> tuple[Availability, ...]:
     """Return for each target, in the edition that does best, whether it can be built and run on this machine."""
@@ -76,12 +76,12 @@ def judge_targets(
     for name, profile in profiles.items():
         editions = {name: profile.target(profile.edition(None))}
         editions |= {f"{name}@{edition.names[0]}": profile.target(edition) for edition in profile.editions[1:]}
-        each = [judge_target(full, target, findings, commands, machine) for full, target in editions.items()]
+        each = [target_availability(full, target, findings, commands, machine) for full, target in editions.items()]
         verdicts.append(max(each, key=lambda verdict: (verdict.run, verdict.build == "yes")))
     return tuple(verdicts)
 
 
-def judge_target(
+def target_availability(
     name: str, target: Target, findings: Sequence[Finding], commands: Sequence[Ability], machine: str
 ) -> Availability:
     """Return whether the ``target`` that is called ``name`` can be built and run on this machine."""

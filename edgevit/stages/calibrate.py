@@ -112,8 +112,8 @@ def calibrated(
         draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")
         observation, start = draft.restored(lambda: Observation(model.model, model.sha256, rotated=model.rotated))
         table = _observe(draft, observation, start, selection, progress)
-    for doubt in data_warnings(selection.dataset, table.pixels):
-        progress.note(doubt)
+    for warning in data_warnings(selection.dataset, table.pixels):
+        progress.note(warning)
     return table
 
 

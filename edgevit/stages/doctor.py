@@ -22,7 +22,7 @@ from edgevit.evaluation.environment import environment
 from edgevit.files import scratch_folder
 from edgevit.json import decode
 from edgevit.progress import SILENT, Progress
-from edgevit.stages.availability import Ability, Availability, judge_commands, judge_targets
+from edgevit.stages.availability import Ability, Availability, command_abilities, target_availabilities
 from edgevit.targets import load_profile, target_names
 
 #: Importing torch from a slow disk for the first time takes most of a minute.
@@ -64,12 +64,12 @@ def examine(progress: Progress = SILENT, *, command: Sequence[str] = (sys.execut
     findings = [finding for name in PROBES for finding in found[name]]
     extras = {finding.name for finding in findings} & {"train", "quantize", "report"}
     profiles = {name: load_profile(name) for name in target_names()}
-    commands = judge_commands(findings)
+    commands = command_abilities(findings)
     return Diagnosis(
         machine=this_machine(),
         engines=tuple(finding for finding in findings if finding.name not in extras),
         commands=commands,
-        targets=judge_targets(profiles, findings, commands, platform.machine()),
+        targets=target_availabilities(profiles, findings, commands, platform.machine()),
     )
 
 

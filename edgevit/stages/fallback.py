@@ -127,14 +127,14 @@ def restore_accuracy(
     float32: VerifiedFile,
     images: LabelledBatches,
     unreadable: Unreadable,
-    prepared: Mapping[Scheme, PtqModel],
+    optimized: Mapping[Scheme, PtqModel],
     targets: Iterable[Target],
     scratch: Path,
     progress: Progress,
 ) -> dict[Scheme, PtqModel]:
-    """Return ``prepared`` with as many layers back in float as ``criteria`` takes; plans say which, with the verdict.
+    """Return ``optimized`` with as many layers back in float as ``criteria`` takes; plans say which, with the verdict.
 
-    ``prepared`` must have kept its weights as they were before rounding.
+    ``optimized`` must have kept its weights as they were before rounding.
 
     Raises:
         DataError: if none of the images can be read.
@@ -149,8 +149,8 @@ def restore_accuracy(
         Evaluator(float32.path, [batch.images for batch in part], independent=bundle.manifest.independent)
         for part in (read, read[: RANKED // _BATCH])
     )
-    found, targets = dict(prepared), tuple(targets)
-    for scheme, one in prepared.items():
+    found, targets = dict(optimized), tuple(targets)
+    for scheme, one in optimized.items():
         forms = _forms(scheme, targets, progress)
         rank = partial(rank_layers, one, few, forms[0], scratch, measure=measure, progress=progress)
         if criteria.costs:

@@ -31,7 +31,7 @@ from edgevit.targets import Target, float8_dialect
 
 #: Where a bundle keeps what was decided on images.
 PLANS: dict[Scheme, str] = {"asymmetric": "calibration/plan.json", "symmetric": "calibration/plan-symmetric.json"}
-PREPARED: dict[Scheme, str] = {"asymmetric": "calibration/model.onnx", "symmetric": "calibration/model-symmetric.onnx"}
+OPTIMIZED: dict[Scheme, str] = {"asymmetric": "calibration/model.onnx", "symmetric": "calibration/model-symmetric.onnx"}
 FLOAT16_PLAN = "float16/plan.json"
 
 #: Those for which images are looked at first.
@@ -226,7 +226,7 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
     if precision not in NEED_IMAGES:
         return None
     scheme = scheme_of(target.dialect)
-    places = [PREPARED[scheme], PLANS[scheme]] if precision in PLANNED else [FLOAT16_PLAN]
+    places = [OPTIMIZED[scheme], PLANS[scheme]] if precision in PLANNED else [FLOAT16_PLAN]
     if not {logical_path(file) for file in bundle.manifest.extra}.issuperset(places):
         raise BundleError(
             f"{bundle.path} has not been calibrated for {precision}",
@@ -234,4 +234,4 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
         )
     if precision == "fp16":
         return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN))
-    return PtqModel.load(bundle.verify_extra(PREPARED[scheme]), bundle.verify_extra(PLANS[scheme]))
+    return PtqModel.load(bundle.verify_extra(OPTIMIZED[scheme]), bundle.verify_extra(PLANS[scheme]))

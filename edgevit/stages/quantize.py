@@ -35,7 +35,7 @@ from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.draft import Draft, SecondPass
 from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, restore_accuracy, to_judge_by
 from edgevit.stages.images import DataSource, LabelledBatches
-from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANNED, PLANS, PREPARED, Decided, calibrating
+from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, OPTIMIZED, PLANNED, PLANS, Decided, calibrating
 from edgevit.stages.results import BuildResult
 from edgevit.system import peak_rss_mb
 from edgevit.targets import Target
@@ -179,9 +179,9 @@ def _decide(
     folder.mkdir()
     if precision == "fp16":
         return dict.fromkeys(rules.dialects, _scan(bundle, float32, images, folder, progress))
-    prepared = _calibrate(bundle, float32, images, rules, folder, progress)
+    optimized = _calibrate(bundle, float32, images, rules, folder, progress)
     _keep_others(bundle, folder)
-    return {dialect: prepared[scheme_of(dialect)] for dialect in rules.dialects}
+    return {dialect: optimized[scheme_of(dialect)] for dialect in rules.dialects}
 
 
 def _compile(
@@ -275,7 +275,7 @@ def _calibrate(
             progress,
         )
     return {
-        scheme: one.save(folder.parent / PREPARED[scheme], folder.parent / PLANS[scheme])
+        scheme: one.save(folder.parent / OPTIMIZED[scheme], folder.parent / PLANS[scheme])
         for scheme, one in optimized.items()
     }
 
@@ -321,7 +321,7 @@ def _choices(
 def _keep_others(bundle: Bundle, folder: Path) -> None:
     """Copy to ``folder`` what the bundle has and what was not made again: variants of it are there still."""
     present = {logical_path(file) for file in bundle.manifest.extra}
-    for place in (*PLANS.values(), *PREPARED.values()):
+    for place in (*PLANS.values(), *OPTIMIZED.values()):
         if place in present and not (folder.parent / place).exists():
             shutil.copyfile(bundle.verify_extra(place), folder.parent / place)
 

@@ -58,8 +58,8 @@ class BuildResult:
     """A bundle with new variants, and what making them took: seconds of wall time, MiB at the most.
 
     ``float32_nodes`` are those that FP16 is no good for, with the reasons, ``sensitivity`` what each layer costs alone
-    in INT8, the dearest first, where that was measured; ``failed`` are the variants that could not be made, while
-    others were. ``unreadable`` are images that could not be read.
+    in INT8, the most sensitive first, where that was measured; ``failed`` are the variants that could not be made,
+    while others were. ``unreadable`` are images that could not be read.
     """
 
     bundle: Bundle

@@ -20,7 +20,7 @@ from edgevit.backends.backend import Backend
 from edgevit.backends.base import Session
 
 _WARM_UP, _ROUNDS = 3, 15
-#: A rival must take less time by more than this share: timings are noisy, and the first is the more exact one.
+#: Another setting must take less time by more than this share: timings are noisy, and the first is the more exact one.
 _MARGIN = 0.03
 
 

@@ -20,7 +20,7 @@ _OF_BOTH = ("image_size", "activation", *(field.name for field in fields(Overrid
 
 def load_source(
     source: str,
-    given: MetadataOverrides,
+    overrides: MetadataOverrides,
     *,
     l2_normalize: bool = False,
     heads: int | None = None,
@@ -52,8 +52,8 @@ def load_source(
                 f"--heads goes with checkpoints, and {source} is an ONNX file",
                 remedy="leave it out: a graph has its own",
             )
-        return open_onnx(Path(source), source, given)
-    said = [field.name for field in fields(given) if field.name not in _OF_BOTH and getattr(given, field.name)]
+        return open_onnx(Path(source), source, overrides)
+    said = [field.name for field in fields(overrides) if field.name not in _OF_BOTH and getattr(overrides, field.name)]
     if said:
         option = "--onnx-output" if said[0] == "output" else f"--{said[0]}"
         raise InputError(
@@ -64,11 +64,11 @@ def load_source(
 
     checkpoint = load_checkpoint(
         source,
-        given.image_size,
+        overrides.image_size,
         heads=heads,
         raw_weights=raw_weights,
         unfinished=unfinished,
-        activation=given.activation,
-        images=given,
+        activation=overrides.activation,
+        images=overrides,
     )
     return checkpoint.normalized() if l2_normalize else checkpoint

@@ -126,12 +126,12 @@ def resume(request: Request, *, progress: Progress = SILENT) -> TrainingResult:
 
 
 def _run(
-    request: Request, opening: Callable[[RunFolder, TrainJob], dict[str, Any] | None], progress: Progress
+    request: Request, open_run: Callable[[RunFolder, TrainJob], dict[str, Any] | None], progress: Progress
 ) -> TrainingResult:
     with joined(request.device) as processes:
         said = processes.progress(progress)
         folder = RunFolder(request.folder)
-        if opening is RunFolder.begin:
+        if open_run is RunFolder.begin:
             processes.on_main(folder.check_new)  # before anything that takes long
         parts = load_parts(request.data, request.recipe, said)
         initial, notes = _beginning(request, parts.training, said)
@@ -151,9 +151,9 @@ def _run(
         for note in (*notes, *parts.notes, *_left_out(request.recipe, len(parts.training))):
             said.note(note)
         taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
-        state = processes.on_main(lambda: opening(folder, job))
+        state = processes.on_main(lambda: open_run(folder, job))
         processes.on_main(lambda: folder.keep_recipe(request.kept))
-        task = _lesson(request, job, initial.model(), parts, taught, processes, said)
+        task = _task(request, job, initial.model(), parts, taught, processes, said)
         outcome = train(folder, job, task, processes, state=state, progress=said)
         return _result(outcome, folder)
 
@@ -219,7 +219,7 @@ def _left_out(recipe: TrainRecipe, examples: int) -> Iterator[str]:
         )
 
 
-def _lesson(
+def _task(
     request: Request,
     job: TrainJob,
     model: VisionTransformer,
@@ -239,13 +239,13 @@ def _lesson(
         freeze_backbone(model)
         # Inputs that never change give features that never change; a teacher has to see the images, though.
         if recipe.shows_images_unchanged and teacher is None:
-            return _lesson_from_features(job, model, parts, processes, progress)
+            return _task_on_features(job, model, parts, processes, progress)
     objective = Objective(recipe, job.spec.classes, Normalise(job.preprocess).to(processes.device), teacher)
-    loader = _feed(parts.training, job, _workers(request.workers, processes), progress)
+    loader = _loader(parts.training, job, _workers(request.workers, processes), progress)
     return TrainTask(model, objective, loader, evaluation_sets[0], evaluation_sets[1])
 
 
-def _lesson_from_features(
+def _task_on_features(
     job: TrainJob, model: VisionTransformer, parts: Parts, processes: Processes, progress: Progress
 ) -> TrainTask:
     """Show each image to the backbone once; the head learns from what it gave."""
@@ -265,7 +265,7 @@ def _lesson_from_features(
     return TrainTask(model.head, objective, loader, evaluation_sets[0], evaluation_sets[1], prefix="head.", rest=rest)
 
 
-def _feed(training: Dataset, job: TrainJob, workers: int, progress: Progress) -> Loader:
+def _loader(training: Dataset, job: TrainJob, workers: int, progress: Progress) -> Loader:
     labels = map_labels(training, job.labels)
     size = len(training) * math.prod(job.preprocess.size) * job.preprocess.channels
     if size <= _MEMORY and not job.recipe.draws_on_whole_images:

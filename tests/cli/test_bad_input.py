@@ -136,7 +136,7 @@ def test_unusual_but_good_images_are_read(edgevit, quantized, photos):
         ("sizes", None),
     ],
 )
-def test_unusual_calibration_images_are_doubted_and_enough(edgevit, exported, tmp_path, kind, said):
+def test_unusual_calibration_images_are_warned_of_and_enough(edgevit, exported, tmp_path, kind, said):
     random = np.random.default_rng(0)
     sizes = [(16, 400 - 3 * index) if kind == "sizes" else (16, 16) for index in range(1 if kind == "one" else 20)]
     for index, size in enumerate(sizes):
@@ -147,9 +147,9 @@ def test_unusual_calibration_images_are_doubted_and_enough(edgevit, exported, tm
     done = edgevit("quantize", exported, "--dialect", "onnxruntime", "--data", tmp_path / "list.csv")
     assert done.code == 0
     assert "10 of 10 Linear layers in integers" in done.out
-    doubts = [line for line in done.err.splitlines() if "calibrat" in line and not line.startswith("Calibrating")]
-    assert len(doubts) == (said is not None), doubts
-    assert said is None or said in doubts[0]
+    warnings = [line for line in done.err.splitlines() if "calibrat" in line and not line.startswith("Calibrating")]
+    assert len(warnings) == (said is not None), warnings
+    assert said is None or said in warnings[0]
 
 
 def test_too_few_images_for_a_search_leave_the_bundle_alone(refused, exported, photos, tmp_path):

@@ -13,9 +13,9 @@ RENAMED = {0: "dense[0]", 1: "a.rest", 2: "x.centre", 3: "dense", 4: "b.residual
 
 
 @pytest.fixture
-def renamed(foreign_vits, tmp_path):
+def renamed(external_vits, tmp_path):
     """Return an ONNX file whose first products have names such as ``RENAMED``, with their names in order."""
-    model = onnx.load(foreign_vits["old"])
+    model = onnx.load(external_vits["old"])
     constants = {each.name for each in model.graph.initializer}
     products = [each for each in model.graph.node if each.op_type == "MatMul" and each.input[1] in constants]
     for index, name in RENAMED.items():

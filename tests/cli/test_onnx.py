@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import onnxruntime
 import pytest
-from foreign_vits import LINEARS
+from external_vits import LINEARS
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -49,8 +49,8 @@ def photos(tmp_path):
         ("hugging face, new", "hugging-face"),
     ],
 )
-def test_from_an_onnx_file_to_integers(edgevit, foreign_vits, photos, tmp_path, kind, family):
-    source, path = foreign_vits[kind], tmp_path / "vit.edgevit"
+def test_from_an_onnx_file_to_integers(edgevit, external_vits, photos, tmp_path, kind, family):
+    source, path = external_vits[kind], tmp_path / "vit.edgevit"
     done = edgevit("export", source, "-o", path, "--data", photos, *STATISTICS)
     assert done.code == 0, done.err
     assert f"equal to {source}" in done.out
@@ -85,9 +85,9 @@ def test_from_an_onnx_file_to_integers(edgevit, foreign_vits, photos, tmp_path, 
     assert done.code == 0, done.err
 
 
-def test_the_other_commands(edgevit, foreign_vits, photos, tmp_path):
+def test_the_other_commands(edgevit, external_vits, photos, tmp_path):
     path = tmp_path / "vit.edgevit"
-    assert edgevit("export", foreign_vits["new"], "-o", path, "--data", photos).code == 0
+    assert edgevit("export", external_vits["new"], "-o", path, "--data", photos).code == 0
     assert edgevit("build", path, "--target", "x86-openvino", "--precision", "float32").code == 0
     done = edgevit("inspect", path)
     assert done.code == 0
@@ -108,17 +108,17 @@ def test_the_other_commands(edgevit, foreign_vits, photos, tmp_path):
 
 
 @pytest.mark.parametrize("dialect", ["portable", "tensorrt", "tensorrt-legacy"])
-def test_dialects(edgevit, foreign_vits, photos, tmp_path, dialect):
+def test_dialects(edgevit, external_vits, photos, tmp_path, dialect):
     path = tmp_path / "vit.edgevit"
-    assert edgevit("export", foreign_vits["old"], "-o", path, "--data", photos).code == 0
+    assert edgevit("export", external_vits["old"], "-o", path, "--data", photos).code == 0
     done = edgevit("quantize", path, "--data", photos, "--dialect", dialect)
     assert done.code == 0, done.err
 
 
-def test_an_embedding(edgevit, foreign_vits, photos, tmp_path):
+def test_an_embedding(edgevit, external_vits, photos, tmp_path):
     path = tmp_path / "vit.edgevit"
     options = ("--onnx-output", "pooled", "--embedding", "--data", photos)
-    assert edgevit("export", foreign_vits["hidden"], "-o", path, *options).code == 0
+    assert edgevit("export", external_vits["hidden"], "-o", path, *options).code == 0
     assert edgevit("quantize", path, "--data", photos).code == 0
     done = edgevit("validate", path, "--data", photos, "--json")
     assert done.code == 0, done.err
@@ -127,8 +127,8 @@ def test_an_embedding(edgevit, foreign_vits, photos, tmp_path):
         assert model.embed(photos.with_name("photos") / "0.png").shape == (32,)
 
 
-def test_the_pipeline_reads_what_lies_beside_the_file(edgevit, foreign_vits, photos, tmp_path):
-    source = shutil.copy(foreign_vits["one image, new"], tmp_path / "vit.onnx")
+def test_the_pipeline_reads_what_lies_beside_the_file(edgevit, external_vits, photos, tmp_path):
+    source = shutil.copy(external_vits["one image, new"], tmp_path / "vit.onnx")
     names = {str(index): name for index, name in enumerate("abcde")}
     (tmp_path / "config.json").write_text(json.dumps({"id2label": names}))
     processor = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
@@ -142,10 +142,10 @@ def test_the_pipeline_reads_what_lies_beside_the_file(edgevit, foreign_vits, pho
     assert manifest.preprocess.std == (0.25,) * 3
 
 
-def test_torch_is_not_needed(foreign_vits, photos, tmp_path):
+def test_torch_is_not_needed(external_vits, photos, tmp_path):
     code = (
         "import sys\nfrom edgevit.cli.app import run\n"
-        f"assert run(['export', {str(foreign_vits['new'])!r}, '-o', {str(tmp_path / 'vit.edgevit')!r}, "
+        f"assert run(['export', {str(external_vits['new'])!r}, '-o', {str(tmp_path / 'vit.edgevit')!r}, "
         f"'--data', {str(photos)!r}]) == 0\n"
         "print('loaded', *(name for name in ('torch', 'onnxscript', 'safetensors') if name in sys.modules))"
     )
@@ -167,8 +167,8 @@ def test_torch_is_not_needed(foreign_vits, photos, tmp_path):
         (("--image-size", "64"), "takes images of 32x32, not 64x64", "leave --image-size out"),
     ],
 )
-def test_what_users_get_wrong(edgevit, foreign_vits, tmp_path, options, message, remedy):
-    done = edgevit("export", foreign_vits["old"], "-o", tmp_path / "vit.edgevit", *options)
+def test_what_users_get_wrong(edgevit, external_vits, tmp_path, options, message, remedy):
+    done = edgevit("export", external_vits["old"], "-o", tmp_path / "vit.edgevit", *options)
     assert done.code == 2
     said, advice = done.failure()
     assert message in said
@@ -232,15 +232,15 @@ def test_what_cannot_be_said_of_images(edgevit, tiny_checkpoint, tmp_path, optio
     assert message in done.failure()[0]
 
 
-def test_an_onnx_file_has_no_weights_to_train(edgevit, foreign_vits, tmp_path):
-    done = edgevit("train", "--from", foreign_vits["old"], "--data", "shapes", "-o", tmp_path / "run")
+def test_an_onnx_file_has_no_weights_to_train(edgevit, external_vits, tmp_path):
+    done = edgevit("train", "--from", external_vits["old"], "--data", "shapes", "-o", tmp_path / "run")
     assert done.code == 2
     assert "edgevit export takes the ONNX file as it is" in done.failure()[1]
 
 
-def test_a_folder_with_an_onnx_file(edgevit, foreign_vits, tmp_path):
+def test_a_folder_with_an_onnx_file(edgevit, external_vits, tmp_path):
     (tmp_path / "folder").mkdir()
-    shutil.copy(foreign_vits["old"], tmp_path / "folder" / "model.onnx")
+    shutil.copy(external_vits["old"], tmp_path / "folder" / "model.onnx")
     done = edgevit("export", tmp_path / "folder", "-o", tmp_path / "vit.edgevit")
     assert done.code == 2
     assert f"edgevit export takes {tmp_path / 'folder' / 'model.onnx'}" in done.failure()[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevit.evaluation.conditions import Conditions, Snapshot, clock_loss, foreign_load
+from edgevit.evaluation.conditions import Conditions, Snapshot, clock_loss, other_load
 from edgevit.system import usable_cpus
 
 HERTZ = os.sysconf("SC_CLK_TCK")
@@ -23,23 +23,23 @@ def snapshot(wall=0.0, busy=0.0, stolen=0.0, own=0.0, throttled=0):
     return Snapshot(wall, busy, stolen, own, throttled)
 
 
-def test_own_work_is_no_foreign_load():
-    assert foreign_load(snapshot(), snapshot(wall=10, busy=20, own=20), cores=2) == []
-    assert foreign_load(snapshot(), snapshot(wall=10, busy=20, own=18.1), cores=2) == []
+def test_own_work_is_no_other_load():
+    assert other_load(snapshot(), snapshot(wall=10, busy=20, own=20), cores=2) == []
+    assert other_load(snapshot(), snapshot(wall=10, busy=20, own=18.1), cores=2) == []
 
 
-def test_foreign_load_is_said_by_how_much():
-    assert foreign_load(snapshot(), snapshot(wall=10, busy=20, own=10), cores=2) == [
+def test_other_load_is_said_by_how_much():
+    assert other_load(snapshot(), snapshot(wall=10, busy=20, own=10), cores=2) == [
         "other processes took 50 % of the cores' time, more than 10 %"
     ]
-    assert foreign_load(snapshot(), snapshot(wall=10, stolen=5), cores=2) == [
+    assert other_load(snapshot(), snapshot(wall=10, stolen=5), cores=2) == [
         "the hypervisor took away 25 % of the cores' time, more than 10 %"
     ]
 
 
 def test_throttling_during_the_run_is_told_and_before_it_is_not():
-    assert foreign_load(snapshot(throttled=7), snapshot(wall=1, throttled=7), cores=2) == []
-    assert foreign_load(snapshot(throttled=7), snapshot(wall=1, throttled=9), cores=2) == [
+    assert other_load(snapshot(throttled=7), snapshot(wall=1, throttled=7), cores=2) == []
+    assert other_load(snapshot(throttled=7), snapshot(wall=1, throttled=9), cores=2) == [
         "the processor throttled itself 2 times because of heat"
     ]
 
@@ -66,7 +66,7 @@ def test_counters_are_read_for_the_usable_cores_only(tmp_path):
     write(counter, "3\n")
     conditions = Conditions([], root=tmp_path)
     conditions.sample()
-    assert conditions.troubles() == []
+    assert conditions.invalid_reasons() == []
 
     busy = 10 + 10_000 * HERTZ
     write(stat, f"cpu{cpu} {busy} 0 10 500 0 0 0 0 0 0\ncpu9999 {busy} 0 0 0 0 0 0 0 0 0\n")
@@ -74,7 +74,7 @@ def test_counters_are_read_for_the_usable_cores_only(tmp_path):
     write(state, "2\n")
     write(fan / "cur_state", "3\n")
     conditions.sample()
-    load, throttled, lowered = conditions.troubles()
+    load, throttled, lowered = conditions.invalid_reasons()
     assert "other processes took" in load
     assert "1 times" in throttled
     assert "lowered the processor's clock" in lowered
@@ -83,7 +83,7 @@ def test_counters_are_read_for_the_usable_cores_only(tmp_path):
 def test_a_system_that_tells_nothing_is_not_judged(tmp_path):
     conditions = Conditions([1], root=tmp_path)
     conditions.sample()
-    assert conditions.troubles() == []
+    assert conditions.invalid_reasons() == []
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux's /proc")

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from edgevit import statistics
 from edgevit.errors import DataError
 from edgevit.evaluation.decisions import measure_decisions
-from edgevit.evaluation.gate import judge_decisions
+from edgevit.evaluation.gate import decisions_verdict
 
 RANDOM = np.random.default_rng(3)
 YES_OR_NO = RANDOM.standard_normal((200, 1)).astype(np.float32)
@@ -168,5 +168,7 @@ def test_logits_that_are_not_numbers_fail_and_can_be_written_down():
 
 @given(st.floats(0, 1), st.floats(0, 100))
 def test_without_labels_no_more_decisions_may_be_lost_than_points(lost, max_drop):
-    verdict = judge_decisions(delta=None, lost=lost, alike=False, distance_db=math.inf, finite=True, max_drop=max_drop)
+    verdict = decisions_verdict(
+        delta=None, lost=lost, alike=False, distance_db=math.inf, finite=True, max_drop=max_drop
+    )
     assert verdict.passed == (100 * lost <= max_drop + 1e-9)

@@ -1,4 +1,4 @@
-"""Figures and doubts from times that are made up."""
+"""Figures, and what makes them invalid, from times that are made up."""
 
 import pytest
 
@@ -11,8 +11,8 @@ PLACE = Environment(
 MS = 1_000_000
 
 
-def setup(*troubles):
-    return Setup(batch=2, threads=1, seed=0, environment=PLACE, troubles=troubles)
+def setup(*invalid_reasons):
+    return Setup(batch=2, threads=1, seed=0, environment=PLACE, invalid_reasons=invalid_reasons)
 
 
 def record(name, block_ms):
@@ -31,20 +31,20 @@ def test_ratios_are_taken_within_a_round():
     assert result.throughput_ips == pytest.approx(2 * 1000 / (2 * sum(drift) / 20), rel=1e-6)
 
 
-def test_few_rounds_are_doubted():
+def test_few_rounds_are_invalid():
     result = latency_of(record("int8", [1] * 9), record("float32", [2] * 9), setup())
     assert not result.valid
     assert result.invalid_reason == "9 rounds of at least 10: give a --duration 2 times as long"
 
 
-def test_a_wide_interval_is_doubted():
+def test_a_wide_interval_is_invalid():
     slow = record("float32", [1, 3] * 10)
     result = latency_of(record("int8", [1] * 20), slow, setup())
     assert "the speed-up's interval spans" in result.invalid_reason
     assert not result.valid
 
 
-def test_drifting_times_are_doubted_even_if_the_ratio_stands():
+def test_drifting_times_are_invalid_even_if_the_ratio_stands():
     block_ms = [1.0] * 10 + [1.5] * 10
     result = latency_of(record("int8", block_ms), record("float32", [2 * value for value in block_ms]), setup())
     assert result.speedup_ci95 == pytest.approx((2, 2))

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgevit.errors import GraphError, VerificationError
-from edgevit.graph import external_onnx as foreign
+from edgevit.graph import external_onnx as external
 from edgevit.graph.external_onnx import write_verified
 from edgevit.graph.metadata import INPUT, OPSET, OUTPUT
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
@@ -33,12 +33,12 @@ def opened(path, **given):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_bundles_file_gives_the_same_logits(foreign_vits, tmp_path, kind):
+def test_the_bundles_file_gives_the_same_logits(external_vits, tmp_path, kind):
     path = tmp_path / "model.onnx"
-    check = write_verified(opened(foreign_vits[kind]), path, IMAGES)
+    check = write_verified(opened(external_vits[kind]), path, IMAGES)
     assert check.images == len(IMAGES)
-    assert check.max_difference <= foreign.TOLERANCE
-    expected = logits(foreign_vits[kind], IMAGES, 1 if "one image" in kind else None)
+    assert check.max_difference <= external.TOLERANCE
+    expected = logits(external_vits[kind], IMAGES, 1 if "one image" in kind else None)
     assert np.ptp(expected, axis=0).min() > 0.01  # images tell apart what they are compared with
     for size in (1, 4, 20):
         np.testing.assert_allclose(logits(path, IMAGES, size), expected, atol=1e-4, rtol=1e-4)
@@ -54,17 +54,17 @@ def test_the_bundles_file_gives_the_same_logits(foreign_vits, tmp_path, kind):
     assert list(path.parent.iterdir()) == [path]  # all weights are inside
 
 
-def test_the_output_that_was_asked_for_is_the_only_one_left(foreign_vits, tmp_path):
+def test_the_output_that_was_asked_for_is_the_only_one_left(external_vits, tmp_path):
     path = tmp_path / "model.onnx"
-    write_verified(opened(foreign_vits["hidden"], output="pooled", embedding=True), path, IMAGES)
+    write_verified(opened(external_vits["hidden"], output="pooled", embedding=True), path, IMAGES)
     session = onnxruntime.InferenceSession(path)
     assert [value.name for value in session.get_outputs()] == [OUTPUT]
-    expected = onnxruntime.InferenceSession(foreign_vits["hidden"]).run(["pooled"], {"x": IMAGES})[0]
+    expected = onnxruntime.InferenceSession(external_vits["hidden"]).run(["pooled"], {"x": IMAGES})[0]
     np.testing.assert_allclose(session.run(None, {INPUT: IMAGES})[0], expected, atol=1e-4)
 
 
-def test_names_that_are_missing_or_would_be_misread(foreign_vits, tmp_path):
-    model = onnx.load(foreign_vits["new"])
+def test_names_that_are_missing_or_would_be_misread(external_vits, tmp_path):
+    model = onnx.load(external_vits["new"])
     for index, node in enumerate(model.graph.node):
         node.name = ["", f"layer{index}[0]", "" if index > 5 else "images", f"\x1b[31m{index}"][index % 4]
     onnx.save(model, tmp_path / "odd.onnx")
@@ -149,14 +149,14 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
         write_verified(opened(path), tmp_path / "model.onnx", IMAGES)
 
 
-def test_a_file_that_is_not_the_same_any_more_is_not_written(foreign_vits, tmp_path, monkeypatch):
+def test_a_file_that_is_not_the_same_any_more_is_not_written(external_vits, tmp_path, monkeypatch):
     def harm(model, *_):
         bias = model.graph.outputs[0].producer().inputs[-1]
         bias.const_value = ir.tensor(bias.const_value.numpy() + np.float32(0.01), name=bias.name)
 
-    monkeypatch.setattr(foreign, "describe", harm)
+    monkeypatch.setattr(external, "describe", harm)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"before")
     with pytest.raises(VerificationError, match=r"logits differ by up to 0\.01"):
-        write_verified(opened(foreign_vits["new"]), path, IMAGES)
+        write_verified(opened(external_vits["new"]), path, IMAGES)
     assert path.read_bytes() == b"before"

@@ -23,10 +23,10 @@ TIMM = {"input_size": [3, 32, 32], "crop_pct": 0.8, "interpolation": "bilinear",
 
 
 @pytest.fixture
-def vit(foreign_vits, tmp_path):
+def vit(external_vits, tmp_path):
     """Return a copy of a file in a folder of its own, for other files to lie beside it."""
     (tmp_path / "folder").mkdir()
-    return shutil.copy(foreign_vits["new"], tmp_path / "folder" / "vit.onnx")
+    return shutil.copy(external_vits["new"], tmp_path / "folder" / "vit.onnx")
 
 
 def opened(path, **given):
@@ -153,8 +153,8 @@ def test_an_embedding(vit):
     assert "taken for 5 features" in said(model)
 
 
-def test_several_outputs(foreign_vits):
-    path = foreign_vits["hidden"]
+def test_several_outputs(external_vits):
+    path = external_vits["hidden"]
     with pytest.raises(GraphError, match=r"the output 'last' of .* has 3 axes") as caught:
         opened(path)
     assert "--onnx-output (pooled)" in caught.value.remedy
@@ -166,8 +166,8 @@ def test_several_outputs(foreign_vits):
     assert "left out its outputs last" in said(model)
 
 
-def test_images_of_any_size(foreign_vits, tmp_path):
-    path = foreign_vits["any size"]
+def test_images_of_any_size(external_vits, tmp_path):
+    path = external_vits["any size"]
     with pytest.raises(GraphError, match="images of any size") as caught:
         opened(path)
     assert "--image-size" in caught.value.remedy
@@ -193,16 +193,16 @@ def test_another_size_than_the_file_fixes(vit):
     assert "makes 64x64, it takes 32x32" in said(model)
 
 
-def test_a_number_of_images_that_is_fixed(foreign_vits):
-    assert "rewritten to take any number" in said(opened(foreign_vits["one image, old"]))
+def test_a_number_of_images_that_is_fixed(external_vits):
+    assert "rewritten to take any number" in said(opened(external_vits["one image, old"]))
     with pytest.raises(GraphError, match="takes 2 images at a time") as caught:
-        opened(foreign_vits["two images"])
+        opened(external_vits["two images"])
     assert "dynamic_axes" in caught.value.remedy
 
 
-def test_a_thousand_classes_are_imagenets(foreign_vits, monkeypatch):
+def test_a_thousand_classes_are_imagenets(external_vits, monkeypatch):
     monkeypatch.setattr("edgevit.graph.metadata_overrides._outputs", lambda *_, **__: 1000)
-    model = opened(foreign_vits["new"])
+    model = opened(external_vits["new"])
     assert model.labels == imagenet_labels()
     assert "taken for ImageNet-1k's" in said(model)
 

@@ -49,8 +49,8 @@ def test_a_file(tmp_path):
     assert [one.version for one in file.model.opset_import] == [OPSET]
 
 
-def test_weights_in_another_file(foreign_vits, tmp_path):
-    path = foreign_vits["external"]
+def test_weights_in_another_file(external_vits, tmp_path):
+    path = external_vits["external"]
     data = path.with_name(path.name + ".data")
     file = read_onnx(path)
     digests = "".join(hashlib.sha256(one.read_bytes()).hexdigest() for one in (path, data))

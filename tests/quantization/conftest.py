@@ -36,8 +36,8 @@ class Quantized(NamedTuple):
     plans: dict[str, QuantizationPlan]  # by dialect
     int8: dict[str, Path]
 
-    def prepared_layers(self, scheme: str) -> list[str]:
-        """Return the Linear layers of the prepared model: with unsigned activations the patch embedding is one."""
+    def optimized_layers(self, scheme: str) -> list[str]:
+        """Return the Linear layers of the optimized model: with unsigned activations the patch embedding is one."""
         return ["patch_embed.proj", *self.layers] if scheme == "asymmetric" else self.layers
 
 

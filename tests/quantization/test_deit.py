@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from deit import float32, photos
 from numpy.typing import NDArray
-from onnx_files import emit, prepare
+from onnx_files import emit, optimize_files
 
 from edgevit.backends import get_backend
 from edgevit.bundle.manifest import Kernels
@@ -51,7 +51,7 @@ def measured(shared, tmp_path_factory):
     calibration = CalibrationImages(lambda: photos(shared, "calibration", 128), 16)
     schemes = {scheme_of(case.dialect) for case in CASES}
     places = {scheme: folder / f"{scheme}.onnx" for scheme in schemes}
-    _, prepared = prepare(path, calibration, places, rewrites=load_recipe("default").rewrites)
+    _, optimized = optimize_files(path, calibration, places, rewrites=load_recipe("default").rewrites)
     images = list(photos(shared, "evaluation", 200))
     exact = {}
     for name in {case.backend for case in CASES}:
@@ -60,7 +60,7 @@ def measured(shared, tmp_path_factory):
             exact[name] = np.concatenate([session.infer(batch) for batch in images])
     found = {}
     for case in CASES:
-        backend, one = get_backend(case.backend), prepared[scheme_of(case.dialect)]
+        backend, one = get_backend(case.backend), optimized[scheme_of(case.dialect)]
         emit(one.model, one.plan, case.dialect, folder / f"{case.dialect}.onnx")
         int8 = backend.build(folder / f"{case.dialect}.onnx", folder / case.dialect)[0]
         with backend.open(int8, threads=0, settings={}) as session:

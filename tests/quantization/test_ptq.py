@@ -1,4 +1,4 @@
-"""A prepared model: the same function in float32, and nearer to it in integers."""
+"""A optimized model: the same function in float32, and nearer to it in integers."""
 
 import gc
 import weakref
@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from onnx_files import emit, prepare, read, rewritten
+from onnx_files import emit, optimize_files, read, rewritten
 
 from edgevit.errors import BundleError, DataError, GraphError, VerificationError
 from edgevit.files import sha256_of
@@ -35,10 +35,10 @@ def run(path, images):
 
 
 @pytest.fixture(scope="module")
-def prepared(quantized, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared")
+def optimized(quantized, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("optimized")
     places = {scheme: folder / f"{scheme}.onnx" for scheme in SCHEMES}
-    return prepare(quantized.path, calibration(quantized.images), places)
+    return optimize_files(quantized.path, calibration(quantized.images), places)
 
 
 def test_rewriting_changes_no_logits(quantized, tmp_path):
@@ -61,13 +61,13 @@ def test_ranges_hold_what_the_rewritten_layers_read(quantized, tmp_path):
             assert statistics.minimum - 1e-4 <= values.min() <= values.max() <= statistics.maximum + 1e-4
 
 
-def test_every_layer_is_planned_and_its_weight_lies_on_the_grid(quantized, prepared):
-    _, models = prepared
+def test_every_layer_is_planned_and_its_weight_lies_on_the_grid(quantized, optimized):
+    _, models = optimized
     for scheme, one in models.items():
         one.plan.check_scheme(scheme)
         assert PtqModel.load(one.model, one.model.with_suffix(".json")).plan == one.plan
         one.plan.check_source(sha256_of(quantized.path))
-        assert one.plan.integer_layers() == tuple(quantized.prepared_layers(scheme))
+        assert one.plan.integer_layers() == tuple(quantized.optimized_layers(scheme))
         layers = {layer.name: layer for layer in find_linears(load_graph(one.model).graph)}
         for linear in one.plan.linears:
             steps = layers[linear.name].weight / np.array(linear.quantization.weight_scales, dtype=np.float32)
@@ -75,10 +75,10 @@ def test_every_layer_is_planned_and_its_weight_lies_on_the_grid(quantized, prepa
             assert np.abs(steps).max() <= 127.01
 
 
-def test_one_sided_inputs_are_centred_for_signed_integers_only(prepared):
-    _, models = prepared
+def test_one_sided_inputs_are_shifted_for_signed_integers_only(optimized):
+    _, models = optimized
     added = {
-        scheme: [layer.name for layer in find_linears(load_graph(one.model).graph) if _is_centred(layer)]
+        scheme: [layer.name for layer in find_linears(load_graph(one.model).graph) if _is_shifted(layer)]
         for scheme, one in models.items()
     }
     assert added["asymmetric"] == []
@@ -86,13 +86,13 @@ def test_one_sided_inputs_are_centred_for_signed_integers_only(prepared):
     assert added["symmetric"]
 
 
-def _is_centred(layer):
+def _is_shifted(layer):
     return is_marked(layer.input.producer(), Role.SHIFT, layer.name)
 
 
 @pytest.mark.parametrize(("scheme", "dialect"), list(DIALECTS.items()))
-def test_integers_are_nearer_to_float32_than_without_preparation(quantized, prepared, tmp_path, scheme, dialect):
-    one = prepared[1][scheme]
+def test_integers_are_nearer_to_float32_than_without_optimization(quantized, optimized, tmp_path, scheme, dialect):
+    one = optimized[1][scheme]
     emit(one.model, one.plan, dialect, tmp_path / "model.onnx")
     exact = run(quantized.path, quantized.images)
     errors = [
@@ -102,8 +102,8 @@ def test_integers_are_nearer_to_float32_than_without_preparation(quantized, prep
     assert errors[0] < errors[1]
 
 
-def test_a_plan_of_another_model_is_refused(quantized, prepared, tmp_path):
-    _, models = prepared
+def test_a_plan_of_another_model_is_refused(quantized, optimized, tmp_path):
+    _, models = optimized
     other = onnx.load(quantized.path)
     other.doc_string = "another"
     onnx.save(other, tmp_path / "other.onnx")
@@ -127,7 +127,7 @@ def test_a_rewrite_that_changes_the_logits_is_noticed(quantized, tmp_path, monke
 
     monkeypatch.setattr(module, "SMOOTHING", (*SMOOTHING, Broken()))
     with pytest.raises(VerificationError, match="changed its logits"):
-        prepare(quantized.path, calibration(quantized.images), {scheme: tmp_path / "model.onnx"})
+        optimize_files(quantized.path, calibration(quantized.images), {scheme: tmp_path / "model.onnx"})
     assert not (tmp_path / "model.onnx").exists()
 
 
@@ -135,8 +135,8 @@ def test_one_image_and_constant_images_are_enough(quantized, tmp_path):
     for images in (quantized.images[:1], np.zeros((3, 3, 16, 16), dtype=np.float32)):
         source = CalibrationImages(lambda images=images: iter([images]), 1)
         places = {scheme: tmp_path / f"{scheme}.onnx" for scheme in SCHEMES}
-        for scheme, one in prepare(quantized.path, source, places)[1].items():
-            assert one.plan.integer_layers() == tuple(quantized.prepared_layers(scheme))
+        for scheme, one in optimize_files(quantized.path, source, places)[1].items():
+            assert one.plan.integer_layers() == tuple(quantized.optimized_layers(scheme))
             emit(
                 one.model, one.plan, {"asymmetric": "openvino", "symmetric": "portable"}[scheme], tmp_path / "int8.onnx"
             )
@@ -145,7 +145,7 @@ def test_one_image_and_constant_images_are_enough(quantized, tmp_path):
 
 def test_no_images(quantized, tmp_path):
     with pytest.raises(DataError, match="no calibration images"):
-        prepare(quantized.path, CalibrationImages(lambda: iter([]), 0), {"asymmetric": tmp_path / "model.onnx"})
+        optimize_files(quantized.path, CalibrationImages(lambda: iter([]), 0), {"asymmetric": tmp_path / "model.onnx"})
 
 
 def test_an_activation_that_is_not_finite_is_named(write_graph, tmp_path):
@@ -156,10 +156,10 @@ def test_an_activation_that_is_not_finite_is_named(write_graph, tmp_path):
     )
     images = CalibrationImages(lambda: iter([np.full((1, 1, 2, 2), -1, dtype=np.float32)]), 1)
     with pytest.raises(GraphError, match="input of 'second'"):
-        prepare(path, images, {"asymmetric": tmp_path / "model.onnx"})
+        optimize_files(path, images, {"asymmetric": tmp_path / "model.onnx"})
 
 
-def test_models_of_others_whose_layers_are_gemm_or_lack_a_bias_are_prepared(write_graph, tmp_path):
+def test_models_of_others_whose_layers_are_gemm_or_lack_a_bias_are_optimized(write_graph, tmp_path):
     random = np.random.default_rng(0)
     shapes = {"weight": 4, "bias": 4, "w": (4, 4), "b": 4}
     path = write_graph(
@@ -170,7 +170,7 @@ def test_models_of_others_whose_layers_are_gemm_or_lack_a_bias_are_prepared(writ
     )
     images = random.normal(size=(40, 4)).astype(np.float32)
     source = CalibrationImages(lambda: iter([images]), 1)
-    _, models = prepare(path, source, {scheme: tmp_path / f"{scheme}.onnx" for scheme in SCHEMES})
+    _, models = optimize_files(path, source, {scheme: tmp_path / f"{scheme}.onnx" for scheme in SCHEMES})
     exact = run(path, images)
     for scheme, one in models.items():
         assert len(one.plan.integer_layers()) == 2
@@ -193,14 +193,14 @@ def test_one_engine_is_in_memory_at_a_time(quantized, tmp_path, monkeypatch):
     places = {scheme: tmp_path / f"{scheme}.onnx" for scheme in SCHEMES}
     gc.disable()
     try:
-        prepare(quantized.path, calibration(quantized.images), places, rewrites=load_recipe("default").rewrites)
+        optimize_files(quantized.path, calibration(quantized.images), places, rewrites=load_recipe("default").rewrites)
     finally:
         gc.enable()
     assert len(opened) >= 5
     assert held == []
 
 
-def test_a_model_written_for_an_engine_leaves_nothing_of_it_in_memory(quantized, prepared, tmp_path):
+def test_a_model_written_for_an_engine_leaves_nothing_of_it_in_memory(quantized, optimized, tmp_path):
     """Weights of what is written, and of the model that it is made of, are let go of at once."""
     made = []
     own = emit_module.letting_go
@@ -209,7 +209,7 @@ def test_a_model_written_for_an_engine_leaves_nothing_of_it_in_memory(quantized,
         made.append(weakref.ref(model.graph.initializers["blocks.0.mlp.fc1.weight"].const_value))
         return own(model)
 
-    one = prepared[1]["asymmetric"]
+    one = optimized[1]["asymmetric"]
     again = PtqModel.load(one.model, one.model.with_suffix(".json"))
     gc.disable()
     try:

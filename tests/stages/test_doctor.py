@@ -8,7 +8,7 @@ import pytest
 
 from edgevit.backends.probes import PROBES, Finding
 from edgevit.progress import SILENT
-from edgevit.stages.availability import judge_commands, judge_targets
+from edgevit.stages.availability import command_abilities, target_availabilities
 from edgevit.stages.doctor import run_probes, this_machine
 from edgevit.targets import load_profile, target_names
 
@@ -31,10 +31,10 @@ def findings(**changed: Finding) -> list[Finding]:
     return list((here | changed).values())
 
 
-def judged(found: Iterable[Finding], machine: str = "x86_64"):
+def verdicts_on(found: Iterable[Finding], machine: str = "x86_64"):
     """Return the verdicts by the name of the profile."""
     found = list(found)
-    verdicts = judge_targets(PROFILES, found, judge_commands(found), machine)
+    verdicts = target_availabilities(PROFILES, found, command_abilities(found), machine)
     assert len(verdicts) == len(PROFILES)
     return {verdict.name.partition("@")[0]: verdict for verdict in verdicts}
 
@@ -45,7 +45,7 @@ def tensorrt(version, capability):
 
 
 def test_a_workstation():
-    verdicts = judged(findings())
+    verdicts = verdicts_on(findings())
     runs = {name for name, verdict in verdicts.items() if verdict.run}
     assert runs == {"x86-onnxruntime", "x86-openvino", "portable"}
     builds = {name for name, verdict in verdicts.items() if verdict.build == "yes"}
@@ -59,7 +59,7 @@ def test_a_workstation():
 
 
 def test_an_orin_with_jetpack_6():
-    verdicts = judged(findings(tensorrt=tensorrt("10.3.0.30", "8.7")), "aarch64")
+    verdicts = verdicts_on(findings(tensorrt=tensorrt("10.3.0.30", "8.7")), "aarch64")
     orin = verdicts["jetson-orin-nano"]
     assert (orin.name, orin.build, orin.run) == ("jetson-orin-nano@6.2", "yes", True)
     assert verdicts["jetson-thor"].problem == "it is for tensorrt >=10.16,<12, and this is 10.3.0.30"
@@ -74,19 +74,19 @@ def test_an_orin_with_jetpack_6():
 )
 def test_the_edition_is_that_of_the_version(version, edition):
     assert (
-        judged(findings(tensorrt=tensorrt(version, "8.7")), "aarch64")["jetson-agx-orin"].name
+        verdicts_on(findings(tensorrt=tensorrt(version, "8.7")), "aarch64")["jetson-agx-orin"].name
         == f"jetson-agx-orin{edition}"
     )
 
 
 def test_an_orin_with_jetpack_5_is_told_both_versions():
-    verdict = judged(findings(tensorrt=tensorrt("8.5.2", "8.7")), "aarch64")["jetson-orin-nx"]
+    verdict = verdicts_on(findings(tensorrt=tensorrt("8.5.2", "8.7")), "aarch64")["jetson-orin-nx"]
     assert (verdict.build, verdict.run) == ("no", False)
     assert verdict.problem == "it is for tensorrt >=10.16,<12, and this is 8.5.2"
 
 
 def test_another_gpu_is_told_apart():
-    verdicts = judged(findings(tensorrt=tensorrt("10.16.1", "9.0")))
+    verdicts = verdicts_on(findings(tensorrt=tensorrt("10.16.1", "9.0")))
     assert verdicts["nvidia-hopper"].run
     assert verdicts["nvidia-ampere"].problem == "it is for compute capability 8.0, and this GPU has 9.0"
     assert verdicts["nvidia-ampere"].build == "onnx"
@@ -94,13 +94,13 @@ def test_another_gpu_is_told_apart():
 
 def test_tensorrt_rtx_compiles_for_gpus_that_are_not_here():
     rtx = Finding(name="tensorrt-rtx", device="GPU", version="1.7.1", builds=True, problem="no GPU", remedy="get one")
-    verdict = judged(findings(rtx=rtx))["rtx-desktop"]
+    verdict = verdicts_on(findings(rtx=rtx))["rtx-desktop"]
     assert (verdict.build, verdict.run, verdict.problem) == ("yes", False, "no GPU")
 
 
 def test_the_edition_for_the_gpu_that_is_here_runs():
     rtx = msgspec.structs.replace(tensorrt("1.7.1", "8.6"), name="tensorrt-rtx")
-    verdict = judged(findings(rtx=rtx))["rtx-desktop"]
+    verdict = verdicts_on(findings(rtx=rtx))["rtx-desktop"]
     assert (verdict.name, verdict.run) == ("rtx-desktop@ampere", True)
 
 
@@ -108,14 +108,14 @@ def test_trtexec_builds_what_it_cannot_run():
     found = msgspec.structs.replace(
         tensorrt("8.6.2", "8.7"), runs=False, problem="trtexec builds engines", remedy="apt install the bindings"
     )
-    verdict = judged(findings(tensorrt=found), "aarch64")["jetson-orin-nano"]
+    verdict = verdicts_on(findings(tensorrt=found), "aarch64")["jetson-orin-nano"]
     assert (verdict.name, verdict.build, verdict.run) == ("jetson-orin-nano@6.0", "yes", False)
     assert verdict.remedy == "apt install the bindings"
 
 
 def test_an_engine_that_is_too_old():
     old = Finding(name="openvino", version="2023.1.0", builds=True, runs=True)
-    verdict = judged(findings(openvino=old))["x86-openvino"]
+    verdict = verdicts_on(findings(openvino=old))["x86-openvino"]
     assert (verdict.build, verdict.run) == ("no", False)
     assert verdict.problem == "it is for openvino >=2024.6, and this is 2023.1.0"
     assert verdict.remedy == 'pip install "openvino>=2024.6"'
@@ -124,9 +124,9 @@ def test_an_engine_that_is_too_old():
 def test_a_device_without_the_tools_to_build_runs_all_the_same():
     lacking = Finding(name="quantize", problem="the Python package 'onnx' is not installed", remedy="pip install it")
     found = findings(quantize=lacking)
-    verdict = judged(found)["x86-onnxruntime"]
+    verdict = verdicts_on(found)["x86-onnxruntime"]
     assert (verdict.build, verdict.run, verdict.remedy) == ("no", True, "pip install it")
-    works = {command.name: command.works for command in judge_commands(found)}
+    works = {command.name: command.works for command in command_abilities(found)}
     assert works == {"train": True, "export": True, "quantize, build": False, "pipeline": False, "report": True}
 
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from foreign_vits import write_old
+from external_vits import write_old
 from tiny import SHAPES, content
 from torch import nn
 
@@ -95,11 +95,11 @@ def missing(name, monkeypatch, dialect="openvino"):
     """Let the engine of ``dialect`` show a float kernel for the layer called ``name``, as long as it is quantized."""
     real = building.check
 
-    def check(bundle, source, precision, target, model, settings):
+    def check(bundle, source, precision, target, *rest):
         if target.dialect == dialect and name in source.integer_layers:
             found = [*source.integer_layers]
             raise kernels.KernelError("one is float", layers={name: "gemm_f32"}, engine=dialect, remedy=str(found))
-        return real(bundle, source, precision, target, model, settings)
+        return real(bundle, source, precision, target, *rest)
 
     monkeypatch.setattr(building, "check", check)
 

@@ -75,7 +75,7 @@ def looks(pixels):
         ("dark", r"mean -1\.\d+ and deviation 0\.\d+, far from"),
     ],
 )
-def test_images_that_look_unlike_a_models_are_doubted(kind, said):
+def test_images_that_look_unlike_a_models_are_warned_of(kind, said):
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
     changed = {

@@ -74,7 +74,7 @@ def test_a_layer_that_a_dialect_misses_is_float_there_and_another_target_is_made
     assert (kept.layer, kept.reason) == ("head", "onnxruntime runs it in float (Gemm)")
 
 
-def test_rivals_are_refused_before_the_work(quantized):
+def test_what_gives_the_same_variant_is_refused_before_the_work(quantized):
     target = load_target("x86-openvino")
     with pytest.raises(InputError, match="one and two would both make the variant int8-openvino"):
         quantize(Bundle.open(quantized), IMAGES, {"one": target, "two": target})

@@ -30,13 +30,13 @@ def plan(dataset, recipe=RECIPE, epoch=0, rank=0, processes=1):
     return list(micro_batches(dataset.labels, recipe, epoch, rank, processes))
 
 
-def feed_of(dataset, workers=0, recipe=RECIPE):
+def loader_of(dataset, workers=0, recipe=RECIPE):
     return FileLoader(dataset, dataset.labels, PREPROCESS, recipe, workers)
 
 
 def test_workers_give_what_one_process_gives_in_each_epoch(folder):
     dataset = load_folder(folder, "train")
-    alone, helped = feed_of(dataset), feed_of(dataset, workers=2)
+    alone, helped = loader_of(dataset), loader_of(dataset, workers=2)
     for epoch in (0, 1, 0):
         expected = list(alone.inputs(plan(dataset, epoch=epoch)))
         for ours, theirs in zip(helped.inputs(plan(dataset, epoch=epoch)), expected, strict=True):
@@ -45,17 +45,17 @@ def test_workers_give_what_one_process_gives_in_each_epoch(folder):
             assert torch.equal(ours, theirs)
 
 
-def test_what_an_image_becomes_does_not_depend_on_the_piece_that_it_is_in(folder):
+def test_what_an_image_becomes_does_not_depend_on_the_micro_batch_that_it_is_in(folder):
     dataset = load_folder(folder, "train")
-    whole = list(feed_of(dataset).inputs(plan(dataset)))
-    shares = [list(feed_of(dataset).inputs(plan(dataset, rank=rank, processes=2))) for rank in (0, 1)]
+    whole = list(loader_of(dataset).inputs(plan(dataset)))
+    shares = [list(loader_of(dataset).inputs(plan(dataset, rank=rank, processes=2))) for rank in (0, 1)]
     for step, images in enumerate(whole):
         assert torch.equal(torch.cat([share[step] for share in shares]), images)
 
 
 def test_epochs_differ(folder):
     dataset = load_folder(folder, "train")
-    loader = feed_of(dataset)
+    loader = loader_of(dataset)
     first, second = (next(iter(loader.inputs(plan(dataset, epoch=epoch)))) for epoch in (0, 1))
     assert not torch.equal(first, second)
 
@@ -65,7 +65,7 @@ def test_a_damaged_image_is_named(folder, workers):
     (folder / "a" / "0.png").write_bytes(b"\x89PNG and then nothing")
     dataset = load_folder(folder, "train")
     with pytest.raises(ImageError, match=r"0\.png") as caught:
-        list(feed_of(dataset, workers).inputs(plan(dataset, TrainRecipe(batch_size=20))))
+        list(loader_of(dataset, workers).inputs(plan(dataset, TrainRecipe(batch_size=20))))
     assert caught.value.remedy
 
 

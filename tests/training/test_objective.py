@@ -16,7 +16,7 @@ from edgevit.training.recipe import TrainRecipe
 
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8))
 ANSWERS = torch.tensor([0, 1, 1, 0, 1, 0])
-PIECE = MicroBatch(0, 0, np.arange(6), 0, 6, last=True)
+MICRO_BATCH = MicroBatch(0, 0, np.arange(6), 0, 6, last=True)
 
 
 def checkpoint(labels=LABELS, preprocess=PREPROCESS, seed=1):
@@ -32,7 +32,9 @@ def test_normalisation_is_that_of_every_other_stage():
 
 def test_without_anything_new_the_loss_is_cross_entropy():
     model = make_model()
-    loss, correct = Objective(TrainRecipe(label_smoothing=0.1), 2, Normalise(PREPROCESS))(model, PIXELS, ANSWERS, PIECE)
+    loss, correct = Objective(TrainRecipe(label_smoothing=0.1), 2, Normalise(PREPROCESS))(
+        model, PIXELS, ANSWERS, MICRO_BATCH
+    )
     logits = model(Normalise(PREPROCESS)(PIXELS.float()))
     torch.testing.assert_close(loss, functional.cross_entropy(logits, ANSWERS, label_smoothing=0.1, reduction="sum"))
     assert correct == int((logits.argmax(1) == ANSWERS).sum())
@@ -55,7 +57,7 @@ def test_a_teacher_changes_the_loss_and_learns_nothing():
     model = make_model()
     teacher = Teacher(checkpoint(), LABELS, PREPROCESS)
     whole = Objective(TrainRecipe(teacher_weight=1.0), 2, Normalise(PREPROCESS), teacher)
-    loss, _ = whole(model, PIXELS, ANSWERS, PIECE)
+    loss, _ = whole(model, PIXELS, ANSWERS, MICRO_BATCH)
     wanted = make_model(1)(Normalise(PREPROCESS)(PIXELS.float()))
     torch.testing.assert_close(loss, distillation(model(Normalise(PREPROCESS)(PIXELS.float())), wanted, 2.0))
     loss.backward()

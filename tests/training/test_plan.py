@@ -42,7 +42,7 @@ def test_balanced_classes_come_up_equally_often():
     assert abs(drawn.mean() - 0.5) < 0.03
 
 
-def test_random_numbers_are_of_the_step_and_not_of_the_piece():
+def test_random_numbers_are_of_the_step_and_not_of_the_micro_batch():
     recipe = TrainRecipe(batch_size=50, accumulate=2)
     first, second, third, *_ = micro_batches(LABELS, recipe, 0, 0, 1)
     draws = [micro_batch.random(recipe, Purpose.MIX).random() for micro_batch in (first, second, third)]

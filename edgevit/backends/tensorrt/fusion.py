@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgevit.backends.tensorrt.kernel_log import Node, Tensor
+from edgevit.backends.tensorrt.kernel_log import ParsedNode, Tensor
 from edgevit.backends.tensorrt.limits import unfused_reason
 from edgevit.graph.patterns import AttentionProducts, attention_around, is_cut_apart
 from edgevit.graph.products import weight_of
@@ -86,7 +86,7 @@ class AttentionNodes:
         return "unknown why" if self.ends_quantized else "what it gives is not quantized, as it must be for INT8"
 
 
-def find_linears(nodes: Iterable[Node]) -> list[LinearNode]:
+def find_linears(nodes: Iterable[ParsedNode]) -> list[LinearNode]:
     """Return the products among ``nodes`` with a stored weight."""
     return [
         LinearNode(node.name, _scales_of(node), tuple(value.tensor for value in node.outputs), is_cut_apart(node))
@@ -95,19 +95,19 @@ def find_linears(nodes: Iterable[Node]) -> list[LinearNode]:
     ]
 
 
-def _scales_of(product: Node) -> tuple[Tensor, ...]:
+def _scales_of(product: ParsedNode) -> tuple[Tensor, ...]:
     """Return the scales of both factors of ``product``; none where not both are dequantized right in front of it."""
     makers = [value.maker for value in product.inputs[:_FACTORS]]
     found = [maker.inputs[1].tensor for maker in makers if maker is not None and maker.op_type == "DequantizeLinear"]
     return tuple(found) if len(found) == _FACTORS else ()
 
 
-def find_attentions(nodes: Iterable[Node]) -> list[AttentionNodes]:
+def find_attentions(nodes: Iterable[ParsedNode]) -> list[AttentionNodes]:
     """Return the attentions among ``nodes``: a softmax between two products."""
     return [_described(found) for node in nodes if (found := attention_around(node)) is not None]
 
 
-def _described(attention: AttentionProducts[Node]) -> AttentionNodes:
+def _described(attention: AttentionProducts[ParsedNode]) -> AttentionNodes:
     parts = (attention.softmax, attention.scores, attention.mixed)
     return AttentionNodes(
         name=attention.name,

@@ -56,14 +56,14 @@ class Tensor:
 
 
 @dataclass(eq=False, slots=True)
-class Value:
+class ParsedValue:
     """What nodes of the ONNX file take or give, as far as the parser tells; it answers as onnx-ir's values do."""
 
     name: str
     tensor: Tensor
     constant: bool = False
-    maker: Node | None = field(default=None, repr=False)
-    users: list[Node] = field(default_factory=list, repr=False)
+    maker: ParsedNode | None = field(default=None, repr=False)
+    users: list[ParsedNode] = field(default_factory=list, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,23 +79,23 @@ class Value:
         """Say whether it is given to the model."""
         return self.maker is None and not self.constant
 
-    def producer(self) -> Node | None:
+    def producer(self) -> ParsedNode | None:
         """Return the node that computes it."""
         return self.maker
 
-    def consumers(self) -> Sequence[Node]:
+    def consumers(self) -> Sequence[ParsedNode]:
         """Return the nodes that take it."""
         return self.users
 
 
 @dataclass(eq=False, slots=True)
-class Node:
+class ParsedNode:
     """A node of the ONNX file, as the parser saw it; it answers as onnx-ir's nodes do."""
 
     name: str
     op_type: str
-    inputs: tuple[Value, ...] = ()
-    outputs: tuple[Value, ...] = ()
+    inputs: tuple[ParsedValue, ...] = ()
+    outputs: tuple[ParsedValue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +110,10 @@ class Listed:
     nodes: tuple[str, ...]
 
 
-def parse_graph(lines: Iterable[str]) -> dict[str, Node]:
+def parse_graph(lines: Iterable[str]) -> dict[str, ParsedNode]:
     """Return the nodes of the ONNX file that lines of a verbose build log tell of, by name in the file's order."""
-    nodes: dict[str, Node] = {}
-    values: dict[str, Value] = {}
+    nodes: dict[str, ParsedNode] = {}
+    values: dict[str, ParsedValue] = {}
     constants = set()
     for line in lines:
         if line.startswith(_CONSTANT):
@@ -121,7 +121,7 @@ def parse_graph(lines: Iterable[str]) -> dict[str, Node]:
         found = _NODE.fullmatch(line.rstrip().removesuffix(","))
         if found is None:
             continue
-        node = nodes.setdefault(found["name"], Node(found["name"], found["operator"]))
+        node = nodes.setdefault(found["name"], ParsedNode(found["name"], found["operator"]))
         side = tuple(_value(each, values) for each in _VALUE.finditer(found["values"]))
         if found["side"] == "inputs":
             node.inputs = side
@@ -137,15 +137,15 @@ def parse_graph(lines: Iterable[str]) -> dict[str, Node]:
     return nodes
 
 
-def _value(found: re.Match[str], values: dict[str, Value]) -> Value:
+def _value(found: re.Match[str], values: dict[str, ParsedValue]) -> ParsedValue:
     """Return the value that ``found`` tells of, one of ``values``; what is told of it last counts."""
     tensor = Tensor(_type(found["type"]), _shape(found["shape"]))
-    value = values.setdefault(found["name"], Value(found["name"], tensor))
+    value = values.setdefault(found["name"], ParsedValue(found["name"], tensor))
     value.tensor = tensor
     return value
 
 
-def _link(nodes: Iterable[Node]) -> None:
+def _link(nodes: Iterable[ParsedNode]) -> None:
     """Tell each value which node computes it, and which take it."""
     for node in nodes:
         for value in node.outputs:

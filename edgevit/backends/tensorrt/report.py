@@ -6,10 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgevit.backends.base import LinearKernel, join_parts
+from edgevit.backends.base import LinearKernel, join_products
 from edgevit.backends.kernel_report import AttentionKernel, Counts, Kernel, KernelReport, Kind
 from edgevit.backends.tensorrt.fusion import AttentionNodes, find_attentions, find_linears
-from edgevit.backends.tensorrt.kernel_log import Listed, Node, Tensor, parse_graph, parse_inspection, parse_kernels
+from edgevit.backends.tensorrt.kernel_log import (
+    Listed,
+    ParsedNode,
+    Tensor,
+    parse_graph,
+    parse_inspection,
+    parse_kernels,
+)
 from edgevit.errors import BundleError
 from edgevit.graph.node_facts import Product
 
@@ -48,7 +55,7 @@ def report_of_inspection(inspection: str, lines: Iterable[str], products: Sequen
     return _report(parse_inspection(inspection), parse_graph(lines), products)
 
 
-def _report(listed: Sequence[Listed], nodes: Mapping[str, Node], products: Sequence[Product]) -> KernelReport:
+def _report(listed: Sequence[Listed], nodes: Mapping[str, ParsedNode], products: Sequence[Product]) -> KernelReport:
     kernels = [_kernel(each, nodes) for each in listed]
     linears, warnings = _linears(kernels, nodes.values(), {product.node: product.layer for product in products})
     integers = any(linear.integer for linear in linears)
@@ -71,7 +78,7 @@ def _report(listed: Sequence[Listed], nodes: Mapping[str, Node], products: Seque
     )
 
 
-def _kernel(listed: Listed, nodes: Mapping[str, Node]) -> Kernel:
+def _kernel(listed: Listed, nodes: Mapping[str, ParsedNode]) -> Kernel:
     largest = max(listed.constants, key=lambda constant: constant.size, default=None)
     kind = _kind(listed, nodes)
     return Kernel(
@@ -89,7 +96,7 @@ def _types(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     return tuple(tensor.type for tensor in tensors)
 
 
-def _kind(listed: Listed, nodes: Mapping[str, Node]) -> Kind:
+def _kind(listed: Listed, nodes: Mapping[str, ParsedNode]) -> Kind:
     operators = Counter(nodes[name].op_type for name in listed.nodes if name in nodes)
     operations, layer_type = _operations(listed), listed.layer_type.lower()
     if operators["Softmax"] and operators["MatMul"] > 1:
@@ -123,7 +130,7 @@ def _is_float(kind: str) -> bool:
 
 
 def _linears(
-    kernels: Sequence[Kernel], nodes: Iterable[Node], layers: Mapping[str, str]
+    kernels: Sequence[Kernel], nodes: Iterable[ParsedNode], layers: Mapping[str, str]
 ) -> tuple[list[LinearKernel], list[tuple[str, str]]]:
     """Return how each Linear layer is executed, and of those that are quantized and run in float, the reason.
 
@@ -147,7 +154,7 @@ def _linears(
         )
         if linear.quantized and computes not in ("int8", "float8"):
             warnings.append((linear.name, f"is quantized, but multiplied in {computes}: {linear.float_reason()}"))
-    return join_parts(found), warnings
+    return join_products(found), warnings
 
 
 def _improvable_reasons(

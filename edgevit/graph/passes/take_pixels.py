@@ -45,13 +45,13 @@ class TakePixels(ir.passes.InPlacePass):
         """
         graph = model.graph
         images = _images(graph)
-        readers = list(_readers(images))
-        levels = self._levels([node for node in readers if node.op_type != "Shape"])
+        consumers = list(_consumers(images))
+        levels = self._levels([node for node in consumers if node.op_type != "Shape"])
         if levels is not None:
             planes = _as_planes(graph, images, _type_of_levels(levels))
             levels.replace_all_uses_with(planes)
         else:
-            conv = _only_conv(graph, readers)
+            conv = _only_conv(graph, consumers)
             weight, bias = self._normalising(conv)
             if conv.inputs[0] is not images:  # which the emitter of FP16 writes as float16 between two Casts
                 _keep_output_type(graph, conv)
@@ -59,8 +59,8 @@ class TakePixels(ir.passes.InPlacePass):
             conv.resize_inputs(3)
             for index, (role, values) in enumerate((("weight", weight), ("bias", bias)), start=1):
                 conv.replace_input_with(index, _constant(graph, f"{conv.name}.{role}.pixels", values))
-        for reader in readers:
-            reader.replace_input_with(0, planes)
+        for consumer in consumers:
+            consumer.replace_input_with(0, planes)
         common.RemoveUnusedNodesPass()(model)
         graph.sort()
         return ir.passes.PassResult(model, modified=True)
@@ -111,20 +111,20 @@ def _images(graph: ir.Graph) -> ir.Value:
     raise _refused("the model's input is not float32 images (B, C, H, W) alone")
 
 
-def _readers(images: ir.Value) -> Iterator[ir.Node]:
+def _consumers(images: ir.Value) -> Iterator[ir.Node]:
     """Yield what reads ``images``, also as another type of float."""
     for node in images.consumers():
         if node.op_type == "Cast" and node.attributes.get_int("to", 0) in _FLOATS:
             if node.outputs[0].is_graph_output():
                 raise _refused("the images are an output of the model")
-            yield from _readers(node.outputs[0])
+            yield from _consumers(node.outputs[0])
         else:
             yield node
 
 
-def _only_conv(graph: ir.Graph, readers: list[ir.Node]) -> ir.Node:
-    """Return the Conv that is the only one of ``readers`` to look at more than the shape of the images."""
-    looking = [node for node in readers if node.op_type != "Shape"]
+def _only_conv(graph: ir.Graph, consumers: list[ir.Node]) -> ir.Node:
+    """Return the Conv that is the only one of ``consumers`` to look at more than the shape of the images."""
+    looking = [node for node in consumers if node.op_type != "Shape"]
     found = [node.op_type for node in looking]
     if found != ["Conv"] or looking[0].graph is not graph:
         raise _refused(f"the images go into {' and '.join(found) or 'nothing'}, not into one Conv of the graph")

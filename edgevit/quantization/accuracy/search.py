@@ -38,7 +38,7 @@ class FallbackTrial:
 
 
 class Search:
-    """Tries which of the dearest layers must be float for a limit to hold."""
+    """Tries which of the most sensitive layers must be float for a limit to hold."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Search:
         self._ptq = replace(self._ptq, plan=plan)
         order = tuple(cost.layer for cost in ranked)
 
-        enough = fewest(count - 1, lambda dearest: self._holds(self._try(order[:dearest], _in_float(dearest))))
+        enough = fewest(count - 1, lambda first: self._holds(self._try(order[:first], _in_float(first))))
         if enough is None:
             nearest = min(self._trials.values(), key=lambda trial: (trial.loss, len(trial.layers)))
             return self._returned(nearest, integer, {})

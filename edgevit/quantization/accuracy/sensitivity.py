@@ -37,7 +37,7 @@ def rank_layers(
     measure: SensitivityMetric = "kl",
     progress: Progress = SILENT,
 ) -> tuple[LayerSensitivity, ...]:
-    """Return what each layer that the plan quantizes costs alone, the dearest first; of equals, the first to run.
+    """Return what each layer that the plan quantizes costs alone: the most sensitive first, of equals the first to run.
 
     For each layer a model is made as ``form`` says, in which it alone is rounded as in ``ptq``, the others have the
     weights that they had before, and attention is float. It is run on all images of ``evaluator``. ``scratch`` is a

@@ -43,7 +43,7 @@ def float32_passes() -> Passes:
 def _substitute(linear: QuantizedLinear) -> None:
     linear.graph.opset_imports[_DOMAIN] = 1
     quantized, scale, zero_point = linear.quantize_input()
-    for part in linear.parts():
+    for part in linear.split():
         weight = part.weight_constant("weight.int8", part.weight)
         weight_scales = part.weight_constant("weight.scale", part.weight_scales)
         bias = None if part.bias is None else part.constant("bias.float32", part.bias)

@@ -36,7 +36,7 @@ def float32_passes() -> Passes:
 
 
 def _substitute(linear: QuantizedLinear) -> None:
-    put_in_place(linear.parts(), linear.input_without_zero_point(), _add_unshifted_bias)
+    put_in_place(linear.split(), linear.input_without_zero_point(), _add_unshifted_bias)
 
 
 def _add_unshifted_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:

@@ -49,7 +49,7 @@ class QuantizedLinear:
     bias: NDArray[np.float32] | None
     role: Role = Role.PART
 
-    def parts(self) -> list[QuantizedLinear]:
+    def split(self) -> list[QuantizedLinear]:
         """Return the parts that a Split behind the layer cuts it into, or the layer itself where there is none."""
         parts = [
             replace(

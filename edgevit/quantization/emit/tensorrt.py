@@ -45,7 +45,7 @@ def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: Weigh
     plan.check_scheme("symmetric")
     plan = keep_residuals(model, plan, residuals_worth_a_kernel(model.graph))
     passes = (PruneToClassToken(), ToFloat16())
-    return rewrite(model, plan, path, _parted, passes, weight_bits=weight_bits, scale_type=np.float16)
+    return rewrite(model, plan, path, _split, passes, weight_bits=weight_bits, scale_type=np.float16)
 
 
 def emit_attention(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
@@ -97,8 +97,8 @@ class ToFloat16(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=True)
 
 
-def _parted(linear: QuantizedLinear) -> None:
-    put_in_place(linear.parts(), linear.dequantize_input())
+def _split(linear: QuantizedLinear) -> None:
+    put_in_place(linear.split(), linear.dequantize_input())
 
 
 def _substitute(convert: _Convert, whole: frozenset[str]) -> Callable[[QuantizedLinear], None]:
@@ -106,7 +106,7 @@ def _substitute(convert: _Convert, whole: frozenset[str]) -> Callable[[Quantized
 
     def substitute(linear: QuantizedLinear) -> None:
         linear = convert(linear)
-        parts = [linear] if linear.output.name in whole else linear.parts()
+        parts = [linear] if linear.output.name in whole else linear.split()
         put_in_place(parts, linear.dequantize_input())
 
     return substitute

@@ -32,7 +32,7 @@ def float32_passes() -> Passes:
 
 
 def _substitute(linear: QuantizedLinear) -> None:
-    put_in_place(linear.parts(), linear.dequantize_input())
+    put_in_place(linear.split(), linear.dequantize_input())
 
 
 DIALECT = Dialect(

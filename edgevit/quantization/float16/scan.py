@@ -48,12 +48,14 @@ class Scan:
         self.largest = float(np.maximum(self.largest, np.maximum(values.max(initial=0), -values.min(initial=0))))
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is told from ``largest``
             squares = float(np.dot(values.ravel(), values.ravel()))
-            self._squares += squares
-            if squares < values.size * _SMALL**2:
-                errors = (values.astype(np.float16).astype(np.float32) - values).ravel()
-                self._errors += float(np.dot(errors, errors))
+        if squares < values.size * _SMALL**2:
+            exact = values.ravel().astype(np.float64)  # squares may be too small for float32
+            squares = float(np.dot(exact, exact))
+            errors = exact.astype(np.float16) - exact
+            self._errors += float(np.dot(errors, errors))
+        self._squares += squares
 
-    def fault(self, headroom: float = 1.0) -> str | None:
+    def unfit_reason(self, headroom: float = 1.0) -> str | None:
         """Return why the tensor does not fit float16; None if it does. ``headroom`` is what is left for others."""
         if not self.largest * headroom <= LARGEST:
             how = "exceeds" if self.largest > LARGEST else "comes too near to"
@@ -93,7 +95,7 @@ def scan_float16(
     session = _Session(model, list(watched))
     images = progress.track(batches, total=total, label="Scanning for float16")
     count, images_sha256 = _scan(session, watched, images)
-    kept = _kept(graph, {value: fault for value, scan in watched.items() if (fault := scan.fault(HEADROOM))})
+    kept = _kept(graph, {value: reason for value, scan in watched.items() if (reason := scan.unfit_reason(HEADROOM))})
     names = node_names(graph)
     products = [layer.matmul for layer in find_linears(graph)]
     if all(product in kept for product in products):
@@ -105,7 +107,7 @@ def scan_float16(
         model_sha256=model_sha256,
         images=count,
         images_sha256=images_sha256,
-        float32_nodes={names[node]: why for node, why in kept.items()},
+        float32_nodes={names[node]: reason for node, reason in kept.items()},
     )
 
 
@@ -157,26 +159,28 @@ class _Session:
         return found
 
 
-def _kept(graph: ir.Graph, faults: dict[ir.Value, str]) -> dict[ir.Node, str]:
-    """Return the nodes that must stay float32, and why; ``faults`` are those of activations that were looked at."""
-    faults = dict(faults)
+def _kept(graph: ir.Graph, reasons: dict[ir.Value, str]) -> dict[ir.Node, str]:
+    """Return the nodes that must stay float32, and why; ``reasons`` are those of activations that do not fit."""
+    reasons = dict(reasons)
     kept: dict[ir.Node, str] = {}
     for node in graph:
         inputs = list(floats(node.inputs))
-        why = [f"its constant '{value.name}' {fault}" for value in inputs if (fault := _constant_fault(value))]
-        why += [f"its input '{value.name}' {faults[value]}" for value in inputs if value in faults]
+        found = [
+            f"its constant '{value.name}' {reason}" for value in inputs if (reason := _unfit_constant_reason(value))
+        ]
+        found += [f"its input '{value.name}' {reasons[value]}" for value in inputs if value in reasons]
         if node.op_type in _MOVES:
-            inherited = [faults[value] for value in inputs if value in faults]
-            faults.update((value, inherited[0]) for value in floats(node.outputs) if inherited)
-        why += [f"its output {faults[value]}" for value in floats(node.outputs) if value in faults]
-        if why:
-            kept[node] = why[0]
+            inherited = [reasons[value] for value in inputs if value in reasons]
+            reasons.update((value, inherited[0]) for value in floats(node.outputs) if inherited)
+        found += [f"its output {reasons[value]}" for value in floats(node.outputs) if value in reasons]
+        if found:
+            kept[node] = found[0]
     return kept
 
 
-def _constant_fault(value: ir.Value) -> str | None:
+def _unfit_constant_reason(value: ir.Value) -> str | None:
     if value.const_value is None or value.is_graph_input():
         return None
     scan = Scan()
     scan.update(value.const_value.numpy())
-    return scan.fault()
+    return scan.unfit_reason()

@@ -195,7 +195,7 @@ def _halve_constants(graph: ir.Graph) -> None:
             continue
         scan = Scan()
         scan.update(tensor.numpy())
-        if scan.fault() is None:
+        if scan.unfit_reason() is None:
             name = str(value.name)
             del graph.initializers[name]
             half = add_constant(graph, f"{name}.float16", tensor.numpy().astype(np.float16))

@@ -185,13 +185,13 @@ def test_an_engine_is_not_opened_without_a_gpu(backend, engine):
 
 @needs_gpu
 @pytest.mark.gpu
-@pytest.mark.parametrize("damage", ["engine", "sidecar", "foreign"])
+@pytest.mark.parametrize("damage", ["engine", "sidecar", "other version"])
 def test_a_damaged_engine_on_a_gpu(backend, engine, damage):
     info = engine.with_name("engine.json")
     if damage == "engine":
         engine.write_bytes(engine.read_bytes()[:1000])
     else:
-        told = json.loads(info.read_text()) | ({"version": "9.9.9"} if damage == "foreign" else {"flavour": "x"})
+        told = json.loads(info.read_text()) | ({"version": "9.9.9"} if damage == "other version" else {"flavour": "x"})
         info.write_text(json.dumps(told))
     with pytest.raises((BundleError, MissingDependencyError)):
         backend.open(engine, threads=0, settings={})

@@ -53,7 +53,7 @@ def by_rows(add, x):
     return add("Reshape", rows, [1, 2, 16])
 
 
-def with_rest(add, x):
+def with_others(add, x):
     return add("Reshape", x, [1, 2, -1])
 
 
@@ -68,7 +68,7 @@ def computed_token(add, x):
     return add("Concat", token, tokens, axis=-2)
 
 
-@pytest.mark.parametrize("build", [flat, by_rows, with_rest, class_token, computed_token])
+@pytest.mark.parametrize("build", [flat, by_rows, with_others, class_token, computed_token])
 def test_several_images_get_what_each_gets(build):
     expected = np.concatenate([run(traced(build), image[None]) for image in IMAGES])
     model = traced(build)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx_files import prepare
+from onnx_files import optimize_files
 
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import find_linears, load_graph
@@ -31,7 +31,7 @@ ALLOWED = 2e-6  # nats: between what BAD alone costs, and all others together
 
 
 class Planted(NamedTuple):
-    prepared: dict[str, PtqModel]
+    optimized: dict[str, PtqModel]
     evaluator: Evaluator
 
 
@@ -49,9 +49,9 @@ def planted(quantized, tmp_path_factory):
     save(model, folder / "model.onnx")
     places = {scheme: folder / f"{scheme}.onnx" for scheme in SCHEMES}
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
-    _, prepared = prepare(folder / "model.onnx", images, places)
+    _, optimized = optimize_files(folder / "model.onnx", images, places)
     others = quantized.preprocess.normalize(np.random.default_rng(1).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8))
-    models = {scheme: one.ptq for scheme, one in prepared.items()}
+    models = {scheme: one.ptq for scheme, one in optimized.items()}
     return Planted(models, Evaluator(folder / "model.onnx", [others[:16], others[16:]]))
 
 
@@ -63,13 +63,14 @@ def never():
 def ranked(planted, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranked")
     return {
-        scheme: rank_layers(planted.prepared[scheme], planted.evaluator, FORMS[scheme][0], folder) for scheme in SCHEMES
+        scheme: rank_layers(planted.optimized[scheme], planted.evaluator, FORMS[scheme][0], folder)
+        for scheme in SCHEMES
     }
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_ranking_names_each_layer_once_and_the_bad_one_first(quantized, ranked, scheme):
-    assert sorted(cost.layer for cost in ranked[scheme]) == sorted(quantized.prepared_layers(scheme))
+    assert sorted(cost.layer for cost in ranked[scheme]) == sorted(quantized.optimized_layers(scheme))
     first, *others = ranked[scheme]
     assert first.layer == BAD
     assert first.kl > 10 * others[0].kl
@@ -79,7 +80,7 @@ def test_the_ranking_names_each_layer_once_and_the_bad_one_first(quantized, rank
 
 
 def test_without_classes_layers_are_ranked_by_noise(planted, tmp_path):
-    one = planted.prepared["asymmetric"]
+    one = planted.optimized["asymmetric"]
     costs = rank_layers(one, planted.evaluator, FORMS["asymmetric"][0], tmp_path, measure="sqnr_db")
     assert costs[0].layer == BAD
     assert {cost.kl for cost in costs} == {None}
@@ -88,8 +89,8 @@ def test_without_classes_layers_are_ranked_by_noise(planted, tmp_path):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_bad_layer_alone_goes_back_to_float_and_is_told_why(quantized, planted, ranked, tmp_path, scheme):
-    count = len(quantized.prepared_layers(scheme))
-    one, limit = planted.prepared[scheme], KlLimit(ALLOWED)
+    count = len(quantized.optimized_layers(scheme))
+    one, limit = planted.optimized[scheme], KlLimit(ALLOWED)
     found = Search(one, planted.evaluator, FORMS[scheme], limit, tmp_path).run(lambda: ranked[scheme])
     (fallback,) = found.plan.float_layers()
     assert fallback.layer == BAD
@@ -107,7 +108,7 @@ def test_the_bad_layer_alone_goes_back_to_float_and_is_told_why(quantized, plant
 
 
 def test_a_limit_that_holds_returns_nothing_and_ranks_nothing(planted, tmp_path):
-    one = planted.prepared["symmetric"]
+    one = planted.optimized["symmetric"]
     before = serialize(one.model)
     search = Search(one, planted.evaluator, FORMS["symmetric"], KlLimit(1), tmp_path)
     found = search.run(never)
@@ -117,7 +118,7 @@ def test_a_limit_that_holds_returns_nothing_and_ranks_nothing(planted, tmp_path)
 
 
 def test_where_nothing_holds_the_nearest_is_kept_and_what_would_hold_is_said(planted, ranked, tmp_path):
-    one = planted.prepared["symmetric"]
+    one = planted.optimized["symmetric"]
     found = Search(one, planted.evaluator, FORMS["symmetric"], KlLimit(0), tmp_path).run(lambda: ranked["symmetric"])
     assert not found.plan.limit.passed
     assert found.plan.integer_layers() == (ranked["symmetric"][-1].layer,)
@@ -130,7 +131,7 @@ def test_a_layer_that_the_limit_holds_without_is_not_returned(planted, ranked, t
     """Though it is ranked before the one that matters."""
     bad, *others = ranked["symmetric"]
     misled = (others[0], others[1], bad, *others[2:])
-    one = planted.prepared["symmetric"]
+    one = planted.optimized["symmetric"]
     search = Search(one, planted.evaluator, FORMS["symmetric"], KlLimit(ALLOWED), tmp_path)
     found = search.run(lambda: misled)
     assert [each.layer for each in found.plan.float_layers()] == [BAD]
@@ -138,7 +139,7 @@ def test_a_layer_that_the_limit_holds_without_is_not_returned(planted, ranked, t
 
 
 def test_a_returned_layer_has_its_weight_back(planted, tmp_path):
-    one = planted.prepared["symmetric"]
+    one = planted.optimized["symmetric"]
     back = revert_to_float(one, {BAD: "because"})
     before, after = ({layer.name: layer.weight for layer in find_linears(each.model.graph)} for each in (one, back))
     assert np.array_equal(after[BAD], one.unrounded[BAD])

@@ -14,7 +14,7 @@ from edgevit.quantization.calibration.statistics import CalibrationTable, Tensor
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 RANGES = st.lists(FINITE, min_size=6, max_size=6).map(sorted)
-FORETOLD = RANGES.map(lambda v: TensorStatistics.of((v[0], v[5], v[1], v[4], v[2], v[3])))
+PREDICTED = RANGES.map(lambda v: TensorStatistics.of((v[0], v[5], v[1], v[4], v[2], v[3])))
 
 
 @st.composite
@@ -28,7 +28,7 @@ def seen(draw):
     return observer.statistics()
 
 
-STATISTICS = FORETOLD | seen()
+STATISTICS = PREDICTED | seen()
 TABLES = st.builds(
     CalibrationTable,
     inputs=st.dictionaries(st.text(st.characters(exclude_characters="\0"), min_size=1), STATISTICS, max_size=5),

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import onnxruntime
 import pytest
-from onnx_files import emit, emit_float8, prepare, read
+from onnx_files import emit, emit_float8, optimize_files, read
 from rtx import compiled, needs_rtx
 
 from edgevit.graph.linears import load_graph
@@ -25,15 +25,15 @@ KEPT = {PROJ, "blocks.0.mlp.fc2", "blocks.3.mlp.fc2", "blocks.4.mlp.fc2"}
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory, exported_vit):
-    """Return a function that gives a ViT, prepared for signed activations with ``rewrites``; made once."""
+    """Return a function that gives a ViT, optimized for signed activations with ``rewrites``; made once."""
     made = {}
 
     def one(rewrites, spec=SPEC):
         if (rewrites, spec) not in made:
-            folder = tmp_path_factory.mktemp("prepared")
+            folder = tmp_path_factory.mktemp("optimized")
             images = CalibrationImages(lambda: iter([IMAGES]), 1)
-            places = {"symmetric": folder / "prepared.onnx"}
-            made[rewrites, spec] = prepare(exported_vit(spec), images, places, rewrites=rewrites)[1]["symmetric"]
+            places = {"symmetric": folder / "optimized.onnx"}
+            made[rewrites, spec] = optimize_files(exported_vit(spec), images, places, rewrites=rewrites)[1]["symmetric"]
         return made[rewrites, spec]
 
     return one
@@ -66,7 +66,7 @@ def run(path):
         ),
         (NO_REWRITES, set()),
     ],
-    ids=["default", "narrowed", "all tokens", "one token", "last block", "every end", "none"],
+    ids=["default", "equalized", "all tokens", "one token", "last block", "every end", "none"],
 )
 def test_the_first_layers_and_the_middle_third_of_the_tokens(make, rewrites, kept):
     assert residuals_worth_a_kernel(load_graph(make(rewrites).model).graph) == kept

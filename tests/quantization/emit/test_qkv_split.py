@@ -4,7 +4,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from edgevit.backends.base import LinearKernel, join_parts
+from edgevit.backends.base import LinearKernel, join_products
 from edgevit.graph.linears import load_graph
 from edgevit.quantization.emit.qkv_split import SplitQkv
 
@@ -64,7 +64,7 @@ def kernel(layer, *, integer, name="gemm"):
 
 def test_the_parts_of_a_layer_count_as_one_that_is_integer_if_all_are():
     parts = [kernel("qkv", integer=True), kernel("fc", integer=True), kernel("qkv", integer=True)]
-    assert join_parts(parts) == [kernel("qkv", integer=True), kernel("fc", integer=True)]
+    assert join_products(parts) == [kernel("qkv", integer=True), kernel("fc", integer=True)]
     for position in range(2):
         mixed = [kernel("qkv", integer=index != position, name=str(index)) for index in range(2)]
-        assert join_parts(mixed) == [kernel("qkv", integer=False, name=str(position))]
+        assert join_products(mixed) == [kernel("qkv", integer=False, name=str(position))]

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from onnx_files import emit, prepare
+from onnx_files import emit, optimize_files
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError
@@ -20,14 +20,14 @@ from edgevit.quantization.ptq import CalibrationImages
 
 @pytest.fixture(scope="module")
 def both(quantized, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared")
+    folder = tmp_path_factory.mktemp("optimized")
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
     places = {scheme: folder / f"{scheme}.onnx" for scheme in ("symmetric", "asymmetric")}
-    return prepare(quantized.path, images, places)[1]
+    return optimize_files(quantized.path, images, places)[1]
 
 
 @pytest.fixture(scope="module")
-def prepared(both):
+def optimized(both):
     return both["symmetric"]
 
 
@@ -49,25 +49,25 @@ def run(path, images):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})[0]
 
 
-def test_scales_hold_what_calibration_saw(quantized, prepared):
+def test_scales_hold_what_calibration_saw(quantized, optimized):
     """The scales are those of what is multiplied: run the operands out of the graph and look."""
-    assert [plan.name for plan in prepared.plan.attentions] == ["blocks.0.attn", "blocks.1.attn"]
-    model = onnx.load(prepared.model)
+    assert [plan.name for plan in optimized.plan.attentions] == ["blocks.0.attn", "blocks.1.attn"]
+    model = onnx.load(optimized.model)
     scores, mixed = products(model)[:2]
     names = [scores.input[0], scores.input[1], mixed.input[1]]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(names, {"images": quantized.images})
-    plan = prepared.plan.attentions[0]
+    plan = optimized.plan.attentions[0]
     for values, scale in zip(found, (plan.query_scale, plan.key_scale, plan.value_scale), strict=True):
         # the weights have been rounded since
         assert np.abs(values).max() / 127 == pytest.approx(scale, rel=0.02)
 
 
 @pytest.mark.parametrize("chosen", [("scores",), ("scores", "mixed")])
-def test_logits_stay_near_and_both_operands_of_a_product_are_integers(quantized, prepared, tmp_path, chosen):
-    path = written(prepared.model, QuantizeAttention(prepared.plan.attentions, chosen), tmp_path / "model.onnx")
-    exact = run(prepared.model, quantized.images)
+def test_logits_stay_near_and_both_operands_of_a_product_are_integers(quantized, optimized, tmp_path, chosen):
+    path = written(optimized.model, QuantizeAttention(optimized.plan.attentions, chosen), tmp_path / "model.onnx")
+    exact = run(optimized.model, quantized.images)
     error = ((run(path, quantized.images) - exact) ** 2).mean() / (exact**2).mean()
     assert 0 < error < 1e-3
     model = onnx.load(path)
@@ -100,15 +100,15 @@ def test_openvino_multiplies_queries_and_keys_in_integers(quantized, both, tmp_p
     assert not any(kernel.endswith(("i8", "I8")) for kernel in kernels), kernels
 
 
-def test_an_attention_that_is_not_there(prepared, tmp_path):
+def test_an_attention_that_is_not_there(optimized, tmp_path):
     plan = AttentionPlan(name="nowhere", query_scale=1, key_scale=1, value_scale=1)
     with pytest.raises(BundleError, match="'nowhere' is not in the model"):
-        written(prepared.model, QuantizeAttention([plan]), tmp_path / "model.onnx")
+        written(optimized.model, QuantizeAttention([plan]), tmp_path / "model.onnx")
 
 
-def test_scales_that_float16_cannot_hold_become_its_smallest(prepared, tmp_path):
+def test_scales_that_float16_cannot_hold_become_its_smallest(optimized, tmp_path):
     plan = AttentionPlan(name="blocks.0.attn", query_scale=1e-12, key_scale=1.0001, value_scale=1)
-    path = written(prepared.model, QuantizeAttention([plan], scale_type=np.float16), tmp_path / "model.onnx")
+    path = written(optimized.model, QuantizeAttention([plan], scale_type=np.float16), tmp_path / "model.onnx")
     constants = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
     assert constants["blocks.0.attn.query.scale"] == np.finfo(np.float16).tiny
     assert constants["blocks.0.attn.key.scale"] == 1

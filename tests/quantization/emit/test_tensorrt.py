@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx_files import calibrate, emit, emit_float8, emit_float32, make_plan, prepare, read
+from onnx_files import calibrate, emit, emit_float8, emit_float32, make_plan, optimize_files, read
 from rtx import compiled, needs_rtx
 
 from edgevit.errors import GraphError, InputError
@@ -19,10 +19,10 @@ from edgevit.quantization.ptq import CalibrationImages
 
 
 @pytest.fixture(scope="module")
-def prepared(quantized, tmp_path_factory):
-    place = tmp_path_factory.mktemp("prepared") / "model.onnx"
+def optimized(quantized, tmp_path_factory):
+    place = tmp_path_factory.mktemp("optimized") / "model.onnx"
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
-    return prepare(quantized.path, images, {"symmetric": place})[1]["symmetric"]
+    return optimize_files(quantized.path, images, {"symmetric": place})[1]["symmetric"]
 
 
 def run(path, images):
@@ -48,10 +48,10 @@ FORMS = {
 
 
 @pytest.fixture(scope="module")
-def forms(prepared, tmp_path_factory):
+def forms(optimized, tmp_path_factory):
     folder = tmp_path_factory.mktemp("forms")
     for name, write in FORMS.items():
-        assert write(prepared, folder / f"{name}.onnx") == {}
+        assert write(optimized, folder / f"{name}.onnx") == {}
     return {name: folder / f"{name}.onnx" for name in FORMS}
 
 
@@ -93,45 +93,45 @@ def test_query_key_and_value_stay_one_product_and_are_quantized_behind_it(forms,
     assert [node.op_type for node in users] == ["QuantizeLinear"] * 3
 
 
-def test_fp8_stores_weights_and_scales_by_the_largest_magnitude(forms, prepared):
+def test_fp8_stores_weights_and_scales_by_the_largest_magnitude(forms, optimized):
     model = onnx.load(forms["fp8"])
     stored = {each.name: each for each in model.graph.initializer}
     weight = stored["head.weight.float8_e4m3fn"]
     assert weight.data_type == onnx.TensorProto.FLOAT8E4M3FN
     values = onnx.numpy_helper.to_array(weight).astype(np.float32)
     scale = onnx.numpy_helper.to_array(stored["head.weight.scale.float16"]).astype(np.float32)
-    linear = next(each for each in find_linears(load_graph(prepared.model).graph) if each.name == "head")
+    linear = next(each for each in find_linears(load_graph(optimized.model).graph) if each.name == "head")
     # Half of the step of 3 bits of mantissa, or of float8's smallest numbers.
     bound = np.maximum(np.abs(linear.weight) / 16, scale * 2.0**-10) * 1.01
     assert (np.abs(values * scale - linear.weight) <= bound).all()
-    planned = next(each.quantization for each in prepared.plan.linears if each.name == "head")
+    planned = next(each.quantization for each in optimized.plan.linears if each.name == "head")
     written = onnx.numpy_helper.to_array(stored["head.input.scale.float16"])
     np.testing.assert_allclose(written, planned.activation_scale * 127 / 448, rtol=1e-3)
 
 
-def test_fp8_undoes_what_shifts_an_input_for_int8(prepared, quantized, tmp_path):
-    layers = {layer.name: layer for layer in find_linears(load_graph(prepared.model).graph)}
+def test_fp8_undoes_what_shifts_an_input_for_int8(optimized, quantized, tmp_path):
+    layers = {layer.name: layer for layer in find_linears(load_graph(optimized.model).graph)}
     shifted = {name for name, layer in layers.items() if is_marked(layer.input.producer(), Role.SHIFT, name)}
     assert "blocks.0.mlp.fc2" in shifted
-    model = read(prepared.model)
-    plan = float8.without_shifts(model, prepared.plan)
+    model = read(optimized.model)
+    plan = float8.without_shifts(model, optimized.plan)
     save(model, tmp_path / "model.onnx")
     assert "Add" not in {
         layer.input.producer().op_type for layer in find_linears(load_graph(tmp_path / "model.onnx").graph)
     }
-    before, after = run(prepared.model, quantized.images), run(tmp_path / "model.onnx", quantized.images)
+    before, after = run(optimized.model, quantized.images), run(tmp_path / "model.onnx", quantized.images)
     np.testing.assert_allclose(after, before, atol=1e-4 * np.abs(before).max())
-    for one, other in zip(prepared.plan.linears, plan.linears, strict=True):
+    for one, other in zip(optimized.plan.linears, plan.linears, strict=True):
         wider = other.quantization.activation_scale > one.quantization.activation_scale
         assert wider == (one.name in shifted)
 
 
-def test_attention_stays_float_and_says_why(prepared, tmp_path):
+def test_attention_stays_float_and_says_why(optimized, tmp_path):
     def kept(plan):
-        return emit(prepared.model, plan, "tensorrt", tmp_path / "model.onnx", attention="quantized")
+        return emit(optimized.model, plan, "tensorrt", tmp_path / "model.onnx", attention="quantized")
 
-    first, second = prepared.plan.attentions
-    without = msgspec.structs.replace(prepared.plan, attentions=(first,))
+    first, second = optimized.plan.attentions
+    without = msgspec.structs.replace(optimized.plan, attentions=(first,))
     assert kept(without) == {
         second.name: "its plan has no scales for it, or one of its factors stayed at 0 on every image"
     }
@@ -139,20 +139,20 @@ def test_attention_stays_float_and_says_why(prepared, tmp_path):
         msgspec.structs.replace(each, quantization=None, fallback="a test")
         if each.name == "blocks.1.attn.proj"
         else each
-        for each in prepared.plan.linears
+        for each in optimized.plan.linears
     )
-    assert kept(msgspec.structs.replace(prepared.plan, linears=linears)) == {
+    assert kept(msgspec.structs.replace(optimized.plan, linears=linears)) == {
         "blocks.1.attn": "what it gives is not quantized, so it would not be one kernel"
     }
     names = [node.name for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert {"blocks.0.attn.qkv", "blocks.1.attn.qkv.split_0"} <= set(names)
 
 
-def test_a_dialect_without_such_forms(prepared, tmp_path):
+def test_a_dialect_without_such_forms(optimized, tmp_path):
     with pytest.raises(InputError, match="openvino has no form for FP8"):
-        emit_float8(prepared.model, prepared.plan, "openvino", tmp_path / "model.onnx")
+        emit_float8(optimized.model, optimized.plan, "openvino", tmp_path / "model.onnx")
     with pytest.raises(InputError, match="portable has no form for attention in INT8"):
-        emit(prepared.model, prepared.plan, "portable", tmp_path / "model.onnx", attention="quantized")
+        emit(optimized.model, optimized.plan, "portable", tmp_path / "model.onnx", attention="quantized")
 
 
 @pytest.mark.parametrize(("dialect", "opset"), [("tensorrt", 20), ("tensorrt-legacy", 17)])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from onnx_files import emit, prepare
+from onnx_files import emit, optimize_files
 
 from edgevit.backends import get_backend
 from edgevit.graph.linears import find_linears, load_graph
@@ -53,19 +53,19 @@ def test_activations_that_older_opsets_write_out_are_found(write_graph, case):
     assert follows_activation(layer.input) == (case not in ("no activation", "too far behind", "behind a product"))
 
 
-def test_narrowing_changes_no_logits(quantized, tmp_path):
+def test_equalization_changes_no_logits(quantized, tmp_path):
     model = load_graph(quantized.path)
     for layer in find_linears(model.graph):
         if follows_activation(layer.input):
             scale = np.linspace(1, 8, len(layer.weight)).astype(np.float32)
             equalize_input(model.graph, layer, scale)
-    save(model, tmp_path / "narrow.onnx")
-    after = {layer.name: layer for layer in find_linears(load_graph(tmp_path / "narrow.onnx").graph)}
+    save(model, tmp_path / "equalized.onnx")
+    after = {layer.name: layer for layer in find_linears(load_graph(tmp_path / "equalized.onnx").graph)}
     before = {layer.name: layer for layer in find_linears(load_graph(quantized.path).graph)}
     name = "blocks.0.mlp.fc2"
     np.testing.assert_allclose(after[name].weight, before[name].weight * scale[:, None], rtol=1e-6)
     np.testing.assert_allclose(
-        run(tmp_path / "narrow.onnx", quantized.images), run(quantized.path, quantized.images), atol=1e-5
+        run(tmp_path / "equalized.onnx", quantized.images), run(quantized.path, quantized.images), atol=1e-5
     )
 
 
@@ -77,18 +77,18 @@ statistics = st.integers(2, 40).flatmap(
 @given(statistics, st.floats(0.01, 0.5))
 def test_no_channel_is_made_wider_and_all_fit_what_is_left(values, share):
     low, high, variance = -values[0], values[1], values[2]
-    narrowing = choose_equalization(ChannelStatistics(low, high, variance, np.zeros_like(low)), share)
-    assert (narrowing.scale >= 1).all()
-    assert (HEADROOM * high / narrowing.scale <= narrowing.high * (1 + 1e-9)).all()
-    assert (HEADROOM * low / narrowing.scale >= narrowing.low - 1e-9 * abs(narrowing.low)).all()
-    assert (narrowing.scale > 1).sum() <= max(1, share * len(low)) + 1e-9
+    equalization = choose_equalization(ChannelStatistics(low, high, variance, np.zeros_like(low)), share)
+    assert (equalization.scale >= 1).all()
+    assert (HEADROOM * high / equalization.scale <= equalization.high * (1 + 1e-9)).all()
+    assert (HEADROOM * low / equalization.scale >= equalization.low - 1e-9 * abs(equalization.low)).all()
+    assert (equalization.scale > 1).sum() <= max(1, share * len(low)) + 1e-9
 
 
 @pytest.mark.parametrize(("scheme", "dialect"), [("asymmetric", "onnxruntime"), ("symmetric", "portable")])
-def test_a_narrowed_model_is_nearer_and_runs_in_integers(quantized, tmp_path, scheme, dialect):
+def test_an_equalized_model_is_nearer_and_runs_in_integers(quantized, tmp_path, scheme, dialect):
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
     places = {scheme: tmp_path / "model.onnx"}
-    one = prepare(quantized.path, images, places, rewrites=Rewrites(channel_equalization=0.25))[1][scheme]
+    one = optimize_files(quantized.path, images, places, rewrites=Rewrites(channel_equalization=0.25))[1][scheme]
     emit(one.model, one.plan, dialect, tmp_path / "int8.onnx")
     exact = run(quantized.path, quantized.images)
     error = ((run(tmp_path / "int8.onnx", quantized.images) - exact) ** 2).mean()

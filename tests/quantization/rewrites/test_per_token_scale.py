@@ -1,7 +1,7 @@
 import numpy as np
 import onnxruntime
 import pytest
-from onnx_files import emit, prepare
+from onnx_files import emit, optimize_files
 
 from edgevit.backends import get_backend
 from edgevit.graph.linears import find_linears, load_graph
@@ -67,7 +67,9 @@ def test_each_token_ends_at_one_and_the_product_is_what_it_was(write_graph, tmp_
 def test_scaled_tokens_are_nearer_and_run_in_integers(quantized, tmp_path, dialect):
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
     rewrites = Rewrites(per_token_scale=True)
-    one = prepare(quantized.path, images, {"asymmetric": tmp_path / "model.onnx"}, rewrites=rewrites)[1]["asymmetric"]
+    one = optimize_files(quantized.path, images, {"asymmetric": tmp_path / "model.onnx"}, rewrites=rewrites)[1][
+        "asymmetric"
+    ]
     emit(one.model, one.plan, dialect, tmp_path / "int8.onnx")
     exact = run(quantized.path, quantized.images)
     error = ((run(tmp_path / "int8.onnx", quantized.images) - exact) ** 2).mean()
@@ -80,10 +82,10 @@ def test_layers_whose_tokens_are_scaled_have_no_second_product(quantized, tmp_pa
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
     rewrites = Rewrites(per_token_scale=True, channel_equalization=0.125, residual_layers=0.1)
     places = {scheme: tmp_path / f"{scheme}.onnx" for scheme in ("asymmetric", "symmetric")}
-    prepared = prepare(quantized.path, images, places, rewrites=rewrites)[1]
+    optimized = optimize_files(quantized.path, images, places, rewrites=rewrites)[1]
     rests = {
         scheme: [linear.name for linear in one.plan.linears if linear.layer is not None]
-        for scheme, one in prepared.items()
+        for scheme, one in optimized.items()
     }
     assert rests == {
         "asymmetric": ["blocks.0.attn.proj.residual"],
@@ -109,6 +111,6 @@ def test_a_gemm_whose_bias_would_be_scaled_too_is_left_alone(write_graph, tmp_pa
     )
     shown = rng.normal(size=(8, 1, 8, 8)).astype(np.float32)
     images = CalibrationImages(lambda: iter([shown]), 1)
-    prepare(path, images, {"asymmetric": tmp_path / "model.onnx"}, rewrites=Rewrites(per_token_scale=True))
+    optimize_files(path, images, {"asymmetric": tmp_path / "model.onnx"}, rewrites=Rewrites(per_token_scale=True))
     layers = {layer.name: layer for layer in find_linears(load_graph(tmp_path / "model.onnx").graph)}
     assert has_per_token_scale(layers["fc2"]) == scaled

@@ -1,7 +1,7 @@
 import numpy as np
 import onnxruntime
 import pytest
-from onnx_files import emit, prepare
+from onnx_files import emit, optimize_files
 from onnx_ir.passes import common
 
 from edgevit.backends import get_backend
@@ -125,7 +125,7 @@ def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(
     scheme, engine, errors = scheme_of(dialect), get_backend(backend), []
     for number, asked in enumerate((NO_REWRITES, rewrites)):
         places = {scheme: tmp_path / f"{number}.onnx"}
-        one = prepare(quantized.path, images, places, rewrites=asked)[1][scheme]
+        one = optimize_files(quantized.path, images, places, rewrites=asked)[1][scheme]
         emit(one.model, one.plan, dialect, tmp_path / "int8.onnx")
         built = engine.build(tmp_path / "int8.onnx", tmp_path / str(number))[0]
         with engine.open(built, threads=1, settings={}) as session:
@@ -137,7 +137,7 @@ def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(
         elsewhere = run(tmp_path / "int8.onnx", quantized.images)
         assert ((found - elsewhere) ** 2).mean() < errors[-1]
         assert kernels.float_linears == ()
-        assert one.plan.integer_layers() == tuple(quantized.prepared_layers(scheme))
+        assert one.plan.integer_layers() == tuple(quantized.optimized_layers(scheme))
     assert [linear.layer for linear in one.plan.linears if linear.layer is not None] == rests
     assert not [name for name in load_graph(tmp_path / "int8.onnx").graph.initializers if ".residual.weight" in name]
     assert errors[1] < errors[0]
@@ -146,7 +146,7 @@ def test_layers_with_a_rest_err_less_and_both_products_run_in_integers(
 def test_a_layer_that_goes_back_to_float_takes_its_rest_along(quantized, tmp_path):
     images = CalibrationImages(lambda: iter([quantized.images]), 1)
     places, rewrites = {"asymmetric": tmp_path / "m.onnx"}, Rewrites(residual_token_layers=1.0)
-    one = prepare(quantized.path, images, places, rewrites=rewrites)[1]["asymmetric"]
+    one = optimize_files(quantized.path, images, places, rewrites=rewrites)[1]["asymmetric"]
     back = revert_to_float(one.ptq, dict.fromkeys(one.plan.integer_layers(), "asked for"))
     emit_in_memory(back, "onnxruntime", tmp_path / "all-float.onnx")
     np.testing.assert_allclose(

@@ -163,8 +163,8 @@ def test_a_graph_without_norms_is_left_alone(write_graph):
 
 
 @pytest.mark.parametrize("name", ["old", "new"])
-def test_files_of_others_turn_and_keep_their_logits(foreign_vits, name):
-    model = load_graph(foreign_vits[name])
+def test_files_of_others_turn_and_keep_their_logits(external_vits, name):
+    model = load_graph(external_vits[name])
     common.ShapeInferencePass()(model)
     images = np.random.default_rng(1).normal(size=(1, 3, 32, 32)).astype(np.float32)
     logits = run(model, images)

@@ -142,7 +142,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-class ForeignVits:
+class ExternalVits:
     """A file of each kind, written when it is asked for: torch takes seconds for some."""
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
@@ -151,4 +151,4 @@ class ForeignVits:
     def __getitem__(self, kind: str) -> Path:
         write = (lambda path: as_gemm(self["old"], path)) if kind == "gemm" else WRITERS[kind]
         name = kind.replace(", ", "-").replace(" ", "-") + ".onnx"
-        return once(self._factory, f"foreign-{name}", lambda folder: write(folder / name)) / name
+        return once(self._factory, f"external-{name}", lambda folder: write(folder / name)) / name
