@@ -113,7 +113,9 @@ class HessianObserver:
         mean = self._quantized / self._tokens - self._origin
         beside = np.outer(self._weighted / self._weight, mean)
         covariance: NDArray[np.float64] = self._products.astype(np.float64) / self._weight
-        covariance += np.outer(mean, mean) - beside - beside.T
+        covariance += np.outer(mean, mean)
+        covariance -= beside
+        covariance -= beside.T
         diagonal = np.diag(covariance).copy()
         covariance *= self._tokens / (self._tokens + len(mean))
         covariance[np.diag_indices_from(covariance)] = diagonal
@@ -165,19 +167,40 @@ def gptq(weight: NDArray[np.float32], scales: NDArray[np.float32], covariance: N
     order = np.argsort(-np.diag(covariance), kind="stable")  # the inputs that matter most first
     damped = covariance[np.ix_(order, order)]
     damped[np.diag_indices_from(damped)] += DAMPING * spread
-    factor = np.linalg.cholesky(np.linalg.inv(damped)).T  # upper triangular
+    factor = _factor_of_inverse(damped)
     left = weight[order].astype(np.float64)
     integers = np.empty(left.shape, dtype=np.int8)
     for start in range(0, len(left), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(left)))
         errors = np.empty_like(left[block])
         for row in range(block.start, block.stop):
-            integer = np.clip(np.rint(left[row] / scales), -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            done = row - block.start
+            value = left[row] - factor[block.start : row, row] @ errors[:done]
+            integer = np.clip(np.rint(value / scales), -WEIGHT_LIMIT, WEIGHT_LIMIT)
             integers[row] = integer
-            error = (left[row] - integer * scales) / factor[row, row]
-            errors[row - block.start] = error
-            left[row : block.stop] -= np.outer(factor[row, row : block.stop], error)
+            errors[done] = (value - integer * scales) / factor[row, row]
         left[block.stop :] -= factor[block, block.stop :].T @ errors
     restored = np.empty_like(integers)
     restored[order] = integers
     return restored
+
+
+def _factor_of_inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper triangular U with U.T @ U = the inverse of ``matrix``, symmetric and positive definite (K, K).
+
+    That is its Cholesky factor, transposed, without the inverse: from the last row and column to the first, ``matrix``
+    is M @ M.T with M upper triangular, and U = M^-1. It takes a third of the time.
+    """
+    return _inverse_of_triangle(np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1])
+
+
+def _inverse_of_triangle(upper: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverse of an upper triangular matrix (K, K), by halves: all but the smallest are products."""
+    if len(upper) <= _BLOCK:
+        return np.linalg.inv(upper)
+    half = len(upper) // 2
+    first, last = _inverse_of_triangle(upper[:half, :half]), _inverse_of_triangle(upper[half:, half:])
+    inverse = np.zeros_like(upper)
+    inverse[:half, :half], inverse[half:, half:] = first, last
+    inverse[:half, half:] = -first @ upper[:half, half:] @ last
+    return inverse
