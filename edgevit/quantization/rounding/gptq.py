@@ -191,13 +191,14 @@ def _factor_of_inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     That is its Cholesky factor, transposed, without the inverse: from the last row and column to the first, ``matrix``
     is M @ M.T with M upper triangular, and U = M^-1. It takes a third of the time.
     """
-    return _inverse_of_triangle(np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1])
+    reversed_factor = np.linalg.cholesky(matrix[::-1, ::-1]).astype(np.float64, copy=False)  # for the type alone
+    return _inverse_of_triangle(reversed_factor[::-1, ::-1])
 
 
 def _inverse_of_triangle(upper: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the inverse of an upper triangular matrix (K, K), by halves: all but the smallest are products."""
     if len(upper) <= _BLOCK:
-        return np.linalg.inv(upper)
+        return np.linalg.inv(upper).astype(np.float64, copy=False)
     half = len(upper) // 2
     first, last = _inverse_of_triangle(upper[:half, :half]), _inverse_of_triangle(upper[half:, half:])
     inverse = np.zeros_like(upper)

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.graph.passes.prune_tokens import PooledToken
 from edgevit.quantization.arithmetic import dequantize, quantize, weight_scales
 from edgevit.quantization.plan import LinearQuantization
-from edgevit.quantization.rounding.gptq import TOKEN_WEIGHT, HessianObserver, gptq, quantize_weight
+from edgevit.quantization.rounding.gptq import DAMPING, TOKEN_WEIGHT, HessianObserver, gptq, quantize_weight
 
 INPUTS, OUTPUTS = 100, 6  # more inputs than are rounded in one go
 
@@ -116,3 +117,22 @@ def test_few_tokens_are_not_taken_for_many():
     made = quantize_weight(weight, moments_of(values, 0.1))
     assert np.isfinite(made.weight).all()
     assert np.abs(made.weight - weight).max() < 2 * made.scales.max()
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (64, 5), (65, 5), (200, 7)])
+def test_rounds_as_the_paper_writes_it(inputs, outputs):
+    """Algorithm 1 of Frantar et al., with the inverse that it names, by SciPy, one row at a time."""
+    random = np.random.default_rng(inputs)
+    seen = random.normal(size=(3 * inputs, inputs)) * random.lognormal(0, 1, inputs)
+    covariance = seen.T @ seen / len(seen)
+    weight = random.normal(size=(inputs, outputs)).astype(np.float32)
+    scales = weight_scales(weight)
+    order = np.argsort(-np.diag(covariance), kind="stable")
+    damped = covariance[np.ix_(order, order)] + DAMPING * np.diag(covariance).mean() * np.eye(inputs)
+    factor = scipy.linalg.cholesky(scipy.linalg.inv(damped), lower=False)
+    left, expected = weight[order].astype(np.float64), np.empty((inputs, outputs), np.int8)
+    for row in range(inputs):
+        integer = np.clip(np.rint(left[row] / scales), -127, 127)
+        left[row:] -= np.outer(factor[row, row:], (left[row] - integer * scales) / factor[row, row])
+        expected[order[row]] = integer
+    np.testing.assert_array_equal(gptq(weight, scales, covariance), expected)
