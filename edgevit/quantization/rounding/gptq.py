@@ -167,7 +167,7 @@ def gptq(weight: NDArray[np.float32], scales: NDArray[np.float32], covariance: N
     order = np.argsort(-np.diag(covariance), kind="stable")  # the inputs that matter most first
     damped = covariance[np.ix_(order, order)]
     damped[np.diag_indices_from(damped)] += DAMPING * spread
-    factor = _factor_of_inverse(damped)
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T  # upper triangular
     left = weight[order].astype(np.float64)
     integers = np.empty(left.shape, dtype=np.int8)
     for start in range(0, len(left), _BLOCK):
@@ -183,25 +183,3 @@ def gptq(weight: NDArray[np.float32], scales: NDArray[np.float32], covariance: N
     restored = np.empty_like(integers)
     restored[order] = integers
     return restored
-
-
-def _factor_of_inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the upper triangular U with U.T @ U = the inverse of ``matrix``, symmetric and positive definite (K, K).
-
-    That is its Cholesky factor, transposed, without the inverse: from the last row and column to the first, ``matrix``
-    is M @ M.T with M upper triangular, and U = M^-1. It takes a third of the time.
-    """
-    reversed_factor = np.linalg.cholesky(matrix[::-1, ::-1]).astype(np.float64, copy=False)  # for the type alone
-    return _inverse_of_triangle(reversed_factor[::-1, ::-1])
-
-
-def _inverse_of_triangle(upper: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inverse of an upper triangular matrix (K, K), by halves: all but the smallest are products."""
-    if len(upper) <= _BLOCK:
-        return np.linalg.inv(upper).astype(np.float64, copy=False)
-    half = len(upper) // 2
-    first, last = _inverse_of_triangle(upper[:half, :half]), _inverse_of_triangle(upper[half:, half:])
-    inverse = np.zeros_like(upper)
-    inverse[:half, :half], inverse[half:, half:] = first, last
-    inverse[:half, half:] = -first @ upper[:half, half:] @ last
-    return inverse
