@@ -122,6 +122,7 @@ def main() -> None:
     changes = [BASE, *(change for change in CHANGES if not options.only or change.name in options.only)]
     title = f"## {Path(options.source).stem}, {options.dialect}"
     arguments = shlex.join(sys.argv[1:])
+    before = others(options.output, title)
     lines = [title, "", f"`python benchmarks/ablations.py {arguments}`. {machine(0)}", ""]
     lines += ["| | agreement | KL (nats) | SQNR |", "| --- " * 4 + "|"]
     with tempfile.TemporaryDirectory() as name:
@@ -129,7 +130,7 @@ def main() -> None:
         exported = edgevit.export(options.source, folder / "float32.edgevit", data=options.evaluation).bundle.path
         for change in track(changes, description=title):
             lines.append(f"| {' | '.join(measure(exported, change, recipe, options, folder))} |")
-    write_atomically(options.output, "\n".join([*others(options.output, title), *lines, ""]).encode())
+            write_atomically(options.output, "\n".join([*before, *lines, ""]).encode())  # it may take hours
     print(options.output.read_text(encoding="utf-8"))
 
 
