@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -252,18 +252,19 @@ def quantize_weights(
 
 
 def _rounded(
-    layers: Mapping[str, LinearLayer], hessians: dict[str, HessianObserver]
+    layers: dict[str, LinearLayer], hessians: dict[str, HessianObserver]
 ) -> Iterator[tuple[LinearLayer, QuantizedWeight]]:
-    """Yield each of ``layers`` that has ``hessians``, which are used up, with its rounded weight.
+    """Yield each of ``layers`` that has ``hessians`` with its rounded weight; both are used up, their memory is free.
 
     Products of matrices keep to one thread each: they are small, and two layers at a time take less.
     """
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_AT_ONCE) as pool:
-        started = (
-            (layers[name], pool.submit(quantize_weight, layers[name].weight, hessians.pop(name)))
-            for name in list(hessians)
-        )
-        for layer, rounded in in_order(started, ahead=_AT_ONCE - 1):
+
+        def start(name: str) -> tuple[LinearLayer, Future[QuantizedWeight]]:
+            layer = layers.pop(name)
+            return layer, pool.submit(quantize_weight, layer.weight, hessians.pop(name))
+
+        for layer, rounded in in_order(map(start, list(hessians)), ahead=_AT_ONCE - 1):
             yield layer, rounded.result()
 
 

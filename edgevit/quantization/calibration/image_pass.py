@@ -16,6 +16,8 @@ from edgevit.errors import DataError, GraphError
 from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.system import usable_cores
 
+_MOST_THREADS = 4  # each may hold products as large as a layer's moments: 38 MB for the 3,072 inputs of a ViT-B's fc2
+
 
 class LayerObserver(Protocol):
     """Takes in a layer's inputs, image by image, in memory that does not grow."""
@@ -72,7 +74,7 @@ def observe(
     last: tuple[NDArray[np.float32], Seen] | None = None
     pending: list[Future[None]] = []
     # Products of matrices keep to one thread each: layers are observed side by side, and the engine has the others.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(usable_cores()) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(usable_cores(), _MOST_THREADS)) as pool:
         for image in images:
             found = dict(zip(names, engine.run(image), strict=True))  # while threads look at those of the last one
             if last is not None:
