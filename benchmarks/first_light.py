@@ -24,7 +24,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.fashion_mnist import available
 from edgevit.files import write_atomically
 from edgevit.plots import svg, tradeoff
-from edgevit.plots.tradeoff import Variant
+from edgevit.plots.tradeoff import PlottedVariant
 from edgevit.report.data import report_data
 from edgevit.report.formats import NOTHING, mebibytes, milliseconds, nats
 from edgevit.report.plot import by_name, plotted
@@ -73,7 +73,7 @@ def table(title: str, arguments: list[str], bundle: Bundle) -> str:
     return "\n".join([*lines, "", *(f"- {line}" for line in remarks(bundle.manifest)), ""])
 
 
-def _further(variant: Any) -> list[str]:  # noqa: ANN401  # a Variant with everything measured
+def _further(variant: Any) -> list[str]:  # noqa: ANN401  # a PlottedVariant with everything measured
     latency, kernels = variant.latency, variant.kernels
     counts = f"{kernels.integer_linears}/{kernels.linears}" if kernels else NOTHING
     times = [milliseconds(latency.p90_ms), milliseconds(latency.cold_start_ms), mebibytes(latency.rss_mb)]
@@ -89,7 +89,7 @@ def picture(bundle: Bundle) -> bytes:
         rates = (100 * accuracy["top1"], 100 * low, 100 * high)
         text = by_name(0, entry) + (" ?" if not latency["valid"] else "")
         variants.append(
-            Variant(text, entry["precision"], latency["p50_ms"], *rates, entry["on_front"], latency["p90_ms"])
+            PlottedVariant(text, entry["precision"], latency["p50_ms"], *rates, entry["on_front"], latency["p90_ms"])
         )
     plot = tradeoff.tradeoff(variants, *PICTURE)
     assert plot is not None

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.bindings import load_bindings
+from edgevit.backends.tensorrt.build_memory import plan_elsewhere
 from edgevit.backends.tensorrt.builder import EngineBuild, build_engine
 from edgevit.backends.tensorrt.log import DetailedLog
-from edgevit.backends.tensorrt.memory import plan_elsewhere
 
 _MIB = 1 << 20
 

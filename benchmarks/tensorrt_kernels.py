@@ -24,15 +24,15 @@ from edgevit.backends.base import BatchProfile
 from edgevit.backends.kernel_report import KernelReport
 from edgevit.backends.tensorrt.bindings import Bindings, load_bindings
 from edgevit.backends.tensorrt.builder import EngineBuild, build_engine
-from edgevit.backends.tensorrt.limits import has_fp8
+from edgevit.backends.tensorrt.engine_report import report_of_log
+from edgevit.backends.tensorrt.fusion_limits import has_fp8
 from edgevit.backends.tensorrt.log import DetailedLog
-from edgevit.backends.tensorrt.report import report_of_log
 from edgevit.bundle.model_files import metadata_of_onnx
 from edgevit.data.preprocess import Preprocess
 from edgevit.files import sha256_of
-from edgevit.graph.export import export_onnx
 from edgevit.graph.linears import load_graph
 from edgevit.graph.node_facts import PRODUCTS, noted_products
+from edgevit.graph.torch_export import export_onnx
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 from edgevit.models.vit import VisionTransformer

@@ -10,9 +10,9 @@ from once import once
 from safetensors.torch import load_file
 
 from edgevit.data.batches import Strict, batches
+from edgevit.data.csv_table import load_csv
 from edgevit.data.preprocess import Preprocess
-from edgevit.data.table import load_csv
-from edgevit.graph.export import export_onnx
+from edgevit.graph.torch_export import export_onnx
 from edgevit.models.spec import PRESETS
 from edgevit.models.vit import VisionTransformer
 

@@ -31,7 +31,7 @@ def exported(factory: pytest.TempPathFactory, spec: ModelSpec) -> Path:
     """Return the file of a ViT of ``spec``, for images of 16x16 and five classes, to be read and not changed."""
 
     def make(folder: Path) -> None:  # torch takes seconds for each
-        from edgevit.graph.export import export_onnx
+        from edgevit.graph.torch_export import export_onnx
 
         export_onnx(random_model(spec), folder / "model.onnx", preprocess=PREPROCESS, labels=LABELS)
 

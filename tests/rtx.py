@@ -11,8 +11,8 @@ from edgevit.backends.base import BatchProfile
 from edgevit.backends.kernel_report import KernelReport
 from edgevit.backends.tensorrt.bindings import load_bindings
 from edgevit.backends.tensorrt.builder import EngineBuild, build_engine
+from edgevit.backends.tensorrt.engine_report import report_of_log
 from edgevit.backends.tensorrt.log import DetailedLog
-from edgevit.backends.tensorrt.report import report_of_log
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,

@@ -13,7 +13,7 @@ from edgevit.backends.pixels import read_note
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import InputError
 
-#: Where OpenVINO's ONNX reader puts the metadata of a file, which ``graph.export`` wrote into it.
+#: Where OpenVINO's ONNX reader puts the metadata of a file, which ``graph.torch_export`` wrote into it.
 _METADATA = "framework"
 
 

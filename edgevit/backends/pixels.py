@@ -22,7 +22,7 @@ _BUILD_AGAIN = "build this variant again"
 
 
 def read_note(text: str | None, name: str, kind: Any) -> Any:  # noqa: ANN401 - whatever ``kind`` is
-    """Return what an exported file says of its ``name``, as ``graph.export`` wrote it; None where there is no text.
+    """Return what an exported file says of its ``name``, as ``graph.torch_export`` wrote it; None without a text.
 
     Raises:
         GraphError: if that cannot be understood, or contradicts itself.

@@ -16,7 +16,7 @@ from edgevit.cli.tables import with_unreadable
 from edgevit.data.batches import Unreadable
 from edgevit.errors import InputError
 from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, USUAL_MODEL, Mode, TrainRecipe
-from edgevit.training.recipe_file import Device, Settings, read_recipe, task, written
+from edgevit.training.recipe_file import Device, RunSettings, read_recipe, task, written
 
 _DEFAULTS = (FROM_SCRATCH, FINE_TUNING, LINEAR_PROBE)
 
@@ -66,7 +66,7 @@ def train(
 
     Defaults in brackets are for random weights / fine-tuning (--from) / a linear probe (--from, --mode probe).
     """
-    settings, said = read_recipe(recipe) if recipe is not None else (Settings(), {})
+    settings, said = read_recipe(recipe) if recipe is not None else (RunSettings(), {})
     options = {"mode": mode, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     settings = _with_options(settings, {"data": data, "source": source, "model": model, "device": device})
     defaults = task(settings.source, mode or said.get("mode", "full"))
@@ -78,7 +78,7 @@ def train(
     return _train(settings, chosen, output, resume=resume, warmup=said.get("warmup_epochs", defaults.warmup_epochs))
 
 
-def _train(settings: Settings, recipe: TrainRecipe, output: Path | None, *, resume: bool, warmup: float) -> Result:
+def _train(settings: RunSettings, recipe: TrainRecipe, output: Path | None, *, resume: bool, warmup: float) -> Result:
     from edgevit.training import start as training  # loads torch, which --print-recipe does without
     from edgevit.training.distributed import is_main
 
@@ -96,7 +96,7 @@ def _train(settings: Settings, recipe: TrainRecipe, output: Path | None, *, resu
     return _shown(result, output, unreadable)
 
 
-def _with_options(settings: Settings, options: dict[str, Any]) -> Settings:
+def _with_options(settings: RunSettings, options: dict[str, Any]) -> RunSettings:
     """Return ``settings`` with the options that were given; one of a source and an architecture replaces the other."""
     given = {name: value for name, value in options.items() if value is not None}
     if len(given.keys() & {"source", "model"}) == 1:
@@ -122,7 +122,7 @@ def _recipe(defaults: TrainRecipe, said: dict[str, Any], options: dict[str, Any]
     return msgspec.structs.replace(defaults, **given)
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: RunSettings) -> None:
     """See to it that the settings go together."""
     if settings.source is not None and settings.model is not None:
         raise InputError("--from brings its own architecture", remedy="leave out --model, or --from")

@@ -39,7 +39,7 @@ ADDRESS = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/maste
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _Download:
     """One of the four files: ``sha256`` as published, ``values_sha256`` of the values in it, header left out.
 
     Distributions compress the files again, so only the values are the same everywhere.
@@ -53,13 +53,13 @@ class _File:
 
 _FILES = {
     "train": (
-        _File(
+        _Download(
             name="train-images-idx3-ubyte.gz",
             bytes=26_421_880,
             sha256="3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
             values_sha256="2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
         ),
-        _File(
+        _Download(
             name="train-labels-idx1-ubyte.gz",
             bytes=29_515,
             sha256="a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
@@ -67,13 +67,13 @@ _FILES = {
         ),
     ),
     "test": (
-        _File(
+        _Download(
             name="t10k-images-idx3-ubyte.gz",
             bytes=4_422_102,
             sha256="346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             values_sha256="c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
         ),
-        _File(
+        _Download(
             name="t10k-labels-idx1-ubyte.gz",
             bytes=5_148,
             sha256="67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
@@ -138,19 +138,19 @@ def _sample_sheet(split: Literal["train", "test"]) -> _SampleSheet:
     return json.decode((_SAMPLE / "sample.json").read_bytes(), dict[str, _SampleSheet])[split]
 
 
-def _local(file: _File) -> Path | None:
+def _local(file: _Download) -> Path | None:
     places = (cache_folder() / file.name, DISTRIBUTION_FOLDER / file.name)
     return next((path for path in places if path.is_file()), None)
 
 
-def _values(path: Path, file: _File) -> NDArray[np.uint8]:
+def _values(path: Path, file: _Download) -> NDArray[np.uint8]:
     values = read_idx(path)
     if hashlib.sha256(values.data).hexdigest() != file.values_sha256:
         raise DataError(f"{path} is not Fashion-MNIST as published", remedy=f"remove {path} and run the command again")
     return values
 
 
-def _fetch(file: _File, progress: Progress) -> Path:
+def _fetch(file: _Download, progress: Progress) -> Path:
     target = cache_folder() / file.name
     try:
         download(ADDRESS + file.name, target, sha256=file.sha256, size=file.bytes, progress=progress)

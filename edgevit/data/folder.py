@@ -12,7 +12,7 @@ from edgevit.data.dataset import FileDataset
 from edgevit.data.images import SUFFIXES
 from edgevit.data.names import alike, composed
 from edgevit.data.splits import FAMILIES, SERVING, SplitName
-from edgevit.data.walk import Found, children, folders_in, shown, walk
+from edgevit.data.walk import FoundFiles, children, folders_in, shown, walk
 from edgevit.errors import DataError
 
 _LAYOUT = "lay images out as CLASS/image.jpg, or train/CLASS/image.jpg and test/CLASS/image.jpg"
@@ -25,7 +25,7 @@ class _Classes:
     images: dict[str, list[Path]]
     empty: list[Path]
     nested: list[Path]
-    left_out: Found
+    left_out: FoundFiles
 
 
 def split_names(root: Path) -> frozenset[SplitName]:
@@ -95,7 +95,7 @@ def _split_folders(root: Path) -> dict[SplitName, Path]:
 
 def _classes(root: Path) -> _Classes:
     images: dict[str, list[Path]] = {}
-    empty, nested, left_out = [], [], Found()
+    empty, nested, left_out = [], [], FoundFiles()
     for folder in folders_in(root):
         _refuse_splits(folder)
         found = walk(folder)

@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.data.csv_table import load_csv
 from edgevit.data.dataset import Dataset, FileDataset, Subset
 from edgevit.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_sample
 from edgevit.data.folder import load_folder
 from edgevit.data.labels import map_labels as map_labels  # where others look for it
 from edgevit.data.shapes import load_shapes
 from edgevit.data.splits import SplitName
-from edgevit.data.table import load_csv
 from edgevit.errors import DataError
 from edgevit.files import expanded
 from edgevit.progress import SILENT, Progress

@@ -14,7 +14,7 @@ _SHOWN = 3
 
 
 @dataclass(slots=True)
-class Found:
+class FoundFiles:
     """The images below a folder, in the order in which torchvision's ImageFolder has them, and what else lies there."""
 
     images: list[Path] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Found:
     repeated: list[Path] = field(default_factory=list)
     """Links to folders that were read before."""
 
-    def add(self, other: Found) -> None:
+    def add(self, other: FoundFiles) -> None:
         """Take what ``other`` has that is left out."""
         self.unread += other.unread
         self.unnamed += other.unnamed
@@ -54,13 +54,13 @@ class Found:
         return found
 
 
-def walk(folder: Path) -> Found:
+def walk(folder: Path) -> FoundFiles:
     """Return what lies in ``folder`` at any depth; links are followed, each folder is read once.
 
     Raises:
         DataError: if a folder cannot be listed.
     """
-    found = Found()
+    found = FoundFiles()
     folders: list[Path] = []
     _gather(folder, set(), folders, found)
     for place in sorted(folders, key=str):  # torchvision's order: by folder, then by name
@@ -93,7 +93,7 @@ def shown(paths: list[Path]) -> str:
     return ", ".join(map(str, paths[:_SHOWN])) + (", ..." if len(paths) > _SHOWN else "")
 
 
-def _gather(start: Path, seen: set[str], folders: list[Path], found: Found) -> None:
+def _gather(start: Path, seen: set[str], folders: list[Path], found: FoundFiles) -> None:
     """Append each folder at and below ``start`` to ``folders`` once, and what is left out to ``found``."""
     waiting = [(start, False)]
     while waiting:

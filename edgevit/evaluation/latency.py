@@ -24,7 +24,7 @@ from edgevit.errors import BundleError, InputError
 from edgevit.evaluation.conditions import Conditions
 from edgevit.evaluation.environment import environment
 from edgevit.evaluation.figures import Record, Setup, latency_of
-from edgevit.evaluation.messages import BenchmarkJob, Block
+from edgevit.evaluation.messages import BenchmarkJob, TimedBlock
 from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
 from edgevit.files import scratch_folder
 from edgevit.models.spec import AnySpec
@@ -59,7 +59,7 @@ class _Turn(NamedTuple):
 
     record: Record
     worker: WorkerProcess
-    block: Block
+    block: TimedBlock
     typical_ns: float
 
 
@@ -214,7 +214,7 @@ def _open(record: Record, worker: WorkerProcess, job: BenchmarkJob) -> float | N
 def _turns(opened: Sequence[tuple[Record, WorkerProcess, float]], duration_s: float) -> tuple[int, list[_Turn]]:
     rounds, inferences = plan_blocks([typical_ns for *_, typical_ns in opened], duration_s)
     return rounds, [
-        _Turn(record, worker, Block(warmup=max(2, count // 10), inferences=count), typical_ns)
+        _Turn(record, worker, TimedBlock(warmup=max(2, count // 10), inferences=count), typical_ns)
         for (record, worker, typical_ns), count in zip(opened, inferences, strict=True)
     ]
 

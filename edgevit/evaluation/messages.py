@@ -22,7 +22,7 @@ class BenchmarkJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     spawned_ns: int
 
 
-class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+class TimedBlock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
     """Inferences to run one after the other: first ``warmup`` unrecorded ones, then ``inferences``."""
 
     warmup: int

@@ -1,6 +1,6 @@
 """One candidate of a benchmark, alone in its process: ``python -m edgevit.evaluation.worker``.
 
-Messages are lines of JSON. The first on standard input is a ``BenchmarkJob``; each further one is a ``Block`` to
+Messages are lines of JSON. The first on standard input is a ``BenchmarkJob``; each further one is a ``TimedBlock`` to
 measure, until the input ends. The answers on standard output are ``Opened``, then one ``Timings`` per block, or
 ``Failed``. Whatever else the backend prints goes to standard error.
 """
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edgevit.backends import get_backend
 from edgevit.backends.base import Session
 from edgevit.errors import EdgeViTError
-from edgevit.evaluation.messages import BenchmarkJob, Block, Failed, Opened, Timings
+from edgevit.evaluation.messages import BenchmarkJob, Failed, Opened, TimedBlock, Timings
 from edgevit.json import decode
 from edgevit.system import peak_rss_mb
 
@@ -36,7 +36,7 @@ def _infer_ns(session: Session, images: NDArray[np.float32], times: int) -> list
     return durations
 
 
-def serve(job: BenchmarkJob, blocks: Iterator[Block]) -> Iterator[Opened | Timings]:
+def serve(job: BenchmarkJob, blocks: Iterator[TimedBlock]) -> Iterator[Opened | Timings]:
     """Open the job's model, then measure block after block."""
     backend = get_backend(job.backend)
     started = time.monotonic_ns()
@@ -66,7 +66,7 @@ def main() -> int:
     lines = iter(sys.stdin.buffer.readline, b"")
     with _claim_stdout() as answers:
         job = decode(next(lines), BenchmarkJob)
-        blocks = (decode(line, Block) for line in lines)
+        blocks = (decode(line, TimedBlock) for line in lines)
         try:
             for answer in serve(job, blocks):
                 answers.write(encode(answer) + b"\n")

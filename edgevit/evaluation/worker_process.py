@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
-from edgevit.evaluation.messages import BenchmarkJob, Block, Failed, Opened, Timings
+from edgevit.evaluation.messages import BenchmarkJob, Failed, Opened, TimedBlock, Timings
 from edgevit.json import JSONError, decode
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class WorkerProcess:
             raise WorkerStopped("the worker answered out of turn")
         return answer
 
-    def measure(self, block: Block, *, timeout_s: float) -> Timings:
+    def measure(self, block: TimedBlock, *, timeout_s: float) -> Timings:
         """Let the worker run a block; raises WorkerStopped if it cannot."""
         answer = self._ask(block, timeout_s)
         if not isinstance(answer, Timings):
@@ -89,7 +89,7 @@ class WorkerProcess:
     ) -> None:
         self.close()
 
-    def _ask(self, message: BenchmarkJob | Block, timeout_s: float) -> Opened | Timings:
+    def _ask(self, message: BenchmarkJob | TimedBlock, timeout_s: float) -> Opened | Timings:
         try:
             self._jobs.write(msgspec.json.encode(message) + b"\n")
         except BrokenPipeError:

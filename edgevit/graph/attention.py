@@ -18,7 +18,7 @@ _SPLIT_AND_TRANSPOSE = (0, 2, 3, 1)  # (B, N, h, d) -> (B, h, d, N)
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class AttentionSubgraph:
     """softmax(scale Q K^T) V in each of ``heads``, from tokens to tokens.
 
     ``query``, ``key`` and ``value`` are (B, N, D) before heads are split, ``output`` (B, N, D) after they are joined.
@@ -54,13 +54,13 @@ class Attention:
         return whole if equal and split.attributes.get_int("axis", 0) in (2, -1) else None
 
 
-def find_attentions(graph: ir.Graph) -> list[Attention]:
+def find_attentions(graph: ir.Graph) -> list[AttentionSubgraph]:
     """Return the attentions of ``graph`` in the order in which they run; any other form than the exporter's is none."""
     found = (_attention(node) for node in graph)
     return [attention for attention in found if attention is not None]
 
 
-def _attention(softmax: ir.Node) -> Attention | None:
+def _attention(softmax: ir.Node) -> AttentionSubgraph | None:
     """Return the attention around ``softmax``, if it is one."""
     found = attention_around(softmax)
     if found is None or softmax.attributes.get_int("axis", -1) not in (-1, 3):
@@ -81,7 +81,7 @@ def _attention(softmax: ir.Node) -> Attention | None:
     ):
         return None
     scaling = () if scaled is None else (scaled,)
-    return Attention(
+    return AttentionSubgraph(
         softmax=softmax,
         scores=scores,
         mixed=mixed,

@@ -43,7 +43,7 @@ class MetadataOverrides(Overrides):
 
 
 @dataclass(frozen=True, slots=True)
-class _Images:
+class _GraphImages:
     """What the model takes."""
 
     image_size: tuple[int, int]
@@ -107,7 +107,7 @@ def _preprocess(
             f"{file.path} takes images of any size, and nothing says of which it should",
             remedy="give --image-size, or --preprocess with a file that says it",
         )
-    images = _Images(likely or _ANY_SIZE, face.channels or config.num_channels or 3)
+    images = _GraphImages(likely or _ANY_SIZE, face.channels or config.num_channels or 3)
     preprocess, notes = (own, ()) if own is not None else preprocess_of(said, _USUAL, _USUAL_NAME, images, overrides)
     if fixed is not None and preprocess.size != fixed:
         notes += (f"its preprocessing makes {_by(preprocess.size)}, it takes {_by(fixed)}: taken as that",)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgevit.errors import GraphError, InputError
-from edgevit.graph.export import TRACING, only_real_warnings
 from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.graph.onnx_file import shown_line
+from edgevit.graph.torch_export import TRACING, only_real_warnings
 from edgevit.progress import SILENT, Progress
 
 _CHANNELS = (1, 3)

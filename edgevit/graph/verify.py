@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, VerificationError
 from edgevit.files import atomic_path
-from edgevit.graph.export import export_onnx
 from edgevit.graph.metadata import INPUT, OUTPUT
 from edgevit.graph.running import ENGINE_ERRORS, TOLERANCE, ExportCheck, growing_batches, run
+from edgevit.graph.torch_export import export_onnx
 from edgevit.models.spec import OutputActivation
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress

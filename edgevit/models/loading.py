@@ -55,7 +55,7 @@ def load_checkpoint(
         SpecError: if its sizes, or ``image_size``, do not fit each other.
         MissingDataError: if it is on the Hub, which cannot be reached.
     """
-    checkpoint = _load(source, Reading(raw_weights, unfinished), _Said(heads, activation, images))
+    checkpoint = _load(source, Reading(raw_weights, unfinished), _Arguments(heads, activation, images))
     if image_size is not None:
         checkpoint = at_image_size(checkpoint, image_size)
     if not images.changes:
@@ -79,7 +79,7 @@ def local(source: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Arguments:
     """What a user says of a checkpoint that may not say it itself."""
 
     heads: int | None
@@ -87,7 +87,7 @@ class _Said:
     images: Overrides
 
 
-def _load(source: str, reading: Reading, said: _Said) -> Checkpoint:
+def _load(source: str, reading: Reading, said: _Arguments) -> Checkpoint:
     if source in BUILTIN:
         with as_file(files("edgevit.models") / "builtin" / f"{source}.safetensors") as path:
             return _from_path(path, source, reading, said)
@@ -107,7 +107,7 @@ def _meant(source: str) -> str:
     return f"give a .safetensors, .pth, .npz or .onnx file, a RUN or Hugging Face folder, or hf://owner/name; {hint}"
 
 
-def _from_path(path: Path, source: str, reading: Reading, said: _Said) -> Checkpoint:
+def _from_path(path: Path, source: str, reading: Reading, said: _Arguments) -> Checkpoint:
     raw = read_source(path, source, reading)
     if isinstance(raw, Checkpoint):
         if said.heads not in (None, raw.spec.heads):
@@ -139,7 +139,7 @@ def _described(checkpoint: Checkpoint, images: Overrides) -> Preprocess:
     return resized(preprocess, spec.image_size)
 
 
-def _assemble(raw: Raw, family: Family, given: _Said) -> Checkpoint:
+def _assemble(raw: Raw, family: Family, given: _Arguments) -> Checkpoint:
     """Convert the tensors of a family to a checkpoint, and say what was assumed on the way."""
     names = {id(tensor): f"{raw.prefix}{name}" for name, tensor in raw.weights.items()}
     try:

@@ -12,7 +12,7 @@ from edgevit.models.geometry import Geometry
 from edgevit.models.processors import Statistics
 
 
-class Images(Protocol):
+class ModelImages(Protocol):
     """What a model takes, such as its spec says it."""
 
     @property
@@ -27,7 +27,7 @@ class Images(Protocol):
 
 
 def make(
-    images: Images, geometry: Geometry, interpolation: Interpolation, statistics: Statistics
+    images: ModelImages, geometry: Geometry, interpolation: Interpolation, statistics: Statistics
 ) -> tuple[Preprocess, tuple[str, ...]]:
     """Return the preprocessing of a model, and what was assumed for one that takes grey images."""
     mean, std = (values * images.channels if len(values) == 1 else values for values in statistics)

@@ -13,7 +13,7 @@ from edgevit.models.config import Configs, OpenClipPreprocess, TimmCfg
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.geometry import Geometry
 from edgevit.models.overrides import Overrides
-from edgevit.models.prepared import Images, fill_of, filter_called, levels, make
+from edgevit.models.prepared import ModelImages, fill_of, filter_called, levels, make
 from edgevit.models.processor_file import OfProcessor
 from edgevit.models.processors import class_name
 
@@ -23,7 +23,7 @@ _TIMM_WRAPPER = "TimmWrapperImageProcessor"
 
 
 def preprocess_of(
-    said: Configs, defaults: Defaults, usual: str, images: Images, overrides: Overrides = _NOTHING
+    said: Configs, defaults: Defaults, usual: str, images: ModelImages, overrides: Overrides = _NOTHING
 ) -> tuple[Preprocess, tuple[str, ...]]:
     """Return the preprocessing that a model's configs ask for, else ``defaults``, and what was assumed.
 
@@ -89,7 +89,7 @@ def describe(preprocess: Preprocess) -> str:
     return f"{first}{way} {preprocess.interpolation}, mean {_numbers(preprocess.mean)}, std {_numbers(preprocess.std)}"
 
 
-def _assumed(defaults: Defaults, usual: str, images: Images) -> tuple[Preprocess, tuple[str, ...]]:
+def _assumed(defaults: Defaults, usual: str, images: ModelImages) -> tuple[Preprocess, tuple[str, ...]]:
     geometry = Geometry(images.image_size, _edge(images.image_size, defaults.resize))
     preprocess, notes = make(images, geometry, defaults.interpolation, defaults.statistics)
     said = f"no file says how images are prepared: assumed {usual}, {describe(preprocess)}"
@@ -103,7 +103,7 @@ def _says_images(cfg: TimmCfg) -> bool:
     )
 
 
-def _of_timm(cfg: TimmCfg, images: Images, overrides: Overrides) -> tuple[Preprocess, tuple[str, ...]]:
+def _of_timm(cfg: TimmCfg, images: ModelImages, overrides: Overrides) -> tuple[Preprocess, tuple[str, ...]]:
     size = cfg.input_size[1:] if cfg.input_size else images.image_size
     mean = levels(cfg.mean) if cfg.mean is not None else IMAGENET[0]
     std = levels(cfg.std) if cfg.std is not None else IMAGENET[1]
@@ -141,7 +141,9 @@ def _of_crop_mode(cfg: TimmCfg, size: tuple[int, int], mean: tuple[float, ...]) 
             )
 
 
-def _of_open_clip(cfg: OpenClipPreprocess, defaults: Defaults, images: Images) -> tuple[Preprocess, tuple[str, ...]]:
+def _of_open_clip(
+    cfg: OpenClipPreprocess, defaults: Defaults, images: ModelImages
+) -> tuple[Preprocess, tuple[str, ...]]:
     size = images.image_size
     usual = Geometry(size, _edge(size, defaults.resize))
     ways = {

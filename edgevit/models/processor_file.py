@@ -13,7 +13,7 @@ from edgevit.models.config import Levels, Processor, TimmCfg
 from edgevit.models.defaults import Defaults
 from edgevit.models.geometry import Geometry, Steps, edges_of, entries, geometry_of
 from edgevit.models.overrides import Overrides
-from edgevit.models.prepared import Images, fill_of, filter_called, levels, make
+from edgevit.models.prepared import ModelImages, fill_of, filter_called, levels, make
 from edgevit.models.processors import (
     SAY_IT,
     Padding,
@@ -31,7 +31,7 @@ class OfProcessor:
     """What an image processor's file says, key by key; what it leaves out, timm's config says, then its class."""
 
     def __init__(
-        self, processor: Processor, cfg: TimmCfg | None, defaults: Defaults, images: Images, overrides: Overrides
+        self, processor: Processor, cfg: TimmCfg | None, defaults: Defaults, images: ModelImages, overrides: Overrides
     ) -> None:
         self._said = processor
         self._cfg = cfg or TimmCfg()

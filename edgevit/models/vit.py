@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgevit.models.parts import AttentionPool, GatedMlp, NormalizedPatchEmbedding, PreLogits, activate
+from edgevit.models.layers import AttentionPool, GatedMlp, NormalizedPatchEmbedding, PreLogits, activate
 from edgevit.models.spec import Activation, ModelSpec
 
 

@@ -31,7 +31,7 @@ _LIGHTNING_AVERAGED, _LIGHTNING_COUNTER = "state_dict.", "averaging_state.n_aver
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundModel:
     """The tensors of one model by its own names, what lay ``beside`` them by full names, and what is to be said."""
 
     weights: dict[str, Tensor]
@@ -40,7 +40,7 @@ class Found:
     notes: tuple[str, ...]
 
 
-def unwrapped(content: Mapping[object, object], source: str, *, raw_weights: bool = False) -> Found:
+def unwrapped(content: Mapping[object, object], source: str, *, raw_weights: bool = False) -> FoundModel:
     """Return the model in ``content``: the averaged one where there is one, unless ``raw_weights`` are asked for.
 
     Raises:
@@ -62,7 +62,7 @@ def unwrapped(content: Mapping[object, object], source: str, *, raw_weights: boo
             weights[name.removeprefix(chosen)] = tensor
         else:
             beside[name] = tensor
-    return Found(weights, beside, chosen, notes)
+    return FoundModel(weights, beside, chosen, notes)
 
 
 def flattened(content: Mapping[object, object]) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from edgevit.plots.svg import element, text
 
+_LEAST = 1e-6  # nobody reads a smaller difference off a plot
+
 
 class Scale(NamedTuple):
     """A linear axis: values ``low`` to ``high`` lie at pixels ``start`` to ``end``."""
@@ -25,7 +27,7 @@ class Scale(NamedTuple):
 
 def nice_scale(low: float, high: float, start: float, end: float, *, ticks: int, whole: bool = False) -> Scale:
     """Return an axis over at least ``low`` to ``high`` whose about ``ticks`` marks are round, or ``whole``, numbers."""
-    span = (high - low) or abs(high) or 1.0
+    span = next((size for size in (high - low, abs(high)) if size > _LEAST), 1.0)
     raw = max(span / ticks, 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(raw))
     factors = (1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)

@@ -31,7 +31,7 @@ class Box(NamedTuple):
         return max(0.0, width) * max(0.0, height)
 
 
-class Place(NamedTuple):
+class LabelPlace(NamedTuple):
     """A point with whiskers, in pixels: ``low`` is below it, ``far`` to its right."""
 
     x: float
@@ -49,7 +49,7 @@ class Label(NamedTuple):
     anchor: str
 
 
-def place_labels(places: Sequence[Place], texts: Sequence[str], frame: Box) -> list[Label]:
+def place_labels(places: Sequence[LabelPlace], texts: Sequence[str], frame: Box) -> list[Label]:
     """Put each text beside its point, in the first place where it covers least of points, whiskers and other texts."""
     taken = [Box(x - 7, y - 7, x + 7, y + 7) for x, y, *_ in places]
     taken += [Box(x - 4, high, x + 4, low) for x, _, low, high, _ in places]
@@ -62,7 +62,7 @@ def place_labels(places: Sequence[Place], texts: Sequence[str], frame: Box) -> l
     return labels
 
 
-def _choices(place: Place) -> list[Label]:
+def _choices(place: LabelPlace) -> list[Label]:
     x, y, low, high, far = place
     return [
         *([Label(x + 11, y + 4, "start")] if far == x else []),

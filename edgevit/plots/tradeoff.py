@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from edgevit.plots import svg
 from edgevit.plots.axes import Scale, axes, nice_scale
-from edgevit.plots.labels import Box, Label, Place, place_labels
+from edgevit.plots.labels import Box, Label, LabelPlace, place_labels
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 18.0, 46.0
 
 
-class Variant(NamedTuple):
+class PlottedVariant(NamedTuple):
     """What is known of a variant: its median latency, and a rate in per cent with its interval.
 
     ``p90_ms`` draws how far slow inferences are from the median one. ``on_front`` says that no other variant is both
@@ -32,8 +32,8 @@ class Variant(NamedTuple):
 class Point(NamedTuple):
     """A variant in the plot: where it is, in pixels, and where its name stands."""
 
-    variant: Variant
-    place: Place
+    variant: PlottedVariant
+    place: LabelPlace
     label: Label
 
 
@@ -48,7 +48,7 @@ class Tradeoff(NamedTuple):
     front: list[tuple[float, float]]
 
 
-def tradeoff(variants: Sequence[Variant], width: int, height: int) -> Tradeoff | None:
+def tradeoff(variants: Sequence[PlottedVariant], width: int, height: int) -> Tradeoff | None:
     """Lay out ``variants``; None if there are fewer than two, which are no plot."""
     if len(variants) < 2:
         return None
@@ -63,9 +63,9 @@ def tradeoff(variants: Sequence[Variant], width: int, height: int) -> Tradeoff |
     return Tradeoff(width, height, x, y, points, _front(points))
 
 
-def _place(variant: Variant, x: Scale, y: Scale) -> Place:
+def _place(variant: PlottedVariant, x: Scale, y: Scale) -> LabelPlace:
     middle, far = x.at(variant.p50_ms), x.at(max(variant.p50_ms, variant.p90_ms or 0.0))
-    return Place(middle, y.at(variant.rate), y.at(variant.low), y.at(variant.high), far)
+    return LabelPlace(middle, y.at(variant.rate), y.at(variant.low), y.at(variant.high), far)
 
 
 def draw(plot: Tradeoff, rate: str, name: str = "", *, titled: bool = False) -> str:

@@ -37,7 +37,7 @@ from edgevit.graph.running import outputs_of
 from edgevit.graph.saving import save
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.attention import operands_of, plan_attentions
+from edgevit.quantization.attention_plan import operands_of, plan_attentions
 from edgevit.quantization.calibration.image_pass import observe_all, one_by_one
 from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.quantization.calibration.observers import RangeObserver

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgevit.plots.tradeoff import Tradeoff, Variant, tradeoff
+from edgevit.plots.tradeoff import PlottedVariant, Tradeoff, tradeoff
 from edgevit.report.formats import printable
 
 #: What to write beside the point of a variant, given its number and itself.
@@ -27,11 +27,11 @@ def plotted(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["accuracy"] and entry["latency"] and entry["latency"]["p50_ms"]]
 
 
-def _variant(entry: dict[str, Any], axis: str, text: str) -> Variant:
+def _variant(entry: dict[str, Any], axis: str, text: str) -> PlottedVariant:
     rate = entry["accuracy"][axis]
     low, high = (entry["accuracy"]["top1_ci95"] if axis == "top1" else None) or (rate, rate)
     time = entry["latency"]["p50_ms"]
-    return Variant(text, entry["precision"], time, 100 * rate, 100 * low, 100 * high, entry["on_front"])
+    return PlottedVariant(text, entry["precision"], time, 100 * rate, 100 * low, 100 * high, entry["on_front"])
 
 
 def by_name(index: int, entry: dict[str, Any]) -> str:  # noqa: ARG001  # a Caption

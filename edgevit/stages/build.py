@@ -16,7 +16,7 @@ from edgevit.files import copy_tree, scratch_folder, shareable
 from edgevit.graph.saving import SavedModel
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.float_fallback import float_in, float_reasons, note_float_in
-from edgevit.quantization.kernels import KernelError
+from edgevit.quantization.kernel_check import KernelError
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.engines import check_engine, lower_for
 from edgevit.stages.precisions import Decided, EngineSource, check, choosing_settings, load_decided, write_source

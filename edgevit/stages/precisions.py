@@ -20,7 +20,7 @@ from edgevit.graph.saving import SavedModel
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import dialect_called, emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16.convert import Float16Plan, emit_float16
-from edgevit.quantization.kernels import check_kernels, check_linears, name_the_last
+from edgevit.quantization.kernel_check import check_kernels, check_linears, name_the_last
 from edgevit.quantization.lint.rules import check_tensorrt
 from edgevit.quantization.ptq import PtqModel
 from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic

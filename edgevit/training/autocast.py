@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.progress import SILENT, Progress
+from edgevit.training.batch_plan import MicroBatch
 from edgevit.training.distributed import Processes
 from edgevit.training.objective import Objective
-from edgevit.training.plan import MicroBatch
 
 _ROUNDS = 3
 _WORTHWHILE = 0.95  # of the time in float32: below that, bfloat16's rounding is paid for

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgevit.training.plan import MicroBatch, Purpose
+from edgevit.training.batch_plan import MicroBatch, Purpose
 from edgevit.training.recipe import TrainRecipe
 
 

@@ -17,8 +17,8 @@ from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, ImageError
 from edgevit.training.augment import augment
+from edgevit.training.batch_plan import MicroBatch, Purpose
 from edgevit.training.pil_augmentation import draw
-from edgevit.training.plan import MicroBatch, Purpose
 from edgevit.training.recipe import TrainRecipe
 
 
@@ -67,9 +67,9 @@ class FileLoader:
     ) -> None:
         _check(len(dataset), labels)
         self.labels = labels
-        self._keys: list[list[_Key]] = []
+        self._keys: list[list[_ImageKey]] = []
         # One loader for all epochs: its workers stay, and read what is in ``_keys`` when an epoch begins.
-        self._loader: torch_data.DataLoader[Tensor | _Unreadable] = torch_data.DataLoader(
+        self._loader: torch_data.DataLoader[Tensor | _UnreadableImage] = torch_data.DataLoader(
             _Examples(dataset, preprocess, recipe),
             batch_sampler=self._keys,
             num_workers=workers,
@@ -89,13 +89,13 @@ class FileLoader:
         """
         self._keys[:] = [
             [
-                _Key(micro_batch.epoch, micro_batch.step, place, int(micro_batch.batch[place]))
+                _ImageKey(micro_batch.epoch, micro_batch.step, place, int(micro_batch.batch[place]))
                 for place in range(micro_batch.start, micro_batch.stop)
             ]
             for micro_batch in micro_batches
         ]
         for item in self._loader:
-            if isinstance(item, _Unreadable):
+            if isinstance(item, _UnreadableImage):
                 raise ImageError(item.message, remedy=item.remedy)
             yield item
 
@@ -135,7 +135,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class _ImageKey:
     epoch: int
     step: int
     place: int
@@ -143,14 +143,14 @@ class _Key:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unreadable:
+class _UnreadableImage:
     """Carries an ImageError out of a worker process: exceptions with a remedy do not travel."""
 
     message: str
     remedy: str
 
 
-class _Examples(torch_data.Dataset[Tensor | _Unreadable]):
+class _Examples(torch_data.Dataset[Tensor | _UnreadableImage]):
     """One training image at a time, changed at random as its key says and not by who reads it."""
 
     def __init__(self, dataset: Dataset, preprocess: Preprocess, recipe: TrainRecipe) -> None:
@@ -158,18 +158,18 @@ class _Examples(torch_data.Dataset[Tensor | _Unreadable]):
         self._preprocess = preprocess
         self._recipe = recipe
 
-    def __getitem__(self, key: _Key) -> Tensor | _Unreadable:
+    def __getitem__(self, key: _ImageKey) -> Tensor | _UnreadableImage:
         random = np.random.default_rng([self._recipe.seed, key.epoch, key.step, Purpose.IMAGE, key.place])
         try:
             pixels = draw(self._dataset.image(key.index), self._preprocess, self._recipe, random)
         except ImageError as error:
-            return _Unreadable(f"{self._dataset.describe(key.index)}: {error.message}", error.remedy)
+            return _UnreadableImage(f"{self._dataset.describe(key.index)}: {error.message}", error.remedy)
         return torch.from_numpy(_planes(augment(pixels[None], self._recipe, random))[0])
 
 
-def _stack(items: list[Tensor | _Unreadable]) -> Tensor | _Unreadable:
+def _stack(items: list[Tensor | _UnreadableImage]) -> Tensor | _UnreadableImage:
     whole = [item for item in items if isinstance(item, Tensor)]
-    return torch.stack(whole) if len(whole) == len(items) else next(i for i in items if isinstance(i, _Unreadable))
+    return torch.stack(whole) if len(whole) == len(items) else next(i for i in items if isinstance(i, _UnreadableImage))
 
 
 def _planes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,11 +13,11 @@ from edgevit.errors import TrainingError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.progress import Progress
 from edgevit.training.autocast import faster_in_bfloat16
+from edgevit.training.batch_plan import micro_batches
 from edgevit.training.charts import draw_curves, write_confusion
 from edgevit.training.distributed import Processes
 from edgevit.training.loaders import Loader
 from edgevit.training.objective import Objective
-from edgevit.training.plan import micro_batches
 from edgevit.training.run import EpochMetrics, RunFolder, TrainJob
 from edgevit.training.scoring import EvaluationScore, EvaluationSet, score
 from edgevit.training.trainer import Epoch, Trainer

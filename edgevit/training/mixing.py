@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgevit.training.plan import MicroBatch, Purpose
+from edgevit.training.batch_plan import MicroBatch, Purpose
 from edgevit.training.recipe import TrainRecipe
 
 

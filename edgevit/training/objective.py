@@ -12,9 +12,9 @@ from edgevit.data.labels import match_labels
 from edgevit.data.preprocess import ChannelOrder, Preprocess
 from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
+from edgevit.training.batch_plan import MicroBatch
 from edgevit.training.heads import one_right
 from edgevit.training.mixing import Mixing
-from edgevit.training.plan import MicroBatch
 from edgevit.training.recipe import TrainRecipe
 
 _LUMA = (0.299, 0.587, 0.114)  # of ITU-R 601-2, as in Pillow's conversion to grey

@@ -28,7 +28,7 @@ _Size = _Pixels | Annotated[tuple[_Pixels, ...], Meta(min_length=2, max_length=2
 _REMEDY = "edgevit train --print-recipe shows how it is written"
 
 
-class Images(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How images are prepared, where files beside the checkpoint do not say it, or not rightly."""
 
     preprocess: str | None = None
@@ -43,7 +43,7 @@ class Images(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise FieldError("crop", "resize and crop both say what is cut out: leave out one of them")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a file says of a run beside its ``TrainRecipe``: what it begins with, its images, and the machine."""
 
     data: str | None = None
@@ -57,14 +57,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     raw_weights: bool = False
     workers: Annotated[int, Meta(ge=0, le=256)] | None = None
     device: Device = "auto"
-    images: Images = Images()
+    images: ImageSettings = ImageSettings()
 
 
 #: A whole file: of a recipe's keys those that it has.
 _File = msgspec.defstruct(
     "_File",
     [(each.name, each.type | UnsetType, UNSET) for each in msgspec.structs.fields(TrainRecipe)],
-    bases=(Settings,),
+    bases=(RunSettings,),
     frozen=True,
     kw_only=True,
     forbid_unknown_fields=True,
@@ -156,7 +156,7 @@ def task(source: str | None, mode: Mode) -> TrainRecipe:
     return FINE_TUNING if mode == "full" else LINEAR_PROBE
 
 
-def read_recipe(path: Path) -> tuple[Settings, dict[str, Any]]:
+def read_recipe(path: Path) -> tuple[RunSettings, dict[str, Any]]:
     """Return what the file at ``path`` says: of the run, and of the fields of ``TrainRecipe``.
 
     Raises:
@@ -164,11 +164,11 @@ def read_recipe(path: Path) -> tuple[Settings, dict[str, Any]]:
     """
     found = toml.read_file("training recipe", path, _File, remedy=_REMEDY)
     said = {name: getattr(found, name) for name in TrainRecipe.__struct_fields__}
-    settings = {name: getattr(found, name) for name in Settings.__struct_fields__}
-    return Settings(**settings), {name: value for name, value in said.items() if value is not UNSET}
+    settings = {name: getattr(found, name) for name in RunSettings.__struct_fields__}
+    return RunSettings(**settings), {name: value for name, value in said.items() if value is not UNSET}
 
 
-def written(settings: Settings, recipe: TrainRecipe) -> str:
+def written(settings: RunSettings, recipe: TrainRecipe) -> str:
     """Return the file that says all of it, with a comment for each key."""
     given = {**msgspec.to_builtins(settings), **msgspec.to_builtins(recipe)}
     images = given.pop("images")
@@ -208,7 +208,7 @@ def _letter(letter: str) -> str:
     return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
 
 
-class Place(NamedTuple):
+class KeyPlace(NamedTuple):
     """Where a setting is written: the key, an example, and the table that it is in, if it is in one."""
 
     key: str
@@ -216,13 +216,13 @@ class Place(NamedTuple):
     table: str | None = None
 
 
-def places() -> dict[str, Place]:
+def places() -> dict[str, KeyPlace]:
     """Return where each setting is written that is no option of the command, by the option that it was or would be."""
-    defaults = {**msgspec.to_builtins(Settings()), **msgspec.to_builtins(FINE_TUNING)}
-    images = {key.name.replace("_", "-"): Place(key.name, key.example, "images") for key in _IMAGES}
+    defaults = {**msgspec.to_builtins(RunSettings()), **msgspec.to_builtins(FINE_TUNING)}
+    images = {key.name.replace("_", "-"): KeyPlace(key.name, key.example, "images") for key in _IMAGES}
     images["center-crop"] = images.pop("crop")
     return images | {
-        key.name.replace("_", "-"): Place(key.name, key.example or _toml(defaults[key.name]))
+        key.name.replace("_", "-"): KeyPlace(key.name, key.example or _toml(defaults[key.name]))
         for keys in _GROUPS.values()
         for key in keys
     }

@@ -27,17 +27,17 @@ from edgevit.models.spec import ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 from edgevit.system import usable_cores
+from edgevit.training.batch_plan import batch_size, steps_per_epoch
 from edgevit.training.distributed import Processes, joined
 from edgevit.training.heads import features, fit_head, freeze_backbone
 from edgevit.training.loaders import FeatureLoader, FileLoader, Loader, MemoryLoader
 from edgevit.training.loop import TrainOutcome, TrainTask, train
 from edgevit.training.objective import Normalise, Objective, Teacher
-from edgevit.training.parts import Parts, TrainingData, load_parts
-from edgevit.training.plan import batch_size, steps_per_epoch
 from edgevit.training.recipe import USUAL_MODEL, TrainRecipe
-from edgevit.training.recipe_file import Images, Settings, written
+from edgevit.training.recipe_file import ImageSettings, RunSettings, written
 from edgevit.training.run import RunFolder, TrainJob
 from edgevit.training.scoring import EvaluationSet, FeatureEvaluationSet, ImageEvaluationSet
+from edgevit.training.training_data import TrainingData, TrainingSplits, load_splits
 
 _NOTHING = Overrides()
 _FEW = 10  # an epoch may leave out one in so many images without a word
@@ -72,7 +72,7 @@ class Request:
     kept: str = ""
 
     @classmethod
-    def of(cls, settings: Settings, recipe: TrainRecipe, folder: Path, unreadable: Unreadable) -> Request:
+    def of(cls, settings: RunSettings, recipe: TrainRecipe, folder: Path, unreadable: Unreadable) -> Request:
         """Return the request that ``settings``, which name images, and ``recipe`` are."""
         if settings.data is None:
             raise InputError("there are no images to train on", remedy="give them with --data")
@@ -133,13 +133,13 @@ def _run(
         folder = RunFolder(request.folder)
         if open_run is RunFolder.begin:
             processes.on_main(folder.check_new)  # before anything that takes long
-        parts = load_parts(request.data, request.recipe, said)
-        initial, notes = _beginning(request, parts.training, said)
+        splits = load_splits(request.data, request.recipe, said)
+        initial, notes = _beginning(request, splits.training, said)
         teacher = load_checkpoint(request.teacher) if request.teacher is not None else None
         job = TrainJob(
             data=request.data.name,
-            data_sha256=parts.training.fingerprint(said),
-            validation_sha256=parts.validation.fingerprint(said) if parts.validation is not None else "",
+            data_sha256=splits.training.fingerprint(said),
+            validation_sha256=splits.validation.fingerprint(said) if splits.validation is not None else "",
             initial_sha256=initial.sha256(),
             teacher_sha256=teacher.sha256() if teacher is not None else "",
             spec=initial.spec,
@@ -148,17 +148,17 @@ def _run(
             recipe=request.recipe,
         )
         _check_same_job(job, processes)
-        for note in (*notes, *parts.notes, *_left_out(request.recipe, len(parts.training))):
+        for note in (*notes, *splits.notes, *_left_out(request.recipe, len(splits.training))):
             said.note(note)
         taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
         state = processes.on_main(lambda: open_run(folder, job))
         processes.on_main(lambda: folder.keep_recipe(request.kept))
-        task = _task(request, job, initial.model(), parts, taught, processes, said)
+        task = _task(request, job, initial.model(), splits, taught, processes, said)
         outcome = train(folder, job, task, processes, state=state, progress=said)
         return _result(outcome, folder)
 
 
-def _overrides(images: Images) -> Overrides:
+def _overrides(images: ImageSettings) -> Overrides:
     mean, std = ((level,) if isinstance(level, float) else level for level in (images.mean, images.std))
     return Overrides(
         preprocess=Path(images.preprocess) if images.preprocess is not None else None,
@@ -223,7 +223,7 @@ def _task(
     request: Request,
     job: TrainJob,
     model: VisionTransformer,
-    parts: Parts,
+    splits: TrainingSplits,
     teacher: Teacher | None,
     processes: Processes,
     progress: Progress,
@@ -233,20 +233,20 @@ def _task(
         ImageEvaluationSet(name, dataset, map_labels(dataset, job.labels), job.preprocess)
         if dataset is not None
         else None
-        for name, dataset in (("validation", parts.validation), ("test", parts.test))
+        for name, dataset in (("validation", splits.validation), ("test", splits.test))
     ]
     if recipe.mode == "probe":
         freeze_backbone(model)
         # Inputs that never change give features that never change; a teacher has to see the images, though.
         if recipe.shows_images_unchanged and teacher is None:
-            return _task_on_features(job, model, parts, processes, progress)
+            return _task_on_features(job, model, splits, processes, progress)
     objective = Objective(recipe, job.spec.classes, Normalise(job.preprocess).to(processes.device), teacher)
-    loader = _loader(parts.training, job, _workers(request.workers, processes), progress)
+    loader = _loader(splits.training, job, _workers(request.workers, processes), progress)
     return TrainTask(model, objective, loader, evaluation_sets[0], evaluation_sets[1])
 
 
 def _task_on_features(
-    job: TrainJob, model: VisionTransformer, parts: Parts, processes: Processes, progress: Progress
+    job: TrainJob, model: VisionTransformer, splits: TrainingSplits, processes: Processes, progress: Progress
 ) -> TrainTask:
     """Show each image to the backbone once; the head learns from what it gave."""
 
@@ -257,9 +257,9 @@ def _task_on_features(
         FeatureEvaluationSet(name, seen(dataset, name), map_labels(dataset, job.labels))
         if dataset is not None
         else None
-        for name, dataset in (("validation", parts.validation), ("test", parts.test))
+        for name, dataset in (("validation", splits.validation), ("test", splits.test))
     ]
-    loader = FeatureLoader(seen(parts.training, "training"), map_labels(parts.training, job.labels))
+    loader = FeatureLoader(seen(splits.training, "training"), map_labels(splits.training, job.labels))
     rest = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
     objective = Objective(job.recipe, job.spec.classes, nn.Identity())
     return TrainTask(model.head, objective, loader, evaluation_sets[0], evaluation_sets[1], prefix="head.", rest=rest)

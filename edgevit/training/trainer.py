@@ -16,11 +16,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from edgevit.errors import TrainingError
 from edgevit.progress import Progress
 from edgevit.training import optimizer as optimizers
+from edgevit.training.batch_plan import MicroBatch, batch_size, micro_batches, steps_per_epoch
 from edgevit.training.distributed import Processes
 from edgevit.training.drop_path import StochasticDepth
 from edgevit.training.loaders import Loader, Stopwatch
 from edgevit.training.objective import Objective
-from edgevit.training.plan import MicroBatch, batch_size, micro_batches, steps_per_epoch
 from edgevit.training.recipe import TrainRecipe
 
 

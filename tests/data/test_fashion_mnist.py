@@ -117,7 +117,7 @@ def publish(folder, monkeypatch):
         content = gzip.compress(header + values.tobytes())
         (folder / file.name).write_bytes(content)
         hashes = hashlib.sha256(content).hexdigest(), hashlib.sha256(values.tobytes()).hexdigest()
-        files.append(fashion_mnist._File(file.name, len(content), *hashes))
+        files.append(fashion_mnist._Download(file.name, len(content), *hashes))
     monkeypatch.setitem(fashion_mnist._FILES, "test", tuple(files))
     return images, labels
 

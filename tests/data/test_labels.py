@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgevit.data.csv_table import load_csv
 from edgevit.data.dataset import Subset
 from edgevit.data.folder import load_folder
 from edgevit.data.imagenet import imagenet_labels
 from edgevit.data.labels import check_one_label, map_labels, map_several
-from edgevit.data.table import load_csv
 from edgevit.errors import DataError
 
 MODEL = ("cat", "dog", "hot air balloon", "tench, Tinca tinca")

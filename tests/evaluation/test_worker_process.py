@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevit.evaluation.messages import BenchmarkJob, Block
+from edgevit.evaluation.messages import BenchmarkJob, TimedBlock
 from edgevit.evaluation.worker_process import WorkerProcess, WorkerStopped
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -39,7 +39,7 @@ def test_a_block_gives_one_time_per_inference(tmp_path):
         opened = worker.open(job(worker, "steady", ms="2"), timeout_s=60)
         assert len(opened.warmup_ns) == 5
         assert opened.cold_start_ms > 0
-        timings = worker.measure(Block(warmup=1, inferences=7), timeout_s=60)
+        timings = worker.measure(TimedBlock(warmup=1, inferences=7), timeout_s=60)
         assert len(timings.inference_ns) == 7
         assert sorted(set(timings.inference_ns)) == [1_800_000, 2_000_000, 2_400_000]
     assert gone(worker.pid)
@@ -48,7 +48,7 @@ def test_a_block_gives_one_time_per_inference(tmp_path):
 def test_what_a_library_prints_does_not_get_into_the_answers(tmp_path):
     with WorkerProcess(tmp_path, command=FAKE) as worker:
         worker.open(job(worker, "chatters"), timeout_s=60)
-        assert len(worker.measure(Block(warmup=0, inferences=2), timeout_s=60).inference_ns) == 2
+        assert len(worker.measure(TimedBlock(warmup=0, inferences=2), timeout_s=60).inference_ns) == 2
 
 
 def test_memory_is_the_workers_own_and_not_its_parents(tmp_path):
@@ -58,7 +58,7 @@ def test_memory_is_the_workers_own_and_not_its_parents(tmp_path):
     assert peak_rss_mb() > 300
     with WorkerProcess(tmp_path, command=FAKE) as worker:
         worker.open(job(worker, "steady"), timeout_s=60)
-        rss_mb = worker.measure(Block(warmup=0, inferences=1), timeout_s=60).rss_mb
+        rss_mb = worker.measure(TimedBlock(warmup=0, inferences=1), timeout_s=60).rss_mb
     assert 5 < rss_mb < 250
     assert ballast.sum() > 0
 
@@ -88,9 +88,9 @@ def test_one_that_dies_is_quoted(tmp_path):
     with WorkerProcess(tmp_path, command=FAKE) as worker:
         worker.open(job(worker, "dies"), timeout_s=60)
         with pytest.raises(WorkerStopped, match="code 3: illegal instruction, says the library"):
-            worker.measure(Block(warmup=0, inferences=100), timeout_s=60)
+            worker.measure(TimedBlock(warmup=0, inferences=100), timeout_s=60)
         with pytest.raises(WorkerStopped, match="code 3"):
-            worker.measure(Block(warmup=0, inferences=1), timeout_s=60)
+            worker.measure(TimedBlock(warmup=0, inferences=1), timeout_s=60)
 
 
 def test_one_that_hangs_is_not_waited_for(tmp_path):

@@ -19,9 +19,9 @@ from edgevit.backends.tensorrt.sidecar import EngineInfo, read_info
 from edgevit.bundle.golden import read_golden
 from edgevit.bundle.model_files import contents_of_ir, contents_of_onnx
 from edgevit.bundle.reading import decode_manifest
+from edgevit.data.csv_table import load_csv
 from edgevit.data.images import decode
 from edgevit.data.labels import check_one_label, map_several
-from edgevit.data.table import load_csv
 from edgevit.errors import EdgeViTError
 from edgevit.graph.interface import interface_of
 from edgevit.graph.onnx_file import read_onnx

@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, VerificationError
-from edgevit.graph import export
+from edgevit.graph import torch_export
 from edgevit.graph.verify import TOLERANCE, export_verified, verify_export
 from edgevit.models.spec import PRESETS
 from edgevit.models.vit import VisionTransformer
@@ -85,7 +85,7 @@ def test_a_batch_that_is_fixed_is_found(small, tmp_path):
 
 
 def test_a_pass_that_breaks_the_model_leaves_no_file(small, tmp_path, monkeypatch):
-    cleaned = export.clean
+    cleaned = torch_export.clean
 
     def break_a_weight(graph):
         graph = cleaned(graph)
@@ -93,7 +93,7 @@ def test_a_pass_that_breaks_the_model_leaves_no_file(small, tmp_path, monkeypatc
         value.const_value = ir.tensor(-value.const_value.numpy(), name=value.name)
         return graph
 
-    monkeypatch.setattr(export, "clean", break_a_weight)
+    monkeypatch.setattr(torch_export, "clean", break_a_weight)
     path = tmp_path / "model.onnx"
     with pytest.raises(VerificationError) as caught:
         export_verified(small.model, path, small.images, preprocess=small.preprocess, labels=small.labels)
@@ -101,8 +101,10 @@ def test_a_pass_that_breaks_the_model_leaves_no_file(small, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
     shutil.copy(small.path, path)
-    monkeypatch.setattr(export, "trace", lambda model: ir.load(small.path))
-    monkeypatch.setattr(export, "clean", lambda graph: ir.load(changed(path, tmp_path, "norm.bias", np.ones_like)))
+    monkeypatch.setattr(torch_export, "trace", lambda model: ir.load(small.path))
+    monkeypatch.setattr(
+        torch_export, "clean", lambda graph: ir.load(changed(path, tmp_path, "norm.bias", np.ones_like))
+    )
     with pytest.raises(VerificationError):
         export_verified(small.model, path, small.images, preprocess=small.preprocess, labels=small.labels)
     assert path.read_bytes() == small.path.read_bytes()

@@ -3,20 +3,20 @@
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgevit.plots import svg
 from edgevit.plots.axes import nice_scale
 from edgevit.plots.labels import extent
-from edgevit.plots.tradeoff import Variant, draw, mark, tradeoff
+from edgevit.plots.tradeoff import PlottedVariant, draw, mark, tradeoff
 
 SVG = "{http://www.w3.org/2000/svg}"
 VARIANTS = (
-    Variant("float32-a", "float32", 9.0, 91.0, 90.4, 91.6, p90_ms=11.0),
-    Variant("int8-a", "int8", 4.0, 90.8, 90.2, 91.4, on_front=True, p90_ms=4.5),
-    Variant("float32-b", "float32", 7.0, 91.0, 90.4, 91.6, on_front=True),
-    Variant("fp16-b", "fp16", 6.0, 90.7, 90.1, 91.3),
+    PlottedVariant("float32-a", "float32", 9.0, 91.0, 90.4, 91.6, p90_ms=11.0),
+    PlottedVariant("int8-a", "int8", 4.0, 90.8, 90.2, 91.4, on_front=True, p90_ms=4.5),
+    PlottedVariant("float32-b", "float32", 7.0, 91.0, 90.4, 91.6, on_front=True),
+    PlottedVariant("fp16-b", "fp16", 6.0, 90.7, 90.1, 91.3),
 )
 
 
@@ -81,8 +81,9 @@ def test_everything_is_drawn_where_it_lies():
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0, 100), st.text(max_size=30)), min_size=2, max_size=8))
+@example([(1.0, 0.0, ""), (1.0, 2.2250738585072014e-308, "")])
 def test_names_stay_in_the_plot_and_any_name_is_xml(drawn):
-    variants = [Variant(text, "int8", time, rate, rate, rate) for time, rate, text in drawn]
+    variants = [PlottedVariant(text, "int8", time, rate, rate, rate) for time, rate, text in drawn]
     plot = tradeoff(variants, 880, 400)
     page = read(draw(plot, "Top-1"))
     assert len([each for each in page.iter(f"{SVG}text") if each.get("class") == "name"]) == len(variants)

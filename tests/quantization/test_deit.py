@@ -13,7 +13,7 @@ from onnx_files import emit, optimize_files
 from edgevit.backends import get_backend
 from edgevit.bundle.manifest import Kernels
 from edgevit.quantization.emit import scheme_of
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernel_check import check_kernels
 from edgevit.quantization.ptq import CalibrationImages
 from edgevit.recipes import load_recipe
 from edgevit.statistics import agreement, mean_kl, sqnr_db

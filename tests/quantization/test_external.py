@@ -8,7 +8,7 @@ from onnx_files import calibrate, emit, optimize_files
 from edgevit.backends import get_backend
 from edgevit.errors import GraphError
 from edgevit.graph.linears import find_linears, load_graph
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernel_check import check_kernels
 from edgevit.quantization.ptq import CalibrationImages
 from edgevit.statistics import sqnr_db
 

@@ -17,7 +17,7 @@ from tiny import SHAPES, content
 from edgevit.bundle.reading import all_files, verify
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
-from edgevit.graph import export  # noqa: F401  # loads torch once, for all children
+from edgevit.graph import torch_export  # noqa: F401  # loads torch once, for all children
 from edgevit.progress import Silent
 from edgevit.recipes import load_recipe
 from edgevit.stages.benchmark import Load

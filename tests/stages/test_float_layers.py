@@ -14,7 +14,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.cli.app import run as edgevit
 from edgevit.data.batches import Unreadable
 from edgevit.errors import MissingDependencyError, VerificationError
-from edgevit.quantization import kernels
+from edgevit.quantization import kernel_check
 from edgevit.runtime import load
 from edgevit.stages import build as building
 from edgevit.stages.build import build
@@ -98,7 +98,7 @@ def missing(name, monkeypatch, dialect="openvino"):
     def check(bundle, source, precision, target, *rest):
         if target.dialect == dialect and name in source.integer_layers:
             found = [*source.integer_layers]
-            raise kernels.KernelError("one is float", layers={name: "gemm_f32"}, engine=dialect, remedy=str(found))
+            raise kernel_check.KernelError("one is float", layers={name: "gemm_f32"}, engine=dialect, remedy=str(found))
         return real(bundle, source, precision, target, *rest)
 
     monkeypatch.setattr(building, "check", check)
@@ -127,7 +127,7 @@ def test_a_layer_that_one_engine_runs_in_float_stays_float_for_that_one(quantize
 def test_a_model_whose_layers_are_float_for_the_most_part_is_refused(quantized, monkeypatch):
     def check(bundle, source, *rest):
         layers = dict.fromkeys(source.integer_layers[1:], "gemm_f32")
-        raise kernels.KernelError("most are float", layers=layers, engine="openvino", remedy="none")
+        raise kernel_check.KernelError("most are float", layers=layers, engine="openvino", remedy="none")
 
     monkeypatch.setattr(building, "check", check)
     with pytest.raises(VerificationError, match="most are float"):

@@ -19,7 +19,7 @@ from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError, MissingDependencyError, VerificationError
 from edgevit.models.spec import ModelSpec
 from edgevit.progress import Progress, Silent
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernel_check import check_kernels
 from edgevit.quantization.lint.rules import lint
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe

@@ -4,8 +4,8 @@ import torch
 from train_tasks import CPU, PREPROCESS, make_images, make_model
 
 from edgevit.training import autocast
+from edgevit.training.batch_plan import micro_batches
 from edgevit.training.objective import Normalise, Objective
-from edgevit.training.plan import micro_batches
 from edgevit.training.recipe import TrainRecipe
 
 

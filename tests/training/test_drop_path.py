@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from train_tasks import CPU, make_model
 
+from edgevit.training.batch_plan import MicroBatch
 from edgevit.training.drop_path import StochasticDepth
-from edgevit.training.plan import MicroBatch
 from edgevit.training.recipe import TrainRecipe
 
 

@@ -6,8 +6,8 @@ from train_tasks import PREPROCESS, make_images
 
 from edgevit.data.folder import load_folder
 from edgevit.errors import DataError, ImageError
+from edgevit.training.batch_plan import micro_batches
 from edgevit.training.loaders import FeatureLoader, FileLoader, MemoryLoader, Stopwatch
-from edgevit.training.plan import micro_batches
 from edgevit.training.recipe import TrainRecipe
 
 RECIPE = TrainRecipe(batch_size=8, crop=0.5, randaugment=1, shift=1, flip=0.5, erase=0.5)

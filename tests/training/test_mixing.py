@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgevit.training.batch_plan import MicroBatch
 from edgevit.training.mixing import Mixing
-from edgevit.training.plan import MicroBatch
 from edgevit.training.recipe import TrainRecipe
 
 

@@ -10,8 +10,8 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.vit import VisionTransformer
+from edgevit.training.batch_plan import MicroBatch
 from edgevit.training.objective import Normalise, Objective, Teacher, as_channels, distillation
-from edgevit.training.plan import MicroBatch
 from edgevit.training.recipe import TrainRecipe
 
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgevit.errors import InputError
 from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, TrainRecipe
-from edgevit.training.recipe_file import Images, Settings, read_recipe, task, written
+from edgevit.training.recipe_file import ImageSettings, RunSettings, read_recipe, task, written
 
 
 @given(epochs=st.integers(1, 20), warmup=st.floats(0, 1), steps=st.integers(1, 50))
@@ -34,7 +34,7 @@ def test_values_out_of_range_are_refused(name, value):
 
 
 SETTINGS = st.builds(
-    Settings,
+    RunSettings,
     data=st.none() | st.text(),
     source=st.none() | st.text(),
     image_size=st.none() | st.integers(1, 9999) | st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
@@ -42,7 +42,7 @@ SETTINGS = st.builds(
     raw_weights=st.booleans(),
     device=st.sampled_from(("auto", "cpu", "cuda")),
     images=st.builds(
-        Images,
+        ImageSettings,
         mean=st.none() | st.lists(st.floats(0, 1), min_size=1, max_size=3).map(tuple),
         resize=st.none() | st.just("squash") | st.integers(1, 999),
     ),
@@ -66,15 +66,15 @@ def test_what_is_written_is_read_again(tmp_path_factory, settings, recipe):
 
 
 def test_every_key_is_written_once_with_a_comment():
-    text = written(Settings(), FROM_SCRATCH)
+    text = written(RunSettings(), FROM_SCRATCH)
     keys = [line.removeprefix("# ").split(" = ")[0] for line in text.splitlines() if " = " in line]
     assert all("  # " in line for line in text.splitlines() if " = " in line)
-    wanted = [*TrainRecipe.__struct_fields__, *msgspec.to_builtins(Settings()), *Images.__struct_fields__]
+    wanted = [*TrainRecipe.__struct_fields__, *msgspec.to_builtins(RunSettings()), *ImageSettings.__struct_fields__]
     assert sorted(keys) == sorted(name for name in wanted if name != "images")
 
 
 def test_every_commented_key_can_be_taken_as_it_stands(tmp_path):
-    lines = written(Settings(), FROM_SCRATCH).splitlines()
+    lines = written(RunSettings(), FROM_SCRATCH).splitlines()
     path = tmp_path / "train.toml"
     taken = [line.removeprefix("# ") if " = " in line and not line.startswith("# For") else line for line in lines]
     path.write_text("\n".join(line for line in taken if not line.startswith("crop = 0.875")))
@@ -87,7 +87,7 @@ def test_every_commented_key_can_be_taken_as_it_stands(tmp_path):
 
 
 def test_a_path_that_is_no_utf8_can_be_kept():
-    assert '"\N{REPLACEMENT CHARACTER}.csv"' in written(Settings(data="\udcff.csv"), FROM_SCRATCH)
+    assert '"\N{REPLACEMENT CHARACTER}.csv"' in written(RunSettings(data="\udcff.csv"), FROM_SCRATCH)
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):
@@ -104,7 +104,7 @@ def test_defaults_are_those_of_the_task():
         task(None, "probe")
 
 
-LINES = written(Settings(), FROM_SCRATCH).splitlines()
+LINES = written(RunSettings(), FROM_SCRATCH).splitlines()
 
 
 @given(place=st.integers(0, len(LINES) - 1), line=st.text(max_size=40) | st.sampled_from(LINES))
@@ -120,5 +120,5 @@ def test_a_damaged_file_is_read_or_refused_with_its_name(tmp_path_factory, place
         assert str(path) in problem.message
         assert problem.remedy
     else:
-        assert isinstance(settings, Settings)
+        assert isinstance(settings, RunSettings)
         assert said.keys() <= set(TrainRecipe.__struct_fields__)

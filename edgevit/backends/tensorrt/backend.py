@@ -15,7 +15,7 @@ from edgevit.backends.backend import Backend, TargetFields
 from edgevit.backends.base import ANY_DEVICE, BatchProfile, BuildOptions
 from edgevit.backends.kernel_report import KERNELS, KernelReport, read_report
 from edgevit.backends.tensorrt import bindings as installed
-from edgevit.backends.tensorrt import memory, probe, sidecar
+from edgevit.backends.tensorrt import build_memory, probe, sidecar
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, load_bindings
 from edgevit.backends.tensorrt.builder import Engine, EngineBuild, build_engine, inspect_engine
 from edgevit.backends.tensorrt.contradictions import (
@@ -25,8 +25,8 @@ from edgevit.backends.tensorrt.contradictions import (
     version_contradictions,
 )
 from edgevit.backends.tensorrt.cuda import Device, open_driver
+from edgevit.backends.tensorrt.engine_report import report_of_inspection, report_of_log
 from edgevit.backends.tensorrt.log import DetailedLog
-from edgevit.backends.tensorrt.report import report_of_inspection, report_of_log
 from edgevit.backends.tensorrt.session import TensorRTSession
 from edgevit.backends.tensorrt.settings import DEFAULTS, build_settings, parse_settings
 from edgevit.backends.tensorrt.sidecar import ENGINE, SIDECAR, SOURCE, EngineInfo
@@ -42,7 +42,7 @@ _USUAL_BATCH = BatchProfile(min=1, opt=1, max=16)
 _MIB = 1 << 20
 
 
-class _TensorRT(Backend):
+class _TensorRTBase(Backend):
     """What both have in common."""
 
     flavour: ClassVar[Flavour]
@@ -173,7 +173,7 @@ class _TensorRT(Backend):
         free = system.memory().available_mb
         with Device(open_driver()) as device:
             on_gpu = device.free_bytes() // _MIB
-        plan = memory.plan_memory(
+        plan = build_memory.plan_memory(
             model.stat().st_size, options.workspace_mb, on_gpu if free is None else min(free, on_gpu)
         )
         progress.note(f"Building with {NAMES[self.flavour]} {self.version()}: {plan.sentence()}")
@@ -253,7 +253,7 @@ class _TensorRT(Backend):
         return place / ENGINE
 
 
-class TensorRT(_TensorRT):
+class TensorRT(_TensorRTBase):
     """Backend for TensorRT 8.6 to 11; its own file format is the engine, for one version and one kind of GPU."""
 
     name = "tensorrt"
@@ -271,7 +271,7 @@ class TensorRT(_TensorRT):
         yield from version_contradictions(target)
 
 
-class TensorRTRTX(_TensorRT):
+class TensorRTRTX(_TensorRTBase):
     """Backend for TensorRT-RTX, which compiles for GPUs that need not be there, and finishes the kernels on them."""
 
     name = "tensorrt-rtx"
@@ -296,7 +296,7 @@ class TensorRTRTX(_TensorRT):
 
     def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
         """Say what memory the build may take; the workspace is the other GPU's, as is what is free of it."""
-        plan = memory.plan_elsewhere(model.stat().st_size, system.memory().available_mb)
+        plan = build_memory.plan_elsewhere(model.stat().st_size, system.memory().available_mb)
         progress.note(f"Compiling with {NAMES[self.flavour]} {self.version()}: {plan.sentence()}")
         return options.workspace_mb
 

@@ -14,7 +14,7 @@ from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings
 from edgevit.backends.tensorrt.log import Log, make_logger
 from edgevit.backends.tensorrt.monitor import BuildProgress, make_monitor
-from edgevit.backends.tensorrt.settings import Settings
+from edgevit.backends.tensorrt.settings import TensorRTSettings
 from edgevit.backends.tensorrt.timing_cache import load_timings, save_timings, timing_cache_path
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import GraphError, InputError, MissingDependencyError, MissingError
@@ -36,7 +36,7 @@ class EngineBuild(msgspec.Struct, frozen=True, kw_only=True):
     batch: BatchProfile = BatchProfile()
     precision: Precision | None = None
     workspace_mb: int | None = None
-    settings: Settings = Settings()
+    settings: TensorRTSettings = TensorRTSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _set_precision(bindings: Bindings, config: Any, job: EngineBuild) -> None:  
     config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)  # noqa: FBT003
 
 
-def _set_compatibility(bindings: Bindings, config: Any, settings: Settings) -> None:  # noqa: ANN401
+def _set_compatibility(bindings: Bindings, config: Any, settings: TensorRTSettings) -> None:  # noqa: ANN401
     trt = bindings.trt
     if settings.version_compatible == "yes":
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)

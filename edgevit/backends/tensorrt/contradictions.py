@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from edgevit import versions
 from edgevit.backends.backend import TargetFields
-from edgevit.backends.tensorrt.limits import FP8_COMPUTE_CAPABILITY, has_fp8
+from edgevit.backends.tensorrt.fusion_limits import FP8_COMPUTE_CAPABILITY, has_fp8
 
 #: The dialect of releases that are strongly typed, the only one that has FP8; and that of those before.
 STRONGLY_TYPED, LEGACY = "tensorrt", "tensorrt-legacy"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from edgevit.backends.tensorrt.fusion_limits import unfused_reason
 from edgevit.backends.tensorrt.kernel_log import ParsedNode, Tensor
-from edgevit.backends.tensorrt.limits import unfused_reason
 from edgevit.graph.patterns import AttentionProducts, attention_around, is_cut_apart
 from edgevit.graph.products import weight_of
 

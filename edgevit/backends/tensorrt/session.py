@@ -18,7 +18,7 @@ from edgevit.backends.pool import Pool
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings
 from edgevit.backends.tensorrt.cuda import Device, Driver
 from edgevit.backends.tensorrt.log import Log, make_logger
-from edgevit.backends.tensorrt.settings import Settings
+from edgevit.backends.tensorrt.settings import TensorRTSettings
 from edgevit.errors import BundleError, MissingError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class TensorRTSession:
     """An engine, ready to run; what is larger than its batch is cut."""
 
-    def __init__(self, bindings: Bindings, driver: Driver, path: Path, settings: Settings) -> None:
+    def __init__(self, bindings: Bindings, driver: Driver, path: Path, settings: TensorRTSettings) -> None:
         self._bindings, self._path = bindings, path
         self._log = Log()
         self._logger = make_logger(bindings, self._log)
@@ -88,7 +88,7 @@ class TensorRTSession:
         del self._engine, self._runtime
         self._stack.close()
 
-    def _load(self, settings: Settings) -> tuple[Any, Any]:
+    def _load(self, settings: TensorRTSettings) -> tuple[Any, Any]:
         trt = self._bindings.trt
         runtime = trt.Runtime(self._logger)
         if settings.host_code == "yes":
@@ -134,7 +134,7 @@ def _captures_itself(bindings: Bindings) -> bool:
     return bindings.has("IRuntimeConfig.cuda_graph_strategy")
 
 
-def _context(bindings: Bindings, engine: Any, settings: Settings) -> Any:  # noqa: ANN401
+def _context(bindings: Bindings, engine: Any, settings: TensorRTSettings) -> Any:  # noqa: ANN401
     """Return a new context."""
     trt = bindings.trt
     if bindings.has("IRuntimeConfig.cuda_graph_strategy"):

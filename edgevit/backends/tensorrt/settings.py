@@ -14,7 +14,7 @@ from edgevit.errors import BundleError
 Choice = Literal["no", "yes"]
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class TensorRTSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How an engine is built and run.
 
     ``device`` is the GPU. ``hardware_compatibility`` lets an engine run on later GPUs too, ``version_compatible`` in
@@ -37,15 +37,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 #: Those that an engine is built with; the others are for when it is loaded.
 _OF_BUILD = ("hardware_compatibility", "version_compatible", "optimization_level")
 
-DEFAULTS: Mapping[str, str] = msgspec.to_builtins(Settings())
+DEFAULTS: Mapping[str, str] = msgspec.to_builtins(TensorRTSettings())
 
 
-def build_settings(settings: Settings) -> dict[str, str]:
+def build_settings(settings: TensorRTSettings) -> dict[str, str]:
     """Return what of ``settings`` an engine is built with."""
     return {name: getattr(settings, name) for name in _OF_BUILD}
 
 
-def parse_settings(flavour: Flavour, given: Mapping[str, str]) -> Settings:
+def parse_settings(flavour: Flavour, given: Mapping[str, str]) -> TensorRTSettings:
     """Return the settings ``given``, with what is taken where they are silent.
 
     Raises:
@@ -56,10 +56,10 @@ def parse_settings(flavour: Flavour, given: Mapping[str, str]) -> Settings:
     if merged["device"].lower().startswith("dla"):
         raise BundleError(NO_DLA, remedy="leave the setting 'device' at gpu")
     try:
-        return msgspec.convert(merged, type=Settings)
+        return msgspec.convert(merged, type=TensorRTSettings)
     except msgspec.ValidationError as error:
         name = str(error).rpartition("$.")[2].rstrip("`")
-        choices = get_args(get_type_hints(Settings).get(name))
+        choices = get_args(get_type_hints(TensorRTSettings).get(name))
         raise BundleError(
             f"{NAMES[flavour]} has no '{merged.get(name)}' for the setting '{name}'",
             remedy=f"use one of {', '.join(choices)}",

@@ -13,7 +13,7 @@ import msgspec
 
 from edgevit.backends.base import BatchProfile, ComputeCapability
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, numbers
-from edgevit.backends.tensorrt.settings import Settings
+from edgevit.backends.tensorrt.settings import TensorRTSettings
 from edgevit.bundle.manifest import Precision, Sha256
 from edgevit.errors import BundleError
 from edgevit.files import sha256_of, write_atomically
@@ -91,7 +91,7 @@ def check_source(info: EngineInfo, engine: Path) -> Path:
 
 
 def incompatible_reason(
-    info: EngineInfo, bindings: Bindings, compute_capability: str, settings: Settings
+    info: EngineInfo, bindings: Bindings, compute_capability: str, settings: TensorRTSettings
 ) -> str | None:
     """Return why an engine does not run with ``bindings`` on a GPU of ``compute_capability``; None if it does."""
     if info.flavour != bindings.flavour:

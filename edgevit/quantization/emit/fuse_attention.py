@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from edgevit.graph.attention import Attention, find_attentions
+from edgevit.graph.attention import AttentionSubgraph, find_attentions
 
 _DOMAIN = "com.microsoft"
 
@@ -52,7 +52,7 @@ def _can_be_standard(model: ir.Model) -> bool:
     )
 
 
-def _attention(attention: Attention) -> ir.Node:
+def _attention(attention: AttentionSubgraph) -> ir.Node:
     return ir.node(
         "Attention",
         [attention.query, attention.key, attention.value],
@@ -61,7 +61,7 @@ def _attention(attention: Attention) -> ir.Node:
     )
 
 
-def _of_microsoft(attention: Attention) -> ir.Node:
+def _of_microsoft(attention: AttentionSubgraph) -> ir.Node:
     inputs = [attention.query, attention.key, attention.value]
     return multi_head_attention(inputs, attention.heads, attention.scale, f"{attention.name}.attention")
 

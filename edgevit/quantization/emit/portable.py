@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from edgevit.backends.tensorrt.limits import unfused_reason
+from edgevit.backends.tensorrt.fusion_limits import unfused_reason
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.qdq import put_in_place

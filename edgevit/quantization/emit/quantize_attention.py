@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.errors import BundleError
-from edgevit.graph.attention import Attention, find_attentions
+from edgevit.graph.attention import AttentionSubgraph, find_attentions
 from edgevit.graph.editing import add_constant
 from edgevit.quantization.emit.rewrite import rounded_scales
 from edgevit.quantization.plan import AttentionPlan
@@ -23,7 +23,7 @@ PRODUCTS: tuple[Product, ...] = ("scores", "mixed")
 SOFTMAX_SCALE = 1 / 127
 
 
-class Place(NamedTuple):
+class QdqPlace(NamedTuple):
     """Where Q/DQ go: in front of the input ``position`` of ``node``."""
 
     node: ir.Node
@@ -31,15 +31,15 @@ class Place(NamedTuple):
 
 
 #: Returns the places for query, key and value.
-Places = Callable[[Attention], tuple[Place, Place, Place]]
+Places = Callable[[AttentionSubgraph], tuple[QdqPlace, QdqPlace, QdqPlace]]
 
 
-def at_products(attention: Attention) -> tuple[Place, Place, Place]:
+def at_products(attention: AttentionSubgraph) -> tuple[QdqPlace, QdqPlace, QdqPlace]:
     """Return what the products take: heads apart, and the key transposed."""
-    return Place(attention.scores, 0), Place(attention.scores, 1), Place(attention.mixed, 1)
+    return QdqPlace(attention.scores, 0), QdqPlace(attention.scores, 1), QdqPlace(attention.mixed, 1)
 
 
-def at_tokens(attention: Attention) -> tuple[Place, Place, Place]:
+def at_tokens(attention: AttentionSubgraph) -> tuple[QdqPlace, QdqPlace, QdqPlace]:
     """Return the first nodes behind the tokens (B, N, D) of query, key and value; the query must come scaled.
 
     TensorRT then quantizes all three in the kernel that adds their bias, and multiplies them as one.
@@ -48,12 +48,12 @@ def at_tokens(attention: Attention) -> tuple[Place, Place, Place]:
     return _first(query), _first(key), _first(value)
 
 
-def _first(place: Place) -> Place:
+def _first(place: QdqPlace) -> QdqPlace:
     """Return the Reshape that takes heads apart; the Transpose behind it is what ``place`` sees."""
     transpose = place.node.inputs[place.position]
-    assert transpose is not None  # noqa: S101 - so is an Attention made, if nothing scales the query
+    assert transpose is not None  # noqa: S101 - so is an attention made, if nothing scales the query
     reshape = transpose.producer().inputs[0].producer()  # type: ignore[union-attr]
-    return Place(reshape, 0)  # type: ignore[arg-type]
+    return QdqPlace(reshape, 0)  # type: ignore[arg-type]
 
 
 class QuantizeAttention(ir.passes.InPlacePass):
@@ -100,11 +100,11 @@ class QuantizeAttention(ir.passes.InPlacePass):
             self._quantize(model.graph, attentions[plan.name], plan)
         return ir.passes.PassResult(model, modified=bool(self._plans))
 
-    def _quantize(self, graph: ir.Graph, attention: Attention, plan: AttentionPlan) -> None:
+    def _quantize(self, graph: ir.Graph, attention: AttentionSubgraph, plan: AttentionPlan) -> None:
         query, key, value = self._places(attention)
-        operands: dict[Product, dict[str, tuple[Place, float]]] = {
+        operands: dict[Product, dict[str, tuple[QdqPlace, float]]] = {
             "scores": {"query": (query, plan.query_scale), "key": (key, plan.key_scale)},
-            "mixed": {"softmax": (Place(attention.mixed, 0), SOFTMAX_SCALE), "value": (value, plan.value_scale)},
+            "mixed": {"softmax": (QdqPlace(attention.mixed, 0), SOFTMAX_SCALE), "value": (value, plan.value_scale)},
         }
         for product in self._products:
             for operand, (place, scale) in operands[product].items():
@@ -112,7 +112,7 @@ class QuantizeAttention(ir.passes.InPlacePass):
                 _quantize_input(graph, f"{attention.name}.{operand}", place, rounded, self._zero)
 
 
-def _quantize_input(graph: ir.Graph, name: str, place: Place, scale: NDArray[np.float32], zero: np.generic) -> None:
+def _quantize_input(graph: ir.Graph, name: str, place: QdqPlace, scale: NDArray[np.float32], zero: np.generic) -> None:
     """Put a QuantizeLinear and a DequantizeLinear in front of ``place``."""
     value = place.node.inputs[place.position]
     assert value is not None  # noqa: S101 - there is a place for what is there

@@ -22,8 +22,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from edgevit.backends.tensorrt.limits import unfused_reason
-from edgevit.graph.attention import Attention, find_attentions
+from edgevit.backends.tensorrt.fusion_limits import unfused_reason
+from edgevit.graph.attention import AttentionSubgraph, find_attentions
 from edgevit.graph.linears import find_linears
 from edgevit.graph.node_facts import before_fake_quant
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
@@ -141,7 +141,7 @@ def _attentions(graph: ir.Graph, plan: QuantizationPlan, limit: UnfusedReason) -
     return kept, frozenset(whole)
 
 
-def _float_reason(attention: Attention, planned: set[str], limit: UnfusedReason) -> str | None:
+def _float_reason(attention: AttentionSubgraph, planned: set[str], limit: UnfusedReason) -> str | None:
     if attention.name not in planned:
         return "its plan has no scales for it, or one of its factors stayed at 0 on every image"
     if attention.scaling is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgevit.backends.tensorrt.limits import unfused_reason
+from edgevit.backends.tensorrt.fusion_limits import unfused_reason
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.lower_opset import LowerOpset

@@ -92,7 +92,7 @@ def scan_float16(
     note_types(model)
     graph = model.graph
     watched = {value: Scan() for node in graph if node.op_type not in _MOVES for value in floats(node.outputs)}
-    session = _Session(model, list(watched))
+    session = _WatchedModel(model, list(watched))
     images = progress.track(batches, total=total, label="Scanning for float16")
     count, images_sha256 = _scan(session, watched, images)
     kept = _kept(graph, {value: reason for value, scan in watched.items() if (reason := scan.unfit_reason(HEADROOM))})
@@ -112,7 +112,7 @@ def scan_float16(
 
 
 def _scan(
-    session: _Session, watched: Mapping[ir.Value, Scan], batches: Iterable[NDArray[np.float32]]
+    session: _WatchedModel, watched: Mapping[ir.Value, Scan], batches: Iterable[NDArray[np.float32]]
 ) -> tuple[int, str]:
     """Look at all values ``watched`` on each image; return how many images there were, and their SHA-256."""
     digest, count = hashlib.sha256(), 0
@@ -131,7 +131,7 @@ def _scan(
     return count, digest.hexdigest()
 
 
-class _Session:
+class _WatchedModel:
     """The model in onnxruntime with the values ``watched`` as its outputs."""
 
     def __init__(self, model: ir.Model, watched: Sequence[ir.Value]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgevit.graph.attention import Attention, find_attentions
+from edgevit.graph.attention import AttentionSubgraph, find_attentions
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now, linears_in
 
@@ -34,7 +34,7 @@ def _is_private(*values: ir.Value) -> bool:
     return all(len(value.uses()) == 1 and not value.is_graph_output() for value in values)
 
 
-def _fold(graph: ir.Graph, attention: Attention, layer: LinearLayer) -> None:
+def _fold(graph: ir.Graph, attention: AttentionSubgraph, layer: LinearLayer) -> None:
     layer = as_it_is_now(layer)  # another attention may read it too
     outputs = layer.weight.shape[1]
     factors = np.ones(outputs, dtype=np.float32)

@@ -33,7 +33,7 @@ _SEED = 0
 
 
 @dataclass(slots=True)
-class _Stream:
+class _ResidualStream:
     """The stream's values, and what must change with them; ``constants`` are inputs of nodes, by their positions."""
 
     width: int
@@ -86,7 +86,7 @@ def rotation(width: int) -> NDArray[np.float64]:
     return product
 
 
-def _find(graph: ir.Graph, mappings: list[SmoothingMapping]) -> _Stream:
+def _find(graph: ir.Graph, mappings: list[SmoothingMapping]) -> _ResidualStream:
     """Follow the stream from the first of the LayerNorms in ``mappings`` through all that takes part in it.
 
     Raises:
@@ -98,7 +98,7 @@ def _find(graph: ir.Graph, mappings: list[SmoothingMapping]) -> _Stream:
     by_output = {layer.output: layer for layer in layers}
     by_product = {layer.matmul: layer for layer in layers}
     first = next(iter(norms))
-    stream = _Stream(len(_float(first, 1)))
+    stream = _ResidualStream(len(_float(first, 1)))
     pending = [_given(first, 0)]
     while pending:
         value = pending.pop()
@@ -121,7 +121,7 @@ def _find(graph: ir.Graph, mappings: list[SmoothingMapping]) -> _Stream:
     return stream
 
 
-def _written(stream: _Stream, value: ir.Value, by_output: dict[ir.Value, LinearLayer]) -> Iterator[ir.Value]:
+def _written(stream: _ResidualStream, value: ir.Value, by_output: dict[ir.Value, LinearLayer]) -> Iterator[ir.Value]:
     """Note what writes ``value``, and yield the values of the stream that it is made of."""
     node = value.producer()
     assert node is not None  # noqa: S101 - the caller looks
@@ -144,7 +144,7 @@ def _written(stream: _Stream, value: ir.Value, by_output: dict[ir.Value, LinearL
                 stream.constants.append((node, index))
 
 
-def _add_norm(stream: _Stream, mapping: SmoothingMapping) -> None:
+def _add_norm(stream: _ResidualStream, mapping: SmoothingMapping) -> None:
     assert isinstance(mapping.producer, NormProducer)  # noqa: S101 - the caller takes no other
     node = mapping.producer.node
     rank = len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0
@@ -167,7 +167,7 @@ def _joins(node: ir.Node) -> bool:
     )  # along the last, it puts channels together
 
 
-def _rotate(graph: ir.Graph, stream: _Stream, matrix: NDArray[np.float64]) -> None:
+def _rotate(graph: ir.Graph, stream: _ResidualStream, matrix: NDArray[np.float64]) -> None:
     for mapping in stream.norms:
         assert isinstance(mapping.producer, NormProducer)  # noqa: S101 - _add_norm takes no other
         _empty_norm(graph, mapping.producer.node, mapping)

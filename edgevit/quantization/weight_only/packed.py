@@ -26,7 +26,7 @@ from edgevit.graph.editing import add_constant
 from edgevit.graph.linears import LinearLayer
 from edgevit.quantization.arithmetic import quantize, weight_scales
 from edgevit.quantization.float16.scan import Scan
-from edgevit.quantization.kernels import kernels_of
+from edgevit.quantization.kernel_check import kernels_of
 from edgevit.quantization.weight_only.replace import Replaced, replace_linears
 
 #: Weights that share a scale in INT4. With 16, the scales take half as much again as the weights.

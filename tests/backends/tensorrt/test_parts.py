@@ -13,8 +13,8 @@ from edgevit.backends import available_backends, backend_class
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.tensorrt import cuda
 from edgevit.backends.tensorrt.bindings import Bindings, load_bindings, numbers
+from edgevit.backends.tensorrt.build_memory import plan_elsewhere, plan_memory
 from edgevit.backends.tensorrt.log import DetailedLog, Log
-from edgevit.backends.tensorrt.memory import plan_elsewhere, plan_memory
 from edgevit.backends.tensorrt.monitor import BuildProgress
 from edgevit.backends.tensorrt.settings import DEFAULTS, parse_settings
 from edgevit.errors import BundleError, MissingDependencyError, MissingError

@@ -239,7 +239,7 @@ def test_logits_of_tensorrt_on_a_gpu_are_those_of_onnx(model, images, tmp_path, 
 @pytest.mark.shared
 @pytest.mark.slow
 def test_deit_compiles_with_all_of_its_attention_fused(backend, shared, tmp_path):
-    from edgevit.graph.export import export_onnx
+    from edgevit.graph.torch_export import export_onnx
     from edgevit.models.loading import load_checkpoint
 
     checkpoint = load_checkpoint(str(shared / "weights" / "deit_tiny_patch16_224.safetensors"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.bindings import Bindings
-from edgevit.backends.tensorrt.settings import Settings
+from edgevit.backends.tensorrt.settings import TensorRTSettings
 from edgevit.backends.tensorrt.sidecar import EngineInfo, incompatible_reason, read_info, write_info
 from edgevit.errors import BundleError
 
@@ -92,7 +92,7 @@ def test_no_bytes_end_in_another_error(engine, content):
 
 def fits(info, version="10.3.0", capability="8.7", **given_settings):
     flavour = "tensorrt-rtx" if version.startswith("1.") else "tensorrt"
-    return incompatible_reason(info, Bindings(None, flavour, version), capability, Settings(**given_settings))
+    return incompatible_reason(info, Bindings(None, flavour, version), capability, TensorRTSettings(**given_settings))
 
 
 def test_an_engine_is_for_one_version_and_gpu():

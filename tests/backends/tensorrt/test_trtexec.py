@@ -11,7 +11,7 @@ from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
 from edgevit.backends.tensorrt import trtexec
 from edgevit.backends.tensorrt.builder import EngineBuild
-from edgevit.backends.tensorrt.settings import Settings
+from edgevit.backends.tensorrt.settings import TensorRTSettings
 from edgevit.backends.tensorrt.trtexec import find_trtexec, flags, version_in
 from edgevit.errors import GraphError, MissingDependencyError, MissingError
 
@@ -150,7 +150,7 @@ def test_options_of_a_version(version, kind):
 
 
 def test_options_for_settings():
-    chosen = Settings(hardware_compatibility="ampere+", version_compatible="yes", optimization_level="5")
+    chosen = TensorRTSettings(hardware_compatibility="ampere+", version_compatible="yes", optimization_level="5")
     job = msgspec.structs.replace(JOB, settings=chosen, precision="float32", workspace_mb=None)
     assert set(flags(job, "10.3.0")) == {
         "--skipInference",

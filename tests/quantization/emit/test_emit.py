@@ -15,7 +15,7 @@ from edgevit.backends import get_backend
 from edgevit.errors import BundleError, InputError
 from edgevit.graph.node_facts import PRODUCTS, noted_products
 from edgevit.quantization.emit import DIALECTS, scheme_of, tensorrt
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernel_check import check_kernels
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS)
 

@@ -10,7 +10,7 @@ from edgevit.graph.saving import save
 from edgevit.quantization.emit import emit as emit_in_memory
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float_fallback import revert_to_float
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernel_check import check_kernels
 from edgevit.quantization.ptq import CalibrationImages
 from edgevit.quantization.rewrites.residual import (
     add_residual_matmul,

@@ -13,7 +13,7 @@ from edgevit.backends import get_backend
 from edgevit.backends.openvino_settings import GROUP_SIZE
 from edgevit.errors import BundleError, VerificationError
 from edgevit.quantization.arithmetic import quantize, weight_scales
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernel_check import check_kernels
 from edgevit.quantization.weight_only.dynamic import check_dynamic
 from edgevit.targets import load_target
 

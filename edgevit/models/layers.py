@@ -1,4 +1,4 @@
-"""Parts that only some families of ViTs have; shapes in comments as in ``vit.py``."""
+"""Layers that only some families of ViTs have; shapes in comments as in ``vit.py``."""
 
 from __future__ import annotations
 

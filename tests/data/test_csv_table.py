@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgevit.data.csv_table import csv_splits, load_csv
 from edgevit.data.sources import load_dataset
 from edgevit.data.split_columns import split_columns
-from edgevit.data.table import csv_splits, load_csv
 from edgevit.errors import DataError
 
 

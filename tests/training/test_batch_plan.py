@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import InputError
-from edgevit.training.plan import Purpose, micro_batches, order
+from edgevit.training.batch_plan import Purpose, micro_batches, order
 from edgevit.training.recipe import TrainRecipe
 
 LABELS = np.asarray([0] * 90 + [1] * 10)

@@ -15,8 +15,8 @@ from torch import nn
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError
-from edgevit.graph import export
-from edgevit.graph.export import export_onnx
+from edgevit.graph import torch_export
+from edgevit.graph.torch_export import export_onnx
 from edgevit.models.spec import ModelSpec
 
 
@@ -129,7 +129,7 @@ def test_equal_weights_give_equal_bytes_and_no_chatter(small, tmp_path):
 import sys, torch, msgspec
 from pathlib import Path
 from edgevit.data.preprocess import Preprocess
-from edgevit.graph.export import export_onnx
+from edgevit.graph.torch_export import export_onnx
 from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer
 spec, preprocess, labels = msgspec.json.decode(sys.argv[1], type=tuple[ModelSpec, Preprocess, tuple[str, ...]])
@@ -172,7 +172,7 @@ def test_half_precision_is_refused(small, tmp_path):
 
 
 def test_a_model_too_large_for_one_file_is_refused(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(torch_export, "LARGEST_FILE", 1000)
     with pytest.raises(GraphError, match="one ONNX file holds 2"):
         export_onnx(small.model, tmp_path / "model.onnx", preprocess=small.preprocess, labels=small.labels)
 
@@ -196,8 +196,8 @@ def test_a_malformed_graph_is_refused(small, tmp_path, monkeypatch):
         graph.graph.node("blocks.0.attn.softmax").attributes["axis"] = ir.AttrInt64("axis", 9)
         return graph
 
-    monkeypatch.setattr(export, "clean", spoil)
-    monkeypatch.setattr(export, "trace", lambda model: None)
+    monkeypatch.setattr(torch_export, "clean", spoil)
+    monkeypatch.setattr(torch_export, "trace", lambda model: None)
     with pytest.raises(GraphError, match="malformed"):
         export_onnx(small.model, tmp_path / "model.onnx", preprocess=small.preprocess, labels=small.labels)
     assert not list(tmp_path.iterdir())

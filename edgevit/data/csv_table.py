@@ -29,7 +29,7 @@ _START = 4  # bytes, two characters of UTF-16
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _TableRow:
     line: int
     path: str
     label: str
@@ -87,13 +87,15 @@ def csv_splits(file: Path) -> frozenset[str]:
     return frozenset(_parts(rows, columns, file) or ())
 
 
-def _parts(rows: list[_Row], columns: Columns, file: Path) -> list[SplitName] | None:
+def _parts(rows: list[_TableRow], columns: Columns, file: Path) -> list[SplitName] | None:
     if columns.split is None:
         return None
     return columns.split.read([row.split for row in rows], lambda index: f"{file}, line {rows[index].line}")
 
 
-def _serving(rows: list[_Row], columns: Columns, file: Path, split: SplitName | None) -> tuple[list[int], list[str]]:
+def _serving(
+    rows: list[_TableRow], columns: Columns, file: Path, split: SplitName | None
+) -> tuple[list[int], list[str]]:
     """Return which rows serve ``split``, and what to say of it."""
     parts = _parts(rows, columns, file)
     every = list(range(len(rows)))
@@ -112,7 +114,7 @@ def _serving(rows: list[_Row], columns: Columns, file: Path, split: SplitName | 
     return chosen, [f"{len(chosen)} of {len(rows)} images of {file.name} are {serving} by its {name}"]
 
 
-def _rows(file: Path) -> tuple[Columns, list[_Row]]:
+def _rows(file: Path) -> tuple[Columns, list[_TableRow]]:
     text = _text(file)
     separator = text[4:5] if text[:4].lower() == "sep=" else None  # as Excel says it
     stream = io.StringIO(text, newline="")
@@ -150,7 +152,7 @@ def _text(file: Path) -> str:
         raise DataError(f"{file} is not {name} text: {error.reason}", remedy="save it as CSV in UTF-8") from error
 
 
-def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: int) -> Iterator[_Row]:
+def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: int) -> Iterator[_TableRow]:
     header = columns.header
     for cells in reader:
         line: int = reader.line_num + skipped  # type: ignore[attr-defined]  # csv's reader has it, Iterator has not
@@ -168,7 +170,7 @@ def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: i
         label = "" if columns.label is None else composed(cells[columns.label].strip())
         part = tuple(cells[place].strip() for place in columns.split.places) if columns.split is not None else ()
         marks = tuple(cells[place].strip() for place in columns.classes)
-        row = _Row(line, cells[columns.path].strip(), label or ", ".join(marks), part, marks)
+        row = _TableRow(line, cells[columns.path].strip(), label or ", ".join(marks), part, marks)
         if not row.path or (columns.label is not None and not label):
             raise DataError(
                 f"{file}, line {line}: a value is empty; {columns.used}",
@@ -177,7 +179,7 @@ def _parse(reader: Iterator[list[str]], columns: Columns, file: Path, skipped: i
         yield row
 
 
-def _existing_paths(rows: list[_Row], file: Path, folders: tuple[Path, ...], columns: Columns) -> list[Path]:
+def _existing_paths(rows: list[_TableRow], file: Path, folders: tuple[Path, ...], columns: Columns) -> list[Path]:
     for folder in folders:
         paths = [_path(folder, row, file) for row in rows]
         if any(_is_file(path) for path in paths):
@@ -189,7 +191,7 @@ def _existing_paths(rows: list[_Row], file: Path, folders: tuple[Path, ...], col
     )
 
 
-def _path(folder: Path, row: _Row, file: Path) -> Path:
+def _path(folder: Path, row: _TableRow, file: Path) -> Path:
     path = folder / row.path  # an absolute path stays as it is
     slashed = row.path.replace("\\", "/")
     if "\0" in row.path or ".." in Path(slashed).parts or not path.is_relative_to(folder):
@@ -210,13 +212,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _repeated(rows: list[_Row], paths: list[Path], file: Path) -> list[str]:
+def _repeated(rows: list[_TableRow], paths: list[Path], file: Path) -> list[str]:
     """Return the note on images that are listed more than once.
 
     Raises:
         DataError: if one is listed with two labels.
     """
-    first: dict[str, _Row] = {}
+    first: dict[str, _TableRow] = {}
     repeated = []
     for row, path in zip(rows, paths, strict=True):
         before = first.setdefault(os.path.normpath(path), row)
@@ -233,7 +235,7 @@ def _repeated(rows: list[_Row], paths: list[Path], file: Path) -> list[str]:
     return [f"{len(repeated)} lines of {file.name} list an image that is listed before, such as line {repeated[0]}"]
 
 
-def _sets(rows: list[_Row], columns: Columns, file: Path) -> tuple[list[int], tuple[str, ...], LabelSets]:
+def _sets(rows: list[_TableRow], columns: Columns, file: Path) -> tuple[list[int], tuple[str, ...], LabelSets]:
     """Return labels, classes and what these stand for, of columns that say 0 or 1.
 
     Where each image has one label, these are the classes, in the order of the columns.
@@ -260,7 +262,7 @@ def _sets(rows: list[_Row], columns: Columns, file: Path) -> tuple[list[int], tu
     return [index[labels] for labels in found], class_names, LabelSets(names, of_class)
 
 
-def _labels(rows: list[_Row], file: Path) -> tuple[list[int], tuple[str, ...]]:
+def _labels(rows: list[_TableRow], file: Path) -> tuple[list[int], tuple[str, ...]]:
     if not all(row.label.isascii() and _number(row.label).lstrip("-").isdigit() for row in rows):
         class_names = sorted({row.label for row in rows})
         index = {name: position for position, name in enumerate(class_names)}

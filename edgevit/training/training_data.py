@@ -1,4 +1,4 @@
-"""The parts of a data set: training, validation and test images."""
+"""The splits of a data set: training, validation and test images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.data.batches import Unreadable, readable
+from edgevit.data.csv_table import csv_splits
 from edgevit.data.dataset import ArrayDataset, Dataset, Subset
 from edgevit.data.folder import split_names
 from edgevit.data.labels import check_one_label
 from edgevit.data.sources import load_dataset
 from edgevit.data.splits import SplitName
-from edgevit.data.table import csv_splits
 from edgevit.errors import DataError
 from edgevit.files import expanded
 from edgevit.progress import Progress
@@ -33,8 +33,8 @@ class TrainingData:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """No image of one part is in another, and each can be read; ``notes`` say where they came from."""
+class TrainingSplits:
+    """No image of one split is in another, and each can be read; ``notes`` say where they came from."""
 
     training: Dataset
     validation: Dataset | None
@@ -42,11 +42,11 @@ class Parts:
     notes: tuple[str, ...]
 
 
-def load_parts(data: TrainingData, recipe: TrainRecipe, progress: Progress) -> Parts:
-    """Return the parts of ``data``; there is a validation part only if the recipe stops early by it.
+def load_splits(data: TrainingData, recipe: TrainRecipe, progress: Progress) -> TrainingSplits:
+    """Return the splits of ``data``; there is a validation split only if the recipe stops early by it.
 
     Validation images are those of the data's own validation folder, else a share of the training images. Test images
-    never choose anything; a folder or CSV without a test part has none. Each image is decoded once, so that one that
+    never choose anything; a folder or CSV without a test split has none. Each image is decoded once, so that one that
     cannot be read is known before hours are spent, and every process and every resumed run leaves out the same ones.
 
     Raises:
@@ -62,7 +62,7 @@ def load_parts(data: TrainingData, recipe: TrainRecipe, progress: Progress) -> P
         found[readable(dataset, unreadable=data.unreadable, progress=progress)] = True
         return dataset if found.all() else _take(dataset, found)
 
-    own = _own_parts(data.name)
+    own = _own_splits(data.name)
     training = load("train")
     _check(training)
     if expanded(data.name).is_file():
@@ -70,7 +70,7 @@ def load_parts(data: TrainingData, recipe: TrainRecipe, progress: Progress) -> P
     if recipe.patience == 0:
         # Validation images serve as a test where nothing is chosen by them; load_dataset sees to it.
         watched = load("test") if own & {"test", "validation"} else None
-        return Parts(training, None, watched, () if watched is not None else (_NO_TEST.format(data.name),))
+        return TrainingSplits(training, None, watched, () if watched is not None else (_NO_TEST.format(data.name),))
     test = load("test") if "test" in own else None
     if "validation" in own:
         validation = load("validation")
@@ -80,10 +80,10 @@ def load_parts(data: TrainingData, recipe: TrainRecipe, progress: Progress) -> P
         notes = [f"the best epoch is chosen by {len(validation)} training images, which are held out"]
     if test is None:
         notes.append("there are no test images: the accuracy is on images that chose the epoch, and a little too high")
-    return Parts(training, validation, test, tuple(notes))
+    return TrainingSplits(training, validation, test, tuple(notes))
 
 
-def _own_parts(data: str) -> frozenset[str]:
+def _own_splits(data: str) -> frozenset[str]:
     path = expanded(data)
     if path.is_dir():
         return split_names(path)

@@ -5,7 +5,7 @@ from tiny import ENGINES
 
 from edgevit.backends import get_backend
 from edgevit.errors import VerificationError
-from edgevit.quantization.kernels import check_kernels
+from edgevit.quantization.kernel_check import check_kernels
 
 
 def open_session(backend, path):

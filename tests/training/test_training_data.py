@@ -5,15 +5,15 @@ from PIL import Image
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.errors import DataError, ImageError
 from edgevit.progress import SILENT
-from edgevit.training.parts import TrainingData, load_parts
 from edgevit.training.recipe import TrainRecipe
+from edgevit.training.training_data import TrainingData, load_splits
 
 STRICT = Strict()
 WATCHED = TrainRecipe(patience=3, validation_share=0.25)
 
 
-def fill(root, *parts, count=8):
-    for part in parts:
+def fill(root, *splits, count=8):
+    for part in splits:
         for label in ("cat", "dog"):
             for number in range(count):
                 path = root / part / label / f"{number}.png"
@@ -23,7 +23,7 @@ def fill(root, *parts, count=8):
 
 
 def load(data, recipe, unreadable=STRICT):
-    return load_parts(TrainingData(data, unreadable), recipe, SILENT)
+    return load_splits(TrainingData(data, unreadable), recipe, SILENT)
 
 
 def paths(dataset):
@@ -31,39 +31,39 @@ def paths(dataset):
 
 
 def test_own_validation_images_choose_and_test_images_do_not(tmp_path):
-    parts = load(fill(tmp_path, "train", "val", "test"), WATCHED)
-    assert {len(part) for part in (parts.training, parts.validation, parts.test)} == {16}
-    assert all("/val/" in path for path in paths(parts.validation))
-    assert all("/test/" in path for path in paths(parts.test))
-    assert "images for validation" in parts.notes[0]
+    splits = load(fill(tmp_path, "train", "val", "test"), WATCHED)
+    assert {len(part) for part in (splits.training, splits.validation, splits.test)} == {16}
+    assert all("/val/" in path for path in paths(splits.validation))
+    assert all("/test/" in path for path in paths(splits.test))
+    assert "images for validation" in splits.notes[0]
 
 
 def test_without_validation_images_a_share_of_each_class_is_held_out(tmp_path):
     data = fill(tmp_path, "train", "test")
-    parts = load(data, WATCHED)
-    assert np.bincount(parts.validation.labels).tolist() == [2, 2]
-    assert not paths(parts.validation) & paths(parts.training)
-    assert len(parts.training) == 12
-    assert paths(parts.validation) == paths(load(data, WATCHED).validation), "the same with the same seed"
-    assert "held out" in parts.notes[0]
+    splits = load(data, WATCHED)
+    assert np.bincount(splits.validation.labels).tolist() == [2, 2]
+    assert not paths(splits.validation) & paths(splits.training)
+    assert len(splits.training) == 12
+    assert paths(splits.validation) == paths(load(data, WATCHED).validation), "the same with the same seed"
+    assert "held out" in splits.notes[0]
 
 
 def test_validation_images_are_no_test(tmp_path):
-    parts = load(fill(tmp_path, "train", "validation"), WATCHED)
-    assert parts.test is None
-    assert "no test images" in parts.notes[-1]
+    splits = load(fill(tmp_path, "train", "validation"), WATCHED)
+    assert splits.test is None
+    assert "no test images" in splits.notes[-1]
 
 
 def test_a_folder_without_parts_has_no_test_images(tmp_path):
-    parts = load(fill(tmp_path, ""), WATCHED)
-    assert (len(parts.training), len(parts.validation), parts.test) == (12, 4, None)
+    splits = load(fill(tmp_path, ""), WATCHED)
+    assert (len(splits.training), len(splits.validation), splits.test) == (12, 4, None)
 
 
 def test_without_patience_all_training_images_are_learnt_from(tmp_path):
-    parts = load(fill(tmp_path, "train", "val"), TrainRecipe())
-    assert (len(parts.training), parts.validation) == (16, None)
-    assert len(parts.test) == 16
-    assert parts.notes == ()
+    splits = load(fill(tmp_path, "train", "val"), TrainRecipe())
+    assert (len(splits.training), splits.validation) == (16, None)
+    assert len(splits.test) == 16
+    assert splits.notes == ()
 
 
 @pytest.mark.parametrize("recipe", [TrainRecipe(), WATCHED])
@@ -73,8 +73,8 @@ def test_images_that_cannot_be_read_are_in_no_part(tmp_path, recipe):
     for path in broken:
         path.write_bytes(path.read_bytes()[:40])
     unreadable = Unreadable()
-    parts = load(data, recipe, unreadable)
-    every = [part for part in (parts.training, parts.validation, parts.test) if part is not None]
+    splits = load(data, recipe, unreadable)
+    every = [part for part in (splits.training, splits.validation, splits.test) if part is not None]
     assert {len(part) for part in every} == {15}
     assert not {str(path) for path in broken} & set().union(*map(paths, every))
     assert set(unreadable.images) == {str(path) for path in broken if recipe.patience or "val" not in str(path.parent)}
@@ -83,9 +83,9 @@ def test_images_that_cannot_be_read_are_in_no_part(tmp_path, recipe):
 
 
 def test_a_set_without_test_images_says_so(tmp_path):
-    parts = load(fill(tmp_path, ""), TrainRecipe())
-    assert parts.test is None
-    assert "no images apart for testing" in parts.notes[0]
+    splits = load(fill(tmp_path, ""), TrainRecipe())
+    assert splits.test is None
+    assert "no images apart for testing" in splits.notes[0]
 
 
 def test_paths_in_a_list_start_from_the_root(tmp_path):
@@ -93,16 +93,16 @@ def test_paths_in_a_list_start_from_the_root(tmp_path):
     (tmp_path / "lists").mkdir()
     table = tmp_path / "lists" / "train.csv"
     table.write_text("path,label\n" + "".join(f"{kind}/{n}.png,{kind}\n" for kind in ("cat", "dog") for n in range(4)))
-    parts = load_parts(TrainingData(str(table), Strict(), tmp_path / "images"), TrainRecipe(), SILENT)
-    assert (len(parts.training), parts.test) == (8, None)
+    splits = load_splits(TrainingData(str(table), Strict(), tmp_path / "images"), TrainRecipe(), SILENT)
+    assert (len(splits.training), splits.test) == (8, None)
 
 
 def test_images_in_memory_are_parted_too():
-    parts = load("shapes:size=16,count=80,seed=1", WATCHED)
-    assert len(parts.training) + len(parts.validation) == len(
+    splits = load("shapes:size=16,count=80,seed=1", WATCHED)
+    assert len(splits.training) + len(splits.validation) == len(
         load("shapes:size=16,count=80,seed=1", TrainRecipe()).training
     )
-    assert parts.test is not None
+    assert splits.test is not None
 
 
 def test_too_few_images_to_validate_on(tmp_path):
