@@ -43,9 +43,9 @@ def lines(bundle: Bundle, images: list[NDArray[np.float32]]) -> Iterator[str]:
     """Yield the lines of the table."""
     yield "| form | agreement | KL (nats) | SQNR |"
     yield "| --- | --- | --- | --- |"
-    plan = QuantizationPlan.load(bundle.verify_extra(PLANS["symmetric"]))
+    plan = QuantizationPlan.load(bundle.verify_extra(PLANS["symmetric"]).path)
     exported = bundle.verify_files("float32")
-    model = Model(exported, bundle.verify_extra(OPTIMIZED["symmetric"]), plan)
+    model = Model(exported, bundle.verify_extra(OPTIMIZED["symmetric"]).path, plan)
     expected = logits_of(exported, images)
     for form, write in FORMS.items():
         if form == "FP16":  # README.md has it: `edgevit validate` measures it

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgevit.bundle.reading import VerifiedFile
 from edgevit.files import sha256_of
 from edgevit.graph.linears import load_graph
 from edgevit.graph.saving import save
@@ -55,6 +56,11 @@ def calibrate(path: Path, batches: Any, *, total: int, rotated: bool = False, **
 
 def make_plan(path: Path, table: CalibrationTable, **options: Any) -> QuantizationPlan:
     return plans.make_plan(read(path), table, **options)
+
+
+def verified(path: Path) -> VerifiedFile:
+    """Return the file ``path`` as a bundle does that has checked it."""
+    return VerifiedFile(path, sha256_of(path))
 
 
 def optimize_files(

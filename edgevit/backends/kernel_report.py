@@ -6,17 +6,13 @@ engine cannot be asked again.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from edgevit.backends.base import LinearKernel
-from edgevit.errors import BundleError
-from edgevit.files import write_atomically
-from edgevit.json import JSONError, read
+from edgevit.json_file import JSONFile
 
-SCHEMA_VERSION = 1
 KERNELS = "kernels.json"
 
 Kind = Literal["gemm", "convolution", "attention", "reformat", "other"]
@@ -57,37 +53,16 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reformats: int
 
 
-class KernelReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class KernelReport(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All kernels of an engine; ``warnings`` say what is slower than it could be, and why."""
 
-    schema_version: int = SCHEMA_VERSION
+    what = "report of kernels"
+    schema = 1
+    remedy = _REMEDY
+
+    schema_version: int = 1
     counts: Counts
     linears: tuple[LinearKernel, ...]
     attentions: tuple[AttentionKernel, ...]
     kernels: tuple[Kernel, ...]
     warnings: tuple[str, ...]
-
-    def save(self, path: Path) -> None:
-        """Write the report to ``path`` as JSON, whole or not at all.
-
-        Raises:
-            StorageError: if it cannot be written.
-
-        """
-        write_atomically(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
-
-
-def read_report(path: Path) -> KernelReport:
-    """Read a report.
-
-    Raises:
-        BundleError: if it is missing, damaged, or of another version of EdgeViT.
-
-    """
-    try:
-        report = read(path, KernelReport)
-    except JSONError as error:
-        raise BundleError(f"{path} is no report of kernels: {error}", remedy=_REMEDY) from error
-    if report.schema_version != SCHEMA_VERSION:
-        raise BundleError(f"{path} has version {report.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
-    return report

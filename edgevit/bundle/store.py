@@ -192,8 +192,8 @@ class Bundle(msgspec.Struct, frozen=True):
         """
         return VerifiedFile(self.verify_files("float32"), self.variant("float32").files[0].sha256)
 
-    def verify_extra(self, name: str) -> Path:
-        """Check the SHA-256 of the further file ``name``, such as ``calibration/plan.json``, and return where it is.
+    def verify_extra(self, name: str) -> VerifiedFile:
+        """Check the SHA-256 of the further file ``name``, such as ``calibration/plan.json``, and return the file.
 
         Raises:
             BundleError: if there is no such file, or it is missing or damaged.
@@ -202,7 +202,8 @@ class Bundle(msgspec.Struct, frozen=True):
         by_name = {logical_path(file): file for file in self.manifest.extra}
         if name not in by_name:
             raise BundleError(f"the bundle has no file {name}", remedy=f"it has: {', '.join(by_name) or 'none'}")
-        return verify(self.path, [by_name[name]])[0]
+        file = by_name[name]
+        return VerifiedFile(verify(self.path, [file])[0], file.sha256)
 
     def golden(self) -> Golden:
         """Return the golden images and float32's logits for them, after a check of their SHA-256.

@@ -112,7 +112,7 @@ def pipeline(
     with progress() as bars:
         bundle, failed = stage(job, progress=bars)
     names = [variant.name for variant in bundle.manifest.variants]
-    page = bundle.verify_extra(PAGE)
+    page = bundle.verify_extra(PAGE).path
     following = (*not_made(failed), f"Report: {page}", f"next:   edgevit predict {output} IMAGE")
     table = with_unreadable(variants_table(bundle, names), job.unreadable.names)
     return Result(

@@ -28,7 +28,7 @@ def report(
     """Write what was measured as one HTML page and its JSON."""
     opened = Bundle.open(bundle)
     if output is None:
-        page = stage(opened).verify_extra(PAGE)
+        page = stage(opened).verify_extra(PAGE).path
     else:
         if not overwrite:
             refuse_report(output)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -13,19 +12,15 @@ import onnx_ir as ir
 
 from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
-from edgevit.files import write_atomically
 from edgevit.graph.linears import LinearLayer, depends_on_images, find_linears
-from edgevit.json import JSONError, read
+from edgevit.json_file import JSONFile
 from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.recipes import Alpha, Observer, observer_name
 
-SCHEMA_VERSION = 2
-
 #: What layers are ranked by: a classifier's KL divergence, or the noise in an embedding model's features.
 SensitivityMetric = Literal["kl", "sqnr_db"]
 
-_LARGEST = 64 << 20  # bytes; a ViT-L's plan takes 5 MB
 _REMEDY = "quantize again with `edgevit quantize`"
 
 
@@ -146,7 +141,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return f"{observer_name(self.observer)}, alpha {self.alpha}: {noise}, KL {self.kl:.4f}"
 
 
-class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of each Linear layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
 
     That file is an optimized form of the one with ``source_sha256`` (see ``ptq``), or that file itself where there is
@@ -158,7 +153,12 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     costs alone, where that was measured.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    what = "quantization plan"
+    schema = 2
+    remedy = _REMEDY
+    most_bytes = 64 << 20  # a ViT-L's plan takes 5 MB
+
+    schema_version: int = 2
     model_sha256: str = ""
     source_sha256: str | None = None
     images: int
@@ -183,31 +183,6 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             for linear in self.linears
             if linear.fallback is not None and linear.layer is None
         )
-
-    def save(self, path: Path) -> None:
-        """Write the plan to ``path`` as JSON, whole or not at all.
-
-        Raises:
-            StorageError: if it cannot be written.
-
-        """
-        write_atomically(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
-
-    @classmethod
-    def load(cls, path: Path) -> QuantizationPlan:
-        """Read a plan.
-
-        Raises:
-            BundleError: if it is missing, damaged, or of another version of EdgeViT.
-
-        """
-        try:
-            plan = read(path, cls, most_bytes=_LARGEST)
-        except JSONError as error:
-            raise BundleError(f"{path} is no quantization plan: {error}", remedy=_REMEDY) from error
-        if plan.schema_version != SCHEMA_VERSION:
-            raise BundleError(f"{path} has version {plan.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
-        return plan
 
     def check_scheme(self, scheme: Scheme) -> None:
         """Check that the plan stores activations by ``scheme``.

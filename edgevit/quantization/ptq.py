@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 from threadpoolctl import threadpool_limits
 
+from edgevit.bundle.reading import VerifiedFile
 from edgevit.errors import VerificationError
-from edgevit.files import sha256_of
 from edgevit.futures import in_order
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import LinearLayer, find_linears, load_graph
@@ -95,7 +95,7 @@ class PtqModel:
         return written
 
     @classmethod
-    def load(cls, model: Path, plan: Path) -> PtqModel:
+    def load(cls, model: VerifiedFile, plan: Path) -> PtqModel:
         """Read what ``save`` wrote.
 
         Raises:
@@ -104,8 +104,8 @@ class PtqModel:
 
         """
         loaded = QuantizationPlan.load(plan)
-        check_sha256("this quantization plan", loaded.model_sha256, sha256_of(model))
-        read = load_graph(model)
+        check_sha256("this quantization plan", loaded.model_sha256, model.sha256)
+        read = load_graph(model.path)
         common.ShapeInferencePass()(read)
         return cls(read, loaded)
 

@@ -122,7 +122,7 @@ def _kept(bundle: Bundle, selection_sha256: str) -> CalibrationTable | None:
     if TABLE not in {logical_path(file) for file in bundle.manifest.extra}:
         return None
     try:
-        table = CalibrationTable.load(bundle.verify_extra(TABLE))
+        table = CalibrationTable.load(bundle.verify_extra(TABLE).path)
     except BundleError:  # damaged, or of another version: it is made again
         return None
     made_for = (table.model_sha256, table.selection_sha256)

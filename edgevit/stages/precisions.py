@@ -233,5 +233,5 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
             remedy=calibrating(bundle, precision, target),
         )
     if precision == "fp16":
-        return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN))
-    return PtqModel.load(bundle.verify_extra(OPTIMIZED[scheme]), bundle.verify_extra(PLANS[scheme]))
+        return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN).path)
+    return PtqModel.load(bundle.verify_extra(OPTIMIZED[scheme]), bundle.verify_extra(PLANS[scheme]).path)

@@ -323,7 +323,7 @@ def _keep_others(bundle: Bundle, folder: Path) -> None:
     present = {logical_path(file) for file in bundle.manifest.extra}
     for place in (*PLANS.values(), *OPTIMIZED.values()):
         if place in present and not (folder.parent / place).exists():
-            shutil.copyfile(bundle.verify_extra(place), folder.parent / place)
+            shutil.copyfile(bundle.verify_extra(place).path, folder.parent / place)
 
 
 def _add_extra(bundle: Bundle, made: Path) -> Bundle:

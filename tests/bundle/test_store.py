@@ -143,7 +143,7 @@ def test_further_files_are_replaced_by_folder(bundle: Bundle, add_report):
         "report/report.json",
         "calibration/plan.json",
     }
-    assert two.verify_extra("report/report.json").read_bytes() == b"22"
+    assert two.verify_extra("report/report.json").path.read_bytes() == b"22"
     with pytest.raises(BundleError, match=r"calibration/table\.npz"):
         two.verify_extra("calibration/table.npz")
 

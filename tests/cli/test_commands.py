@@ -82,7 +82,7 @@ def test_quantize(edgevit, exported):
         expected = (QUANTIZED, QUANTIZED) if name.startswith("int8") else (LINEARS, 0)
         assert (variant["kernels"]["linears"], variant["kernels"]["integer_linears"]) == expected
     assert made["int8-onnxruntime"]["bytes"] < 0.6 * Bundle.open(exported).variant("float32").bytes
-    plan = json.loads(Bundle.open(exported).verify_extra("calibration/plan.json").read_bytes())
+    plan = json.loads(Bundle.open(exported).verify_extra("calibration/plan.json").path.read_bytes())
     assert plan
 
 

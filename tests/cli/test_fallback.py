@@ -139,7 +139,7 @@ def test_both_ways_to_store_activations_are_searched(planted):
     for name in ("int8-onnxruntime", "int8-tensorrt"):
         assert [fallback.layer for fallback in result.bundle.variant(name).fallback] == [BAD]
     for file in ("plan.json", "plan-symmetric.json"):
-        plan = QuantizationPlan.load(result.bundle.verify_extra(f"calibration/{file}"))
+        plan = QuantizationPlan.load(result.bundle.verify_extra(f"calibration/{file}").path)
         assert [each.layer for each in plan.float_layers()] == [BAD]
     names = {file.path.rpartition("/")[2] for file in result.bundle.manifest.extra}
     assert names == {"table.npz", "plan.json", "plan-symmetric.json", "model.onnx", "model-symmetric.onnx"}

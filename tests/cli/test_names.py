@@ -42,6 +42,6 @@ def test_the_whole_way(edgevit, renamed, tmp_path, engine):
     assert kernels.float_linears == ()
     assert edgevit("report", bundle, "-o", tmp_path / "report").code == 0
     assert get_backend(engine)
-    plan = json.loads(Bundle.open(bundle).verify_extra("calibration/plan.json").read_text())
+    plan = json.loads(Bundle.open(bundle).verify_extra("calibration/plan.json").path.read_text())
     assert set(RENAMED.values()) <= {each["name"] for each in plan["linears"]}
     assert set(RENAMED.values()) <= set(names)

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from onnx_files import emit, optimize_files, read, rewritten
+from onnx_files import emit, optimize_files, read, rewritten, verified
 
 from edgevit.errors import BundleError, DataError, GraphError, VerificationError
 from edgevit.files import sha256_of
@@ -65,7 +65,7 @@ def test_every_layer_is_planned_and_its_weight_lies_on_the_grid(quantized, optim
     _, models = optimized
     for scheme, one in models.items():
         one.plan.check_scheme(scheme)
-        assert PtqModel.load(one.model, one.model.with_suffix(".json")).plan == one.plan
+        assert PtqModel.load(verified(one.model), one.model.with_suffix(".json")).plan == one.plan
         one.plan.check_source(sha256_of(quantized.path))
         assert one.plan.integer_layers() == tuple(quantized.optimized_layers(scheme))
         layers = {layer.name: layer for layer in find_linears(load_graph(one.model).graph)}
@@ -110,7 +110,7 @@ def test_a_plan_of_another_model_is_refused(quantized, optimized, tmp_path):
     with pytest.raises(BundleError, match="belongs to another model"):
         models["asymmetric"].plan.check_source(sha256_of(tmp_path / "other.onnx"))
     with pytest.raises(BundleError, match="belongs to another model"):
-        PtqModel.load(models["symmetric"].model, models["asymmetric"].model.with_suffix(".json"))
+        PtqModel.load(verified(models["symmetric"].model), models["asymmetric"].model.with_suffix(".json"))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -210,7 +210,7 @@ def test_a_model_written_for_an_engine_leaves_nothing_of_it_in_memory(quantized,
         return own(model)
 
     one = optimized[1]["asymmetric"]
-    again = PtqModel.load(one.model, one.model.with_suffix(".json"))
+    again = PtqModel.load(verified(one.model), one.model.with_suffix(".json"))
     gc.disable()
     try:
         with pytest.MonkeyPatch.context() as patch:

@@ -83,7 +83,7 @@ def test_the_same_images_are_observed_once(exported, photos):
 
 def test_a_table_of_another_version_is_made_anew(quantized):
     bundle = Bundle.open(quantized)
-    path = bundle.verify_extra(TABLE)
+    path = bundle.verify_extra(TABLE).path
     with np.load(path) as arrays:
         old = {**arrays, "schema_version": np.int64(1)}
 
@@ -161,7 +161,7 @@ def test_a_calibration_that_was_killed_goes_on_to_the_same_table(killed, tmp_pat
     assert run(bundle, photos)[1] == ["Going on after 39 images, where an earlier calibration stopped"]
     bundle = quantize(bundle, source(photos), TARGETS).bundle
     assert not (bundle.path / ".calibrating").exists()
-    assert CalibrationTable.load(bundle.verify_extra(TABLE)) == exact
+    assert CalibrationTable.load(bundle.verify_extra(TABLE).path) == exact
 
 
 def test_what_was_kept_of_other_images_is_not_believed(killed):
@@ -197,6 +197,6 @@ def test_an_observer_is_found_and_noted(exported, photos):
     notes = Notes()
     bundle = quantize(Bundle.open(exported), source(photos), TARGETS, observer="auto", progress=notes).bundle
     (line,) = [line for line in notes.said if line.startswith("Tried for asymmetric")]
-    plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan.json"))
+    plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan.json").path)
     assert plan.observer == plan.trials[0].observer
     assert line.endswith("; ".join(trial.say() for trial in plan.trials))

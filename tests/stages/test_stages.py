@@ -180,7 +180,7 @@ def test_the_portable_variant_runs_in_integers_on_both_engines(exported):
     variant = bundle.variant("int8-portable")
     assert variant.kernels.integer_linears == variant.kernels.linears > 0
     path = bundle.verify_files("int8-portable")
-    plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan-symmetric.json"))
+    plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan-symmetric.json").path)
     for name in ("onnxruntime", "openvino"):
         with get_backend(name).open(path, threads=1, settings={}) as session:
             assert check_kernels(session, plan.integer_layers()) == variant.kernels
@@ -213,9 +213,9 @@ def test_what_is_built_on_the_device_is_kept_as_onnx_and_not_run_here(exported, 
 
 
 def test_plans_of_another_scheme_are_kept_for_the_variants_that_were_made_from_them(quantized):
-    before = Bundle.open(quantized).verify_extra("calibration/plan.json").read_bytes()
+    before = Bundle.open(quantized).verify_extra("calibration/plan.json").path.read_bytes()
     bundle = quantize(Bundle.open(quantized), IMAGES, {"portable": load_target("portable")}).bundle
-    assert bundle.verify_extra("calibration/plan.json").read_bytes() == before
+    assert bundle.verify_extra("calibration/plan.json").path.read_bytes() == before
     again = build(bundle, "x86-openvino", load_target("x86-openvino"), "int8")
     assert again.variant("int8-openvino").kernels == bundle.variant("int8-openvino").kernels
 

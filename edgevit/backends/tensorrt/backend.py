@@ -13,7 +13,7 @@ import msgspec
 from edgevit import system
 from edgevit.backends.backend import Backend, TargetFields
 from edgevit.backends.base import ANY_DEVICE, BatchProfile, BuildOptions
-from edgevit.backends.kernel_report import KERNELS, KernelReport, read_report
+from edgevit.backends.kernel_report import KERNELS, KernelReport
 from edgevit.backends.tensorrt import bindings as installed
 from edgevit.backends.tensorrt import build_memory, probe, sidecar
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, load_bindings
@@ -101,7 +101,7 @@ class _TensorRTBase(Backend):
 
         """
         path = model.with_name(KERNELS)
-        return read_report(path) if path.is_file() else None
+        return KernelReport.load(path) if path.is_file() else None
 
     @classmethod
     def unreported_reason(cls, model: Path) -> str:
@@ -305,7 +305,7 @@ def _write(info: EngineInfo, engine: Engine, report: KernelReport | None, model:
     """Write an engine, what it is, what is known of its kernels, and the ONNX file that it was built from."""
     paths = [folder / ENGINE, folder / SIDECAR, folder / SOURCE]
     write_atomically(paths[0], engine.content)
-    sidecar.write_info(info, paths[1])
+    info.save(paths[1])
     with atomic_path(paths[2]) as draft:
         shutil.copyfile(model, draft)
     if report is not None:

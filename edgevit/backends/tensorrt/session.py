@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends.base import BatchProfile, LinearKernel, check_images
-from edgevit.backends.kernel_report import KERNELS, read_report
+from edgevit.backends.kernel_report import KERNELS, KernelReport
 from edgevit.backends.pool import Pool
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings
 from edgevit.backends.tensorrt.cuda import Device, Driver
@@ -76,7 +76,7 @@ class TensorRTSession:
 
         """
         path = self._path.with_name(KERNELS)
-        return list(read_report(path).linears) if path.is_file() else []
+        return list(KernelReport.load(path).linears) if path.is_file() else []
 
     def __enter__(self) -> Self:
         return self

@@ -16,24 +16,27 @@ from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, numbers
 from edgevit.backends.tensorrt.settings import TensorRTSettings
 from edgevit.bundle.manifest import Precision, Sha256
 from edgevit.errors import BundleError
-from edgevit.files import sha256_of, write_atomically
-from edgevit.json import JSONError, read
+from edgevit.files import sha256_of
+from edgevit.json_file import JSONFile
 
-SCHEMA_VERSION = 1
 ENGINE, SIDECAR, SOURCE = "model.engine", "engine.json", "model.onnx"
 
-_LARGEST = 1 << 16  # bytes; a real one has less than 1 kB
 _AMPERE = (8, 0)
 _REMEDY = "build this variant again"
 
 
-class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EngineInfo(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an engine was built with and for, and from which ONNX file, which lies beside it.
 
     ``driver`` is what built it: the Python bindings, or the program trtexec.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    what = "description of an engine"
+    schema = 1
+    remedy = _REMEDY
+    most_bytes = 1 << 16  # a real one has less than 1 kB
+
+    schema_version: int = 1
     flavour: Flavour
     version: Annotated[str, msgspec.Meta(pattern=r"\A\d{1,4}(\.\d{1,6}){1,3}\Z")]
     driver: Literal["python", "trtexec"]
@@ -45,16 +48,6 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     source_sha256: Sha256
 
 
-def write_info(info: EngineInfo, path: Path) -> None:
-    """Write ``info`` to ``path``, whole or not at all.
-
-    Raises:
-        StorageError: if it cannot be written.
-
-    """
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
-
-
 def read_info(engine: Path) -> EngineInfo:
     """Return what is known of the file ``engine``, after a check that it is of that very file.
 
@@ -64,14 +57,10 @@ def read_info(engine: Path) -> EngineInfo:
     """
     path = engine.with_name(SIDECAR)
     try:
-        info = read(path, EngineInfo, most_bytes=_LARGEST)
+        info = EngineInfo.load(path)
         digest = sha256_of(engine)
     except OSError as error:
         raise BundleError(f"{error.filename} cannot be read: {error.strerror}", remedy=_REMEDY) from error
-    except JSONError as error:
-        raise BundleError(f"{path} is not valid: {error}", remedy=_REMEDY) from error
-    if info.schema_version != SCHEMA_VERSION:
-        raise BundleError(f"{path} has version {info.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
     if digest != info.engine_sha256:
         raise BundleError(f"{engine} is damaged: it is not the engine that {path.name} tells of", remedy=_REMEDY)
     return info

@@ -1,7 +1,7 @@
 """FP16: a typed ONNX file, with what does not fit float16 kept in float32.
 
 The range of float16 ends at 65504, and below 6e-5 its numbers lose one bit after another. Which values come near
-either end is found by running the model on real images (``float16_scan``); the nodes that hold them stay float32.
+either end is found by running the model on real images (``float16.scan``); the nodes that hold them stay float32.
 LayerNormalization stays one node: taken apart, its squares overflow.
 """
 
@@ -10,63 +10,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgevit.errors import BundleError, GraphError
-from edgevit.files import write_atomically
 from edgevit.graph.editing import add_constant
-from edgevit.json import JSONError, read
+from edgevit.json_file import JSONFile
 from edgevit.quantization.engine_file import Emitted, save_for_engine
 from edgevit.quantization.plan import check_sha256
-
-SCHEMA_VERSION = 1
 
 #: Operators that stay float32 whatever they are given: they state their type, or take none but float32 somewhere.
 _FLOAT32_ONLY = frozenset(("Cast", "CastLike", "Range", "Resize"))
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-_LARGEST_PLAN = 16 << 20  # bytes; the plan of a model that is kept whole in float32 takes 300 kB
 _REMEDY = "make it again with `edgevit quantize --precision fp16`"
 
 
-class Float16Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Float16Plan(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which nodes of the float32 ONNX file with ``model_sha256`` stay float32: by name, with the reason.
 
     ``images`` and ``images_sha256`` say on what that was found.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    what = "plan of FP16"
+    schema = 1
+    remedy = _REMEDY
+
+    schema_version: int = 1
     model_sha256: str
     images: int
     images_sha256: str
     float32_nodes: dict[str, str]
-
-    def save(self, path: Path) -> None:
-        """Write the plan to ``path`` as JSON, whole or not at all.
-
-        Raises:
-            StorageError: if it cannot be written.
-
-        """
-        write_atomically(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
-
-    @classmethod
-    def load(cls, path: Path) -> Float16Plan:
-        """Read a plan.
-
-        Raises:
-            BundleError: if it is missing, damaged, or of another version of EdgeViT.
-
-        """
-        try:
-            plan = read(path, cls, most_bytes=_LARGEST_PLAN)
-        except JSONError as error:
-            raise BundleError(f"{path} is no plan of FP16: {error}", remedy=_REMEDY) from error
-        if plan.schema_version != SCHEMA_VERSION:
-            raise BundleError(f"{path} has version {plan.schema_version}, not {SCHEMA_VERSION}", remedy=_REMEDY)
-        return plan
 
 
 def emit_float16(model: ir.Model, sha256: str, plan: Float16Plan, path: Path) -> Emitted:

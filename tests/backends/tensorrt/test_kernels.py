@@ -9,7 +9,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from rtx import needs_rtx
 
 from edgevit.backends.base import BatchProfile
-from edgevit.backends.kernel_report import KernelReport, read_report
+from edgevit.backends.kernel_report import KernelReport
 from edgevit.backends.tensorrt.bindings import load_bindings
 from edgevit.backends.tensorrt.builder import EngineBuild, build_engine
 from edgevit.backends.tensorrt.engine_report import report_of_log
@@ -124,7 +124,7 @@ def test_attention_that_cannot_be_integer_is_explained(kernels, tmp_path, change
 def test_a_report_is_read_as_it_was_written(kernels, models, tmp_path):
     report = kernels.compile_form(load_bindings("tensorrt-rtx"), models("fashion-micro"), "INT8", "8.6")
     report.save(tmp_path / "kernels.json")
-    assert read_report(tmp_path / "kernels.json") == report
+    assert KernelReport.load(tmp_path / "kernels.json") == report
     products = [kernel for kernel in report.kernels if kernel.kind == "gemm"]
     assert products[0].nodes[0] == "blocks.0.attn.qkv.split_0"
     assert (products[0].inputs, products[0].outputs) == (("int8",), ("float16",))
@@ -181,7 +181,7 @@ def test_a_damaged_report(tmp_path, content, problem):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BundleError, match=problem):
-        read_report(path)
+        KernelReport.load(path)
 
 
 def test_a_report_of_another_version(kernels, models, tmp_path):
@@ -189,4 +189,4 @@ def test_a_report_of_another_version(kernels, models, tmp_path):
     assert isinstance(report, KernelReport)
     msgspec.structs.replace(report, schema_version=9).save(tmp_path / "kernels.json")
     with pytest.raises(BundleError, match="has version 9, not 1"):
-        read_report(tmp_path / "kernels.json")
+        KernelReport.load(tmp_path / "kernels.json")

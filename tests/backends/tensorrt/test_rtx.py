@@ -11,7 +11,7 @@ from tiny import SHAPES, SPEC, content, finish, start
 
 from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
-from edgevit.backends.kernel_report import KERNELS, read_report
+from edgevit.backends.kernel_report import KERNELS, KernelReport
 from edgevit.backends.tensorrt.sidecar import read_info
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError, InputError, MissingDependencyError, StorageError
@@ -78,7 +78,7 @@ def test_an_engine_is_compiled_for_a_gpu_that_is_not_here(built, model):
     assert (info.flavour, info.compute_capability, info.driver) == ("tensorrt-rtx", "8.6", "python")
     assert info.batch == FOR_SM86.batch
     assert info.source_sha256 == sha256_of(model)
-    report = read_report(built[0].with_name(KERNELS))
+    report = KernelReport.load(built[0].with_name(KERNELS))
     assert [linear.layer for linear in report.linears if linear.integer] == []
     assert report.counts.gemms
 
@@ -108,7 +108,7 @@ def test_fp16_is_typed_and_fuses_attention(backend, tiny_exported, tmp_path):
     plan = Float16Plan(model_sha256=sha256_of(float32), images=1, images_sha256="0" * 64, float32_nodes={})
     emit_float16(float32, plan, tmp_path / "fp16.onnx")
     engine = backend.build(tmp_path / "fp16.onnx", tmp_path / "built", FOR_SM86)[0]
-    assert read_report(engine.with_name(KERNELS)).counts.fused_attentions == {"float16": 2}
+    assert KernelReport.load(engine.with_name(KERNELS)).counts.fused_attentions == {"float16": 2}
 
 
 def test_the_command_line_makes_fp16_for_it(edgevit, exported, profile):
@@ -200,7 +200,7 @@ def test_a_damaged_engine_on_a_gpu(backend, engine, damage):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda content: content[:100], "engine.json is not valid"),
+        (lambda content: content[:100], "engine.json is no description of an engine"),
         (lambda content: content.replace(b"tensorrt-rtx", b"tensorrt-lite"), "Invalid enum value"),
         (lambda content: content.replace(b'"8.6"', b'"86"'), r"at `\$\.compute_capability`"),
     ],
@@ -249,6 +249,6 @@ def test_deit_compiles_with_all_of_its_attention_fused(backend, shared, tmp_path
     emit_float16(float32, plan, tmp_path / "fp16.onnx")
     built = [backend.build(tmp_path / "fp16.onnx", tmp_path / name, FOR_SM86)[0] for name in ("one", "two")]
     assert built[0].read_bytes() == built[1].read_bytes()
-    counts = read_report(built[0].with_name(KERNELS)).counts
+    counts = KernelReport.load(built[0].with_name(KERNELS)).counts
     assert counts.fused_attentions == {"float16": 12}
     assert counts.kernels <= 135

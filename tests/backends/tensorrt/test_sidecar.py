@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.bindings import Bindings
 from edgevit.backends.tensorrt.settings import TensorRTSettings
-from edgevit.backends.tensorrt.sidecar import EngineInfo, incompatible_reason, read_info, write_info
+from edgevit.backends.tensorrt.sidecar import EngineInfo, incompatible_reason, read_info
 from edgevit.errors import BundleError
 
 CONTENT = b"engine"
@@ -30,7 +30,7 @@ INFO = EngineInfo(
 def engine(tmp_path):
     path = tmp_path / "model.engine"
     path.write_bytes(CONTENT)
-    write_info(INFO, tmp_path / "engine.json")
+    INFO.save(tmp_path / "engine.json")
     return path
 
 

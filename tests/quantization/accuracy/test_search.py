@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx_files import optimize_files
+from onnx_files import optimize_files, verified
 
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import find_linears, load_graph
@@ -100,7 +100,7 @@ def test_the_bad_layer_alone_goes_back_to_float_and_is_told_why(quantized, plant
     assert f"1 of {count} layers returned to float" in found.plan.limit.reason
     assert found.plan.sensitivity == ranked[scheme]
     saved = found.save(tmp_path / "model.onnx", tmp_path / "plan.json")
-    assert PtqModel.load(tmp_path / "model.onnx", tmp_path / "plan.json").plan == saved.plan
+    assert PtqModel.load(verified(tmp_path / "model.onnx"), tmp_path / "plan.json").plan == saved.plan
     for form in FORMS[scheme]:
         emit(found, form.dialect, tmp_path / "int8.onnx")
         outputs = planted.evaluator.outputs(tmp_path / "int8.onnx", form.backend)
