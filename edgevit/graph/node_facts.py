@@ -44,7 +44,7 @@ class Role(Enum):
     #: Shifts a layer's input, by an Add of a constant.
     SHIFT = "shift"
     #: Divides each token of a layer's input by its scale.
-    TOKEN_SCALE = "token-scale"  # noqa: S105 - of a model, not of a person
+    PER_TOKEN_SCALE = "token-scale"  # noqa: S105 - of a model, not of a person
     #: Helps one of the others.
     PART = "part"
 

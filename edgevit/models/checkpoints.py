@@ -183,11 +183,11 @@ def _compare(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source
         if weights[name].shape != wanted[name].shape
     ]
     parts = (("missing", missing), ("left over", left_over), ("misshapen", misshapen))
-    faults = [f"{label}: {_some(names)}" for label, names in parts if names]
-    if faults:
-        alone = len(faults) == 1 and missing == ["head.bias"]
+    reasons = [f"{label}: {_some(names)}" for label, names in parts if names]
+    if reasons:
+        alone = len(reasons) == 1 and missing == ["head.bias"]
         raise CheckpointError(
-            f"the tensors of {source} do not fit the model; {'; '.join(faults)}",
+            f"the tensors of {source} do not fit the model; {'; '.join(reasons)}",
             remedy=_NO_BIAS if alone else _COPIED_WHOLE,
         )
     broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]

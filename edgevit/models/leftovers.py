@@ -30,7 +30,7 @@ _HEAD = re.compile(
 )
 
 
-def settled(
+def resolved(
     weights: Mapping[str, Tensor], beside: Mapping[str, Tensor], source: str, names: Mapping[int, str]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return ``weights`` with what belongs to them of the rest, and notes on what was used, and what left out.

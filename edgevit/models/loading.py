@@ -19,7 +19,7 @@ from edgevit.models.families import OPEN_CLIP, identify
 from edgevit.models.families.base import Converted, Family, Raw
 from edgevit.models.hub import SCHEME, fetch
 from edgevit.models.labels import labels_of
-from edgevit.models.leftovers import settled
+from edgevit.models.leftovers import resolved
 from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
@@ -145,7 +145,7 @@ def _assemble(raw: Raw, family: Family, given: _Arguments) -> Checkpoint:
     try:
         found = _with_heads(family.convert(raw), given.heads, raw.name)
         grid = _grid(found, raw)
-        tensors, left = settled(found.weights, raw.beside, raw.name, names)
+        tensors, left = resolved(found.weights, raw.beside, raw.name, names)
         weights = canonical(tensors, grid)
     except (RuntimeError, IndexError, KeyError) as error:  # of torch, for tensors whose axes or sizes do not fit
         raise CheckpointError(

@@ -36,7 +36,7 @@ class Overrides:
         return self.resize is not None or self.crop is not None
 
     @property
-    def settles(self) -> bool:
+    def decides(self) -> bool:
         """Whether it leaves nothing to ask the files for."""
         return self.mean is not None and self.std is not None and self.shapes
 

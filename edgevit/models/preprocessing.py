@@ -33,7 +33,7 @@ def preprocess_of(
     Raises:
         DataError: if what the files say contradicts itself, or is not done.
     """
-    if overrides.settles:
+    if overrides.decides:
         return _assumed(defaults, usual, images)[0], ()
     processor, cfg = said.processor, said.config.pretrained_cfg
     if processor is not None and class_name(processor) == _TIMM_WRAPPER:

@@ -15,14 +15,14 @@ _SLACK = 0.10
 
 def consistent(manifest: Manifest) -> Manifest:
     """Return ``manifest`` without speed-ups that the times beside them contradict; those times are in doubt, too."""
-    return replace(manifest, variants=tuple(_settled(variant, manifest.variants) for variant in manifest.variants))
+    return replace(manifest, variants=tuple(_consistent(variant, manifest.variants) for variant in manifest.variants))
 
 
-def _settled(variant: Variant, variants: Sequence[Variant]) -> Variant:
+def _consistent(variant: Variant, variants: Sequence[Variant]) -> Variant:
     baseline = baseline_of(variant, variants)
     if variant.latency is None or baseline is None or baseline.latency is None or baseline.name == variant.name:
         return variant
-    reason = _contradiction(variant.latency, baseline.latency, baseline.name)
+    reason = _contradiction_reason(variant.latency, baseline.latency, baseline.name)
     if reason is None:
         return variant
     reasons = "; ".join(filter(None, (reason, variant.latency.invalid_reason)))
@@ -30,7 +30,7 @@ def _settled(variant: Variant, variants: Sequence[Variant]) -> Variant:
     return replace(variant, latency=changed)
 
 
-def _contradiction(latency: Latency, baseline: Latency, name: str) -> str | None:
+def _contradiction_reason(latency: Latency, baseline: Latency, name: str) -> str | None:
     """Return why the speed-up is withheld, or None."""
     speedup, interval = latency.speedup_vs_float32, latency.speedup_ci95
     if speedup is None or interval is None or latency.p50_ms is None:

@@ -91,7 +91,7 @@ class AccuracyCriteria:
         return None if self.min_cosine is None else CosineLimit(self.min_cosine)
 
 
-def to_judge_by(
+def evaluation_images(
     criteria: AccuracyCriteria, held_out: Dataset, manifest: Manifest, progress: Progress
 ) -> LabelledBatches:
     """Return the images of ``held_out`` that ``criteria`` is judged by, with labels if top-1 decides.

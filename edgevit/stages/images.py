@@ -135,10 +135,10 @@ def data_warnings(dataset: Dataset, pixels: PixelStatistics | None = None) -> li
 
     ``pixels`` is how its images look to the model.
     """
-    return _doubts_of_number(dataset) + (_doubts_of_looks(pixels) if pixels else [])
+    return _warnings_of_number(dataset) + (_warnings_of_looks(pixels) if pixels else [])
 
 
-def _doubts_of_looks(pixels: PixelStatistics) -> list[str]:
+def _warnings_of_looks(pixels: PixelStatistics) -> list[str]:
     most = _NEARLY_ALL * pixels.images
     if pixels.flat >= most:
         return [f"{pixels.flat:.0f} of {pixels.images:.0f} calibration images are of one colour: ranges will not do"]
@@ -155,7 +155,7 @@ def _doubts_of_looks(pixels: PixelStatistics) -> list[str]:
     return found
 
 
-def _doubts_of_number(dataset: Dataset) -> list[str]:
+def _warnings_of_number(dataset: Dataset) -> list[str]:
     found = []
     if len(dataset) < _FEW:
         found.append(

@@ -104,10 +104,10 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     for note in model.notes:
         progress.note(f"    {note}")
     check_limits(classes=model.spec.classes, max_drop=job.max_drop, min_cosine=job.min_cosine)
-    seen, judged = calibration.load(progress), test.load(progress)
+    seen, tested = calibration.load(progress), test.load(progress)
     several = model.activation == "sigmoid" and model.spec.classes > 1
-    LabelledBatches.of(judged, model.labels, several=several)
-    if shared := shared_images(seen, judged):
+    LabelledBatches.of(tested, model.labels, several=several)
+    if shared := shared_images(seen, tested):
         progress.note(f"    {shared}")
     with ExitStack() as stack:
         replaced = job.existing == "replace" and is_bundle(job.output)

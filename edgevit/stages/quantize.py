@@ -33,7 +33,7 @@ from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.draft import Draft, SecondPass
-from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, restore_accuracy, to_judge_by
+from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, evaluation_images, restore_accuracy
 from edgevit.stages.images import DataSource, LabelledBatches
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, OPTIMIZED, PLANNED, PLANS, Decided, calibrating
 from edgevit.stages.results import BuildResult
@@ -287,7 +287,7 @@ def _load(
     if not criteria:
         return images.load(progress), None
     dataset, apart = images.load_apart(HELD_OUT, progress)
-    held_out = to_judge_by(criteria, apart, bundle.manifest, progress)
+    held_out = evaluation_images(criteria, apart, bundle.manifest, progress)
     progress.note(f"Judging by {len(held_out)} images of {dataset.name} that are not calibrated with")
     return dataset, held_out
 

@@ -22,7 +22,7 @@ from edgevit.training.run import EpochMetrics, RunFolder, TrainJob
 from edgevit.training.scoring import EvaluationScore, EvaluationSet, score
 from edgevit.training.trainer import Epoch, Trainer
 
-_SLOW_FEED = 0.2  # share of the time spent waiting for images above which they are what limits speed
+_SLOW_LOADER = 0.2  # share of the time spent waiting for images above which they are what limits speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class _Run:
 def speed_limit(metrics: list[EpochMetrics], remedy: str) -> str:
     """Say whether the model or the making of its inputs limited the speed, and if these did, the ``remedy``."""
     share = sum(row.waited for row in metrics) / max(1e-9, sum(row.seconds for row in metrics))
-    if share > _SLOW_FEED:
+    if share > _SLOW_LOADER:
         return f"the data limit the speed: {share:.0%} of the time was spent waiting for images; {remedy}"
     return f"the model limits the speed, not the data: {share:.0%} of the time was spent waiting for images"
 

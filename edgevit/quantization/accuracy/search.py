@@ -68,7 +68,7 @@ class Search:
         integer = self._try((), "All layers in integers")
         count = len(self._ptq.plan.integer_layers())
         if self._holds(integer) or count < 2:
-            return self._judged(self._ptq, integer)
+            return self._with_verdict(self._ptq, integer)
         ranked = self._ptq.plan.sensitivity or tuple(rank())
         plan = msgspec.structs.replace(self._ptq.plan, sensitivity=ranked)
         self._ptq = replace(self._ptq, plan=plan)
@@ -117,8 +117,8 @@ class Search:
     def _returned(self, chosen: FallbackTrial, integer: FallbackTrial, needed: Mapping[str, float]) -> PtqModel:
         """Return the model with the ``chosen`` layers in float, and the verdict."""
         if not chosen.layers:
-            return self._judged(self._ptq, chosen)
-        return self._judged(revert_to_float(self._ptq, self._reasons(chosen, integer, needed)), chosen)
+            return self._with_verdict(self._ptq, chosen)
+        return self._with_verdict(revert_to_float(self._ptq, self._reasons(chosen, integer, needed)), chosen)
 
     def _reasons(self, chosen: FallbackTrial, integer: FallbackTrial, needed: Mapping[str, float]) -> dict[str, str]:
         """Say for each layer what it costs alone, and what becomes of the model with and without those returned."""
@@ -137,7 +137,7 @@ class Search:
                 reasons[cost.layer] = f"{alone}; {together}{again}; {limit.say_allowed()}"
         return reasons
 
-    def _judged(self, found: PtqModel, trial: FallbackTrial) -> PtqModel:
+    def _with_verdict(self, found: PtqModel, trial: FallbackTrial) -> PtqModel:
         passed, images = self._holds(trial), len(self._evaluator)
         said = f"{describe(self._limit, trial.loss)} on {images} held-out images, {self._limit.say_allowed()}"
         layers = len(self._ptq.plan.integer_layers())

@@ -40,7 +40,7 @@ def add_per_token_scale(graph: ir.Graph, layer: LinearLayer) -> None:
     restored = node_like(graph, f"{name}.restored", "Mul", [product, scale.outputs[0]], product)
     mark(inverse, Role.PART, name)
     mark(restored, Role.PART, name)
-    mark(scaled, Role.TOKEN_SCALE, name)
+    mark(scaled, Role.PER_TOKEN_SCALE, name)
     product.replace_all_uses_with(restored.outputs[0], replace_graph_outputs=True)
     restored.replace_input_with(0, product)
     layer.matmul.replace_input_with(0, scaled.outputs[0])
@@ -57,4 +57,4 @@ def _largest(graph: ir.Graph, name: str, value: ir.Value) -> ir.Node:
 
 def has_per_token_scale(layer: LinearLayer) -> bool:
     """Say whether ``add_per_token_scale`` was applied to ``layer``."""
-    return is_marked(layer.input.producer(), Role.TOKEN_SCALE, layer.name)
+    return is_marked(layer.input.producer(), Role.PER_TOKEN_SCALE, layer.name)

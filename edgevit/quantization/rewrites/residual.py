@@ -28,7 +28,7 @@ from edgevit.quantization.rewrites.channel_equalization import comes_from_activa
 from edgevit.quantization.rewrites.smoothing_mappings import ValueProducer, find_smoothing_mappings
 
 #: What a rewrite may have put between an activation function and the layer that reads it.
-_BETWEEN = (Role.EQUALIZE, Role.SHIFT, Role.TOKEN_SCALE)
+_BETWEEN = (Role.EQUALIZE, Role.SHIFT, Role.PER_TOKEN_SCALE)
 
 
 def ending_layers(graph: ir.Graph) -> list[LinearLayer]:
