@@ -7,6 +7,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,10 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(statement):
     code = f"{statement}\nimport sys\nprint('loaded', *(name for name in sys.modules if '.' not in name))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.splitlines()[-1].split())
+
+
+def test_no_two_classes_have_one_name():
+    names = Counter(
+        node.name.lstrip("_") for tree in MODULES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
