@@ -1,10 +1,12 @@
-"""How fast this checkout loads a bundle and answers, beside another one of EdgeViT.
+"""How fast this checkout loads a bundle and answers, or quantizes, beside another one of EdgeViT.
 
     git worktree add /tmp/before COMMIT  # deit.edgevit is made there: an older EdgeViT refuses a newer one's
     python benchmarks/against_another_checkout.py /tmp/before deit.edgevit --variant int8-onnxruntime
+    python benchmarks/against_another_checkout.py /tmp/before float32.edgevit --quantize photos.csv --pairs 3
 
 Processes of the two take turns, each with the packages of the Python that runs this. Each imports the runtime and loads
-the bundle, loads it again three times, and predicts one image 150 times. Printed are medians, over the pairs, of the
+the bundle, loads it again three times, and predicts one image 150 times; or is ``edgevit quantize`` on a copy of the
+bundle, with ``--samples`` images of the data that is named, from its start to its end. Printed are medians, over the pairs, of the
 ratios of this checkout to the other one, with their quartiles: below 1 this one is faster.
 """
 
@@ -13,13 +15,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from edgevit.evaluation.environment import environment
+
+Measure = Callable[[Path], list[float]]
 
 FIGURES = ("import and first load", "load", "predict")
 
@@ -60,27 +69,66 @@ def seconds(checkout: Path, bundle: Path, variant: str, threads: int) -> list[fl
     return found
 
 
+def seconds_to_quantize(checkout: Path, bundle: Path, data: str, samples: int) -> list[float]:
+    """Return the seconds that ``edgevit quantize`` of ``checkout`` takes on a copy of ``bundle``."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / bundle.name
+        shutil.copytree(bundle, copy)
+        command = ["quantize", str(copy), "--data", data, "--samples", str(samples)]
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "edgevit", *command],
+            env={**os.environ, "PYTHONPATH": str(checkout)},
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        taken = time.perf_counter() - started
+    if done.returncode:
+        sys.exit(f"{checkout}: {done.stderr.strip()}")
+    return [taken]
+
+
+def compare(name: str, figures: Sequence[str], pairs: int, here: Path, other: Path, measure: Measure) -> None:
+    """Let both checkouts take turns and print a line for each of the ``figures`` that ``measure`` returns."""
+    ratios = []
+    for pair in range(pairs):
+        found = {path: measure(path) for path in (here, other)[:: 1 if pair % 2 else -1]}
+        ratios.append(np.array(found[here]) / np.array(found[other]))
+    low, middle, high = np.quantile(np.array(ratios), [0.25, 0.5, 0.75], axis=0)
+    for figure, *values in zip(figures, middle, low, high, strict=True):
+        print(f"{name}, {figure}: {values[0]:.3f} ({values[1]:.3f}-{values[2]:.3f})")
+
+
 def main() -> None:
     """Compare the variants that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path, help="the other checkout")
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--variant", action="append", required=True)
+    parser.add_argument("--variant", action="append", default=[])
+    parser.add_argument("--quantize", metavar="DATA", help="time `edgevit quantize` on these images")
+    parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=10)
     given = parser.parse_args()
     here = Path(__file__).resolve().parents[1]
     place = environment()
     print(f"{place.cpu}, {place.cores} cores, {', '.join(f'{name} {found}' for name, found in place.packages.items())}")
+    other, bundle = given.other.resolve(), given.bundle.resolve()
     for variant in given.variant:
-        ratios = []
-        for pair in range(given.pairs):
-            order = (here, given.other.resolve())[:: 1 if pair % 2 else -1]
-            found = {path: seconds(path, given.bundle.resolve(), variant, given.threads) for path in order}
-            ratios.append(np.array(found[here]) / np.array(found[given.other.resolve()]))
-        low, middle, high = np.quantile(np.array(ratios), [0.25, 0.5, 0.75], axis=0)
-        for figure, *values in zip(FIGURES, middle, low, high, strict=True):
-            print(f"{variant}, {figure}: {values[0]:.3f} ({values[1]:.3f}-{values[2]:.3f})")
+        compare(
+            variant,
+            FIGURES,
+            given.pairs,
+            here,
+            other,
+            partial(seconds, bundle=bundle, variant=variant, threads=given.threads),
+        )
+    if given.quantize:
+        data = str(Path(given.quantize).resolve()) if Path(given.quantize).exists() else given.quantize
+        measure = partial(seconds_to_quantize, bundle=bundle, data=data, samples=given.samples)
+        compare("quantize", [f"{given.samples} images"], given.pairs, here, other, measure)
 
 
 if __name__ == "__main__":
