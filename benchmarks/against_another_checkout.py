@@ -6,8 +6,8 @@
 
 Processes of the two take turns, each with the packages of the Python that runs this. Each imports the runtime and loads
 the bundle, loads it again three times, and predicts one image 150 times; or is ``edgevit quantize`` on a copy of the
-bundle, with ``--samples`` images of the data that is named, from its start to its end. Printed are medians, over the pairs, of the
-ratios of this checkout to the other one, with their quartiles: below 1 this one is faster.
+bundle, with ``--samples`` images of the data that is named. Printed are medians, over the pairs, of the ratios of this
+checkout to the other one, with their quartiles: below 1 this one is faster.
 """
 
 from __future__ import annotations
