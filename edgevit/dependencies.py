@@ -20,6 +20,11 @@ EXTRAS = {
 }
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that installs the dependency group ``extra``, in a checkout: EdgeViT is not on PyPI yet."""
+    return f"pip install -e '.[{extra}]'"
+
+
 def require(module: str, *, extra: str) -> ModuleType:
     """Import and return ``module``, which the optional dependency group ``extra`` brings.
 
@@ -34,5 +39,5 @@ def require(module: str, *, extra: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # the package is there, something that it needs is not: its own message says more
         raise MissingDependencyError(
-            f"the Python package '{package}' is not installed", remedy=f'pip install "edgevit[{extra}]"'
+            f"the Python package '{package}' is not installed", remedy=how_to_install(extra)
         ) from error

@@ -29,7 +29,7 @@ def folder(name: Folder) -> Path:
             return path
     raise MissingDataError(
         f"this copy of EdgeViT lacks its folder '{name}'",
-        remedy="install it again: pip install --force-reinstall edgevit",
+        remedy="install it again, in the checkout: pip install --force-reinstall -e .",
     )
 
 

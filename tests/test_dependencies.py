@@ -14,7 +14,7 @@ def test_a_module_is_imported():
 def test_a_missing_package_is_named_with_its_remedy(module):
     with pytest.raises(MissingDependencyError, match="'no_such_package' is not installed") as caught:
         require(module, extra="train")
-    assert caught.value.remedy == 'pip install "edgevit[train]"'
+    assert caught.value.remedy == "pip install -e '.[train]'"
 
 
 def test_what_a_package_itself_lacks_is_not_blamed_on_it(tmp_path, monkeypatch):

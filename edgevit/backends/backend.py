@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from edgevit import dependencies
 from edgevit.backends.base import ANY_DEVICE, BuildOptions, Session, merge_settings
 from edgevit.bundle.manifest import Precision
 from edgevit.progress import SILENT, Progress
@@ -124,7 +125,7 @@ class Backend(ABC):
     @classmethod
     def how_to_install(cls) -> str:
         """Return the command that installs the engine."""
-        return f'pip install "edgevit[{cls.extra}]"'
+        return dependencies.how_to_install(cls.extra)
 
     @classmethod
     def how_to_install_version(cls, versions: str | None) -> str:

@@ -69,7 +69,7 @@ def _refuse_newer(version: int) -> None:
     if version > SCHEMA_VERSION:
         raise BundleError(
             f"the bundle has schema version {version}, and this EdgeViT knows versions up to {SCHEMA_VERSION}",
-            remedy="upgrade EdgeViT: pip install --upgrade edgevit",
+            remedy="upgrade EdgeViT: git pull, then pip install -e .",
         )
 
 

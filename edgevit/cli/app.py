@@ -27,7 +27,7 @@ from edgevit import __version__
 from edgevit.cli.console import Failure, JsonPrinter, Printer, Result, TextPrinter
 from edgevit.cli.signals import Stopped, signal_behind, signals_stop
 from edgevit.cli.terminal import stdout_for_results
-from edgevit.dependencies import EXTRAS
+from edgevit.dependencies import EXTRAS, how_to_install
 from edgevit.errors import EdgeViTError
 from edgevit.likeness import OPTIONS_ELSEWHERE, alike
 
@@ -266,7 +266,7 @@ def describe(error: Exception, arguments: Sequence[str] = ()) -> Failure:
         message = f"the Python package '{error.name}' is not installed"
         if extra == "quantize" and _reads_checkpoints(arguments):
             extra = "train"  # which brings this package, too; named one by one, each would be missing in turn
-        return Failure("MissingDependencyError", message, f'pip install "edgevit[{extra}]"', EXIT_MISSING)
+        return Failure("MissingDependencyError", message, how_to_install(extra), EXIT_MISSING)
     if isinstance(error, PermissionError) and error.filename:
         remedy = "make it readable and writable for you, or run this as the user that owns it"
         return Failure("InputError", f"{error.filename}: {error.strerror}", remedy, EXIT_USAGE)

@@ -153,7 +153,9 @@ def _description(path: Path, text: str | None) -> Description | None:
             f"what {path} says of itself does not hold: {error}", remedy="train or export it again with this EdgeViT"
         ) from error
     if description.schema_version > SCHEMA_VERSION:
-        raise CheckpointError(f"{path} was written by a newer EdgeViT", remedy="upgrade: pip install -U edgevit")
+        raise CheckpointError(
+            f"{path} was written by a newer EdgeViT", remedy="upgrade EdgeViT: git pull, then pip install -e ."
+        )
     return description
 
 

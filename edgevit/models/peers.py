@@ -168,7 +168,7 @@ def _import(library: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name == library:
             raise MissingDependencyError(
-                f"the Python package '{library}' is not installed", remedy=f"pip install {library}"
+                f"the Python package '{library}' is not installed", remedy=f"pip install -c constraints.txt {library}"
             ) from error
         fault: Exception = error
     except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision that was built for another torch

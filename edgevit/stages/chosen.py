@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from edgevit.backends import available_backends
 from edgevit.bundle.manifest import PRECISIONS, Precision
+from edgevit.dependencies import how_to_install
 from edgevit.errors import InputError, MissingDependencyError
 from edgevit.likeness import PRECISIONS_ELSEWHERE, nearest
 from edgevit.quantization.emit import DIALECTS
@@ -38,7 +39,7 @@ def chosen_targets(names: Sequence[str] | None) -> dict[str, Target]:
     found = {name: target for name, target in own.items() if target.backend in available_backends()}
     if not found:
         engines = ",".join(sorted({target.backend for target in own.values()}))
-        raise MissingDependencyError("no backend is installed", remedy=f'pip install "edgevit[{engines}]"')
+        raise MissingDependencyError("no backend is installed", remedy=how_to_install(engines))
     return found
 
 

@@ -70,7 +70,7 @@ read_options() {
 
 check_machine() {
     [ -e "$root/etc/nv_tegra_release" ] ||
-        fail 3 "this is no Jetson: there is no /etc/nv_tegra_release" "run it on the device; elsewhere: pip install edgevit"
+        fail 3 "this is no Jetson: there is no /etc/nv_tegra_release" "run it on the device; docs/installing.md has the others"
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         fail 3 "EdgeViT needs Python 3.10 or later, which JetPack 6 and 7 have" "flash JetPack 6 or later"
     python3 -c 'import ensurepip, venv' 2>/dev/null ||

@@ -123,7 +123,7 @@ def test_a_backend_that_is_not_installed_says_how_to_get_it(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependencyError) as caught:
         get_backend(name)
-    assert caught.value.remedy == f'pip install "edgevit[{name}]"'
+    assert caught.value.remedy == f"pip install -e '.[{name}]'"
     assert caught.value.exit_code == 3
 
 

@@ -166,7 +166,7 @@ def test_a_device_without_the_packages_is_told_so(forms, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx_ir", None)
     with pytest.raises(MissingDependencyError) as caught:
         built(forms("float32"), tmp_path)
-    assert caught.value.remedy == 'pip install "edgevit[quantize]"'
+    assert caught.value.remedy == "pip install -e '.[quantize]'"
     # What was built elsewhere runs.
     assert built(forms("float32"), tmp_path, BuildOptions()).is_file()
 

@@ -30,13 +30,13 @@ def test_wrong_answers_are_no_engine(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "module", "remedy"),
     [
-        ("onnxruntime", "onnxruntime", 'pip install "edgevit[onnxruntime]"'),
-        ("openvino", "openvino", 'pip install "edgevit[openvino]"'),
+        ("onnxruntime", "onnxruntime", "pip install -e '.[onnxruntime]'"),
+        ("openvino", "openvino", "pip install -e '.[openvino]'"),
         ("tensorrt", "tensorrt", "pip install tensorrt"),
-        ("tensorrt-rtx", "tensorrt_rtx", 'pip install "edgevit[tensorrt-rtx]"'),
-        ("train", "torch", 'pip install "edgevit[train]"'),
-        ("quantize", "onnx_ir", 'pip install "edgevit[quantize]"'),
-        ("report", "jinja2", 'pip install "edgevit[report]"'),
+        ("tensorrt-rtx", "tensorrt_rtx", "pip install -e '.[tensorrt-rtx]'"),
+        ("train", "torch", "pip install -e '.[train]'"),
+        ("quantize", "onnx_ir", "pip install -e '.[quantize]'"),
+        ("report", "jinja2", "pip install -e '.[report]'"),
     ],
 )
 def test_what_is_missing_comes_with_its_command(monkeypatch, name, module, remedy):

@@ -413,7 +413,7 @@ sys.exit(run({["export", "x", "-o", "y"] if missing == "torch" else ["quantize",
     assert (done.returncode, done.stdout) == (3, "")
     message, remedy = done.stderr.splitlines()
     assert f"'{missing}' is not installed" in message
-    assert 'try: pip install "edgevit[' in remedy
+    assert "try: pip install -e '.[" in remedy
     assert content(exported) == before
 
 
@@ -428,7 +428,7 @@ sys.exit(run(sys.argv[1:]))
         command = [sys.executable, "-c", code, "export", source, "-o", "never.edgevit"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 3
-        assert done.stderr.splitlines()[1] == f'  try: pip install "edgevit[{extra}]"'
+        assert done.stderr.splitlines()[1] == f"  try: pip install -e '.[{extra}]'"
 
 
 def test_what_to_type_next_is_not_the_calibration_images(edgevit, exported, pictures, tmp_path):

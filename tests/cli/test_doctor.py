@@ -33,7 +33,7 @@ def test_doctor_without_any_engine_ends_with_3_and_says_what_to_type(edgevit, mo
     assert done.code == 3
     assert f"EdgeViT {__version__}, Python" in done.out
     for extra in ("onnxruntime", "openvino", "train", "quantize", "report"):
-        assert f'pip install "edgevit[{extra}]"' in done.out
+        assert f"pip install -e '.[{extra}]'" in done.out
     assert "Traceback" not in done.out + done.err
     assert done.out.count("│ no ") >= len(target_names())
 

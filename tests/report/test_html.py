@@ -166,7 +166,7 @@ def test_without_jinja2_the_remedy_is_named(sample, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingDependencyError) as caught:
         render_html(report_data(sample.FULL))
-    assert "edgevit[report]" in caught.value.remedy
+    assert "'.[report]'" in caught.value.remedy
 
 
 def test_the_page_of_an_embedding_model(sample):

@@ -155,7 +155,7 @@ def test_what_was_raced_with_bf16_is_not_taken_where_there_is_none():
 def test_without_a_backend_the_remedy_installs_one():
     with pytest.raises(MissingDependencyError) as caught:
         selected(FLOAT32, backends=())
-    assert caught.value.remedy == 'pip install "edgevit[onnxruntime]"'
+    assert caught.value.remedy == "pip install -e '.[onnxruntime]'"
 
 
 @given(st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=8), st.integers(1, 10))

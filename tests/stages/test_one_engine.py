@@ -24,7 +24,7 @@ def without(engine, monkeypatch):
     def get_backend(name):
         if name == engine:
             raise MissingDependencyError(
-                f"the Python package '{name}' is not installed", remedy=f'pip install "edgevit[{name}]"'
+                f"the Python package '{name}' is not installed", remedy=f"pip install -e '.[{name}]'"
             )
         return real(name)
 
@@ -47,11 +47,11 @@ def test_what_runs_is_measured_and_the_rest_is_named(quantized, monkeypatch, cap
     assert measured == {each for each, backend in every.items() if backend != missing}
     for each in every.keys() - measured:
         assert f"Leaving out {each}: the Python package '{missing}' is not installed" in err
-    assert f'pip install "edgevit[{missing}]"' in err
+    assert f"pip install -e '.[{missing}]'" in err
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_asked_for_by_name_it_is_an_error(quantized, monkeypatch, capfd, name):
     without("openvino", monkeypatch)
     assert command(name, quantized, "--variant", "int8-openvino") == 3
-    assert 'try: pip install "edgevit[openvino]"' in capfd.readouterr().err
+    assert "try: pip install -e '.[openvino]'" in capfd.readouterr().err

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edgevit import dependencies
 from edgevit.errors import MissingDependencyError
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
@@ -36,7 +37,7 @@ def on_jetson() -> bool:
 def how_to_install(flavour: Flavour) -> str:
     """Return what installs the bindings of ``flavour`` on this machine."""
     if flavour == "tensorrt-rtx":
-        return 'pip install "edgevit[tensorrt-rtx]"'
+        return dependencies.how_to_install(flavour)
     if on_jetson():
         return (
             "sudo apt install tensorrt python3-libnvinfer, and make the virtual environment with --system-site-packages"

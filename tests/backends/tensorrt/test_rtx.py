@@ -19,7 +19,7 @@ from edgevit.files import sha256_of
 from edgevit.quantization.float16.convert import Float16Plan
 from edgevit.runtime import load
 
-pytest.importorskip("tensorrt_rtx", reason='needs TensorRT-RTX: pip install "edgevit[tensorrt-rtx]"')
+pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install -e '.[tensorrt-rtx]'")
 
 FOR_SM86 = BuildOptions(batch=BatchProfile(min=1, opt=1, max=4), compute_capability="8.6")
 PROFILE = """
