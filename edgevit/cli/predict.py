@@ -32,7 +32,9 @@ def predict(
     ] = None,
     variant: Annotated[
         str | None,
-        typer.Option(help="Which variant runs.", show_default="the fastest", autocompletion=completion.variants),
+        typer.Option(
+            help="Which variant runs.", show_default="the fastest that passed", autocompletion=completion.variants
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 leaves their number to the backend.")] = 0,
 ) -> Result:
@@ -41,6 +43,7 @@ def predict(
         found = edgevit.predict(
             bundle, images, top=top, threshold=threshold, variant=variant, threads=threads, progress=bars
         )
+        bars.note(f"{found.variant} has answered")
     shown = _classes(found) if found.embeddings is None else _features(found.embeddings)
     paired = zip(found.images, shown, strict=True)
     return Result(

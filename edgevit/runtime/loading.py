@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -24,13 +25,13 @@ from edgevit.processor import features_in
 from edgevit.progress import SILENT, Progress
 from edgevit.runtime.arguments import kind_of_check, path_given, settings_given, threads_given
 from edgevit.runtime.model import Model
-from edgevit.runtime.selection import rank_variants, unsuited_reason
+from edgevit.runtime.selection import rank_variants, unsuited_reason, validated
 from edgevit.runtime.verification import Check, verify_golden
 from edgevit.system import cpuinfo
 
 
 class LoadWarning(UserWarning):
-    """Another variant was loaded than the one that is best by the bundle's figures, and why."""
+    """Another variant was loaded than might be expected, or one that nobody validated, and why."""
 
 
 def load(
@@ -52,8 +53,9 @@ def load(
 
     Without a name, the best is what was measured fastest on a processor of this kind; figures of another kind of
     processor are a hint. Where this machine lacks what the best variant counts on, or that answers otherwise than it
-    should, the next best is taken, float32 at last. ``Model.notes`` says so, and ``progress``, or else a
-    ``LoadWarning``. With ``strict`` it is an error instead.
+    should, the next best is taken, float32 at last. With ``strict`` that is an error instead. INT8 and other precisions
+    that nobody validated are taken only where nothing else can be. ``Model.notes`` says what was not taken, or not
+    validated, and so does ``progress``, or else a ``LoadWarning``.
 
     Loading takes no more memory and time than the size of the variant's files explains: a small file from elsewhere can
     ask for all that there is. The environment variables EDGEVIT_LOAD_MEMORY_MB and EDGEVIT_LOAD_SECONDS allow more, or
@@ -96,12 +98,23 @@ def _load(bundle: Bundle, options: _LoadOptions, named: str | None, *, strict: b
         raise VerificationError(notes[0], remedy=f"load the variant '{ranked[0].name}', or leave strict out")
     for variant in ranked[:-1]:
         try:
-            return _opened(bundle, variant, options, notes)
+            return _opened(bundle, variant, options, [*notes, *_not_validated(bundle, ranked, variant)])
         except (VerificationError, MissingError) as error:  # noqa: PERF203 - each is tried only if the last failed
             if strict:
                 raise
             notes.append(f"variant {variant.name} is not used here: {error.message}")
-    return _opened(bundle, ranked[-1], options, notes)
+    return _opened(bundle, ranked[-1], options, [*notes, *_not_validated(bundle, ranked, ranked[-1])])
+
+
+def _not_validated(bundle: Bundle, usable: Sequence[Variant], loaded: Variant) -> list[str]:
+    """Say that ``loaded`` was not validated, or that it is float32 because none of the others were."""
+    how = f"'edgevit validate {shlex.quote(str(bundle.path))} --data IMAGES' does so"
+    if not validated(loaded):
+        return [f"variant {loaded.name} was not validated ({how}), and no other can be used here"]
+    lossy = [variant for variant in usable if variant.precision != "float32"]
+    if not lossy or any(map(validated, lossy)):
+        return []
+    return [f"nobody has validated {', '.join(variant.name for variant in lossy)} ({how})"]
 
 
 def _ranked(bundle: Bundle, settings: Mapping[str, str]) -> tuple[list[Variant], list[str]]:

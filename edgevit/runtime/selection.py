@@ -16,7 +16,8 @@ def rank_variants(
     """Return the variants that run on a machine with these ``backends``, the one that serves best first.
 
     That is the fastest of those that were validly measured and passed the gate on accuracy; if none was measured, an
-    INT8 one, then float32, then any other. One that failed the gate is never taken, nor is one of ``elsewhere``.
+    INT8 one that passed, then float32, then any other that passed. What nobody validated comes last. One that failed
+    the gate is never taken, nor is one of ``elsewhere``.
 
     ``features`` are the processor's (``processor.features_in``). Figures of a processor of this kind go before those of
     another kind, and what this one lacks (see ``unsuited_reason``) comes last; without features nothing is known of it.
@@ -40,10 +41,16 @@ def rank_variants(
     return sorted(
         usable,
         key=lambda variant: (
+            not validated(variant),
             unsuited_reason(variant, features) is not None,
             *_rank(variant, believed=not own or variant.name in own),
         ),
     )
+
+
+def validated(variant: Variant) -> bool:
+    """Return whether it is known what ``variant`` loses: float32 loses nothing."""
+    return variant.precision == "float32" or variant.accuracy is not None
 
 
 def unsuited_reason(variant: Variant, features: Collection[str]) -> str | None:
@@ -84,7 +91,7 @@ def _rank(variant: Variant, *, believed: bool) -> tuple[int, float]:
     Figures that are not ``believed`` count as none.
     """
     milliseconds = _milliseconds_per_image(variant) if believed else None
-    if milliseconds is not None and (variant.accuracy is not None or variant.precision == "float32"):
+    if milliseconds is not None and validated(variant):
         return 0, milliseconds
     return {"int8": 1, "float32": 2}.get(variant.precision, 3), 0.0
 

@@ -392,7 +392,10 @@ def test_as_a_program(quantized, tmp_path, pictures):
     done = finish(start("predict", quantized, pictures[0], "--json", scratch=tmp_path / "scratch"))
     assert done.code == 0
     assert done.data()["images"][0]["predictions"]
-    assert done.err == ""
+    unknown, answered = done.err.splitlines()
+    assert unknown.startswith("nobody has validated int8-onnxruntime, int8-openvino ('edgevit validate ")
+    assert answered == f"{done.data()['variant']} has answered"
+    assert answered.startswith("float32")
     moved = shutil.move(quantized, tmp_path / "elsewhere")
     assert finish(start("inspect", moved, scratch=tmp_path / "scratch")).code == 0
     gone = finish(start("inspect", quantized, scratch=tmp_path / "scratch"))

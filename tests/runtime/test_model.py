@@ -17,6 +17,7 @@ from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, DataError, ImageError, InputError, VerificationError
+from edgevit.evaluation.accuracy import measure_accuracy
 from edgevit.models.spec import ModelSpec
 from edgevit.runtime import LoadWarning, Prediction, load
 
@@ -162,15 +163,46 @@ def test_a_prediction_cannot_be_changed():
     assert msgspec.json.encode(prediction) == b'{"label":"a","index":0,"probability":0.5}'
 
 
+def passing(bundle: Bundle, name: str) -> Bundle:
+    """Note that a variant was validated, and lost nothing."""
+    accuracy = measure_accuracy(LOGITS, LOGITS, None, data="photos", data_sha256="0" * 64, max_drop=0.5)
+    return bundle.update_variant(name, accuracy=accuracy)
+
+
+def test_int8_that_nobody_validated_is_loaded_by_its_name_or_for_want_of_others(bundle: Bundle, monkeypatch):
+    bundle = add(bundle, "int8", rounded(WEIGHT), backend="openvino")
+    with pytest.warns(LoadWarning, match="nobody has validated int8 .*edgevit validate .*; float32 is loaded"):
+        model = load(bundle.path)
+    assert model.variant.name == "float32"
+    assert len(model.notes) == 1
+    model.close()
+    with load(bundle.path, variant="int8", strict=True) as model:
+        assert model.notes == ()
+    with monkeypatch.context() as patch:
+        patch.setattr(get_backend("onnxruntime").__class__, "available", classmethod(lambda _: False))
+        with pytest.warns(LoadWarning, match="int8 was not validated .*edgevit validate .*int8 is loaded"):
+            load(bundle.path).close()
+    bundle = passing(bundle, "int8")
+    with load(bundle.path, strict=True) as model:
+        assert (model.variant.name, model.notes) == ("int8", ())
+
+
+def test_a_variant_of_which_nothing_is_known_is_not_spoken_of_where_another_passed(bundle: Bundle):
+    bundle = passing(add(bundle, "int8", rounded(WEIGHT)), "int8")
+    bundle = add(bundle, "fp16", WEIGHT, precision="fp16")
+    with load(bundle.path) as model:
+        assert (model.variant.name, model.notes) == ("int8", ())
+
+
 def test_int8_is_loaded_before_float32_and_only_if_it_is_close(bundle: Bundle):
-    bundle = add(bundle, "int8", rounded(WEIGHT))
+    bundle = passing(add(bundle, "int8", rounded(WEIGHT)), "int8")
     with load(bundle.path) as model:
         assert model.variant.name == "int8"
     with load(bundle.path, variant="float32") as model:
         assert model.variant.name == "float32"
 
     for broken in (np.roll(WEIGHT, 1, axis=1), -WEIGHT, WEIGHT * np.nan, np.zeros_like(WEIGHT)):
-        bundle = add(bundle, "int8", broken)
+        bundle = passing(add(bundle, "int8", broken), "int8")
         with pytest.raises(VerificationError, match="golden images") as caught:
             load(bundle.path, strict=True)
         assert "float32" in caught.value.remedy
@@ -186,7 +218,7 @@ def test_int8_is_loaded_before_float32_and_only_if_it_is_close(bundle: Bundle):
 
 def test_a_model_that_answers_with_no_numbers_gives_no_predictions(bundle: Bundle):
     bundle = add(bundle, "int8", WEIGHT * np.nan)
-    with load(bundle.path, check="files") as model, pytest.raises(VerificationError, match="finite"):
+    with load(bundle.path, variant="int8", check="files") as model, pytest.raises(VerificationError, match="finite"):
         model.predict(PHOTOS[0])
 
 

@@ -89,12 +89,29 @@ INT8 = variant("int8")
 INT8_OPENVINO = variant("int8-openvino", "openvino")
 
 
-def test_without_measurements_int8_then_float32_then_any_other():
-    assert selected(FLOAT32, INT8, INT8_OPENVINO) == "int8"
-    assert selected(FLOAT32, INT8_OPENVINO, backends=("openvino",)) == "int8-openvino"
-    assert selected(FLOAT32, INT8_OPENVINO, backends=("onnxruntime",)) == "float32"
-    assert selected(variant("fp16"), FLOAT32) == "float32"
-    assert selected(variant("fp16")) == "fp16"
+def passing(one: Variant) -> Variant:
+    return msgspec.structs.replace(one, accuracy=accuracy(passed=True))
+
+
+def test_without_times_int8_then_float32_then_any_other():
+    int8, int8_openvino, fp16 = passing(INT8), passing(INT8_OPENVINO), passing(variant("fp16"))
+    assert selected(FLOAT32, int8, int8_openvino) == "int8"
+    assert selected(FLOAT32, int8_openvino, backends=("openvino",)) == "int8-openvino"
+    assert selected(FLOAT32, int8_openvino, backends=("onnxruntime",)) == "float32"
+    assert selected(fp16, FLOAT32) == "float32"
+    assert selected(fp16) == "fp16"
+
+
+def test_what_nobody_validated_comes_last_however_fast_it_is():
+    fast = msgspec.structs.replace(INT8, latency=latency(0.1))
+    for unknown in (INT8, fast, variant("fp16"), variant("int4-weights")):
+        assert selected(unknown, FLOAT32) == "float32"
+        assert selected(unknown, passing(variant("fp16", "openvino"))) == "fp16"
+        assert selected(unknown, measured(INT8_OPENVINO, 9.0)) == "int8-openvino"
+        assert selected(unknown, measured(INT8_OPENVINO, 9.0), backends=("onnxruntime",)) == unknown.name
+    no_integers = ("avx2",)
+    assert selected(variant("fp16"), passing(INT8), features=no_integers) == "int8", "slow, but known to be right"
+    assert selected(INT8, variant("int8-again")) == "int8", "of equals the first"
 
 
 def measured(one: Variant, p50_ms: float | None, *, passed: bool = True, **options) -> Variant:
@@ -135,9 +152,10 @@ def test_figures_of_this_kind_of_processor_go_before_those_of_another():
 
 
 def test_int8_waits_behind_float32_where_integers_may_overflow_and_nobody_measured():
-    assert selected(FLOAT32, INT8, measured(INT8_OPENVINO, 1.0, features=VNNI), features=("avx2",)) == "float32"
+    unmeasured = passing(INT8)
+    assert selected(FLOAT32, unmeasured, measured(INT8_OPENVINO, 1.0, features=VNNI), features=("avx2",)) == "float32"
     assert selected(FLOAT32, measured(INT8, 1.0, features=("avx2",)), features=("avx2",)) == "int8", "measured here"
-    assert selected(FLOAT32, INT8, features=("asimd", "asimddp")) == "int8"
+    assert selected(FLOAT32, unmeasured, features=("asimd", "asimddp")) == "int8"
     assert selected(INT8, features=("avx2",)) == "int8", "there is no other"
 
 
