@@ -15,6 +15,7 @@ from edgevit.cli import app
 from edgevit.data.fashion_mnist import CLASS_NAMES
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import EdgeViTError
+from edgevit.recipes import load_recipe
 from edgevit.targets import load_target
 from edgevit.training.recipe_file import read_recipe
 
@@ -107,7 +108,12 @@ def run_page(desk, tmp_path, edgevit):
         for number, fence in enumerate(fence for fence in blocks if fence.language == "toml"):
             file = folder / files.get(fence, f"{number}.toml")
             file.write_text(fence.text)
-            load_target(str(file)) if "backend" in fence.text else read_recipe(file)
+            if "backend =" in fence.text:
+                load_target(str(file))
+            elif "observer =" in fence.text:
+                load_recipe(str(file))
+            else:
+                read_recipe(file)
         names = {"frame": np.zeros((16, 16, 3), np.uint8)}
         for fence in blocks:
             if fence.language == "python" and fence.runs("python"):
@@ -148,6 +154,7 @@ TARGET = "dialect = 'portable'\nprecisions = ['int8']\ndescription = 'd'\nwhy = 
         ("<!-- not run: -->\n```console\n$ scp -r b.edgevit jetson:\n```", "say why"),
         ("```console\n$ edgevit models | less\n```", "less"),
         ("```console\nedgevit models\n```", "begins with"),
+        ("```toml\nobserver = 'median'\n```", "observer"),
         (f"```toml\nbackend = 'tensorfloat'\n{TARGET}```", "tensorfloat"),
         ("```toml\nepoch = 4\n```", "epoch"),
         ("```python\nraise ValueError('a page')\n```", "a page"),
