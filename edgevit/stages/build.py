@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgevit.backends import backend_class, get_backend
-from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision
+from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision, Variant
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
@@ -72,7 +72,7 @@ def build(
     decided, float32 = load_decided(bundle, precision, target), bundle.verify_float32()
     with scratch_folder() as scratch:
         made = compile_variant(bundle, float32, target_name, target, precision, decided, scratch, progress=progress)
-        return add(bundle, made)
+        return add(bundle, made, progress)
 
 
 def check_takes(target_name: str, target: Target, precision: Precision) -> None:
@@ -186,8 +186,8 @@ def _float_attentions(source: EngineSource) -> Iterator[str]:
         yield f"Attention of {first}{more} stays in float16: {reason}"
 
 
-def add(bundle: Bundle, compiled: Compiled) -> Bundle:
-    """Add a compiled variant to the bundle.
+def add(bundle: Bundle, compiled: Compiled, progress: Progress = SILENT) -> Bundle:
+    """Add a compiled variant to the bundle, and say what it replaces if there is one of that name.
 
     Raises:
         StorageError: if the disk is full or not writable; the bundle is as it was.
@@ -197,7 +197,8 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         copy_tree(compiled.folder, folder)
         return [folder / compiled.model.relative_to(compiled.folder)]
 
-    return bundle.add_variant(
+    replaced = next((variant for variant in bundle.manifest.variants if variant.name == compiled.name), None)
+    changed = bundle.add_variant(
         compiled.name,
         precision=compiled.precision,
         backend=compiled.target.backend,
@@ -209,6 +210,18 @@ def add(bundle: Bundle, compiled: Compiled) -> Bundle:
         limit=compiled.limit,
         fill=fill,
     )
+    if replaced is not None:
+        progress.note(_replaced(replaced, changed.variant(compiled.name)))
+    return changed
+
+
+def _replaced(old: Variant, new: Variant) -> str:
+    """Say that ``new`` is in the place of ``old``, and what is lost with that."""
+    said = f"{new.name} replaces the one of that name"
+    if old.target != new.target:
+        said = f"{new.name} for {new.target} replaces the one for {old.target}"
+    measured = old.accuracy is not None or old.latency is not None
+    return f"{said}, and the figures measured on it" if measured else said
 
 
 def _versions(compiled: Compiled) -> str | None:

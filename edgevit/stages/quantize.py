@@ -90,7 +90,7 @@ def quantize(
         if precision in NEED_IMAGES:
             bundle = _add_extra(bundle, scratch / _folder(precision))
         for compiled in made:
-            bundle = add(bundle, compiled)
+            bundle = add(bundle, compiled, progress)
         if precision in PLANNED:
             Draft(bundle.path).remove()
     for one in decided.values():

@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,26 @@ from edgevit.training.distributed import Processes
 _BATCH = 64
 
 
+def head_labels(training: Dataset, known: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels that a head for ``training`` needs, and remarks; ``known`` are the old head's.
+
+    Class indices of which most have no image were counted for a larger model. Where the old head knows as many, they
+    are indices into ``known``, as ``map_labels`` has it.
+    """
+    labels, name = training.class_names, training.name
+    used = len(np.unique(training.labels))
+    empty = len(labels) - used
+    if not empty:
+        return labels, ()
+    indices = labels == tuple(map(str, range(len(labels))))
+    if indices and empty > used and len(labels) <= len(known):
+        return known, (
+            f"the class indices of {name} are those of the checkpoint's {len(known)} labels; {used} have images",
+        )
+    remedy = "number them from 0 without gaps" if indices else "add some, or leave the classes out"
+    return labels, (f"{empty} of {len(labels)} classes of {name} have no image to learn from: {remedy}",)
+
+
 def fit_head(checkpoint: Checkpoint, labels: tuple[str, ...]) -> tuple[Checkpoint, str]:
     """Return ``checkpoint`` with a head for ``labels``, and a line that says what became of its head.
 
@@ -30,6 +51,8 @@ def fit_head(checkpoint: Checkpoint, labels: tuple[str, ...]) -> tuple[Checkpoin
     at first, and the features are not torn by a random head's gradients. An embedding model loses its projection.
     """
     checkpoint = one_right(checkpoint)
+    if labels == checkpoint.labels:  # two of which may have one name
+        return checkpoint, f"the head of {checkpoint.source} is kept: it has the same {len(labels)} labels"
     matches = match_labels(labels, checkpoint.labels)
     known = [match for match in matches if match is not None]
     same = len(known) == len(labels) and len(set(known)) == len(labels)

@@ -29,7 +29,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.system import usable_cores
 from edgevit.training.batch_plan import batch_size, steps_per_epoch
 from edgevit.training.distributed import Processes, joined
-from edgevit.training.heads import features, fit_head, freeze_backbone
+from edgevit.training.heads import features, fit_head, freeze_backbone, head_labels
 from edgevit.training.loaders import FeatureLoader, FileLoader, Loader, MemoryLoader
 from edgevit.training.loop import TrainOutcome, TrainTask, train
 from edgevit.training.objective import Normalise, Objective, Teacher
@@ -178,7 +178,7 @@ def _result(outcome: TrainOutcome, folder: RunFolder) -> TrainingResult:
 def _beginning(request: Request, training: Dataset, progress: Progress) -> tuple[Checkpoint, tuple[str, ...]]:
     """Return the weights to start from, for the labels of ``training``, and remarks on how they came about."""
     if request.source is None:
-        return _random(request, training, progress), ()
+        return _random(request, training, progress), head_labels(training, ())[1]
     loaded = load_checkpoint(
         request.source,
         request.image_size,
@@ -186,8 +186,9 @@ def _beginning(request: Request, training: Dataset, progress: Progress) -> tuple
         raw_weights=request.raw_weights,
         images=request.images,
     )
-    checkpoint, said = fit_head(loaded, training.class_names)
-    return checkpoint, (*checkpoint.notes, said)
+    labels, counted = head_labels(training, loaded.labels)
+    checkpoint, said = fit_head(loaded, labels)
+    return checkpoint, (*checkpoint.notes, *counted, said)
 
 
 def _random(request: Request, training: Dataset, progress: Progress) -> Checkpoint:

@@ -124,6 +124,20 @@ def test_build(edgevit, quantized):
     (variant,) = done.data()["variants"]
     assert (variant["name"], variant["kernels"]["integer_linears"]) == ("int8-openvino", QUANTIZED)
     assert Bundle.open(quantized).variant("int8-openvino").target == "x86-openvino"
+    assert "int8-openvino replaces the one of that name\n" in done.err
+
+
+def test_build_says_whose_figures_it_replaces(edgevit, quantized):
+    validated = ("--variant", "int8-onnxruntime", "--max-drop", "100")
+    assert edgevit("validate", quantized, "--data", SHAPES, *validated).code == 0
+    other = edgevit("build", quantized, "--target", "arm64-onnxruntime", "--precision", "int8")
+    assert other.code == 0
+    said = "int8-onnxruntime for arm64-onnxruntime replaces the one for x86-onnxruntime, and the figures measured on it"
+    assert said in other.err
+    assert Bundle.open(quantized).variant("int8-onnxruntime").accuracy is None
+    again = edgevit("quantize", quantized, "--data", SHAPES, "--dialect", "portable")
+    assert again.code == 0
+    assert "replaces" not in again.err, "int8-portable is new"
 
 
 def test_validate(edgevit, quantized):
@@ -322,7 +336,10 @@ def test_a_classifiers_json_knows_nothing_of_embeddings(edgevit, quantized):
     done = edgevit("validate", quantized, "--data", SHAPES, "--variant", "float32", "--json")
     assert "similarity" not in done.out
     assert "similarity" not in (quantized / "manifest.json").read_text()
-    with pytest.raises(InputError, match="8 classes and gives no features"), load(quantized) as model:
+    with (
+        pytest.raises(InputError, match="8 classes and gives no features"),
+        load(quantized, variant="float32") as model,
+    ):
         model.embed(load_shapes("test").image(0))
 
 

@@ -1,12 +1,16 @@
 import msgspec
+import numpy as np
 import pytest
 import torch
 from train_tasks import CPU, LABELS, PREPROCESS, SPEC, make_images, make_model
 
+from edgevit.data.dataset import ArrayDataset
+from edgevit.data.imagenet import imagenet_labels
+from edgevit.data.labels import map_labels
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT
-from edgevit.training.heads import features, fit_head, freeze_backbone
+from edgevit.training.heads import features, fit_head, freeze_backbone, head_labels
 
 
 def checkpoint():
@@ -61,6 +65,42 @@ def test_an_embedding_model_gets_a_head(changes):
 
 def test_other_names_for_as_many_classes_are_other_labels():
     assert fit_head(checkpoint(), ("a", "b"))[0].weights["head.weight"].eq(0).all()
+
+
+def images_of(indices, names):
+    return ArrayDataset("a.csv", np.zeros((len(indices), 8, 8, 1), np.uint8), np.array(indices, np.int64), names)
+
+
+def numbered(count):
+    return tuple(map(str, range(count)))
+
+
+@pytest.mark.parametrize("known", [imagenet_labels(), numbered(702), numbered(1000)], ids=len)
+def test_indices_with_gaps_are_those_of_the_checkpoint(known):
+    indices = [0, 701, 217, 701, 482]
+    training = images_of(indices, numbered(702))
+    labels, (said,) = head_labels(training, known)
+    assert labels == known
+    assert f"checkpoint's {len(known)} labels; 4 have images" in said
+    assert map_labels(training, labels).tolist() == indices, "as validate has them"
+    spec = msgspec.structs.replace(SPEC, classes=len(known))
+    old = Checkpoint(spec, VisionTransformer(spec).state_dict(), PREPROCESS, known, "old.safetensors")
+    assert fit_head(old, labels)[0] is old, "imagenet has two cranes"
+
+
+def test_other_classes_without_images_are_said():
+    few = images_of([0, 701, 217], numbered(702))
+    for known in ((), imagenet_labels()[:701]):
+        labels, (said,) = head_labels(few, known)
+        assert labels == few.class_names
+        assert "699 of 702 classes of a.csv have no image to learn from: number them from 0" in said
+    own = images_of([0, 1, 2, 4], numbered(5))
+    labels, (said,) = head_labels(own, imagenet_labels())
+    assert labels == own.class_names, "one class is missing by chance: these are not ImageNet's"
+    assert "1 of 5 classes" in said
+    assert head_labels(images_of([0, 1, 2], numbered(3)), imagenet_labels()) == (numbered(3), ())
+    named = images_of([0, 0], ("cat", "dog"))
+    assert "add some" in head_labels(named, ("cat", "dog"))[1][0]
 
 
 def test_features_are_what_the_head_sees():
