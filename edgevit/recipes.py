@@ -74,15 +74,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``why`` says where these choices come from.
     """
 
-    description: str
-    samples: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
-    observer: ObserverChoice
-    seed: Annotated[int, msgspec.Meta(ge=0)]
+    description: str = ""
+    samples: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 128
+    observer: ObserverChoice = "minmax"
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     rewrites: Rewrites = NO_REWRITES
     max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
     min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    why: str
+    why: str = ""
 
     def __post_init__(self) -> None:
         predicted = [name for name in ("channel_equalization", "per_token_scale") if getattr(self.rewrites, name)]
@@ -109,3 +109,14 @@ def load_recipe(name: str) -> Recipe:
 
     """
     return toml.read_named("recipe", _place(), name, Recipe)
+
+
+def recipe_text(name: str) -> str:
+    """Return the TOML of the recipe that ``load_recipe`` takes for ``name``.
+
+    Raises:
+        InputError: as ``load_recipe`` does.
+
+    """
+    load_recipe(name)
+    return (Path(name) if name.endswith(".toml") else _place() / f"{name}.toml").read_text(encoding="utf-8")

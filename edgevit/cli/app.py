@@ -63,7 +63,7 @@ COMMANDS = {
     "inspect": ("Use", "Show what is in a bundle, and whether its files are whole; exit 1 if one is damaged."),
     "models": ("What there is", "List the built-in models, and the architectures that can be trained."),
     "targets": ("What there is", "List the devices that EdgeViT builds for, or show one and its reasons."),
-    "recipes": ("What there is", "List the calibration recipes."),
+    "recipes": ("What there is", "List the calibration recipes, or print one as TOML."),
     "doctor": (
         "What there is",
         "Try every engine, and say what can be built and run here, and how to add the rest; exit 3 if no engine runs.",
@@ -84,7 +84,7 @@ EXAMPLES = {
     "inspect": "edgevit inspect micro.edgevit --kernels",
     "models": "edgevit models",
     "targets": "edgevit targets jetson-orin-nano",
-    "recipes": "edgevit recipes",
+    "recipes": "edgevit recipes default",
     "doctor": "edgevit doctor",
 }
 
