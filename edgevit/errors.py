@@ -20,6 +20,8 @@
 Every error carries a ``remedy``: what to type or change next.
 """
 
+import sys
+
 __all__ = [
     "BundleError",
     "CheckpointError",
@@ -50,6 +52,8 @@ class EdgeViTError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        if remedy and sys.version_info >= (3, 11):
+            self.add_note(f"try: {remedy}")  # so that a traceback shows it
 
 
 class InputError(EdgeViTError):

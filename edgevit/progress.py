@@ -48,6 +48,10 @@ class ProgressEvent(NamedTuple):
     done: int | None = None
     total: int | None = None
 
+    def __str__(self) -> str:
+        """Return a line to print."""
+        return self.message if self.total is None else f"{self.message}: {self.done}/{self.total}"
+
 
 ProgressCallback = Callable[[ProgressEvent], object]
 

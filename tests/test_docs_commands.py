@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from documented import LANGUAGES, PAGES, ROOT, Command, Desk, fences, is_there, toml_names
+from tiny import SHAPES, must_run
 
 from edgevit.bundle.store import Bundle
 from edgevit.cli import app
@@ -59,9 +60,16 @@ def things(tmp_path_factory, tiny_checkpoint, tiny_quantized, tiny_embedding):
         "/": folder / "photos",
         ".png": path,
         ".jpg": path,
-        ".edgevit": tiny_quantized,
-        "clip.edgevit": tiny_embedding,
+        ".edgevit": validated(tiny_quantized, tmp_path_factory, "--max-drop", "100"),
+        "clip.edgevit": validated(tiny_embedding, tmp_path_factory, "--min-cosine", "0"),
     }
+
+
+def validated(bundle, tmp_path_factory, *limit):
+    """Return a copy of ``bundle`` of which INT8 is loaded without a word: it has been validated, as on the pages."""
+    copy = shutil.copytree(bundle, tmp_path_factory.mktemp("validated") / bundle.name)
+    must_run("validate", copy, "--data", SHAPES, *limit)
+    return copy
 
 
 @pytest.fixture

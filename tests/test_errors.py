@@ -1,5 +1,7 @@
 import inspect
 import re
+import sys
+import traceback
 
 import pytest
 
@@ -33,6 +35,13 @@ def test_all_errors_are_public():
 def test_an_error_carries_message_and_remedy():
     error = errors.BundleError("shirts.edgevit exists", remedy="give another name")
     assert (str(error), error.message, error.remedy) == ("shirts.edgevit exists",) * 2 + ("give another name",)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tracebacks have notes from Python 3.11 on")
+def test_a_traceback_shows_the_remedy_once():
+    shown = "".join(traceback.format_exception(errors.BundleError("shirts.edgevit exists", remedy="give another name")))
+    assert shown.endswith("BundleError: shirts.edgevit exists\ntry: give another name\n")
+    assert shown.count("another name") == 1
 
 
 def test_no_error_goes_without_a_remedy():

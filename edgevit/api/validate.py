@@ -20,6 +20,7 @@ def validate(
     data: Images,
     labels: Sequence[int | str] | None = None,
     variants: Sequence[str] = (),
+    samples: int | None = None,
     max_drop: float | None = None,
     min_cosine: float | None = None,
     root: str | os.PathLike[str] | None = None,
@@ -34,6 +35,7 @@ def validate(
         labels: One for each of such images: names of the model's classes, or their indices. Without labels variants
             are compared with float32 alone.
         variants: Only these.
+        samples: So many of the images, drawn as ``edgevit.quantize`` draws; all without it.
         max_drop: Largest loss of a classifier's top-1, in points, that passes.
         min_cosine: Smallest mean cosine of an embedding model's features with float32's that passes.
         root: Folder that the paths in a CSV start from.
@@ -48,7 +50,7 @@ def validate(
 
     """
     place = root if root is None else Path(root)
-    images = images_of(data, "test", labels=labels, root=place, strict=strict)
+    images = images_of(data, "test", labels=labels, root=place, samples=samples, strict=strict)
     measured, chosen = stage(
         opened(bundle),
         images,

@@ -21,8 +21,8 @@ def variants_table(bundle: Bundle, names: Collection[str], columns: Collection[s
     """Return a table of the variants called ``names``, and what a reader must know beside it."""
     fields = [field for field in Row._fields if field in columns]
     shown = [row for row in rows(bundle.manifest) if row.variant in names]
-    told = [line for line in remarks(bundle.manifest) if line.partition(":")[0] in names]
-    return Group(Fitting(headings(bundle.manifest), shown, fields), *(Text(line) for line in told))
+    told = map(Text, remarks(bundle.manifest, names))
+    return Group(Fitting(headings(bundle.manifest), shown, fields), *told)
 
 
 class Fitting:

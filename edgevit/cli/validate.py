@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Group
 from rich.text import Text
 
@@ -20,6 +22,7 @@ def validate(
     *,
     data: Data,
     variant: Variants = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Draw so many of the images.", show_default="all")] = None,
     max_drop: MaxDrop = None,
     min_cosine: MinCosine = None,
     root: Root = None,
@@ -31,6 +34,7 @@ def validate(
             bundle,
             data=data,
             variants=variant or (),
+            samples=samples,
             max_drop=max_drop,
             min_cosine=min_cosine,
             root=root,
@@ -41,9 +45,16 @@ def validate(
     table = variants_table(found.bundle, found.names, columns)
     return Result(
         data=found.to_dict(),
-        text=Group(with_unreadable(table, found.unreadable), Text(f"\nnext: {_following(bundle, found)}")),
+        text=Group(
+            with_unreadable(Group(table, Text(_measured_on(found))), found.unreadable),
+            Text(f"\nnext: {_following(bundle, found)}"),
+        ),
         exit_code=0 if found.passed else 1,
     )
+
+
+def _measured_on(found: ValidationResult) -> str:
+    return f"measured on {found.images} image{'s' * (found.images != 1)} of {found.data}"
 
 
 def _following(path: Path, found: ValidationResult) -> str:

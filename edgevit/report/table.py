@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from edgevit.bundle.manifest import Fallback, Manifest, Variant
@@ -51,19 +51,27 @@ def rows(manifest: Manifest) -> list[Row]:
     return [_row(variant) for variant in consistent(manifest).variants]
 
 
-def remarks(manifest: Manifest) -> list[str]:
-    """Return what a reader of the table must know: why a variant failed, and why a figure is in doubt."""
-    lines = []
+def remarks(manifest: Manifest, names: Collection[str] | None = None) -> list[str]:
+    """Return what a reader of the table must know: why a variant failed, and why a figure is in doubt.
+
+    Of ``names`` alone, if they are given. What holds for several variants is said once.
+    """
+    found: dict[str, list[str]] = {}
     for variant in consistent(manifest).variants:
-        result = outcome(variant)
-        if result.tone in {"bad", "doubt"}:
-            lines.append(formats.printable(f"{variant.name}: {result.word}: {result.detail}", limit=400))
-        latency = variant.latency
-        if latency is not None and latency.invalid_reason and result.detail != latency.invalid_reason:
-            lines.append(formats.printable(f"{variant.name}: speed in doubt: {latency.invalid_reason}", limit=400))
-        if variant.accuracy is not None and variant.limit is not None and not variant.limit.passed:
-            lines.append(formats.printable(f"{variant.name}: limit missed: {variant.limit.reason}", limit=400))
-    return lines
+        if names is None or variant.name in names:
+            for said in _remarks(variant):
+                found.setdefault(said, []).append(variant.name)
+    return [formats.printable(f"{', '.join(those)}: {said}", limit=400) for said, those in found.items()]
+
+
+def _remarks(variant: Variant) -> Iterator[str]:
+    result, latency = outcome(variant), variant.latency
+    if result.tone in {"bad", "doubt"}:
+        yield f"{result.word}: {result.detail}"
+    if latency is not None and latency.invalid_reason and result.detail != latency.invalid_reason:
+        yield f"speed in doubt: {latency.invalid_reason}"
+    if variant.accuracy is not None and variant.limit is not None and not variant.limit.passed:
+        yield f"limit missed: {variant.limit.reason}"
 
 
 def float_layers(variants: Iterable[Variant]) -> list[str]:

@@ -48,6 +48,11 @@ class Model:
         self._outputs = bundle.manifest.model.outputs
         self._session = SharedSession(session)
 
+    def __repr__(self) -> str:
+        answers = f"classes={len(self.labels)}" if self.labels else f"features={self._outputs}"
+        shape = (self.preprocess.channels, *self.preprocess.size)
+        return f"<Model {self.variant.name!r}: engine={self.variant.backend}, {answers}, input={shape}>"
+
     def predict(
         self, image: ImageSource, *, top: int = 5, threshold: float | None = None, channels: Channels = "rgb"
     ) -> list[Prediction]:

@@ -131,6 +131,11 @@ class ValidationResult:
         return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
 
     @property
+    def images(self) -> int:
+        """How many images that was measured on."""
+        return next(iter(self.accuracies.values())).images
+
+    @property
     def passed(self) -> bool:
         """Whether no variant lost more than the limit."""
         return all(accuracy.passed for accuracy in self.accuracies.values())
@@ -141,7 +146,7 @@ class ValidationResult:
         return _plain(
             {
                 "data": self.data,
-                "images": next(iter(measured.values())).images,
+                "images": self.images,
                 "unreadable": self.unreadable,
                 "variants": [
                     _head(self.bundle.variant(name)) | msgspec.to_builtins(accuracy)

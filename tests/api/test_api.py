@@ -102,7 +102,7 @@ def test_pictures_paths_and_bytes_are_one_and_the_same(exported, pictures):
 
 
 def test_an_embedding_model_gives_features(embedding, pictures):
-    found = public.predict(embedding, pictures)
+    found = public.predict(embedding, pictures, variant="int8-openvino")
     assert found.embeddings.shape == (2, 32)
     assert found.predictions == ()
     assert len(found.to_dict()["images"][0]["embedding"]) == 32

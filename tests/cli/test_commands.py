@@ -9,12 +9,16 @@ import pytest
 from msgspec.structs import replace
 from tiny import SHAPES, SPEC, VARIANTS, content, finish, start
 
+from edgevit import validate
 from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError
 from edgevit.quantization import ptq
 from edgevit.quantization.plan import make_plan
+from edgevit.recipes import load_recipe
 from edgevit.runtime import load
+from edgevit.stages.images import DataSource
 
 ACCURACY_KEYS = {
     *("name", "precision", "backend", "top1", "top1_ci95", "top5", "delta_top1", "mcnemar_p"),
@@ -155,6 +159,21 @@ def test_validate(edgevit, quantized):
         assert variant["agreement"] > 0.85
         assert variant == variant | {"data": SHAPES, "images": 96, "passed": True}
     assert Bundle.open(quantized).variant("int8-openvino").accuracy.agreement == said["variants"][4]["agreement"]
+
+
+def test_validate_on_a_sample_draws_as_quantize_does(edgevit, quantized):
+    options = ("--data", SHAPES, "--max-drop", "100", "--variant", "int8-openvino")
+    done = edgevit("validate", quantized, *options, "--samples", "24")
+    assert done.code == 0
+    assert f"measured on 24 images of {SHAPES}" in done.out
+    accuracy = Bundle.open(quantized).variant("int8-openvino").accuracy
+    drawn = DataSource(SHAPES, "test", Unreadable(), samples=24, seed=load_recipe("default").seed).load()
+    assert (accuracy.images, accuracy.data_sha256) == (24, drawn.fingerprint())
+    again = validate(quantized, data=SHAPES, variants=["int8-openvino"], max_drop=100, samples=24)
+    assert (again.images, again.to_dict()["images"]) == (24, 24)
+    whole = edgevit("validate", quantized, *options, "--samples", "100000", "--json")
+    assert whole.data()["images"] == 96
+    assert edgevit("validate", quantized, *options, "--samples", "0").code == 2
 
 
 def test_validate_one_variant_named_twice(edgevit, quantized):

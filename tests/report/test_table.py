@@ -53,6 +53,18 @@ def test_remarks_say_why(sample):
     assert "signal 9" in lines[4]
 
 
+def test_what_holds_for_several_variants_is_said_once(sample):
+    one, other = sample.TROUBLED.variants[4], sample.TROUBLED.variants[1]
+    names = ["a", "b", "c"]
+    bundle = sample.manifest(*(replace(one, name=name) for name in names), other)
+    reason = one.latency.invalid_reason
+    shared, failed = remarks(bundle)
+    assert shared == f"a, b, c: accurate, speed in doubt: {reason}"
+    assert failed.startswith(f"{other.name}: failed: ")
+    assert remarks(bundle, ["c"]) == [f"c: accurate, speed in doubt: {reason}"]
+    assert remarks(bundle, []) == []
+
+
 def test_a_speed_up_that_may_be_none_is_not_passed(sample):
     latency = sample.latency(0.9, 1.01, speedup_ci95=(0.97, 1.04))
     bundle = sample.manifest(sample.variant("int8", "int8", "o", accuracy=sample.accuracy(), latency=latency))

@@ -148,6 +148,11 @@ def test_inputs_that_do_not_fit_are_told_what_would(bundle: Bundle):
         np.testing.assert_allclose(model.infer(INPUTS[:, :, ::-1][:, :, ::-1]), LOGITS, atol=1e-4)
 
 
+def test_a_model_says_what_it_is(bundle: Bundle):
+    with load(bundle.path) as model:
+        assert repr(model) == "<Model 'float32': engine=onnxruntime, classes=4, input=(3, 8, 8)>"
+
+
 def test_a_closed_model_says_so(bundle: Bundle):
     model = load(bundle.path)
     model.close()
