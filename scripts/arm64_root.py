@@ -48,7 +48,7 @@ class Root(NamedTuple):
 
     @classmethod
     def at(cls, folder: Path, emulator: Path | None = None) -> Root:
-        """Return the root that ``prepare`` has made in ``folder``; ``emulator`` goes before the one that is there.
+        """Return the root that ``prepare`` has made in ``folder``; ``emulator`` replaces the one that is there.
 
         Raises:
             Failed: if there is none.

@@ -55,7 +55,7 @@ def timm() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def external_vits(tmp_path_factory: pytest.TempPathFactory) -> "ExternalVits":
-    """Return ONNX files of others by what is special about each; see external_vits.py."""
+    """Return third-party ONNX files by what is special about each; see external_vits.py."""
     from external_vits import ExternalVits
 
     return ExternalVits(tmp_path_factory)

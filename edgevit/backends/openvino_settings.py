@@ -67,7 +67,7 @@ def checked(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def properties(given: Mapping[str, str], threads: int) -> dict[str, str]:
-    """Return OpenVINO's properties for the settings ``given``; ``threads`` above 0 goes before a setting.
+    """Return OpenVINO's properties for the settings ``given``; ``threads`` above 0 overrides a setting.
 
     What is pinned by itself is pinned for the CPU: a GPU or an NPU takes what OpenVINO finds best for it.
     """

@@ -50,7 +50,7 @@ def open_variant(
 ) -> Session:
     """Load a variant as it was built and measured, after a check of its files; ``threads`` 0 leaves their number.
 
-    ``settings`` go before those of the variant.
+    ``settings`` override those of the variant.
 
     Raises:
         BundleError: if there is no such variant, or its files are damaged.

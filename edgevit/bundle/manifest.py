@@ -222,7 +222,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a model came from and what it was exported with.
 
-    ``weights_sha256`` is that of a checkpoint's tensors, or of an ONNX file of others with the files of its weights.
+    ``weights_sha256`` is that of a checkpoint's tensors, or of a third-party ONNX file with the files of its weights.
     """
 
     source: str
@@ -235,7 +235,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything about a bundle except the contents of its files.
 
-    Either ``spec`` says what the model is, or, for one that came as an ONNX file of others, ``graph``.
+    Either ``spec`` says what the model is, or, for one that came as a third-party ONNX file, ``graph``.
     ``golden`` are image files (PNG) and, last, ``golden/logits.npy`` (images, classes): float32's logits for them.
     ``extra`` are further files, such as the calibration table and the plan. ``activation`` makes probabilities of the
     logits; a single logit's is always the sigmoid. Its ``labels`` are those of no and yes, or that of yes alone.

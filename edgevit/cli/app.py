@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "export": (
         "Make",
-        "Export a checkpoint, or an ONNX file of others, to float32 ONNX in a new bundle, checked on images.",
+        "Export a checkpoint, or a third-party ONNX file, to float32 ONNX in a new bundle, checked on images.",
     ),
     "quantize": (
         "Make",
@@ -61,11 +61,11 @@ COMMANDS = {
     "report": ("Measure", "Write what was measured as one HTML page and its JSON."),
     "predict": ("Use", "Say what is on images; an embedding model gives its features of them."),
     "inspect": ("Use", "Show what is in a bundle, and whether its files are whole; exit 1 if one is damaged."),
-    "models": ("What there is", "List the built-in models, and the architectures that can be trained."),
-    "targets": ("What there is", "List the devices that EdgeViT builds for, or show one and its reasons."),
-    "recipes": ("What there is", "List the calibration recipes, or print one as TOML."),
+    "models": ("Information", "List the built-in models, and the architectures that can be trained."),
+    "targets": ("Information", "List the devices that EdgeViT builds for, or show one and its reasons."),
+    "recipes": ("Information", "List the calibration recipes, or print one as TOML."),
     "doctor": (
-        "What there is",
+        "Information",
         "Try every engine, and say what can be built and run here, and how to add the rest; exit 3 if no engine runs.",
     ),
 }

@@ -78,7 +78,7 @@ def export(
     strict: StrictImages = False,
     overwrite: Overwrite = False,
 ) -> Result:
-    """Export a checkpoint, or an ONNX file of others, to float32 ONNX in a new bundle, checked on images."""
+    """Export a checkpoint, or a third-party ONNX file, to float32 ONNX in a new bundle, checked on images."""
     how = values.overrides(preprocess, mean, std, resize, crop, interpolation)
     with progress() as bars:
         made = edgevit.export(

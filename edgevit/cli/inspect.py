@@ -70,9 +70,9 @@ def _in_words(spec: AnySpec, activation: OutputActivation) -> str:
     size = f"{spec.image_size[0]}x{spec.image_size[1]} images"
     answer = f"{spec.classes} classes" if spec.classes else f"an embedding of {spec.outputs} features"
     if activation == "sigmoid":
-        answer = "a yes or no" if spec.classes == 1 else f"{spec.classes} labels, each decided by itself"
+        answer = "a binary classifier" if spec.classes == 1 else f"{spec.classes} labels, each decided by itself"
     if isinstance(spec, GraphSpec):
-        return f"an ONNX file of {spec.producer or 'others'}, {size}, {answer}"
+        return f"an ONNX file of {spec.producer or 'an unknown exporter'}, {size}, {answer}"
     return (
         f"ViT, {size}, patch {spec.patch_size[0]}, width {spec.width}, depth {spec.depth}, {spec.heads} heads, {answer}"
     )

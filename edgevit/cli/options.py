@@ -61,11 +61,11 @@ PreprocessFile = Annotated[
 Mean = Annotated[str | None, _of_images("Mean of pixels in 0..1: one number, or R,G,B.", "as files say")]
 Std = Annotated[
     str | None,
-    _of_images("Their deviation. With --mean 0, 1 leaves pixels in 0..1, 1/255 in 0..255.", "as files say"),
+    _of_images("Their standard deviation. With --mean 0, 1 leaves pixels in 0..1, 1/255 in 0..255.", "as files say"),
 ]
 Resize = Annotated[str | None, _of_images("Short edge before the crop, in pixels, or squash.", "as files say")]
 Filter = Annotated[str | None, _of_images("bicubic, bilinear, nearest, lanczos, ...", "as files say")]
-_CROP = "Or the crop in parts of that edge, such as 0.875."
+_CROP = "Or the crop as a fraction of the resized edge, such as 0.875 (timm's crop_pct)."
 Crop = Annotated[str | None, _of_images(_CROP, "as files say", "--crop", "--center-crop")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")]
 Data = Annotated[

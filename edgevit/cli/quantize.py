@@ -47,7 +47,7 @@ def quantize(
         str,
         typer.Option(
             metavar="NAME",
-            help=f"Whose kernels to reach: {', '.join(('auto', *DIALECTS))}; auto is all that are here.",
+            help=f"Q/DQ layout to write: {', '.join(('auto', *DIALECTS))}; auto: one per installed engine.",
         ),
     ] = "auto",
     recipe: Annotated[

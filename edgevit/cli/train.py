@@ -134,7 +134,7 @@ def _check(settings: RunSettings) -> None:
         for_checkpoints.append("images.preprocess")
     if for_checkpoints:
         raise InputError(
-            f"{for_checkpoints[0]} is for a checkpoint, which has learnt something before",
+            f"{for_checkpoints[0]} needs a checkpoint to fine-tune",
             remedy="name one with --from, or leave it out of the recipe",
         )
 

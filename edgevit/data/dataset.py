@@ -85,7 +85,7 @@ class Dataset(ABC):
         """
         digest = hashlib.sha256(repr(tuple(self.class_names)).encode())
         labels = enumerate(self.labels.tolist())
-        for index, label in progress.track(labels, total=len(self), label="Fingerprint of the images"):
+        for index, label in progress.track(labels, total=len(self), label="Hashing the images"):
             digest.update(f"{label}:{self.image_sha256(index)};".encode())
         return digest.hexdigest()
 

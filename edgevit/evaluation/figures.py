@@ -14,7 +14,7 @@ from edgevit.bundle.manifest import Environment, Latency
 MIN_ROUNDS = 10
 #: A valid speed-up has an interval no wider than this share of itself.
 MAX_INTERVAL_WIDTH = 0.20
-#: The middle half of a candidate's block medians spans no more than this share of their median, or they are invalid.
+#: Block medians are invalid if their interquartile range is more than this share of their median.
 MAX_BLOCK_SPREAD = 0.20
 
 
@@ -40,6 +40,7 @@ class Setup(NamedTuple):
     batch: int
     threads: int
     seed: int
+    duration_s: float
     environment: Environment
     invalid_reasons: tuple[str, ...]
 
@@ -55,7 +56,7 @@ def latency_of(record: Record, baseline: Record, setup: Setup) -> Latency:
     if record.stopped is not None:
         return _nothing(record.stopped, setup)
     speedup = None if baseline.stopped is not None else _speedup(record, baseline, setup.seed)
-    reasons = [*_invalid_reasons(record, baseline, speedup), *setup.invalid_reasons]
+    reasons = [*_invalid_reasons(record, baseline, speedup, setup.duration_s), *setup.invalid_reasons]
     inference_ms = [duration / 1e6 for block in record.blocks for duration in block]
     p50, p90, p99 = statistics.percentiles(inference_ms, (50, 90, 99))
     return Latency(
@@ -98,7 +99,7 @@ def _speedup(record: Record, baseline: Record, seed: int) -> _Speedup:
     return _Speedup(median(ratios), statistics.bootstrap_median(ratios, seed=seed), len(ratios))
 
 
-def _invalid_reasons(record: Record, baseline: Record, speedup: _Speedup | None) -> list[str]:
+def _invalid_reasons(record: Record, baseline: Record, speedup: _Speedup | None, duration_s: float) -> list[str]:
     """Say why the figures cannot be trusted, as far as they themselves show it."""
     reasons = []
     if speedup is None:
@@ -106,18 +107,18 @@ def _invalid_reasons(record: Record, baseline: Record, speedup: _Speedup | None)
     else:
         low, high = speedup.interval
         if speedup.rounds < MIN_ROUNDS:
-            longer = math.ceil(MIN_ROUNDS / speedup.rounds)
-            reasons.append(
-                f"{speedup.rounds} rounds of at least {MIN_ROUNDS}: give a --duration {longer} times as long"
-            )
+            counted = f"{speedup.rounds} round{'s' * (speedup.rounds != 1)}"
+            longer = math.ceil(duration_s * MIN_ROUNDS / speedup.rounds)
+            reasons.append(f"only {counted}, {MIN_ROUNDS} are needed: use --duration {longer}")
         if (width := (high - low) / speedup.ratio) > MAX_INTERVAL_WIDTH:
             reasons.append(
-                f"the speed-up's interval spans {100 * width:.0f} % of it, more than {100 * MAX_INTERVAL_WIDTH:.0f} %"
+                f"the speed-up's confidence interval is {100 * width:.0f} % wide, "
+                f"more than {100 * MAX_INTERVAL_WIDTH:.0f} %"
             )
     lower, middle, upper = statistics.percentiles(record.medians, (25, 50, 75))
     if (spread := (upper - lower) / middle) > MAX_BLOCK_SPREAD:
         reasons.append(
-            f"times drifted: half of the blocks lie {100 * spread:.0f} % apart, "
+            f"times drifted: the interquartile range of block medians is {100 * spread:.0f} %, "
             f"more than {100 * MAX_BLOCK_SPREAD:.0f} %"
         )
     return reasons

@@ -164,7 +164,7 @@ def measure_latency(
         rounds, turns = _turns(opened, duration_s)
         conditions = Conditions(worker.pid for _, worker, _ in opened)
         _measure(turns, rounds, random.Random(seed), conditions, progress)  # noqa: S311  # shuffles, hides nothing
-        setup = Setup(batch, threads, seed, place, tuple(conditions.invalid_reasons()))
+        setup = Setup(batch, threads, seed, duration_s, place, tuple(conditions.invalid_reasons()))
     return [latency_of(records[candidate.name], records[candidate.baseline], setup) for candidate in candidates]
 
 

@@ -1,4 +1,4 @@
-"""How a user says that images are prepared; this goes before what files say."""
+"""How a user says that images are prepared; this overrides the files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgevit.models.prepared import fill_of
 class Overrides:
     """What a user says of how images are prepared; None leaves it to the files.
 
-    ``preprocess`` is a file that says it, in place of those beside the model; the other values go before what it
+    ``preprocess`` is a file that says it, in place of those beside the model; the other values override what it
     says. ``mean`` and ``std`` are for pixels in 0..1, one value for all channels or one for each. ``resize`` is the
     short edge in pixels before the crop; ``crop`` is the crop in parts of that edge instead, timm's ``crop_pct``.
     """

@@ -39,7 +39,7 @@ def activation_of(
         return (_SAYS[said] if said else "softmax"), ()
     if said == "multi_label_classification":
         return "sigmoid", ()
-    return "sigmoid", ("assumed that its single logit is a yes or no, with the sigmoid as its probability",)
+    return "sigmoid", ("assumed a binary classifier: the sigmoid of its single logit is its probability",)
 
 
 def check_activation(classes: int, given: OutputActivation | None, source: str) -> None:

@@ -164,7 +164,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class GraphSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of a model that came as an ONNX file of others: its images and its answers, no architecture.
+    """What is known of a model that came as a third-party ONNX file: its images and its answers, no architecture.
 
     ``outputs`` are values for an image: ``classes`` logits, or an embedding's features, where ``classes`` is 0.
     ``producer`` says what wrote the file.

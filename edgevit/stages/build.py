@@ -167,8 +167,8 @@ def _compile_once(
         progress.note(line)
     with choosing_settings(bundle, precision, target, decided, model) as (settings, session):
         if len(target.choices_for(precision)) > 1:
-            chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
-            progress.note(f"{target_name} leaves settings of {name} open; took {chosen}")
+            chosen = ", ".join(f"{key}={value}" for key, value in settings.items())
+            progress.note(f"{name}: {chosen} was fastest for the settings that {target_name} leaves open")
         kernels = check(bundle, source, precision, target, model, settings, session)
     compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels, source.file)
     if isinstance(decided, PtqModel):

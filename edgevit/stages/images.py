@@ -77,7 +77,7 @@ class DataSource:
         if len(apart) < max(1, samples // _PART):
             part = max(len(order) // _PART, min(len(order) - 1, 1))  # the first ones are of all classes alike
             chosen, apart = order[part:][:samples], order[:part]
-        looked_at = progress.track(chosen.tolist(), total=len(chosen), label="Telling images apart")
+        looked_at = progress.track(chosen.tolist(), total=len(chosen), label="Looking for duplicate images")
         fitted = {_content(dataset, index) for index in looked_at}
         others = (index for index in apart.tolist() if _content(dataset, index) not in fitted)
         held_out = np.array(list(islice(others, most)), dtype=np.int64)
@@ -149,8 +149,9 @@ def _warnings_of_looks(pixels: PixelStatistics) -> list[str]:
         found.append("The calibration images have no colour, and the model takes colour: are they of its kind?")
     if abs(pixels.mean) > _FAR_OFF or not _DEVIATIONS[0] <= pixels.deviation <= _DEVIATIONS[1]:
         found.append(
-            f"Preprocessed calibration images have mean {pixels.mean:.2f} and deviation {pixels.deviation:.2f}, far "
-            "from what photos have: are they of the model's kind, and are its mean and std right?"
+            f"Preprocessed calibration images have mean {pixels.mean:.2f} and standard deviation "
+            f"{pixels.deviation:.2f}, far from what photos have: are they of the model's kind, "
+            "and are its mean and std right?"
         )
     return found
 

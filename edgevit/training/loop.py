@@ -194,7 +194,7 @@ class _Run:
             self.trainer.average.module.load_state_dict(self.best.weights)
             ending = "stopped early" if self.trainer.epoch < self.recipe.epochs else "finished"
             self.progress.note(
-                f"{ending} after epoch {self.trainer.epoch}; kept are the averaged weights of epoch {self.best.epoch}, "
+                f"{ending} after epoch {self.trainer.epoch}; keeping the EMA weights of epoch {self.best.epoch}, "
                 f"the best on the validation images ({self.best.accuracy:.2%})"
             )
         evaluation_set = self.task.test or self.task.validation

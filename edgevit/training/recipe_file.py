@@ -112,7 +112,7 @@ _GROUPS: dict[str, tuple[Key, ...]] = {
         Key("stochastic_depth", "probability that the last layer is skipped"),
     ),
     "Augmentation": (
-        Key("crop", "smallest share of an image that is cut out"),
+        Key("crop", "RandomResizedCrop: smallest area, as a share of the image"),
         Key("randaugment", "random operations on each image"),
         Key("magnitude", "their strength, 0 to 10"),
         Key("shift", "largest random shift in pixels"),
@@ -124,7 +124,7 @@ _GROUPS: dict[str, tuple[Key, ...]] = {
     "Teacher": (
         Key("teacher", "a checkpoint to learn from, too", '"large.safetensors"'),
         Key("teacher_weight", "its share in the loss"),
-        Key("teacher_temperature", "softness of its targets"),
+        Key("teacher_temperature", "softmax temperature of its targets"),
     ),
     "Machine": (
         Key("autocast", "type of the matrix products; auto measures which is faster"),
@@ -136,9 +136,9 @@ _GROUPS: dict[str, tuple[Key, ...]] = {
 _IMAGES = (
     Key("preprocess", "a preprocessor_config.json, processor_config.json, or timm's config.json", '"config.json"'),
     Key("mean", "of pixels in 0..1: one number, or one for each channel", "[0.485, 0.456, 0.406]"),
-    Key("std", "their deviation", "[0.229, 0.224, 0.225]"),
+    Key("std", "their standard deviation", "[0.229, 0.224, 0.225]"),
     Key("resize", 'short edge before the crop, in pixels, or "squash"', "256"),
-    Key("crop", "or the crop in parts of that edge", "0.875"),
+    Key("crop", "or the crop as a fraction of the resized edge (timm's crop_pct)", "0.875"),
     Key("interpolation", "bicubic, bilinear, nearest, lanczos, ...", '"bicubic"'),
 )
 
@@ -151,7 +151,7 @@ def task(source: str | None, mode: Mode) -> TrainRecipe:
     """
     if source is None:
         if mode == "probe":
-            raise InputError("a probe needs a backbone that has learnt", remedy="name a checkpoint with --from")
+            raise InputError("a probe needs a trained backbone", remedy="name a checkpoint with --from")
         return FROM_SCRATCH
     return FINE_TUNING if mode == "full" else LINEAR_PROBE
 
@@ -173,7 +173,7 @@ def written(settings: RunSettings, recipe: TrainRecipe) -> str:
     given = {**msgspec.to_builtins(settings), **msgspec.to_builtins(recipe)}
     images = given.pop("images")
     lines = [
-        "# For edgevit train --recipe FILE. Options go before it; keys that are left out have defaults.",
+        "# For edgevit train --recipe FILE. Options override it; keys that are left out have defaults.",
         "",
     ]
     for title, keys in _GROUPS.items():

@@ -119,7 +119,7 @@ class Trainer:
             kept = (
                 "the weights of the last whole epoch are kept"
                 if self.epoch
-                else "nothing was learnt that could be kept"
+                else "no epoch was finished, so there are no weights to keep"
             )
             raise TrainingError(
                 f"{what} in epoch {self.epoch + 1}",

@@ -79,7 +79,7 @@ def load_splits(data: TrainingData, recipe: TrainRecipe, progress: Progress) -> 
         training, validation = _hold_out(training, recipe)
         notes = [f"the best epoch is chosen by {len(validation)} training images, which are held out"]
     if test is None:
-        notes.append("there are no test images: the accuracy is on images that chose the epoch, and a little too high")
+        notes.append("there are no test images: the accuracy is on the images that chose the epoch, and so optimistic")
     return TrainingSplits(training, validation, test, tuple(notes))
 
 

@@ -117,7 +117,7 @@ def test_int8_of_a_single_logit_is_compared_by_decisions_and_distance(edgevit, y
     assert " dB)" in shown.out.replace("\N{NO-BREAK SPACE}", " ")
     assert edgevit("report", bundle).code == 0
     page = (bundle / "report" / "index.html").read_text()
-    assert "a yes or no" in page
+    assert "a binary decision" in page
     assert "Top-1" not in page
     assert "accurate, " not in page
 

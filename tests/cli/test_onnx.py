@@ -1,4 +1,4 @@
-"""ONNX files of others on the command line: the whole way, without torch, and what is wrong with them said plainly."""
+"""Third-party ONNX files on the command line: the whole way, without torch, and what is wrong with them."""
 
 import contextlib
 import csv

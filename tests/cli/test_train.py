@@ -74,7 +74,7 @@ def test_how_images_are_prepared_can_be_said(data, source, tmp_path, train, of):
 def test_a_file_that_says_it_is_for_checkpoints(data, tmp_path, train):
     options = ("--data", data, "-o", tmp_path / "run")
     failure, _ = train(*options, images='preprocess = "preprocessor_config.json"', code=2)
-    assert "preprocess is for a checkpoint" in failure["error"]["message"]
+    assert "preprocess needs a checkpoint to fine-tune" in failure["error"]["message"]
 
 
 def test_a_probe_learns_on_a_backbone_that_stays(data, source, tmp_path, train):
@@ -178,9 +178,9 @@ def test_a_finished_run_can_be_resumed_and_gives_the_same(data, source, tmp_path
         (("--from", "nothing.safetensors"), {}, "checkpoint"),
         (("--device", "tpu"), {}, "--device"),
         ((), {"device": "tpu"}, "there is no 'tpu' for device"),
-        ((), {"image_size": 12}, "image_size is for a checkpoint"),
-        ((), {"heads": 12}, "heads is for a checkpoint"),
-        ((), {"raw_weights": True}, "raw_weights is for a checkpoint"),
+        ((), {"image_size": 12}, "image_size needs a checkpoint to fine-tune"),
+        ((), {"heads": 12}, "heads needs a checkpoint to fine-tune"),
+        ((), {"raw_weights": True}, "raw_weights needs a checkpoint to fine-tune"),
         ((), {"crop": 1.5}, "recipe.toml: crop is 1.5"),
         ((), {"epochs": 0}, "recipe.toml: epochs is 0"),
         (("--epochs", "0"), {}, "epochs is 0"),

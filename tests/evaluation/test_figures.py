@@ -12,7 +12,7 @@ MS = 1_000_000
 
 
 def setup(*invalid_reasons):
-    return Setup(batch=2, threads=1, seed=0, environment=PLACE, invalid_reasons=invalid_reasons)
+    return Setup(batch=2, threads=1, seed=0, duration_s=2.0, environment=PLACE, invalid_reasons=invalid_reasons)
 
 
 def record(name, block_ms):
@@ -34,13 +34,13 @@ def test_ratios_are_taken_within_a_round():
 def test_few_rounds_are_invalid():
     result = latency_of(record("int8", [1] * 9), record("float32", [2] * 9), setup())
     assert not result.valid
-    assert result.invalid_reason == "9 rounds of at least 10: give a --duration 2 times as long"
+    assert result.invalid_reason == "only 9 rounds, 10 are needed: use --duration 3"
 
 
 def test_a_wide_interval_is_invalid():
     slow = record("float32", [1, 3] * 10)
     result = latency_of(record("int8", [1] * 20), slow, setup())
-    assert "the speed-up's interval spans" in result.invalid_reason
+    assert "the speed-up's confidence interval is" in result.invalid_reason
     assert not result.valid
 
 

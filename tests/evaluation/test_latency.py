@@ -114,7 +114,7 @@ def test_ctrl_c_leaves_no_process(monkeypatch):
 def test_a_slow_model_gets_fewer_rounds_and_is_told_what_to_type():
     result = measure([candidate("float32", ms=30)], duration_s=0.2)[0]
     assert not result.valid
-    assert re.search(r"\d rounds? of at least 10: give a --duration \d+ times as long", result.invalid_reason)
+    assert re.search(r"only \d rounds?, 10 are needed: use --duration \d+", result.invalid_reason)
 
 
 @given(st.lists(st.floats(1e4, 1e9), min_size=1, max_size=5), st.floats(0.1, 60))

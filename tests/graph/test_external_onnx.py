@@ -1,4 +1,4 @@
-"""ONNX files of others as bundles keep them: the same logits, one input, one output, any batch, names for all."""
+"""Third-party ONNX files as bundles keep them: the same logits, one input, one output, any batch, names for all."""
 
 import numpy as np
 import onnx

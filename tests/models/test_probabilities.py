@@ -46,7 +46,7 @@ def test_a_single_logit_is_a_yes_or_no(tmp_path, names, labels):
     timm_folder(tmp_path, 1, **names)
     loaded = load_checkpoint(str(tmp_path))
     assert (loaded.activation, loaded.labels) == ("sigmoid", labels)
-    assert any("single logit is a yes or no" in note for note in loaded.notes)
+    assert any("assumed a binary classifier" in note for note in loaded.notes)
     with pytest.raises(InputError, match="softmax is always 1"):
         load_checkpoint(str(tmp_path), activation="softmax")
 

@@ -223,8 +223,8 @@ TROUBLED = manifest(
             0.8,
             1.6,
             valid=False,
-            invalid_reason="other processes took 31 % of the cores' time, more than 10 %; times drifted: half of the "
-            "blocks lie 27 % apart, more than 20 %",
+            invalid_reason="other processes took 31 % of the cores' time, more than 10 %; times drifted: the "
+            "interquartile range of block medians is 27 %, more than 20 %",
         ),
     ),
     variant(

@@ -72,7 +72,7 @@ def looks(pixels):
         ("flat", "20 of 20 calibration images are of one colour"),
         ("alike", "20 of 20 calibration images are the same image"),
         ("grey", "have no colour"),
-        ("dark", r"mean -1\.\d+ and deviation 0\.\d+, far from"),
+        ("dark", r"mean -1\.\d+ and standard deviation 0\.\d+, far from"),
     ],
 )
 def test_images_that_look_unlike_a_models_are_warned_of(kind, said):

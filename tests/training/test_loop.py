@@ -157,8 +157,8 @@ def test_a_gradient_that_is_no_number_does_not_reach_the_weights(tmp_path):
     task.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(TrainingError, match="the gradient became") as caught:
         loop.train(folder, job, task, CPU, state=None, progress=SILENT)
-    assert "nothing was learnt that could be kept" in caught.value.remedy
-    assert not folder.model.exists(), "nothing was learnt that could be kept"
+    assert "there are no weights to keep" in caught.value.remedy
+    assert not folder.model.exists(), "no weights are to be kept"
     assert all(torch.isfinite(tensor).all() for tensor in task.model.state_dict().values())
 
 

@@ -90,7 +90,7 @@ def rename(
 
 def left_out(count: int, what: str) -> tuple[str, ...]:
     """Return the note on tensors that the image model does not need."""
-    return (f"left out {count} tensors of {what}, which play no part in the output",) if count else ()
+    return (f"left out {count} tensor{'s' * (count > 1)} that the output does not depend on: {what}",) if count else ()
 
 
 def from_hugging_face(

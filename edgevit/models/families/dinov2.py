@@ -20,7 +20,7 @@ def convert(raw: Raw) -> Converted:
     """Give registers, gated MLPs and blocks timm's names."""
     weights, dropped = rename(raw.weights, _RULES, unused=r"(backbone\.)?mask_token")
     how = TIMM if "reg_token" in weights else DINOV2
-    return Converted(weights, resampling=how, notes=left_out(dropped, "masked training"))
+    return Converted(weights, resampling=how, notes=left_out(dropped, "the mask token"))
 
 
 FAMILY = Family(

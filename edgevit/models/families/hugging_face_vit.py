@@ -32,7 +32,10 @@ _RULES = {
     r"(?:cls_)?classifier\.(.*)": r"head.\1",
     r"distillation_classifier\.(.*)": r"head_dist.\1",
 }
-_UNUSED = _TOP + r"(embeddings\.mask_token|pooler\.dense\.(weight|bias))"
+_UNUSED = {
+    "the mask token": _TOP + r"embeddings\.mask_token",
+    "the pooler": _TOP + r"pooler\.dense\.(?:weight|bias)",
+}
 
 
 def convert(raw: Raw) -> Converted:
@@ -45,8 +48,8 @@ def convert(raw: Raw) -> Converted:
     converted = from_hugging_face(
         replace(raw, weights=_stacked(raw.weights)),
         _RULES,
-        unused=_UNUSED,
-        of="masked training or a pooler",
+        unused="|".join(_UNUSED.values()),
+        of=" and ".join(what for what, names in _UNUSED.items() if any(re.fullmatch(names, n) for n in raw.weights)),
         activation="gelu",
         norm_epsilon=1e-6 if dino else 1e-12,
     )
