@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, overload
 
 import msgspec
 
+from edgevit.decoding import LOCK
 from edgevit.errors import EdgeViTError
 
 T = TypeVar("T")
@@ -43,7 +44,8 @@ def decode(content: bytes | str, kind: Any, *, most_bytes: int = MOST_BYTES) -> 
         raise JSONError(f"it is too large: more than {most_bytes:,} bytes")
     try:
         encoded = content.encode() if isinstance(content, str) else content
-        found = msgspec.json.decode(encoded, type=kind)
+        with LOCK:
+            found = msgspec.json.decode(encoded, type=kind)
     except (ValueError, RecursionError, EdgeViTError) as error:  # the last: a type checks its values itself
         raise JSONError(str(error)) from error
     if _depth(encoded) > MOST_DEPTH:

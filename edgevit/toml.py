@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import inspect
 
+from edgevit.decoding import LOCK
 from edgevit.errors import InputError
 from edgevit.likeness import nearest
 from edgevit.resources import names
@@ -85,7 +86,8 @@ def read_file(kind: str, path: Path, type_: type[T], *, remedy: str) -> T:
     except OSError as error:
         raise InputError(f"cannot read the {kind} {path}: {error.strerror}", remedy="check the path") from error
     try:
-        return msgspec.toml.decode(content, type=type_)
+        with LOCK:
+            return msgspec.toml.decode(content, type=type_)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a {kind}: it is no text in UTF-8", remedy="check the path") from error
     except msgspec.ValidationError as error:
@@ -180,7 +182,8 @@ def _has(data: Any, steps: Iterable[str | int]) -> bool:  # noqa: ANN401 - what 
 
 def _fails(data: dict[str, Any], type_: type, message: str) -> bool:
     try:
-        msgspec.convert(data, type_)
+        with LOCK:
+            msgspec.convert(data, type_)
     except msgspec.ValidationError as error:
         return str(error) == message
     return False

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -25,7 +26,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
-from threadpoolctl import threadpool_limits
 
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.errors import VerificationError
@@ -38,6 +38,7 @@ from edgevit.graph.saving import save
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention_plan import operands_of, plan_attentions
+from edgevit.quantization.blas import one_blas_thread
 from edgevit.quantization.calibration.image_pass import observe_all, one_by_one
 from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.quantization.calibration.observers import RangeObserver
@@ -231,19 +232,18 @@ def quantize_weights(
     layers = {layer.name: layer for layer in find_linears(model.graph)}
     residuals = {layer.of: layer for layer in layers.values() if role_of(layer.matmul) is Role.RESIDUAL}
     unrounded: dict[str, NDArray[np.float32]] = {}
-    rounding = images.progress.track(
-        _rounded(layers, hessians), total=len(hessians), label="Rounding weights, layer by layer"
-    )
-    for layer, rounded in rounding:
-        name = layer.name
-        if keep_unrounded:
-            unrounded[name] = layer.weight
-        set_linear(model.graph, layer, rounded.weight, layer.bias)
-        linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction)
-        residual = residuals.get(name)
-        if residual is not None:  # the same weights; what the whole layer's bias makes up for, this has back
-            residual.matmul.replace_input_with(1, layer.matmul.inputs[1])
-            linears[residual.name] = _with_weights(linears[residual.name], rounded.scales, -rounded.of_input)
+    total = len(hessians)
+    with closing(_rounded(layers, hessians)) as rounding:  # threads wait in it
+        for layer, rounded in images.progress.track(rounding, total=total, label="Rounding weights, layer by layer"):
+            name = layer.name
+            if keep_unrounded:
+                unrounded[name] = layer.weight
+            set_linear(model.graph, layer, rounded.weight, layer.bias)
+            linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction)
+            residual = residuals.get(name)
+            if residual is not None:  # the same weights; what the whole layer's bias makes up for, this has back
+                residual.matmul.replace_input_with(1, layer.matmul.inputs[1])
+                linears[residual.name] = _with_weights(linears[residual.name], rounded.scales, -rounded.of_input)
     return PtqModel(
         model,
         msgspec.structs.replace(plan, linears=tuple(linears.values()), attentions=plan_attentions(operands)),
@@ -253,12 +253,12 @@ def quantize_weights(
 
 def _rounded(
     layers: dict[str, LinearLayer], hessians: dict[str, HessianObserver]
-) -> Iterator[tuple[LinearLayer, QuantizedWeight]]:
+) -> Generator[tuple[LinearLayer, QuantizedWeight]]:
     """Yield each of ``layers`` that has ``hessians`` with its rounded weight; both are used up, their memory is free.
 
     Products of matrices keep to one thread each: they are small, and two layers at a time take less.
     """
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_AT_ONCE) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(_AT_ONCE) as pool:
 
         def start(name: str) -> tuple[LinearLayer, Future[QuantizedWeight]]:
             layer = layers.pop(name)

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import msgspec
@@ -146,11 +147,12 @@ def _observe(
     kept_at = time.monotonic()
     read = progress.track(selection.read(first), total=len(selection.dataset) - first, label="Calibrating")
     position = start
-    for _ in observation.update(unseen(read)):
-        position = positions.popleft()
-        if time.monotonic() - kept_at >= EVERY_S:
-            draft.keep(observation, position)
-            kept_at = time.monotonic()
+    with closing(observation.update(unseen(read))) as passing:
+        for _ in passing:
+            position = positions.popleft()
+            if time.monotonic() - kept_at >= EVERY_S:
+                draft.keep(observation, position)
+                kept_at = time.monotonic()
     if draft.exists():  # what follows may be interrupted, too
         draft.keep(observation, position)
     return observation.table(selection.sha256)

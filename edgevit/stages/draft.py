@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from edgevit import __version__
 from edgevit.data.batches import Unreadable
 from edgevit.errors import ImageError, StorageError
-from edgevit.files import atomic_folder
+from edgevit.files import atomic_folder, storage_errors
 from edgevit.progress import Progress
 from edgevit.quantization.calibration.arrays import DAMAGE, load_arrays, save_arrays
 from edgevit.quantization.calibration.calibrate import Observation
@@ -59,7 +60,8 @@ class Draft:
         if not self.exists():
             self.remove()
         about = {"key": np.array(self.key), "position": np.array(position)}
-        save_arrays(self.folder / _STATE, {**observation.state(), **about})
+        with suppress(FileNotFoundError):  # another process was done with this bundle and removed the folder meanwhile
+            save_arrays(self.folder / _STATE, {**observation.state(), **about})
 
     def restored(self, start: Callable[[], Observation]) -> tuple[Observation, int]:
         """Return a pass that goes on from what was kept, if anything, and how many images that were.
@@ -141,6 +143,8 @@ class SecondPass:
                 self._write(folder, key, parts)
         except StorageError as error:
             self._regret(error.message)
+        except FileNotFoundError:
+            self._regret("another process has removed the folder")
 
     def _write(self, folder: Path, key: str, parts: Mapping[str, Resumable]) -> None:
         numbered = enumerate(self.progress.track(parts.values(), total=len(parts), label="Keeping what was observed"))
@@ -175,5 +179,6 @@ def _load(path: Path, most: int | None = None) -> dict[str, NDArray[np.generic]]
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    elif path.is_symlink() or path.exists():  # a disk that cannot be written refuses what is not there, too
+        with storage_errors(path):
+            path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import msgspec
 
 from edgevit.backends.base import NO_DLA, merge_settings
 from edgevit.backends.tensorrt.bindings import NAMES, Flavour
+from edgevit.decoding import LOCK
 from edgevit.errors import BundleError
 
 Choice = Literal["no", "yes"]
@@ -56,7 +57,8 @@ def parse_settings(flavour: Flavour, given: Mapping[str, str]) -> TensorRTSettin
     if merged["device"].lower().startswith("dla"):
         raise BundleError(NO_DLA, remedy="leave the setting 'device' at gpu")
     try:
-        return msgspec.convert(merged, type=TensorRTSettings)
+        with LOCK:
+            return msgspec.convert(merged, type=TensorRTSettings)
     except msgspec.ValidationError as error:
         name = str(error).rpartition("$.")[2].rstrip("`")
         choices = get_args(get_type_hints(TensorRTSettings).get(name))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 
 import numpy as np
 import onnx_ir as ir
@@ -68,18 +69,21 @@ class Observation:
         self._pixels = PixelObserver()
         self.seen = NOTHING_SEEN
 
-    def update(self, batches: Iterable[NDArray[np.float32]]) -> Iterator[int]:
+    def update(self, batches: Iterable[NDArray[np.float32]]) -> Generator[int]:
         """Take in batches of images (B, C, H, W); yield the number of all images seen so far, after each.
+
+        Who stops before the end closes it: threads wait in it.
 
         Raises:
             GraphError: if an activation is not finite; the message names the layer and the image.
             DataError: if they do not fit the model or are not finite.
 
         """
-        for image, seen in observe(self._engine, self._observers, one_by_one(batches), self.seen):
-            self._pixels.update(image)
-            self.seen = seen
-            yield seen.images
+        with closing(observe(self._engine, self._observers, one_by_one(batches), self.seen)) as passing:
+            for image, seen in passing:
+                self._pixels.update(image)
+                self.seen = seen
+                yield seen.images
 
     def table(self, selection_sha256: str = "") -> CalibrationTable:
         """Return what was seen.

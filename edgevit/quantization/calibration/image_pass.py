@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from edgevit.errors import DataError, GraphError
+from edgevit.quantization.blas import one_blas_thread
 from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.system import usable_cores
 
@@ -59,11 +60,12 @@ def observe(
     observers: Mapping[str, LayerObserver],
     images: Iterable[NDArray[np.float32]],
     before: Seen = NOTHING_SEEN,
-) -> Iterator[tuple[NDArray[np.float32], Seen]]:
+) -> Generator[tuple[NDArray[np.float32], Seen]]:
     """Show the input of each layer that has one of ``observers`` to it, image (1, C, H, W) after image.
 
     An observer has one image at a time, in their order, whatever the number of threads. Yield each image, with what has
-    been seen, those ``before`` included: all observers have had it by then, and none has had the next one.
+    been seen, those ``before`` included: all observers have had it by then, and none has had the next one. Who stops
+    before the end closes it: threads wait in it.
 
     Raises:
         GraphError: if an activation is not finite; the message names the layer and the image.
@@ -74,7 +76,7 @@ def observe(
     last: tuple[NDArray[np.float32], Seen] | None = None
     pending: list[Future[None]] = []
     # Products of matrices keep to one thread each: layers are observed side by side, and the engine has the others.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(usable_cores(), _MOST_THREADS)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(min(usable_cores(), _MOST_THREADS)) as pool:
         for image in images:
             found = dict(zip(names, engine.run(image), strict=True))  # while threads look at those of the last one
             if last is not None:
@@ -104,8 +106,9 @@ def observe_all(
 
     """
     seen = NOTHING_SEEN
-    for _, after in observe(engine, observers, images):
-        seen = after
+    with closing(observe(engine, observers, images)) as passing:
+        for _, after in passing:
+            seen = after
     seen.check()
 
 

@@ -1,0 +1,33 @@
+"""Several threads may read their first file at once."""
+
+import subprocess
+import sys
+
+FIRST_USE = """
+import sys, threading
+from edgevit import json
+from edgevit.bundle.manifest import Manifest
+from edgevit.recipes import load_recipe
+
+sys.setswitchinterval(1e-5)
+together = threading.Barrier(8)
+
+def decode():
+    together.wait()
+    load_recipe("default")
+    try:
+        json.decode(b"{}", Manifest)
+    except json.JSONError:
+        pass
+
+threads = [threading.Thread(target=decode) for _ in range(8)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+"""
+
+
+def test_the_first_use_of_a_type_by_several_threads():
+    for _ in range(3):  # without the lock, about half of them ended with a segmentation fault
+        subprocess.run([sys.executable, "-c", FIRST_USE], check=True, timeout=60)
