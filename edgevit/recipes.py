@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgevit import resources, toml
+from edgevit.toml import FieldError
 
 
 class Percentile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="percentile"):
@@ -54,9 +55,17 @@ class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     alpha: AlphaChoice = "each"
     per_token_scale: bool = False
-    channel_equalization: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
-    residual_layers: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    residual_token_layers: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    channel_equalization: float = 0.0
+    residual_layers: float = 0.0
+    residual_token_layers: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = (("channel_equalization", "channels", 0.5), ("residual_layers", "blocks", 1.0))
+        for name, of, most in (*shares, ("residual_token_layers", "blocks", 1.0)):
+            share = getattr(self, name)
+            if not 0 <= share <= most:
+                message = f"{name} is a share of the {of}, from 0 to {most:g}, not {share:g}"
+                raise FieldError(name, message, f"give a share: {most / 4:g}, say")
 
 
 #: For models that nothing may slow down.
