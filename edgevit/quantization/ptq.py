@@ -280,11 +280,11 @@ def _observe_rounded(
     digest = hashlib.sha256(msgspec.json.encode(plan) + key).hexdigest()
     hessians, operands = _unseen(engine, plan)
     if images.keeper.restore(kept_as, digest, {**hessians, **operands}):
-        images.progress.note("What is rounded was observed before an earlier run was stopped: not again")
+        images.progress.note("Reusing the GPTQ statistics of a run that was stopped")
     else:
         hessians, operands = _unseen(engine, plan)
         started = time.monotonic()
-        observe_all(engine, {**hessians, **operands}, one_by_one(images.track("Observing what is rounded")))
+        observe_all(engine, {**hessians, **operands}, one_by_one(images.track("Collecting statistics for GPTQ")))
         del engine
         images.keeper.keep(kept_as, digest, {**hessians, **operands}, time.monotonic() - started)
     return hessians, {name: range_.statistics() for name, range_ in operands.items()}

@@ -107,7 +107,7 @@ def calibrated(
     """
     table = _kept(bundle, selection.sha256)
     if table is not None:
-        progress.note(f"These {table.images} images have been observed on this model before: not again")
+        progress.note(f"Reusing the calibration of these {table.images} images")
     else:
         progress.note(f"Calibrating on {len(selection.dataset)} images of {selection.dataset.name}")
         draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")

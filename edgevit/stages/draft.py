@@ -147,7 +147,7 @@ class SecondPass:
             self._regret("another process has removed the folder")
 
     def _write(self, folder: Path, key: str, parts: Mapping[str, Resumable]) -> None:
-        numbered = enumerate(self.progress.track(parts.values(), total=len(parts), label="Keeping what was observed"))
+        numbered = enumerate(self.progress.track(parts.values(), total=len(parts), label="Saving GPTQ statistics"))
         for index, part in numbered:
             with (folder / f"{index}.npz").open("wb") as stream:
                 np.savez(stream, allow_pickle=False, **part.state())
@@ -156,7 +156,7 @@ class SecondPass:
         save_arrays(folder / _ABOUT, about)
 
     def _regret(self, reason: str) -> None:
-        self.progress.note(f"What was observed is not kept, so that a kill would lose it: {reason}")
+        self.progress.note(f"GPTQ statistics are not saved, so a run that is killed starts them again: {reason}")
 
     def _place(self, name: str) -> Path:
         return self.draft.folder / f"second-{name}"

@@ -22,7 +22,7 @@ from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
 TARGETS = {name: load_target(name) for name in ("x86-onnxruntime", "portable")}  # both schemes
-ROUNDING, KEEPING, OBSERVING = "Rounding weights, layer by layer", "Keeping what was observed", "Observing what is"
+ROUNDING, KEEPING, OBSERVING = "Rounding weights, layer by layer", "Saving GPTQ statistics", "Collecting statistics"
 
 
 class Killer(Silent):

@@ -107,8 +107,8 @@ def run(bundle, photos, unreadable=None, **options):
     source = DataSource(str(photos), "train", Unreadable() if unreadable is None else unreadable, **options)
     quantize(Bundle.open(bundle), source, TARGETS, progress=notes)
     assert not (bundle / ".calibrating").exists()
-    observed = "Observing what is rounded" in notes.labels
-    assert observed != any("not again" in line for line in notes.said if line.startswith("What is rounded"))
+    observed = "Collecting statistics for GPTQ" in notes.labels
+    assert observed != any(line.startswith("Reusing the GPTQ statistics") for line in notes.said)
     return observed
 
 
@@ -266,7 +266,7 @@ def test_a_full_disk_costs_no_more_than_what_would_be_kept(exported, photos, mon
     source = DataSource(str(photos), "train", Unreadable())
     assert quantize(Bundle.open(exported), source, TARGETS, progress=notes).bundle.variant("int8-onnxruntime")
     assert seen[0] == []
-    (said,) = [line for line in notes.said if line.startswith("What was observed is not kept")]
+    (said,) = [line for line in notes.said if line.startswith("GPTQ statistics are not saved")]
     assert "No space left" in said
 
 
