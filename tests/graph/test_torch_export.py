@@ -184,7 +184,7 @@ def test_an_exporter_that_fails_leaves_what_was_there(small, tmp_path, monkeypat
     path = tmp_path / "model.onnx"
     path.write_bytes(b"before")
     monkeypatch.setattr(torch.onnx, "export", refuse)
-    with pytest.raises(GraphError, match=r"no such operator\ntry: "):
+    with pytest.raises(GraphError, match=r"no such operator(\ntry: |$)"):
         export_onnx(small.model, path, preprocess=small.preprocess, labels=small.labels)
     assert small.model.training
     assert path.read_bytes() == b"before"
