@@ -166,14 +166,19 @@ def _compile_once(
     for line in _float_attentions(source):
         progress.note(line)
     with choosing_settings(bundle, precision, target, decided, model) as (settings, session):
-        if len(target.choices_for(precision)) > 1:
-            chosen = ", ".join(f"{key}={value}" for key, value in settings.items())
-            progress.note(f"{name}: {chosen} was fastest for the settings that {target_name} leaves open")
+        if chosen := _chosen(settings, target.choices_for(precision)):
+            how = "was fastest here" if session is not None else "is the target's first choice, not raced here"
+            progress.note(f"{name}: {chosen} {how}")
         kernels = check(bundle, source, precision, target, model, settings, session)
     compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels, source.file)
     if isinstance(decided, PtqModel):
         return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
     return compiled
+
+
+def _chosen(settings: Mapping[str, str], choices: Sequence[Mapping[str, str]]) -> str:
+    """Return those of ``settings`` that a target leaves open, as KEY=VALUE; nothing where it has one choice."""
+    return ", ".join(f"{key}={value}" for key, value in settings.items() if len({each[key] for each in choices}) > 1)
 
 
 def _float_attentions(source: EngineSource) -> Iterator[str]:
