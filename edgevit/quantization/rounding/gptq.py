@@ -23,7 +23,8 @@ from edgevit.quantization.plan import LinearQuantization
 DAMPING = 0.01
 
 #: How many other tokens the one that the head reads counts for, where a layer sees it among them: attention averages
-#: what noise does in the others. Chosen by the SQNR of DeiT-tiny's logits.
+#: what noise does in the others. Worth 0.1 to 0.2 dB on DeiT-tiny, nothing on the built-in model
+#: (benchmarks/results/ablations.md).
 TOKEN_WEIGHT = 10
 
 _BLOCK = 64  # inputs rounded before the weights after them are brought up to date, in one product
