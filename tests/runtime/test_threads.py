@@ -137,6 +137,13 @@ else:
 if then == "close":
     model.close()
     del model
+elif then == "load" and "openvino" in variant:
+    try:
+        load(bundle, variant=variant, threads=1)
+    except InputError as error:
+        assert "spawn" in error.remedy
+    else:
+        sys.exit(4)
 elif then == "load":
     with load(bundle, variant=variant, threads=1) as own:
         assert own.predict(image)[0].label == before[0].label
