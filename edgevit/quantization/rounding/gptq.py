@@ -114,9 +114,10 @@ class HessianObserver:
         mean = self._quantized / self._tokens - self._origin
         beside = np.outer(self._weighted / self._weight, mean)
         covariance: NDArray[np.float64] = self._products.astype(np.float64) / self._weight
-        covariance += np.outer(mean, mean)
-        covariance -= beside
-        covariance -= beside.T
+        around = np.outer(mean, mean)
+        around -= beside
+        around -= beside.T
+        covariance += around
         diagonal = np.diag(covariance).copy()
         covariance *= self._tokens / (self._tokens + len(mean))
         covariance[np.diag_indices_from(covariance)] = diagonal
