@@ -19,7 +19,7 @@ def core_of(engine: Any) -> Any:  # noqa: ANN401 - OpenVINO is imported at run t
 
     Raises:
         InputError: in a process that was forked from one that has a ``Core``. OpenVINO's threads do not come along,
-            and a model that is compiled there waits for them now and then, for ever: one time in twelve, 2026.4.1.
+            and a model that is compiled there may wait for them for ever; seen with 2026.4.1.
 
     """
     key = (os.getpid(), id(engine))
