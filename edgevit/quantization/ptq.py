@@ -29,7 +29,7 @@ from onnx_ir.passes import common
 
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.errors import VerificationError
-from edgevit.futures import in_order
+from edgevit.futures import as_done
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import LinearLayer, find_linears, load_graph
 from edgevit.graph.node_facts import Role, role_of
@@ -264,7 +264,8 @@ def _rounded(
             layer = layers.pop(name)
             return layer, pool.submit(quantize_weight, layer.weight, hessians.pop(name))
 
-        for layer, rounded in in_order(map(start, list(hessians)), ahead=_AT_ONCE - 1):
+        largest_first = sorted(hessians, key=lambda name: -layers[name].weight.shape[0])
+        for layer, rounded in as_done(map(start, largest_first), at_once=_AT_ONCE):
             yield layer, rounded.result()
 
 
