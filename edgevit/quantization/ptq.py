@@ -51,7 +51,7 @@ from edgevit.quantization.rounding.gptq import HessianObserver, QuantizedWeight,
 from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 
 _CHECKED = 4  # images that the rewritten model is compared on
-_AT_ONCE = 2  # layers whose weights are rounded; each takes five times the memory of its moments meanwhile
+_AT_ONCE = 2  # layers whose weights are rounded; each takes eight times the memory of its moments meanwhile
 _TOLERANCE = 1e-3  # of the largest logit; float32 in another order differs by about 1e-6 of it
 
 
