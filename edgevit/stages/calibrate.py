@@ -111,7 +111,9 @@ def calibrated(
     else:
         progress.note(f"Calibrating on {len(selection.dataset)} images of {selection.dataset.name}")
         draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")
-        observation, start = draft.restored(lambda: Observation(model.model, model.sha256, rotated=model.rotated))
+        observation, start = draft.restored(
+            lambda: Observation(model.model, model.sha256, rotated=model.rotated), len(selection.dataset)
+        )
         table = _observe(draft, observation, start, selection, progress)
     for warning in data_warnings(selection.dataset, table.pixels):
         progress.note(warning)

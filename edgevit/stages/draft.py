@@ -59,18 +59,20 @@ class Draft:
         """
         if not self.exists():
             self.remove()
+        if (self.folder / _STATE).is_dir():
+            _remove(self.folder / _STATE)
         about = {"key": np.array(self.key), "position": np.array(position)}
         with suppress(FileNotFoundError):  # another process was done with this bundle and removed the folder meanwhile
             save_arrays(self.folder / _STATE, {**observation.state(), **about})
 
-    def restored(self, start: Callable[[], Observation]) -> tuple[Observation, int]:
-        """Return a pass that goes on from what was kept, if anything, and how many images that were.
+    def restored(self, start: Callable[[], Observation], images: int) -> tuple[Observation, int]:
+        """Return a pass over ``images`` that goes on from what was kept, if anything, and how many were passed.
 
         ``start`` gives a pass that has seen nothing.
         """
-        return self._restored(start) or (start(), 0)
+        return self._restored(start, images) or (start(), 0)
 
-    def _restored(self, start: Callable[[], Observation]) -> tuple[Observation, int] | None:
+    def _restored(self, start: Callable[[], Observation], images: int) -> tuple[Observation, int] | None:
         """Do so if it can be believed; what was restored in part only is let go."""
         try:
             state = _load(self.folder / _STATE)
@@ -81,7 +83,8 @@ class Draft:
             observation.restore(state)
         except DAMAGE:
             return None
-        return observation, position
+        # Images that could not be read were passed, and not seen.
+        return (observation, position) if observation.seen.images <= position <= images else None
 
     def remove(self) -> None:
         """Remove what was kept."""

@@ -19,6 +19,7 @@ from edgevit.data.shapes import load_shapes
 from edgevit.errors import ImageError
 from edgevit.progress import Silent
 from edgevit.quantization import ptq
+from edgevit.quantization.calibration.image_pass import Seen
 from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.plan import LinearQuantization
 from edgevit.quantization.rounding.gptq import HessianObserver
@@ -293,4 +294,33 @@ def test_the_first_pass_waits_for_no_one(tmp_path):
     """A FIFO in the place of what was kept would never be read to its end."""
     (tmp_path / ".calibrating").mkdir()
     os.mkfifo(tmp_path / ".calibrating" / "state.npz")
-    assert Draft(tmp_path)._restored(tmp_path / "no.onnx") is None
+    assert Draft(tmp_path)._restored(lambda: None, 9) is None
+
+
+class Pass:
+    """A pass over images that keeps no more than how many it has seen."""
+
+    def __init__(self, images=0):
+        self.seen = Seen(images, "")
+
+    def state(self):
+        return {"images": np.array(self.seen.images)}
+
+    def restore(self, state):
+        self.seen = Seen(int(state["images"]), "")
+
+
+@pytest.mark.parametrize(("position", "believed"), [(3, True), (5, True), (2, False), (-1, False), (6, False)])
+def test_a_position_that_cannot_be_is_not_believed(tmp_path, position, believed):
+    kept = Draft(tmp_path, "key")
+    kept.keep(Pass(3), position)
+    going_on, start = kept.restored(Pass, images=5)
+    assert (going_on.seen.images, start) == ((3, position) if believed else (0, 0))
+
+
+def test_a_folder_in_the_place_of_the_first_pass_is_replaced(tmp_path):
+    kept = Draft(tmp_path, "key")
+    (tmp_path / ".calibrating/state.npz/in it").mkdir(parents=True)
+    assert kept.restored(Pass, images=5)[1] == 0
+    kept.keep(Pass(3), 4)
+    assert kept.restored(Pass, images=5)[1] == 4
