@@ -3,6 +3,7 @@
 import gc
 import resource
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from oracles import import_timm
 from tiny import SHAPES, VARIANTS, CommandLine, must_run, write_checkpoint, write_headless
 
 if TYPE_CHECKING:
+    from deit import Deit
     from external_vits import ExternalVits
 
     from edgevit.models.spec import ModelSpec
@@ -48,6 +50,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def deit(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> "Deit":
+    """Return the pretrained DeiT-tiny, quantized and not, and photos; see deit.py."""
+    from deit import Deit
+
+    return Deit(shared, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def timm() -> ModuleType:
     """Return timm, the reference for a ViT's weights and logits; it needs no torchvision here."""
     return import_timm()
@@ -73,6 +83,16 @@ def exported_vit(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[ModelSp
 def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out how wide the terminal is that the tests run in, which pytest's workers tell in COLUMNS."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def traces_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export a model from the trace that was made of it before; what is about the exporter itself does without."""
+    exporter = sys.modules.get("edgevit.graph.torch_export")
+    if exporter is not None:  # a test has loaded it, and torch with it
+        from traces import traced
+
+        monkeypatch.setattr(exporter, "trace", traced)
 
 
 @pytest.fixture(autouse=True)

@@ -1,38 +1,121 @@
-"""The pretrained DeiT-tiny and the photos in ../shared, for what is judged on a real ViT."""
+"""The pretrained DeiT-tiny and photos in ../shared: each file and answer is made once, for all tests and workers."""
 
-from collections.abc import Iterator
+import csv
+import shutil
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from once import once
-from safetensors.torch import load_file
+from tiny import must_run
 
-from edgevit.data.batches import Strict, batches
+from edgevit.backends import get_backend
+from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Strict, batches, load_pixels
 from edgevit.data.csv_table import load_csv
 from edgevit.data.preprocess import Preprocess
-from edgevit.graph.torch_export import export_onnx
-from edgevit.models.spec import PRESETS
-from edgevit.models.vit import VisionTransformer
+from edgevit.quantization.arithmetic import Scheme
+from edgevit.stages.precisions import OPTIMIZED, PLANS
 
 PREPROCESS = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+PHOTOS = 300
+#: The first so many of them are from all over the list, too: enough for most.
+FEWER = 200
+BATCH = 8
+NOTHING_SET: Mapping[str, str] = {}
 
 
-def photos(shared: Path, name: str, count: int) -> Iterator[NDArray[np.float32]]:
-    """Yield ``count`` photos from all over the list ``name``, prepared, in batches of 8."""
-    dataset = load_csv(shared / "images" / "imagenette" / f"{name}.csv")
-    indices = np.arange(0, len(dataset), len(dataset) // count)[:count]
-    for batch in batches(dataset, PREPROCESS, batch_size=8, indices=indices, unreadable=Strict()):
-        yield batch.images
+class Deit:
+    """What there is of the model and the photos; tests read it, and change copies."""
+
+    def __init__(self, shared: Path, factory: pytest.TempPathFactory) -> None:
+        self.weights = shared / "weights" / "deit_tiny_patch16_224.safetensors"
+        self.photos = shared / "images" / "imagenette"
+        self._once = partial(once, factory)
+
+    def exported(self) -> Path:
+        """Return the bundle with float32 alone."""
+
+        def make(folder: Path) -> None:
+            must_run("export", self.weights, "-o", folder / "deit.edgevit", "--data", self.photos / "calibration.csv")
+
+        return self._once("deit-exported", make) / "deit.edgevit"
+
+    def float32(self) -> Path:
+        """Return the float32 file of the bundle."""
+        return Bundle.open(self.exported()).verify_files("float32")
+
+    def quantized(self) -> Path:
+        """Return the bundle with variants in INT8 for both engines."""
+
+        def make(folder: Path) -> None:
+            path = shutil.copytree(self.exported(), folder / "deit.edgevit")
+            must_run("quantize", path, "--data", self.photos / "calibration.csv", "--samples", "128")
+
+        return self._once("deit-quantized", make) / "deit.edgevit"
+
+    def optimized(self, scheme: Scheme) -> tuple[Path, Path]:
+        """Return the model from which INT8 is written for a scheme, and its plan."""
+        bundle = Bundle.open(self.quantized() if scheme == "asymmetric" else self._portable())
+        return bundle.verify_extra(OPTIMIZED[scheme]).path, bundle.verify_extra(PLANS[scheme]).path
+
+    def _portable(self) -> Path:
+        """Return the bundle with a portable variant, too: its activations are signed."""
+
+        def make(folder: Path) -> None:
+            path = shutil.copytree(self.quantized(), folder / "deit.edgevit")
+            few = ("--data", self.photos / "calibration.csv", "--samples", "128")
+            must_run("quantize", path, *few, "--dialect", "portable")
+
+        return self._once("deit-portable", make) / "deit.edgevit"
+
+    def evaluation(self) -> Path:
+        """Return a list of ``PHOTOS`` photos from all over those for evaluation; they are in ``photos/evaluation``."""
+
+        def make(folder: Path) -> None:
+            with (self.photos / "evaluation.csv").open(newline="") as stream:
+                rows = list(csv.reader(stream))
+            spread = np.linspace(1, len(rows) - 1, PHOTOS).astype(int)
+            chosen = np.concatenate([spread[start::3] for start in range(3)])
+            with (folder / "some.csv").open("w", newline="") as stream:
+                csv.writer(stream).writerows([rows[0], *(rows[index] for index in chosen)])
+
+        return self._once("deit-evaluation", make) / "some.csv"
+
+    def images(self, count: int = PHOTOS) -> list[NDArray[np.float32]]:
+        """Return the first ``count`` of these photos as the model takes them, in batches of ``BATCH``."""
+
+        def make(folder: Path) -> None:
+            dataset = load_csv(self.evaluation(), root=self.photos / "evaluation")
+            np.save(folder / "pixels.npy", load_pixels(dataset, PREPROCESS))
+
+        pixels = np.load(self._once("deit-pixels", make) / "pixels.npy", mmap_mode="r")
+        return [PREPROCESS.normalize(pixels[at : min(at + BATCH, count)]) for at in range(0, count, BATCH)]
+
+    def calibration(self, count: int) -> list[NDArray[np.float32]]:
+        """Return ``count`` photos from all over those for calibration, in batches of ``BATCH``."""
+        dataset = load_csv(self.photos / "calibration.csv")
+        chosen = np.arange(0, len(dataset), len(dataset) // count)[:count]
+        read = batches(dataset, PREPROCESS, batch_size=BATCH, indices=chosen, unreadable=Strict())
+        return [batch.images for batch in read]
+
+    def answers(self, engine: str) -> NDArray[np.float32]:
+        """Return the logits that float32 has for them on ``engine``."""
+
+        def make(folder: Path) -> None:
+            backend = get_backend(engine)
+            built = backend.build(self.float32(), folder / "built")[0]
+            np.save(folder / "logits.npy", infer(engine, built, self.images()))
+
+        return np.load(self._once(f"deit-{engine}", make) / "logits.npy")
 
 
-def float32(shared: Path, factory: pytest.TempPathFactory) -> Path:
-    """Return the model as it is exported, to be read and not changed."""
-
-    def make(folder: Path) -> None:
-        model = VisionTransformer(PRESETS["vit-tiny"])
-        model.load_state_dict(load_file(shared / "weights" / "deit_tiny_patch16_224.safetensors"))
-        export_onnx(model, folder / "float32.onnx", preprocess=PREPROCESS, labels=tuple(map(str, range(1000))))
-
-    return once(factory, "deit", make) / "float32.onnx"
+def infer(
+    engine: str, model: Path, given: Iterable[NDArray[np.float32]], settings: Mapping[str, str] = NOTHING_SET
+) -> NDArray[np.float32]:
+    """Return the logits that a file of ``engine``'s has for the images of all ``given``."""
+    with get_backend(engine).open(model, threads=0, settings=settings) as session:
+        return np.concatenate([session.infer(batch) for batch in given])

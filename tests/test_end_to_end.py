@@ -1,13 +1,13 @@
 """The whole way on the built-in model and on a real pretrained ViT; nothing here depends on how fast the machine is."""
 
-import csv
 import json
 import platform
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
-from tiny import SHAPES, SPEC
+from deit import PHOTOS
+from tiny import ENGINES, SHAPES, SPEC
 
 from edgevit.backends.probes import PROBES
 from edgevit.bundle.store import Bundle
@@ -144,38 +144,11 @@ def test_accuracy_on_all_test_images_of_fashion_mnist(fashion, edgevit):
         assert top1[name] >= top1["float32"] - 0.003
 
 
-PHOTOS = 300
-
-
-@pytest.fixture(scope="module")
-def deit(shared, tmp_path_factory):
-    """Return the bundle of the pretrained DeiT-tiny, quantized for both engines, and a list of evaluation photos."""
-    folder = tmp_path_factory.mktemp("deit")
-    path = folder / "deit.edgevit"
-    photos = shared / "images/imagenette"
-    weights = shared / "weights/deit_tiny_patch16_224.safetensors"
-    run("export", weights, "-o", path, "--data", photos / "calibration.csv")
-    run("quantize", path, "--data", photos / "calibration.csv", "--samples", "64")
-    return path, _some_of(photos / "evaluation.csv", folder / "some.csv"), photos / "evaluation"
-
-
-def _some_of(table: Path, target: Path) -> Path:
-    """Write a list of photos from all over ``table``."""
-    with table.open() as stream:
-        rows = list(csv.DictReader(stream))
-    label = next(name for name in rows[0] if name != "path")
-    chosen = [rows[index] for index in np.linspace(0, len(rows) - 1, PHOTOS).astype(int)]
-    with target.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["path", "label"])
-        writer.writerows([row["path"], row[label]] for row in chosen)
-    return target
-
-
 @pytest.mark.shared
-def test_deit_runs_in_integers_and_agrees_with_float(deit, edgevit):
-    path, photos, root = deit
-    done = edgevit("validate", path, "--data", photos, "--root", root, "--max-drop", "3", "--json")
+def test_deit_runs_in_integers_and_agrees_with_float(deit, edgevit, tmp_path):
+    path = shutil.copytree(deit.quantized(), tmp_path / "deit.edgevit")
+    root = deit.photos / "evaluation"
+    done = edgevit("validate", path, "--data", deit.evaluation(), "--root", root, "--max-drop", "3", "--json")
     assert done.code == 0, done.out
     said = done.data()
     assert said["images"] == PHOTOS
@@ -189,21 +162,15 @@ def test_deit_runs_in_integers_and_agrees_with_float(deit, edgevit):
 
 
 @pytest.mark.shared
-def test_deit_answers_as_torch_does(deit, shared):
+def test_deit_answers_as_torch_does(deit):
     import torch
 
-    from edgevit.data.batches import Strict, batches
-    from edgevit.data.sources import load_dataset
     from edgevit.models.loading import load_checkpoint
 
-    path, photos, root = deit
-    checkpoint = load_checkpoint(str(shared / "weights/deit_tiny_patch16_224.safetensors"))
-    model = checkpoint.model()
-    dataset = load_dataset(str(photos), split="test", root=root)
-    read = batches(dataset, checkpoint.preprocess, batch_size=50, unreadable=Strict())
-    with load(path, variant="float32") as onnxruntime, load(path, variant="float32-openvino") as openvino:
-        for batch in read:
-            with torch.inference_mode():
-                expected = model(torch.from_numpy(batch.images)).argmax(dim=1).numpy()
-            assert np.array_equal(onnxruntime.infer(batch.images).argmax(axis=1), expected)
-            assert np.array_equal(openvino.infer(batch.images).argmax(axis=1), expected)
+    model = load_checkpoint(str(deit.weights)).model()
+    with torch.inference_mode():
+        logits = torch.cat([model(torch.from_numpy(batch)) for batch in deit.images()])
+    expected = logits.argmax(dim=1).numpy()
+    assert len(expected) == PHOTOS
+    for engine in ENGINES:
+        assert np.array_equal(deit.answers(engine).argmax(axis=1), expected)

@@ -37,6 +37,11 @@ SPECS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def traces_are_kept() -> None:
+    """Trace each time: that is what is tested here."""
+
+
 class Exported(NamedTuple):
     """A model, the file that it was exported to, and images to compare them on."""
 

@@ -7,9 +7,9 @@ import onnx_ir as ir
 import pytest
 import safetensors.torch
 import torch
+from deit import PREPROCESS
 from PIL import Image
 
-from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, VerificationError
 from edgevit.graph import torch_export
 from edgevit.graph.verify import TOLERANCE, export_verified, verify_export
@@ -112,28 +112,24 @@ def test_a_pass_that_breaks_the_model_leaves_no_file(small, tmp_path, monkeypatc
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_deit_tiny_on_real_photos(shared, tmp_path):
-    model = VisionTransformer(PRESETS["vit-tiny"])
-    model.load_state_dict(safetensors.torch.load_file(shared / "weights/deit_tiny_patch16_224.safetensors"))
-    preprocess = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    folder = shared / "images/imagenette"
-    with (folder / "evaluation.csv").open(newline="") as stream:
+def test_deit_tiny_on_real_photos(deit):
+    with (deit.photos / "evaluation.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))[::63]
     images = []
     for row in rows:
-        with Image.open(folder / "evaluation" / row["path"]) as image:
-            images.append(preprocess(image))
+        with Image.open(deit.photos / "evaluation" / row["path"]) as image:
+            images.append(PREPROCESS(image))
     batch = np.stack(images)
     assert len(batch) == 16
+    model = VisionTransformer(PRESETS["vit-tiny"])
+    model.load_state_dict(safetensors.torch.load_file(deit.weights))
 
-    labels = tuple(str(index) for index in range(1000))
-    check = export_verified(model, tmp_path / "deit.onnx", batch, preprocess=preprocess, labels=labels)
-
-    assert check.max_difference <= TOLERANCE
+    path = deit.float32()  # as `edgevit export` writes and verifies it
+    assert verify_export(model, path, batch).max_difference <= TOLERANCE
     with torch.inference_mode():
         expected = model.eval()(torch.from_numpy(batch)).numpy()
     truth = np.array([int(row["imagenet_index"]) for row in rows])
     assert np.mean(expected.argmax(axis=1) == truth) > 0.5  # real predictions, not noise that happens to agree
-    found = openvino_logits(tmp_path / "deit.onnx", batch, (1, 15))
+    found = openvino_logits(path, batch, (1, 15))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
     np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))

@@ -6,16 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from deit import float32, photos
+from deit import FEWER
 from numpy.typing import NDArray
-from onnx_files import emit, optimize_files
+from onnx_files import emit
 
 from edgevit.backends import get_backend
 from edgevit.bundle.manifest import Kernels
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.kernel_check import check_kernels
-from edgevit.quantization.ptq import CalibrationImages
-from edgevit.recipes import load_recipe
+from edgevit.quantization.plan import QuantizationPlan
 from edgevit.statistics import agreement, mean_kl, sqnr_db
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
@@ -46,29 +45,20 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def measured(shared, tmp_path_factory):
-    folder, path = tmp_path_factory.mktemp("deit"), float32(shared, tmp_path_factory)
-    calibration = CalibrationImages(lambda: photos(shared, "calibration", 128), 16)
-    schemes = {scheme_of(case.dialect) for case in CASES}
-    places = {scheme: folder / f"{scheme}.onnx" for scheme in schemes}
-    _, optimized = optimize_files(path, calibration, places, rewrites=load_recipe("default").rewrites)
-    images = list(photos(shared, "evaluation", 200))
-    exact = {}
-    for name in {case.backend for case in CASES}:
-        backend = get_backend(name)
-        with backend.open(backend.build(path, folder / name)[0], threads=0, settings={}) as session:
-            exact[name] = np.concatenate([session.infer(batch) for batch in images])
+def measured(deit, tmp_path_factory):
+    folder, images = tmp_path_factory.mktemp("deit"), deit.images(FEWER)
     found = {}
     for case in CASES:
-        backend, one = get_backend(case.backend), optimized[scheme_of(case.dialect)]
-        emit(one.model, one.plan, case.dialect, folder / f"{case.dialect}.onnx")
-        int8 = backend.build(folder / f"{case.dialect}.onnx", folder / case.dialect)[0]
+        backend, (model, plan_file) = get_backend(case.backend), deit.optimized(scheme_of(case.dialect))
+        source, plan = folder / f"{case.dialect}.onnx", QuantizationPlan.load(plan_file)
+        emit(model, plan, case.dialect, source)
+        int8 = backend.build(source, folder / case.dialect)[0]
         with backend.open(int8, threads=0, settings={}) as session:
             found[case] = Measured(
-                exact[case.backend],
+                deit.answers(case.backend)[:FEWER],
                 np.concatenate([session.infer(batch) for batch in images]),
-                check_kernels(session, one.plan.integer_layers()),
-                (path, folder / f"{case.dialect}.onnx"),
+                check_kernels(session, plan.integer_layers()),
+                (deit.float32(), source),
             )
     return found
 
@@ -102,9 +92,9 @@ def test_both_backends_agree_in_float32(measured):
     assert agreement(exact["onnxruntime"], exact["openvino"]) >= 0.999
 
 
-def test_openvinos_ir_answers_as_the_onnx_it_was_made_of(measured, shared):
+def test_openvinos_ir_answers_as_the_onnx_it_was_made_of(measured, deit):
     case = next(case for case in CASES if case.backend == "openvino")
-    images = list(photos(shared, "evaluation", 200))[::4]
+    images = deit.images(FEWER)[::4]
     for source, found in zip(measured[case].sources, measured[case][:2], strict=True):
         with get_backend("openvino").open(source, threads=0, settings={}) as session:  # the same arithmetic
             expected = np.stack([session.infer(batch) for batch in images])

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from deit import float32, photos
+from deit import FEWER, infer
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx_files import emit_dynamic, emit_float16, emit_weights_int4, emit_weights_int8, scan_float16
@@ -22,44 +22,38 @@ from edgevit.targets import load_target
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 
-def infer(backend, model, settings, images):
-    with get_backend(backend).open(model, threads=0, settings=settings) as session:
-        return np.concatenate([session.infer(image[None]) for batch in images for image in batch])
+@pytest.fixture(scope="module")
+def whole(deit):
+    """Return the model, photos in batches, and what it answers for them."""
+    return deit.float32(), deit.images(FEWER), deit.answers("onnxruntime")[:FEWER]
 
 
 @pytest.fixture(scope="module")
-def deit(shared, tmp_path_factory):
-    path = float32(shared, tmp_path_factory)
-    images = list(photos(shared, "evaluation", 200))
-    return path, images, infer("onnxruntime", path, {}, images)
-
-
-@pytest.fixture(scope="module")
-def some(deit):
+def some(whole):
     """Return the model, every third of the batches, and what it answers for these: enough for a mean."""
-    path, images, exact = deit
+    path, images, exact = whole
     return path, images[::3], exact.reshape(len(images), -1, exact.shape[1])[::3].reshape(-1, exact.shape[1])
 
 
 @pytest.fixture(scope="module")
-def float16(deit, shared, tmp_path_factory):
+def float16(deit, tmp_path_factory):
     path = tmp_path_factory.mktemp("float16") / "float16.onnx"
-    plan = scan_float16(deit[0], photos(shared, "calibration", 16), total=2)
-    emit_float16(deit[0], plan, path)
+    plan = scan_float16(deit.float32(), deit.calibration(16), total=2)
+    emit_float16(deit.float32(), plan, path)
     return plan, path
 
 
 def test_deit_fits_float16_whole(deit, float16):
     plan, path = float16
     assert plan.float32_nodes == {}
-    assert path.stat().st_size < 0.51 * deit[0].stat().st_size
+    assert path.stat().st_size < 0.51 * deit.float32().stat().st_size
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_fp16_is_near_float32(deit, float16, backend, tmp_path):
-    _, images, exact = deit
+def test_fp16_is_near_float32(whole, float16, backend, tmp_path):
+    _, images, exact = whole
     model = get_backend(backend).build(float16[1], tmp_path)[0]
-    found = infer(backend, model, {}, images)
+    found = infer(backend, model, images)
     assert mean_kl(exact, found) <= 0.0002
     assert sqnr_db(exact, found) >= 40
     # The chance of so few or fewer, were it 99.7 % of all photos. A single photo is half a point here.
@@ -68,10 +62,10 @@ def test_fp16_is_near_float32(deit, float16, backend, tmp_path):
     assert chance > 0.01, f"{agreeing} of 200 agree"
 
 
-def test_openvinos_ir_answers_as_the_float16_onnx_it_was_made_of(deit, float16, tmp_path):
-    images = deit[1][::5]
-    expected = infer("openvino", float16[1], {}, images)
-    found = infer("openvino", get_backend("openvino").build(float16[1], tmp_path)[0], {}, images)
+def test_openvinos_ir_answers_as_the_float16_onnx_it_was_made_of(whole, float16, tmp_path):
+    images = whole[1][::5]
+    expected = infer("openvino", float16[1], images)
+    found = infer("openvino", get_backend("openvino").build(float16[1], tmp_path)[0], images)
     assert agreement(expected, found) == 1
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -87,12 +81,12 @@ def test_openvinos_ir_answers_as_the_float16_onnx_it_was_made_of(deit, float16, 
         ("onnxruntime", "fp16", 1e-3),
     ],
 )
-def test_pixels_give_the_same_logits(deit, float16, engine, precision, error, tmp_path):
-    source = deit[0] if precision == "float32" else float16[1]
-    backend, images = get_backend(engine), deit[1][:8]
+def test_pixels_give_the_same_logits(whole, float16, engine, precision, error, tmp_path):
+    source = whole[0] if precision == "float32" else float16[1]
+    backend, images = get_backend(engine), whole[1][:8]
     options = BuildOptions(settings={"INPUT": "uint8-nhwc"})
-    expected = infer(engine, backend.build(source, tmp_path / "float")[0], {}, images)
-    found = infer(engine, backend.build(source, tmp_path / "pixels", options)[0], {}, images)
+    expected = infer(engine, backend.build(source, tmp_path / "float")[0], images)
+    found = infer(engine, backend.build(source, tmp_path / "pixels", options)[0], images)
     np.testing.assert_allclose(found, expected, atol=error * np.abs(expected).max())
 
 
@@ -115,9 +109,9 @@ class Conv(OpRun):
         return (torch.nn.functional.conv2d(*arguments, stride=strides).numpy().astype(images.dtype),)
 
 
-def test_fp16_is_near_float32_where_every_result_is_float16_in_earnest(deit, float16):
+def test_fp16_is_near_float32_where_every_result_is_float16_in_earnest(whole, float16):
     # No engine here computes in float16; ONNX's reference does, slowly.
-    _, images, exact = deit
+    _, images, exact = whole
     session = ReferenceEvaluator(str(float16[1]), new_ops=[MatMul, Conv])
     chosen = [batch[:1] for batch in images]
     with warnings.catch_warnings():
@@ -130,7 +124,7 @@ def test_fp16_is_near_float32_where_every_result_is_float16_in_earnest(deit, flo
 def test_dynamic_int8_on_onnxruntime(some, tmp_path):
     path, images, exact = some
     emit_dynamic(path, tmp_path / "int8.onnx")
-    found = infer("onnxruntime", tmp_path / "int8.onnx", {}, images)
+    found = infer("onnxruntime", tmp_path / "int8.onnx", images, {"images": "one-by-one"})
     assert mean_kl(exact, found) < 0.005
     assert sqnr_db(exact, found) > 21
 
@@ -144,7 +138,7 @@ def test_dynamic_int8_on_openvino(some, tmp_path):
         check_dynamic(backend, model, settings, images[0])
     except VerificationError:
         pytest.skip("OpenVINO does not quantize dynamically on this processor")
-    found = infer("openvino", model, settings, images)
+    found = infer("openvino", model, images, settings)
     assert mean_kl(exact, found) < 0.002
     assert sqnr_db(exact, found) > 26
 
@@ -156,6 +150,6 @@ def test_dynamic_int8_on_openvino(some, tmp_path):
 def test_weights_alone(some, emit, kl, decibels, backend, tmp_path):
     path, images, exact = some
     emit(path, tmp_path / "model.onnx")
-    found = infer(backend, get_backend(backend).build(tmp_path / "model.onnx", tmp_path / "built")[0], {}, images)
+    found = infer(backend, get_backend(backend).build(tmp_path / "model.onnx", tmp_path / "built")[0], images)
     assert mean_kl(exact, found) < kl
     assert sqnr_db(exact, found) > decibels

@@ -11,13 +11,16 @@ import signal
 import sys
 from pathlib import Path
 
-import torch._dynamo  # noqa: F401  # which torch's exporter loads, in each child otherwise
+import onnxruntime  # noqa: F401  # as torch below: once, for all children
+import torch
 from tiny import SHAPES, content
+from traces import traced
 
 from edgevit.bundle.reading import all_files, verify
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
-from edgevit.graph import torch_export  # noqa: F401  # loads torch once, for all children
+from edgevit.graph import torch_export
+from edgevit.models.loading import load_checkpoint
 from edgevit.progress import Silent
 from edgevit.recipes import load_recipe
 from edgevit.stages.benchmark import Load
@@ -62,6 +65,9 @@ def run(checkpoint, path, step):
 
 
 def main(checkpoint, bundle, *steps):
+    torch.set_num_threads(1)  # others would not come along into a child
+    torch_export.trace = traced
+    traced(load_checkpoint(checkpoint).model())
     for step in steps:
         path = bundle.with_name(f"{step}.edgevit")
         shutil.copytree(bundle, path)

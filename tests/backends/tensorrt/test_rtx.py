@@ -238,13 +238,8 @@ def test_logits_of_tensorrt_on_a_gpu_are_those_of_onnx(model, images, tmp_path, 
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_deit_compiles_with_all_of_its_attention_fused(backend, shared, tmp_path):
-    from edgevit.graph.torch_export import export_onnx
-    from edgevit.models.loading import load_checkpoint
-
-    checkpoint = load_checkpoint(str(shared / "weights" / "deit_tiny_patch16_224.safetensors"))
-    float32 = tmp_path / "float32.onnx"
-    export_onnx(checkpoint.model(), float32, preprocess=checkpoint.preprocess, labels=checkpoint.labels)
+def test_deit_compiles_with_all_of_its_attention_fused(backend, deit, tmp_path):
+    float32 = deit.float32()
     plan = Float16Plan(model_sha256=sha256_of(float32), images=1, images_sha256="0" * 64, float32_nodes={})
     emit_float16(float32, plan, tmp_path / "fp16.onnx")
     built = [backend.build(tmp_path / "fp16.onnx", tmp_path / name, FOR_SM86)[0] for name in ("one", "two")]
