@@ -130,7 +130,7 @@ def _consumers(value: ir.Value, layers: dict[ir.Node, LinearLayer]) -> Iterator[
 
 
 def keeps_channels(node: ir.Node) -> bool:
-    """Say whether ``node`` picks or averages tokens, and leaves the channels, the last axis, as they are."""
+    """Say whether ``node`` moves, picks or averages tokens, and leaves the channels, the last axis, as they are."""
     shape = None if node.inputs[0] is None else node.inputs[0].shape
     if shape is None:
         return False
@@ -138,6 +138,11 @@ def keeps_channels(node: ir.Node) -> bool:
     match node.op_type:
         case "Identity":
             return True
+        case "Transpose":
+            return list(node.attributes.get_ints("perm", []))[-1:] == [rank - 1]
+        case "Reshape":
+            after = node.outputs[0].shape
+            return after is not None and isinstance(shape[-1], int) and list(after)[-1:] == [shape[-1]]
         case "Gather":
             index = node.inputs[1]
             within = index is not None and index.shape is not None and len(index.shape) <= 1
