@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevit.graph.editing import add_constant
+from edgevit.graph.linears import linears_in
 from edgevit.graph.shapes import as_constant, made_of_images, probe, symbolic
 
 #: Operators that give the same values in another shape.
@@ -31,7 +32,12 @@ class FixShapes(ir.passes.InPlacePass):
         graph = model.graph
         of_images = made_of_images(graph)
         values = [value for node in graph for value in node.outputs if value.uses() or value.is_graph_output()]
-        computed = [value for value in values if value not in of_images and _is_used_by_others(value, of_images)]
+        layered = _behind_layers(graph)
+        computed = [
+            value
+            for value in values
+            if value not in of_images and value not in layered and _is_used_by_others(value, of_images)
+        ]
         found = probe(model, self._sizes, [value for value in values if value in of_images], computed)
         for value, shapes in found.shapes.items():
             value.shape = symbolic(shapes, self._sizes)
@@ -46,6 +52,15 @@ class FixShapes(ir.passes.InPlacePass):
             if node.inputs and node.inputs[0] in of_images and not _leave_out(graph, node):
                 _fix_reshape(graph, node)
         return ir.passes.PassResult(model, modified=True)
+
+
+def _behind_layers(graph: ir.Graph) -> set[ir.Value | None]:
+    """Return what Linear layers give, and what is made of that: a layer on learned queries stays one that is seen."""
+    found: set[ir.Value | None] = {layer.output for layer in linears_in(graph)}
+    for node in graph:
+        if not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return found
 
 
 def _is_used_by_others(value: ir.Value, of_images: set[ir.Value | None]) -> bool:
