@@ -96,6 +96,22 @@ def traces_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def engines_do_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let onnxruntime's threads sleep while they wait: they would take the cores from another worker's tests."""
+    onnxruntime = sys.modules.get("onnxruntime")
+    if onnxruntime is None:
+        return
+    opened = onnxruntime.InferenceSession.__init__
+
+    def init(self, model, sess_options=None, *args, **options):
+        sess_options = sess_options or onnxruntime.SessionOptions()
+        sess_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        opened(self, model, sess_options, *args, **options)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "__init__", init)
+
+
+@pytest.fixture(autouse=True)
 def no_limit_is_left() -> Iterator[None]:
     """See to it that a limit on memory goes with what it was for: what comes later would die of it."""
     before = resource.getrlimit(resource.RLIMIT_AS)
