@@ -72,7 +72,7 @@ def test_from_an_onnx_file_to_integers(edgevit, external_vits, photos, tmp_path,
     found = {variant["name"]: variant for variant in done.data()["variants"]}
     for engine in ENGINES:
         assert found[f"float32-{engine}"]["sqnr_db"] is None or found[f"float32-{engine}"]["sqnr_db"] > 100
-        assert found[f"int8-{engine}"]["sqnr_db"] > 30
+        assert found[f"int8-{engine}"]["sqnr_db"] > (25 if engine == "openvino" else 30)  # its q k^T is in INT8, too
         assert found[f"int8-{engine}"]["agreement"] > 0.9
     image = photos.with_name("photos") / "0.png"
     with load(path, variant="int8-onnxruntime") as model:

@@ -82,7 +82,9 @@ class SmoothActivations:
         channels = {name: seen.channels for name, seen in ranges.items() if seen.channels is not None}
         for mapping in find_smoothing_mappings(model.graph):
             weights = [as_it_is_now(consumer).weight for consumer in mapping.consumers]
-            of_input = channels[mapping.consumers[0].name]
+            # A query's layer behind which one token is chosen was seen with that token alone.
+            widest = max(mapping.consumers, key=lambda consumer: ranges[consumer.name].tokens)
+            of_input = channels[widest.name]
             migration = choose_migration(of_input, weights, shiftable=mapping.shiftable, alpha=alpha)
             mapping.smooth(model.graph, migration.scale.astype(np.float32), migration.shift.astype(np.float32))
             for consumer in mapping.consumers:

@@ -154,6 +154,18 @@ def test_a_mask_that_hides_nothing_is_left_out(tmp_path, batch):
     assert "IsNaN" not in {node.op_type for node in graph}
 
 
+def test_a_query_of_the_class_token_alone_does_not_scale_what_keys_read(tmp_path):
+    # Behind the last norm the query's layer was seen with one token, those of key and value with all.
+    given = write_old(hugging_face_vit(), tmp_path / "given.onnx")
+    path = tmp_path / "model.onnx"
+    write_verified(open_onnx(given, "given.onnx", MetadataOverrides(image_size=(32, 32))), path, IMAGES[:4])
+    source = CalibrationImages(lambda: iter(np.split(IMAGES[:24], 3)), 3)
+    _, optimized = optimize_files(path, source, {"asymmetric": tmp_path / "optimized.onnx"})
+    emit(optimized["asymmetric"].model, optimized["asymmetric"].plan, "onnxruntime", tmp_path / "int8.onnx")
+    exact = answers(path, IMAGES[24:], 24)
+    assert sqnr_db(exact, answers(tmp_path / "int8.onnx", IMAGES[24:], 24)) > 35  # 27 where one token scaled all
+
+
 HEADS_INSIDE = """<ir_version: 9, opset_import: ["": 20]>
 g (float[b, 3, 32, 32] images) => (float[b, 5] logits)
 <int64[3] cut = {-1, 96, 32}, int64[5] apart = {-1, 96, 2, 3, 16}, int64[1] third = {1}, int64[3] tokens = {-1, 96, 32},
