@@ -1,0 +1,155 @@
+"""How many multiply-adds a graph does for one image, node by node.
+
+Counted are products alone: with a stored weight (Linear), convolutions, and products of two activations, as in
+attention. What adds, scales or normalises is left out, as other counters do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from math import prod
+from typing import Literal, NamedTuple
+
+import onnx
+import onnx_ir as ir
+
+from edgevit.graph.linears import linears_in
+from edgevit.graph.node_facts import Role, role_of
+
+Kind = Literal["Linear", "Conv", "attention"]
+_Sizes = tuple[int, ...]
+
+#: Constants of more values than this hold no shapes, and are not looked at while shapes are inferred.
+_SHAPE_VALUES = 1024
+#: Of other domains and these operators it is not known what they multiply.
+_OPAQUE = ("DeformConv", "Einsum", "GRU", "If", "LSTM", "Loop", "RNN", "Scan")
+_INTEGER = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
+
+
+class MultiplyAdds(NamedTuple):
+    """A node that multiplies: its name and its output's, what kind it is, and its multiply-adds for one image.
+
+    A Linear layer goes by its own name, by which plans and kernels know it.
+    """
+
+    name: str
+    output: str
+    kind: Kind
+    macs: int
+
+
+class Counted(NamedTuple):
+    """The nodes of a graph that multiply, and the names of those whose multiply-adds are ``unknown``."""
+
+    nodes: tuple[MultiplyAdds, ...]
+    unknown: tuple[str, ...]
+
+
+def count_multiply_adds(model: ir.Model) -> Counted:
+    """Return the multiply-adds of ``model``, a float graph, for one image; ``model`` stays as it is.
+
+    What rewrites have added to a Linear layer, its residual product, is not the model's own, and is left out. So is
+    what is the same for all images: engines compute it once.
+    """
+    shapes = _shapes(model)
+    names = {layer.matmul: layer.of for layer in linears_in(model.graph)}
+    depending = {value for value in model.graph.inputs if not value.is_initializer()}
+    nodes: list[MultiplyAdds] = []
+    unknown: list[str] = []
+    for node in model.graph:
+        taken = [value for value in node.inputs if value is not None and value in depending]
+        if not taken or node.op_type in ("Shape", "Size"):
+            continue
+        depending.update(node.outputs)
+        name = names.get(node) or node.name or str(node.outputs[0].name)
+        if node.domain not in ("", "ai.onnx") or node.op_type in _OPAQUE or node.op_type in _INTEGER:
+            unknown.append(name)
+        if node.op_type not in _COUNTS or role_of(node) is Role.RESIDUAL:
+            continue
+        kind = _kind(node, depending)
+        try:
+            nodes.append(MultiplyAdds(name, str(node.outputs[0].name), kind, _COUNTS[node.op_type](node, shapes)))
+        except KeyError:  # of a shape that is not known
+            unknown.append(name)
+    return Counted(tuple(nodes), tuple(unknown))
+
+
+def _kind(node: ir.Node, depending: Collection[ir.Value]) -> Kind:
+    if node.op_type.startswith("Conv"):
+        return "Conv"
+    return "attention" if node.op_type == "Attention" or set(node.inputs[:2]) <= set(depending) else "Linear"
+
+
+def _shapes(model: ir.Model) -> dict[str, _Sizes]:
+    """Return the shapes of all values that are known for one image, by their names."""
+    light = model.clone()
+    for entry in light.graph.inputs:
+        if entry.shape is not None and len(entry.shape):
+            entry.shape = ir.Shape([1, *entry.shape[1:]])
+    inferred = [value for node in light.graph.all_nodes() for value in node.outputs]
+    for value in inferred:  # with another batch, or a symbolic one
+        value.shape = None
+    known: dict[str, _Sizes] = {}
+    for name, value in list(light.graph.initializers.items()):
+        assert value.const_value is not None  # noqa: S101 - an initializer has one
+        known[name] = tuple(int(size) for size in value.const_value.shape)  # type: ignore[arg-type]
+        if prod(known[name]) > _SHAPE_VALUES:
+            value.shape, value.dtype = ir.Shape(known[name]), value.const_value.dtype
+            value.const_value = None
+            del light.graph.initializers[name]
+            if not value.is_graph_input():
+                light.graph.inputs.append(value)
+    proto = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(light), data_prop=True)
+    for info in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in info.type.tensor_type.shape.dim]
+        if info.type.tensor_type.HasField("shape") and None not in sizes:
+            known[info.name] = tuple(size for size in sizes if size is not None)
+    return known
+
+
+def _of(value: ir.Value | None, shapes: Mapping[str, _Sizes]) -> _Sizes:
+    """Return the shape of ``value``.
+
+    Raises:
+        KeyError: if it is not known.
+    """
+    if value is None or value.name is None:
+        raise KeyError("nothing")
+    tensor = ir.convenience.get_const_tensor(value)  # a Constant node's too
+    return shapes[value.name] if tensor is None else tuple(tensor.shape.numpy())
+
+
+def _matmul(node: ir.Node, shapes: Mapping[str, _Sizes]) -> int:
+    return prod(_of(node.outputs[0], shapes)) * _of(node.inputs[0], shapes)[-1]
+
+
+def _gemm(node: ir.Node, shapes: Mapping[str, _Sizes]) -> int:
+    inner = 0 if node.attributes.get_int("transA", 0) else 1
+    return prod(_of(node.outputs[0], shapes)) * _of(node.inputs[0], shapes)[inner]
+
+
+def _conv(node: ir.Node, shapes: Mapping[str, _Sizes]) -> int:
+    """Count the weights that each output is a sum over: (C / groups) * the kernel's area."""
+    return prod(_of(node.outputs[0], shapes)) * prod(_of(node.inputs[1], shapes)[1:])
+
+
+def _conv_transpose(node: ir.Node, shapes: Mapping[str, _Sizes]) -> int:
+    """Count the weights that each input is multiplied by: (M / groups) * the kernel's area."""
+    return prod(_of(node.inputs[0], shapes)) * prod(_of(node.inputs[1], shapes)[1:])
+
+
+def _attention(node: ir.Node, shapes: Mapping[str, _Sizes]) -> int:
+    """Count queries times keys, and weights times values; all are (B, N, h * d) or (B, h, N, d)."""
+    if len(node.inputs) > 4 and any(value is not None for value in node.inputs[4:6]):
+        raise KeyError("keys of before")
+    keys = _of(node.inputs[1], shapes)[-2]
+    return keys * (prod(_of(node.inputs[0], shapes)) + prod(_of(node.outputs[0], shapes)))
+
+
+_COUNTS: Mapping[str, Callable[[ir.Node, Mapping[str, _Sizes]], int]] = {
+    "Attention": _attention,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+}
