@@ -80,6 +80,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``per_token_scale``.
     Where ``max_drop`` (points of top-1) or, for images without labels, ``max_kl`` (nats), or for embedding models
     ``min_cosine`` is given, layers go back to float until INT8 keeps it on images that are held out.
+    ``min_integer_share`` is the share of the multiply-adds, in 0..1, that INT8 must run in integers to pass.
     ``why`` says where these choices come from.
     """
 
@@ -91,6 +92,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
     min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    min_integer_share: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     why: str = ""
 
     def __post_init__(self) -> None:

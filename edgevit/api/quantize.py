@@ -9,7 +9,8 @@ from pathlib import Path
 from edgevit.api.arguments import number
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
-from edgevit.bundle.manifest import Precision
+from edgevit.bundle.manifest import INTEGER_PRECISIONS, Precision
+from edgevit.errors import InputError
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import Recipe, load_recipe
 from edgevit.runtime.arguments import path_given
@@ -29,6 +30,7 @@ def quantize(
     max_drop: float | None = None,
     max_kl: float | None = None,
     min_cosine: float | None = None,
+    min_integer_share: float | None = None,
     sensitivity: bool = False,
     samples: int | None = None,
     seed: int | None = None,
@@ -52,6 +54,8 @@ def quantize(
         max_drop: Return layers to float until INT8 loses at most so many points of top-1 on images held out.
         max_kl: The same for images without labels: KL(float32 || INT8) in nats.
         min_cosine: The same for embedding models: mean cosine with float32's features.
+        min_integer_share: Share of the multiply-adds, in 0..1, that each INT8 variant must run in integers to pass; the
+            recipe's without it.
         sensitivity: Measure what each layer costs alone in INT8, and rank the layers.
         samples: How many calibration images to draw; the recipe's number without it.
         seed: Draws the calibration images.
@@ -68,6 +72,12 @@ def quantize(
     """
     wanted = precision_called(path_given("precision", precision))
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path_given("recipe", recipe))
+    share = number("min_integer_share", min_integer_share, least=0, most=1)
+    if share is not None and wanted not in INTEGER_PRECISIONS:
+        raise InputError(
+            f"{wanted} multiplies in floating point: it has no share of integers to reach",
+            remedy=f"leave --min-integer-share out, or use --precision {' or '.join(INTEGER_PRECISIONS)}",
+        )
     images = None
     if data is not None:
         images = images_of(
@@ -88,7 +98,7 @@ def quantize(
         number("max_kl", max_kl, least=0),
         number("min_cosine", min_cosine, least=0, most=1),
     )
-    return stage(
+    made = stage(
         whole,
         images,
         targets,
@@ -98,3 +108,4 @@ def quantize(
         criteria=replace(own or recipes, costs=sensitivity),
         progress=progress_to(progress),
     )
+    return replace(made, min_integer_share=chosen.min_integer_share if share is None else share)

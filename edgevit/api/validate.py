@@ -23,6 +23,7 @@ def validate(
     samples: int | None = None,
     max_drop: float | None = None,
     min_cosine: float | None = None,
+    min_integer_share: float | None = None,
     root: str | os.PathLike[str] | None = None,
     strict: bool = False,
     progress: Progress | ProgressCallback | None = None,
@@ -38,6 +39,7 @@ def validate(
         samples: So many of the images, drawn as ``edgevit.quantize`` draws; all without it.
         max_drop: Largest loss of a classifier's top-1, in points, that passes.
         min_cosine: Smallest mean cosine of an embedding model's features with float32's that passes.
+        min_integer_share: Share of the multiply-adds, in 0..1, that INT8 variants must run in integers to pass.
         root: Folder that the paths in a CSV start from.
         strict: Stop at the first image that cannot be read.
         progress: Called with a ``ProgressEvent`` for each step and each note.
@@ -49,6 +51,7 @@ def validate(
         MissingDependencyError: if no variant can be run here.
 
     """
+    share = number("min_integer_share", min_integer_share, least=0, most=1)
     place = root if root is None else Path(root)
     images = images_of(data, "test", labels=labels, root=place, samples=samples, strict=strict)
     measured, chosen = stage(
@@ -60,4 +63,6 @@ def validate(
         progress=progress_to(progress),
     )
     unreadable = images.unreadable.names
-    return ValidationResult(bundle=measured, names=chosen, data=images.name, unreadable=unreadable)
+    return ValidationResult(
+        bundle=measured, names=chosen, data=images.name, unreadable=unreadable, min_integer_share=share
+    )

@@ -105,6 +105,17 @@ class Session(Protocol):
         """
         ...
 
+    def integer_products(self) -> frozenset[str]:
+        """Return the convolutions and products of two activations that are seen to run in integers.
+
+        They go by the names of their nodes, and of their outputs. One that the engine does not show is not among them.
+
+        Raises:
+            MissingDependencyError: as ``linear_kernels``.
+
+        """
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

@@ -66,3 +66,7 @@ class KernelReport(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     attentions: tuple[AttentionKernel, ...]
     kernels: tuple[Kernel, ...]
     warnings: tuple[str, ...]
+
+    def integer_nodes(self) -> frozenset[str]:
+        """Return the names of the nodes that kernels which multiply in INT8 compute."""
+        return frozenset(name for kernel in self.kernels if kernel.computes == "int8" for name in kernel.nodes)

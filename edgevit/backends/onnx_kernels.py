@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgevit.backends.base import LinearKernel, join_products
 from edgevit.graph.node_facts import PRODUCTS, by_weight, noted_products
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def read_kernels(model: Path, optimised: Path) -> list[LinearKernel]:
+#: Operators that convolve in integers.
+_CONVOLUTIONS = ("ConvInteger", "QLinearConv")
+
+
+class ReadKernels(NamedTuple):
+    """How Linear layers are executed, and the names of what else multiplies in integers, and of its outputs."""
+
+    linears: list[LinearKernel]
+    integer_products: frozenset[str]
+
+
+def read_kernels(model: Path, optimised: Path) -> ReadKernels:
     """Return the operator of each Linear layer in ``optimised``, which onnxruntime made of ``model``.
 
     The optimiser renames nodes when it fuses them, but hands on the weights, and the list in the file's metadata that
@@ -25,10 +36,12 @@ def read_kernels(model: Path, optimised: Path) -> list[LinearKernel]:
     with _read(optimised) as graph:
         products = by_weight(noted_products(graph.metadata_props.get(PRODUCTS)))
         found = [(each, node.op_type, _type_of(node)) for node in graph.graph if (each := product_of(node)) is not None]
+        others = [node for node in graph.graph if _is_integer_product(node)]
+        names = frozenset(str(name) for node in others for name in (node.name, *(out.name for out in node.outputs)))
     if not products:
         with _read(model) as graph:
             products = by_weight(products_in(graph.graph))
-    return join_products(
+    linears = join_products(
         LinearKernel(
             layer=products[name].layer if (name := _undecorated(each.weight)) in products else each.node,
             kernel=operator,
@@ -37,6 +50,14 @@ def read_kernels(model: Path, optimised: Path) -> list[LinearKernel]:
         )
         for each, operator, kind in found
     )
+    return ReadKernels(linears, names)
+
+
+def _is_integer_product(node: ir.Node) -> bool:
+    """Say whether ``node`` convolves, or multiplies two activations, in integers; QAttention does that in float."""
+    if node.op_type in _CONVOLUTIONS:
+        return True
+    return node.op_type in INTEGER and node.op_type != "QAttention" and weight_of(node) is None
 
 
 @contextmanager

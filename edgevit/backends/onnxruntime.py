@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,8 @@ from edgevit.versions import within
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from edgevit.backends.onnx_kernels import ReadKernels
 
 #: What onnxruntime says of a file that is too new for it.
 _TOO_NEW = ("opset", "IR version", "Could not find an implementation")
@@ -198,6 +201,14 @@ class OnnxRuntimeSession:
 
     def linear_kernels(self) -> list[LinearKernel]:
         """Return how each Linear layer is executed, read from the graph as onnxruntime has optimised it."""
+        return list(self._kernels.linears)
+
+    def integer_products(self) -> frozenset[str]:
+        """Return the convolutions and products of two activations that run in integers, read from the same graph."""
+        return self._kernels.integer_products
+
+    @cached_property
+    def _kernels(self) -> ReadKernels:
         require("onnx_ir", extra="quantize")
         from edgevit.backends.onnx_kernels import read_kernels
 

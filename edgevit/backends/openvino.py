@@ -20,7 +20,7 @@ from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_
 from edgevit.backends.openvino_core import core_of
 from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixels
-from edgevit.backends.openvino_kernels import linear_kernels
+from edgevit.backends.openvino_kernels import integer_products, linear_kernels
 from edgevit.backends.openvino_settings import DEFAULTS, GROUP_SIZE, ModelCache, check_device, checked, properties
 from edgevit.backends.pixels import PIXELS, as_taken, normalised_by, shape_of_images, to_be_normalised
 from edgevit.backends.pool import Pool
@@ -276,9 +276,16 @@ class OpenVINOSession:
 
         With a batch that it does not know, OpenVINO chooses kernels when it meets one: an image is run first.
         """
-        self.infer(np.zeros([size or 1 for size in self._shape], dtype=np.float32))
         products = by_weight(noted_products(note_of(self._converted, "products")))
-        return linear_kernels(self._compiled.get_runtime_model(), products)
+        return linear_kernels(self._runtime_model(), products)
+
+    def integer_products(self) -> frozenset[str]:
+        """Return the convolutions and products of two activations that run in integers, read from the same model."""
+        return integer_products(self._runtime_model())
+
+    def _runtime_model(self) -> Any:  # noqa: ANN401
+        self.infer(np.zeros([size or 1 for size in self._shape], dtype=np.float32))
+        return self._compiled.get_runtime_model()
 
     def __enter__(self) -> Self:
         return self

@@ -12,6 +12,9 @@ from edgevit.graph.node_facts import Product
 #: Layers of the compiled model that multiply by a weight; a MatMul is one only if its second input is constant.
 _FULLY_CONNECTED = "FullyConnected"
 _FUSED = "Subgraph"
+#: Other layers that multiply; of a MatMul the second input is an activation then.
+_OTHER_PRODUCTS = ("Convolution", "Deconvolution", "GroupConvolution", "MatMul")
+_SCALING = "/DequantizationMultiply"
 #: What OpenVINO puts behind the name of a weight (K, 1), which it lays out anew.
 _LAID_OUT_ANEW = ("/WithoutBiases/transpose_b", "/transpose_b")
 _INTEGER_TYPES = ("i8", "u8")
@@ -29,12 +32,37 @@ def linear_kernels(runtime_model: Any, products: Products) -> list[LinearKernel]
     return join_products(_kernel(node, weight, products) for node in nodes for weight in _weights(node, products))
 
 
-def _kernel(node: Any, weight: Any, products: Products) -> LinearKernel:  # noqa: ANN401
-    kernel = _info(node, "primitiveType")
+def integer_products(runtime_model: Any) -> frozenset[str]:  # noqa: ANN401
+    """Return the names of the convolutions and products of two activations that a compiled model has in integers."""
+    nodes = [node for node in runtime_model.get_ordered_ops() if _is_integer(node)]
+    return frozenset(name for node in nodes for name in _integer_products(node))
+
+
+def _integer_products(node: Any) -> list[str]:  # noqa: ANN401
+    """Return which of the nodes that were compiled into ``node``, which takes integers, multiply in them.
+
+    What has become an integer product is scaled behind it, by a node that OpenVINO calls by it. In a Subgraph, which
+    may hold a whole attention, float products are beside it.
+    """
+    names, kind = _info(node, "originalLayersNames").split(","), _info(node, "layerType")
+    scaled = [name.removesuffix(_SCALING) for name in names if name.endswith(_SCALING)]
+    if kind in _OTHER_PRODUCTS:
+        return [*names, *scaled]
+    return scaled if kind == _FUSED else []
+
+
+def _is_integer(node: Any) -> bool:  # noqa: ANN401
     # Where weights alone are integers, OpenVINO calls the precision theirs and the kernel a float one; whether that
     # kernel quantizes the activations as they come, it does not tell.
-    integer = _info(node, "runtimePrecision") in _INTEGER_TYPES and not kernel.endswith(_FLOAT_KERNELS)
-    return LinearKernel(layer=_layer(node, weight, products), kernel=kernel, integer=integer, weight=_type_of(weight))
+    return _info(node, "runtimePrecision") in _INTEGER_TYPES and not _info(node, "primitiveType").endswith(
+        _FLOAT_KERNELS
+    )
+
+
+def _kernel(node: Any, weight: Any, products: Products) -> LinearKernel:  # noqa: ANN401
+    kernel = _info(node, "primitiveType")
+    layer, kind = _layer(node, weight, products), _type_of(weight)
+    return LinearKernel(layer=layer, kernel=kernel, integer=_is_integer(node), weight=kind)
 
 
 def _weights(node: Any, products: Products) -> list[Any]:  # noqa: ANN401

@@ -26,6 +26,7 @@ RelativePath = Annotated[
 FolderName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9_-]*\Z", max_length=128)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 #: A share of something, with room for rounding, and what such a share has changed by.
 Rate = Annotated[float, msgspec.Meta(ge=-1e-6, le=1 + 1e-6)]
 Change = Annotated[float, msgspec.Meta(ge=-1 - 1e-6, le=1 + 1e-6)]
@@ -165,12 +166,38 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return len({time is None for time in (self.p50_ms, self.p90_ms, self.p99_ms, self.throughput_ips)}) == 1
 
 
+class Arithmetic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The multiply-adds of one kind that the model does for one image, and those that the engine does in integers.
+
+    ``nodes`` is how many nodes do them, ``float_nodes`` how many in floating point; ``largest_float`` are names of the
+    largest of these. ``attention`` are the products of two activations.
+    """
+
+    kind: Literal["Linear", "Conv", "attention"]
+    macs: Count
+    integer_macs: Count
+    nodes: Count
+    float_nodes: Count
+    largest_float: tuple[str, ...] = ()
+
+
 class Kernels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which arithmetic the backend runs a variant's Linear layers in, read from its optimised graph."""
+    """Which arithmetic the backend runs a variant in, read from its optimised graph.
+
+    ``arithmetic`` has one entry for each kind of multiply-adds that the model has, as it was before what rounds better
+    was added, or what no answer depends on left out. It is None where they cannot be counted, and in older bundles.
+    """
 
     linears: int
     integer_linears: int
     float_linears: tuple[str, ...]
+    arithmetic: tuple[Arithmetic, ...] | None = None
+
+    @property
+    def integer_share(self) -> float | None:
+        """The share of all multiply-adds that run in integers, in 0..1; None where it is not known."""
+        whole = sum(each.macs for each in self.arithmetic or ())
+        return sum(each.integer_macs for each in self.arithmetic or ()) / whole if whole else None
 
 
 class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

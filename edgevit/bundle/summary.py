@@ -37,6 +37,7 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: Accuracy | None
     latency: Latency | None
     kernels: Kernels | None
+    integer_share: float | None
     fallback: tuple[Fallback, ...]
     limit: LimitVerdict | None
 
@@ -98,6 +99,7 @@ def _variant(bundle: Bundle, name: str) -> VariantSummary:
         accuracy=variant.accuracy,
         latency=variant.latency,
         kernels=variant.kernels,
+        integer_share=None if variant.kernels is None else variant.kernels.integer_share,
         fallback=variant.fallback,
         limit=variant.limit,
     )

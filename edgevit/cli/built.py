@@ -14,6 +14,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.errors import EdgeViTError
+from edgevit.report.arithmetic import in_integers
 from edgevit.report.table import float_layers
 from edgevit.stages.results import BuildResult
 
@@ -34,7 +35,7 @@ def built(made: BuildResult, ending: str) -> Result:
     """Show new variants: what they are called, where they lie, how large they are, and how their layers run."""
     bundle, variants = made.bundle, made.variants
     lines = [
-        f"{variant.name}: {variant.kernels.integer_linears} of {variant.kernels.linears} Linear layers in integers"
+        f"{variant.name}: {in_integers(variant.kernels)}"
         for variant in variants
         if variant.kernels is not None and variant.precision in INTEGER_PRECISIONS
     ]
@@ -46,6 +47,7 @@ def built(made: BuildResult, ending: str) -> Result:
     if len(kept) > _LISTED:
         lines.append(f"and {len(kept) - _LISTED} more layers stay float: edgevit inspect {bundle.path}")
     lines += _limits(variants)
+    lines += (f"{name}: share missed: {why}" for name, why in made.shares_missed.items())
     lines += not_made(made.failed)
     summary = f"{made.seconds:.1f} s, {made.peak_rss_mb:.0f} MiB of memory at most"
     table = variants_table(bundle, made.names, ("variant", "size"))

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from edgevit.backends.base import LinearKernel
 from edgevit.backends.kernel_report import Kernel, KernelReport
+from edgevit.report.arithmetic import in_integers
 from edgevit.stages.kernels import VariantKernels
 
 _NODES_SHOWN = 3
@@ -28,13 +29,12 @@ def kernels_shown(variants: Sequence[VariantKernels], bundle: Path, *, every: bo
 def _parts(variant: VariantKernels, *, every: bool) -> Iterator[RenderableType]:
     if variant.unknown is not None:
         yield Text(f"{variant.variant}: kernels not known: {variant.unknown}")
-    elif variant.report is None:
-        integers = sum(linear.integer for linear in variant.linears)
-        yield Text(f"{variant.variant}: {integers} of {len(variant.linears)} Linear layers in integers")
+    elif variant.report is None and variant.kernels is not None:
+        yield Text(f"{variant.variant}: {in_integers(variant.kernels)}")
         yield from (Text(f"  {line}") for line in _counted(variant.linears))
         if every:
             yield _linears(variant.linears)
-    else:
+    elif variant.report is not None:
         yield Text(f"{variant.variant}: {_sentence(variant.report)}")
         if every:
             yield _kernels(variant.report.kernels)

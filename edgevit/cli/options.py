@@ -112,6 +112,16 @@ MinCosine = Annotated[
         rich_help_panel=LIMITS,
     ),
 ]
+MinIntegerShare = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Smallest share of the multiply-adds, in 0..1, that INT8 must run in integers to pass.",
+        show_default="none",
+        rich_help_panel=LIMITS,
+    ),
+]
 L2Normalize = Annotated[
     bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.", rich_help_panel=MODEL)
 ]

@@ -19,6 +19,7 @@ from edgevit.cli.built import built, following
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     BundlePath,
+    MinIntegerShare,
     PrecisionName,
     Root,
     StrictImages,
@@ -81,6 +82,7 @@ def quantize(
             rich_help_panel=_LIMIT,
         ),
     ] = None,
+    min_integer_share: MinIntegerShare = None,
     sensitivity: Annotated[
         bool,
         typer.Option("--sensitivity", help="Measure what each layer costs alone in INT8, and rank the layers."),
@@ -106,6 +108,7 @@ def quantize(
             max_drop=max_drop,
             max_kl=max_kl,
             min_cosine=min_cosine,
+            min_integer_share=min_integer_share,
             sensitivity=sensitivity,
             samples=samples,
             seed=seed,

@@ -11,7 +11,7 @@ from rich.text import Text
 
 import edgevit
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, Root, StrictImages, Variants
+from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, MinIntegerShare, Root, StrictImages, Variants
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.evaluation.gate import limit_option
 from edgevit.stages.results import ValidationResult
@@ -25,6 +25,7 @@ def validate(
     samples: Annotated[int | None, typer.Option(min=1, help="Draw so many of the images.", show_default="all")] = None,
     max_drop: MaxDrop = None,
     min_cosine: MinCosine = None,
+    min_integer_share: MinIntegerShare = None,
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
@@ -37,6 +38,7 @@ def validate(
             samples=samples,
             max_drop=max_drop,
             min_cosine=min_cosine,
+            min_integer_share=min_integer_share,
             root=root,
             strict=strict,
             progress=bars,
@@ -47,6 +49,7 @@ def validate(
         data=found.to_dict(),
         text=Group(
             with_unreadable(Group(table, Text(_measured_on(found))), found.unreadable),
+            *(Text(f"{name}: share missed: {why}") for name, why in found.shares_missed.items()),
             Text(f"\nnext: {_following(bundle, found)}"),
         ),
         exit_code=0 if found.passed else 1,
@@ -59,7 +62,7 @@ def _measured_on(found: ValidationResult) -> str:
 
 def _following(path: Path, found: ValidationResult) -> str:
     """Return what to type next: a variant that lost too much is not worth timing."""
-    if found.passed:
+    if found.passed or all(accuracy.passed for accuracy in found.accuracies.values()):
         return f"edgevit benchmark {path}"
     limit = limit_option(found.bundle.manifest.model.classes)
     return f"edgevit quantize {path} --data IMAGES {limit}, which returns layers to float until it is kept"

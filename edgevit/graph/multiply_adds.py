@@ -41,8 +41,8 @@ class MultiplyAdds(NamedTuple):
 class Counted(NamedTuple):
     """The nodes of a graph that multiply, and the names of those whose multiply-adds are ``unknown``."""
 
-    nodes: tuple[MultiplyAdds, ...]
-    unknown: tuple[str, ...]
+    nodes: tuple[MultiplyAdds, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def count_multiply_adds(model: ir.Model) -> Counted:

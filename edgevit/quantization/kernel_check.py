@@ -7,8 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from edgevit.backends.base import LinearKernel, Session
-from edgevit.bundle.manifest import Kernels
+from edgevit.bundle.manifest import Arithmetic, Kernels
 from edgevit.errors import VerificationError
+from edgevit.graph.multiply_adds import Counted
+
+#: Nodes that are named of each kind.
+_LARGEST = 3
 
 
 class KernelError(VerificationError):
@@ -83,6 +87,35 @@ def _check(kind: str, expected: Sequence[str], kernels: Sequence[LinearKernel], 
             remedy="use the dialect of this backend; if it is that one, report it with the versions that "
             "`edgevit doctor` prints",
         )
+
+
+def with_arithmetic(kernels: Kernels, counted: Counted, integer: Collection[str]) -> Kernels:
+    """Return ``kernels`` with the multiply-adds of the nodes that were ``counted``, by their kinds.
+
+    ``integer`` are the names of all that the engine was seen to multiply in integers. Where the multiply-adds of a node
+    are not known there is no share, and nothing is added.
+    """
+    if counted.unknown:
+        return kernels
+    kinds = dict.fromkeys(node.kind for node in counted.nodes)
+    found = []
+    for kind in kinds:
+        nodes = [node for node in counted.nodes if node.kind == kind]
+        floats = [node for node in nodes if node.name not in integer and node.output not in integer]
+        largest = sorted(floats, key=lambda node: -node.macs)[:_LARGEST]
+        macs = sum(node.macs for node in nodes)
+        found.append(
+            Arithmetic(
+                kind=kind,
+                macs=macs,
+                integer_macs=macs - sum(node.macs for node in floats),
+                nodes=len(nodes),
+                float_nodes=len(floats),
+                largest_float=tuple(node.name for node in largest),
+            )
+        )
+    found.sort(key=lambda each: -each.macs)
+    return msgspec.structs.replace(kernels, arithmetic=tuple(found))
 
 
 def kernels_of(kernels: Sequence[LinearKernel]) -> Kernels:

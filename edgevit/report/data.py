@@ -14,6 +14,7 @@ from edgevit.evaluation.figures import MAX_BLOCK_SPREAD, MAX_INTERVAL_WIDTH, MIN
 from edgevit.evaluation.latency import baseline_of
 from edgevit.files import shareable
 from edgevit.json import decode
+from edgevit.report.arithmetic import few_integers, share_in_integers
 from edgevit.report.consistency import consistent
 from edgevit.report.headline import headline, missing
 from edgevit.report.verdict import outcome
@@ -54,6 +55,9 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
             {
                 **msgspec.structs.asdict(variant),
                 "bytes": variant.bytes,
+                "integer_share": None if variant.kernels is None else variant.kernels.integer_share,
+                "integers": None if variant.kernels is None else share_in_integers(variant.kernels),
+                "few_integers": few_integers(variant),
                 "verdict": outcome(variant)._asdict(),
                 "on_front": variant.name in front,
                 "baseline": baseline.name if (baseline := baseline_of(variant, manifest.variants)) else None,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from edgevit.bundle.manifest import Fallback, Manifest, Variant
 from edgevit.report import formats
+from edgevit.report.arithmetic import few_integers
 from edgevit.report.consistency import consistent
 from edgevit.report.verdict import outcome
 
@@ -61,7 +62,7 @@ def remarks(manifest: Manifest, names: Collection[str] | None = None) -> list[st
         if names is None or variant.name in names:
             for said in _remarks(variant):
                 found.setdefault(said, []).append(variant.name)
-    return [formats.printable(f"{', '.join(those)}: {said}", limit=400) for said, those in found.items()]
+    return [formats.printable(f"{', '.join(those)}: {said}", limit=600) for said, those in found.items()]
 
 
 def _remarks(variant: Variant) -> Iterator[str]:
@@ -72,6 +73,9 @@ def _remarks(variant: Variant) -> Iterator[str]:
         yield f"speed in doubt: {latency.invalid_reason}"
     if variant.accuracy is not None and variant.limit is not None and not variant.limit.passed:
         yield f"limit missed: {variant.limit.reason}"
+    few = few_integers(variant)
+    if few is not None:
+        yield f"warning: {few}"
 
 
 def float_layers(variants: Iterable[Variant]) -> list[str]:

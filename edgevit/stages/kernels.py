@@ -10,18 +10,24 @@ from edgevit.backends import BACKENDS, backend_class
 from edgevit.backends.base import LinearKernel
 from edgevit.backends.kernel_report import KERNELS, KernelReport
 from edgevit.backends.variants import open_variant
-from edgevit.bundle.manifest import Variant
+from edgevit.bundle.manifest import Kernels, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingError
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.kernel_check import kernels_of
 
 
 class VariantKernels(msgspec.Struct, frozen=True, kw_only=True):
-    """How one variant is executed: its Linear layers, and all kernels if the build told; or why it is not known."""
+    """How one variant is executed: its Linear layers, and all kernels if the build told; or why it is not known.
+
+    ``kernels`` and ``integer_share`` are of an engine that was asked; the multiply-adds are those of the manifest.
+    """
 
     variant: str
     backend: str
     linears: tuple[LinearKernel, ...] = ()
+    kernels: Kernels | None = None
+    integer_share: float | None = None
     report: KernelReport | None = None
     unknown: str | None = None
 
@@ -61,4 +67,12 @@ def _opened(bundle: Bundle, variant: Variant) -> VariantKernels:
     except MissingError as error:  # one engine that is not here must not hide what the others do
         reason = f"{error.message} (try: {error.remedy})"
         return VariantKernels(variant=variant.name, backend=variant.backend, unknown=reason)
-    return VariantKernels(variant=variant.name, backend=variant.backend, linears=linears)
+    noted = variant.kernels
+    found = msgspec.structs.replace(kernels_of(linears), arithmetic=None if noted is None else noted.arithmetic)
+    return VariantKernels(
+        variant=variant.name,
+        backend=variant.backend,
+        linears=linears,
+        kernels=found,
+        integer_share=found.integer_share,
+    )

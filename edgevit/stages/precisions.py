@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from edgevit.backends import BACKENDS, backend_class, get_backend
-from edgevit.backends.base import Session
+from edgevit.backends.base import LinearKernel, Session
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import VerifiedFile, logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
 from edgevit.graph.linears import open_graph
+from edgevit.graph.multiply_adds import Counted, count_multiply_adds
 from edgevit.graph.saving import SavedModel
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import dialect_called, emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16.convert import Float16Plan, emit_float16
-from edgevit.quantization.kernel_check import check_kernels, check_linears, name_the_last
+from edgevit.quantization.kernel_check import check_kernels, check_linears, name_the_last, with_arithmetic
 from edgevit.quantization.lint.rules import check_tensorrt
 from edgevit.quantization.ptq import PtqModel
 from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
@@ -49,7 +50,8 @@ class EngineSource:
 
     ``integer_layers`` must run in integers, ``float8_layers`` in FP8, and ``packed_layers`` is how many must keep their
     weights in integers; None where the engine is not asked. ``float_layers`` stay float beside them.
-    ``float_attentions`` stay in float though the target asks for more, with the reasons.
+    ``float_attentions`` stay in float though the target asks for more, with the reasons. ``counted`` are the model's
+    multiply-adds, as they were before it took the form for the engine.
     """
 
     file: SavedModel
@@ -58,6 +60,7 @@ class EngineSource:
     packed_layers: int | None = None
     float_layers: tuple[str, ...] = ()
     float_attentions: Mapping[str, str] = field(default_factory=dict)
+    counted: Counted = field(default_factory=Counted)
 
     @property
     def model(self) -> Path:
@@ -78,20 +81,22 @@ def write_source(
     """
     if isinstance(decided, PtqModel):
         decided.plan.check_source(float32.sha256)
-        return _quantized(precision, target, decided, path)
+        counted = count_multiply_adds(decided.model)
+        return replace(_quantized(precision, target, decided, path), counted=counted)
     with open_graph(float32.path) as model:
+        counted = count_multiply_adds(model)  # the emitters use it up
         if isinstance(decided, Float16Plan):
-            return EngineSource(emit_float16(model, float32.sha256, decided, path).file)
+            return EngineSource(emit_float16(model, float32.sha256, decided, path).file, counted=counted)
         if precision == "int8-dynamic" and backend_class(target.backend).dynamic_operators:
             dynamic = emit_dynamic(model, path)
-            return EngineSource(dynamic.file, integer_layers=dynamic.layers)
+            return EngineSource(dynamic.file, integer_layers=dynamic.layers, counted=counted)
         if precision in ("int8-dynamic", "int8-weights"):
             packed = emit_weights_int8(model, path)
-            return EngineSource(packed.file, packed_layers=len(packed.layers))
+            return EngineSource(packed.file, packed_layers=len(packed.layers), counted=counted)
         if precision == "int4-weights":
             packed = emit_weights_int4(model, path)
-            return EngineSource(packed.file, packed_layers=len(packed.layers))
-        return EngineSource(emit_float32(model, target.dialect, path).file)
+            return EngineSource(packed.file, packed_layers=len(packed.layers), counted=counted)
+        return EngineSource(emit_float32(model, target.dialect, path).file, counted=counted)
 
 
 def _quantized(precision: Precision, target: Target, decided: PtqModel, path: Path) -> EngineSource:
@@ -157,7 +162,9 @@ def check(
         built = backend_class(target.backend).built_report(model)
         if built is None:
             return None
-        return check_linears(list(built.linears), source.integer_layers, source.float8_layers, engine=target.backend)
+        linears = list(built.linears)
+        kernels = check_linears(linears, source.integer_layers, source.float8_layers, engine=target.backend)
+        return with_arithmetic(kernels, source.counted, _integers(linears) | built.integer_nodes())
     _check_others(source, target)
     backend = get_backend(target.backend)
     if target.device in backend.silent_devices:
@@ -165,16 +172,22 @@ def check(
         return None
     own = backend.open(model, threads=0, settings=settings) if session is None else nullcontext(session)
     with own as opened:
+        found = opened.linear_kernels()
         if source.packed_layers is None:
-            layers = (*source.integer_layers, *source.float8_layers, *source.float_layers)
-            found = name_the_last(opened.linear_kernels(), layers)
-            return check_linears(found, source.integer_layers, source.float8_layers, engine=target.backend)
-        kernels = check_packed(opened, source.packed_layers)
-    if precision == "int8-dynamic":
+            found = name_the_last(found, (*source.integer_layers, *source.float8_layers, *source.float_layers))
+            kernels = check_linears(found, source.integer_layers, source.float8_layers, engine=target.backend)
+        else:
+            kernels = check_packed(opened, source.packed_layers)
+        kernels = with_arithmetic(kernels, source.counted, _integers(found) | opened.integer_products())
+    if source.packed_layers is not None and precision == "int8-dynamic":
         images = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images])
         check_dynamic(backend, model, settings, images)
         return None
     return kernels
+
+
+def _integers(linears: Iterable[LinearKernel]) -> frozenset[str]:
+    return frozenset(linear.layer for linear in linears if linear.integer)
 
 
 def _check_answers(bundle: Bundle, precision: Precision, target: Target, model: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,16 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import EdgeViTError
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.plan import LayerSensitivity
+from edgevit.report.arithmetic import share_missed
+
+
+def integer_share(variant: Variant) -> float | None:
+    """Return the share of the multiply-adds of ``variant`` that run in integers, in 0..1; None if it is not known."""
+    return None if variant.kernels is None else variant.kernels.integer_share
+
+
+def _shares_missed(variants: Iterable[Variant], least: float | None) -> dict[str, str]:
+    return {variant.name: missed for variant in variants if (missed := share_missed(variant, least)) is not None}
 
 
 def _plain(data: object) -> dict[str, Any]:
@@ -59,7 +69,8 @@ class BuildResult:
 
     ``float32_nodes`` are those that FP16 is no good for, with the reasons, ``sensitivity`` what each layer costs alone
     in INT8, the most sensitive first, where that was measured; ``failed`` are the variants that could not be made,
-    while others were. ``unreadable`` are images that could not be read.
+    while others were. ``min_integer_share`` is what INT8 must reach, in 0..1. ``unreadable`` are images that could
+    not be read.
     """
 
     bundle: Bundle
@@ -70,6 +81,7 @@ class BuildResult:
     sensitivity: Mapping[Scheme, tuple[LayerSensitivity, ...]] = field(default_factory=dict)
     failed: Mapping[str, EdgeViTError] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    min_integer_share: float | None = None
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -78,8 +90,14 @@ class BuildResult:
 
     @property
     def passed(self) -> bool:
-        """Whether all were made, and kept the limit that they were to keep."""
-        return not self.failed and all(variant.limit is None or variant.limit.passed for variant in self.variants)
+        """Whether all were made, and kept the limits that they were to keep."""
+        kept = all(variant.limit is None or variant.limit.passed for variant in self.variants)
+        return kept and not self.failed and not self.shares_missed
+
+    @property
+    def shares_missed(self) -> Mapping[str, str]:
+        """Why variants have too few of their multiply-adds in integers, by their names."""
+        return _shares_missed(self.variants, self.min_integer_share)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit quantize --json`` and ``edgevit build --json`` print."""
@@ -91,6 +109,7 @@ class BuildResult:
                         "path": path_of(self.bundle, variant),
                         "bytes": variant.bytes,
                         "kernels": variant.kernels,
+                        "integer_share": integer_share(variant),
                         "fallback": variant.fallback,
                         "limit": variant.limit,
                     }
@@ -106,6 +125,7 @@ class BuildResult:
                 "peak_rss_mb": self.peak_rss_mb,
                 "unreadable": self.unreadable,
                 "failed": failures(self.failed),
+                "shares_missed": self.shares_missed,
             }
         )
 
@@ -123,6 +143,7 @@ class ValidationResult:
     names: tuple[str, ...]
     data: str
     unreadable: tuple[str, ...] = ()
+    min_integer_share: float | None = None
 
     @property
     def accuracies(self) -> Mapping[str, Accuracy]:
@@ -137,8 +158,13 @@ class ValidationResult:
 
     @property
     def passed(self) -> bool:
-        """Whether no variant lost more than the limit."""
-        return all(accuracy.passed for accuracy in self.accuracies.values())
+        """Whether no variant lost more than the limit, and each has enough of its multiply-adds in integers."""
+        return all(accuracy.passed for accuracy in self.accuracies.values()) and not self.shares_missed
+
+    @property
+    def shares_missed(self) -> Mapping[str, str]:
+        """Why variants have too few of their multiply-adds in integers, by their names."""
+        return _shares_missed([self.bundle.variant(name) for name in self.names], self.min_integer_share)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit validate --json`` prints."""
@@ -148,6 +174,7 @@ class ValidationResult:
                 "data": self.data,
                 "images": self.images,
                 "unreadable": self.unreadable,
+                "shares_missed": self.shares_missed,
                 "variants": [
                     _head(self.bundle.variant(name)) | msgspec.to_builtins(accuracy)
                     for name, accuracy in measured.items()
@@ -192,4 +219,5 @@ class BenchmarkResult:
 
 
 def _head(variant: Variant) -> dict[str, object]:
-    return {"name": variant.name, "precision": variant.precision, "backend": variant.backend}
+    known: dict[str, object] = {"name": variant.name, "precision": variant.precision, "backend": variant.backend}
+    return known | {"integer_share": integer_share(variant)}

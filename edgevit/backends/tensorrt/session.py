@@ -75,8 +75,22 @@ class TensorRTSession:
             BundleError: if the report is damaged.
 
         """
+        report = self._report()
+        return [] if report is None else list(report.linears)
+
+    def integer_products(self) -> frozenset[str]:
+        """Return the convolutions and products of two activations in INT8, from the same report.
+
+        Raises:
+            BundleError: if the report is damaged.
+
+        """
+        report = self._report()
+        return frozenset() if report is None else report.integer_nodes()
+
+    def _report(self) -> KernelReport | None:
         path = self._path.with_name(KERNELS)
-        return list(KernelReport.load(path).linears) if path.is_file() else []
+        return KernelReport.load(path) if path.is_file() else None
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,75 @@
+"""Which share of a model's multiply-adds runs in integers, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgevit.bundle.manifest import INTEGER_PRECISIONS, Arithmetic, Kernels, Variant
+
+#: The share of multiply-adds in integers below which a variant is warned of.
+FEW = 0.8
+
+#: What the nodes of a kind are called, one and several, and why they stay float.
+_NODES: Mapping[str, tuple[str, str, str]] = {
+    "Linear": ("Linear layer", "Linear layers", "see which by edgevit inspect --kernels --all"),
+    "Conv": ("convolution", "convolutions", "EdgeViT quantizes Linear layers only"),
+    "attention": ("product of attention", "products of attention", "the engine was not seen to do them in integers"),
+}
+_NAMED = 3
+_SMALL = 0.01
+
+
+def in_integers(kernels: Kernels) -> str:
+    """Say how many Linear layers run in integers, and which share of all multiply-adds that is, by their kinds."""
+    said = f"{kernels.integer_linears} of {kernels.linears} Linear layers in integers"
+    return f"{said}, {share_in_integers(kernels) or 'an unknown share of the multiply-adds'}"
+
+
+def share_in_integers(kernels: Kernels) -> str | None:
+    """Say which share of all multiply-adds runs in integers, by their kinds; None if it is not known."""
+    share = kernels.integer_share
+    if share is None:
+        return None
+    kinds = (f"{each.kind} {_floored(each.integer_macs / each.macs)}" for each in kernels.arithmetic or () if each.macs)
+    return f"{_floored(share)} of the multiply-adds ({', '.join(kinds)})"
+
+
+def few_integers(variant: Variant) -> str | None:
+    """Say what of an integer variant stays float and why, if that is more than a fifth; None if it is not."""
+    kernels = variant.kernels
+    if kernels is None or variant.precision not in INTEGER_PRECISIONS:
+        return None
+    share = kernels.integer_share
+    if share is None or share >= FEW:
+        return None
+    whole = sum(each.macs for each in kernels.arithmetic or ())
+    floats = sorted(kernels.arithmetic or (), key=lambda each: each.integer_macs - each.macs)
+    kinds = [_stays_float(each, whole) for each in floats if each.macs - each.integer_macs > _SMALL * whole]
+    names = [name for each in floats for name in each.largest_float][:_NAMED]
+    return (
+        f"{_floored(share)} of the multiply-adds run in integers; {'; '.join(kinds)}. "
+        f"The largest in float: {', '.join(names)}"
+    )
+
+
+def share_missed(variant: Variant, least: float | None) -> str | None:
+    """Say so where an integer variant has fewer of its multiply-adds in integers than ``least``, in 0..1."""
+    if least is None or variant.precision not in INTEGER_PRECISIONS:
+        return None
+    share = None if variant.kernels is None else variant.kernels.integer_share
+    wanted = f"{100 * least:g} % wanted"
+    if share is None:
+        return f"the share of multiply-adds in integers is not known, {wanted}"
+    return None if share >= least else f"{100 * share:.3g} % of the multiply-adds run in integers, {wanted}"
+
+
+def _stays_float(each: Arithmetic, whole: int) -> str:
+    one, several, why = _NODES[each.kind]
+    nodes = f"{each.float_nodes} {one if each.float_nodes == 1 else several}"
+    stays = "stays" if each.float_nodes == 1 else "stay"
+    return f"{nodes}, {100 * (each.macs - each.integer_macs) / whole:.0f} % of the multiply-adds, {stays} float: {why}"
+
+
+def _floored(share: float) -> str:
+    """Return a share in per cent, never rounded up: what is not all must not look as if it were."""
+    return f"{int(100 * share + 1e-9)} %"
