@@ -47,6 +47,10 @@ class InductorSession:
         """Return nothing: inductor's kernels are not examined here."""
         return []
 
+    def integer_products(self) -> frozenset[str]:
+        """Return nothing, likewise."""
+        return frozenset()
+
     def __enter__(self) -> Self:
         return self
 
