@@ -179,11 +179,12 @@ def test_the_portable_variant_runs_in_integers_on_both_engines(exported):
     assert [variant.name for variant in bundle.manifest.variants] == ["float32", "int8-portable"]
     variant = bundle.variant("int8-portable")
     assert variant.kernels.integer_linears == variant.kernels.linears > 0
+    found = msgspec.structs.replace(variant.kernels, arithmetic=None)  # the session alone counts nothing
     path = bundle.verify_files("int8-portable")
     plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan-symmetric.json").path)
     for name in ("onnxruntime", "openvino"):
         with get_backend(name).open(path, threads=1, settings={}) as session:
-            assert check_kernels(session, plan.integer_layers()) == variant.kernels
+            assert check_kernels(session, plan.integer_layers()) == found
     with load(bundle.path, variant="int8-portable") as model:  # answers to the golden images as float32 does
         assert model.variant.target == "portable"
 
