@@ -4,7 +4,6 @@ import json
 import warnings
 
 import pytest
-import torch
 from tiny import SHAPES, SPEC
 
 from edgevit.bundle.manifest import Arithmetic, Kernels
@@ -16,6 +15,8 @@ from edgevit.report.arithmetic import in_integers
 @pytest.fixture(scope="module")
 def hybrid(timm, tmp_path_factory):
     """Return the ONNX file of a network of convolutions and attention."""
+    import torch
+
     path = tmp_path_factory.mktemp("hybrid") / "hybrid.onnx"
     torch.manual_seed(0)
     with warnings.catch_warnings():
