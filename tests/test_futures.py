@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 from edgevit.futures import as_done, in_order
 
 
+def squares(pool, count, started):
+    """Yield numbers with their squares, which ``pool`` computes, and note which were started."""
+    for number in range(count):
+        started.append(number)
+        yield number, pool.submit(pow, number, 2)
+
+
 @given(count=st.integers(0, 12), ahead=st.integers(0, 5))
 def test_in_order_and_never_further_ahead_than_asked(count, ahead):
     started = []
-
-    def start(pool):
-        for number in range(count):
-            started.append(number)
-            yield number, pool.submit(lambda number=number: number * number)
-
     with ThreadPoolExecutor(3) as pool:
-        for taken, (number, future) in enumerate(in_order(start(pool), ahead)):
+        for taken, (number, future) in enumerate(in_order(squares(pool, count, started), ahead)):
             assert (number, future.result()) == (taken, taken * taken)
             assert len(started) <= taken + 1 + ahead
     assert len(started) == count
@@ -27,16 +28,9 @@ def test_in_order_and_never_further_ahead_than_asked(count, ahead):
 
 @given(count=st.integers(0, 12), at_once=st.integers(1, 5))
 def test_all_come_as_they_are_done_and_never_more_at_once_than_asked(count, at_once):
-    started = []
-
-    def start(pool):
-        for number in range(count):
-            started.append(number)
-            yield number, pool.submit(lambda number=number: number * number)
-
-    found = []
+    started, found = [], []
     with ThreadPoolExecutor(3) as pool:
-        for number, future in as_done(start(pool), at_once):
+        for number, future in as_done(squares(pool, count, started), at_once):
             assert future.done()
             assert future.result() == number * number
             found.append(number)
