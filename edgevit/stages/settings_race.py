@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgevit.backends.backend import Backend
 from edgevit.backends.base import Session
+from edgevit.errors import BundleError
 
 _WARM_UP, _ROUNDS = 3, 15
 #: Another setting must take less time by more than this share: timings are noisy, and the first is the more exact one.
@@ -31,27 +32,34 @@ def fastest_settings(
     """Yield the one of ``choices`` with which the file ``model`` runs fastest on ``images``, and the session that won.
 
     All take turns, so that what disturbs one disturbs the others. The first is kept unless another is clearly faster.
+    One with which the engine cannot open the file is out of the race, such as OpenVINO 2026.4's bf16 for the integer
+    layers of MobileViT.
 
     Raises:
         BundleError: if the file is damaged, or a setting is not one of the backend's.
 
     """
     with ExitStack() as stack:
-        sessions = _open_all(backend, model, choices, stack)
-        best = winner(_race(sessions, images))
-        yield choices[best], sessions[best]
+        opened = _open_all(backend, model, choices, stack)
+        best, session = opened[winner(_race([session for _, session in opened], images))]
+        yield best, session
 
 
 def _open_all(
     backend: Backend, model: Path, choices: Sequence[Mapping[str, str]], stack: ExitStack
-) -> Sequence[Session]:
-    """Open a session for each of ``choices`` side by side, as an engine compiles with one core for most of the time."""
+) -> Sequence[tuple[Mapping[str, str], Session]]:
+    """Open a session for each of ``choices`` side by side, as an engine compiles with one core for most of the time.
+
+    Those that the engine refuses are left out, unless it refuses all.
+    """
     with ThreadPoolExecutor(len(choices)) as pool:
         opening = [pool.submit(backend.open, model, threads=0, settings=each) for each in choices]
     for each in opening:
         if each.exception() is None:  # it is closed, even if another cannot be opened
             stack.enter_context(each.result())
-    return [each.result() for each in opening]
+    refused = [each for each in opening if isinstance(each.exception(), BundleError)]
+    kept = opening if len(refused) == len(opening) else [each for each in opening if each not in refused]
+    return [(choices[opening.index(each)], each.result()) for each in kept]
 
 
 def _race(sessions: Sequence[Session], images: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgevit.errors import BundleError
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages import precisions
 from edgevit.stages.settings_race import fastest_settings, winner
@@ -67,6 +68,32 @@ def test_what_was_opened_is_closed_where_another_cannot_be():
     with pytest.raises(KeyError), fastest_settings(backend, None, [{}, *NAMES], None):
         pass
     assert sorted(backend.ran) == ["fast closed", "slow closed"]
+
+
+class Refusing(Recorded):
+    """One that cannot open the file with ``refused`` speeds."""
+
+    def __init__(self, *refused):
+        super().__init__()
+        self.refused = refused
+
+    def open(self, model, *, threads, settings):
+        if settings["speed"] in self.refused:
+            raise BundleError(f"not {settings['speed']}", remedy="build it again")
+        return super().open(model, threads=threads, settings=settings)
+
+
+@pytest.mark.parametrize(("refused", "left"), [("fast", "slow"), ("slow", "fast")])
+def test_a_setting_that_the_engine_refuses_is_out_of_the_race(refused, left):
+    backend = Refusing(refused)
+    with fastest_settings(backend, None, NAMES, None) as (settings, session):
+        assert (settings, session.name) == ({"speed": left}, left)
+    assert set(backend.ran) == {left, f"{left} closed"}
+
+
+def test_what_the_engine_refuses_with_every_setting_is_an_error():
+    with pytest.raises(BundleError, match="not slow"), fastest_settings(Refusing("slow", "fast"), None, NAMES, None):
+        pass
 
 
 class _Engine:
