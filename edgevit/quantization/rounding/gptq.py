@@ -28,6 +28,7 @@ DAMPING = 0.01
 TOKEN_WEIGHT = 10
 
 _ROWS = 512  # of a product that are added up at once: they stay in the processor's cache
+_HALVED_FROM = 1024  # inputs of a layer; of fewer, half a product takes as long as all of it
 _BLOCK = 64  # inputs rounded before the weights after them are brought up to date, in one product
 
 
@@ -115,6 +116,10 @@ class HessianObserver:
         mean = self._quantized / self._tokens - self._origin
         weighted = self._weighted / self._weight
         covariance: NDArray[np.float64] = self._products.astype(np.float64)
+        if _is_halved(covariance):
+            for start in range(0, len(mean), _ROWS):
+                stop = start + _ROWS
+                covariance[start:stop, stop:] = covariance[stop:, start:stop].T
         covariance /= self._weight
         for start in range(0, len(mean), _ROWS):
             rows = slice(start, start + _ROWS)
@@ -131,12 +136,20 @@ class HessianObserver:
 def _add_products(total: NDArray[np.float32], left: NDArray[np.float32], right: NDArray[np.float32]) -> None:
     """Add to ``total`` (K, K) the transpose of ``left`` times ``right``, both (N, K), some rows of it at a time.
 
-    Two arrays: of a matrix and itself NumPy computes one half and copies it to the other, which takes longer. One row,
-    of a layer that sees the class token alone, is multiplied faster without BLAS.
+    Of many inputs only the blocks up to the diagonal: ``right`` is ``left`` with weights for its rows, so that the
+    others are the same. Two arrays: of a matrix and itself NumPy computes one half and copies it to the other, which
+    takes longer. One row, of a layer that sees the class token alone, is multiplied faster without BLAS.
     """
+    halved = _is_halved(total)
     for start in range(0, len(total), _ROWS):
-        rows = slice(start, start + _ROWS)
-        total[rows] += left[:, rows].T * right if len(left) == 1 else left[:, rows].T @ right
+        rows, columns = slice(start, start + _ROWS), slice(start + _ROWS if halved else len(total))
+        block, others = left[:, rows].T, right[:, columns]
+        total[rows, columns] += block * others if len(left) == 1 else block @ others
+
+
+def _is_halved(products: NDArray[np.floating]) -> bool:
+    """Say whether only the blocks up to the diagonal of ``products`` (K, K) are added up."""
+    return len(products) > _HALVED_FROM
 
 
 class QuantizedWeight(NamedTuple):

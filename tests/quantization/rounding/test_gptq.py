@@ -63,6 +63,22 @@ def test_the_token_that_the_head_reads_counts_more_in_the_covariance_and_not_in_
     np.testing.assert_allclose(moments.covariance() * 1.5, expected + np.diag(np.diag(expected)) / 2, atol=2e-2)
 
 
+def test_of_many_inputs_half_the_products_are_added_up_to_the_same_covariance():
+    inputs, random = 1030, np.random.default_rng(0)
+    values = random.normal(size=(2, 5, inputs)).astype(np.float32)
+    quantization = LinearQuantization(activation_scale=0.05, activation_zero_point=100, weight_scales=(1.0,))
+    moments = HessianObserver(quantization, inputs, PooledToken(2, 5))
+    for image in values:
+        moments.update(image[None])
+    seen = rounded(values, 0.05).reshape(-1, inputs)
+    weights = np.tile([1, 1, TOKEN_WEIGHT, 1, 1], 2)
+    apart = seen - seen.mean(axis=0)
+    expected = apart.T @ (apart * weights[:, None]) / weights.sum()
+    shrunk = expected * 10 / (10 + inputs)
+    np.fill_diagonal(shrunk, np.diag(expected))
+    np.testing.assert_allclose(moments.covariance(), shrunk, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(7, INPUTS), (1, 1, INPUTS), (1, 4, INPUTS)])
 def test_an_input_without_that_token_among_others_counts_as_it_is(shape):
     values = np.random.default_rng(0).normal(size=(9, *shape)).astype(np.float32)
