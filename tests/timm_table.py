@@ -12,36 +12,38 @@ from typing import Any
 import edgevit.models
 
 PATH = Path(edgevit.models.__file__).parent / "timm_architectures.json"
-_CLASSES = ("VisionTransformer", "VisionTransformerDistilled")
+_CLASSES = {"architectures": ("VisionTransformer", "VisionTransformerDistilled"), "eva": ("Eva",), "beit": ("Beit",)}
 #: What is the builder's, not the model's.
 _LOADING = {"pretrained_filter_fn", "pretrained_strict", "feature_cfg"}
 
 
 def table(timm: ModuleType) -> dict[str, Any]:
     """Return timm's version, its ViTs with their arguments, and which of them its old names stand for."""
-    entries = {}
-    for module in (timm.models.vision_transformer, timm.models.deit):
+    found: dict[str, dict[str, Any]] = {"architectures": {}, "eva": {}, "beit": {}}
+    models = timm.models
+    for module, kind in (
+        (models.vision_transformer, "architectures"), (models.deit, "architectures"), (models.eva, "eva"),
+        (models.beit, "beit"),
+    ):  # fmt: skip
         for name in timm.list_models(module=module.__name__.split(".")[-1]):
-            kind, arguments = _built(module, timm.models.model_entrypoint(name))
-            assert kind in _CLASSES, (name, kind)
-            entries[name] = dict(sorted(arguments.items()))
+            built, arguments = _built(module, timm.models.model_entrypoint(name))
+            assert built in _CLASSES[kind], (name, built)
+            found[kind][name] = dict(sorted(arguments.items()))
+    entries = {name for kind in found.values() for name in kind}
     registry = importlib.import_module("timm.models._registry")
     old = {name: new.split(".")[0] for name, new in registry._deprecated_models.items()}
     old = {name: new for name, new in old.items() if new in entries and name not in entries}
-    return {"timm": timm.__version__, "architectures": dict(sorted(entries.items())), "old_names": old}
+    kinds = {kind: dict(sorted(each.items())) for kind, each in found.items()}
+    return {"timm": timm.__version__, **kinds, "old_names": old}
 
 
 def text(found: dict[str, Any]) -> str:
     """Return the table as it is stored: an architecture a line."""
-    rows = [f"    {json.dumps(name)}: {json.dumps(args)}" for name, args in found["architectures"].items()]
-    old = [f"    {json.dumps(name)}: {json.dumps(new)}" for name, new in found["old_names"].items()]
-    return (
-        f'{{\n  "timm": {json.dumps(found["timm"])},\n  "architectures": {{\n'
-        + ",\n".join(rows)
-        + '\n  },\n  "old_names": {\n'
-        + ",\n".join(old)
-        + "\n  }\n}\n"
-    )
+    parts = [f'  "timm": {json.dumps(found["timm"])}']
+    for kind in ("architectures", "eva", "beit", "old_names"):
+        rows = [f"    {json.dumps(name)}: {json.dumps(value)}" for name, value in found[kind].items()]
+        parts.append(f'  "{kind}": {{\n' + ",\n".join(rows) + "\n  }")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 class _BuiltError(Exception):

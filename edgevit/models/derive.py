@@ -17,6 +17,8 @@ from edgevit.models.timm_args import heads_by_width
 
 #: Heads of the published widths that do not have 64 features each: ViT-H, SO400M, g and G (Zhai et al. 2022).
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+#: The same of those that pool by attention: SigLIP 2's giant-opt. DINOv2's giant, which is as wide, has 24.
+_POOLED_HEADS = {1536: 16}
 
 
 def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> ModelSpec:
@@ -31,6 +33,7 @@ def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> Mod
     qkv = _shape(weights, "blocks.0.attn.qkv.weight", 2, source)
     channels, *patch = found.patch or _shape(weights, "patch_embed.proj.weight", 4, source)[1:]
     width, inner = fc2[0], qkv[0] // 3
+    norms = {"query_key": "attn.q_norm", "attention": "attn.norm", "mlp": "mlp.norm"}
     gated = fc1[0] == 2 * fc2[1]
     pre_logits, outputs = (
         _shape(weights, name, 2, source)[0] if name in weights else 0
@@ -42,11 +45,12 @@ def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> Mod
         patch_size=(patch[0], patch[1]),
         width=width,
         depth=len({match[1] for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))}),
-        heads=(found.assumed_heads or heads_of(inner)) if found.heads is None else found.heads,
+        heads=heads_in(found, weights),
         classes=0 if projected else outputs,
         channels=channels,
         mlp_ratio=fc2[1] / width,
         pooling=_pooling(found, weights, width),
+        position_embedding="learned" if "pos_embed" in weights else "none",
         norm_epsilon=found.norm_epsilon,
         class_token="cls_token" in weights,
         register_tokens=weights["reg_token"].shape[1] if "reg_token" in weights else 0,
@@ -55,10 +59,25 @@ def spec_of(found: Converted, weights: Mapping[str, Tensor], source: str) -> Mod
         attention_width=None if inner == width else inner,
         activation="silu" if gated and not found.gate_known else found.activation,
         gated_mlp=gated,
+        rotary=None if found.rotary is None else found.rotary.positions,
+        relative_positions="blocks.0.attn.relative.table" in weights,
+        **{f"{what}_norm": f"blocks.0.{norm}.weight" in weights for what, norm in norms.items()},
+        final_norm=found.final_norm,
         norm_after_pooling="fc_norm.weight" in weights,
         pre_logits=pre_logits,
         projection=outputs if projected else 0,
     )
+
+
+def heads_in(found: Converted, weights: Mapping[str, Tensor]) -> int:
+    """Return the number of heads: what is said, else what a norm of each head's queries shows, else the usual one."""
+    if found.heads is not None:
+        return found.heads
+    inner = weights["blocks.0.attn.qkv.weight"].shape[0] // 3
+    if (norm := weights.get("blocks.0.attn.q_norm.weight")) is not None and 0 < norm.numel() <= inner:
+        return inner // norm.numel()
+    pooled = "attn_pool.query" in weights and inner in _POOLED_HEADS
+    return found.assumed_heads or (_POOLED_HEADS[inner] if pooled else heads_of(inner))
 
 
 def heads_of(width: int) -> int:
@@ -68,7 +87,7 @@ def heads_of(width: int) -> int:
 
 def heads_note(found: Converted, spec: ModelSpec) -> tuple[str, ...]:
     """Return the note on a number of heads that neither config nor shapes tell, with the others that it may be."""
-    if found.heads is not None:
+    if found.heads is not None or spec.query_key_norm:
         return ()
     if found.assumed_heads:
         return (f"assumed {spec.heads} attention heads of {spec.head_width} features, its library's default: "
@@ -143,6 +162,8 @@ def _shape(weights: Mapping[str, Tensor], name: str, axes: int, source: str) -> 
 def _image_size(
     found: Converted, weights: Mapping[str, Tensor], patch: tuple[int, int], source: str
 ) -> tuple[int, int]:
+    if "pos_embed" not in weights and found.image_size is not None:
+        return found.image_size
     *_, positions, _ = _shape(weights, "pos_embed", 3, source)
     tokens = {name: weights[name].shape[1] for name in ("cls_token", "reg_token") if name in weights}
     prefix = sum(tokens.values())

@@ -12,7 +12,7 @@ from edgevit.errors import CheckpointError
 #: Names, after the usual tools' adapters have renamed what they know, of all that a model has.
 _OWN = re.compile(
     r"(cls_token|dist_token|reg_token|pos_embed|projection(\.\w+)?"
-    r"|(patch_embed|blocks|attn_pool|pre_logits)\..+"
+    r"|(patch_embed|blocks|attn_pool|pre_logits|rotary)\..+"
     r"|(norm|norm_pre|fc_norm|head|head_dist)\.(weight|bias))"
 )
 _WORDS = (

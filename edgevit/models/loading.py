@@ -14,7 +14,7 @@ from edgevit.models.canonical import canonical
 from edgevit.models.checkpoints import Checkpoint, check_tensors
 from edgevit.models.config import read_preprocessing
 from edgevit.models.defaults import IMAGENET, Defaults
-from edgevit.models.derive import check_config, check_open_clip, heads_note, spec_of
+from edgevit.models.derive import check_config, check_open_clip, heads_in, heads_note, spec_of
 from edgevit.models.families import OPEN_CLIP, identify
 from edgevit.models.families.base import Converted, Family, Raw
 from edgevit.models.hub import SCHEME, fetch
@@ -24,6 +24,7 @@ from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.resizing import at_image_size
+from edgevit.models.rotary import with_rotary
 from edgevit.models.sources import Reading, configs_taken, read_source
 from edgevit.models.spec import BUILTIN, ModelSpec, OutputActivation
 
@@ -147,6 +148,7 @@ def _assemble(raw: Raw, family: Family, given: _Arguments) -> Checkpoint:
         grid = _grid(found, raw)
         tensors, left = resolved(found.weights, raw.beside, raw.name, names)
         weights = canonical(tensors, grid)
+        weights = with_rotary(weights, found.rotary, heads_in(found, weights), raw.name)
     except (RuntimeError, IndexError, KeyError) as error:  # of torch, for tensors whose axes or sizes do not fit
         raise CheckpointError(
             f"the tensors of {raw.name} are named as those of a {family.name}, but do not fit together: "

@@ -9,13 +9,35 @@ import msgspec
 from edgevit.errors import SpecError
 
 Pooling = Literal["class", "mean", "max", "mean/max", "class+mean", "class+register", "attention"]
-PositionEmbedding = Literal["learned", "sincos"]
+PositionEmbedding = Literal["learned", "sincos", "none"]
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "sigmoid"]
 #: What makes probabilities of logits: of all together, of which one is true, or of each by itself.
 OutputActivation = Literal["softmax", "sigmoid"]
 
 #: Specs come from files that may be hostile: no size in one may keep the machine busy or fill its memory.
 _LARGEST = 1 << 20
+
+
+class RotaryPositions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How queries and keys of patches are turned by where the patch lies (Su et al. 2021, in two dimensions).
+
+    An angle is a patch's row times one frequency and its column times another. Both are patches' ``numbers``, or their
+    ``centres`` in -1..1 (DINOv3). Numbers have ``offset`` added, and are scaled to the grid ``reference``, where there
+    is one (EVA-02). ``own``: each block and head has frequencies of its own (RoPE-ViT's mixed).
+    """
+
+    coordinates: Literal["numbers", "centres"]
+    reference: tuple[int, int] | None = None
+    offset: float = 0.0
+    own: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = self.reference or (1, 1)
+        if not all(1 <= size <= _LARGEST for size in sizes) or not abs(self.offset) <= _LARGEST:
+            raise SpecError(
+                f"rotary positions have the reference {self.reference} and the offset {self.offset}",
+                remedy=f"give sizes of 1 to {_LARGEST}, and an offset of at most that",
+            )
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +52,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     - ``attention_width``: features of all heads together, where that is not ``width`` (vit-pytorch).
     - ``gated_mlp``: a SwiGLU (DINOv2's giant), or another gate that ``activation`` names; ``mlp_ratio`` then counts the
       features after the gate.
+    - ``rotary``: queries and keys are turned by their positions (DINOv3, EVA-02). ``relative_positions``: each head
+      adds a number to its scores that depends on how far apart two patches lie (BEiT).
+    - ``query_key_norm``: a LayerNorm on each head's queries and keys; ``attention_norm`` one on what attention gives,
+      in front of its projection; ``mlp_norm`` one inside the MLP (EVA-02).
     - ``norm_after_pooling``: the last LayerNorm works on the pooled vector (timm's ``fc_norm``).
+    - ``final_norm`` False: nothing is normalised behind the last block.
     - ``pre_logits``: features of a tanh layer before the head (the original ViT).
     - ``classes`` 0: an embedding model. Its output is the pooled vector, or its ``projection`` (CLIP), and has length 1
       with ``l2_normalize``.
@@ -62,7 +89,13 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     attention_width: int | None = None
     activation: Activation = "gelu"
     gated_mlp: bool = False
+    rotary: RotaryPositions | None = None
+    relative_positions: bool = False
+    query_key_norm: bool = False
+    attention_norm: bool = False
+    mlp_norm: bool = False
     norm_after_pooling: bool = False
+    final_norm: bool = True
     pre_logits: int = 0
     projection: int = 0
     l2_normalize: bool = False
@@ -114,6 +147,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError(
                 f"width {width} is not divisible by {self.heads} heads",
                 remedy=f"use {nearest} heads, or width {round(width / self.heads) * self.heads or self.heads}",
+            )
+        if self.rotary is not None and self.head_width % 4:
+            raise SpecError(
+                f"rotary positions need heads of a multiple of 4 features, not {self.head_width}",
+                remedy="give the number of heads that the model was trained with: --heads",
             )
 
     def _check_output(self) -> None:

@@ -36,11 +36,7 @@ ACTIVATIONS: dict[str, Activation] = {
 _GATES = {"glumlp": True, "swiglupacked": False, "glumlp-silu-first": False}
 #: Arguments of which one value alone is implemented.
 _ONLY: dict[str, tuple[Any, ...]] = {
-    "qk_norm": (False, None),
-    "scale_attn_norm": (False, None),
-    "scale_mlp_norm": (False, None),
     "pool_include_prefix": (False, None),
-    "final_norm": (True, None),
     "embed_layer": ("patchembed", None),
     "embed_norm_layer": (None,),
     "block_fn": ("block", None),
@@ -48,6 +44,11 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "pos_embed": ("learn", None),
     "norm_layer": ("layernorm", None),
 }
+#: What to type for a model that does not load from weights: of any library, of timm's.
+BY_ONNX = "torch.onnx.export(model, images, 'model.onnx', dynamo=True), then: edgevit export model.onnx"
+AS_TIMM_BUILDS = (
+    "edgevit.export(timm.create_model('{name}', pretrained=True).eval(), 'model.edgevit', input_shape=(3, 224, 224))"
+)
 #: Arguments of training, of loading, or of how sizes are checked.
 _HARMLESS = frozenset({
     "drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate",
@@ -67,18 +68,21 @@ class Understood:
     pooling: Pooling | None = None
     gate: tuple[Activation, bool] | None = None
     image_size: tuple[int, int] | None = None
+    final_norm: bool = True
     notes: tuple[str, ...] = ()
 
 
 class _Table(msgspec.Struct, frozen=True):
     timm: str
     architectures: dict[str, dict[str, Any]]
+    eva: dict[str, dict[str, Any]]
+    beit: dict[str, dict[str, Any]]
     old_names: dict[str, str]
 
 
 @functools.cache
 def table() -> _Table:
-    """Return timm's ViTs by name."""
+    """Return timm's ViTs by name; ``eva`` and ``beit`` are those that it builds as classes of these names."""
     return decode((files("edgevit.models") / "timm_architectures.json").read_bytes(), _Table)
 
 
@@ -98,8 +102,8 @@ def understand(config: Config, weights: Mapping[str, Tensor], source: str) -> Un
         CheckpointError: if it says something that EdgeViT does not implement, or that contradicts the weights.
     """
     args = config.model_args or {}
-    _check_types(args, source)
-    named = _named(config.architecture, source)
+    check_types(args, source)
+    named = named_args(config.architecture, table().architectures, source)
     said = {**(named or {}), **({} if config.global_pool is None else {"global_pool": config.global_pool}), **args}
     _check_known(said, config.architecture, source)
     _check_weights(args, weights, source)
@@ -107,47 +111,67 @@ def understand(config: Config, weights: Mapping[str, Tensor], source: str) -> Un
     sides = args.get("img_size")
     return Understood(
         heads=heads,
-        activation=_one_of(ACTIVATIONS, said, "act_layer", "gelu" if named is not None else None, source),
+        activation=one_of(ACTIVATIONS, said, "act_layer", "gelu" if named is not None else None, source),
         norm_epsilon=said.get("norm_eps") or (1e-6 if named is not None else None),
-        pooling=_one_of(POOLINGS, said, "global_pool", "token" if named is not None else None, source),
+        pooling=one_of(POOLINGS, said, "global_pool", "token" if named is not None else None, source),
         gate=_gate(said, source),
         image_size=(sides, sides) if isinstance(sides, int) else tuple(sides) if sides else None,
+        final_norm=said.get("final_norm") is not False,
         notes=notes,
     )
 
 
-def _named(architecture: str | None, source: str) -> dict[str, Any] | None:
+def name_of(architecture: str | None) -> str:
+    """Return timm's present name of an architecture, without the tag of its weights."""
+    name = (architecture or "").split(".")[0]
+    return table().old_names.get(name, name)
+
+
+def named_args(
+    architecture: str | None, kinds: Mapping[str, Mapping[str, Any]], source: str, what: str = "ViTs"
+) -> Mapping[str, Any] | None:
+    """Return what an architecture of ``kinds`` passes to its class; None where none is named.
+
+    Raises:
+        CheckpointError: if it is none of them.
+    """
     if architecture is None:
         return None
-    name = architecture.split(".")[0]
-    name = table().old_names.get(name, name)
-    if name not in table().architectures:
+    name = name_of(architecture)
+    if name not in kinds:
         raise CheckpointError(
             f"config.json of {source} names the architecture '{architecture}', "
-            f"which is not one of the ViTs of timm {table().timm}",
-            remedy="use a model that timm builds as a VisionTransformer; if it is one by another name, "
-            "correct 'architecture' in config.json",
+            f"which is not one of the {what} of timm {table().timm} that these tensors may be of",
+            remedy=f"export it as timm builds it: {AS_TIMM_BUILDS.format(name=name)}; or if it is one of these by "
+            "another name, correct 'architecture' in config.json",
         )
-    return table().architectures[name]
+    return kinds[name]
 
 
-def _refusal(source: str, key: str, value: object, architecture: str | None = None) -> CheckpointError:
+def refusal(source: str, key: str, value: object, architecture: str | None = None) -> CheckpointError:
+    """Return the error on an argument that is not implemented."""
     by = f" (of {architecture})" if architecture else ""
+    way = AS_TIMM_BUILDS.format(name=name_of(architecture)) if architecture else BY_ONNX
     return CheckpointError(
         f"config.json of {source} says {key}={value!r}{by}, which EdgeViT does not implement",
-        remedy="use a model without it, or export it to ONNX by its own library and give that file",
+        remedy=f"use a model without it, or export it as its library builds it: {way}",
     )
 
 
-def _check_types(args: Mapping[str, Any], source: str) -> None:
+def check_types(args: Mapping[str, Any], source: str) -> None:
+    """See to it that numbers are numbers.
+
+    Raises:
+        CheckpointError: if one is not.
+    """
     for key, least, kind in (("num_heads", 1, int), ("norm_eps", 1e-20, float)):
         value = args.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | kind) or value < least):
-            raise _refusal(source, key, value)
+            raise refusal(source, key, value)
     size = args.get("img_size")
     edges = size if isinstance(size, list) and len(size) == 2 else [size]
     if size is not None and not all(isinstance(edge, int) and edge > 1 for edge in edges):
-        raise _refusal(source, "img_size", size)
+        raise refusal(source, "img_size", size)
 
 
 def outside(config: Config, said: Mapping[str, Any], source: str) -> Config:
@@ -173,12 +197,17 @@ def _check_known(said: Mapping[str, Any], architecture: str | None, source: str)
         if key in _ONLY:
             plain = value.lower() if isinstance(value, str) else value
             if not any(plain is one or plain == one for one in _ONLY[key]):
-                raise _refusal(source, key, value, architecture)
+                raise refusal(source, key, value, architecture)
         elif key not in _HARMLESS and key not in _USED and key not in _CLAIMS:
-            raise _refusal(source, key, value, architecture)
+            raise refusal(source, key, value, architecture)
 
 
-def _one_of(known: Mapping[str, Any], said: Mapping[str, Any], key: str, default: str | None, source: str) -> Any:  # noqa: ANN401
+def one_of(known: Mapping[str, Any], said: Mapping[str, Any], key: str, default: str | None, source: str) -> Any:  # noqa: ANN401
+    """Return what ``known`` has for the value of ``key``, or for ``default``; None where neither says anything.
+
+    Raises:
+        CheckpointError: if it has nothing for it.
+    """
     value = said.get(key)
     if value is None:
         value = default
@@ -186,7 +215,7 @@ def _one_of(known: Mapping[str, Any], said: Mapping[str, Any], key: str, default
         return None
     name = value.lower() if isinstance(value, str) else ""
     if name not in known:
-        raise _refusal(source, key, value)
+        raise refusal(source, key, value)
     return known[name]
 
 
@@ -194,9 +223,9 @@ def _gate(said: Mapping[str, Any], source: str) -> tuple[Activation, bool] | Non
     value = said.get("mlp_layer")
     if value in (None, "mlp", "Mlp"):
         return None
-    last = _one_of(_GATES, said, "mlp_layer", None, source)
+    last = one_of(_GATES, said, "mlp_layer", None, source)
     # timm's ViT passes its act_layer on to any MLP, GELU without one, whatever the MLP's own default is.
-    return _one_of(ACTIVATIONS, said, "act_layer", "gelu", source), last
+    return one_of(ACTIVATIONS, said, "act_layer", "gelu", source), last
 
 
 def _heads(
@@ -252,6 +281,10 @@ _CLAIMS: dict[str, Any] = {
     "proj_bias": lambda weights: "blocks.0.attn.proj.bias" in weights,
     "fc_norm": lambda weights: "fc_norm.weight" in weights,
     "init_values": lambda weights: "blocks.0.ls1.gamma" in weights,
+    "qk_norm": lambda weights: "blocks.0.attn.q_norm.weight" in weights,
+    "scale_attn_norm": lambda weights: "blocks.0.attn.norm.weight" in weights,
+    "scale_mlp_norm": lambda weights: "blocks.0.mlp.norm.weight" in weights,
+    "final_norm": lambda weights: bool(weights.keys() & {"norm.weight", "fc_norm.weight"}),
     "no_embed_class": lambda _: None,
 }
 

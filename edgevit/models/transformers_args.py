@@ -6,7 +6,7 @@ A test holds that every key of transformers' own configs of these models is know
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from edgevit.errors import CheckpointError
 _USED = frozenset({
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
     "image_size", "patch_size", "num_channels", "id2label", "label2id", "num_labels", "problem_type", "model_type",
-    "vision_config", "text_config", "projection_dim", "mlp_ratio", "architectures",
+    "vision_config", "text_config", "projection_dim", "mlp_ratio", "architectures", "rope_theta",
 })  # fmt: skip
 #: Of training and loading, of heads and parts that play no part in the output, or of how results are handed over.
 _HARMLESS = frozenset({
@@ -32,7 +32,11 @@ _HARMLESS = frozenset({
     "task_specific_params", "sep_token_id", "text_config_dict", "vision_config_dict", "_commit_hash",
     "_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "semantic_loss_ignore_index",
     "text_model_name", "direct_kl", "bridge", "is_composition", "_from_model_config", "_diffusers_version",
-    "transformers.js_config", "license",
+    "transformers.js_config", "license", "license_name", "license_link", "layer_scale_init_value", "pool_scales",
+    "use_auxiliary_head", "auxiliary_loss_weight", "auxiliary_channels", "auxiliary_num_convs",
+    "decoder_hidden_size", "decoder_intermediate_size", "decoder_num_attention_heads", "decoder_num_hidden_layers",
+    "mask_ratio", "norm_pix_loss", "auxiliary_concat_input", "add_fpn", "pos_embed_shift", "pos_embed_jitter",
+    "pos_embed_rescale",
 })  # fmt: skip
 #: Of generating text, which older versions wrote into the config of every model.
 _OF_TEXT = frozenset({
@@ -47,8 +51,6 @@ _OF_TEXT = frozenset({
 _ONLY: dict[str, tuple[object, ...]] = {
     "vision_use_head": (True, None),
     "use_mean_pooling": (False, None),
-    "use_relative_position_bias": (False, None),
-    "use_shared_relative_position_bias": (False, None),
     "position_embedding_type": ("absolute", None),
     "quantization_config": (None,),
     "backbone": (None,),
@@ -59,10 +61,21 @@ _CLAIMS: dict[str, Any] = {
     "qkv_bias": lambda weights: "blocks.0.attn.q.bias" in weights or "blocks.0.attn.qkv.bias" in weights,
     "num_register_tokens": lambda weights: weights["reg_token"].shape[-2] if "reg_token" in weights else 0,
     "use_swiglu_ffn": lambda weights: _is_gated(weights),
+    "use_gated_mlp": lambda weights: "blocks.0.mlp.gate.weight" in weights,
+    "query_bias": lambda weights: "blocks.0.attn.q.bias" in weights,
+    "key_bias": lambda weights: "blocks.0.attn.k.bias" in weights,
+    "value_bias": lambda weights: "blocks.0.attn.v.bias" in weights,
+    "proj_bias": lambda weights: "blocks.0.attn.proj.bias" in weights,
+    "mlp_bias": lambda weights: "blocks.0.mlp.fc2.bias" in weights,
+    "use_absolute_position_embeddings": lambda weights: "pos_embed" in weights,
+    "use_relative_position_bias": lambda weights: "blocks.0.attn.relative.table" in weights,
+    "use_shared_relative_position_bias": lambda weights: "shared" in weights,
 }
 #: What transformers builds of these weights, and what is made of them here, is the same for these classes.
 _ARCHITECTURES = re.compile(
-    r"(TF|Flax)?((ViT|ViTMSN|DeiT|Dinov2|Dinov2WithRegisters|Siglip)(Model|ForImageClassification)"
+    r"(TF|Flax)?((ViT|ViTMSN|DeiT|Dinov2|Dinov2WithRegisters|Siglip|Beit|Data2VecVision|IJepa)(Model|ForImageClassification)"
+    r"|(CLIP|MetaClip2)ForImageClassification"
+    r"|DINOv3ViTModel|ViTMAEModel|ViTMAEForPreTraining"
     r"|DeiTForImageClassificationWithTeacher"
     r"|(CLIP|MetaClip2|ChineseCLIP|AltCLIP|Siglip)(Model|VisionModel|VisionTransformer)"
     r"|(CLIP|MetaClip2)VisionModelWithProjection|VisionEncoderDecoderModel|VisionTextDualEncoderModel)"
@@ -70,8 +83,10 @@ _ARCHITECTURES = re.compile(
 KNOWN = _USED | _HARMLESS | _OF_TEXT | _ONLY.keys() | _CLAIMS.keys()
 
 
-def check_keys(said: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> None:
+def check_keys(said: Mapping[str, Any], weights: Mapping[str, Tensor], source: str, uses: Collection[str] = ()) -> None:
     """Check what a transformers config says against what EdgeViT implements, and ``weights`` under timm's names.
+
+    ``uses`` are keys that the weights' family implements whatever their value, where others do not.
 
     Raises:
         CheckpointError: if it has a key that is not known, or a value that is not implemented or not the weights'.
@@ -85,7 +100,7 @@ def check_keys(said: Mapping[str, Any], weights: Mapping[str, Tensor], source: s
             )
     vision = said.get("vision_config") or {}
     for key, value in [*said.items(), *vision.items()]:
-        if key not in KNOWN or (key in _ONLY and value not in _ONLY[key]):
+        if key not in KNOWN or (key in _ONLY and key not in uses and value not in _ONLY[key]):
             raise CheckpointError(
                 f"config.json of {source} says {key}={_short(value)}, which EdgeViT does not implement",
                 remedy="use a model without it, or export it to ONNX by its own library and give that file; "

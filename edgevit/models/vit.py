@@ -2,9 +2,10 @@
 
 An image is cut into patches, each patch becomes a token, and a pre-norm transformer encoder mixes the tokens
 (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021). Parameter names are timm's, so that its checkpoints load
-as they are. What only some families have is in ``parts.py``.
+as they are. What only some families have is in ``layers.py``.
 
-Every linear layer has a bias and every token a position: families without some of them load with zeros there. There
+Every linear layer has a bias, and every token a position where there are learned ones: families without some of them
+load with zeros there. There
 is no LayerScale: it is multiplied into the linear layer before it when a checkpoint is loaded, which is the same.
 
 Shapes in comments: B images, C channels, H x W pixels, P pixels in a patch's values (C*p*p), N tokens including the
@@ -17,7 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgevit.models.layers import AttentionPool, GatedMlp, NormalizedPatchEmbedding, PreLogits, activate
+from edgevit.models.layers import (
+    AttentionPool,
+    GatedMlp,
+    NormalizedPatchEmbedding,
+    PreLogits,
+    RelativePositions,
+    Rotation,
+    activate,
+    rotate,
+)
 from edgevit.models.spec import Activation, ModelSpec
 
 
@@ -41,7 +51,10 @@ class PatchEmbedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: softmax(Q K^T / sqrt(d)) V in each head, then a projection."""
+    """Multi-head self-attention: softmax(Q K^T / sqrt(d)) V in each head, then a projection.
+
+    Queries and keys may be normalised and turned by their positions; scores may depend on how far apart two tokens lie.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -49,13 +62,23 @@ class Attention(nn.Module):
         self.scale = spec.head_width**-0.5
         inner = spec.heads * spec.head_width  # D, but for models whose heads have a width of their own
         self.qkv = nn.Linear(spec.width, 3 * inner)
+        self.q_norm = nn.LayerNorm(spec.head_width, spec.norm_epsilon) if spec.query_key_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(spec.head_width, spec.norm_epsilon) if spec.query_key_norm else nn.Identity()
+        self.relative = RelativePositions(spec) if spec.relative_positions else None
+        self.norm = nn.LayerNorm(inner, spec.norm_epsilon) if spec.attention_norm else nn.Identity()
         self.proj = nn.Linear(inner, spec.width)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:  # (B, N, D) -> (B, N, D)
         query, key, value = (self._split_heads(part) for part in self.qkv(x).chunk(3, dim=-1))  # (B, h, N, d)
-        weights = (query * self.scale @ key.transpose(-2, -1)).softmax(dim=-1)  # (B, h, N, N)
+        query, key = self.q_norm(query), self.k_norm(key)
+        if rotation is not None:
+            query, key = rotate(query, *rotation), rotate(key, *rotation)
+        scores = query * self.scale @ key.transpose(-2, -1)  # (B, h, N, N)
+        if self.relative is not None:
+            scores = scores + self.relative()
+        weights = scores.softmax(dim=-1)
         mixed = weights.to(value.dtype) @ value  # (B, h, N, d); softmax stays in float32 under autocast
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        return self.proj(self.norm(mixed.transpose(1, 2).flatten(2)))
 
     def _split_heads(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, h, N, d)
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -68,10 +91,11 @@ class Mlp(nn.Module):
         super().__init__()
         self.activation: Activation = spec.activation
         self.fc1 = nn.Linear(spec.width, spec.mlp_width)
+        self.norm = nn.LayerNorm(spec.mlp_width, spec.norm_epsilon) if spec.mlp_norm else nn.Identity()
         self.fc2 = nn.Linear(spec.mlp_width, spec.width)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
-        return self.fc2(activate(self.fc1(x), self.activation))
+        return self.fc2(self.norm(activate(self.fc1(x), self.activation)))
 
 
 class Block(nn.Module):
@@ -84,8 +108,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(spec.width, spec.norm_epsilon)
         self.mlp = GatedMlp(spec) if spec.gated_mlp else Mlp(spec)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:  # (B, N, D) -> (B, N, D)
+        x = x + self.attn(self.norm1(x), rotation)
         return x + self.mlp(self.norm2(x))
 
 
@@ -104,13 +128,19 @@ class VisionTransformer(nn.Module):
         self.reg_token = (
             nn.Parameter(torch.empty(1, spec.register_tokens, spec.width)) if spec.register_tokens else None
         )
-        if spec.position_embedding == "learned":
-            self.pos_embed = nn.Parameter(torch.empty(1, spec.tokens, spec.width))
-        else:
-            self.register_buffer("pos_embed", sincos_positions(spec.grid, spec.width, spec.prefix_tokens))
+        self.pos_embed: Tensor | None
+        match spec.position_embedding:
+            case "learned":
+                self.pos_embed = nn.Parameter(torch.empty(1, spec.tokens, spec.width))
+            case "sincos":
+                self.register_buffer("pos_embed", sincos_positions(spec.grid, spec.width, spec.prefix_tokens))
+            case "none":
+                self.pos_embed = None
+        self.rotary = None if spec.rotary is None else Rotation(spec, spec.rotary)
         self.norm_pre = nn.LayerNorm(spec.width, spec.norm_epsilon) if spec.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList([Block(spec) for _ in range(spec.depth)])
-        self.norm = nn.Identity() if spec.norm_after_pooling else nn.LayerNorm(spec.width, spec.norm_epsilon)
+        normed = spec.final_norm and not spec.norm_after_pooling
+        self.norm = nn.LayerNorm(spec.width, spec.norm_epsilon) if normed else nn.Identity()
         self.fc_norm = nn.LayerNorm(spec.pooled_width, spec.norm_epsilon) if spec.norm_after_pooling else nn.Identity()
         if spec.pooling == "attention":
             self.attn_pool = AttentionPool(spec, Mlp(spec))
@@ -136,10 +166,18 @@ class VisionTransformer(nn.Module):
         patches = self.patch_embed(images)
         prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
         x = torch.cat([*(token.expand(patches.shape[0], -1, -1) for token in prefix), patches], dim=1)  # (B, N, D)
-        x = self.norm_pre(x + self.pos_embed)
-        for block in self.blocks:
-            x = block(x)
+        x = self.norm_pre(x if self.pos_embed is None else x + self.pos_embed)
+        for block, rotation in zip(self.blocks, self._rotations(), strict=True):
+            x = block(x, rotation)
         return self.norm(x)
+
+    def _rotations(self) -> list[tuple[Tensor, Tensor] | None]:
+        """Return by which angles each block turns queries and keys."""
+        if self.rotary is None:
+            return [None] * len(self.blocks)
+        cosines, sines = self.rotary()
+        own = len(cosines) > 1
+        return [(cosines[number * own], sines[number * own]) for number in range(len(self.blocks))]
 
     def pool(self, tokens: Tensor) -> Tensor:  # (B, N, D) -> (B, D), or (B, 2D)
         """Return one vector per image, as ``spec.pooling`` says."""

@@ -67,11 +67,12 @@ def test_what_timms_config_says_is_heeded(timm, tmp_path, built, said):
     [
         ({"architecture": "vit_base_patch16_rpn_224"}, "block_fn='respostblock'"),
         ({"architecture": "vit_base_patch16_xp_224"}, "vit_base_patch16_xp_224"),
-        ({"architecture": "eva02_tiny_patch14_224"}, "'eva02_tiny_patch14_224'"),
+        ({"architecture": "eva02_tiny_patch14_224"}, r"swiglu_mlp is True \(of eva02_tiny_patch14_224\)"),
+        ({"architecture": "swin_tiny_patch4_window7_224"}, "'swin_tiny_patch4_window7_224'"),
         ({"global_pool": "prr"}, "global_pool='prr'"),
         ({"model_args": {"act_layer": "mish"}}, "act_layer='mish'"),
         ({"model_args": {"norm_layer": "rmsnorm"}}, "norm_layer='rmsnorm'"),
-        ({"model_args": {"qk_norm": True}}, "qk_norm=True"),
+        ({"model_args": {"qk_norm": True}}, "qk_norm is True, the weights have False"),
         ({"model_args": {"rope": 7}}, "rope=7"),
         ({"model_args": {"depth": 3}}, "depth is 3, the weights have 2"),
         *(({"model_args": {"num_heads": value}}, f"num_heads={value!r}") for value in ("many", 0, 1.0, True)),
@@ -81,7 +82,7 @@ def test_what_timms_config_says_is_heeded(timm, tmp_path, built, said):
         ({"model_args": {"patch_size": "8"}}, "patch_size is '8', the weights have"),
         ({"architecture": "vit_tiny_patch16_224", "num_heads": 2}, "num_heads=2 outside of model_args"),
         ({"act_layer": "relu", "model_args": {"act_layer": "silu"}}, "act_layer='relu' outside of model_args"),
-        ({"qk_norm": True}, "qk_norm=True"),
+        ({"qk_norm": True}, "qk_norm is True, the weights have False"),
     ],
 )
 def test_what_is_not_implemented_is_refused_by_name(timm, tmp_path, config, fault):

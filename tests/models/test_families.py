@@ -5,13 +5,15 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from zoo import CASES
+from zoo import CASES as PLAIN
+from zoo_positions import CASES as POSITIONS
 
 from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.verify import export_verified
 from edgevit.models.loading import load_checkpoint
 
 TOLERANCE = 1e-5
+CASES = (*PLAIN, *POSITIONS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from edgevit.errors import CheckpointError
 from edgevit.models.families import (
+    beit,
     dinov2,
     hugging_face_clip,
+    hugging_face_dinov3,
     hugging_face_vit,
     jax,
     open_clip,
     timm,
+    timm_eva,
     torchvision,
     vit_pytorch,
 )
@@ -22,11 +25,17 @@ OPEN_CLIP = (open_clip.FAMILY, open_clip.TIMM_TOWER)
 
 #: Those with more marks stand before those that share some of them.
 FAMILIES: tuple[Family, ...] = (
+    beit.TIMM,
+    beit.HUGGING_FACE,
+    timm_eva.DINOV3,
+    timm_eva.EVA,
     dinov2.FAMILY,
     timm.FAMILY,
+    timm_eva.ROTARY,
     hugging_face_vit.DEIT,
     hugging_face_vit.VIT,
     hugging_face_vit.DINOV2,
+    hugging_face_dinov3.FAMILY,
     hugging_face_clip.CLIP,
     hugging_face_clip.SIGLIP,
     *OPEN_CLIP,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -12,8 +12,12 @@ from edgevit.errors import CheckpointError
 from edgevit.models.config import Config, Configs, sides
 from edgevit.models.defaults import Defaults
 from edgevit.models.positions import HUGGING_FACE, TIMM, Resampling
+from edgevit.models.rotary import Rotary
 from edgevit.models.spec import Activation, Pooling
 from edgevit.models.transformers_args import check_keys
+
+#: The default of each class below (transformers' ViT, DeiT, DINOv2, and the image towers of CLIP and SigLIP).
+_DEFAULT_HEADS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class Converted:
 
     ``patch`` is (channels, height, width) of a patch, where the projection is stored as a matrix. ``pooling`` is
     what a config names. ``resampling`` is how the family's library has positions at another size. ``assumed_heads``
-    are a library's default; ``gate_known`` says that ``activation`` is that of a gated MLP's gate. ``notes`` say what
+    are a library's default; ``gate_known`` says that ``activation`` is that of a gated MLP's gate. ``image_size`` may
+    be said by nothing but a library's default, where a model has no learned positions: ``notes`` say so, and what else
     was assumed or left out.
     """
 
@@ -51,6 +56,8 @@ class Converted:
     resampling: Resampling = TIMM
     assumed_heads: int | None = None
     gate_known: bool = False
+    rotary: Rotary | None = None
+    final_norm: bool = True
     notes: tuple[str, ...] = ()
 
 
@@ -94,11 +101,20 @@ def left_out(count: int, what: str) -> tuple[str, ...]:
 
 
 def from_hugging_face(
-    raw: Raw, rules: Mapping[str, str], *, unused: str, of: str, activation: Activation, norm_epsilon: float
+    raw: Raw,
+    rules: Mapping[str, str],
+    *,
+    unused: str,
+    of: str,
+    activation: Activation,
+    norm_epsilon: float,
+    heads: int = _DEFAULT_HEADS,
+    uses: Collection[str] = (),
 ) -> Converted:
     """Rename a transformers model's tensors as ``rename`` does; heads, sizes, epsilon and activation are config.json's.
 
-    ``of`` says what the ``unused`` tensors are; ``activation`` and ``norm_epsilon`` stand in where the config has none.
+    ``of`` says what the ``unused`` tensors are; ``activation``, ``norm_epsilon`` and ``heads`` stand in where the
+    config has none; ``uses`` are keys that only some families implement.
 
     Raises:
         CheckpointError: if config.json names a model or an activation that EdgeViT does not have.
@@ -112,10 +128,10 @@ def from_hugging_face(
             remedy=f"use a model with one of {', '.join(_ACTIVATIONS)}",
         )
     weights, dropped = rename(raw.weights, rules, unused=unused)
-    check_keys(raw.said, weights, raw.name)
-    heads, epsilon = config.num_attention_heads, config.layer_norm_eps
-    if heads is None and _is_described(raw.config):
-        heads = _DEFAULT_HEADS
+    check_keys(raw.said, weights, raw.name, uses)
+    said, epsilon = config.num_attention_heads, config.layer_norm_eps
+    if said is None and _is_described(raw.config):
+        said = heads
     if epsilon is None:
         epsilon = _EPSILONS.get(config.model_type or "", norm_epsilon)
     assumed: tuple[str, ...] = ()
@@ -123,7 +139,7 @@ def from_hugging_face(
         assumed = (f"assumed {known} and an epsilon of {epsilon}: config.json would say",)
     return Converted(
         weights,
-        heads=heads,
+        heads=said,
         norm_epsilon=epsilon,
         activation=known,
         image_size=sides(config.image_size),
@@ -143,7 +159,7 @@ def check_hugging_face(config: Config, source: str) -> None:
     """Refuse what a transformers config says and EdgeViT does not implement.
 
     Raises:
-        CheckpointError: if it names another kind of model, relative positions, or pooling by the mean.
+        CheckpointError: if it names another kind of model.
     """
     kind = config.vision.model_type or config.model_type
     if kind is not None and kind not in _MODEL_TYPES:
@@ -151,11 +167,6 @@ def check_hugging_face(config: Config, source: str) -> None:
             f"config.json of {source} has the model_type '{kind}', which EdgeViT does not implement",
             remedy=f"use a model of one of {', '.join(sorted(_MODEL_TYPES))}",
         )
-    for key in ("use_mean_pooling", "use_relative_position_bias", "use_shared_relative_position_bias"):
-        if getattr(config.vision, key):
-            raise CheckpointError(
-                f"config.json of {source} says {key}, which EdgeViT does not implement", remedy="use a model without it"
-            )
 
 
 def _is_described(config: Config) -> bool:
@@ -163,8 +174,6 @@ def _is_described(config: Config) -> bool:
     return config.model_type is not None or config.vision_config is not None
 
 
-#: The default of each class below (transformers' ViT, DeiT, DINOv2, and the image towers of CLIP and SigLIP).
-_DEFAULT_HEADS = 12
 #: Defaults that differ from those of the other models of a family.
 _EPSILONS = {"vit_msn": 1e-6}
 _ACTIVATIONS: dict[str, Activation] = {
@@ -180,5 +189,6 @@ _ACTIVATIONS: dict[str, Activation] = {
 _MODEL_TYPES = frozenset({
     "vit", "vit_msn", "deit", "dinov2", "dinov2_with_registers", "clip", "clip_vision_model", "siglip",
     "siglip_vision_model", "metaclip_2", "metaclip_2_vision_model", "chinese_clip", "chinese_clip_vision_model",
-    "altclip", "altclip_vision_model", "vision-encoder-decoder", "vision-text-dual-encoder",
+    "altclip", "altclip_vision_model", "vision-encoder-decoder", "vision-text-dual-encoder", "dinov3_vit", "beit",
+    "data2vec-vision", "ijepa", "vit_mae",
 })  # fmt: skip

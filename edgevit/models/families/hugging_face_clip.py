@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from torch import Tensor
@@ -37,18 +38,26 @@ _UNUSED = r"text_model\..*|text_projection\..*|logit_scale|logit_bias|(.*\.)?pos
 def convert_clip(raw: Raw) -> Converted:
     """Give the tensors timm's names.
 
+    A classifier of transformers' reads the mean of patches that no norm has seen.
+
     Raises:
-        CheckpointError: if config.json names an activation that EdgeViT does not have, or its head reads patches that
-            no norm has seen, as transformers' classifiers on CLIP do.
+        CheckpointError: if config.json names an activation that EdgeViT does not have, or nothing says what a
+            classifier reads.
     """
-    if "classifier.weight" in raw.weights:
+    converted = _convert(raw, "quick_gelu", 1e-5)
+    if "classifier.weight" not in raw.weights:
+        return converted
+    if not any(re.fullmatch(r"\w+ForImageClassification", name) for name in raw.config.architectures or ()):
         raise CheckpointError(
-            f"{raw.name} has a classifier on CLIP, as transformers' CLIPForImageClassification, which reads the mean "
-            "of patches before the last norm: EdgeViT does not implement it",
-            remedy="export it to ONNX by transformers and give that file; if your own classifier reads the class "
-            "token behind the norm, rename its tensors to head.weight and head.bias",
+            f"{raw.name} has a classifier on CLIP, and no config.json says whether it reads the mean of the patches, "
+            "as transformers' CLIPForImageClassification does, or something else",
+            remedy="put the config.json beside the weights that it was saved with; if your own classifier reads the "
+            "class token behind the norm, rename its tensors to head.weight and head.bias",
         )
-    return _convert(raw, "quick_gelu", 1e-5)
+    kept = {name: tensor for name, tensor in converted.weights.items() if not name.startswith(("norm.", "projection"))}
+    note = "its classifier reads the mean of the patches before the last norm, as CLIPForImageClassification's does"
+    unused = left_out(len(converted.weights) - len(kept), "the last norm")
+    return replace(converted, weights=kept, pooling="mean", final_norm=False, notes=(*converted.notes, *unused, note))
 
 
 def convert_siglip(raw: Raw) -> Converted:

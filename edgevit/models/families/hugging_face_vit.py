@@ -13,7 +13,7 @@ from edgevit.models.defaults import HALF, IMAGENET, Defaults
 from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face
 from edgevit.models.positions import TIMM
 
-_TOP = r"(?:vit\.|deit\.|dinov2\.|dinov2_with_registers\.)?"
+_TOP = r"(?:vit\.|deit\.|ijepa\.|dinov2\.|dinov2_with_registers\.)?"
 _LAYER = _TOP + r"(?:encoder\.layer|layers)\.(\d+)\."  # layers: as transformers 5 has it in memory
 _RULES = {
     _TOP + r"embeddings\.cls_token": "cls_token",
@@ -35,6 +35,7 @@ _RULES = {
 _UNUSED = {
     "the mask token": _TOP + r"embeddings\.mask_token",
     "the pooler": _TOP + r"pooler\.dense\.(?:weight|bias)",
+    "the decoder": r"decoder\..*",
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from edgevit.errors import CheckpointError
 from edgevit.models.config import Config, OpenClipVision, sides
 from edgevit.models.defaults import HALF, OPENAI, Defaults
-from edgevit.models.families import timm
+from edgevit.models.families import timm, timm_eva
 from edgevit.models.families.base import Converted, Family, Raw, left_out, rename
 
 _TOP = r"(?:visual\.)?"
@@ -67,7 +67,8 @@ def convert_timm_tower(raw: Raw) -> Converted:
     rules = {r"visual\.trunk\.(.*)": r"\1", r"visual\.head\.proj\.(.*)": r"projection.\1"}
     weights, dropped = rename(raw.weights, rules, unused=r"(?!visual\.).*")
     described = Config(architecture=vision.timm_model_name, global_pool=vision.timm_pool or None)
-    converted = timm.convert(replace(raw, weights=weights, config=described))
+    family = next(each for each in (timm_eva.EVA, timm.FAMILY, timm_eva.ROTARY) if each.recognises(list(weights)) == 1)
+    converted = family.convert(replace(raw, weights=weights, config=described))
     assumed = ("assumed GELU; some SigLIP models have its tanh form, as open_clip_config.json would say",)
     return replace(
         converted,
@@ -92,8 +93,8 @@ FAMILY = Family(
     Defaults(OPENAI, 1),
 )
 TIMM_TOWER = Family(
-    "OpenCLIP image tower of timm's (SigLIP)",
-    (r"visual\.trunk\.patch_embed\.proj\.weight", r"visual\.trunk\.blocks\.0\.attn\.qkv\.weight"),
+    "OpenCLIP image tower of timm's (SigLIP, EVA-02)",
+    (r"visual\.trunk\.patch_embed\.proj\.weight", r"visual\.trunk\.blocks\.0\.attn\.(qkv|q_proj)\.weight"),
     convert_timm_tower,
     Defaults(HALF, None),
 )

@@ -8,10 +8,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from edgevit.errors import CheckpointError
 from edgevit.models.defaults import IMAGENET, Defaults
+from edgevit.models.families import timm_eva
 from edgevit.models.families.base import Converted, Family, Raw, rename
-from edgevit.models.timm_args import Understood, outside, understand
+from edgevit.models.timm_args import Understood, name_of, outside, table, understand
 
+#: Models with the names of a ViT that compute something else.
+_OTHERS = {
+    "a ViT with mixed rotary positions": {"rope.freqs"},
+    "a Perception Encoder": {"norm_pre.weight", "attn_pool.latent"},
+}
 #: DeiT III as its authors published it names LayerScale so; timm 1.0 has LayerScale as modules.
 _RULES = {r"(blocks\.\d+)\.gamma_([12])": r"\1.ls\2.gamma"}
 
@@ -22,12 +29,15 @@ def convert(raw: Raw) -> Converted:
     Raises:
         CheckpointError: if config.json says what EdgeViT does not implement, or what contradicts the weights.
     """
+    if name_of(raw.config.architecture) in table().eva:
+        return timm_eva.convert(raw)
     weights, _ = rename(raw.weights, _RULES)
     config = outside(raw.config, raw.said, raw.name)
     said, cfg = understand(config, weights, raw.name), config.pretrained_cfg
     activation, assumed = said.activation, said.notes
     if raw.config.architecture is None:
-        assumed += _assumptions(said, weights)
+        _check_alone(raw)
+        assumed += _assumptions(said, weights, layer_scale="blocks.0.gamma_1" in raw.weights)
     if _is_gated(weights):
         activation, last = said.gate or ("silu", False)
         if said.gate is None:
@@ -44,14 +54,30 @@ def convert(raw: Raw) -> Converted:
         activation=activation or "gelu",
         image_size=said.image_size or (cfg.input_size[1:] if cfg and cfg.input_size else None),
         pooling=said.pooling,
+        final_norm=said.final_norm,
         gate_known=_is_gated(weights),
         notes=assumed,
     )
 
 
-def _assumptions(said: Understood, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _check_alone(raw: Raw) -> None:
+    """Refuse what has the names of a ViT, and is none where no config says so.
+
+    Raises:
+        CheckpointError: if it is another model of timm's.
+    """
+    for kind, names in _OTHERS.items():
+        if names <= raw.weights.keys():
+            raise CheckpointError(
+                f"{raw.name} has tensors as {kind} of timm, and nothing says what it is",
+                remedy="put timm's config.json beside the weights, which names the architecture",
+            )
+
+
+def _assumptions(said: Understood, weights: Mapping[str, Tensor], *, layer_scale: bool) -> tuple[str, ...]:
+    """Return what is assumed of ``weights``; with ``layer_scale`` as DeiT III has it, which others have, too."""
     clip = "norm_pre.weight" in weights
-    things = []
+    things = ["learned positions alone"] if layer_scale else []
     if said.activation is None and clip:
         things.append("GELU (OpenAI's CLIP models have QuickGELU)")
     elif said.activation is None and not _is_gated(weights):
