@@ -47,6 +47,9 @@ EXPORTED = (
     "torchvision: older names, pre_logits",
     "vit-pytorch: heads wider than the model",
     "JAX .npz: AugReg with pre_logits, from an optimiser's state",
+    "timm EVA-02 CLIP: norms in attention and MLP",
+    "timm RoPE-ViT: mixed and learned positions, images of 32x64",
+    "Hugging Face BEiT: BeitForImageClassification",
 )
 
 
