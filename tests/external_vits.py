@@ -6,6 +6,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,58 @@ def as_gemm(source: Path, path: Path) -> Path:
     return path
 
 
+def optimised(source: Path, path: Path) -> Path:
+    """Write ``source`` as onnxruntime's session has it: fused, in operators of its own."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path)
+    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return path
+
+
+def for_transformers(source: Path, path: Path, *, half: bool = False) -> Path:
+    """Write ``source`` as onnxruntime's tool for transformers leaves it, in float16 with ``half``."""
+    from onnxruntime.transformers import optimizer
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = optimizer.optimize_model(str(source), model_type="vit", num_heads=2, hidden_size=32)
+        if half:
+            model.convert_float_to_float16(keep_io_types=False)
+        model.save_model_to_file(str(path))
+    return path
+
+
+def with_branches(model: nn.Module, path: Path) -> Path:
+    """Write ``model`` behind scripted tests of sizes, which torch's older exporter keeps as If."""
+    import torch
+
+    def one_more(images: torch.Tensor) -> torch.Tensor:
+        if images.dim() == 4 and images.size(1) == 3:
+            if images.size(2) > 1000:
+                return images[:, :, ::2]
+            return images + 0.0
+        return images.unsqueeze(0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(one_more)
+
+    class Scripted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = self.model(scripted(images))
+            return answer
+
+    return write_old(Scripted().eval(), path, opset=13)
+
+
 EVERY_AXIS = {0: "batch_size", 1: "num_channels", 2: "height", 3: "width"}
 WRITERS: dict[str, Callable[[Path], object]] = {
     "old": lambda path: write_old(timm_vit(), path),
@@ -138,7 +191,16 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "hugging face, new": lambda path: write_new(hugging_face_vit(), path),
     "hugging face, one image": lambda path: write_new(hugging_face_vit(), path, batch=1),
     "any size": lambda path: write_old(hugging_face_vit(), path, dynamic_axes={"x": EVERY_AXIS}),
+    "branches": lambda path: with_branches(timm_vit(fused=False), path),
     "hidden": lambda path: write_old(hugging_face_vit(head=False), path, output_names=["last", "pooled"]),
+}
+#: What other tools make of a file, and of which.
+REWRITERS: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
+    "gemm": ("old", as_gemm),
+    "optimised": ("old", optimised),
+    "optimised, opset 12": ("opset 12", optimised),
+    "for transformers": ("hugging face, old", for_transformers),
+    "for transformers, half": ("opset 12", partial(for_transformers, half=True)),
 }
 
 
@@ -149,6 +211,11 @@ class ExternalVits:
         self._factory = factory
 
     def __getitem__(self, kind: str) -> Path:
-        write = (lambda path: as_gemm(self["old"], path)) if kind == "gemm" else WRITERS[kind]
+        if kind in REWRITERS:
+            source, rewrite = REWRITERS[kind]
+            given = self[source]
+            write: Callable[[Path], object] = partial(rewrite, given)
+        else:
+            write = WRITERS[kind]
         name = kind.replace(", ", "-").replace(" ", "-") + ".onnx"
         return once(self._factory, f"external-{name}", lambda folder: write(folder / name)) / name

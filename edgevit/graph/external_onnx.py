@@ -35,6 +35,8 @@ _DYNAMIC = (
 _LOGITS = "export it again without its last Softmax; EdgeViT makes probabilities of logits itself"
 _UNLIKE: tuple[type[Exception], ...] = (*ENGINE_ERRORS, ValueError)  # also where answers do not fit together
 _REFUSED: tuple[type[Exception], ...] = (GraphError, VerificationError, *ENGINE_ERRORS)
+_LEAST = 1e-3  # a probability whose logarithm an engine gives as exactly as a logit
+_HALF = 2e-2  # of the largest logit, that computing in float16 or bfloat16 may cost the file that was given
 _NOT_ITSELF = "report it with what wrote the file, and what `edgevit doctor` prints; nothing was exported"
 
 
@@ -54,6 +56,11 @@ class OnnxModel:
     source: str
     notes: tuple[str, ...] = ()
     activation: OutputActivation = "softmax"
+
+    @property
+    def cut(self) -> OutputActivation | None:
+        """What the file makes probabilities of its logits by, which the bundle leaves to the runtime."""
+        return self.interface.activation if self.spec.classes else None
 
     def sha256(self) -> str:
         """Return the SHA-256 of the file, with those that its weights lie in."""
@@ -106,14 +113,9 @@ def _given_logits(model: OnnxModel, images: NDArray[np.float32]) -> NDArray[np.f
         raise GraphError(
             f"{model.file.path} gives values that are not finite", remedy="check the weights and the preprocessing"
         )
-    if model.spec.classes > 1 and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
+    cut = model.interface.activation is not None and model.spec.classes
+    if model.spec.classes > 1 and not cut and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
         raise GraphError(f"{model.file.path} gives probabilities, not logits", remedy=_LOGITS)
-    if model.spec.classes and any(
-        node.op_type == "Sigmoid" and face.output in node.output for node in model.file.model.graph.node
-    ):
-        raise GraphError(
-            f"{model.file.path} gives probabilities, not logits", remedy=_LOGITS.replace("Softmax", "Sigmoid")
-        )
     return logits
 
 
@@ -145,6 +147,8 @@ def _in_bundle_form(model: OnnxModel, *, canonical: bool) -> ir.Model:
     common.RemoveInitializersFromInputsPass()(graph)
     (images,) = graph.graph.inputs
     answers = [value for value in graph.graph.outputs if value.name == model.interface.output][:1]
+    if model.cut is not None:
+        answers = [value for node in graph.graph for value in node.outputs if value.name == model.interface.logits]
     graph.graph.outputs.clear()
     graph.graph.outputs.extend(answers)
     for node in graph.graph:
@@ -177,14 +181,19 @@ def _in_bundle_form(model: OnnxModel, *, canonical: bool) -> ir.Model:
 
 
 def _compare(model: OnnxModel, path: Path, images: NDArray[np.float32], expected: NDArray[np.float32]) -> ExportCheck:
-    """Compare the file at ``path`` with what is ``expected`` of it, one image at a time and several at once."""
+    """Compare the file at ``path`` with what is ``expected`` of it, one image at a time and several at once.
+
+    Where the file given makes probabilities, their logarithms are compared. What it computes in float16 differs.
+    """
     try:
         found = np.concatenate(list(run(path, growing_batches(images), images=INPUT, answers=OUTPUT)))
+        if model.cut is not None:
+            found, expected = _compared(_probabilities(found, model.cut)), _compared(expected)
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
         problem = f"logits differ by up to {difference:.3g}"
     except _UNLIKE as error:
         difference, problem = np.inf, shown_line(str(error))
-    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    allowed = _tolerance(model.file) * max(1.0, float(np.abs(expected).max()))
     if difference <= allowed:
         return ExportCheck(max_difference=difference, images=len(images))
     if model.interface.batch == 1:
@@ -193,3 +202,21 @@ def _compare(model: OnnxModel, path: Path, images: NDArray[np.float32], expected
             remedy=_DYNAMIC,
         )
     raise VerificationError(f"the file for the bundle is not {model.file.path} any more: {problem}", remedy=_NOT_ITSELF)
+
+
+def _probabilities(logits: NDArray[np.float32], activation: OutputActivation) -> NDArray[np.float64]:
+    values = logits.astype(np.float64)
+    if activation == "sigmoid":
+        return np.exp(-np.logaddexp(0, -values))
+    return np.exp(values - np.logaddexp.reduce(values, axis=1, keepdims=True))
+
+
+def _compared(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return what differs between probabilities as much as it does between logits; an engine rounds the least."""
+    both = np.concatenate([probabilities, 1 - probabilities], axis=1, dtype=np.float64)
+    return np.log(np.maximum(both, _LEAST)).astype(np.float32)
+
+
+def _tolerance(file: OnnxFile) -> float:
+    """Return how far a logit may lie from that of the file given, in parts of the largest."""
+    return _HALF if {"float16", "bfloat16"} & set(file.floats) else TOLERANCE

@@ -9,6 +9,7 @@ import onnx
 from edgevit.errors import GraphError
 from edgevit.graph.metadata import OUTPUT
 from edgevit.graph.onnx_file import OnnxFile, shown
+from edgevit.models.spec import OutputActivation
 
 _RANK = 4  # of images (N, C, H, W)
 _CHANNELS = (1, 3)
@@ -18,7 +19,8 @@ _CHANNELS = (1, 3)
 class Interface:
     """The input for images (N, C, H, W) and the output that is used of a graph, with the sizes that it fixes.
 
-    A size is None where the graph takes any. ``left_out`` are outputs that are not used.
+    A size is None where the graph takes any. ``left_out`` are outputs that are not used. ``activation`` is what makes
+    probabilities of logits at the end of the graph, and ``logits`` the value in front of it; None where nothing does.
     """
 
     input: str
@@ -28,6 +30,8 @@ class Interface:
     height: int | None
     width: int | None
     left_out: tuple[str, ...] = ()
+    activation: OutputActivation | None = None
+    logits: str | None = None
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -58,7 +62,22 @@ def interface_of(file: OnnxFile, output: str | None = None) -> Interface:
     outputs = {value.name: value for value in graph.output}
     chosen = _chosen(outputs, output, file)
     others = tuple(name for name in outputs if name != chosen)
-    return Interface(images.name, chosen, batch, channels, height, width, others)
+    activation, logits = _activation(graph, chosen)
+    return Interface(images.name, chosen, batch, channels, height, width, others, activation, logits)
+
+
+def _activation(graph: onnx.GraphProto, output: str) -> tuple[OutputActivation, str] | tuple[None, None]:
+    """Return what makes probabilities of the values of rank 2 behind which ``output`` lies, and their name."""
+    producers = {name: node for node in graph.node for name in node.output}
+    node = producers.get(output)
+    while node is not None and node.op_type in ("Cast", "Identity"):  # float32 is all that there is
+        node = producers.get(node.input[0])
+    if node is None or node.domain or node.op_type not in ("Softmax", "Sigmoid"):
+        return None, None
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
+    if node.op_type == "Softmax" and axis not in (-1, 1):
+        return None, None
+    return ("softmax" if node.op_type == "Softmax" else "sigmoid"), node.input[0]
 
 
 def _image_sizes(images: onnx.ValueInfoProto, file: OnnxFile) -> list[int | None]:

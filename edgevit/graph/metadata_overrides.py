@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import DataError, GraphError
+from edgevit.errors import DataError, GraphError, InputError
 from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.interface import Interface, interface_of, refused_output
 from edgevit.graph.metadata import noted
@@ -19,7 +19,7 @@ from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.labels import labels_of, read_labels
 from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.preprocessing import describe, preprocess_of, resized
-from edgevit.models.probabilities import activation_of
+from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.spec import GraphSpec, OutputActivation, label_counts, outcomes
 
 _USUAL = Defaults(IMAGENET, 256 / 224)
@@ -74,9 +74,7 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
     classes = 0 if embedding else outputs
     labels, said = _labels(overrides, names, beside, classes, source)
     own_activation = noted(own, "activation", OutputActivation)  # type: ignore[arg-type]
-    activation, decided = activation_of(
-        beside.config, classes, overrides.activation or (own_activation if classes else None), source
-    )
+    activation, decided = _activation(face, overrides, beside, own_activation, classes, source)
     spec = GraphSpec(
         image_size=preprocess.size,
         channels=preprocess.channels,
@@ -89,9 +87,32 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
     left_out = f"left out its outputs {', '.join(map(shown, face.left_out))}" if face.left_out else ""
     one = "it takes one image at a time: is rewritten to take any number" if face.batch == 1 else ""
     notes = tuple(
-        note for note in (f"an ONNX file of {file.producer}", used, left_out, one, *notes, *said, *decided) if note
+        note
+        for note in (f"an ONNX file of {file.producer}", *file.notes, used, left_out, one, *notes, *said, *decided)
+        if note
     )
     return OnnxModel(file, face, spec, preprocess, labels, source, notes, activation)
+
+
+def _activation(
+    face: Interface,
+    overrides: MetadataOverrides,
+    beside: Configs,
+    own: OutputActivation | None,
+    classes: int,
+    source: str,
+) -> tuple[OutputActivation, tuple[str, ...]]:
+    """Return what makes probabilities of the logits: what the file itself does at its end, if it does."""
+    if face.activation is None or not classes:
+        return activation_of(beside.config, classes, overrides.activation or (own if classes else None), source)
+    name = face.activation.capitalize()
+    if overrides.activation not in (None, face.activation):
+        raise InputError(
+            f"{source} ends with a {name}, so that its probabilities are not by {overrides.activation}",
+            remedy="leave out --activation",
+        )
+    check_activation(classes, face.activation, source)
+    return face.activation, (f"its last {name} is left to the runtime: the bundle gives the logits in front of it",)
 
 
 def _preprocess(

@@ -17,16 +17,20 @@ from google.protobuf.message import DecodeError, Message
 from edgevit.errors import GraphError
 from edgevit.files import sha256_of
 from edgevit.graph.metadata import LARGEST_FILE, OPSET
+from edgevit.graph.passes.unfuse import CONTRIB
+from edgevit.graph.standard_form import standard_form
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
-#: A ViT has neither branches nor loops; a hostile file could run for ever in one.
-_CONTROL = frozenset(("If", "Loop", "Scan", "SequenceMap"))
+#: A ViT has neither; a hostile file could run for ever in one.
+_LOOPS = frozenset(("Loop", "Scan", "SequenceMap"))
+_CONTROL = _LOOPS | {"If"}
+_LAYER_NORM_SINCE = 17
 _QUANTIZED = frozenset(
     ("ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
      "QuantizeLinear")
 )  # fmt: skip
-_OTHER_FLOATS = frozenset((onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE))
-
+#: What onnxruntime's names of such operators have in them: QAttention, MatMulNBits, DynamicQuantizeMatMul.
+_QUANTIZED_WORDS = ("QLinear", "QAttention", "QGemm", "QOrdered", "Quantize", "NBits", "Integer", "Bnb4", "QMoE")
 _AGAIN = "check that it was copied whole, or export it again"
 _STANDARD_ONLY = "export it again with torch.onnx.export, without onnxruntime's optimisations and without quantization"
 
@@ -40,51 +44,70 @@ class OnnxFile:
     """An ONNX file: its ``path``, and the float32 model in it, with all its weights.
 
     ``sha256`` is the file's, or, where weights lie in other files, that of the SHA-256 of all of them in the order of
-    their names. ``producer`` says what wrote it.
+    their names. ``producer`` says what wrote it, ``notes`` what was done to it to be standard and float32.
+    ``floats`` are the other types of floats that it had, such as float16.
     """
 
     path: Path
     model: onnx.ModelProto
     sha256: str
     producer: str
+    notes: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Return the float32 model at ``path``: standard operators only, those of an opset before 20 converted to it.
+    """Return the model at ``path`` in float32: standard operators only, those of an opset before 20 converted to it.
 
     Raises:
-        GraphError: if there is none, it is damaged or too large, keeps weights outside its folder, is quantized or not
-            float32, or has operators that no ViT needs, or that are not ONNX's own.
+        GraphError: if there is none, it is damaged or too large, keeps weights outside its folder, is quantized, or has
+            operators that no ViT needs, or that are not ONNX's own and have no standard form.
+        InputError: if finding that form takes more memory or time than the file's size explains.
 
     """
     if not path.is_file():
         raise GraphError(f"there is no file {path}", remedy="check the path")
     model = _parse(path)
     _check_operators(model, path)
-    tensors = list(_tensors(model))
+    tensors = list(_tensors(model.graph))
     others = _check_external(tensors, path)
-    _check_weights(model, path)
     try:
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
         _check_sizes(tensors, path)
-        current = onnx.version_converter.convert_version(model, OPSET) if _opset(model) < OPSET else model
+        standard = standard_form(model)
+        current = standard.model
+        _check_standard(current, path)
+        if _opset(current) < OPSET:
+            current = onnx.version_converter.convert_version(current, OPSET)
     except (*_DAMAGE, onnx.version_converter.ConvertError) as error:
         raise GraphError(
             f"{path} cannot be read, or converted to opset {OPSET}: {_first_line(error)}", remedy=_AGAIN
         ) from error
-    return OnnxFile(path, current, _sha256(path, others), _producer(model))
+    return OnnxFile(path, current, _sha256(path, others), _producer(model), standard.notes, standard.floats)
 
 
 def _parse(path: Path) -> onnx.ModelProto:
     if path.stat().st_size > LARGEST_FILE:
         raise GraphError(f"{path} is larger than 2 GiB, which no ONNX file can be", remedy="use a smaller model")
     try:
-        onnx.checker.check_model(str(path))
         model = onnx.load(path, load_external_data=False)
+        early = list(_layer_norms_before_their_opset(model))
+        if early:
+            for node in early:  # for which the checker knows no operator
+                node.domain = CONTRIB
+            onnx.checker.check_model(model)
+        else:
+            onnx.checker.check_model(str(path))
     except _DAMAGE as error:
         raise GraphError(f"{path} is not a valid ONNX model: {_first_line(error)}", remedy=_AGAIN) from error
     _check_words(model, path)
     return model
+
+
+def _layer_norms_before_their_opset(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Yield the LayerNormalizations that onnxruntime's optimisations write under ONNX's own name before opset 17."""
+    opset = _opset(model)
+    return (node for node in model.graph.node if node.op_type == "LayerNormalization" and opset < _LAYER_NORM_SINCE)
 
 
 def _check_words(message: Message, path: Path) -> None:
@@ -114,30 +137,61 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
             f"{path} defines operators of its own, such as {shown(model.functions[0].name)}",
             remedy="write them out with onnx.inliner.inline_local_functions, or export it again with a newer torch",
         )
-    nodes = model.graph.node
-    custom = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in _STANDARD_DOMAINS}
-    if custom:
-        raise GraphError(f"{path} has operators that are not ONNX's own: {_some(custom)}", remedy=_STANDARD_ONLY)
-    if quantized := {node.op_type for node in nodes} & _QUANTIZED:
+    nodes = list(_nodes(model.graph))
+    if quantized := {node.op_type for node in nodes if _is_quantized(node)}:
         raise GraphError(
             f"{path} is quantized already: it has {_some(quantized)}",
             remedy="give the float32 model; EdgeViT quantizes it",
         )
-    if control := {node.op_type for node in nodes} & _CONTROL:
-        raise GraphError(
-            f"{path} has branches or loops, which a ViT needs none of: {_some(control)}",
-            remedy="export it again with torch.onnx.export(..., dynamo=True)",
-        )
+    _refuse_control({node.op_type for node in nodes} & _LOOPS, path)
     if model.graph.sparse_initializer:
         raise GraphError(f"{path} has sparse weights", remedy="export it again with dense ones")
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield all tensors of a graph without sub-graphs."""
-    yield from model.graph.initializer
-    for node in model.graph.node:
+def _is_quantized(node: onnx.NodeProto) -> bool:
+    """Say whether ``node`` is of a quantized model, as ONNX and onnxruntime name its operators."""
+    ours = node.domain not in _STANDARD_DOMAINS and any(word in node.op_type for word in _QUANTIZED_WORDS)
+    return node.op_type in _QUANTIZED or ours
+
+
+def _check_standard(model: onnx.ModelProto, path: Path) -> None:
+    """Check what ``standard_form`` could not do away with."""
+    nodes = list(model.graph.node)
+    custom = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in _STANDARD_DOMAINS}
+    if custom:
+        raise GraphError(f"{path} has operators that are not ONNX's own: {_some(custom)}", remedy=_STANDARD_ONLY)
+    _refuse_control({node.op_type for node in nodes} & _CONTROL, path)
+
+
+def _refuse_control(found: set[str], path: Path) -> None:
+    if found:
+        raise GraphError(
+            f"{path} has branches or loops, which a ViT needs none of: {_some(found)}",
+            remedy="export it again with torch.onnx.export(..., dynamo=True)",
+        )
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield all nodes of a graph, and of the graphs in them."""
+    for node in graph.node:
+        yield node
+        for inner in _inner(node):
+            yield from _nodes(inner)
+
+
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else []))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield all tensors of a graph, and of the graphs in it."""
+    yield from graph.initializer
+    for node in graph.node:
         for attribute in node.attribute:
             yield from (*attribute.tensors, *([attribute.t] if attribute.HasField("t") else []))
+        for inner in _inner(node):
+            yield from _tensors(inner)
 
 
 def _check_external(tensors: Iterable[onnx.TensorProto], path: Path) -> list[Path]:
@@ -161,16 +215,6 @@ def _check_external(tensors: Iterable[onnx.TensorProto], path: Path) -> list[Pat
     if sum(file.stat().st_size for file in [path, *found]) > LARGEST_FILE:
         raise GraphError(f"{path} has more than 2 GiB of weights, one ONNX file holds 2", remedy="use a smaller model")
     return found
-
-
-def _check_weights(model: onnx.ModelProto, path: Path) -> None:
-    for tensor in model.graph.initializer:
-        if len(tensor.dims) > 1 and tensor.data_type in _OTHER_FLOATS:
-            kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
-            raise GraphError(
-                f"the weight '{shown(tensor.name)}' of {path} is {kind}, not float32",
-                remedy="export the model again after model.float()",
-            )
 
 
 def _check_sizes(tensors: Iterable[onnx.TensorProto], path: Path) -> None:

@@ -31,6 +31,9 @@ ENGINE_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in vars(engine).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
 
+#: Other types of floats that files of others take and give.
+_FLOATS: dict[str, type[np.floating]] = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+
 _FATAL = 4  # log severity: errors reach the caller as exceptions, and nothing else is news
 _LARGEST_BATCH = 16
 
@@ -60,6 +63,8 @@ def run(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield what the file at ``path`` gives at its output ``answers`` for each batch at its input ``images``.
 
+    A file that takes and gives other floats is given those, and what it gives becomes float32.
+
     Raises:
         One of ``ENGINE_ERRORS``: if it cannot.
         InputError: if that takes more memory or time than the file's size explains.
@@ -72,9 +77,11 @@ def run(
         return onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"])
 
     session = within_limits(size, name, opened)
+    types = {given.name: _FLOATS.get(given.type, np.float32) for given in session.get_inputs()}
     for batch in batches:
-        answer = within_limits(size, name, partial(session.run, [answers], {images: batch}), times=len(batch))
-        yield answer[0]
+        feeds = {images: batch.astype(types.get(images, np.float32), copy=False)}
+        answer = within_limits(size, name, partial(session.run, [answers], feeds), times=len(batch))[0]
+        yield answer.astype(np.float32) if answer.dtype in _FLOATS.values() else answer
 
 
 def session_of(model: ir.Model | Path) -> onnxruntime.InferenceSession:

@@ -26,7 +26,7 @@ BATCH = "batch"
 SIZES = (2, 3)
 
 #: Operators that give numbers about a tensor, not of it.
-_ABOUT = ("Shape", "Size")
+ABOUT = ("Shape", "Size")
 _FATAL = 4  # log severity
 
 
@@ -42,7 +42,7 @@ def made_of_images(graph: ir.Graph) -> set[ir.Value | None]:
     """Return the values that are computed from the pixels of images, not from their number and size alone."""
     found: set[ir.Value | None] = set(graph.inputs)
     for node in graph:
-        if node.op_type not in _ABOUT and not found.isdisjoint(node.inputs):
+        if node.op_type not in ABOUT and not found.isdisjoint(node.inputs):
             found.update(node.outputs)
     return found
 

@@ -162,8 +162,8 @@ def test_too_few_images_for_a_search_leave_the_bundle_alone(refused, exported, p
 def test_a_variant_is_no_model_to_export(refused, quantized, tmp_path):
     path = quantized / "int8-onnxruntime" / "model.onnx"
     message, remedy = refused("export", path, "-o", tmp_path / "new.edgevit")
-    assert "operators that are not ONNX's own: com.microsoft.MatMulIntegerToFloat" in message
-    assert "without quantization" in remedy
+    assert "is quantized already: it has DequantizeLinear, MatMulIntegerToFloat" in message
+    assert "float32 model" in remedy
 
 
 @pytest.mark.parametrize(("label", "hint"), [("8", "8 classes"), ("99", "8 classes"), ("-2", "not a class index")])

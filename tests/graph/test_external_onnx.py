@@ -5,10 +5,13 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import scipy.special
 from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes import common
 
-from edgevit.errors import GraphError, VerificationError
+from edgevit.errors import GraphError, InputError, VerificationError
 from edgevit.graph import external_onnx as external
+from edgevit.graph.attention import find_attentions
 from edgevit.graph.external_onnx import write_verified
 from edgevit.graph.metadata import INPUT, OPSET, OUTPUT
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
@@ -16,7 +19,8 @@ from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 IMAGES = np.random.default_rng(0).normal(size=(20, 3, 32, 32)).astype(np.float32)
 KINDS = [
     *("old", "new", "external", "gemm", "opset 12", "one image, old", "one image, new"),
-    *("hugging face, old", "hugging face, new", "hugging face, one image", "any size"),
+    *("hugging face, old", "hugging face, new", "hugging face, one image", "any size", "branches"),
+    *("optimised", "optimised, opset 12", "for transformers"),
 ]
 
 
@@ -52,6 +56,21 @@ def test_the_bundles_file_gives_the_same_logits(external_vits, tmp_path, kind):
     assert len(set(names)) == len(names)
     assert {"edgevit.preprocess", "edgevit.labels", "edgevit.spec", "edgevit.products"} == model.metadata_props.keys()
     assert list(path.parent.iterdir()) == [path]  # all weights are inside
+    common.ShapeInferencePass()(model)
+    assert len(find_attentions(model.graph)) == 2
+
+
+def test_a_vit_in_float16_gives_nearly_the_same_in_float32(external_vits, tmp_path):
+    given, path = external_vits["for transformers, half"], tmp_path / "model.onnx"
+    write_verified(opened(given), path, IMAGES)
+    session = onnxruntime.InferenceSession(given)
+    assert session.get_inputs()[0].type == "tensor(float16)"
+    (half,) = session.run(None, {"x": IMAGES.astype(np.float16)})
+    found = logits(path, IMAGES)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, half.astype(np.float32), atol=0.01 * np.abs(found).max())
+    exact = logits(external_vits["opset 12"], IMAGES)
+    assert np.abs(found - exact).max() < np.abs(half - exact).max()  # its weights alone were rounded
 
 
 def test_the_output_that_was_asked_for_is_the_only_one_left(external_vits, tmp_path):
@@ -75,7 +94,7 @@ def test_names_that_are_missing_or_would_be_misread(external_vits, tmp_path):
     assert any("[0]" in name for name in names)
 
 
-def small(tmp_path, *nodes, constants=(), batch=1, name="small.onnx"):
+def small(tmp_path, *nodes, constants=(), batch=1, name="small.onnx", opset=18):
     """Write a graph of ``nodes`` from x (batch, 3, 32, 32) to y."""
     graph = helper.make_graph(
         list(nodes),
@@ -84,7 +103,7 @@ def small(tmp_path, *nodes, constants=(), batch=1, name="small.onnx"):
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "classes"])],
         [numpy_helper.from_array(values, key) for key, values in dict(constants).items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.save(model, tmp_path / name)
     return tmp_path / name
 
@@ -122,18 +141,77 @@ def test_a_graph_that_says_any_batch_but_takes_one(tmp_path):
     assert "dynamic" in caught.value.remedy
 
 
-def test_probabilities_are_refused(tmp_path):
+@pytest.mark.parametrize("kind", ["Softmax", "Sigmoid"])
+@pytest.mark.parametrize("opset", [12, 20])
+def test_what_makes_probabilities_at_the_end_is_left_to_the_runtime(tmp_path, kind, opset):
+    path = small(
+        tmp_path,
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["scores"]),
+        helper.make_node(kind, ["scores"], ["probabilities"]),
+        helper.make_node("Identity", ["probabilities"], ["y"]),
+        constants={"w": WEIGHT},
+        batch="n",
+        opset=opset,
+    )
+    model = opened(path)
+    assert model.activation == kind.lower()
+    assert any(f"its last {kind} is left to the runtime" in note for note in model.notes)
+    write_verified(model, tmp_path / "model.onnx", IMAGES)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (logits,) = session.run(None, {"images": IMAGES})
+    np.testing.assert_allclose(logits, IMAGES.reshape(len(IMAGES), -1) @ WEIGHT, rtol=1e-4, atol=1e-4)
+    (given,) = onnxruntime.InferenceSession(path).run(None, {"x": IMAGES})
+    made = scipy.special.softmax(logits, axis=1) if kind == "Softmax" else scipy.special.expit(logits)
+    np.testing.assert_allclose(made, given, atol=1e-6)
+
+
+def test_what_the_user_says_of_probabilities_must_be_what_the_file_does(tmp_path):
+    path = small(
+        tmp_path,
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["y"]),
+        constants={"w": WEIGHT},
+        batch="n",
+    )
+    with pytest.raises(InputError, match="ends with a Softmax"):
+        opened(path, activation="sigmoid")
+    assert opened(path, embedding=True).cut is None  # features that are shares stay as they are
+
+
+def test_probabilities_that_are_made_otherwise_are_refused(tmp_path):
     path = small(
         tmp_path,
         helper.make_node("Flatten", ["x"], ["flat"]),
         helper.make_node("MatMul", ["flat", "w"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["y"]),
+        helper.make_node("Softmax", ["logits"], ["shares"]),
+        helper.make_node("Abs", ["shares"], ["y"]),
         constants={"w": WEIGHT},
         batch="n",
     )
     with pytest.raises(GraphError, match="gives probabilities, not logits") as caught:
         write_verified(opened(path), tmp_path / "model.onnx", IMAGES)
     assert "Softmax" in caught.value.remedy
+
+
+def test_a_file_in_float16_is_computed_in_float32(tmp_path):
+    weight = WEIGHT.astype(np.float16)
+    path = small(
+        tmp_path,
+        helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Flatten", ["half"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["made"]),
+        helper.make_node("Cast", ["made"], ["y"], to=TensorProto.FLOAT),
+        constants={"w": weight},
+        batch="n",
+    )
+    model = opened(path)
+    assert "its float16 is computed in float32" in model.notes
+    write_verified(model, tmp_path / "model.onnx", IMAGES)
+    (found,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"images": IMAGES})
+    exact = IMAGES.reshape(len(IMAGES), -1).astype(np.float64) @ weight.astype(np.float64)
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path):

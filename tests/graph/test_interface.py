@@ -47,17 +47,23 @@ def test_the_output(tmp_path):
     assert interface_of(graph(tmp_path, outputs=("a", "logits")), "a").output == "a"
 
 
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE])
+def test_other_floats_are_read_as_float32(tmp_path, kind):
+    file = graph(tmp_path, kind=kind, answer=kind)
+    assert [value.type.tensor_type.elem_type for value in (*file.model.graph.input, *file.model.graph.output)] == [1, 1]
+    assert interface_of(file).output == "y"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"inputs": ("x", "mask")}, r"has 2 inputs \(x, mask\), not one"),
-        ({"kind": TensorProto.FLOAT16}, "is float16, not float32"),
         ({"kind": TensorProto.UINT8}, "is uint8, not float32"),
         ({"shape": ("n", 12)}, "has 2 axes, images"),
         ({"shape": ("n", 8, 8, 3)}, "has 8 channels, which seem to come last"),
         ({"shape": ("n", 4, 8, 8)}, "has 4 channels, EdgeViT gives 1 or 3"),
         ({"shape": (8, 3, 8, 8)}, "takes 8 images at a time"),
-        ({"answer": TensorProto.FLOAT16}, "the output 'y' of .* is not float32"),
+        ({"answer": TensorProto.INT64}, "the output 'y' of .* is not float32"),
     ],
 )
 def test_graphs_that_do_not_take_images_to_answers(tmp_path, given, message):

@@ -93,7 +93,7 @@ def test_parts_of_files_that_are_not_there(tmp_path, key, value):
 
 def contrib(model):
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    model.graph.node.append(helper.make_node("Gelu", ["flat"], ["unused"], domain="com.microsoft"))
+    model.graph.node.append(helper.make_node("Rfft", ["flat"], ["unused"], domain="com.microsoft"))
 
 
 def quantized(model):
@@ -125,18 +125,44 @@ def functional(model):
     model.functions.append(helper.make_function("mine", "Twice", ["a"], ["b"], [node], [helper.make_opsetid("", 18)]))
 
 
-def half(model):
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros((2, 2), dtype=np.float16), "half"))
+def quantized_by_onnxruntime(model):
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model.graph.node.append(helper.make_node("QAttention", ["flat"] * 8, ["unused"], domain="com.microsoft"))
+
+
+def quantized_in_a_branch(model):
+    inner = helper.make_node("QuantizeLinear", ["flat", "scale"], ["inner"])
+    output = helper.make_tensor_value_info("inner", TensorProto.UINT8, ["n", 12])
+    branch = helper.make_graph([inner], "branch", [], [output])
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "scale"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.append(helper.make_node("If", ["yes"], ["unused"], then_branch=branch, else_branch=branch))
+
+
+def branching_on_pixels(model):
+    """Give two graphs of which the first pixel decides between."""
+    branches = []
+    for name in ("Relu", "Neg"):
+        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 12])
+        branches.append(helper.make_graph([helper.make_node(name, ["flat"], [name])], name, [], [output]))
+    model.graph.node.append(helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0))
+    model.graph.node.append(helper.make_node("Cast", ["largest"], ["positive"], to=TensorProto.BOOL))
+    model.graph.node.append(
+        helper.make_node("If", ["positive"], ["chosen"], then_branch=branches[0], else_branch=branches[1])
+    )
+    model.graph.output.append(helper.make_tensor_value_info("chosen", TensorProto.FLOAT, ["n", 12]))
 
 
 @pytest.mark.parametrize(
     ("change", "message", "remedy"),
     [
-        (contrib, "operators that are not ONNX's own: com.microsoft.Gelu", "torch.onnx.export"),
+        (contrib, "operators that are not ONNX's own: com.microsoft.Rfft", "torch.onnx.export"),
         (quantized, "is quantized already: it has QuantizeLinear", "float32 model"),
         (looping, "branches or loops.*: Loop", "dynamo=True"),
         (functional, "operators of its own, such as Twice", "inline_local_functions"),
-        (half, "the weight 'half' of .* is float16, not float32", r"model.float\(\)"),
+        (quantized_by_onnxruntime, "is quantized already: it has QAttention", "float32 model"),
+        (quantized_in_a_branch, "is quantized already: it has QuantizeLinear", "float32 model"),
+        (branching_on_pixels, "branches or loops.*: If", "dynamo=True"),
     ],
 )
 def test_what_a_vit_has_not(tmp_path, change, message, remedy):

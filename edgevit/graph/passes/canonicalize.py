@@ -14,6 +14,7 @@ from edgevit.graph.passes.fuse_layer_norm import FuseLayerNorm
 from edgevit.graph.passes.gemm_to_linear import GemmToLinear
 from edgevit.graph.passes.name_uniquely import NameUniquely
 from edgevit.graph.passes.sink_layouts import SinkLayouts
+from edgevit.graph.passes.unflatten_softmax import UnflattenSoftmax
 
 
 class Canonicalize(ir.passes.InPlacePass):
@@ -34,6 +35,7 @@ class Canonicalize(ir.passes.InPlacePass):
             FuseLayerNorm(),
             common.ShapeInferencePass(),
             FixShapes(self._sizes),
+            UnflattenSoftmax(),
             common.RemoveUnusedNodesPass(),
             GemmToLinear(),
             FuseGelu(),

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgevit.graph.editing import add_constant
 from edgevit.graph.linears import linears_in
-from edgevit.graph.shapes import as_constant, made_of_images, probe, symbolic
+from edgevit.graph.shapes import ABOUT, as_constant, made_of_images, probe, symbolic
 
 #: Operators that give the same values in another shape.
 _RESHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
@@ -55,10 +55,10 @@ class FixShapes(ir.passes.InPlacePass):
 
 
 def _behind_layers(graph: ir.Graph) -> set[ir.Value | None]:
-    """Return what Linear layers give, and what is made of that: a layer on learned queries stays one that is seen."""
+    """Return what Linear layers give, and what is made of those values: a layer on learned queries stays one."""
     found: set[ir.Value | None] = {layer.output for layer in linears_in(graph)}
     for node in graph:
-        if not found.isdisjoint(node.inputs):
+        if node.op_type not in ABOUT and not found.isdisjoint(node.inputs):
             found.update(node.outputs)
     return found
 
