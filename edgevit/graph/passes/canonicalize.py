@@ -9,6 +9,7 @@ from onnx_ir.passes import common
 
 from edgevit.graph.passes.canonical_attention import CanonicalAttention
 from edgevit.graph.passes.fix_shapes import FixShapes
+from edgevit.graph.passes.fold_convolutions import FoldConvolutions
 from edgevit.graph.passes.fuse_gelu import FuseGelu
 from edgevit.graph.passes.fuse_layer_norm import FuseLayerNorm
 from edgevit.graph.passes.gemm_to_linear import GemmToLinear
@@ -20,8 +21,9 @@ from edgevit.graph.passes.unflatten_softmax import UnflattenSoftmax
 class Canonicalize(ir.passes.InPlacePass):
     """Gives sizes, LayerNorm, GELU, Linear layers and attention the form that rewrites, dialects and fusions look for.
 
-    The graph is asked with each of ``sizes`` images what it computes. Whoever runs the pass must compare what the graph
-    gives then with what it gave before.
+    Convolutions take in what scales their channels, and those of the same values are added up. The graph is asked with
+    each of ``sizes`` images what it computes. Whoever runs the pass must compare what the graph gives then with what it
+    gave before.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -32,6 +34,8 @@ class Canonicalize(ir.passes.InPlacePass):
         """Rewrite the graph."""
         ir.passes.Sequential(
             NameUniquely(),
+            FoldConvolutions(),
+            common.RemoveUnusedNodesPass(),
             FuseLayerNorm(),
             common.ShapeInferencePass(),
             FixShapes(self._sizes),

@@ -1,0 +1,100 @@
+"""Find the convolutions of an ONNX graph: those of hybrids are quantized beside Linear layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgevit.graph.editing import float_constant, free_name, set_constant
+from edgevit.graph.patches import embedding_before, groups, pads
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A Conv with constants: ``weight`` (M, C / groups, ...kernel), ``bias`` (M,) or None."""
+
+    name: str
+    node: ir.Node
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+
+    @property
+    def input(self) -> ir.Value:
+        """The convolution's input (B, C, ...)."""
+        value = self.node.inputs[0]
+        assert value is not None  # noqa: S101 - convolutions_in takes only nodes that have one
+        return value
+
+    @property
+    def output(self) -> ir.Value:
+        """The convolution's output (B, M, ...), bias included."""
+        return self.node.outputs[0]
+
+    @property
+    def channels(self) -> int:
+        """How many channels the input has."""
+        return int(self.weight.shape[1]) * groups(self.node)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each output is made of one channel of the input alone."""
+        return self.weight.shape[1] == 1 and groups(self.node) > 1
+
+    @property
+    def padded(self) -> bool:
+        """Whether zeros are read beyond the edges of the input."""
+        return pads(self.node)
+
+
+def find_convolutions(graph: ir.Graph) -> list[Convolution]:
+    """Return the convolutions of ``graph`` that may be quantized, in the order in which they run.
+
+    The one that cuts images into patches is none of them: rewrites make a Linear layer of it, or leave it as it is.
+    Values must have shapes.
+    """
+    embeddings = {conv for node in graph if (conv := embedding_before(node)) is not None}
+    return [
+        each
+        for each in convolutions_in(graph)
+        if not (each.node in embeddings and each.input.is_graph_input())
+        and np.isfinite(each.weight).all()
+        and (each.bias is None or np.isfinite(each.bias).all())
+    ]
+
+
+def convolutions_in(graph: ir.Graph) -> list[Convolution]:
+    """Return each Conv of ``graph`` whose weight and bias are constants, and whose input is not."""
+    found = [each for node in graph if (each := as_convolution(node)) is not None]
+    seen: set[str] = set()
+    named = []
+    for each in found:
+        name = each.name if each.name and each.name not in seen else str(each.output.name)
+        seen.add(name)
+        named.append(Convolution(name, each.node, each.weight, each.bias))
+    return named
+
+
+def as_convolution(node: ir.Node | None) -> Convolution | None:
+    """Return what ``node`` is, if it is a Conv with constant weight and bias; None for anything else."""
+    if node is None or node.op_type != "Conv" or node.domain not in ("", "ai.onnx") or node.inputs[0] is None:
+        return None
+    weight = float_constant(node.inputs[1])
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = float_constant(given)
+    if weight is None or (given is not None and bias is None) or float_constant(node.inputs[0]) is not None:
+        return None
+    return Convolution(node.name or "", node, weight, bias)
+
+
+def set_convolution(
+    graph: ir.Graph, node: ir.Node, weight: NDArray[np.float32], bias: NDArray[np.float32] | None
+) -> None:
+    """Give the Conv ``node`` another weight and bias (M,)."""
+    if not node.name:
+        node.name = free_name(graph, f"{node.outputs[0].name}.conv")
+    set_constant(graph, node, 1, f"{node.name}.weight", weight)
+    if bias is not None:
+        set_constant(graph, node, 2, f"{node.name}.bias", bias)
