@@ -54,6 +54,36 @@ class AttentionSubgraph:
         return whole if equal and split.attributes.get_int("axis", 0) in (2, -1) else None
 
 
+class ValuePath(NamedTuple):
+    """The way of an attention's values, which its rows of weights average: tokens (B, N, D) in ``heads``, and out."""
+
+    value: ir.Value
+    output: ir.Value
+    heads: int
+
+    def packed(self) -> ir.Value | None:
+        """Return the value (B, N, ...) that holds the values last, if a Split takes them from there."""
+        split = self.value.producer()
+        if split is None or split.op_type != "Split" or split.outputs[-1] is not self.value:
+            return None
+        return split.inputs[0] if split.attributes.get_int("axis", 0) in (2, -1) else None
+
+
+def find_value_paths(graph: ir.Graph) -> list[ValuePath]:
+    """Return the ways of values through attentions, whatever softmax looks at: turned queries, biases, masks."""
+    return [path for node in graph if (path := _value_path(node)) is not None]
+
+
+def _value_path(softmax: ir.Node) -> ValuePath | None:
+    if softmax.op_type != "Softmax" or softmax.attributes.get_int("axis", -1) not in (-1, 3):
+        return None
+    mixed = _consumer(softmax.outputs[0], "MatMul")
+    if mixed is None or mixed.inputs[0] is not softmax.outputs[0]:
+        return None
+    value, joined = _heads(mixed.inputs[1], _SPLIT_HEADS), _joined(mixed)
+    return None if value is None or joined is None else ValuePath(value.tokens, joined[-1].outputs[0], value.heads)
+
+
 def find_attentions(graph: ir.Graph) -> list[AttentionSubgraph]:
     """Return the attentions of ``graph`` in the order in which they run; any other form than the exporter's is none."""
     found = (_attention(node) for node in graph)

@@ -2,12 +2,13 @@
 
 Let x be what Linear layers read, (..., K). With x' = (x - c) / s for each channel, W' = diag(s) W and b' = b + c W, the
 layer gives the same: x'W' + b' = xW + b. It costs nothing where what makes x takes the shift and the scale into its
-own constants. Two places do:
+own constants. Three places do:
 
 - a LayerNorm, whose weight becomes g / s and its bias (b - c) / s (SmoothQuant, Xiao et al. 2023; the shift as in
   Outlier Suppression+, Wei et al. 2023);
 - the value projection, in front of the attention's output projection: each row of the attention weights adds up to 1,
-  so that an average of shifted and scaled values is shifted and scaled by the same.
+  so that an average of shifted and scaled values is shifted and scaled by the same;
+- what a gate multiplies, in front of a gated MLP's second layer: it can be scaled, and not shifted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgevit.graph.attention import find_attentions
+from edgevit.graph.attention import find_value_paths
 from edgevit.graph.editing import float_constant, set_constant, set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now, find_linears
 
@@ -37,15 +38,16 @@ class Producer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SmoothingMapping:
-    """Linear layers that read the same channels, and what makes these; ``shiftable`` if all layers have a bias."""
+    """Linear layers that read the same channels, and what makes these."""
 
     producer: Producer
     consumers: tuple[LinearLayer, ...]
 
     @property
     def shiftable(self) -> bool:
-        """Say whether all consumers have a bias to take up a shift."""
-        return all(consumer.bias is not None for consumer in self.consumers)
+        """Say whether what makes the channels can shift them, and all consumers have a bias to take that up."""
+        moved = not isinstance(self.producer, GatedProducer)
+        return moved and all(consumer.bias is not None for consumer in self.consumers)
 
     def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
         """Shift and scale the channels: x becomes (x - shift) / scale, both (K,); what the layers give stays."""
@@ -90,9 +92,23 @@ class ValueProducer:
         set_linear(graph, layer, weight, bias)
 
 
+@dataclass(frozen=True, slots=True)
+class GatedProducer:
+    """The outputs ``columns`` of a Linear layer that a gate multiplies; they are scaled, and never shifted."""
+
+    layer: LinearLayer
+    columns: slice
+
+    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+        """Fold the scale into these columns of weight and bias."""
+        assert not shift.any()  # noqa: S101 - its mappings are not shiftable
+        ValueProducer(self.layer, self.columns).smooth(graph, scale, shift)
+
+
 def find_smoothing_mappings(graph: ir.Graph) -> list[SmoothingMapping]:
     """Return the places of ``graph`` where channels can be shifted and scaled, in the order in which they run."""
-    return [*norm_mappings(graph), *_value_mappings(graph, find_linears(graph))]
+    layers = find_linears(graph)
+    return [*norm_mappings(graph), *_value_mappings(graph, layers), *_gated_mappings(layers)]
 
 
 def norm_mappings(graph: ir.Graph) -> Iterator[SmoothingMapping]:
@@ -159,11 +175,11 @@ def keeps_channels(node: ir.Node) -> bool:
 def _value_mappings(graph: ir.Graph, layers: Sequence[LinearLayer]) -> Iterator[SmoothingMapping]:
     by_output = {layer.output: layer for layer in layers}
     by_input = {layer.input: layer for layer in layers}
-    for attention in find_attentions(graph):
-        packed = attention.packed()
-        source = by_output.get(attention.value if packed is None else packed)
-        consumer = by_input.get(attention.output)
-        if source is None or consumer is None or source.bias is None or len(attention.output.uses()) != 1:
+    for path in find_value_paths(graph):
+        packed = path.packed()
+        source = by_output.get(path.value if packed is None else packed)
+        consumer = by_input.get(path.output)
+        if source is None or consumer is None or source.bias is None or len(path.output.uses()) != 1:
             continue
         width = consumer.weight.shape[0]
         outputs = source.weight.shape[1]
@@ -171,6 +187,37 @@ def _value_mappings(graph: ir.Graph, layers: Sequence[LinearLayer]) -> Iterator[
         alone = packed is not None or outputs == width
         if private and alone and outputs >= width:
             yield SmoothingMapping(ValueProducer(source, slice(outputs - width, outputs)), (consumer,))
+
+
+def _gated_mappings(layers: Sequence[LinearLayer]) -> Iterator[SmoothingMapping]:
+    """Yield the places behind gates: a Linear layer's output in two halves, of which one multiplies the other."""
+    by_output = {layer.output: layer for layer in layers}
+    for consumer in layers:
+        product = consumer.input.producer()
+        if product is None or product.op_type != "Mul" or not _is_private(consumer.input):
+            continue
+        for factor in product.inputs:
+            split = None if factor is None else factor.producer()
+            if factor is None or split is None or split.op_type != "Split" or not _is_private(factor):
+                continue
+            source = by_output.get(split.inputs[0]) if split.inputs[0] is not None else None
+            if source is None or source.bias is None or not _is_private(source.output) or len(split.outputs) != 2:
+                continue
+            half, outputs = consumer.weight.shape[0], source.weight.shape[1]
+            last = split.attributes.get_int("axis", 0) in (-1, 2)
+            if outputs == 2 * half and last and all(_width(output) == half for output in split.outputs):
+                first = split.outputs[0] is factor
+                columns = slice(0, half) if first else slice(half, outputs)
+                yield SmoothingMapping(GatedProducer(source, columns), (consumer,))
+
+
+def _is_private(value: ir.Value) -> bool:
+    return len(value.uses()) == 1 and not value.is_graph_output()
+
+
+def _width(value: ir.Value) -> int | None:
+    size = value.shape[-1] if value.shape is not None and len(value.shape) == 3 else None
+    return size if isinstance(size, int) else None
 
 
 def _integers(value: ir.Value | None) -> list[int]:

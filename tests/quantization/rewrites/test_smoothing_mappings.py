@@ -1,5 +1,6 @@
 """Exact rewrites: whatever is shifted and scaled, the model gives the same."""
 
+import msgspec
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
@@ -9,9 +10,16 @@ from hypothesis import strategies as st
 from onnx_ir.passes import common
 
 from edgevit.graph.linears import find_linears, load_graph
+from edgevit.models.spec import ModelSpec, RotaryPositions
 from edgevit.quantization.rewrites.activation_shift import shift_input
-from edgevit.quantization.rewrites.smoothing_mappings import NormProducer, ValueProducer, find_smoothing_mappings
+from edgevit.quantization.rewrites.smoothing_mappings import (
+    GatedProducer,
+    NormProducer,
+    ValueProducer,
+    find_smoothing_mappings,
+)
 
+SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5)
 NORMED = (
     "g (float[n, 3, 4] images) => (float[n, 3, 4] logits)"
     "{ x = LayerNormalization(images, weight, bias) [a] p = MatMul(x, w) y = Add(p, b)"
@@ -136,6 +144,48 @@ def test_the_class_token_is_taken_for_a_token_and_a_channel_for_none(write_graph
         common.ShapeInferencePass()(model)
         found.append(find_smoothing_mappings(model.graph))
     assert [len(mappings) for mappings in found] == [1, 0]
+
+
+@pytest.mark.parametrize("gate", [0, 1])
+def test_what_a_gate_multiplies_is_scaled(write_graph, gate):
+    """The other half goes through the activation, which no constant can scale."""
+    halves = ("gate", "values") if gate == 0 else ("values", "gate")
+    text = (
+        "g (float[n, 3, 4] images) => (float[n, 3, 4] logits)"
+        "{ p = MatMul(images, w1) y = Add(p, b1)"
+        f"  {halves[0]}, {halves[1]} = Split<axis = -1, num_outputs = 2>(y)"
+        "  s = Sigmoid(gate) open = Mul(gate, s) x = Mul(open, values) [b] q = MatMul(x, w) logits = Add(q, b) }"
+    )
+    random = np.random.default_rng(1)
+    more = {"w1": random.normal(size=(4, 8)).astype(np.float32), "b1": random.normal(size=8).astype(np.float32)}
+    model = load_graph(write_graph(text, CONSTANTS | more))
+    common.ShapeInferencePass()(model)
+    (mapping,) = find_smoothing_mappings(model.graph)
+    assert isinstance(mapping.producer, GatedProducer)
+    assert not mapping.shiftable
+    images = random.normal(size=(2, 3, 4)).astype(np.float32)
+    before = run(model, images)
+    weight = mapping.consumers[0].weight
+    mapping.smooth(model.graph, np.array([1, 2, 4, 8], dtype=np.float32), np.zeros(4, dtype=np.float32))
+    np.testing.assert_allclose(run(model, images), before, atol=1e-5)
+    after = find_linears(model.graph)[-1].weight
+    np.testing.assert_allclose(after, weight * np.array([[1], [2], [4], [8]]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("turned", "bias"), [(True, False), (False, True), (True, True)], ids=["turned", "bias", "both"]
+)
+def test_values_are_scaled_whatever_softmax_looks_at(exported_vit, turned, bias):
+    spec = msgspec.structs.replace(
+        SPEC,
+        rotary=RotaryPositions(coordinates="centres") if turned else None,
+        relative_positions=bias,
+        query_key_norm=bias,
+    )
+    model = load_graph(exported_vit(spec))
+    found = find_smoothing_mappings(model.graph)
+    values = [one.consumers[0].name for one in found if isinstance(one.producer, ValueProducer)]
+    assert values == [f"blocks.{block}.attn.proj" for block in range(spec.depth)]
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.5, -3.0])
