@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -18,6 +19,8 @@ from edgevit.errors import InputError
 from edgevit.files import scratch_folder
 from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.metadata_overrides import MetadataOverrides
+from edgevit.models.licenses import License, license_called
+from edgevit.models.origin import WeightsOrigin
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import path_given, whole_number
@@ -171,8 +174,17 @@ def _of_module(
     from edgevit.graph.module import ModuleFile, module_file
 
     file: ModuleFile = module_file(module, input_shape, stack.enter_context(scratch_folder()), report)
-    model = file.model(overrides)
+    model = replace(file.model(overrides), origin=WeightsOrigin(license=_license_of(module)))
+    for note in model.origin.notes():
+        report.note(note)
     return model, Peer(file.name, file.infer, remedy=file.REMEDY)
+
+
+def _license_of(module: nn.Module) -> License | None:
+    """Return the license that timm notes with a model's weights."""
+    cfg = getattr(module, "pretrained_cfg", None)
+    name = cfg.get("license") if isinstance(cfg, Mapping) else None
+    return license_called(name, "pretrained_cfg") if isinstance(name, str) else None
 
 
 def _refuse(**said: object) -> None:

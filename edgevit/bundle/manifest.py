@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 
 from edgevit.data.preprocess import Preprocess
+from edgevit.models.licenses import License
 from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation, outcomes
 
 SCHEMA_VERSION = 1
@@ -246,10 +247,12 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return sum(file.bytes for file in self.files)
 
 
-class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where a model came from and what it was exported with.
 
     ``weights_sha256`` is that of a checkpoint's tensors, or of a third-party ONNX file with the files of its weights.
+    ``files`` are the SHA-256 of the files that were read, by name, ``revision`` the commit on the Hub, ``license`` what
+    was named beside them; a bundle of before has none of these.
     """
 
     source: str
@@ -257,6 +260,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     edgevit: str
     packages: dict[str, str]
     created_at: str
+    revision: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    files: dict[str, Sha256] = {}
+    license: License | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
 from rich.console import Group
 from rich.text import Text
 
+from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle
 from edgevit.bundle.summary import summary
 from edgevit.cli.console import Result, progress
@@ -52,7 +53,7 @@ def _contents(opened: Bundle) -> Result:
     found = summary(opened)
     lines = [
         f"{found.name}: {_in_words(found.spec, found.activation)}",
-        f"from {opened.manifest.provenance.source}, {opened.manifest.provenance.created_at}",
+        *_origin(found.provenance),
         f"images: {describe(found.preprocess)}",
     ]
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]
@@ -64,6 +65,18 @@ def _contents(opened: Bundle) -> Result:
         text=Group(*(Text(line) for line in lines), table, *(Text(line) for line in (*stay_float, *damaged))),
         exit_code=1 if damaged else 0,
     )
+
+
+def _origin(provenance: Provenance) -> Iterator[str]:
+    """Yield where the model is from, and under which license."""
+    revision = f" at {provenance.revision}" if provenance.revision else ""
+    yield f"from {provenance.source}{revision}, {provenance.created_at}"
+    for name, digest in provenance.files.items():
+        yield f"{name}: sha256 {digest}"
+    if provenance.license is not None:
+        yield f"license of the weights: {provenance.license.in_words()}"
+    elif provenance.files:
+        yield "license of the weights: none is named beside them"
 
 
 def _in_words(spec: AnySpec, activation: OutputActivation) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from edgevit.graph.passes.fuse_layer_norm import FuseLayerNorm
 from edgevit.graph.passes.name_uniquely import NameUniquely
 from edgevit.graph.running import ENGINE_ERRORS, TOLERANCE, ExportCheck, growing_batches, one_by_one, run
 from edgevit.graph.shapes import SIZES
+from edgevit.models.origin import WeightsOrigin
 from edgevit.models.spec import GraphSpec, OutputActivation
 from edgevit.progress import SILENT, Progress
 
@@ -45,7 +46,8 @@ class OnnxModel:
     """A model that is known by its graph alone, and what was said of it; as ``Checkpoint`` is for weights.
 
     ``source`` says where it came from; ``notes`` what was assumed on the way and should be said aloud;
-    ``activation`` what makes probabilities of its logits.
+    ``activation`` what makes probabilities of its logits; ``origin`` is the file, and the license that is named
+    beside it.
     """
 
     file: OnnxFile
@@ -56,6 +58,7 @@ class OnnxModel:
     source: str
     notes: tuple[str, ...] = ()
     activation: OutputActivation = "softmax"
+    origin: WeightsOrigin = field(default_factory=WeightsOrigin)
 
     @property
     def cut(self) -> OutputActivation | None:

@@ -17,6 +17,7 @@ from edgevit.graph.running import ENGINE_ERRORS, run
 from edgevit.models.config import Configs, read_configs, read_preprocessing, sides
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.labels import labels_of, read_labels
+from edgevit.models.origin import origin_of
 from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
@@ -91,7 +92,8 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
         for note in (f"an ONNX file of {file.producer}", *file.notes, used, left_out, one, *notes, *said, *decided)
         if note
     )
-    return OnnxModel(file, face, spec, preprocess, labels, source, notes, activation)
+    origin = origin_of((path,), beside.said)
+    return OnnxModel(file, face, spec, preprocess, labels, source, (*notes, *origin.notes()), activation, origin)
 
 
 def _activation(

@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError
 from edgevit.files import write_atomically
 from edgevit.json import JSONError, decode
+from edgevit.models.origin import WeightsOrigin
 from edgevit.models.positions import TIMM, Resampling
 from edgevit.models.spec import ModelSpec, OutputActivation, label_counts
 from edgevit.models.vit import VisionTransformer
@@ -54,7 +55,8 @@ class Checkpoint:
     """A ViT's weights, float32 under timm's names, with its architecture, preprocessing and labels.
 
     ``source`` says where it came from; ``notes`` what was assumed on the way and should be said aloud; ``resampling``
-    how its library has positions at another size; ``activation`` what makes probabilities of its logits.
+    how its library has positions at another size; ``activation`` what makes probabilities of its logits. ``origin`` are
+    the files, and the license that is named beside them.
 
     Raises:
         CheckpointError: if there is not one label for each class, or the images are of another kind than the model's.
@@ -68,6 +70,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     resampling: Resampling = TIMM
     activation: OutputActivation = "softmax"
+    origin: WeightsOrigin = field(default_factory=WeightsOrigin)
 
     def __post_init__(self) -> None:
         if len(self.labels) not in label_counts(self.spec.classes):

@@ -10,10 +10,11 @@ from pathlib import Path
 from edgevit.dependencies import require
 from edgevit.errors import CheckpointError, MissingDataError
 from edgevit.files import expanded
+from edgevit.models.licenses import CARD
 
 SCHEME = "hf://"
 
-_CONFIGS = ["config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json"]
+_CONFIGS = ["config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json", CARD]
 #: In the order in which they are wanted: a repository often has the same weights in several formats.
 _FORMATS = (
     ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "open_clip_model.safetensors"],
@@ -34,7 +35,7 @@ def fetch(source: str) -> Path:
         raise CheckpointError(f"{source} is no address on the Hub", remedy="write hf://owner/name, as the Hub shows it")
     for names in _FORMATS:
         folder = _snapshot(match[1], match[2], [*_CONFIGS, *names], source)
-        if any(path.suffix != ".json" for path in folder.iterdir()):
+        if any(path.suffix != ".json" and path.name != CARD for path in folder.iterdir()):
             return folder
     raise CheckpointError(
         f"{source} has no weights that EdgeViT reads", remedy="use a repository with model.safetensors"

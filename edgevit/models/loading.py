@@ -12,7 +12,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import CheckpointError
 from edgevit.models.canonical import canonical
 from edgevit.models.checkpoints import Checkpoint, check_tensors
-from edgevit.models.config import read_preprocessing
+from edgevit.models.config import read_configs, read_preprocessing
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.derive import check_config, check_open_clip, heads_in, heads_note, spec_of
 from edgevit.models.families import OPEN_CLIP, identify
@@ -20,12 +20,13 @@ from edgevit.models.families.base import Converted, Family, Raw
 from edgevit.models.hub import SCHEME, fetch
 from edgevit.models.labels import labels_of
 from edgevit.models.leftovers import resolved
+from edgevit.models.origin import origin_of
 from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.resizing import at_image_size
 from edgevit.models.rotary import with_rotary
-from edgevit.models.sources import Reading, configs_taken, read_source
+from edgevit.models.sources import Reading, configs_taken, read_source, weight_files
 from edgevit.models.spec import BUILTIN, ModelSpec, OutputActivation
 
 _TIMM_NAME = r"(vit|deit3?|flexivit|naflexvit|samvit|beit\w*|eva\w*|swin\w*)_\w+(\.\w+)?"
@@ -92,7 +93,13 @@ def _load(source: str, reading: Reading, said: _Arguments) -> Checkpoint:
     if source in BUILTIN:
         with as_file(files("edgevit.models") / "builtin" / f"{source}.safetensors") as path:
             return _from_path(path, source, reading, said)
-    return _from_path(local(source), source, reading, said)
+    path = local(source)
+    checkpoint = _from_path(path, source, reading, said)
+    files_read = weight_files(path)
+    if not files_read:
+        return checkpoint
+    origin = origin_of(files_read, read_configs(files_read[0].parent).said)
+    return replace(checkpoint, origin=origin, notes=(*checkpoint.notes, *origin.notes()))
 
 
 def _meant(source: str) -> str:

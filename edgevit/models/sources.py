@@ -97,6 +97,17 @@ def configs_taken(path: Path) -> list[str]:
     return [name for name in CONFIG_NAMES if (path.parent / name).is_file()]
 
 
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that the tensors at ``path`` lie in, which ``read_source`` has read; none of a RUN's."""
+    if runs.unfinished(path):
+        return ()
+    file = _weights_in(path) if path.is_dir() else path
+    if not file.name.endswith(".index.json"):
+        return (file,)
+    found = read_json(file, _Index)
+    return (file, *(file.parent / name for name in sorted(set(found.weight_map.values() if found else ()))))
+
+
 def _weights_in(folder: Path) -> Path:
     for name in _STANDARD:
         if (folder / name).is_file():

@@ -139,4 +139,7 @@ def _provenance(model: Exportable) -> Provenance:
         edgevit=__version__,
         packages={name: version(name) for name in packages},
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        revision=model.origin.revision,
+        files=model.origin.digests(),
+        license=model.origin.license,
     )
