@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from edgevit.api.arguments import listed, names, number, one_of
 from edgevit.api.images import Images, images_of
@@ -18,9 +18,11 @@ from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
 from edgevit.files import scratch_folder
 from edgevit.graph.external_onnx import OnnxModel
+from edgevit.graph.interface import onnx_outputs_in
 from edgevit.graph.metadata_overrides import MetadataOverrides
 from edgevit.models.licenses import License, license_called
 from edgevit.models.origin import WeightsOrigin
+from edgevit.models.requested import requests_in
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import path_given, whole_number
@@ -31,6 +33,8 @@ from edgevit.stages.source import load_source
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from edgevit.models.checkpoints import Checkpoint
 
     Source: TypeAlias = str | os.PathLike[str] | nn.Module
 
@@ -56,7 +60,8 @@ def export(
     interpolation: Interpolation | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     embedding: bool = False,
-    onnx_output: str | None = None,
+    outputs: str | Sequence[str] = (),
+    onnx_output: str | Sequence[str] | None = None,
     root: str | os.PathLike[str] | None = None,
     strict: bool = False,
     overwrite: bool = False,
@@ -88,7 +93,9 @@ def export(
         interpolation: The filter of the resize.
         labels: Names of the classes, or a file with one a line, or JSON; for a module or an ONNX file.
         embedding: The module or ONNX file gives features, not logits.
-        onnx_output: The output of an ONNX file to use.
+        outputs: What a checkpoint is to give in place of its logits or features: "tokens", "blocks=2,5,8,11",
+            "embedding", "logits", or several of them.
+        onnx_output: The outputs of an ONNX file to use, or of a module, as NAME or NAME=KIND.
         root: Folder that the paths in a CSV start from.
         strict: Stop at the first image that cannot be read.
         overwrite: Replace the bundle that is there.
@@ -116,10 +123,16 @@ def export(
         interpolation=one_of("interpolation", interpolation, Interpolation),
         labels=labels if labels is None else _labels(labels),
         image_size=_size(image_size),
-        output=onnx_output,
+        outputs=onnx_outputs_in(_several("onnx_output", onnx_output or ())),
         embedding=embedding,
         activation=one_of("activation", activation, OutputActivation),
     )
+    requests = requests_in(_several("outputs", outputs))
+    if requests and check_with is not None:
+        raise InputError(
+            "check_with compares logits or features, not outputs of other kinds",
+            remedy="leave check_with out, or export without outputs to compare",
+        )
     with ExitStack() as stack:
         peer: Peer | None = None
         if isinstance(source, (str, os.PathLike)):
@@ -127,11 +140,18 @@ def export(
                 raise InputError("input_shape goes with a module", remedy="leave it out, or give image_size")
             name = path_given("source", source)
             model = load_source(
-                name, overrides, l2_normalize=l2_normalize, heads=heads, raw_weights=raw_weights, unfinished=unfinished
+                name,
+                overrides,
+                l2_normalize=l2_normalize,
+                heads=heads,
+                raw_weights=raw_weights,
+                unfinished=unfinished,
+                requests=requests,
             )
             equal = [name if isinstance(model, OnnxModel) else "torch"]
             if check_with is not None:
-                peer = peer_called(check_with, name, model, raw_weights=raw_weights)
+                alone = cast("Checkpoint | OnnxModel", model)  # no requests were made of it
+                peer = peer_called(check_with, name, alone, raw_weights=raw_weights)
                 equal.append(check_with.partition(":")[0])
         else:
             _refuse(
@@ -140,7 +160,7 @@ def export(
                 raw_weights=raw_weights,
                 unfinished=unfinished,
                 check_with=check_with,
-                onnx_output=onnx_output,
+                outputs=requests,
                 image_size=image_size,
             )
             model, peer = _of_module(source, input_shape, overrides, stack, report)
@@ -191,6 +211,10 @@ def _refuse(**said: object) -> None:
     for name, value in said.items():
         if value:
             raise InputError(f"{name} does not go with a module", remedy=f"leave {name} out, and change the module")
+
+
+def _several(name: str, value: str | Sequence[str]) -> Sequence[str]:
+    return [value] if isinstance(value, str) else names(name, value)
 
 
 def _numbers(name: str, value: float | Sequence[float] | None) -> tuple[float, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,19 +29,25 @@ class PredictionResult:
     """What the variant called ``variant`` says to ``images``, in their order.
 
     ``predictions`` has the likeliest classes of each image, the likeliest first; of an embedding model ``embeddings``
-    (N, features) is there instead.
+    (N, features) is there instead, and of one with outputs of other kinds ``outputs``, each (N, ...).
     """
 
     variant: str
     images: tuple[ImageSource, ...]
     predictions: tuple[tuple[Prediction, ...], ...] = ()
     embeddings: NDArray[np.float32] | None = None
+    outputs: Mapping[str, NDArray[np.float32]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit predict --json`` prints; images that are no files go by their place."""
         answers: Iterable[dict[str, object]] = ({"predictions": found} for found in self.predictions)
         if self.embeddings is not None:
             answers = ({"embedding": row.tolist()} for row in self.embeddings)
+        if self.outputs is not None:
+            answers = (
+                {"outputs": {name: statistics_of(given[place]) for name, given in (self.outputs or {}).items()}}
+                for place in range(len(self.images))
+            )
         images = [
             _called(image, place) | answer
             for place, (image, answer) in enumerate(zip(self.images, answers, strict=True))
@@ -61,7 +67,7 @@ def predict(
     channels: Channels = "rgb",
     progress: Progress | ProgressCallback | None = None,
 ) -> PredictionResult:
-    """Say what is on images; an embedding model gives its features of them.
+    """Say what is on images; other models give their features or outputs of them.
 
     The model is loaded for this call alone. An application that answers again and again takes ``edgevit.load``.
 
@@ -98,8 +104,23 @@ def predict(
                 for found in model.predict_batch(part, top=top, threshold=threshold, channels=channels)
             ]
             return PredictionResult(variant=name, images=listed, predictions=tuple(answers))
+        if model.output_types:
+            several = [model.outputs_batch(part, channels=channels) for part in seen]
+            outputs = {each: np.concatenate([given[each] for given in several]) for each in model.output_names}
+            return PredictionResult(variant=name, images=listed, outputs=outputs)
         features = np.concatenate([model.embed_batch(part, channels=channels) for part in seen])
         return PredictionResult(variant=name, images=listed, embeddings=features)
+
+
+def statistics_of(numbers: NDArray[np.float32]) -> dict[str, object]:
+    """Return what is shown of an output for one image: its shape, and the range, mean and deviation of its numbers."""
+    return {
+        "shape": list(numbers.shape),
+        "minimum": float(numbers.min()),
+        "maximum": float(numbers.max()),
+        "mean": float(numbers.mean()),
+        "deviation": float(numbers.std()),
+    }
 
 
 def _files(images: ImageSource | Iterable[ImageSource], report: Progress) -> tuple[ImageSource, ...]:

@@ -90,9 +90,7 @@ def quantize(
         )
     targets = targets_for_dialect(path_given("dialect", dialect))
     whole = opened(bundle)
-    recipes = (
-        AccuracyCriteria.of(chosen, classes=whole.manifest.model.classes) if wanted == "int8" else AccuracyCriteria()
-    )
+    recipes = AccuracyCriteria.of(chosen, classes=whole.manifest.classes) if wanted == "int8" else AccuracyCriteria()
     own = AccuracyCriteria(
         number("max_drop", max_drop, least=0, most=100),
         number("max_kl", max_kl, least=0),

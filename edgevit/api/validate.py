@@ -9,6 +9,7 @@ from pathlib import Path
 from edgevit.api.arguments import names, number
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
+from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.stages.results import ValidationResult
 from edgevit.stages.validate import validate as stage
@@ -23,6 +24,9 @@ def validate(
     samples: int | None = None,
     max_drop: float | None = None,
     min_cosine: float | None = None,
+    min_miou: float | None = None,
+    min_delta1: float | None = None,
+    min_box_agreement: float | None = None,
     min_integer_share: float | None = None,
     root: str | os.PathLike[str] | None = None,
     strict: bool = False,
@@ -38,7 +42,11 @@ def validate(
         variants: Only these.
         samples: So many of the images, drawn as ``edgevit.quantize`` draws; all without it.
         max_drop: Largest loss of a classifier's top-1, in points, that passes.
-        min_cosine: Smallest mean cosine of an embedding model's features with float32's that passes.
+        min_cosine: Smallest mean cosine with float32's that passes, of an embedding model's features, of tokens and
+            of other numbers.
+        min_miou: Smallest mean IoU of masks with float32's that passes.
+        min_delta1: Smallest share of depths within a factor of 1.25 of float32's that passes.
+        min_box_agreement: Smallest share of boxes that match float32's that passes.
         min_integer_share: Share of the multiply-adds, in 0..1, that INT8 variants must run in integers to pass.
         root: Folder that the paths in a CSV start from.
         strict: Stop at the first image that cannot be read.
@@ -60,6 +68,11 @@ def validate(
         variants=names("variants", variants),
         max_drop=number("max_drop", max_drop, least=0, most=100),
         min_cosine=number("min_cosine", min_cosine, least=0, most=1),
+        limits=OutputLimits(
+            min_miou=number("min_miou", min_miou, least=0, most=1),
+            min_delta1=number("min_delta1", min_delta1, least=0, most=1),
+            min_box_agreement=number("min_box_agreement", min_box_agreement, least=0, most=1),
+        ),
         progress=progress_to(progress),
     )
     unreadable = images.unreadable.names

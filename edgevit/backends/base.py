@@ -90,6 +90,8 @@ class Session(Protocol):
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes) of preprocessed images (B, C, H, W), in an array of their own.
 
+        Of a model with other outputs a row has all of them, flattened, one after the other.
+
         Raises:
             DataError: if the images do not fit the model.
 
@@ -142,6 +144,12 @@ def merge_settings(backend: str, known: Mapping[str, str], given: Mapping[str, s
 def split(images: NDArray[np.float32], most: int) -> list[NDArray[np.float32]]:
     """Return ``images`` (B, ...) in parts of at most ``most``, one after the other; no images are one part too."""
     return [images[start : start + most] for start in range(0, max(1, len(images)), most)]
+
+
+def as_rows(outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return what a model gives (B, ...) as one row of numbers for each image: all outputs, one after the other."""
+    rows = [output if output.ndim == 2 else output.reshape(len(output), -1) for output in outputs]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
 
 
 def check_images(images: NDArray[np.float32], expected: Sequence[int | None]) -> None:

@@ -17,6 +17,7 @@ from edgevit.backends.base import (
     ANY_DEVICE,
     BuildOptions,
     LinearKernel,
+    as_rows,
     check_images,
     merge_settings,
     split,
@@ -166,18 +167,18 @@ class OnnxRuntimeSession:
         self._errors = ENGINE_ERRORS
         self._session = self._load(self._options())
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
+        if len(inputs) != 1 or not outputs:
             raise BundleError(
-                f"{model} has {len(inputs)} inputs and {len(outputs)} outputs, not one of each",
+                f"{model} has {len(inputs)} inputs and {len(outputs)} outputs, not one input",
                 remedy="give a model that `edgevit export` or `edgevit quantize` made",
             )
-        self._input, self._outputs = inputs[0].name, [outputs[0].name]
+        self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
         shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
         self._preprocess = self._noted() if inputs[0].type == "tensor(uint8)" else None
         self._shape = shape_of_images(shape, self._preprocess, model)
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (B, classes) of preprocessed images (B, C, H, W).
+        """Return the logits (B, classes), or all outputs, of preprocessed images (B, C, H, W).
 
         A model that takes uint8 pixels is given those that the images were made of.
 
@@ -189,7 +190,7 @@ class OnnxRuntimeSession:
         check_images(images, self._shape)
         try:
             logits: list[NDArray[np.float32]] = [
-                self._session.run(self._outputs, {self._input: as_taken(part, self._preprocess)})[0]
+                as_rows(self._session.run(self._outputs, {self._input: as_taken(part, self._preprocess)}))
                 for part in split(images, self._largest_batch or max(1, len(images)))
             ]
         except self._errors as error:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends.backend import Backend
-from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, check_images, split
+from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, as_rows, check_images, split
 from edgevit.backends.openvino_core import core_of
 from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixels
@@ -209,9 +209,9 @@ class OpenVINOSession:
         preprocess: Preprocess | None,
         running: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        if len(converted.inputs) != 1 or len(converted.outputs) != 1:
+        if len(converted.inputs) != 1 or not converted.outputs:
             raise BundleError(
-                f"{model} has {len(converted.inputs)} inputs and {len(converted.outputs)} outputs, not one of each",
+                f"{model} has {len(converted.inputs)} inputs and {len(converted.outputs)} outputs, not one input",
                 remedy="give a model that `edgevit export` or `edgevit quantize` made",
             )
         if _static_only() and converted.inputs[0].get_partial_shape()[0].is_dynamic:
@@ -229,7 +229,7 @@ class OpenVINOSession:
         self._compiling = threading.Lock()
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (B, classes) of preprocessed images (B, C, H, W).
+        """Return the logits (B, classes), or all outputs, of preprocessed images (B, C, H, W).
 
         A model that takes uint8 pixels is given those that the images were made of.
 
@@ -263,7 +263,12 @@ class OpenVINOSession:
             for request, part in zip(running, parts, strict=True):
                 request.start_async([part], share_inputs=True)
                 waiting.callback(request.wait)
-        return [request.get_output_tensor(0).data.copy() for request in running]
+        return [self._rows(request) for request in running]
+
+    def _rows(self, request: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Return what a request has computed, in memory of its own: the next images go into the same tensors."""
+        given = [request.get_output_tensor(place).data for place in range(len(self._converted.outputs))]
+        return as_rows(given) if len(given) > 1 else as_rows(given).copy()
 
     def _filled(self, images: NDArray[np.float32]) -> NDArray[Any]:
         """Return what the model takes for ``images``: no fewer than it must have, in the type of its input."""

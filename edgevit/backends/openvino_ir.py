@@ -90,7 +90,9 @@ def describe(engine: Any, model: Any) -> None:  # noqa: ANN401
     """
     pixels = model.inputs[0].get_element_type() == engine.Type.u8
     engine.layout_helpers.set_layout(model.inputs[0], engine.Layout("NHWC" if pixels else "NCHW"))
-    engine.layout_helpers.set_layout(model.outputs[0], engine.Layout("NC"))
+    for output in model.outputs:
+        if len(output.get_partial_shape()) == 2:
+            engine.layout_helpers.set_layout(output, engine.Layout("NC"))
     preprocess = preprocess_of(model)
     if preprocess is not None:
         for key, value in model_info(preprocess, labels_of(model), normalises=pixels).items():

@@ -8,6 +8,7 @@ import msgspec
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.models.licenses import License
+from edgevit.models.outputs import Output, OutputKind, width_of
 from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation, outcomes
 
 SCHEMA_VERSION = 1
@@ -104,6 +105,36 @@ class Decisions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     truth: Truth | None = None
 
 
+class OutputAccuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How near one of several outputs of a variant is to float32's, on the same images.
+
+    ``sqnr_db`` is of all its numbers. Cosines, and the SQNR's mean and 1st percentile, are of tokens one by one, or of
+    an image's numbers where they are no tokens. Figures that mean nothing for its kind are None: ``agreement`` is of
+    logits, the share of images, or of their places, with float32's class; ``miou`` and ``pixel_accuracy`` of masks;
+    ``delta1``, the share of depths within a factor of 1.25 of float32's, and ``abs_rel``, their mean relative
+    difference, of depth; ``box_agreement`` of boxes: the F1 of those that match one of float32's, of the same class
+    with an IoU of 0.5, ``box_iou`` the mean IoU of these, and ``score_difference`` how far their scores differ.
+    """
+
+    name: str
+    kind: OutputKind
+    sqnr_db: float | None = None
+    cosine_mean: float | None = None
+    cosine_p1: float | None = None
+    sqnr_db_mean: float | None = None
+    sqnr_db_p1: float | None = None
+    agreement: Rate | None = None
+    miou: Rate | None = None
+    pixel_accuracy: Rate | None = None
+    delta1: Rate | None = None
+    abs_rel: float | None = None
+    box_agreement: Rate | None = None
+    box_iou: Rate | None = None
+    score_difference: float | None = None
+    passed: bool
+    reason: str
+
+
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A variant against float32 on the same images; rates in 0..1, ``delta_top1`` negative when the variant is worse.
 
@@ -119,6 +150,9 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Where each logit decides by itself there are ``decisions``; ``agreement`` is the share of all decisions that are
     float32's, ``kl`` the sum of the divergences of an image's probabilities. ``top1`` and its change are then the share
     of images that are decided rightly, by a single logit or in all of their labels.
+
+    A model with ``outputs`` of its own has the figures of each of them, and ``sqnr_db`` is the worst one's; all else
+    that is said of classes is None.
     """
 
     data: str
@@ -129,7 +163,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     top5: Rate | None
     delta_top1: Change | None
     mcnemar_p: float | None
-    agreement: Rate
+    agreement: Rate | None
     kl: float | None
     sqnr_db: float | None
     max_drop: float | None
@@ -137,6 +171,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reason: str
     similarity: Similarity | None = None
     decisions: Decisions | None = None
+    outputs: tuple[OutputAccuracy, ...] = ()
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -272,6 +307,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``golden`` are image files (PNG) and, last, ``golden/logits.npy`` (images, classes): float32's logits for them.
     ``extra`` are further files, such as the calibration table and the plan. ``activation`` makes probabilities of the
     logits; a single logit's is always the sigmoid. Its ``labels`` are those of no and yes, or that of yes alone.
+
+    A model that gives anything but one row of logits or features has ``outputs``, in the order in which its files have
+    them. It has no labels then, and golden logits hold all outputs, flattened, one after the other.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -285,16 +323,32 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     golden: tuple[File, ...] = ()
     extra: tuple[File, ...] = ()
     activation: OutputActivation = "softmax"
+    outputs: tuple[Output, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def typed_outputs(self) -> tuple[Output, ...]:
+        """The outputs of a model that gives anything but one row of logits or features; else none."""
+        return () if isinstance(self.outputs, msgspec.UnsetType) else self.outputs
+
+    @property
+    def classes(self) -> int:
+        """How many classes the model chooses from; 0 for an embedding model, and one with ``outputs``."""
+        return 0 if self.typed_outputs else self.model.classes
+
+    @property
+    def width(self) -> int:
+        """How many numbers the model gives for an image."""
+        return width_of(self.typed_outputs) or self.model.outputs
 
     @property
     def independent(self) -> bool:
         """Whether each logit is a decision of its own, so that an image may have any number of labels."""
-        return self.model.classes == 1 or (self.activation == "sigmoid" and self.model.classes > 0)
+        return self.classes == 1 or (self.activation == "sigmoid" and self.classes > 0)
 
     @property
     def outcomes(self) -> tuple[str, ...]:
         """What the model can say of an image: its labels, of which a single logit has two."""
-        return outcomes(self.labels, self.model.classes)
+        return outcomes(self.labels, self.classes)
 
     @property
     def model(self) -> AnySpec:

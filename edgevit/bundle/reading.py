@@ -16,6 +16,7 @@ from edgevit.bundle.model_files import check_model_file
 from edgevit.errors import BundleError
 from edgevit.files import sha256_of
 from edgevit.json import MOST_BYTES, JSONError, decode
+from edgevit.models.outputs import MOST_NUMBERS, width_of
 from edgevit.models.spec import label_counts
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def decode_manifest(content: bytes) -> Manifest:
     manifest = _parsed(content, Manifest)
     if problem := _contradiction(manifest):
         raise BundleError(f"{MANIFEST} is not valid: {problem}", remedy=_RESTORE)
-    return _without_void_accuracy(manifest) if manifest.model.classes == 1 else manifest
+    return _without_void_accuracy(manifest) if manifest.classes == 1 else manifest
 
 
 def _without_void_accuracy(manifest: Manifest) -> Manifest:
@@ -94,8 +95,8 @@ def _contradiction(manifest: Manifest) -> str | None:
         return f"there is no schema version {manifest.schema_version} - at `$.schema_version`"
     if len(set(names)) < len(names):
         return "two variants have the same name - at `$.variants`"
-    if len(manifest.labels) not in label_counts(spec.classes):
-        return f"{len(manifest.labels)} labels for {spec.classes} classes - at `$.labels`"
+    if len(manifest.labels) not in label_counts(manifest.classes):
+        return f"{len(manifest.labels)} labels for {manifest.classes} classes - at `$.labels`"
     if size[0] * size[1] > _MOST_PIXELS:
         return f"images of {size[0]}x{size[1]} are larger than any model takes - at `$.preprocess.size`"
     if size != spec.image_size or manifest.preprocess.channels != spec.channels:
@@ -104,8 +105,15 @@ def _contradiction(manifest: Manifest) -> str | None:
         return "a variant was measured as another kind of model than it is - at `$.variants`"
     if any(one.latency and not one.latency.is_whole for one in manifest.variants):
         return "some of a variant's times are missing - at `$.variants`"
-    if manifest.activation == "sigmoid" and not spec.classes:
-        return "a model that gives features has no probabilities - at `$.activation`"
+    return _contradiction_of_outputs(manifest)
+
+
+def _contradiction_of_outputs(manifest: Manifest) -> str | None:
+    outputs = manifest.typed_outputs
+    if len({output.name for output in outputs}) < len(outputs) or width_of(outputs) > MOST_NUMBERS:
+        return "outputs share a name, or are larger than any model's - at `$.outputs`"
+    if manifest.activation == "sigmoid" and not manifest.classes:
+        return "a model that gives no logits has no probabilities - at `$.activation`"
     return None
 
 
@@ -113,8 +121,12 @@ def _is_of_another_kind(variant: Variant, manifest: Manifest) -> bool:
     found = variant.accuracy
     if found is None:
         return False
-    features = manifest.model.classes == 0
-    return (found.similarity is None) == features or (found.decisions is not None and not manifest.independent)
+    if manifest.typed_outputs:
+        measured = [(each.name, each.kind) for each in found.outputs]
+        return measured != [(each.name, each.kind) for each in manifest.typed_outputs]
+    features = manifest.classes == 0
+    odd = bool(found.outputs) or found.agreement is None or (found.decisions is not None and not manifest.independent)
+    return odd or (found.similarity is None) == features
 
 
 def read_manifest(bundle: Path) -> Manifest:

@@ -39,6 +39,7 @@ from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
 from edgevit.likeness import PRECISIONS_ELSEWHERE, alike
+from edgevit.models.outputs import Output, width_of
 from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Bundle(msgspec.Struct, frozen=True):
         preprocess: Preprocess,
         labels: Sequence[str],
         activation: OutputActivation = "softmax",
+        outputs: Sequence[Output] = (),
         provenance: Provenance,
         backend: str,
         float32: Path,
@@ -114,9 +116,10 @@ class Bundle(msgspec.Struct, frozen=True):
     ) -> Bundle:
         """Make a bundle in the folder ``path``, with one variant: the ONNX file ``float32``, which ``backend`` runs.
 
-        ``golden_logits`` (images, classes) are float32's answer to ``golden_images``; ``versions`` of the backend run
-        that file. With ``existing="replace"`` a bundle that is there already gives way to the new one as a whole;
-        anything else that is there never does.
+        ``golden_logits`` (images, classes) are float32's answer to ``golden_images``, or all ``outputs``, flattened,
+        of a model that has other ones than logits; ``versions`` of the backend run that file. With
+        ``existing="replace"`` a bundle that is there already gives way to the new one as a whole; anything else that is
+        there never does.
 
         Raises:
             BundleError: if something is at ``path`` already, or the parts do not fit together.
@@ -135,7 +138,7 @@ class Bundle(msgspec.Struct, frozen=True):
             return [Path(shutil.copyfile(float32, folder / "model.onnx"))]
 
         def fill_golden(folder: Path) -> Sequence[Path]:
-            return write_golden(folder, golden_images, golden_logits, classes=spec.outputs)
+            return write_golden(folder, golden_images, golden_logits, classes=width_of(outputs) or spec.outputs)
 
         with creation(path, existing) as change:
             model = Variant(
@@ -156,6 +159,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 provenance=provenance,
                 variants=(model,),
                 golden=_filled(change, _GOLDEN, fill_golden),
+                outputs=tuple(outputs) or msgspec.UNSET,
             )
             return cls(path, change.publish(manifest, "float32", _GOLDEN))
 
@@ -213,7 +217,7 @@ class Bundle(msgspec.Struct, frozen=True):
             ImageError: if one is not an image.
 
         """
-        return read_golden(verify(self.path, self.manifest.golden), classes=self.manifest.model.outputs)
+        return read_golden(verify(self.path, self.manifest.golden), classes=self.manifest.width)
 
     def add_variant(
         self,

@@ -19,7 +19,7 @@ from edgevit.cli.options import (
     ImageSize,
     L2Normalize,
     Mean,
-    Output,
+    Outputs,
     Overwrite,
     PreprocessFile,
     RawWeights,
@@ -30,6 +30,7 @@ from edgevit.cli.options import (
     StrictImages,
 )
 from edgevit.cli.tables import with_unreadable
+from edgevit.models.outputs import OUTPUT_KINDS
 
 _PANEL = "What an ONNX file does not say itself"
 
@@ -41,7 +42,7 @@ def _of_onnx(text: str, default: str) -> Any:  # noqa: ANN401 - as Typer declare
 def export(
     source: SourceArgument,
     *,
-    output: Output,
+    output: Outputs,
     data: Annotated[
         str | None, typer.Option(help="Images that the file is checked on.", show_default="images that EdgeViT has")
     ] = None,
@@ -73,17 +74,24 @@ def export(
     embedding: Annotated[
         bool, typer.Option("--embedding", help="It gives features, not logits.", rich_help_panel=_PANEL)
     ] = False,
-    onnx_output: Annotated[str | None, _of_onnx("The output to use.", "logits, or the first")] = None,
+    onnx_output: Annotated[
+        list[str] | None,
+        _of_onnx(
+            f"An output to use, as NAME or NAME=KIND; can be given again. Kinds: {', '.join(OUTPUT_KINDS)}.",
+            "logits, or all",
+        ),
+    ] = None,
     root: Root = None,
     strict: StrictImages = False,
     overwrite: Overwrite = False,
 ) -> Result:
     """Export a checkpoint, or a third-party ONNX file, to float32 ONNX in a new bundle, checked on images."""
     how = values.overrides(preprocess, mean, std, resize, crop, interpolation)
+    bundle, outputs = values.bundle_and_outputs(output)
     with progress() as bars:
         made = edgevit.export(
             source,
-            output,
+            bundle,
             data=data,
             image_size=values.image_size(image_size),
             l2_normalize=l2_normalize,
@@ -100,15 +108,16 @@ def export(
             interpolation=how.interpolation,
             labels=labels,
             embedding=embedding,
-            onnx_output=onnx_output,
+            outputs=outputs,
+            onnx_output=[name for text in onnx_output or () for name in text.split(",")],
             root=root,
             strict=strict,
             overwrite=overwrite,
             progress=bars,
         )
     size = made.bundle.variant("float32").bytes / 1e6
-    said = f"{output}: float32 ONNX, {size:.1f} MB, equal to {' and '.join(made.equal_to)} on images of {made.images}"
+    said = f"{bundle}: float32 ONNX, {size:.1f} MB, equal to {' and '.join(made.equal_to)} on images of {made.images}"
     return Result(
         data=made.to_dict(),
-        text=with_unreadable(Text(f"{said}\n\nnext: edgevit quantize {output} --data IMAGES"), made.unreadable),
+        text=with_unreadable(Text(f"{said}\n\nnext: edgevit quantize {bundle} --data IMAGES"), made.unreadable),
     )

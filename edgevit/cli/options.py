@@ -12,6 +12,7 @@ from edgevit.bundle.store import Existing
 from edgevit.cli import completion
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
+from edgevit.evaluation.output_limits import MIN_BOX_AGREEMENT, MIN_DELTA1, MIN_MIOU
 
 #: Groups of options in the help.
 MODEL = "The model"
@@ -29,6 +30,15 @@ SourceArgument = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The bundle to make: a folder, usually NAME.edgevit.")]
+Outputs = Annotated[
+    list[str],
+    typer.Option(
+        "--output",
+        "-o",
+        help="The bundle to make: a folder, usually NAME.edgevit. Given again, what a checkpoint is to give in place "
+        "of its logits or features: tokens, blocks=2,5,8,11, embedding, logits.",
+    ),
+]
 ImageSize = Annotated[
     str | None,
     typer.Option(
@@ -107,8 +117,38 @@ MinCosine = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Smallest mean cosine of an embedding model's features with float32's that passes.",
+        help="Smallest mean cosine with float32's that passes: of an embedding model's features, of tokens and maps.",
         show_default=f"{MIN_COSINE}",
+        rich_help_panel=LIMITS,
+    ),
+]
+MinMiou = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Smallest mean IoU of masks with float32's that passes.",
+        show_default=f"{MIN_MIOU}",
+        rich_help_panel=LIMITS,
+    ),
+]
+MinDelta1 = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Smallest share of depths within a factor of 1.25 of float32's that passes.",
+        show_default=f"{MIN_DELTA1}",
+        rich_help_panel=LIMITS,
+    ),
+]
+MinBoxAgreement = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Smallest F1 of boxes that match one of float32's (IoU of 0.5, same class) that passes.",
+        show_default=f"{MIN_BOX_AGREEMENT}",
         rich_help_panel=LIMITS,
     ),
 ]

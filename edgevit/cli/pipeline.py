@@ -22,7 +22,7 @@ from edgevit.cli.options import (
     L2Normalize,
     MaxDrop,
     MinCosine,
-    Output,
+    Outputs,
     Overwrite,
     RawWeights,
     Root,
@@ -32,6 +32,7 @@ from edgevit.cli.options import (
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
+from edgevit.models.requested import requests_in
 from edgevit.recipes import load_recipe
 from edgevit.report.verdict import outcome
 from edgevit.stages.benchmark import Load
@@ -48,7 +49,7 @@ def pipeline(
     source: SourceArgument,
     *,
     data: Data,
-    output: Output,
+    output: Outputs,
     target: Targets = None,
     precision: Annotated[
         list[str] | None,
@@ -89,10 +90,12 @@ def pipeline(
     overwrite: Overwrite = False,
 ) -> Result:
     """Export, quantize, validate, benchmark and report; exit 1 if a variant loses too much."""
+    place, outputs = values.bundle_and_outputs(output)
     job = PipelineJob(
         source=source,
         data=data,
-        output=output,
+        output=place,
+        outputs=requests_in(outputs),
         targets=chosen_targets(target),
         recipe=load_recipe(recipe),
         load=Load(batch=batch, threads=threads, duration_s=duration),
@@ -113,11 +116,11 @@ def pipeline(
         bundle, failed = stage(job, progress=bars)
     names = [variant.name for variant in bundle.manifest.variants]
     page = bundle.verify_extra(PAGE).path
-    following = (*not_made(failed), f"Report: {page}", f"next:   edgevit predict {output} IMAGE")
+    following = (*not_made(failed), f"Report: {page}", f"next:   edgevit predict {place} IMAGE")
     table = with_unreadable(variants_table(bundle, names), job.unreadable.names)
     return Result(
         data={
-            "bundle": output,
+            "bundle": place,
             "report": page,
             "variants": [_entry(bundle, name) for name in names],
             "failed": failures(failed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,8 @@ from edgevit.api.predict import PredictionResult
 from edgevit.cli import completion
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath
+from edgevit.errors import InputError
+from edgevit.files import write_atomically
 
 _AT_ONCE = 32
 _SHOWN = 6
@@ -37,14 +40,30 @@ def predict(
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 leaves their number to the backend.")] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write what a model with features or other outputs gives into this .npz file.",
+            show_default="shapes and ranges are shown alone",
+        ),
+    ] = None,
 ) -> Result:
-    """Say what is on images; an embedding model gives its features of them."""
+    """Say what is on images; other models give their features or outputs of them."""
+    if output is not None:
+        _check_output(output)
     with progress() as bars:
         found = edgevit.predict(
             bundle, images, top=top, threshold=threshold, variant=variant, threads=threads, progress=bars
         )
         bars.note(f"{found.variant} has answered")
-    shown = _classes(found) if found.embeddings is None else _features(found.embeddings)
+    if found.outputs is not None:
+        shown = _statistics(found)
+    else:
+        shown = _classes(found) if found.embeddings is None else _features(found.embeddings)
+    if output is not None:
+        _write(found, output)
     paired = zip(found.images, shown, strict=True)
     return Result(
         data=found.to_dict(), text=Text("\n\n".join("\n".join([str(image), *lines]) for image, lines in paired))
@@ -55,6 +74,39 @@ def _classes(found: PredictionResult) -> Iterator[list[str]]:
     marks = {None: "", True: "  yes", False: "   no"}
     for classes in found.predictions:
         yield [f"{marks[item.decided]}  {item.probability:6.1%}  {item.label}" for item in classes]
+
+
+def _statistics(found: PredictionResult) -> Iterator[list[str]]:
+    for place in range(len(found.images)):
+        lines = []
+        for name, given in (found.outputs or {}).items():
+            each = given[place]
+            shape = "x".join(map(str, each.shape))
+            lines.append(f"  {name}: {shape}, {each.min():.4g} to {each.max():.4g}, mean {each.mean():.4g}")
+        yield lines
+
+
+def _check_output(path: Path) -> None:
+    if path.suffix != ".npz":
+        raise InputError(f"{path} is no .npz file", remedy=f"write -o {path.name}.npz")
+
+
+def _write(found: PredictionResult, path: Path) -> None:
+    """Write each output (N, ...) under its name, and the images' names, into a file that numpy.load reads.
+
+    Raises:
+        InputError: if the model gives classes alone.
+        StorageError: if the file cannot be written.
+
+    """
+    given = dict(found.outputs or {})
+    if found.embeddings is not None:
+        given = {"embedding": found.embeddings}
+    if not given:
+        raise InputError("-o is for models that give features or other outputs", remedy="leave -o out, or use --json")
+    content = BytesIO()
+    np.savez(content, allow_pickle=False, images=np.array([str(image) for image in found.images]), **given)
+    write_atomically(path, content.getvalue())
 
 
 def _features(embeddings: NDArray[np.float32]) -> Iterator[list[str]]:

@@ -11,7 +11,19 @@ from rich.text import Text
 
 import edgevit
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, MinIntegerShare, Root, StrictImages, Variants
+from edgevit.cli.options import (
+    BundlePath,
+    Data,
+    MaxDrop,
+    MinBoxAgreement,
+    MinCosine,
+    MinDelta1,
+    MinIntegerShare,
+    MinMiou,
+    Root,
+    StrictImages,
+    Variants,
+)
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.evaluation.gate import limit_option
 from edgevit.stages.results import ValidationResult
@@ -25,6 +37,9 @@ def validate(
     samples: Annotated[int | None, typer.Option(min=1, help="Draw so many of the images.", show_default="all")] = None,
     max_drop: MaxDrop = None,
     min_cosine: MinCosine = None,
+    min_miou: MinMiou = None,
+    min_delta1: MinDelta1 = None,
+    min_box_agreement: MinBoxAgreement = None,
     min_integer_share: MinIntegerShare = None,
     root: Root = None,
     strict: StrictImages = False,
@@ -38,6 +53,9 @@ def validate(
             samples=samples,
             max_drop=max_drop,
             min_cosine=min_cosine,
+            min_miou=min_miou,
+            min_delta1=min_delta1,
+            min_box_agreement=min_box_agreement,
             min_integer_share=min_integer_share,
             root=root,
             strict=strict,
@@ -64,5 +82,5 @@ def _following(path: Path, found: ValidationResult) -> str:
     """Return what to type next: a variant that lost too much is not worth timing."""
     if found.passed or all(accuracy.passed for accuracy in found.accuracies.values()):
         return f"edgevit benchmark {path}"
-    limit = limit_option(found.bundle.manifest.model.classes)
+    limit = limit_option(found.bundle.manifest.classes)
     return f"edgevit quantize {path} --data IMAGES {limit}, which returns layers to float until it is kept"

@@ -11,6 +11,7 @@ from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
 from edgevit.likeness import nearest
 from edgevit.models.overrides import Overrides
+from edgevit.models.requested import is_request
 from edgevit.models.spec import OutputActivation
 
 _LONGEST_NUMBERS = 100
@@ -28,6 +29,23 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise InputError(f"'{text}' is no image size", remedy="write one number, or HEIGHTxWIDTH, such as 256x512")
     return int(match[1]), int(match[2] or match[1])
+
+
+def bundle_and_outputs(given: list[str]) -> tuple[Path, list[str]]:
+    """Return the bundle to make, and which outputs it is to have, of what ``--output`` was given.
+
+    Raises:
+        InputError: if there is not one path among them.
+    """
+    paths = [text for text in given if not is_request(text)]
+    if len(paths) != 1:
+        said = "none" if not paths else " and ".join(paths)
+        raise InputError(
+            f"-o takes one bundle to make, not {said}",
+            remedy="give one folder, -o NAME.edgevit; what a checkpoint is to give stands beside it: -o tokens, "
+            "-o blocks=2,5,8,11, -o embedding, -o logits",
+        )
+    return Path(paths[0]), [text for text in given if is_request(text)]
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -114,16 +114,20 @@ def embedding_verdict(*, cosine: float, finite: bool, min_cosine: float = MIN_CO
 
 
 def limit_option(classes: int) -> str:
-    """Return what to type for the usual limit on a model of ``classes``; 0: an embedding model."""
+    """Return what to type for the usual limit on a model of ``classes``; 0: an embedding model, or other outputs."""
     return f"--max-drop {MAX_DROP:g}" if classes else f"--min-cosine {MIN_COSINE:g}"
 
 
-def check_limits(*, classes: int, max_drop: float | None, min_cosine: float | None) -> None:
+def check_limits(*, classes: int, max_drop: float | None, min_cosine: float | None, dense: bool = False) -> None:
     """Check that the user has given no limit that means nothing for a model of ``classes``; 0: an embedding model.
+
+    On the outputs of a ``dense`` model others may decide: see ``output_limits``.
 
     Raises:
         InputError: if it is the other kind of model's.
     """
+    if dense:
+        return
     if classes and min_cosine is not None:
         raise InputError(
             f"--min-cosine is for embedding models, and this one has {classes} classes",

@@ -23,9 +23,19 @@ from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.dynamic_batch import BATCH, DynamicBatch
 from edgevit.graph.passes.fuse_layer_norm import FuseLayerNorm
 from edgevit.graph.passes.name_uniquely import NameUniquely
-from edgevit.graph.running import ENGINE_ERRORS, TOLERANCE, ExportCheck, growing_batches, one_by_one, run
+from edgevit.graph.running import (
+    ENGINE_ERRORS,
+    TOLERANCE,
+    ExportCheck,
+    concatenated,
+    growing_batches,
+    largest_difference,
+    one_by_one,
+    run_several,
+)
 from edgevit.graph.shapes import SIZES
 from edgevit.models.origin import WeightsOrigin
+from edgevit.models.outputs import Output
 from edgevit.models.spec import GraphSpec, OutputActivation
 from edgevit.progress import SILENT, Progress
 
@@ -47,7 +57,7 @@ class OnnxModel:
 
     ``source`` says where it came from; ``notes`` what was assumed on the way and should be said aloud;
     ``activation`` what makes probabilities of its logits; ``origin`` is the file, and the license that is named
-    beside it.
+    beside it; ``outputs`` are there where it gives no row of logits.
     """
 
     file: OnnxFile
@@ -59,6 +69,12 @@ class OnnxModel:
     notes: tuple[str, ...] = ()
     activation: OutputActivation = "softmax"
     origin: WeightsOrigin = field(default_factory=WeightsOrigin)
+    outputs: tuple[Output, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What outputs are called in the bundle's file."""
+        return tuple(output.name for output in self.outputs) or (OUTPUT,)
 
     @property
     def cut(self) -> OutputActivation | None:
@@ -75,9 +91,9 @@ def write_verified(
 ) -> ExportCheck:
     """Write ``model`` to ``path`` as all float32 files of bundles are, and compare that file with the one given.
 
-    It has one input, ``images`` (batch, C, H, W), of any batch, one output, ``logits`` (batch, classes), and names for
-    all nodes. Both files are run by onnxruntime on ``images`` (N, C, H, W). The file appears at ``path`` only once it
-    has passed; else what was there before is still there.
+    It has one input, ``images`` (batch, C, H, W), of any batch, one output, ``logits`` (batch, classes), or those that
+    the model has, and names for all nodes. Both files are run by onnxruntime on ``images`` (N, C, H, W). The file
+    appears at ``path`` only once it has passed; else what was there before is still there.
 
     Raises:
         GraphError: if the model takes one image only and cannot be made to take more, cannot be run, or gives
@@ -86,7 +102,7 @@ def write_verified(
         StorageError: if the file cannot be written.
 
     """
-    expected = _given_logits(model, images)
+    expected = _given(model, images)
     with atomic_path(path) as draft:
         for canonical in (True, False):
             progress.note(f"Writing {path.name}")
@@ -100,32 +116,33 @@ def write_verified(
     raise AssertionError  # one of the two has returned or raised
 
 
-def _given_logits(model: OnnxModel, images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _given(model: OnnxModel, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     face = model.interface
     batches = one_by_one(images) if face.batch == 1 else growing_batches(images)
     try:
-        parts = list(run(model.file.path, batches, images=face.input, answers=face.output))
-    except ENGINE_ERRORS as error:
+        answers = concatenated(run_several(model.file.path, batches, images=face.input, answers=face.names))
+    except _UNLIKE as error:
         raise GraphError(
             f"onnxruntime cannot run {model.file.path} on several images: {shown_line(str(error))}", remedy=_DYNAMIC
         ) from error
-    if any(part.shape[1:] != (model.spec.outputs,) for part in parts) or sum(map(len, parts)) != len(images):
+    shapes = [output.shape for output in model.outputs] or [(model.spec.outputs,)]
+    if [answer.shape for answer in answers] != [(len(images), *shape) for shape in shapes]:
         raise GraphError(f"{model.file.path} does not give one answer for each image", remedy=_DYNAMIC)
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    if not np.isfinite(logits).all():
+    if not all(np.isfinite(answer).all() for answer in answers):
         raise GraphError(
             f"{model.file.path} gives values that are not finite", remedy="check the weights and the preprocessing"
         )
-    cut = model.interface.activation is not None and model.spec.classes
-    if model.spec.classes > 1 and not cut and (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
-        raise GraphError(f"{model.file.path} gives probabilities, not logits", remedy=_LOGITS)
-    return logits
+    if model.spec.classes > 1 and model.cut is None:
+        (logits,) = answers
+        if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
+            raise GraphError(f"{model.file.path} gives probabilities, not logits", remedy=_LOGITS)
+    return answers
 
 
 def _write(model: OnnxModel, path: Path, *, canonical: bool) -> None:
     try:
         graph = _in_bundle_form(model, canonical=canonical)
-        describe(graph, model.spec, model.preprocess, model.labels, model.activation)
+        describe(graph, model.spec, model.preprocess, model.labels, model.activation, model.outputs)
         ir.save(graph, path)
         onnx.checker.check_model(str(path), full_check=True)
     except (
@@ -149,11 +166,13 @@ def _in_bundle_form(model: OnnxModel, *, canonical: bool) -> ir.Model:
     forget(graph.graph)
     common.RemoveInitializersFromInputsPass()(graph)
     (images,) = graph.graph.inputs
-    answers = [value for value in graph.graph.outputs if value.name == model.interface.output][:1]
+    answers = {value.name: value for value in graph.graph.outputs}
+    names = model.interface.names
     if model.cut is not None:
-        answers = [value for node in graph.graph for value in node.outputs if value.name == model.interface.logits]
+        answers = {value.name: value for node in graph.graph for value in node.outputs}
+        names = (str(model.interface.logits),)
     graph.graph.outputs.clear()
-    graph.graph.outputs.extend(answers)
+    graph.graph.outputs.extend(answers[name] for name in names)
     for node in graph.graph:
         for value in node.outputs:  # what the file says of them need not be so; all is found again
             value.shape = None
@@ -165,7 +184,8 @@ def _in_bundle_form(model: OnnxModel, *, canonical: bool) -> ir.Model:
         common.RemoveUnusedNodesPass(),
     ]
     fixed: list[ir.passes.PassBase] = [DynamicBatch()] if model.interface.batch == 1 else []
-    rewritten = [Canonicalize((1,) if model.interface.batch == 1 else SIZES)] if canonical else []
+    sizes = (1,) if model.interface.batch == 1 else SIZES
+    rewritten = [Canonicalize(sizes, model.names)] if canonical else []
     ir.passes.Sequential(
         *tidy,
         *rewritten,
@@ -175,29 +195,32 @@ def _in_bundle_form(model: OnnxModel, *, canonical: bool) -> ir.Model:
         common.RemoveUnusedOpsetsPass(),
         common.ClearMetadataAndDocStringPass(),
         ClearValueMetadata(),
-        NameUniquely(),
+        NameUniquely(model.names),
         common.TopologicalSortPass(),
         common.ShapeInferencePass(),
     )(graph)
-    graph.graph.outputs[0].shape = ir.Shape([BATCH, model.spec.outputs])
+    shapes = [output.shape for output in model.outputs] or [(model.spec.outputs,)]
+    for answer, shape in zip(graph.graph.outputs, shapes, strict=True):
+        answer.shape = ir.Shape([BATCH, *shape])
     return graph
 
 
-def _compare(model: OnnxModel, path: Path, images: NDArray[np.float32], expected: NDArray[np.float32]) -> ExportCheck:
+def _compare(
+    model: OnnxModel, path: Path, images: NDArray[np.float32], expected: list[NDArray[np.float32]]
+) -> ExportCheck:
     """Compare the file at ``path`` with what is ``expected`` of it, one image at a time and several at once.
 
     Where the file given makes probabilities, their logarithms are compared. What it computes in float16 differs.
     """
     try:
-        found = np.concatenate(list(run(path, growing_batches(images), images=INPUT, answers=OUTPUT)))
+        found = concatenated(run_several(path, growing_batches(images), images=INPUT, answers=model.names))
         if model.cut is not None:
-            found, expected = _compared(_probabilities(found, model.cut)), _compared(expected)
-        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
-        problem = f"logits differ by up to {difference:.3g}"
+            found, expected = [_compared(_probabilities(found[0], model.cut))], [_compared(expected[0])]
+        difference = largest_difference(found, expected)
+        problem = f"{' or '.join(model.names)} differ by up to {difference:.3g}"
     except _UNLIKE as error:
         difference, problem = np.inf, shown_line(str(error))
-    allowed = _tolerance(model.file) * max(1.0, float(np.abs(expected).max()))
-    if difference <= allowed:
+    if difference <= _tolerance(model.file):
         return ExportCheck(max_difference=difference, images=len(images))
     if model.interface.batch == 1:
         raise GraphError(

@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import onnx
 
-from edgevit.errors import GraphError
+from edgevit.errors import GraphError, InputError
 from edgevit.graph.metadata import OUTPUT
 from edgevit.graph.onnx_file import OnnxFile, shown
+from edgevit.likeness import alike
+from edgevit.models.outputs import OUTPUT_KINDS, OutputKind
 from edgevit.models.spec import OutputActivation
 
 _RANK = 4  # of images (N, C, H, W)
 _CHANNELS = (1, 3)
 
 
+class WantedOutput(NamedTuple):
+    """An output that a user names, and what it is; None where that is to be told from its name and shape."""
+
+    name: str
+    kind: OutputKind | None = None
+
+
+def onnx_outputs_in(texts: Sequence[str]) -> tuple[WantedOutput, ...]:
+    """Return the outputs that ``texts`` name, each as NAME or NAME=KIND.
+
+    Raises:
+        InputError: if there is no such kind, or one is named twice.
+    """
+    found = []
+    for text in texts:
+        name, equals, kind = text.strip().rpartition("=")
+        if not equals:
+            name, kind = kind, ""
+        elif kind not in OUTPUT_KINDS:
+            close = alike(kind, OUTPUT_KINDS)
+            raise InputError(
+                f"'{shown(kind)}' is no kind of output",
+                remedy=f"give {shown(name)}={close[0] if close else 'KIND'}; kinds are {', '.join(OUTPUT_KINDS)}",
+            )
+        known = next((each for each in OUTPUT_KINDS if each == kind), None)
+        found.append(WantedOutput(name, known))
+    names = [each.name for each in found]
+    if len(set(names)) < len(names):
+        raise InputError("an output is named twice", remedy="name each output once")
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """The input for images (N, C, H, W) and the output that is used of a graph, with the sizes that it fixes.
+    """The input for images (N, C, H, W) and the outputs that are used of a graph, with the sizes that it fixes.
 
-    A size is None where the graph takes any. ``left_out`` are outputs that are not used. ``activation`` is what makes
-    probabilities of logits at the end of the graph, and ``logits`` the value in front of it; None where nothing does.
+    A size is None where the graph takes any. ``left_out`` are outputs that are not used. Where ``typed``, outputs are
+    anything but one row of logits or features for each image; else ``activation`` is what makes probabilities of logits
+    at the end of the graph, and ``logits`` the value in front of it; None where nothing does.
     """
 
     input: str
-    output: str
+    outputs: tuple[WantedOutput, ...]
+    typed: bool
     batch: int | None
     channels: int | None
     height: int | None
@@ -34,18 +72,23 @@ class Interface:
     logits: str | None = None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The outputs' names."""
+        return tuple(output.name for output in self.outputs)
+
+    @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of the images, where both are fixed."""
         return None if self.height is None or self.width is None else (self.height, self.width)
 
 
-def interface_of(file: OnnxFile, output: str | None = None) -> Interface:
-    """Return the interface of ``file``; ``output`` names the output to use.
+def interface_of(file: OnnxFile, wanted: Sequence[WantedOutput] = ()) -> Interface:
+    """Return the interface of ``file``; ``wanted`` names the outputs to use.
 
-    Without a name, it is the one called ``logits``, or else the first.
+    Without names, it is the one called ``logits``, or else the first, where that is one row for each image; else all.
 
     Raises:
-        GraphError: if there is no such output, it is not float32 (N, outputs), or the input is not float32 images.
+        GraphError: if there is no such output, it is not float32, or the input is not float32 images.
 
     """
     graph = file.model.graph
@@ -60,10 +103,13 @@ def interface_of(file: OnnxFile, output: str | None = None) -> Interface:
     (images,) = inputs
     batch, channels, height, width = _image_sizes(images, file)
     outputs = {value.name: value for value in graph.output}
-    chosen = _chosen(outputs, output, file)
-    others = tuple(name for name in outputs if name != chosen)
-    activation, logits = _activation(graph, chosen)
-    return Interface(images.name, chosen, batch, channels, height, width, others, activation, logits)
+    chosen = tuple(wanted) or _usual(outputs, file)
+    _check_outputs(outputs, chosen, file)
+    one_row = len(chosen) == 1 and len(_sizes(outputs[chosen[0].name])) == 2
+    typed = not (one_row and chosen[0].kind in (None, "logits", "embedding"))
+    others = tuple(name for name in outputs if name not in {each.name for each in chosen})
+    activation, logits = (None, None) if typed else _activation(graph, chosen[0].name)
+    return Interface(images.name, chosen, typed, batch, channels, height, width, others, activation, logits)
 
 
 def _activation(graph: onnx.GraphProto, output: str) -> tuple[OutputActivation, str] | tuple[None, None]:
@@ -115,25 +161,40 @@ def _sizes(value: onnx.ValueInfoProto) -> list[int | None]:
     return [size.dim_value if size.HasField("dim_value") and size.dim_value > 0 else None for size in kind.shape.dim]
 
 
-def _chosen(outputs: dict[str, onnx.ValueInfoProto], wanted: str | None, file: OnnxFile) -> str:
-    names = ", ".join(shown(name) for name in outputs)
-    if wanted is not None and wanted not in outputs:
-        raise GraphError(f"{file.path} has no output '{wanted}'", remedy=f"give --onnx-output one of: {names}")
-    chosen = wanted or (OUTPUT if OUTPUT in outputs else next(iter(outputs)))
-    sizes = _sizes(outputs[chosen])
-    if len(sizes) != 2:
-        raise refused_output(file, chosen, f"has {len(sizes)} axes", tuple(outputs))
-    if outputs[chosen].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise refused_output(file, chosen, "is not float32", tuple(outputs))
-    return chosen
+def _usual(outputs: dict[str, onnx.ValueInfoProto], file: OnnxFile) -> tuple[WantedOutput, ...]:
+    """Return the outputs that are used where none is named."""
+    first = OUTPUT if OUTPUT in outputs else next(iter(outputs))
+    if len(_sizes(outputs[first])) == 2 and _is_float(outputs[first]):
+        return (WantedOutput(first),)
+    floats = tuple(WantedOutput(name) for name, value in outputs.items() if _is_float(value))
+    if not floats:
+        raise refused_output(file, first, "is not float32", tuple(outputs))
+    return floats
+
+
+def _check_outputs(outputs: dict[str, onnx.ValueInfoProto], chosen: Sequence[WantedOutput], file: OnnxFile) -> None:
+    for name, _ in chosen:
+        if name not in outputs:
+            close = alike(name, list(outputs))
+            meant = f"did you mean {' or '.join(map(shown, close[:2]))}? " if close else ""
+            raise GraphError(
+                f"{file.path} has no output '{shown(name)}'",
+                remedy=f"{meant}give --onnx-output one of: {', '.join(map(shown, outputs))}",
+            )
+        if not _is_float(outputs[name]):
+            raise refused_output(file, name, "is not float32", tuple(outputs))
+
+
+def _is_float(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)
 
 
 def refused_output(file: OnnxFile, output: str, problem: str, outputs: tuple[str, ...]) -> GraphError:
-    """Return the error for an ``output`` of ``outputs`` that is not one row of numbers for each image."""
+    """Return the error for an ``output`` of ``outputs`` that is not a fixed number of numbers for each image."""
     others = [shown(name) for name in outputs if name != output]
     other = f"name another with --onnx-output ({', '.join(others[:4])}), or " if others else ""
     return GraphError(
-        f"the output '{shown(output)}' of {file.path} {problem}: logits (N, classes), or features (N, width) with "
-        "--embedding, are needed",
-        remedy=f"{other}export the classifier, or the pooled vector, as the model's output",
+        f"the output '{shown(output)}' of {file.path} {problem}: "
+        "float32 (N, ...) of one shape for every image is needed",
+        remedy=f"{other}export the part of the model whose outputs are such",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ from edgevit.errors import GraphError
 from edgevit.graph.node_facts import PRODUCTS, products_note
 from edgevit.graph.products import products_in
 from edgevit.json import JSONError, decode
+from edgevit.models.outputs import Output
 from edgevit.models.spec import AnySpec, OutputActivation
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ def describe(
     preprocess: Preprocess,
     labels: tuple[str, ...],
     activation: OutputActivation = "softmax",
+    outputs: Sequence[Output] = (),
 ) -> None:
     """Write into the file's metadata what one must know to use it without EdgeViT; that softmax is used goes unsaid."""
     graph.producer_name = "edgevit"
@@ -59,6 +61,8 @@ def describe(
     facts: dict[str, object] = {"spec": spec, "preprocess": preprocess, "labels": labels}
     if activation != "softmax":
         facts["activation"] = activation
+    if outputs:
+        facts["outputs"] = tuple(outputs)
     graph.metadata_props.clear()
     graph.metadata_props.update({f"edgevit.{key}": msgspec.json.encode(fact).decode() for key, fact in facts.items()})
     graph.metadata_props[PRODUCTS] = products_note(products_in(graph.graph))

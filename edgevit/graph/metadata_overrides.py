@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import numpy as np
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, GraphError, InputError
 from edgevit.graph.external_onnx import OnnxModel
-from edgevit.graph.interface import Interface, interface_of, refused_output
+from edgevit.graph.interface import Interface, WantedOutput, interface_of, refused_output
 from edgevit.graph.metadata import noted
 from edgevit.graph.onnx_file import OnnxFile, read_onnx, shown, shown_line
-from edgevit.graph.running import ENGINE_ERRORS, run
+from edgevit.graph.output_kinds import kinds_of, problem_with
+from edgevit.graph.passes.name_uniquely import names_of
+from edgevit.graph.running import ENGINE_ERRORS, run_several
 from edgevit.models.config import Configs, read_configs, read_preprocessing, sides
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.labels import labels_of, read_labels
 from edgevit.models.origin import origin_of
+from edgevit.models.outputs import MOST_NUMBERS, Output, dims_of, in_words, width_of
 from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
@@ -32,13 +36,13 @@ _ANY_SIZE = (224, 224)  # stands in where what follows does not depend on it
 class MetadataOverrides(Overrides):
     """What a user says of a source; None leaves it to the files beside it.
 
-    ``labels`` are names, or a file that has them. ``output`` names the output of an ONNX file to use; with
-    ``embedding`` it gives features, not logits. ``activation`` makes probabilities of logits.
+    ``labels`` are names, or a file that has them. ``outputs`` names those of an ONNX file to use; with
+    ``embedding`` the one gives features, not logits. ``activation`` makes probabilities of logits.
     """
 
     labels: Path | tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
-    output: str | None = None
+    outputs: tuple[WantedOutput, ...] = ()
     embedding: bool = False
     activation: OutputActivation | None = None
 
@@ -59,20 +63,23 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
     noted.
 
     Raises:
-        GraphError: if the file is no float32 model from images to one row of numbers for each.
+        GraphError: if the file is no float32 model from images to numbers of one shape for each.
         CheckpointError: if a config, or the number of its labels, cannot be used.
         DataError: if the preprocessing contradicts itself, or there is not one label for each class.
 
     """
     file = read_onnx(path)
-    face = interface_of(file, overrides.output)
+    face = interface_of(file, overrides.outputs)
     beside = read_configs(path.parent)
     own = {entry.key: entry.value for entry in file.model.metadata_props}
     preprocess, notes = _preprocess(file, face, overrides, beside, noted(own, "preprocess", Preprocess))
-    outputs = _outputs(file, face, preprocess, fixed=face.image_size is not None)
+    shapes = _shapes(file, face, preprocess, fixed=face.image_size is not None)
+    typed = _typed(file, face, shapes, noted(own, "outputs", tuple[Output, ...]) or ()) if face.typed else ()
+    outputs = width_of(typed) or shapes[0][0]
     names = noted(own, "labels", tuple[str, ...])
-    embedding = overrides.embedding or names == ()
-    classes = 0 if embedding else outputs
+    embedding = overrides.embedding or face.outputs[0].kind == "embedding" or names == ()
+    classes = 0 if embedding or typed else outputs
+    _check_embedding(overrides, typed)
     labels, said = _labels(overrides, names, beside, classes, source)
     own_activation = noted(own, "activation", OutputActivation)  # type: ignore[arg-type]
     activation, decided = _activation(face, overrides, beside, own_activation, classes, source)
@@ -84,7 +91,9 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
         producer=file.producer,
     )
     kind = "features" if embedding else "logits; --embedding takes them for features"
-    used = f"its output '{shown(face.output)}' is taken for {outputs} {kind}"
+    used = f"its output '{shown(face.names[0])}' is taken for {outputs} {kind}"
+    if typed:
+        used = f"{'; '.join(f'output {each.in_words()}' for each in typed)} (--onnx-output NAME=KIND says otherwise)"
     left_out = f"left out its outputs {', '.join(map(shown, face.left_out))}" if face.left_out else ""
     one = "it takes one image at a time: is rewritten to take any number" if face.batch == 1 else ""
     notes = tuple(
@@ -93,7 +102,44 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
         if note
     )
     origin = origin_of((path,), beside.said)
-    return OnnxModel(file, face, spec, preprocess, labels, source, (*notes, *origin.notes()), activation, origin)
+    notes = (*notes, *origin.notes())
+    return OnnxModel(file, face, spec, preprocess, labels, source, notes, activation, origin, typed)
+
+
+def _check_embedding(overrides: MetadataOverrides, typed: tuple[Output, ...]) -> None:
+    if overrides.embedding and typed:
+        raise InputError(
+            f"--embedding says that there is one row of features, and the outputs are {in_words(typed)}",
+            remedy=f"name it: --onnx-output {typed[0].name}, or say of each what it is: NAME=embedding",
+        )
+
+
+def _typed(
+    file: OnnxFile, face: Interface, shapes: Sequence[tuple[int, ...]], own: tuple[Output, ...]
+) -> tuple[Output, ...]:
+    """Return what each output is; ``own`` is what EdgeViT wrote into the file."""
+    noted_as = {output.name: output for output in own}
+    found = []
+    said = [wanted.kind or (noted_as[wanted.name].kind if wanted.name in noted_as else None) for wanted in face.outputs]
+    called = names_of(face.names)
+    for wanted, name, kind, shape in zip(face.outputs, called, kinds_of(face.names, shapes, said), shapes, strict=True):
+        problem = problem_with(kind, shape)
+        if problem is not None:
+            raise GraphError(
+                f"the output '{shown(wanted.name)}' of {file.path} {problem}",
+                remedy=f"give --onnx-output {shown(wanted.name)}=any, or the kind that it is",
+            )
+        before = noted_as.get(wanted.name)
+        if before is not None and before.kind == kind and before.shape == shape:
+            found.append(before)
+        else:
+            found.append(Output(name=name, kind=kind, shape=shape, dims=dims_of(kind, shape)))
+    if width_of(found) > MOST_NUMBERS:
+        raise GraphError(
+            f"{file.path} gives {width_of(found)} numbers for an image, more than {MOST_NUMBERS}",
+            remedy="name fewer of its outputs with --onnx-output, or give a smaller --image-size",
+        )
+    return tuple(found)
 
 
 def _activation(
@@ -153,21 +199,28 @@ def _says_size(said: Configs) -> bool:
     return of_processor or (processor is None and cfg is not None and cfg.input_size is not None)
 
 
-def _outputs(file: OnnxFile, face: Interface, preprocess: Preprocess, *, fixed: bool) -> int:
-    """Return how many numbers the model gives for an image: it is asked."""
+def _shapes(file: OnnxFile, face: Interface, preprocess: Preprocess, *, fixed: bool) -> list[tuple[int, ...]]:
+    """Return the shape of what the model gives for an image at each output: it is asked, for two."""
     shape = (1, preprocess.channels, *preprocess.size)
     image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     try:
-        (answer,) = run(file.path, [image], images=face.input, answers=face.output)
+        first, second = run_several(file.path, [image, np.zeros_like(image)], images=face.input, answers=face.names)
     except ENGINE_ERRORS as error:
         raise GraphError(
             f"onnxruntime cannot run {file.path} on an image of {_by(preprocess.size)}: {shown_line(str(error))}",
             remedy="check that it was copied whole, or export it again" if fixed else "give --image-size",
         ) from error
-    if answer.ndim != 2 or len(answer) != 1 or not answer.size or answer.dtype != np.float32:
-        problem = f"is {answer.dtype} {answer.shape} for one image"
-        raise refused_output(file, face.output, problem, (face.output, *face.left_out))
-    return int(answer.shape[1])
+    for name, answer, again in zip(face.names, first, second, strict=True):
+        if answer.ndim < 2 or len(answer) != 1 or not answer.size or answer.dtype != np.float32:
+            problem = f"is {answer.dtype} {answer.shape} for one image"
+        elif not face.typed and answer.ndim != 2:
+            problem = f"is {answer.shape} for one image"
+        elif answer.shape != again.shape:
+            problem = f"is {answer.shape} for one image and {again.shape} for another"
+        else:
+            continue
+        raise refused_output(file, name, problem, (*face.names, *face.left_out))
+    return [tuple(map(int, answer.shape[1:])) for answer in first]
 
 
 def _labels(

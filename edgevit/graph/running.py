@@ -6,7 +6,7 @@ this one, and what calibration sees of a graph it sees here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +70,13 @@ def run(
         InputError: if that takes more memory or time than the file's size explains.
 
     """
+    return (found for (found,) in run_several(path, batches, images=images, answers=[answers]))
+
+
+def run_several(
+    path: Path, batches: Iterable[NDArray[np.float32]], *, images: str, answers: Sequence[str]
+) -> Iterator[list[NDArray[np.float32]]]:
+    """Yield what the file at ``path`` gives at each of its outputs ``answers``, as ``run`` does."""
     options = _options()
     size, name = path.stat().st_size, str(path)
 
@@ -80,8 +87,26 @@ def run(
     types = {given.name: _FLOATS.get(given.type, np.float32) for given in session.get_inputs()}
     for batch in batches:
         feeds = {images: batch.astype(types.get(images, np.float32), copy=False)}
-        answer = within_limits(size, name, partial(session.run, [answers], feeds), times=len(batch))[0]
-        yield answer.astype(np.float32) if answer.dtype in _FLOATS.values() else answer
+        given = within_limits(size, name, partial(session.run, list(answers), feeds), times=len(batch))
+        yield [each.astype(np.float32) if each.dtype in _FLOATS.values() else each for each in given]
+
+
+def concatenated(batches: Iterable[Sequence[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
+    """Return each output (N, ...) of all ``batches``; of none there are no outputs."""
+    return [np.concatenate(each) for each in zip(*batches, strict=True)]
+
+
+def largest_difference(
+    found: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]], *, least: float = 1.0
+) -> float:
+    """Return by how much an output differs at most, in parts of its largest magnitude, or of ``least`` if that is more.
+
+    Infinity where outputs have other shapes; not a number where an output is not.
+    """
+    if [each.shape for each in found] != [each.shape for each in expected]:
+        return float(np.inf)
+    pairs = zip(found, expected, strict=True)
+    return float(np.max([np.abs(one - other).max() / max(least, float(np.abs(other).max())) for one, other in pairs]))
 
 
 def session_of(model: ir.Model | Path) -> onnxruntime.InferenceSession:
@@ -103,8 +128,8 @@ def session_of(model: ir.Model | Path) -> onnxruntime.InferenceSession:
         raise GraphError(f"the model cannot be run by onnxruntime: {error}", remedy="export it again") from error
 
 
-def outputs_of(model: ir.Model | Path, images: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return what ``model`` gives in onnxruntime for ``images``, each (1, C, H, W), one at a time.
+def outputs_of(model: ir.Model | Path, images: Iterable[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Return each output (N, ...) of ``model`` in onnxruntime for ``images``, each (1, C, H, W), one at a time.
 
     Raises:
         GraphError: if it cannot be run.
@@ -113,7 +138,7 @@ def outputs_of(model: ir.Model | Path, images: Iterable[NDArray[np.float32]]) ->
     session = session_of(model)
     (given,) = session.get_inputs()
     try:
-        return np.concatenate([session.run(None, {given.name: image})[0] for image in images])
+        return concatenated(session.run(None, {given.name: image}) for image in images)
     except ENGINE_ERRORS as error:
         raise GraphError(f"the model cannot be run: {error}", remedy="export it again") from error
 

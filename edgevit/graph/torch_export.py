@@ -22,6 +22,8 @@ from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT, describe
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.gemm_to_matmul import GemmToMatMul
 from edgevit.graph.passes.name_by_module import NameByModule
+from edgevit.models.dense import DenseVisionTransformer
+from edgevit.models.outputs import Output
 from edgevit.models.spec import OutputActivation, label_counts
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
@@ -43,7 +45,7 @@ def export_onnx(
 ) -> None:
     """Write ``model`` to ``path`` as ONNX: ``images`` (batch, C, H, W) to ``logits`` (batch, classes), float32.
 
-    An embedding model's ``logits`` are its features (batch, ``spec.outputs``).
+    An embedding model's ``logits`` are its features (batch, ``spec.outputs``); one with outputs of its own gives these.
 
     Nodes and constants are named as ``NameByModule`` says. The file's metadata holds, as JSON, the spec, the
     preprocessing and the labels (``edgevit.spec``, ``edgevit.preprocess``, ``edgevit.labels``), and where it is not
@@ -62,7 +64,7 @@ def export_onnx(
         graph = clean(trace(model))
     except (torch.onnx.OnnxExporterError, ir.passes.PassError, ir.passes.InvariantError) as error:
         raise GraphError(f"the model cannot be exported: {str(error).splitlines()[0]}", remedy=_VERSIONS) from error
-    describe(graph, model.spec, preprocess, labels, activation)
+    describe(graph, model.spec, preprocess, labels, activation, typed_outputs(model))
     progress.note(f"Writing {path.name}")
     with atomic_path(path) as draft:
         ir.save(graph, draft)
@@ -70,6 +72,11 @@ def export_onnx(
             onnx.checker.check_model(str(draft), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise GraphError(f"the exported graph is malformed: {error}", remedy=_VERSIONS) from error
+
+
+def typed_outputs(model: VisionTransformer) -> tuple[Output, ...]:
+    """Return the outputs of a model that has other ones than logits or features; else none."""
+    return model.outputs if isinstance(model, DenseVisionTransformer) else ()
 
 
 def trace(model: VisionTransformer) -> ir.Model:
@@ -85,7 +92,7 @@ def trace(model: VisionTransformer) -> ir.Model:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[output.name for output in typed_outputs(model)] or [OUTPUT],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 optimize=False,
                 verbose=False,
@@ -122,9 +129,10 @@ def _check(model: VisionTransformer, preprocess: Preprocess, labels: tuple[str, 
             f"the model takes {spec.channels} of {spec.image_size[0]}x{spec.image_size[1]}",
             remedy="give the preprocessing that the model was trained with",
         )
-    if len(labels) not in label_counts(spec.classes):
+    classes = 0 if typed_outputs(model) else spec.classes
+    if len(labels) not in label_counts(classes):
         raise GraphError(
-            f"there are {len(labels)} labels for {spec.classes} classes", remedy="give one label for each class"
+            f"there are {len(labels)} labels for {classes} classes", remedy="give one label for each class"
         )
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     if size > LARGEST_FILE:

@@ -12,8 +12,16 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, VerificationError
 from edgevit.files import atomic_path
 from edgevit.graph.metadata import INPUT, OUTPUT
-from edgevit.graph.running import ENGINE_ERRORS, TOLERANCE, ExportCheck, growing_batches, run
-from edgevit.graph.torch_export import export_onnx
+from edgevit.graph.running import (
+    ENGINE_ERRORS,
+    TOLERANCE,
+    ExportCheck,
+    concatenated,
+    growing_batches,
+    largest_difference,
+    run_several,
+)
+from edgevit.graph.torch_export import export_onnx, typed_outputs
 from edgevit.models.spec import OutputActivation
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
@@ -60,18 +68,22 @@ def verify_export(model: VisionTransformer, path: Path, images: NDArray[np.float
     if len(images) < 2:
         raise DataError("one image cannot show that a graph takes batches", remedy="give at least two images")
     try:
-        found = np.concatenate(list(run(path, growing_batches(images), images=INPUT, answers=OUTPUT)))
+        names = [output.name for output in typed_outputs(model)] or [OUTPUT]
+        found = concatenated(run_several(path, growing_batches(images), images=INPUT, answers=names))
     except ENGINE_ERRORS as error:
         raise VerificationError(f"onnxruntime cannot run the exported graph: {error}", remedy=_REMEDY) from error
-    expected = _torch_logits(model, images)
-    difference = float(np.abs(found - expected).max())
+    expected = _torch_outputs(model, images)
+    difference = largest_difference(found, expected)
+    if names == [OUTPUT]:
+        difference = float(np.abs(found[0] - expected[0]).max())
     if not difference <= TOLERANCE:  # also where it is not a number
         raise VerificationError(
-            f"the exported graph's logits differ from torch's by up to {difference:.3g}, more than {TOLERANCE:g}",
+            f"the exported graph's {' or '.join(names)} differ from torch's by up to {difference:.3g}, "
+            f"more than {TOLERANCE:g}",
             remedy=_REMEDY,
         )
-    changed = np.flatnonzero(found.argmax(axis=1) != expected.argmax(axis=1))
-    if len(changed) and model.spec.classes:  # the largest feature of an embedding means nothing
+    changed = np.flatnonzero(found[0].argmax(axis=1) != expected[0].argmax(axis=1))
+    if len(changed) and model.spec.classes and names == [OUTPUT]:  # the largest feature of an embedding means nothing
         raise VerificationError(
             f"the exported graph's top-1 differs from torch's on {len(changed)} of {len(images)} images, "
             f"the first of them image {changed[0]}",
@@ -80,12 +92,12 @@ def verify_export(model: VisionTransformer, path: Path, images: NDArray[np.float
     return ExportCheck(max_difference=difference, images=len(images))
 
 
-def _torch_logits(model: VisionTransformer, images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _torch_outputs(model: VisionTransformer, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            logits = [model(torch.from_numpy(batch)) for batch in growing_batches(images)]
-        return torch.cat(logits).numpy()
+            given = [model(torch.from_numpy(batch)) for batch in growing_batches(images)]
+        return concatenated([[each.numpy() for each in (one if isinstance(one, tuple) else (one,))] for one in given])
     finally:
         model.train(training)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from edgevit.errors import SpecError
+from edgevit.models.outputs import MOST_NUMBERS
 
 Pooling = Literal["class", "mean", "max", "mean/max", "class+mean", "class+register", "attention"]
 PositionEmbedding = Literal["learned", "sincos", "none"]
@@ -221,8 +222,9 @@ class GraphSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         least = {"image height": self.image_size[0], "image width": self.image_size[1], "outputs": self.outputs}
         for name, value in least.items():
-            if not 1 <= value <= _LARGEST:
-                raise SpecError(f"{name} is {value}", remedy=f"give a model whose {name} is 1 to {_LARGEST}")
+            most = MOST_NUMBERS if name == "outputs" and not self.classes else _LARGEST
+            if not 1 <= value <= most:
+                raise SpecError(f"{name} is {value}", remedy=f"give a model whose {name} is 1 to {most}")
         if self.channels not in (1, 3):
             raise SpecError(
                 f"the model takes images of {self.channels} channels", remedy="give one for grey (1) or RGB images (3)"

@@ -14,6 +14,8 @@ class token and registers, D width, h heads, d = D/h features per head.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -163,13 +165,21 @@ class VisionTransformer(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, N, D)
         """Return all normalised tokens (B, N, D): the class token, the registers, the patches."""
+        last = self.spec.depth - 1
+        return self.norm(self.forward_blocks(images, (last,))[last])
+
+    def forward_blocks(self, images: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:  # each (B, N, D)
+        """Return all tokens as the blocks whose numbers are ``wanted`` give them, before the last norm."""
         patches = self.patch_embed(images)
         prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
         x = torch.cat([*(token.expand(patches.shape[0], -1, -1) for token in prefix), patches], dim=1)  # (B, N, D)
         x = self.norm_pre(x if self.pos_embed is None else x + self.pos_embed)
-        for block, rotation in zip(self.blocks, self._rotations(), strict=True):
+        found = {}
+        for number, (block, rotation) in enumerate(zip(self.blocks, self._rotations(), strict=True)):
             x = block(x, rotation)
-        return self.norm(x)
+            if number in wanted:
+                found[number] = x
+        return found
 
     def _rotations(self) -> list[tuple[Tensor, Tensor] | None]:
         """Return by which angles each block turns queries and keys."""

@@ -52,7 +52,7 @@ def missing(manifest: Manifest) -> dict[str, Any]:
         return {
             "text": "No variant keeps the limit on accuracy: more images to validate on tell chance from loss, and "
             "returning layers to float makes up for loss.",
-            "commands": [validate, f"edgevit quantize {bundle} --data IMAGES {limit_option(manifest.model.classes)}"],
+            "commands": [validate, f"edgevit quantize {bundle} --data IMAGES {limit_option(manifest.classes)}"],
         }
     commands = [validate] if any(variant.accuracy is None for variant in kept) else []
     commands += [benchmark] if any(variant.latency is None for variant in kept) else []

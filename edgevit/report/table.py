@@ -44,7 +44,7 @@ def headings(manifest: Manifest) -> Row:
     """Return what stands above the rows of a bundle."""
     if manifest.independent:
         return _DECISION_HEADINGS
-    return HEADINGS if manifest.model.classes else _EMBEDDING_HEADINGS
+    return HEADINGS if manifest.classes else _EMBEDDING_HEADINGS
 
 
 def rows(manifest: Manifest) -> list[Row]:

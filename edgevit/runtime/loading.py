@@ -153,8 +153,9 @@ def _checked(bundle: Bundle, variant: Variant, options: _LoadOptions, notes: Seq
                 _answers(model, golden),
                 golden.logits,
                 precision=variant.precision,
-                classes=bundle.manifest.model.classes,
+                classes=bundle.manifest.classes,
                 independent=model.independent,
+                outputs=model.output_types,
             )
     except BaseException:
         model.close()

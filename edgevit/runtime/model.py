@@ -15,6 +15,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.images import Channels, ImageSource, decode, from_bgr
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, InputError
+from edgevit.models.outputs import Output, in_words, parts
 from edgevit.runtime.arguments import images_given, whole_number
 from edgevit.runtime.prediction import Prediction, finite_outputs, predictions
 from edgevit.runtime.sharing import SharedSession
@@ -45,13 +46,22 @@ class Model:
         #: Whether each label is decided by itself, by a threshold.
         self.independent: bool = bundle.manifest.independent
         self.preprocess: Preprocess = bundle.manifest.preprocess
-        self._outputs = bundle.manifest.model.outputs
+        #: What each output is, where the model gives anything but one row of logits or features; else nothing.
+        self.output_types: tuple[Output, ...] = bundle.manifest.typed_outputs
+        self._outputs = bundle.manifest.width
         self._session = SharedSession(session)
 
     def __repr__(self) -> str:
         answers = f"classes={len(self.labels)}" if self.labels else f"features={self._outputs}"
+        if self.output_types:
+            answers = f"outputs={self.output_names}"
         shape = (self.preprocess.channels, *self.preprocess.size)
         return f"<Model {self.variant.name!r}: engine={self.variant.backend}, {answers}, input={shape}>"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What ``outputs`` calls what it gives."""
+        return tuple(output.name for output in self.output_types) or ("logits" if self.labels else "embedding",)
 
     def predict(
         self, image: ImageSource, *, top: int = 5, threshold: float | None = None, channels: Channels = "rgb"
@@ -80,6 +90,11 @@ class Model:
     ) -> list[list[Prediction]]:
         """Return the ``top`` most likely classes of each image, as ``predict`` does."""
         images, top = images_given(images), whole_number("top", top, least=1)
+        if self.output_types:
+            raise InputError(
+                f"the model says no classes of an image, it gives {in_words(self.output_types)}",
+                remedy=f"call its {self._meant()}",
+            )
         logits = self.infer_images(images, channels=channels)
         return predictions(logits, self.labels, top=top, independent=self.independent, threshold=threshold)
 
@@ -100,6 +115,11 @@ class Model:
         Two images are alike where the cosine of their features is near 1; of a model that was exported with
         ``--l2-normalize`` that is ``features @ features.T``.
         """
+        if self.output_types:
+            raise InputError(
+                f"the model gives {in_words(self.output_types)}, not one embedding",
+                remedy=f"call its {self._meant()}",
+            )
         if self.labels:
             raise InputError(
                 f"the model has {len(self.labels)} classes and gives no features",
@@ -107,8 +127,58 @@ class Model:
             )
         return finite_outputs(self.infer_images(images, channels=channels))
 
+    def tokens(self, image: ImageSource, *, channels: Channels = "rgb") -> NDArray[np.float32]:
+        """Return the patch tokens (N, D) of one image, row by row of patches, of any kind that ``predict`` takes.
+
+        Raises:
+            ImageError: if it cannot be read.
+            InputError: if the model gives no tokens, or several kinds, or has been closed.
+            VerificationError: if a number is not finite.
+
+        """
+        return np.asarray(self.tokens_batch([image], channels=channels)[0])
+
+    def tokens_batch(self, images: Sequence[ImageSource], *, channels: Channels = "rgb") -> NDArray[np.float32]:
+        """Return the patch tokens (B, N, D) of images, as ``tokens`` does."""
+        names = [output.name for output in self.output_types if output.kind == "tokens"]
+        if len(names) != 1:
+            method = "outputs()" if self.output_types else "predict()" if self.labels else "embed()"
+            raise InputError(
+                f"the model gives {', '.join(self.output_names)}, {'several tokens' if names else 'no tokens'}",
+                remedy=f"call its {method}, or export its checkpoint again with --output tokens",
+            )
+        return self.outputs_batch(images, channels=channels)[names[0]]
+
+    def outputs(self, image: ImageSource, *, channels: Channels = "rgb") -> dict[str, NDArray[np.float32]]:
+        """Return each output for one image, of any kind that ``predict`` takes, by its name.
+
+        What each is ``output_types`` tells. A classifier gives its logits, an embedding model its embedding.
+
+        Raises:
+            ImageError: if it cannot be read.
+            InputError: if the model has been closed.
+            VerificationError: if a number is not finite.
+
+        """
+        return {name: given[0] for name, given in self.outputs_batch([image], channels=channels).items()}
+
+    def outputs_batch(
+        self, images: Sequence[ImageSource], *, channels: Channels = "rgb"
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return each output (B, ...) of images by its name, as ``outputs`` does."""
+        rows = finite_outputs(self.infer_images(images, channels=channels))
+        if not self.output_types:
+            return {self.output_names[0]: rows}
+        return {output.name: np.ascontiguousarray(part) for output, part in parts(self.output_types, rows)}
+
+    def _meant(self) -> str:
+        """Return the method that gives what the model gives."""
+        return "tokens() or outputs()" if any(each.kind == "tokens" for each in self.output_types) else "outputs()"
+
     def infer_images(self, images: Sequence[ImageSource], *, channels: Channels = "rgb") -> NDArray[np.float32]:
         """Return the logits (B, classes), or an embedding model's features, of any number of images of any kind.
+
+        Of a model with ``output_types`` a row has all outputs, flattened, one after the other.
 
         Raises:
             ImageError: if one cannot be read.
@@ -117,7 +187,7 @@ class Model:
         """
         images = images_given(images)
         height, width = self.preprocess.size
-        at_once = max(1, min(_BATCH, _PIXELS // (height * width)))
+        at_once = max(1, min(_BATCH, _PIXELS // (height * width), _PIXELS // self._outputs))
         parts = [
             self.infer(self.prepare(images[start : start + at_once], channels=channels))
             for start in range(0, len(images), at_once)

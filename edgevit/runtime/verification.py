@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import VerificationError
+from edgevit.models.outputs import Output, parts
 from edgevit.statistics import agreement
 
 Check = Literal["golden", "files"]
@@ -16,6 +18,8 @@ Check = Literal["golden", "files"]
 
 #: Largest difference of a logit between float32 on two machines: they add up in different orders.
 FLOAT32_TOLERANCE = 1e-3
+#: Mean distance of an output's numbers that says nothing, whatever the angle: a map of probabilities that are near 0.
+_NEXT_TO_NOTHING = 1e-3
 
 
 class Bound(NamedTuple):
@@ -46,11 +50,12 @@ def verify_golden(
     precision: Precision,
     classes: int,
     independent: bool = False,
+    outputs: Sequence[Output] = (),
 ) -> None:
     """Compare a variant's ``logits`` (images, classes) for the golden images with float32's.
 
     With ``classes`` 0 they are an embedding model's features, of which the largest means nothing; with ``independent``
-    logits each is a decision of its own.
+    logits each is a decision of its own. Of a model with ``outputs`` a row has all of them, and each is compared.
 
     Raises:
         VerificationError: if they differ by more than the precision explains.
@@ -60,6 +65,9 @@ def verify_golden(
         raise _failure(f"logits have shape {logits.shape} instead of {expected.shape}")
     if not np.isfinite(logits).all():
         raise _failure("logits are not finite numbers")
+    if outputs:
+        _verify_outputs(logits, expected, outputs, precision)
+        return
     if precision == "float32":
         # Within the tolerance, top-1 can only differ where float32 itself is undecided.
         difference = float(np.abs(logits - expected).max())
@@ -74,6 +82,23 @@ def verify_golden(
     if classes and share < bound.agreement:
         whose = "float32's" if independent else "float32's class"
         raise _failure(f"only {share:.0%} of {'the decisions are' if independent else 'them get'} {whose}")
+
+
+def _verify_outputs(
+    rows: NDArray[np.float32], expected: NDArray[np.float32], outputs: Sequence[Output], precision: Precision
+) -> None:
+    pairs = zip(parts(outputs, rows), parts(outputs, expected), strict=True)
+    for (output, found), (_, wanted) in pairs:
+        largest, difference = float(np.abs(wanted).max()), float(np.abs(found - wanted).max())
+        if precision == "float32":
+            if not difference <= FLOAT32_TOLERANCE * max(1.0, largest):
+                raise _failure(f"{output.name} differs by {difference:.2g}, where {largest:.2g} is its largest number")
+            continue
+        bound = BOUNDS[precision]
+        flat = [part.reshape(len(part), -1) for part in (found, wanted)]
+        cosine = _cosine(flat[0], flat[1], centred=False)
+        if not cosine >= bound.cosine and float(np.abs(found - wanted).mean()) > _NEXT_TO_NOTHING:
+            raise _failure(f"{output.name} has a cosine of {cosine:.3f} with float32's, less than {bound.cosine:g}")
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32], *, centred: bool) -> float:

@@ -20,6 +20,7 @@ from edgevit.data.dataset import Dataset
 from edgevit.files import scratch_folder, shareable
 from edgevit.graph.external_onnx import OnnxModel, write_verified
 from edgevit.graph.saving import contents_of
+from edgevit.models.outputs import Output
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import DataSource
 from edgevit.stages.peers import Peer, check_equal
@@ -28,15 +29,19 @@ from edgevit.versions import narrowed
 
 if TYPE_CHECKING:
     from edgevit.models.checkpoints import Checkpoint
+    from edgevit.models.dense import DenseCheckpoint
 
     #: What a bundle can be made of.
-    Exportable: TypeAlias = Checkpoint | OnnxModel
+    Exportable: TypeAlias = Checkpoint | DenseCheckpoint | OnnxModel
 
 # A graph needs no torch: what brings it is imported where a checkpoint is exported.
 
 #: Images on which the file is compared with torch, and how many of them go into the bundle.
 CHECKED = 64
+CHECKED_LARGE = 16  # of a model with outputs of its own, which may take much memory each
 GOLDEN = 8
+#: Bytes of what a model with outputs of its own gives for them, at the most, unless that is for one image.
+_GOLDEN_BYTES = 8 << 20
 
 _OF_GRAPHS = ("onnx", "onnx-ir", REFERENCE)
 _OF_CHECKPOINTS = ("torch", "onnx", "onnxscript", REFERENCE)
@@ -68,7 +73,8 @@ def export(
     """
     Bundle.check_place(output, existing)
     dataset = images.load(progress)
-    batch = next(batches(dataset, model.preprocess, batch_size=CHECKED, unreadable=images.unreadable))
+    checked = CHECKED_LARGE if outputs_of(model) else CHECKED
+    batch = next(batches(dataset, model.preprocess, batch_size=checked, unreadable=images.unreadable))
     backend = get_backend(REFERENCE)
     with scratch_folder() as folder:
         onnx = folder / "model.onnx"
@@ -79,7 +85,8 @@ def export(
             if peer.note:
                 progress.note(peer.note)
             check_equal(peer, batch.images, logits)
-        chosen = _golden(logits)
+        outputs = outputs_of(model)
+        chosen = _first(logits) if outputs else _golden(logits)
         return Bundle.create(
             output,
             name=output.name.removesuffix(".edgevit"),
@@ -87,6 +94,7 @@ def export(
             preprocess=model.preprocess,
             labels=model.labels,
             activation=model.activation,
+            outputs=outputs,
             provenance=_provenance(model),
             backend=REFERENCE,
             float32=onnx,
@@ -113,6 +121,22 @@ def _write(model: Exportable, path: Path, images: NDArray[np.float32], progress:
         activation=model.activation,
         progress=progress,
     )
+
+
+def outputs_of(model: Exportable) -> tuple[Output, ...]:
+    """Return the outputs of a model that gives anything but one row of logits or features; else none."""
+    found: tuple[Output, ...] = getattr(model, "outputs", ())
+    return found
+
+
+def classes_of(model: Exportable) -> int:
+    """Return how many classes ``model`` chooses from; 0 for an embedding model, and one with outputs of its own."""
+    return 0 if outputs_of(model) else model.spec.classes
+
+
+def _first(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Choose the first images, as many as can be kept with all that the model gives for them."""
+    return np.arange(max(1, min(GOLDEN, len(rows), _GOLDEN_BYTES // rows[0].nbytes)), dtype=np.int64)
 
 
 def _golden(logits: NDArray[np.float32]) -> NDArray[np.int64]:

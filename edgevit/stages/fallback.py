@@ -71,7 +71,7 @@ class AccuracyCriteria:
                 f"{precision} has no layers that can go back to float: limits and --sensitivity are for int8",
                 remedy=f"leave them out, and see what it costs with edgevit validate {bundle.path} --data IMAGES",
             )
-        classes = bundle.manifest.model.classes
+        classes = bundle.manifest.classes
         check_limits(classes=classes, max_drop=self.max_drop, min_cosine=self.min_cosine)
         if not classes and self.max_kl is not None:
             raise InputError(
@@ -139,7 +139,7 @@ def restore_accuracy(
     Raises:
         DataError: if none of the images can be read.
     """
-    measure: SensitivityMetric = "kl" if bundle.manifest.model.classes else "sqnr_db"
+    measure: SensitivityMetric = "kl" if bundle.manifest.classes else "sqnr_db"
     read = list(images.read(bundle.manifest.preprocess, batch_size=_BATCH, unreadable=unreadable))
     seen = np.concatenate([batch.indices for batch in read])
     limit = criteria.limit(

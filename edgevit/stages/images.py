@@ -170,7 +170,7 @@ def _warnings_of_number(dataset: Dataset) -> list[str]:
 
 def several_labels(manifest: Manifest) -> bool:
     """Return whether a model may give an image several labels: each of its logits decides on one of them."""
-    return manifest.independent and manifest.model.classes > 1
+    return manifest.independent and manifest.classes > 1
 
 
 @dataclass(frozen=True, slots=True)

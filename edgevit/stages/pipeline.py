@@ -15,11 +15,12 @@ from edgevit.data.batches import Unreadable
 from edgevit.errors import EdgeViTError
 from edgevit.evaluation.gate import check_limits
 from edgevit.graph.metadata_overrides import MetadataOverrides
+from edgevit.models.requested import Requests
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
-from edgevit.stages.export import CHECKED, export
+from edgevit.stages.export import CHECKED, classes_of, export, outputs_of
 from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import DataSource, LabelledBatches, shared_images
 from edgevit.stages.precisions import NEED_IMAGES
@@ -41,6 +42,7 @@ class PipelineJob:
     not the training part of ``data``. With ``image_size`` (height, width) the model is taken to another resolution than
     the checkpoint's, with ``l2_normalize`` an embedding model's features to length 1, with ``raw_weights`` those of the
     last step where it has averaged ones. ``activation`` makes probabilities of its logits, whatever its config says.
+    ``outputs`` are what it is to give in place of logits or features.
     """
 
     source: str
@@ -60,6 +62,7 @@ class PipelineJob:
     activation: OutputActivation | None = None
     l2_normalize: bool = False
     raw_weights: bool = False
+    outputs: Requests = ()
     existing: Existing = "refuse"
 
 
@@ -100,13 +103,14 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
         l2_normalize=job.l2_normalize,
         heads=job.heads,
         raw_weights=job.raw_weights,
+        requests=job.outputs,
     )
     for note in model.notes:
         progress.note(f"    {note}")
-    check_limits(classes=model.spec.classes, max_drop=job.max_drop, min_cosine=job.min_cosine)
+    classes, dense = classes_of(model), bool(outputs_of(model))
+    check_limits(classes=classes, max_drop=job.max_drop, min_cosine=job.min_cosine, dense=dense)
     seen, tested = calibration.load(progress), test.load(progress)
-    several = model.activation == "sigmoid" and model.spec.classes > 1
-    LabelledBatches.of(tested, model.labels, several=several)
+    LabelledBatches.of(tested, model.labels, several=model.activation == "sigmoid" and classes > 1)
     if shared := shared_images(seen, tested):
         progress.note(f"    {shared}")
     with ExitStack() as stack:
@@ -138,7 +142,7 @@ def _stages(
             precision,
             observer=job.recipe.observer,
             rewrites=job.recipe.rewrites,
-            criteria=AccuracyCriteria.of(job.recipe, classes=model.spec.classes)
+            criteria=AccuracyCriteria.of(job.recipe, classes=classes_of(model))
             if precision == "int8"
             else AccuracyCriteria(),
             progress=progress,

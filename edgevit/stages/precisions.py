@@ -200,8 +200,9 @@ def _check_answers(bundle: Bundle, precision: Precision, target: Target, model: 
         np.concatenate(answers),
         golden.logits,
         precision=precision,
-        classes=manifest.model.classes,
+        classes=manifest.classes,
         independent=manifest.independent,
+        outputs=manifest.typed_outputs,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgevit.errors import InputError
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.models.overrides import Overrides
+from edgevit.models.requested import Requests
 
 if TYPE_CHECKING:
     from edgevit.stages.export import Exportable
@@ -26,17 +27,23 @@ def load_source(
     heads: int | None = None,
     raw_weights: bool = False,
     unfinished: bool = False,
+    requests: Requests = (),
 ) -> Exportable:
     """Return the model that ``source`` names: an ONNX file, by its suffix, or anything that ``load_checkpoint`` takes.
 
     ``l2_normalize`` has an embedding model's features scaled to length 1; ``heads``, ``raw_weights`` and
-    ``unfinished`` are ``load_checkpoint``'s.
+    ``unfinished`` are ``load_checkpoint``'s. ``requests`` are outputs of a checkpoint in place of its logits.
 
     Raises:
         InputError: if something is said of a checkpoint, or asked of an ONNX file, that goes with the other alone.
         EdgeViTError: as ``open_onnx`` and ``load_checkpoint`` do.
     """
     if source.endswith(_SUFFIX) and not source.startswith("hf://"):
+        if requests:
+            raise InputError(
+                f"--output {requests[0].kind} goes with checkpoints, and {source} is an ONNX file, which has its own",
+                remedy="name outputs of the file with --onnx-output NAME, or leave it out for all of them",
+            )
         if raw_weights or unfinished:
             option = "--raw-weights" if raw_weights else "--unfinished"
             raise InputError(
@@ -55,7 +62,7 @@ def load_source(
         return open_onnx(Path(source), source, overrides)
     said = [field.name for field in fields(overrides) if field.name not in _OF_BOTH and getattr(overrides, field.name)]
     if said:
-        option = "--onnx-output" if said[0] == "output" else f"--{said[0]}"
+        option = "--onnx-output" if said[0] == "outputs" else f"--{said[0]}"
         raise InputError(
             f"{option} goes with an ONNX file, and {source} is none",
             remedy="leave it out: a checkpoint's is read from the files beside it; or give a file that ends in .onnx",
@@ -71,4 +78,10 @@ def load_source(
         activation=overrides.activation,
         images=overrides,
     )
-    return checkpoint.normalized() if l2_normalize else checkpoint
+    if l2_normalize:
+        checkpoint = checkpoint.normalized()
+    if not requests:
+        return checkpoint
+    from edgevit.models.dense import DenseCheckpoint
+
+    return DenseCheckpoint.of(checkpoint, requests)

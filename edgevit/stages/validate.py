@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,8 @@ from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
 from edgevit.evaluation.decisions import measure_decisions
 from edgevit.evaluation.embedding import measure_embedding
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
+from edgevit.evaluation.output_limits import OutputLimits
+from edgevit.evaluation.outputs import compare_outputs
 from edgevit.files import shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
@@ -25,6 +28,8 @@ from edgevit.stages.runnable import runnable
 
 _REFERENCE = "float32"
 _BATCH = 32
+_NUMBERS = 1 << 22  # of outputs that are looked at together, where an image has many
+_NO_LIMITS = OutputLimits()
 
 
 def validate(
@@ -34,13 +39,14 @@ def validate(
     variants: Sequence[str] = (),
     max_drop: float | None = None,
     min_cosine: float | None = None,
+    limits: OutputLimits = _NO_LIMITS,
     progress: Progress = SILENT,
 ) -> tuple[Bundle, tuple[str, ...]]:
     """Measure ``variants`` (all if none are named) on ``images``, note it in the bundle, and return whom it measured.
 
     ``max_drop`` is the largest loss of top-1 in points that passes, or of decisions where each logit is one;
     ``min_cosine`` the smallest mean cosine similarity with float32 of an embedding model's features. None stands for
-    ``gate``'s defaults.
+    ``gate``'s defaults. ``limits`` are those of models with outputs of other kinds; what is given beside goes before.
 
     Raises:
         InputError: if there is a limit of the kind that means nothing for this model.
@@ -48,7 +54,9 @@ def validate(
         DataError: if the images cannot be used.
     """
     manifest = bundle.manifest
-    check_limits(classes=manifest.model.classes, max_drop=max_drop, min_cosine=min_cosine)
+    check_limits(classes=manifest.classes, max_drop=max_drop, min_cosine=min_cosine, dense=bool(manifest.typed_outputs))
+    limits = _with_others(limits, max_drop, min_cosine)
+    limits.check(manifest.typed_outputs)
     names = runnable(bundle, variants, progress)
     reference = _reference(bundle, names, progress)
     dataset = images.load(progress)
@@ -57,9 +65,10 @@ def validate(
     if several_labels(manifest) and wanted.labels is None and (dataset.labels >= 0).any():
         progress.note("Labels of images are not looked at: one for each does not say which of several are right")
     seen: list[NDArray[np.int64]] = []
+    size = max(1, min(_BATCH, _NUMBERS // manifest.width))
 
     def read() -> Iterator[NDArray[np.float32]]:
-        for batch in wanted.read(bundle.manifest.preprocess, batch_size=_BATCH, unreadable=images.unreadable):
+        for batch in wanted.read(bundle.manifest.preprocess, batch_size=size, unreadable=images.unreadable):
             seen.append(batch.indices)
             yield batch.images
 
@@ -68,22 +77,38 @@ def validate(
             name: stack.enter_context(open_variant(bundle, name, progress=progress))
             for name in dict.fromkeys((reference, *names))
         }
-        logits = collect_logits(sessions, read(), total=-(-len(wanted) // _BATCH), progress=progress)
+        total = -(-len(wanted) // size)
+        if manifest.typed_outputs:
+            compared = compare_outputs(manifest.typed_outputs, reference, sessions, read(), total, progress)
+            logits = {}
+        else:
+            logits = collect_logits(sessions, read(), total=total, progress=progress)
     measured = np.concatenate(seen)
     labels = None if wanted.labels is None else wanted.labels[measured]
     # Of the images that were measured alone: others may not even be there.
     fingerprint = Subset(dataset, measured).fingerprint(progress)
-    measure = _measure(manifest, max_drop, min_cosine)
     data = shareable(images.name)
     for name in names:
-        accuracy = measure(logits[reference], logits[name], labels, data=data, data_sha256=fingerprint)
+        if manifest.typed_outputs:
+            accuracy = compared[name].accuracy(limits, data=data, data_sha256=fingerprint)
+        else:
+            measure = _measure(manifest, max_drop, min_cosine)
+            accuracy = measure(logits[reference], logits[name], labels, data=data, data_sha256=fingerprint)
         bundle = bundle.update_variant(name, accuracy=accuracy)
     return bundle, names
 
 
+def _with_others(limits: OutputLimits, max_drop: float | None, min_cosine: float | None) -> OutputLimits:
+    return replace(
+        limits,
+        max_drop=limits.max_drop if max_drop is None else max_drop,
+        min_cosine=limits.min_cosine if min_cosine is None else min_cosine,
+    )
+
+
 def _measure(manifest: Manifest, max_drop: float | None, min_cosine: float | None) -> Callable[..., Accuracy]:
     """Return what measures a model of this kind."""
-    if not manifest.model.classes:
+    if not manifest.classes:
         return partial(measure_embedding, min_cosine=MIN_COSINE if min_cosine is None else min_cosine)
     measure = measure_decisions if manifest.independent else measure_accuracy
     return partial(measure, max_drop=MAX_DROP if max_drop is None else max_drop)

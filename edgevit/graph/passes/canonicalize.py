@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgevit.graph.metadata import OUTPUT
 from edgevit.graph.passes.canonical_attention import CanonicalAttention
 from edgevit.graph.passes.fix_shapes import FixShapes
 from edgevit.graph.passes.fold_convolutions import FoldConvolutions
@@ -21,19 +22,19 @@ from edgevit.graph.passes.unflatten_softmax import UnflattenSoftmax
 class Canonicalize(ir.passes.InPlacePass):
     """Gives sizes, LayerNorm, GELU, Linear layers and attention the form that rewrites, dialects and fusions look for.
 
-    Convolutions take in what scales their channels, and those of the same values are added up. The graph is asked with
-    each of ``sizes`` images what it computes. Whoever runs the pass must compare what the graph gives then with what it
-    gave before.
+    Convolutions take in what scales their channels, and those of the same values are added up. Outputs are called
+    ``names``. The graph is asked with each of ``sizes`` images what it computes. Whoever runs the pass must compare what
+    the graph gives then with what it gave before.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], names: Sequence[str] = (OUTPUT,)) -> None:
         super().__init__()
-        self._sizes = sizes
+        self._sizes, self._names = sizes, names
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
         ir.passes.Sequential(
-            NameUniquely(),
+            NameUniquely(self._names),
             FoldConvolutions(),
             common.RemoveUnusedNodesPass(),
             FuseLayerNorm(),
