@@ -173,6 +173,25 @@ def tiny_embedding(tmp_path_factory: pytest.TempPathFactory, tiny_embedding_chec
     return once(tmp_path_factory, "embedding", make) / "tiny.edgevit"
 
 
+@pytest.fixture(scope="session")
+def tiny_dense(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """Return a bundle that gives tokens, the features of a block and logits, with variants for both backends."""
+
+    def make(folder: Path) -> None:
+        path = folder / "tiny.edgevit"
+        wanted = [word for text in ("tokens", "blocks=0", "logits") for word in ("--output", text)]
+        must_run("export", tiny_checkpoint, "-o", path, "--data", SHAPES, *wanted)
+        must_run("quantize", path, "--data", SHAPES)
+
+    return once(tmp_path_factory, "dense", make) / "tiny.edgevit"
+
+
+@pytest.fixture
+def dense(tmp_path: Path, tiny_dense: Path) -> Path:
+    """Return a bundle that gives several outputs, to be changed at will."""
+    return shutil.copytree(tiny_dense, tmp_path / "tiny.edgevit")
+
+
 @pytest.fixture
 def embedding(tmp_path: Path, tiny_embedding: Path) -> Path:
     """Return a bundle of an embedding model, to be changed at will."""

@@ -16,6 +16,7 @@ _made: dict[str, bytes] = {}
 def traced(model: VisionTransformer) -> ir.Model:
     """Return what ``torch_export.trace`` does, which is called once for each spec with the same weights."""
     digest = hashlib.sha256(msgspec.json.encode(model.spec))
+    digest.update(msgspec.json.encode(torch_export.typed_outputs(model)))
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.numpy().tobytes())

@@ -101,6 +101,8 @@ def _contradiction(manifest: Manifest) -> str | None:
         return f"images of {size[0]}x{size[1]} are larger than any model takes - at `$.preprocess.size`"
     if size != spec.image_size or manifest.preprocess.channels != spec.channels:
         return "images are preprocessed to another size than the model takes - at `$.preprocess`"
+    if any(one.accuracy and one.accuracy.agreement is None for one in manifest.variants) and not manifest.typed_outputs:
+        return "there is no agreement - at `$.variants[...].accuracy.agreement`"
     if any(_is_of_another_kind(one, manifest) for one in manifest.variants):
         return "a variant was measured as another kind of model than it is - at `$.variants`"
     if any(one.latency and not one.latency.is_whole for one in manifest.variants):
@@ -125,8 +127,8 @@ def _is_of_another_kind(variant: Variant, manifest: Manifest) -> bool:
         measured = [(each.name, each.kind) for each in found.outputs]
         return measured != [(each.name, each.kind) for each in manifest.typed_outputs]
     features = manifest.classes == 0
-    odd = bool(found.outputs) or found.agreement is None or (found.decisions is not None and not manifest.independent)
-    return odd or (found.similarity is None) == features
+    decisions = found.decisions is not None and not manifest.independent
+    return bool(found.outputs) or (found.similarity is None) == features or decisions
 
 
 def read_manifest(bundle: Path) -> Manifest:

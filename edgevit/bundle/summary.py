@@ -20,6 +20,7 @@ from edgevit.bundle.reading import all_files, logical_path, verify
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
+from edgevit.models.outputs import Output
 from edgevit.models.spec import AnySpec, OutputActivation
 
 
@@ -56,6 +57,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     preprocess: Preprocess
     labels: tuple[str, ...]
     activation: OutputActivation
+    outputs: tuple[Output, ...]
     provenance: Provenance
     golden_images: int
     variants: tuple[VariantSummary, ...]
@@ -75,6 +77,7 @@ def summary(bundle: Bundle) -> Summary:
         preprocess=manifest.preprocess,
         labels=manifest.outcomes,
         activation="sigmoid" if manifest.independent else "softmax",
+        outputs=manifest.typed_outputs,
         provenance=manifest.provenance,
         golden_images=max(0, len(manifest.golden) - 1),
         variants=tuple(_variant(bundle, variant.name) for variant in manifest.variants),

@@ -17,9 +17,10 @@ from edgevit.cli.kernels import kernels_shown
 from edgevit.cli.options import BundlePath, Variants
 from edgevit.cli.tables import variants_table
 from edgevit.errors import InputError
+from edgevit.models.outputs import Output, in_words
 from edgevit.models.preprocessing import describe
 from edgevit.models.spec import AnySpec, GraphSpec, OutputActivation
-from edgevit.report.table import float_layers
+from edgevit.report.table import float_layers, output_figures
 from edgevit.stages.kernels import kernels as stage
 
 
@@ -52,14 +53,15 @@ def _kernels(opened: Bundle, names: Sequence[str], *, every: bool) -> Result:
 def _contents(opened: Bundle) -> Result:
     found = summary(opened)
     lines = [
-        f"{found.name}: {_in_words(found.spec, found.activation)}",
+        f"{found.name}: {_in_words(found.spec, found.activation, found.outputs)}",
         *_origin(found.provenance),
         f"images: {describe(found.preprocess)}",
     ]
+    lines += [f"output {output.in_words()}" for output in found.outputs]
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]
     damaged += found.problems
     table = variants_table(opened, [variant.name for variant in opened.manifest.variants])
-    stay_float = float_layers(opened.manifest.variants)
+    stay_float = [*output_figures(opened.manifest.variants), *float_layers(opened.manifest.variants)]
     return Result(
         data=found,
         text=Group(*(Text(line) for line in lines), table, *(Text(line) for line in (*stay_float, *damaged))),
@@ -79,10 +81,12 @@ def _origin(provenance: Provenance) -> Iterator[str]:
         yield "license of the weights: none is named beside them"
 
 
-def _in_words(spec: AnySpec, activation: OutputActivation) -> str:
+def _in_words(spec: AnySpec, activation: OutputActivation, outputs: Sequence[Output]) -> str:
     size = f"{spec.image_size[0]}x{spec.image_size[1]} images"
     answer = f"{spec.classes} classes" if spec.classes else f"an embedding of {spec.outputs} features"
-    if activation == "sigmoid":
+    if outputs:
+        answer = f"{len(outputs)} output{'s' * (len(outputs) > 1)}: {in_words(outputs)}"
+    elif activation == "sigmoid":
         answer = "a binary classifier" if spec.classes == 1 else f"{spec.classes} labels, each decided by itself"
     if isinstance(spec, GraphSpec):
         return f"an ONNX file of {spec.producer or 'an unknown exporter'}, {size}, {answer}"

@@ -26,6 +26,7 @@ from edgevit.cli.options import (
 )
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.evaluation.gate import limit_option
+from edgevit.report.table import output_figures
 from edgevit.stages.results import ValidationResult
 
 
@@ -67,6 +68,7 @@ def validate(
         data=found.to_dict(),
         text=Group(
             with_unreadable(Group(table, Text(_measured_on(found))), found.unreadable),
+            *(Text(line) for line in output_figures(map(found.bundle.variant, found.names))),
             *(Text(f"{name}: share missed: {why}") for name, why in found.shares_missed.items()),
             Text(f"\nnext: {_following(bundle, found)}"),
         ),

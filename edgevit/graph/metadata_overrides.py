@@ -69,12 +69,13 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
 
     """
     file = read_onnx(path)
-    face = interface_of(file, overrides.outputs)
-    beside = read_configs(path.parent)
     own = {entry.key: entry.value for entry in file.model.metadata_props}
+    its_outputs = noted(own, "outputs", tuple[Output, ...]) or ()
+    face = interface_of(file, overrides.outputs or [WantedOutput(each.name, each.kind) for each in its_outputs])
+    beside = read_configs(path.parent)
     preprocess, notes = _preprocess(file, face, overrides, beside, noted(own, "preprocess", Preprocess))
     shapes = _shapes(file, face, preprocess, fixed=face.image_size is not None)
-    typed = _typed(file, face, shapes, noted(own, "outputs", tuple[Output, ...]) or ()) if face.typed else ()
+    typed = _typed(file, face, shapes, its_outputs) if face.typed else ()
     outputs = width_of(typed) or shapes[0][0]
     names = noted(own, "labels", tuple[str, ...])
     embedding = overrides.embedding or face.outputs[0].kind == "embedding" or names == ()

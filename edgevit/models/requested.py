@@ -16,7 +16,7 @@ _BLOCKS = re.compile(r"blocks=(-?\d+(?:,-?\d+)*)")
 _SAY = "say tokens, blocks=2,5,8,11, embedding or logits"
 
 
-class Request(NamedTuple):
+class OutputRequest(NamedTuple):
     """One output that is asked for; ``block`` is the number of the block whose features they are."""
 
     kind: RequestKind
@@ -24,7 +24,7 @@ class Request(NamedTuple):
 
 
 #: What is asked for, in the order in which the model gives it.
-Requests: TypeAlias = tuple[Request, ...]
+Requests: TypeAlias = tuple[OutputRequest, ...]
 
 
 def is_request(text: str) -> bool:
@@ -38,13 +38,13 @@ def requests_in(texts: Sequence[str]) -> Requests:
     Raises:
         InputError: if one asks for something else, or for the same again.
     """
-    found: list[Request] = []
+    found: list[OutputRequest] = []
     for text in texts:
         match text:
             case "tokens" | "embedding" | "logits":
-                found.append(Request(text))
+                found.append(OutputRequest(text))
             case _:
-                found += [Request("blocks", block) for block in _blocks(text)]
+                found += [OutputRequest("blocks", block) for block in _blocks(text)]
     if twice := [each for each in found if found.count(each) > 1]:
         name = twice[0].kind if twice[0].block is None else f"block {twice[0].block}"
         raise InputError(f"{name} is asked for twice", remedy="ask for each output once")
@@ -78,7 +78,7 @@ def outputs_of(spec: ModelSpec, requests: Requests) -> tuple[Output, ...]:
     return outputs
 
 
-def _output(spec: ModelSpec, request: Request) -> Output:
+def _output(spec: ModelSpec, request: OutputRequest) -> Output:
     normalized = not spec.norm_after_pooling
     rows, columns = spec.grid
     shape: tuple[int, ...]
@@ -110,7 +110,7 @@ def _output(spec: ModelSpec, request: Request) -> Output:
             return Output(name="logits", kind="logits", shape=(spec.classes,), dims=("classes",))
 
 
-def block_number(spec: ModelSpec, request: Request) -> int:
+def block_number(spec: ModelSpec, request: OutputRequest) -> int:
     """Return the number of the block that is asked for, counted from 0; -1 is the last.
 
     Raises:

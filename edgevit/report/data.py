@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from edgevit.bundle.manifest import Manifest
+from edgevit.bundle.manifest import Accuracy, Manifest
 from edgevit.evaluation.figures import MAX_BLOCK_SPREAD, MAX_INTERVAL_WIDTH, MIN_ROUNDS
 from edgevit.evaluation.latency import baseline_of
 from edgevit.files import shareable
@@ -17,6 +17,7 @@ from edgevit.json import decode
 from edgevit.report.arithmetic import few_integers, share_in_integers
 from edgevit.report.consistency import consistent
 from edgevit.report.headline import headline, missing
+from edgevit.report.table import output_figures
 from edgevit.report.verdict import outcome
 
 SCHEMA_VERSION = 1
@@ -41,6 +42,8 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
         "preprocess": manifest.preprocess,
         "labels": manifest.outcomes,
         "independent": manifest.independent,
+        "outputs": manifest.typed_outputs,
+        "output_figures": output_figures(manifest.variants),
         "provenance": manifest.provenance,
         "accuracy_axis": axis,
         "headline": headline(manifest),
@@ -60,6 +63,7 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
                 "few_integers": few_integers(variant),
                 "verdict": outcome(variant)._asdict(),
                 "on_front": variant.name in front,
+                "rate": None if variant.accuracy is None else rate_on(variant.accuracy, axis),
                 "baseline": baseline.name if (baseline := baseline_of(variant, manifest.variants)) else None,
             }
             for variant in manifest.variants
@@ -78,9 +82,20 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
 
 
 def accuracy_axis(manifest: Manifest) -> str:
-    """Return which rate variants are compared by: ``top1``, or ``agreement`` where any has none."""
+    """Return which rate variants are compared by: ``top1``, or ``agreement`` where any has none.
+
+    Of a model with outputs of its own it is the ``cosine`` of the worst of them.
+    """
     measured = [variant.accuracy for variant in manifest.variants if variant.accuracy]
+    if manifest.typed_outputs:
+        return "cosine"
     return "top1" if all(accuracy.top1 is not None for accuracy in measured) else "agreement"
+
+
+def rate_on(accuracy: Accuracy, axis: str) -> float:
+    """Return the rate of a variant on the ``accuracy_axis``."""
+    rates = [output.cosine_mean for output in accuracy.outputs] if axis == "cosine" else [getattr(accuracy, axis)]
+    return min((rate for rate in rates if rate is not None), default=0.0)
 
 
 def _distinct(entries: Iterable[T]) -> list[T]:
@@ -94,7 +109,7 @@ def _distinct(entries: Iterable[T]) -> list[T]:
 def _front(manifest: Manifest, axis: str) -> set[str]:
     """Return the names of the variants that no other beats in one of time and accuracy without losing in the other."""
     timed = [
-        (variant.name, variant.latency.p50_ms, getattr(variant.accuracy, axis))
+        (variant.name, variant.latency.p50_ms, rate_on(variant.accuracy, axis))
         for variant in manifest.variants
         if variant.accuracy and variant.latency and variant.latency.p50_ms is not None
     ]

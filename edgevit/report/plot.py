@@ -15,7 +15,8 @@ Caption = Callable[[int, dict[str, Any]], str]
 def scatter(entries: Sequence[dict[str, Any]], axis: str, width: int, height: int, caption: Caption) -> Tradeoff | None:
     """Lay out the variants that have both a time and an accuracy; None if fewer than two have.
 
-    ``axis`` is ``top1`` or ``agreement``; entries are ``report_data``'s variants; ``caption`` names a point.
+    ``axis`` is ``top1``, ``agreement`` or ``cosine``, entries are ``report_data``'s variants, and ``caption`` names
+    a point.
     """
     shown = plotted(entries)
     variants = [_variant(entry, axis, caption(index, entry)) for index, entry in enumerate(shown)]
@@ -28,7 +29,7 @@ def plotted(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _variant(entry: dict[str, Any], axis: str, text: str) -> PlottedVariant:
-    rate = entry["accuracy"][axis]
+    rate = entry["rate"]
     low, high = (entry["accuracy"]["top1_ci95"] if axis == "top1" else None) or (rate, rate)
     time = entry["latency"]["p50_ms"]
     return PlottedVariant(text, entry["precision"], time, 100 * rate, 100 * low, 100 * high, entry["on_front"])

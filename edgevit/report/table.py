@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from edgevit.bundle.manifest import Fallback, Manifest, Variant
+from edgevit.bundle.manifest import Fallback, Manifest, OutputAccuracy, Variant
 from edgevit.report import formats
 from edgevit.report.arithmetic import few_integers
 from edgevit.report.consistency import consistent
@@ -36,12 +36,17 @@ _EMBEDDING_HEADINGS = HEADINGS._replace(top1="recall@1 (95 %)", change="cosine (
 #: Where each logit is a decision of its own; ``agreement`` stands beside how far the logits are from float32's.
 _DECISION_HEADINGS = HEADINGS._replace(top1="right (95 %)", agreement="decisions (logits)")
 
+#: Of several outputs the one that is worst in it: what its kind is measured by, its cosine, its distance.
+_OUTPUT_HEADINGS = HEADINGS._replace(top1="worst output", change="cosine (worst 1 %)", agreement="SQNR")
+
 #: Marks a figure whose measurement was disturbed; ``remarks`` says by what.
 DOUBT = "?"
 
 
 def headings(manifest: Manifest) -> Row:
     """Return what stands above the rows of a bundle."""
+    if manifest.typed_outputs:
+        return _OUTPUT_HEADINGS
     if manifest.independent:
         return _DECISION_HEADINGS
     return HEADINGS if manifest.classes else _EMBEDDING_HEADINGS
@@ -110,6 +115,8 @@ def _accuracy(variant: Variant) -> tuple[str, str, str]:
     if accuracy is None:
         return formats.NOTHING, formats.NOTHING, formats.NOTHING
     images = accuracy.images
+    if accuracy.outputs:
+        return _outputs(accuracy.outputs)
     if accuracy.similarity is not None:
         recall, interval = accuracy.similarity.recall_at_1, accuracy.similarity.recall_at_1_ci95
         mean, worst = formats.cosine(accuracy.similarity.cosine_mean), formats.cosine(accuracy.similarity.cosine_p1)
@@ -117,6 +124,63 @@ def _accuracy(variant: Variant) -> tuple[str, str, str]:
     top1 = _rate(accuracy.top1, accuracy.top1_ci95, images)
     agreement = formats.decisions(accuracy) if accuracy.decisions else formats.percent(accuracy.agreement, images)
     return top1, formats.points(accuracy.delta_top1, images), agreement
+
+
+def _outputs(outputs: tuple[OutputAccuracy, ...]) -> tuple[str, str, str]:
+    """Return what the worst of the outputs is measured by, the smallest cosines, and the smallest SQNR."""
+    worst = min(outputs, key=lambda output: (output.passed, -1.0 if output.sqnr_db is None else output.sqnr_db))
+    if all(output.sqnr_db is None and output.passed for output in outputs):
+        worst = outputs[0]
+    mean, least = worst.cosine_mean, worst.cosine_p1
+    cosine = f"{formats.cosine(mean)} ({formats.cosine(least)})"
+    return formats.printable(figure_of(worst), limit=60), cosine, formats.decibels(worst.sqnr_db)
+
+
+def figure_of(output: OutputAccuracy) -> str:
+    """Return an output's name, and the figure that its kind is measured by."""
+    match output.kind:
+        case "segmentation":
+            return f"{output.name}: mIoU {formats.percent(output.miou)}"
+        case "depth":
+            return f"{output.name}: delta-1 {formats.percent(output.delta1)}"
+        case "boxes" | "corners":
+            return f"{output.name}: {formats.percent(output.box_agreement)} match"
+        case "logits" | "scores":
+            return f"{output.name}: {formats.percent(output.agreement)} agree"
+        case _:
+            return f"{output.name}: cosine {formats.cosine(output.cosine_mean)}"
+
+
+def output_figures(variants: Iterable[Variant]) -> list[str]:
+    """Return a line for each output of each variant that was measured, with all of its figures."""
+    return [
+        formats.printable(f"{variant.name}: {_all_figures(output)}", limit=400)
+        for variant in variants
+        if variant.accuracy is not None
+        for output in variant.accuracy.outputs
+    ]
+
+
+def _all_figures(output: OutputAccuracy) -> str:
+    said = [figure_of(output)]
+    if output.cosine_mean is not None and "cosine" not in said[0]:
+        said.append(f"cosine {formats.cosine(output.cosine_mean)}")
+    if output.cosine_p1 is not None:
+        said.append(f"worst 1 % {formats.cosine(output.cosine_p1)}")
+    said.append("equal" if output.sqnr_db is None else f"SQNR {formats.decibels(output.sqnr_db)}")
+    if output.sqnr_db_p1 is not None:
+        said.append(
+            f"of tokens {formats.decibels(output.sqnr_db_mean)}, worst 1 % {formats.decibels(output.sqnr_db_p1)}"
+        )
+    if output.pixel_accuracy is not None:
+        said.append(f"pixels {formats.percent(output.pixel_accuracy)}")
+    if output.abs_rel is not None:
+        said.append(f"AbsRel {output.abs_rel:.4f}")
+    if output.box_iou is not None:
+        said.append(f"IoU of these {formats.percent(output.box_iou)}")
+    if output.score_difference is not None:
+        said.append(f"scores differ by {output.score_difference:.4f}")
+    return ", ".join(said) + ("" if output.passed else f"; failed: {output.reason}")
 
 
 def _rate(rate: float | None, interval: tuple[float, float] | None, images: int) -> str:

@@ -13,6 +13,7 @@ from edgevit.errors import GraphError, InputError, VerificationError
 from edgevit.graph import external_onnx as external
 from edgevit.graph.attention import find_attentions
 from edgevit.graph.external_onnx import write_verified
+from edgevit.graph.interface import WantedOutput
 from edgevit.graph.metadata import INPUT, OPSET, OUTPUT
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 
@@ -75,7 +76,7 @@ def test_a_vit_in_float16_gives_nearly_the_same_in_float32(external_vits, tmp_pa
 
 def test_the_output_that_was_asked_for_is_the_only_one_left(external_vits, tmp_path):
     path = tmp_path / "model.onnx"
-    write_verified(opened(external_vits["hidden"], output="pooled", embedding=True), path, IMAGES)
+    write_verified(opened(external_vits["hidden"], outputs=(WantedOutput("pooled"),), embedding=True), path, IMAGES)
     session = onnxruntime.InferenceSession(path)
     assert [value.name for value in session.get_outputs()] == [OUTPUT]
     expected = onnxruntime.InferenceSession(external_vits["hidden"]).run(["pooled"], {"x": IMAGES})[0]

@@ -4,8 +4,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgevit.errors import GraphError
-from edgevit.graph.interface import interface_of
+from edgevit.errors import GraphError, InputError
+from edgevit.graph.interface import interface_of, onnx_outputs_in
 from edgevit.graph.onnx_file import read_onnx
 
 
@@ -34,7 +34,7 @@ def graph(
 
 def test_sizes_that_are_fixed_and_not(tmp_path):
     face = interface_of(graph(tmp_path))
-    assert (face.input, face.output, face.batch, face.channels, face.image_size) == ("x", "y", None, 3, (8, 8))
+    assert (face.input, face.names, face.batch, face.channels, face.image_size) == ("x", ("y",), None, 3, (8, 8))
     face = interface_of(graph(tmp_path, (1, "c", "h", 8)))
     assert (face.batch, face.channels, face.height, face.width, face.image_size) == (1, None, None, 8, None)
     assert interface_of(graph(tmp_path, (0, 3, 8, 8))).batch is None  # what some exporters write for any
@@ -42,16 +42,31 @@ def test_sizes_that_are_fixed_and_not(tmp_path):
 
 def test_the_output(tmp_path):
     face = interface_of(graph(tmp_path, outputs=("a", "logits", "b")))
-    assert (face.output, face.left_out) == ("logits", ("a", "b"))
-    assert interface_of(graph(tmp_path, outputs=("a", "b"))).output == "a"
-    assert interface_of(graph(tmp_path, outputs=("a", "logits")), "a").output == "a"
+    assert (face.names, face.left_out, face.typed) == (("logits",), ("a", "b"), False)
+    assert interface_of(graph(tmp_path, outputs=("a", "b"))).names == ("a",)
+    assert interface_of(graph(tmp_path, outputs=("a", "logits")), onnx_outputs_in(["a"])).names == ("a",)
+
+
+def test_outputs_that_are_named(tmp_path):
+    file = graph(tmp_path, outputs=("a", "logits", "b"))
+    face = interface_of(file, onnx_outputs_in(["b=embedding", "a"]))
+    assert (face.outputs, face.left_out, face.typed) == ((("b", "embedding"), ("a", None)), ("logits",), True)
+    assert not interface_of(file, onnx_outputs_in(["b=embedding"])).typed
+    with pytest.raises(GraphError, match="has no output 'logit'") as caught:
+        interface_of(file, onnx_outputs_in(["logit"]))
+    assert "did you mean logits" in caught.value.remedy
+    with pytest.raises(InputError, match="'depht' is no kind of output") as caught:
+        onnx_outputs_in(["a=depht"])
+    assert "a=depth" in caught.value.remedy
+    with pytest.raises(InputError, match="named twice"):
+        onnx_outputs_in(["a", "a=any"])
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE])
 def test_other_floats_are_read_as_float32(tmp_path, kind):
     file = graph(tmp_path, kind=kind, answer=kind)
     assert [value.type.tensor_type.elem_type for value in (*file.model.graph.input, *file.model.graph.output)] == [1, 1]
-    assert interface_of(file).output == "y"
+    assert interface_of(file).names == ("y",)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 from edgevit.bundle.store import Bundle
-from edgevit.errors import CheckpointError, DataError, GraphError
+from edgevit.errors import CheckpointError, DataError, GraphError, InputError
+from edgevit.graph.interface import onnx_outputs_in
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.models.labels import imagenet_labels
 
@@ -155,13 +156,19 @@ def test_an_embedding(vit):
 
 def test_several_outputs(external_vits):
     path = external_vits["hidden"]
-    with pytest.raises(GraphError, match=r"the output 'last' of .* has 3 axes") as caught:
-        opened(path)
-    assert "--onnx-output (pooled)" in caught.value.remedy
+    assert [(each.name, each.kind, each.shape) for each in opened(path).outputs] == [
+        ("last", "any", (17, 32)),
+        ("pooled", "embedding", (32,)),
+    ]
     with pytest.raises(GraphError, match="has no output 'pool'") as caught:
-        opened(path, output="pool")
+        opened(path, outputs=onnx_outputs_in(["pool"]))
     assert "last, pooled" in caught.value.remedy
-    model = opened(path, output="pooled")
+    with pytest.raises(InputError, match="--embedding says that there is one row"):
+        opened(path, embedding=True)
+    with pytest.raises(GraphError, match=r"has the shape .* and cannot be tokens") as caught:
+        opened(path, outputs=onnx_outputs_in(["pooled=tokens"]))
+    assert "pooled=any" in caught.value.remedy
+    model = opened(path, outputs=onnx_outputs_in(["pooled"]))
     assert model.spec.outputs == 32
     assert "left out its outputs last" in said(model)
 
@@ -201,7 +208,7 @@ def test_a_number_of_images_that_is_fixed(external_vits):
 
 
 def test_a_thousand_classes_are_imagenets(external_vits, monkeypatch):
-    monkeypatch.setattr("edgevit.graph.metadata_overrides._outputs", lambda *_, **__: 1000)
+    monkeypatch.setattr("edgevit.graph.metadata_overrides._shapes", lambda *_, **__: [(1000,)])
     model = opened(external_vits["new"])
     assert model.labels == imagenet_labels()
     assert "taken for ImageNet-1k's" in said(model)

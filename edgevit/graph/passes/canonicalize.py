@@ -23,8 +23,8 @@ class Canonicalize(ir.passes.InPlacePass):
     """Gives sizes, LayerNorm, GELU, Linear layers and attention the form that rewrites, dialects and fusions look for.
 
     Convolutions take in what scales their channels, and those of the same values are added up. Outputs are called
-    ``names``. The graph is asked with each of ``sizes`` images what it computes. Whoever runs the pass must compare what
-    the graph gives then with what it gave before.
+    ``names``. The graph is asked with each of ``sizes`` images what it computes. Whoever runs the pass must compare
+    what the graph gives then with what it gave before.
     """
 
     def __init__(self, sizes: Sequence[int], names: Sequence[str] = (OUTPUT,)) -> None:
