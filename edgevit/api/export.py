@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from edgevit.api.arguments import listed, names, number, one_of
 from edgevit.api.images import Images, images_of
@@ -22,6 +22,7 @@ from edgevit.graph.interface import onnx_outputs_in
 from edgevit.graph.metadata_overrides import MetadataOverrides
 from edgevit.models.licenses import License, license_called
 from edgevit.models.origin import WeightsOrigin
+from edgevit.models.overrides import Colours, Resize
 from edgevit.models.requested import requests_in
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import Progress, ProgressCallback, progress_to
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from edgevit.models.checkpoints import Checkpoint
 
     Source: TypeAlias = str | os.PathLike[str] | nn.Module
+
+
+_WORDS: tuple[str, ...] = ("squash", "pad", "letterbox")
 
 
 def export(
@@ -55,9 +59,10 @@ def export(
     preprocess: str | os.PathLike[str] | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    resize: int | Literal["squash"] | None = None,
+    resize: Resize | None = None,
     crop: float | None = None,
     interpolation: Interpolation | None = None,
+    colours: Colours | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     embedding: bool = False,
     outputs: str | Sequence[str] = (),
@@ -88,9 +93,11 @@ def export(
         preprocess: A preprocessor_config.json, processor_config.json, or timm's config.json.
         mean: Mean of pixels in 0..1: one number, or one for each channel.
         std: Their standard deviation.
-        resize: Short edge before the crop, in pixels, or "squash".
+        resize: Short edge before the crop, in pixels, or "squash", "pad" (the ratio is kept, and the rest below and at
+            the right padded), "letterbox" (padded around).
         crop: The crop in parts of that edge, such as 0.875.
         interpolation: The filter of the resize.
+        colours: Order in which the model takes channels, "rgb" or "bgr"; mean and std are in this order.
         labels: Names of the classes, or a file with one a line, or JSON; for a module or an ONNX file.
         embedding: The module or ONNX file gives features, not logits.
         outputs: What a checkpoint is to give in place of its logits or features: "tokens", "blocks=2,5,8,11",
@@ -118,9 +125,10 @@ def export(
         preprocess=None if preprocess is None else Path(path_given("preprocess", preprocess)),
         mean=_numbers("mean", mean),
         std=_numbers("std", std),
-        resize=resize if resize in (None, "squash") else whole_number("resize", resize, least=1),
+        resize=resize if resize in (None, *_WORDS) else whole_number("resize", resize, least=1),
         crop=number("crop", crop, least=1e-3, most=1),
         interpolation=one_of("interpolation", interpolation, Interpolation),
+        colours=one_of("colours", colours, Colours),
         labels=labels if labels is None else _labels(labels),
         image_size=_size(image_size),
         outputs=onnx_outputs_in(_several("onnx_output", onnx_output or ())),

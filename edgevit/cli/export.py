@@ -13,6 +13,7 @@ from edgevit.cli import values
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     Activation,
+    Colours,
     Crop,
     Filter,
     Heads,
@@ -68,6 +69,7 @@ def export(
     resize: Resize = None,
     crop: Crop = None,
     interpolation: Filter = None,
+    colours: Colours = None,
     labels: Annotated[
         Path | None, _of_onnx("Names of the classes, one a line, or JSON.", "config.json's, or numbers")
     ] = None,
@@ -86,7 +88,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> Result:
     """Export a checkpoint, or a third-party ONNX file, to float32 ONNX in a new bundle, checked on images."""
-    how = values.overrides(preprocess, mean, std, resize, crop, interpolation)
+    how = values.overrides(preprocess, mean, std, resize, crop, interpolation, colours)
     bundle, outputs = values.bundle_and_outputs(output)
     with progress() as bars:
         made = edgevit.export(
@@ -106,6 +108,7 @@ def export(
             resize=how.resize,
             crop=how.crop,
             interpolation=how.interpolation,
+            colours=how.colours,
             labels=labels,
             embedding=embedding,
             outputs=outputs,

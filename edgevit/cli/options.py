@@ -73,7 +73,9 @@ Std = Annotated[
     str | None,
     _of_images("Their standard deviation. With --mean 0, 1 leaves pixels in 0..1, 1/255 in 0..255.", "as files say"),
 ]
-Resize = Annotated[str | None, _of_images("Short edge before the crop, in pixels, or squash.", "as files say")]
+_RESIZE = "Short edge before the crop, in pixels; or squash, or pad or letterbox: the ratio is kept."
+Resize = Annotated[str | None, _of_images(_RESIZE, "as files say")]
+Colours = Annotated[str | None, _of_images("Order in which the model takes channels: rgb or bgr.", "rgb")]
 Filter = Annotated[str | None, _of_images("bicubic, bilinear, nearest, lanczos, ...", "as files say")]
 _CROP = "Or the crop as a fraction of the resized edge, such as 0.875 (timm's crop_pct)."
 Crop = Annotated[str | None, _of_images(_CROP, "as files say", "--crop", "--center-crop")]

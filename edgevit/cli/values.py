@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
 from edgevit.likeness import nearest
-from edgevit.models.overrides import Overrides
+from edgevit.models.overrides import Colours, Overrides, Resize
 from edgevit.models.requested import is_request
 from edgevit.models.spec import OutputActivation
 
@@ -65,18 +65,20 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         ) from None
 
 
-def resizing(text: str | None) -> int | Literal["squash"] | None:
-    """Return what a user wants of the size before the crop: the short edge, in pixels, or ``squash``.
+def resizing(text: str | None) -> Resize | None:
+    """Return what a user wants of the size before the crop: the short edge, in pixels, or a word.
 
     Raises:
         InputError: if it is neither.
     """
     if text is None:
         return None
-    if text == "squash":
-        return "squash"
+    words: tuple[Literal["squash", "pad", "letterbox"], ...] = ("squash", "pad", "letterbox")
+    for word in words:
+        if word == text:
+            return word
     if not re.fullmatch(r"[1-9]\d{0,4}", text):
-        raise InputError(f"'{text}' is no size", remedy="write --resize 256, or --resize squash")
+        raise InputError(f"'{text}' is no size", remedy="write --resize 256, or --resize squash, pad or letterbox")
     return int(text)
 
 
@@ -104,6 +106,7 @@ def overrides(
     resize: str | None,
     crop: str | None,
     interpolation: str | None,
+    colours: str | None = None,
 ) -> Overrides:
     """Return what a user says of how images are prepared.
 
@@ -119,7 +122,23 @@ def overrides(
         resize=resizing(resize),
         crop=crop_share(crop),
         interpolation=filter_called(interpolation),
+        colours=colours_called(colours),
     )
+
+
+def colours_called(text: str | None) -> Colours | None:
+    """Return the order of channels that a user has named.
+
+    Raises:
+        InputError: if there is none.
+    """
+    known: tuple[Colours, ...] = get_args(Colours)
+    for name in known:
+        if name == text:
+            return name
+    if text is not None:
+        raise InputError(f"--colours knows no '{text}'", remedy=nearest(text, known))
+    return None
 
 
 def filter_called(text: str | None) -> Interpolation | None:

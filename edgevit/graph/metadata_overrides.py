@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,8 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
     beside = read_configs(path.parent)
     preprocess, notes = _preprocess(file, face, overrides, beside, noted(own, "preprocess", Preprocess))
     shapes = _shapes(file, face, preprocess, fixed=face.image_size is not None)
+    if len(shapes) == 1 and len(shapes[0]) == 1 and face.outputs[0].kind in (None, "logits", "embedding"):
+        face = replace(face, typed=False)  # also where the file does not say how many axes its output has
     typed = _typed(file, face, shapes, its_outputs) if face.typed else ()
     outputs = width_of(typed) or shapes[0][0]
     names = noted(own, "labels", tuple[str, ...])
