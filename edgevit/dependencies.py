@@ -13,6 +13,7 @@ EXTRAS = {
     "safetensors": "train",
     "huggingface_hub": "train",
     "onnxscript": "train",
+    "tokenizers": "train",
     "onnx": "quantize",
     "onnx_ir": "quantize",
     "threadpoolctl": "quantize",

@@ -64,6 +64,7 @@ def export(
     interpolation: Interpolation | None = None,
     colours: Colours | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    template: str | Sequence[str] | None = None,
     embedding: bool = False,
     outputs: str | Sequence[str] = (),
     onnx_output: str | Sequence[str] | None = None,
@@ -98,7 +99,10 @@ def export(
         crop: The crop in parts of that edge, such as 0.875.
         interpolation: The filter of the resize.
         colours: Order in which the model takes channels, "rgb" or "bgr"; mean and std are in this order.
-        labels: Names of the classes, or a file with one a line, or JSON; for a module or an ONNX file.
+        labels: Names of the classes, or a file with one a line, or JSON; for a module or an ONNX file. Of a CLIP or
+            SigLIP with its text tower they make a classifier (zero-shot).
+        template: The sentence in which a label is put to the text tower, such as "a photo of a {}"; of several the
+            mean embedding is taken.
         embedding: The module or ONNX file gives features, not logits.
         outputs: What a checkpoint is to give in place of its logits or features: "tokens", "blocks=2,5,8,11",
             "embedding", "logits", or several of them.
@@ -155,6 +159,8 @@ def export(
                 raw_weights=raw_weights,
                 unfinished=unfinished,
                 requests=requests,
+                templates=names("template", [template] if isinstance(template, str) else template or ()),
+                progress=report,
             )
             equal = [name if isinstance(model, OnnxModel) else "torch"]
             if check_with is not None:
@@ -170,6 +176,7 @@ def export(
                 check_with=check_with,
                 outputs=requests,
                 image_size=image_size,
+                template=template,
             )
             model, peer = _of_module(source, input_shape, overrides, stack, report)
             equal = [peer.library]

@@ -71,7 +71,20 @@ def export(
     interpolation: Filter = None,
     colours: Colours = None,
     labels: Annotated[
-        Path | None, _of_onnx("Names of the classes, one a line, or JSON.", "config.json's, or numbers")
+        Path | None,
+        typer.Option(
+            help="Names of the classes, one a line, or JSON: of an ONNX file, or those that a CLIP's or SigLIP's text "
+            "tower makes a classifier of (zero-shot).",
+            show_default="config.json's, or numbers",
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The sentence in which the text tower reads a label; may be given several times.",
+            show_default="a photo of a {}",
+        ),
     ] = None,
     embedding: Annotated[
         bool, typer.Option("--embedding", help="It gives features, not logits.", rich_help_panel=_PANEL)
@@ -110,6 +123,7 @@ def export(
             interpolation=how.interpolation,
             colours=how.colours,
             labels=labels,
+            template=template,
             embedding=embedding,
             outputs=outputs,
             onnx_output=[name for text in onnx_output or () for name in text.split(",")],

@@ -129,6 +129,7 @@ class OpenClipModel(msgspec.Struct, frozen=True):
     quick_gelu: bool = False
     embed_dim: int | None = None
     vision_cfg: OpenClipVision = OpenClipVision()
+    text_cfg: dict[str, Any] = {}
 
 
 class OpenClipPreprocess(msgspec.Struct, frozen=True):

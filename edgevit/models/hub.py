@@ -23,8 +23,10 @@ _FORMATS = (
 )
 
 
-def fetch(source: str) -> Path:
+def fetch(source: str, *also: str) -> Path:
     """Return the folder with the config and weights of ``hf://owner/name`` or ``hf://owner/name@revision``.
+
+    ``also`` are patterns of other files that are wanted, where they are there.
 
     Raises:
         CheckpointError: if the address is malformed, the repository has no weights, or it may not be read.
@@ -34,7 +36,7 @@ def fetch(source: str) -> Path:
     if match is None:
         raise CheckpointError(f"{source} is no address on the Hub", remedy="write hf://owner/name, as the Hub shows it")
     for names in _FORMATS:
-        folder = _snapshot(match[1], match[2], [*_CONFIGS, *names], source)
+        folder = _snapshot(match[1], match[2], [*_CONFIGS, *also, *names], source)
         if any(path.suffix != ".json" and path.name != CARD for path in folder.iterdir()):
             return folder
     raise CheckpointError(

@@ -28,6 +28,8 @@ from edgevit.models.resizing import at_image_size
 from edgevit.models.rotary import with_rotary
 from edgevit.models.sources import Reading, configs_taken, read_source, weight_files
 from edgevit.models.spec import BUILTIN, ModelSpec, OutputActivation
+from edgevit.models.tokenizer import NAMES
+from edgevit.models.zero_shot import Prompts, zero_shot
 
 _TIMM_NAME = r"(vit|deit3?|flexivit|naflexvit|samvit|beit\w*|eva\w*|swin\w*)_\w+(\.\w+)?"
 
@@ -43,13 +45,15 @@ def load_checkpoint(
     unfinished: bool = False,
     activation: OutputActivation | None = None,
     images: Overrides = _NOTHING,
+    prompts: Prompts | None = None,
 ) -> Checkpoint:
     """Return the checkpoint that ``source`` names: a built-in model, a RUN, a file, a folder, or hf://owner/name.
 
     ``image_size`` (height, width) has it interpolated to another resolution than it was trained at. ``heads`` is its
     number of attention heads, for a checkpoint that does not say it. ``raw_weights`` takes those of the last step
     though the file has averaged ones; ``unfinished`` takes a RUN as far as it is. ``activation`` makes probabilities of
-    its logits, whatever its config says. ``images`` is what a user says of how images are prepared.
+    its logits, whatever its config says. ``images`` is what a user says of how images are prepared. ``prompts`` name
+    the classes of a classifier that a CLIP's or SigLIP's text tower makes.
 
     Raises:
         CheckpointError: if there is none, or it cannot be used.
@@ -57,7 +61,7 @@ def load_checkpoint(
         SpecError: if its sizes, or ``image_size``, do not fit each other.
         MissingDataError: if it is on the Hub, which cannot be reached.
     """
-    checkpoint = _load(source, Reading(raw_weights, unfinished), _Arguments(heads, activation, images))
+    checkpoint = _load(source, Reading(raw_weights, unfinished), _Arguments(heads, activation, images, prompts))
     if image_size is not None:
         checkpoint = at_image_size(checkpoint, image_size)
     if not images.changes:
@@ -67,14 +71,14 @@ def load_checkpoint(
     return replace(checkpoint, preprocess=preprocess, notes=(*checkpoint.notes, said))
 
 
-def local(source: str) -> Path:
-    """Return where ``source`` lies on this machine: a file or a folder.
+def local(source: str, *also: str) -> Path:
+    """Return where ``source`` lies on this machine: a file or a folder; of the Hub, ``also`` these files.
 
     Raises:
         CheckpointError: if there is nothing; the remedy says what looks meant.
         MissingDataError: if it is on the Hub, which cannot be reached.
     """
-    path = fetch(source) if source.startswith(SCHEME) else Path(source)
+    path = fetch(source, *also) if source.startswith(SCHEME) else Path(source)
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint at {path}", remedy=_meant(source))
     return path
@@ -87,13 +91,14 @@ class _Arguments:
     heads: int | None
     activation: OutputActivation | None
     images: Overrides
+    prompts: Prompts | None
 
 
 def _load(source: str, reading: Reading, said: _Arguments) -> Checkpoint:
     if source in BUILTIN:
         with as_file(files("edgevit.models") / "builtin" / f"{source}.safetensors") as path:
             return _from_path(path, source, reading, said)
-    path = local(source)
+    path = local(source, *(() if said.prompts is None else NAMES))
     checkpoint = _from_path(path, source, reading, said)
     files_read = weight_files(path)
     if not files_read:
@@ -118,6 +123,11 @@ def _meant(source: str) -> str:
 def _from_path(path: Path, source: str, reading: Reading, said: _Arguments) -> Checkpoint:
     raw = read_source(path, source, reading)
     if isinstance(raw, Checkpoint):
+        if said.prompts is not None:
+            raise CheckpointError(
+                f"{source} has no text tower: names of classes cannot become a classifier",
+                remedy="leave out --labels; or give a CLIP or SigLIP with its text tower",
+            )
         if said.heads not in (None, raw.spec.heads):
             raise CheckpointError(
                 f"{source} has {raw.spec.heads} attention heads, not {said.heads}", remedy="leave out --heads"
@@ -128,7 +138,12 @@ def _from_path(path: Path, source: str, reading: Reading, said: _Arguments) -> C
     family = identify(list(raw.weights), source)
     beside = configs_taken(path)
     try:
-        checkpoint = _assemble(raw, family, said)
+        if said.prompts is None:
+            checkpoint = _assemble(raw, family, said)
+        else:
+            tower = _assemble(raw, family, replace(said, activation=None))
+            folder = path if path.is_dir() else path.parent
+            checkpoint = zero_shot(tower, raw, folder, said.prompts, said.activation)
     except CheckpointError as error:
         if beside and not str(error.message).startswith("the tensors of"):
             remedy = f"{error.remedy}; if {beside[0]} is another model's, move {path.name} into a folder of its own"

@@ -61,7 +61,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     - ``final_norm`` False: nothing is normalised behind the last block.
     - ``pre_logits``: features of a tanh layer before the head (the original ViT).
     - ``classes`` 0: an embedding model. Its output is the pooled vector, or its ``projection`` (CLIP), and has length 1
-      with ``l2_normalize``.
+      with ``l2_normalize``. With that and classes, a classifier reads it: logits are cosines, scaled (zero-shot).
 
     Pooling is by the class token, the mean or maximum of the patch tokens or half of either, an attention of one query
     over them (SigLIP), or two vectors side by side: class token and mean (DINOv2), class token and first register
@@ -160,10 +160,10 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError("a model without a class token cannot pool by it", remedy="use pooling='mean'")
         if self.pooling == "class+register" and not self.register_tokens:
             raise SpecError("there is no register token to pool by", remedy="use register_tokens=1 or pooling='class'")
-        if self.classes and (self.projection or self.l2_normalize):
+        if self.classes and self.projection and not self.l2_normalize:
             raise SpecError(
-                f"a classifier of {self.classes} classes neither projects nor normalises its output",
-                remedy="use classes=0 for an embedding model, else projection=0 and l2_normalize=False",
+                f"a classifier of {self.classes} classes projects what it reads to length 1 alone",
+                remedy="use classes=0 for an embedding model, l2_normalize=True for cosines, else projection=0",
             )
 
     @property

@@ -66,7 +66,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(spec.width, 3 * inner)
         self.q_norm = nn.LayerNorm(spec.head_width, spec.norm_epsilon) if spec.query_key_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(spec.head_width, spec.norm_epsilon) if spec.query_key_norm else nn.Identity()
-        self.relative = RelativePositions(spec) if spec.relative_positions else None
+        self.relative: nn.Module | None = RelativePositions(spec) if spec.relative_positions else None
         self.norm = nn.LayerNorm(inner, spec.norm_epsilon) if spec.attention_norm else nn.Identity()
         self.proj = nn.Linear(inner, spec.width)
 
@@ -147,8 +147,11 @@ class VisionTransformer(nn.Module):
         if spec.pooling == "attention":
             self.attn_pool = AttentionPool(spec, Mlp(spec))
         self.pre_logits = PreLogits(spec) if spec.pre_logits else nn.Identity()
-        outputs = spec.classes or spec.projection
-        self.head = nn.Linear(spec.pre_logits or spec.pooled_width, outputs) if outputs else nn.Identity()
+        features = spec.pre_logits or spec.pooled_width
+        outputs = spec.projection if spec.l2_normalize else spec.classes or spec.projection
+        self.head = nn.Linear(features, outputs) if outputs else nn.Identity()
+        if spec.classes and spec.l2_normalize:
+            self.classifier = nn.Linear(outputs or features, spec.classes)
         if not next(self.parameters()).is_meta:  # there is nothing to fill, and torch would load its compiler for it
             self._initialise()
 
@@ -210,7 +213,10 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes), or (B, features) without a head
         x = self.head(self.pre_logits(self.fc_norm(self.pool(self.forward_features(images)))))
-        return functional.normalize(x, dim=-1) if self.spec.l2_normalize else x
+        if not self.spec.l2_normalize:
+            return x
+        x = functional.normalize(x, dim=-1)
+        return self.classifier(x) if self.spec.classes else x
 
 
 def sincos_positions(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevit.errors import InputError
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
+from edgevit.models.labels import read_labels
 from edgevit.models.overrides import Overrides
 from edgevit.models.requested import Requests
+from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from edgevit.models.zero_shot import Prompts
     from edgevit.stages.export import Exportable
 
 _SUFFIX = ".onnx"
 #: What can be said of checkpoints too.
-_OF_BOTH = ("image_size", "activation", *(field.name for field in fields(Overrides)))
+_OF_BOTH = ("image_size", "activation", "labels", *(field.name for field in fields(Overrides)))
 
 
 def load_source(
@@ -28,11 +32,14 @@ def load_source(
     raw_weights: bool = False,
     unfinished: bool = False,
     requests: Requests = (),
+    templates: Sequence[str] = (),
+    progress: Progress = SILENT,
 ) -> Exportable:
     """Return the model that ``source`` names: an ONNX file, by its suffix, or anything that ``load_checkpoint`` takes.
 
     ``l2_normalize`` has an embedding model's features scaled to length 1; ``heads``, ``raw_weights`` and
-    ``unfinished`` are ``load_checkpoint``'s. ``requests`` are outputs of a checkpoint in place of its logits.
+    ``unfinished`` are ``load_checkpoint``'s. ``requests`` are outputs of a checkpoint in place of its logits. Labels of
+    a checkpoint are names of classes that its text tower makes a classifier of, each in ``templates``.
 
     Raises:
         InputError: if something is said of a checkpoint, or asked of an ONNX file, that goes with the other alone.
@@ -59,6 +66,11 @@ def load_source(
                 f"--heads goes with checkpoints, and {source} is an ONNX file",
                 remedy="leave it out: a graph has its own",
             )
+        if templates:
+            raise InputError(
+                f"--template goes with checkpoints that have a text tower, and {source} is an ONNX file",
+                remedy="leave it out",
+            )
         return open_onnx(Path(source), source, overrides)
     said = [field.name for field in fields(overrides) if field.name not in _OF_BOTH and getattr(overrides, field.name)]
     if said:
@@ -77,6 +89,7 @@ def load_source(
         unfinished=unfinished,
         activation=overrides.activation,
         images=overrides,
+        prompts=_prompts(overrides.labels, templates, progress),
     )
     if l2_normalize:
         checkpoint = checkpoint.normalized()
@@ -85,3 +98,14 @@ def load_source(
     from edgevit.models.dense import DenseCheckpoint
 
     return DenseCheckpoint.of(checkpoint, requests)
+
+
+def _prompts(labels: Path | tuple[str, ...] | None, templates: Sequence[str], progress: Progress) -> Prompts | None:
+    from edgevit.models.zero_shot import DEFAULT_TEMPLATE, Prompts
+
+    if labels is None:
+        if templates:
+            raise InputError("--template says how labels are put to the text tower", remedy="give --labels, too")
+        return None
+    names = read_labels(labels) if isinstance(labels, Path) else labels
+    return Prompts(names, tuple(templates) or (DEFAULT_TEMPLATE,), progress)

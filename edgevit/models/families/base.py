@@ -125,7 +125,7 @@ def from_hugging_face(
     if known is None:
         raise CheckpointError(
             f"{raw.name} has the activation '{config.hidden_act}'",
-            remedy=f"use a model with one of {', '.join(_ACTIVATIONS)}",
+            remedy=f"use a model with one of {', '.join(ACTIVATIONS)}",
         )
     weights, dropped = rename(raw.weights, rules, unused=unused)
     check_keys(raw.said, weights, raw.name, uses)
@@ -152,7 +152,7 @@ def _activation(config: Config, default: Activation) -> Activation | None:
     """Return the activation that a transformers config names; None if EdgeViT does not have it."""
     if config.hidden_act is None:
         return default
-    return _ACTIVATIONS.get(config.hidden_act)
+    return ACTIVATIONS.get(config.hidden_act)
 
 
 def check_hugging_face(config: Config, source: str) -> None:
@@ -176,7 +176,8 @@ def _is_described(config: Config) -> bool:
 
 #: Defaults that differ from those of the other models of a family.
 _EPSILONS = {"vit_msn": 1e-6}
-_ACTIVATIONS: dict[str, Activation] = {
+#: Activations by the names that transformers' configs have.
+ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
