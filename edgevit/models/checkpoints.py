@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import CheckpointError
+from edgevit.errors import CheckpointError, SpecError
 from edgevit.files import write_atomically
 from edgevit.json import JSONError, decode
 from edgevit.models.origin import WeightsOrigin
@@ -101,6 +101,11 @@ class Checkpoint:
         Raises:
             SpecError: if it is a classifier.
         """
+        if self.spec.classes and not self.spec.l2_normalize:
+            raise SpecError(
+                f"{self.source} is a classifier of {self.spec.classes} classes, which normalises no features",
+                remedy="leave out --l2-normalize",
+            )
         return replace(self, spec=msgspec.structs.replace(self.spec, l2_normalize=True))
 
     def sha256(self) -> str:

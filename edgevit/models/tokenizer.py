@@ -29,7 +29,7 @@ class _Token(msgspec.Struct, frozen=True):
     content: str
 
 
-class _Config(msgspec.Struct, frozen=True):
+class _TokenizerConfig(msgspec.Struct, frozen=True):
     """tokenizer_config.json."""
 
     tokenizer_class: str | None = None
@@ -47,7 +47,7 @@ class Tokenizer:
     """
 
     backend: Any
-    config: _Config
+    config: _TokenizerConfig
     padding: int | None
 
     def encode(self, texts: Sequence[str], longest: int, *, fill: bool) -> list[list[int]]:
@@ -124,7 +124,7 @@ def read_tokenizer(folder: Path, source: str) -> Tokenizer:
         backend = library.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more special
         raise CheckpointError(f"{path} is no tokenizer: {error}", remedy="download it again") from error
-    config = read_json(folder / CONFIG, _Config) or _Config()
+    config = read_json(folder / CONFIG, _TokenizerConfig) or _TokenizerConfig()
     token = config.pad_token.content if isinstance(config.pad_token, _Token) else config.pad_token
     padding = backend.token_to_id(token) if token is not None else (backend.padding or {}).get("pad_id")
     return Tokenizer(backend, config, padding)

@@ -306,7 +306,7 @@ def test_only_an_embedding_model_is_normalised(tmp_path):
     features = embedding.model()(torch.randn(2, 3, 32, 32))
     assert features.shape == (2, 64)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
-    with pytest.raises(SpecError, match="neither projects nor normalises"):
+    with pytest.raises(SpecError, match="which normalises no features"):
         load_checkpoint(folder(tmp_path)).normalized()
 
 

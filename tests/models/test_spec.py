@@ -32,8 +32,7 @@ def make(**changes) -> ModelSpec:
         ({"attention_width": 30}, "width 30 is not divisible by 4 heads", "heads, or width 32"),
         ({"class_token": False}, "without a class token", "pooling='mean'"),
         ({"pooling": "class+register"}, "no register token", "register_tokens=1"),
-        ({"projection": 8}, "neither projects nor normalises", "use classes=0"),
-        ({"l2_normalize": True}, "neither projects nor normalises", "use classes=0"),
+        ({"projection": 8}, "projects what it reads to length 1 alone", "use classes=0"),
     ],
 )
 def test_contradictory_sizes_are_refused_with_the_fix(changes, fault, fix):

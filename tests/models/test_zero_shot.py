@@ -90,7 +90,7 @@ def test_probabilities_are_those_of_transformers(tmp_path, kind, end, template):
     found = load_checkpoint(str(folder), prompts=Prompts(LABELS, (template,)))
     assert (found.labels, found.activation) == (LABELS, "softmax" if kind == "clip" else "sigmoid")
     np.testing.assert_allclose(probabilities_of(found), expected(template), atol=1e-5)
-    assert np.ptp(expected(template), axis=0).max() > 0.1  # images tell the labels apart
+    assert np.ptp(expected(template), axis=0).max() > 0.05  # images tell the labels apart
 
 
 def test_openai_names_give_the_same(tmp_path):
