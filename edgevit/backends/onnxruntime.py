@@ -24,6 +24,7 @@ from edgevit.backends.base import (
 )
 from edgevit.backends.onnx_versions import QUANTIZE_23, first_version
 from edgevit.backends.pixels import INPUTS, PIXELS, as_taken, normalised_by, shape_of_images
+from edgevit.backends.profiles import RUNS, WARMUP, onnxruntime_times
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, MissingDependencyError
@@ -127,6 +128,22 @@ class OnnxRuntime(Backend):
         largest_batch = 1 if checked(settings)["images"] == "one-by-one" else None
         return OnnxRuntimeSession(self._engine, model, threads, largest_batch=largest_batch)
 
+    def operator_times(
+        self,
+        model: Path,
+        *,
+        threads: int,
+        settings: Mapping[str, str],  # noqa: ARG002
+        images: NDArray[np.float32],
+    ) -> Mapping[str, float]:
+        """Return the milliseconds by kind of operator, from onnxruntime's profiler."""
+        with scratch_folder() as folder:
+            prefix = str(folder / "profile")
+            with OnnxRuntimeSession(self._engine, model, threads, profile=prefix) as session:
+                for _ in range(WARMUP + RUNS):
+                    session.infer(images)
+                return onnxruntime_times(session.end_profiling())
+
 
 def checked(given: Mapping[str, str]) -> dict[str, str]:
     """Return the settings ``given`` over those that are taken by themselves.
@@ -157,7 +174,15 @@ def _writer(taken: str) -> Callable[[Path, Path], object]:
 class OnnxRuntimeSession:
     """An ONNX model in onnxruntime, which sees at most ``largest_batch`` images at once."""
 
-    def __init__(self, engine: ModuleType, model: Path, threads: int, *, largest_batch: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: ModuleType,
+        model: Path,
+        threads: int,
+        *,
+        largest_batch: int | None = None,
+        profile: str | None = None,
+    ) -> None:
         self._largest_batch = largest_batch
         self._engine = engine
         self._model = model
@@ -165,7 +190,10 @@ class OnnxRuntimeSession:
         from edgevit.graph.running import ENGINE_ERRORS  # which imports onnxruntime
 
         self._errors = ENGINE_ERRORS
-        self._session = self._load(self._options())
+        options = self._options()
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, profile
+        self._session = self._load(options)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or not outputs:
             raise BundleError(
@@ -199,6 +227,10 @@ class OnnxRuntimeSession:
                 remedy="build this variant again, or give it fewer images at once",
             ) from error
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
+
+    def end_profiling(self) -> Path:
+        """Return the file with what was seen of each operator, where a ``profile`` was asked for."""
+        return Path(self._session.end_profiling())
 
     def linear_kernels(self) -> list[LinearKernel]:
         """Return how each Linear layer is executed, read from the graph as onnxruntime has optimised it."""

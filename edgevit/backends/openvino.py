@@ -24,6 +24,7 @@ from edgevit.backends.openvino_kernels import integer_products, linear_kernels
 from edgevit.backends.openvino_settings import DEFAULTS, GROUP_SIZE, ModelCache, check_device, checked, properties
 from edgevit.backends.pixels import PIXELS, as_taken, normalised_by, shape_of_images, to_be_normalised
 from edgevit.backends.pool import Pool
+from edgevit.backends.profiles import RUNS, WARMUP, openvino_times
 from edgevit.bundle.manifest import Precision
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
@@ -141,7 +142,18 @@ class OpenVINO(Backend):
             StorageError: if what is compiled is to be kept, and cannot be.
 
         """
-        asked, given = checked(settings), properties(settings, threads)
+        return self._opened(model, threads, settings)
+
+    def operator_times(
+        self, model: Path, *, threads: int, settings: Mapping[str, str], images: NDArray[np.float32]
+    ) -> Mapping[str, float]:
+        """Return the milliseconds by kind of operator, from OpenVINO's counters."""
+        with self._opened(model, threads, settings, PERF_COUNT="YES") as session:
+            runs = [session.profiled(images) for _ in range(WARMUP + RUNS)]
+        return openvino_times(runs[WARMUP:])
+
+    def _opened(self, model: Path, threads: int, settings: Mapping[str, str], **more: str) -> OpenVINOSession:
+        asked, given = checked(settings), {**properties(settings, threads), **more}
         core = core_of(self._engine)
         if asked["DEVICE"] != "CPU":  # asking for the others starts their drivers
             check_device(asked["DEVICE"], core.available_devices)
@@ -275,6 +287,13 @@ class OpenVINOSession:
         if len(images) < self._least:
             images = np.pad(images, ((0, self._least - len(images)), (0, 0), (0, 0), (0, 0)))
         return as_taken(images, self._preprocess)
+
+    def profiled(self, images: NDArray[np.float32]) -> list[Any]:
+        """Run ``images`` as one request does, and return what OpenVINO counted of each operator."""
+        with self._requests_for(len(images)).borrow(1) as requests:
+            self._run(requests, [self._filled(images)])
+            found: list[Any] = requests[0].get_profiling_info()
+            return found
 
     def linear_kernels(self) -> list[LinearKernel]:
         """Return how each Linear layer is executed, read from the compiled model.

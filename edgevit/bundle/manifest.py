@@ -174,12 +174,19 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     outputs: tuple[OutputAccuracy, ...] = ()
 
 
+class OperatorTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A kind of operator by the engine's own name, and its milliseconds of one run, as the engine counts them."""
+
+    operator: Annotated[str, msgspec.Meta(max_length=128)]
+    ms: Quantity
+
+
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How fast a variant is: milliseconds per batch, images per second, MiB.
 
     ``speedup_vs_float32`` is the median of the ratios of interleaved blocks, float32 on the same backend, with its
     bootstrap interval. A figure that could not be measured is None; then ``valid`` is False and ``invalid_reason``
-    says why.
+    says why. ``operators`` say what the time goes to, the most first; none where the engine does not.
     """
 
     batch: int
@@ -195,6 +202,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     valid: bool
     invalid_reason: str | None
     environment: Environment
+    operators: tuple[OperatorTime, ...] = ()
 
     @property
     def is_whole(self) -> bool:

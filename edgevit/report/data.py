@@ -17,6 +17,7 @@ from edgevit.json import decode
 from edgevit.report.arithmetic import few_integers, share_in_integers
 from edgevit.report.consistency import consistent
 from edgevit.report.headline import headline, missing
+from edgevit.report.operators import time_in
 from edgevit.report.table import output_figures
 from edgevit.report.verdict import outcome
 
@@ -61,6 +62,7 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
                 "integer_share": None if variant.kernels is None else variant.kernels.integer_share,
                 "integers": None if variant.kernels is None else share_in_integers(variant.kernels),
                 "few_integers": few_integers(variant),
+                "time_in": time_in(variant.latency),
                 "verdict": outcome(variant)._asdict(),
                 "on_front": variant.name in front,
                 "rate": None if variant.accuracy is None else rate_on(variant.accuracy, axis),

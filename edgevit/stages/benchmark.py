@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from msgspec.structs import replace
+
+from edgevit import backends
 from edgevit.backends.variants import backend_for
+from edgevit.bundle.manifest import OperatorTime
 from edgevit.bundle.store import Bundle
-from edgevit.errors import MissingDependencyError
-from edgevit.evaluation.latency import baseline_of, candidates_of, check_load, measure_latency
+from edgevit.errors import EdgeViTError, MissingDependencyError
+from edgevit.evaluation.latency import Candidate, baseline_of, candidates_of, check_load, measure_latency
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.runnable import runnable
 
@@ -57,8 +62,25 @@ def benchmark(
         progress=progress,
     )
     for candidate, latency in zip(candidates, latencies, strict=True):
-        bundle = bundle.update_variant(candidate.name, latency=latency)
+        operators = () if latency.p50_ms is None else _operators(candidate, bundle, load)
+        bundle = bundle.update_variant(candidate.name, latency=replace(latency, operators=operators))
     return bundle, names
+
+
+def _operators(candidate: Candidate, bundle: Bundle, load: Load) -> tuple[OperatorTime, ...]:
+    """Return what the time of ``candidate`` goes to, as its engine counts it; most first, none if it does not."""
+    model = bundle.manifest.model
+    shape = (load.batch, model.channels, *model.image_size)
+    images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    backend = backends.get_backend(candidate.backend)
+    try:
+        times = backend.operator_times(
+            candidate.model, threads=load.threads, settings=candidate.settings, images=images
+        )
+    except EdgeViTError:  # it has just run in a process of its own; this is said beside the figures, if at all
+        return ()
+    ordered = sorted(times.items(), key=lambda pair: -pair[1])
+    return tuple(OperatorTime(operator=kind, ms=round(time, 4)) for kind, time in ordered)
 
 
 def _comparable(bundle: Bundle, names: Sequence[str], progress: Progress) -> tuple[str, ...]:
