@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-docs", action="store_true", help="write the parts of docs/ that tests generate")
     parser.addoption("--fuzz-cases", type=int, default=40, help="damaged files of each kind that are read")
     parser.addoption("--every-export", action="store_true", help="export each model that loads, not one of each kind")
+    parser.addoption("--measure-families", action="store_true", help="measure INT8 of each family for docs/models.md")
     parser.addoption("--every-kernel", action="store_true", help="compile every form of every model for each GPU")
 
 

@@ -24,6 +24,8 @@ def random_model(spec: ModelSpec):
     model = VisionTransformer(spec).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
+    if model.rotary is not None:
+        torch.nn.init.normal_(model.rotary.frequencies)
     return model
 
 

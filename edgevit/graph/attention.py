@@ -84,6 +84,74 @@ def _value_path(softmax: ir.Node) -> ValuePath | None:
     return None if value is None or joined is None else ValuePath(value.tokens, joined[-1].outputs[0], value.heads)
 
 
+@dataclass(frozen=True, slots=True)
+class TurnedAttention:
+    """softmax(scale Q K^T + bias) V where queries and keys are turned or normalised head by head, or there is a bias.
+
+    ``query`` and ``key`` are (B, N, h, d), ``value`` is (B, N, D) before heads are split, ``output`` (B, N, D) after
+    they are joined by ``last``. ``bias`` is a constant (h, N, N), None where there is none.
+    """
+
+    softmax: ir.Node
+    query: ir.Value
+    key: ir.Value
+    value: ir.Value
+    output: ir.Value
+    last: ir.Node
+    heads: int
+    scale: float
+    bias: ir.Value | None
+
+    @property
+    def name(self) -> str:
+        """The module's name, such as ``blocks.0.attn``."""
+        return module_of(self.softmax.name or "") or str(self.output.name)
+
+
+def find_turned_attentions(graph: ir.Graph) -> list[TurnedAttention]:
+    """Return the attentions of ``graph`` that ``find_attentions`` does not, in the form of EdgeViT's own exports."""
+    return [turned for node in graph if (turned := _turned(node)) is not None and _attention(node) is None]
+
+
+def _turned(softmax: ir.Node) -> TurnedAttention | None:
+    path = _value_path(softmax)
+    mixed = None if path is None else _consumer(softmax.outputs[0], "MatMul")
+    joined = None if mixed is None else _joined(mixed)
+    if path is None or joined is None:
+        return None
+    added = _producer(softmax.inputs[0], "Add")
+    bias = None if added is None else next((each for each in added.inputs if _is_bias(each)), None)
+    if added is not None and bias is None:
+        return None
+    product = softmax.inputs[0] if added is None else next(each for each in added.inputs if each is not bias)
+    scores = _producer(product, "MatMul")
+    if scores is None:
+        return None
+    scaled = _producer(scores.inputs[0], "Mul")
+    unscaled, scale = (scores.inputs[0], 1.0) if scaled is None else _factor(scaled)
+    query, key = _apart(unscaled, _SPLIT_HEADS), _apart(scores.inputs[1], _SPLIT_AND_TRANSPOSE)
+    if query is None or key is None:
+        return None
+    found = (query, key, path.value, path.output, joined[-1], path.heads, scale, bias)
+    return TurnedAttention(softmax, *found)
+
+
+def _apart(value: ir.Value | None, perm: tuple[int, ...]) -> ir.Value | None:
+    """Return the value (B, N, h, d), of sizes that are known but for B, of which ``value`` is the transpose."""
+    transpose = _producer(value, "Transpose")
+    if transpose is None or tuple(transpose.attributes.get_ints("perm", ())) != perm:
+        return None
+    source = transpose.inputs[0]
+    shape = None if source is None else source.shape
+    known = shape is not None and len(shape) == 4 and all(isinstance(size, int) for size in list(shape)[1:])
+    return source if known else None
+
+
+def _is_bias(value: ir.Value | None) -> bool:
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return tensor is not None and len(tensor.shape) == 3
+
+
 def find_attentions(graph: ir.Graph) -> list[AttentionSubgraph]:
     """Return the attentions of ``graph`` in the order in which they run; any other form than the exporter's is none."""
     found = (_attention(node) for node in graph)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +14,8 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from edgevit.errors import GraphError, InputError
 from edgevit.graph.external_onnx import OnnxModel
@@ -155,15 +157,46 @@ def _checked(input_shape: tuple[int, int, int] | None) -> tuple[int, ...]:
 
 
 def _trace(module: nn.Module, name: str, shape: tuple[int, int, int]) -> ir.Model:
-    """Return the graph of ``module`` with a batch of any size, or of one where it takes no other."""
+    """Return the graph of ``module`` with a batch of any size, or of one where it takes no other.
+
+    Attention in forms that torch.onnx does not take, such as Hiera's in windows, is written out for it.
+    """
+    ways = [(any_size, form) for any_size in (True, False) for form in (nullcontext, _attention_written_out)]
     with TRACING:
-        try:
-            return _traced(module, shape, any_size=True)
-        except _UNTRACED:
+        for any_size, form in ways:
             try:
-                return _traced(module, shape, any_size=False)
-            except _UNTRACED as error:
-                raise GraphError(f"torch cannot trace {name}: {_cause(error)}", remedy=_REMEDY) from error
+                with form():
+                    return _traced(module, shape, any_size=any_size)
+            except _UNTRACED as error:  # noqa: PERF203 - a try is nothing beside a trace
+                failure = error
+    raise GraphError(f"torch cannot trace {name}: {_cause(failure)}", remedy=_REMEDY) from failure
+
+
+@contextmanager
+def _attention_written_out() -> Iterator[None]:
+    """Have torch's attention as two products and a softmax, where nothing is hidden, for as long as this lasts."""
+    fused = functional.scaled_dot_product_attention
+
+    def plain(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,  # noqa: FBT001, FBT002 - as torch has it
+        scale: float | None = None,
+        enable_gqa: bool = False,  # noqa: FBT001, FBT002
+    ) -> Tensor:
+        if attn_mask is not None or is_causal or enable_gqa:
+            return fused(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        factor = query.shape[-1] ** -0.5 if scale is None else scale
+        return (query * factor @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+
+    functional.scaled_dot_product_attention = plain
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = fused
 
 
 def _traced(module: nn.Module, shape: tuple[int, int, int], *, any_size: bool) -> ir.Model:

@@ -58,7 +58,7 @@ class Rotation(nn.Module):
         self.frequencies: Tensor
         self.register_buffer("frequencies", torch.zeros(2, blocks, heads, spec.head_width // 2))
 
-    def forward(self) -> tuple[Tensor, Tensor]:  # (L, h, N, d) each, L and h 1 where all have the same
+    def forward(self) -> tuple[Tensor, Tensor]:  # (L, N, h, d) each, L and h 1 where all have the same
         """Return cosines and sines, for both halves of a head."""
         frequencies = self.frequencies
         places = (grid_places(self.rotary, self.grid, axis, frequencies.device) for axis in (0, 1))
@@ -68,7 +68,7 @@ class Rotation(nn.Module):
         )
         assert isinstance(angles, Tensor)  # noqa: S101 - there are two axes
         angles = functional.pad(angles, (0, 0, self.prefix, 0))
-        angles = torch.cat([angles, angles], dim=-1)
+        angles = torch.cat([angles, angles], dim=-1).transpose(1, 2)
         return angles.cos(), angles.sin()
 
 
@@ -84,7 +84,7 @@ def grid_places(rotary: RotaryPositions, grid: tuple[int, int], axis: int, devic
     return places.repeat_interleave(grid[1]) if axis == 0 else places.repeat(grid[0])
 
 
-def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:  # (B, h, N, d), (h, N, d) -> (B, h, N, d)
+def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:  # (B, N, h, d), (N, h, d) -> (B, N, h, d)
     """Turn each pair of features (x, y), half a head apart, by an angle."""
     first, second = x.chunk(2, dim=-1)
     return x * cosines + torch.cat([-second, first], dim=-1) * sines

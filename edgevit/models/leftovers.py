@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from edgevit.errors import CheckpointError
+from edgevit.models.timm_args import AS_A_MODULE
 
 #: Names, after the usual tools' adapters have renamed what they know, of all that a model has.
 _OWN = re.compile(
@@ -126,11 +127,12 @@ def _head(rest: Mapping[str, Tensor], own: Mapping[str, Tensor], width: int, sou
         raise CheckpointError(
             f"the tensors of {source} do not fit the model; left over, and it looks like its head: {shapes}{more}",
             remedy=f"a head is one linear layer, with {width} columns: rename its tensors to head.weight and head.bias "
-            "and leave out the rest, or leave all of it out to get features",
+            f"and leave out the rest, or leave all of it out to get features; a model of another kind: {AS_A_MODULE}",
         )
     raise CheckpointError(
         f"the tensors of {source} do not fit the model; left over: {shapes}{more}",
-        remedy="if they play no part in its answers, save the file without them; else it is no plain ViT",
+        remedy="if they play no part in its answers, save the file without them; else it is no plain ViT, and goes "
+        f"as a module: {AS_A_MODULE}",
     )
 
 

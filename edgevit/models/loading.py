@@ -15,7 +15,8 @@ from edgevit.models.checkpoints import Checkpoint, check_tensors
 from edgevit.models.config import read_configs, read_preprocessing
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.derive import check_config, check_open_clip, heads_in, heads_note, spec_of
-from edgevit.models.families import OPEN_CLIP, identify
+from edgevit.models.elsewhere import named_elsewhere
+from edgevit.models.families import OPEN_CLIP, UnknownFamilyError, identify
 from edgevit.models.families.base import Converted, Family, Raw
 from edgevit.models.hub import SCHEME, fetch
 from edgevit.models.labels import labels_of
@@ -121,7 +122,10 @@ def _meant(source: str) -> str:
 
 
 def _from_path(path: Path, source: str, reading: Reading, said: _Arguments) -> Checkpoint:
-    raw = read_source(path, source, reading)
+    try:
+        raw = read_source(path, source, reading)
+    except UnknownFamilyError as error:
+        raise named_elsewhere(error, path, source) from error
     if isinstance(raw, Checkpoint):
         if said.prompts is not None:
             raise CheckpointError(

@@ -44,8 +44,8 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "pos_embed": ("learn", None),
     "norm_layer": ("layernorm", None),
 }
-#: What to type for a model that does not load from weights: of any library, of timm's.
-BY_ONNX = "torch.onnx.export(model, images, 'model.onnx', dynamo=True), then: edgevit export model.onnx"
+#: What to type for a model of timm's that does not load from weights, and for one of any library.
+AS_A_MODULE = "edgevit.export(model, 'model.edgevit', input_shape=(3, 224, 224))"
 AS_TIMM_BUILDS = (
     "edgevit.export(timm.create_model('{name}', pretrained=True).eval(), 'model.edgevit', input_shape=(3, 224, 224))"
 )
@@ -151,7 +151,7 @@ def named_args(
 def refusal(source: str, key: str, value: object, architecture: str | None = None) -> CheckpointError:
     """Return the error on an argument that is not implemented."""
     by = f" (of {architecture})" if architecture else ""
-    way = AS_TIMM_BUILDS.format(name=name_of(architecture)) if architecture else BY_ONNX
+    way = AS_TIMM_BUILDS.format(name=name_of(architecture)) if architecture else AS_A_MODULE
     return CheckpointError(
         f"config.json of {source} says {key}={value!r}{by}, which EdgeViT does not implement",
         remedy=f"use a model without it, or export it as its library builds it: {way}",

@@ -71,19 +71,17 @@ class Attention(nn.Module):
         self.proj = nn.Linear(inner, spec.width)
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:  # (B, N, D) -> (B, N, D)
-        query, key, value = (self._split_heads(part) for part in self.qkv(x).chunk(3, dim=-1))  # (B, h, N, d)
-        query, key = self.q_norm(query), self.k_norm(key)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, dim=-1))
+        query, key = self.q_norm(query), self.k_norm(key)  # (B, N, h, d)
         if rotation is not None:
             query, key = rotate(query, *rotation), rotate(key, *rotation)
+        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)  # (B, h, N, d)
         scores = query * self.scale @ key.transpose(-2, -1)  # (B, h, N, N)
         if self.relative is not None:
             scores = scores + self.relative()
         weights = scores.softmax(dim=-1)
         mixed = weights.to(value.dtype) @ value  # (B, h, N, d); softmax stays in float32 under autocast
         return self.proj(self.norm(mixed.transpose(1, 2).flatten(2)))
-
-    def _split_heads(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, h, N, d)
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class Mlp(nn.Module):

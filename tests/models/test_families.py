@@ -5,7 +5,9 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
+from measured_families import ENGINES, measure_checkpoint, measure_module, measured, note
 from zoo import CASES as PLAIN
+from zoo_modules import MODULES, ModuleCase
 from zoo_positions import CASES as POSITIONS
 
 from edgevit.graph.linears import find_linears, load_graph
@@ -47,7 +49,6 @@ EXPORTED = (
     "torchvision: older names, pre_logits",
     "vit-pytorch: heads wider than the model",
     "JAX .npz: AugReg with pre_logits, from an optimiser's state",
-    "timm EVA-02 CLIP: norms in attention and MLP",
     "timm RoPE-ViT: mixed and learned positions, images of 32x64",
     "Hugging Face BEiT: BeitForImageClassification",
 )
@@ -85,16 +86,84 @@ def test_every_case_to_export_is_there():
     assert set(EXPORTED) <= {case.name for case in CASES}
 
 
+def one_of_each_family(cases):
+    return list({case.family: case for case in reversed(cases)}.values())
+
+
+#: Of each family the first.
+MEASURED = (*one_of_each_family(CASES), *MODULES)
+
+
+@pytest.mark.parametrize("case", MEASURED, ids=lambda case: case.name)
+def test_families_are_measured(case, tmp_path, request):
+    if not request.config.getoption("--measure-families"):
+        pytest.skip("measured with --measure-families")
+    measure = measure_module if isinstance(case, ModuleCase) else measure_checkpoint
+    note(case.name, measure(case, tmp_path))
+
+
+def test_what_was_measured_holds():
+    found = measured()
+    assert set(found) == {case.name for case in MEASURED}
+    assert len({case.family for case in MEASURED}) >= 35
+    for name, one in found.items():
+        assert one.get("torch", 0) < TOLERANCE, name
+        assert one["onnx"] < 1e-4, name
+        for engine in ENGINES:
+            integers, linears = one[engine]["linears"].split(" of ")
+            assert integers == linears or "module" in name or name in MODULE_NAMES, (name, engine)
+            assert one[engine]["sqnr_db"] > 15, (name, engine)
+
+
+MODULE_NAMES = {case.name for case in MODULES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm EVA-02 CLIP: norms in attention and MLP"])
+def test_a_family_goes_the_whole_way(name, tmp_path):
+    """As all do with --measure-families: Linear layers in integers, near float32."""
+    (case,) = [case for case in MEASURED if case.name == name]
+    measure = measure_module if isinstance(case, ModuleCase) else measure_checkpoint
+    found = measure(case, tmp_path)
+    assert found["onnx"] < 1e-4
+    for engine in ENGINES:
+        assert found[engine]["share"] > 0.8
+        assert found[engine]["sqnr_db"] > 20
+
+
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 BEGIN, END = "<!-- made by: pytest tests/models/test_families.py --write-docs -->\n", "<!-- end -->"
 
 
+HEAD = "| family | what was loaded and compared | input | torch | ONNX | integers | agreement | SQNR |"
+
+
 def table() -> str:
-    lines = ["| family | what was loaded and compared | input | exported too |", "| --- | --- | --- | --- |"]
+    found = measured()
+    lines = [HEAD, "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for case in CASES:
         size = "x".join(map(str, case.size))
-        lines.append(f"| {case.family} | {case.loads} | {size} | {'yes' if case.name in EXPORTED else ''} |")
+        lines.append(f"| {case.family} | {case.loads} | {size} | {figures(found.get(case.name))} |")
+    for case in MODULES:
+        size = f"3x{case.size}x{case.size}"
+        lines.append(
+            f"| {case.family} | `{case.architecture}` as a module | {size} | {figures(found.get(case.name))} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def figures(found: dict | None) -> str:
+    """Return the columns of what was measured; of INT8 onnxruntime's and OpenVINO's, where they differ."""
+    if found is None:
+        return "1e-5 | | | |"
+    parity = f"{found['torch']:.0e}".replace("e-0", "e-") if "torch" in found else "|"
+    shown = {"share": lambda value: f"{value:.0%}", "agreement": lambda value: f"{value:.0%}",
+             "sqnr_db": lambda value: f"{value:.0f} dB"}  # fmt: skip
+    columns = [
+        " and ".join(dict.fromkeys(show(found[engine][key]) for engine in ENGINES)) for key, show in shown.items()
+    ]
+    onnx = f"{found['onnx']:.0e}".replace("e-0", "e-")
+    return " | ".join([parity.strip("|"), onnx, *columns])
 
 
 def test_the_table_in_the_docs_is_current(request):

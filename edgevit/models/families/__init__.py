@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgevit.errors import CheckpointError
+from edgevit.models.elsewhere import ANY_MODEL
 from edgevit.models.families import (
     beit,
     dinov2,
@@ -45,19 +46,25 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+class UnknownFamilyError(CheckpointError):
+    """Tensors are of no family that loads from weights."""
+
+
 def identify(names: Sequence[str], source: str) -> Family:
     """Return the family whose checkpoints name their tensors so.
 
     Raises:
-        CheckpointError: if there is none; the message shows the first names, the remedy the closest family.
+        UnknownFamilyError: if there is none; the message shows the first names, the remedy the closest family, and
+            the way for any other.
     """
     scores = [(family.recognises(names), family) for family in FAMILIES]
     for score, family in scores:
         if score == 1:
             return family
-    raise CheckpointError(
+    raise UnknownFamilyError(
         f"{source} is of no known family; its first tensors are {', '.join(names[:5]) or 'none'}",
-        remedy=f"{_hint(names, scores)}. EdgeViT knows: {', '.join(family.name for family in FAMILIES)}",
+        remedy=f"{_hint(names, scores)}. Weights of these load: {', '.join(family.name for family in FAMILIES)}. "
+        f"Any other model goes {ANY_MODEL}",
     )
 
 

@@ -14,6 +14,7 @@ from edgevit.models.defaults import Defaults
 from edgevit.models.positions import HUGGING_FACE, TIMM, Resampling
 from edgevit.models.rotary import Rotary
 from edgevit.models.spec import Activation, Pooling
+from edgevit.models.timm_args import AS_A_MODULE
 from edgevit.models.transformers_args import check_keys
 
 #: The default of each class below (transformers' ViT, DeiT, DINOv2, and the image towers of CLIP and SigLIP).
@@ -165,7 +166,8 @@ def check_hugging_face(config: Config, source: str) -> None:
     if kind is not None and kind not in _MODEL_TYPES:
         raise CheckpointError(
             f"config.json of {source} has the model_type '{kind}', which EdgeViT does not implement",
-            remedy=f"use a model of one of {', '.join(sorted(_MODEL_TYPES))}",
+            remedy=f"export it as its library builds it, in Python: {AS_A_MODULE}; or use a model of one of "
+            f"{', '.join(sorted(_MODEL_TYPES))}",
         )
 
 

@@ -1,5 +1,6 @@
 """One operator in the place of each attention: which one, and that the answer stays."""
 
+import msgspec
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -7,7 +8,7 @@ import onnxruntime
 import pytest
 
 from edgevit.graph.linears import load_graph
-from edgevit.models.spec import ModelSpec
+from edgevit.models.spec import ModelSpec, RotaryPositions
 from edgevit.quantization.emit.fuse_attention import FuseAttention
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
@@ -53,3 +54,21 @@ def test_graphs_of_opsets_that_later_ones_read_differently_keep_theirs(exported_
     assert FuseAttention()(model).modified
     assert {node.op_type for node in model.graph if "Attention" in node.op_type} == {"MultiHeadAttention"}
     assert model.graph.opset_imports[""] == old
+
+
+@pytest.mark.parametrize(
+    ("heads", "parts", "operator"),
+    [
+        (3, {"rotary": RotaryPositions(coordinates="centres")}, "MultiHeadAttention"),
+        (2, {"rotary": RotaryPositions(coordinates="numbers", own=True), "query_key_norm": True}, "Attention"),
+        (2, {"relative_positions": True}, "MultiHeadAttention"),
+    ],
+    ids=["turned", "turned-by-head-and-normed", "bias"],
+)
+def test_what_is_done_to_queries_and_keys_stays_in_front_of_it(tmp_path, exported_vit, heads, parts, operator):
+    path = exported_vit(msgspec.structs.replace(with_heads(heads), **parts))
+    after = fused(path, tmp_path)
+    assert kinds(after) == {operator}
+    left = {node.op_type for node in onnx.load(after).graph.node if "attn" in node.name}
+    assert left.isdisjoint({"Softmax", "Transpose"})
+    np.testing.assert_allclose(run(after), run(path), atol=1e-4)

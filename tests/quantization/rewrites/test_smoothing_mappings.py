@@ -19,7 +19,7 @@ from edgevit.quantization.rewrites.smoothing_mappings import (
     find_smoothing_mappings,
 )
 
-SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5)
+SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=24, depth=2, heads=2, classes=5)
 NORMED = (
     "g (float[n, 3, 4] images) => (float[n, 3, 4] logits)"
     "{ x = LayerNormalization(images, weight, bias) [a] p = MatMul(x, w) y = Add(p, b)"
@@ -173,15 +173,15 @@ def test_what_a_gate_multiplies_is_scaled(write_graph, gate):
 
 
 @pytest.mark.parametrize(
-    ("turned", "bias"), [(True, False), (False, True), (True, True)], ids=["turned", "bias", "both"]
+    "parts",
+    [
+        {"rotary": RotaryPositions(coordinates="numbers", own=True), "query_key_norm": True},
+        {"relative_positions": True},
+    ],
+    ids=["turned", "bias"],
 )
-def test_values_are_scaled_whatever_softmax_looks_at(exported_vit, turned, bias):
-    spec = msgspec.structs.replace(
-        SPEC,
-        rotary=RotaryPositions(coordinates="centres") if turned else None,
-        relative_positions=bias,
-        query_key_norm=bias,
-    )
+def test_values_are_scaled_whatever_softmax_looks_at(exported_vit, parts):
+    spec = msgspec.structs.replace(SPEC, **parts)
     model = load_graph(exported_vit(spec))
     found = find_smoothing_mappings(model.graph)
     values = [one.consumers[0].name for one in found if isinstance(one.producer, ValueProducer)]
