@@ -52,14 +52,15 @@ class Convolution:
 def find_convolutions(graph: ir.Graph) -> list[Convolution]:
     """Return the convolutions of ``graph`` that may be quantized, in the order in which they run.
 
-    The one that cuts images into patches is none of them: rewrites make a Linear layer of it, or leave it as it is.
-    Values must have shapes.
+    The one that cuts images into patches is none of them: rewrites make a Linear layer of it, or leave it as it is. So
+    is the only one of a graph, if it reads the images. Values must have shapes.
     """
     embeddings = {conv for node in graph if (conv := embedding_before(node)) is not None}
+    convolutions = convolutions_in(graph)
     return [
         each
-        for each in convolutions_in(graph)
-        if not (each.node in embeddings and each.input.is_graph_input())
+        for each in convolutions
+        if not (each.input.is_graph_input() and (each.node in embeddings or len(convolutions) == 1))
         and np.isfinite(each.weight).all()
         and (each.bias is None or np.isfinite(each.bias).all())
     ]
@@ -87,6 +88,15 @@ def as_convolution(node: ir.Node | None) -> Convolution | None:
     if weight is None or (given is not None and bias is None) or float_constant(node.inputs[0]) is not None:
         return None
     return Convolution(node.name or "", node, weight, bias)
+
+
+def settled(convolution: Convolution) -> ir.Value:
+    """Return what ``convolution`` gives after the ReLU or Clip that alone reads it, which integer kernels take in."""
+    output = convolution.output
+    users = [user for user, _ in output.uses()]
+    if len(users) == 1 and users[0].op_type in ("Relu", "Clip") and not output.is_graph_output():
+        return users[0].outputs[0]
+    return output
 
 
 def set_convolution(

@@ -115,12 +115,15 @@ def find_linears(graph: ir.Graph) -> list[LinearLayer]:
     A layer is a MatMul whose second input is a constant (K, N), with the Add of a constant bias if that follows, or a
     Gemm with constant weight and bias. Products of two activations, as in attention, are none.
 
+    There may be none beside convolutions.
+
     Raises:
-        GraphError: if there is no such layer, a weight is not float32, or a weight or bias is not finite.
+        GraphError: if there is no such layer and no convolution, a weight is not float32, or a weight or bias is not
+            finite.
 
     """
     layers = linears_in(graph)
-    if not layers:
+    if not layers and not any(node.op_type == "Conv" for node in graph):
         raise GraphError(
             "the graph has no Linear layer: no MatMul or Gemm with a constant weight",
             remedy="give a float32 ViT; a model that is quantized already cannot be quantized again",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -14,12 +15,15 @@ from edgevit.graph.linears import LinearLayer, find_linears
 from edgevit.quantization.plan import FloatIn, LinearPlan, QuantizationPlan
 from edgevit.quantization.ptq import PtqModel
 
+AnyPlan = TypeVar("AnyPlan", bound=LinearPlan)
+
 
 def revert_to_float(ptq: PtqModel, reasons: Mapping[str, str]) -> PtqModel:
     """Return ``ptq`` with the layers that ``reasons`` names in float; it stays as it is.
 
-    These get back the weights that they had before rounding, which ``ptq`` must have kept; what was added to their
-    biases for the rounding is part of the plan, and goes with it.
+    Linear layers get back the weights that they had before rounding, which ``ptq`` must have kept; those of
+    convolutions are not rounded in the model. What was added to biases for the rounding is part of the plan, and goes
+    with it.
     """
     model = ptq.model.clone()
     for layer in find_linears(model.graph):
@@ -31,12 +35,11 @@ def revert_to_float(ptq: PtqModel, reasons: Mapping[str, str]) -> PtqModel:
 def float_in(ptq: PtqModel, dialect: str) -> PtqModel:
     """Return what ``dialect`` is written from: ``ptq``, less what its plan keeps float there.
 
-    Such a layer multiplies in float by the weights that were rounded, and adds the bias that makes up for that: it
-    needs neither the images nor the weights before rounding. Where there is none, ``ptq`` itself is returned.
+    Such a Linear layer multiplies in float by the weights that were rounded, and adds the bias that makes up for that:
+    it needs neither the images nor the weights before rounding. Where there is none, ``ptq`` itself is returned.
     """
-    reasons = {
-        linear.of: each.reason for linear in ptq.plan.linears for each in linear.float_in if each.dialect == dialect
-    }
+    layers = (*ptq.plan.linears, *ptq.plan.convolutions)
+    reasons = {layer.of: each.reason for layer in layers for each in layer.float_in if each.dialect == dialect}
     if not reasons:
         return ptq
     corrections = {
@@ -53,15 +56,16 @@ def float_in(ptq: PtqModel, dialect: str) -> PtqModel:
 
 def note_float_in(plan: QuantizationPlan, dialect: str, reasons: Mapping[str, str]) -> QuantizationPlan:
     """Return ``plan`` with the layers that ``reasons`` names in float in ``dialect``."""
-    linears = tuple(
-        msgspec.structs.replace(
-            linear, float_in=(*linear.float_in, FloatIn(dialect=dialect, reason=reasons[linear.of]))
-        )
-        if linear.of in reasons and linear.quantization is not None
-        else linear
-        for linear in plan.linears
+
+    def noted(layer: AnyPlan) -> AnyPlan:
+        if layer.of not in reasons or layer.quantization is None:
+            return layer
+        why = FloatIn(dialect=dialect, reason=reasons[layer.of])
+        return msgspec.structs.replace(layer, float_in=(*layer.float_in, why))
+
+    return msgspec.structs.replace(
+        plan, linears=tuple(map(noted, plan.linears)), convolutions=tuple(map(noted, plan.convolutions))
     )
-    return msgspec.structs.replace(plan, linears=linears)
 
 
 def float_reasons(kernels: Mapping[str, str | None], engine: str) -> dict[str, str]:
@@ -90,10 +94,15 @@ def _add_to_bias(graph: ir.Graph, layer: LinearLayer, correction: NDArray[np.flo
 
 def _in_float(ptq: PtqModel, reasons: Mapping[str, str]) -> PtqModel:
     """Return ``ptq`` with a plan that leaves the layers in ``reasons`` float."""
-    linears = tuple(
-        LinearPlan(name=linear.name, layer=linear.layer, quantization=None, fallback=reasons[linear.of])
-        if linear.of in reasons
-        else linear
-        for linear in ptq.plan.linears
+
+    def reverted(layer: AnyPlan) -> AnyPlan:
+        if layer.of not in reasons:
+            return layer
+        return msgspec.structs.replace(layer, quantization=None, fallback=reasons[layer.of], float_in=())
+
+    plan = msgspec.structs.replace(
+        ptq.plan,
+        linears=tuple(map(reverted, ptq.plan.linears)),
+        convolutions=tuple(map(reverted, ptq.plan.convolutions)),
     )
-    return PtqModel(ptq.model, msgspec.structs.replace(ptq.plan, linears=linears), ptq.unrounded)
+    return PtqModel(ptq.model, plan, ptq.unrounded)

@@ -61,6 +61,16 @@ def check_linears(
     return kernels_of(kernels)
 
 
+def check_convolutions(products: Collection[str], expected: Sequence[str], *, engine: str = "the engine") -> None:
+    """Check that each convolution that is ``expected`` in integers is among the ``products`` that are.
+
+    Raises:
+        KernelError: if one is not.
+
+    """
+    _check("integer", expected, (), set(products), engine)
+
+
 def name_the_last(kernels: Sequence[LinearKernel], layers: Collection[str]) -> list[LinearKernel]:
     """Return ``kernels`` with the one that has an unknown name called as the one of ``layers`` that none has.
 

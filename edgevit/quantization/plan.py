@@ -1,4 +1,4 @@
-"""What becomes of each Linear layer: ``plan.json``, decided once and carried out by every emitter alike."""
+"""What becomes of each Linear layer and convolution: ``plan.json``, carried out by every emitter alike."""
 
 from __future__ import annotations
 
@@ -82,6 +82,25 @@ class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.layer or self.name
 
 
+class ConvolutionPlan(LinearPlan, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One convolution, as a Linear layer: an output is a channel that it gives, and scales are stored as a layer's.
+
+    Its weight is not rounded in the model: each value goes to the nearest integer. ``output_scale`` and
+    ``output_zero_point`` (unsigned) are of what it gives, for engines that convolve in integers only where that is
+    quantized too.
+    """
+
+    depthwise: bool = False
+    output_scale: float = 1.0
+    output_zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_scales(self.output_scale)
+        if not 0 <= self.output_zero_point <= 255:
+            raise BundleError(f"{self.output_zero_point} is no zero point of uint8", remedy=_REMEDY)
+
+
 class AttentionPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the two products of an attention are computed in integers, for dialects that do so.
 
@@ -142,8 +161,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What becomes of each Linear layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
+    """What becomes of each layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
 
+    ``linears`` are its Linear layers, ``convolutions`` those that a dialect may compute in integers beside them;
+    ``raced`` names the dialects for which it was chosen which do.
     That file is an optimized form of the one with ``source_sha256`` (see ``ptq``), or that file itself where there is
     no such hash; "" stands for a model in memory. ``images`` and ``images_sha256`` say what it was calibrated on,
     ``observer`` how ranges were read off, ``trials`` what others gave where several were tried (see
@@ -164,6 +185,8 @@ class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_field
     images: int
     images_sha256: str
     linears: tuple[LinearPlan, ...]
+    convolutions: tuple[ConvolutionPlan, ...] = ()
+    raced: tuple[str, ...] = ()
     attentions: tuple[AttentionPlan, ...] = ()
     limit: LimitVerdict | None = None
     sensitivity: tuple[LayerSensitivity, ...] = ()
@@ -172,15 +195,23 @@ class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_field
 
     def integer_layers(self) -> tuple[str, ...]:
         """Return the names of the layers that must run on integer kernels; a layer's parts go by its name."""
+        return (*self.integer_linears(), *self.integer_convolutions())
+
+    def integer_linears(self) -> tuple[str, ...]:
+        """Return those of them that are Linear layers."""
         names = dict.fromkeys(linear.of for linear in self.linears)
         partly = {linear.of for linear in self.linears if linear.quantization is None}
         return tuple(name for name in names if name not in partly)
+
+    def integer_convolutions(self) -> tuple[str, ...]:
+        """Return those of them that are convolutions."""
+        return tuple(each.name for each in self.convolutions if each.quantization is not None)
 
     def float_layers(self) -> tuple[Fallback, ...]:
         """Return the layers that stay float, with the reasons."""
         return tuple(
             Fallback(layer=linear.name, reason=linear.fallback)
-            for linear in self.linears
+            for linear in (*self.linears, *self.convolutions)
             if linear.fallback is not None and linear.layer is None
         )
 

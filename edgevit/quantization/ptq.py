@@ -44,6 +44,7 @@ from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.calibration.resume import NOTHING_KEPT, Keeper
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
+from edgevit.quantization.convolution_plan import plan_convolutions
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_sha256, make_plan
 from edgevit.quantization.rewrites.passes import FITTING, REFINING, SMOOTHING, Options, apply_passes
 from edgevit.quantization.rewrites.rotation import rotate_stream
@@ -207,7 +208,11 @@ def rewrite_and_plan(
     if check is not None and options.scheme == "asymmetric":
         check.check(model)
     ranges = apply_passes(model, ranges, options, REFINING)
-    return model, make_plan(model, ranges, scheme=options.scheme, observer=options.observer)
+    plan = make_plan(model, ranges, scheme=options.scheme, observer=options.observer)
+    if options.scheme == "symmetric":  # no dialect has a form for them
+        return model, plan
+    convolutions = plan_convolutions(model, table, options.observer)
+    return model, msgspec.structs.replace(plan, convolutions=convolutions)
 
 
 def quantize_weights(
@@ -278,6 +283,8 @@ def _observe_rounded(
     The engine, which holds all weights, is gone then: the moments are as large. Images that were seen before a kill are
     not looked at again: what was kept is of this plan, which names the float32 file, and of these rewrites.
     """
+    if not plan.linears:  # of convolutions alone nothing more is to be seen
+        return {}, {}
     engine = ObservedModel(model, operands_of)
     digest = hashlib.sha256(msgspec.json.encode(plan) + key).hexdigest()
     hessians, operands = _unseen(engine, plan)

@@ -12,7 +12,7 @@ FEW = 0.8
 #: What the nodes of a kind are called, one and several, and why they stay float.
 _NODES: Mapping[str, tuple[str, str, str]] = {
     "Linear": ("Linear layer", "Linear layers", "see which by edgevit inspect --kernels --all"),
-    "Conv": ("convolution", "convolutions", "EdgeViT quantizes Linear layers only"),
+    "Conv": ("convolution", "convolutions", "this precision or dialect quantizes Linear layers only"),
     "attention": ("product of attention", "products of attention", "the engine was not seen to do them in integers"),
 }
 _NAMED = 3
@@ -21,7 +21,10 @@ _SMALL = 0.01
 
 def in_integers(kernels: Kernels) -> str:
     """Say how many Linear layers run in integers, and which share of all multiply-adds that is, by their kinds."""
-    said = f"{kernels.integer_linears} of {kernels.linears} Linear layers in integers"
+    linears = f"{kernels.integer_linears} of {kernels.linears} Linear layers"
+    convolutions = [each for each in kernels.arithmetic or () if each.kind == "Conv" and each.nodes > 1]
+    also = [f" and {each.nodes - each.float_nodes} of {each.nodes} convolutions" for each in convolutions]
+    said = f"{linears}{''.join(also)} in integers"
     return f"{said}, {share_in_integers(kernels) or 'an unknown share of the multiply-adds'}"
 
 
@@ -44,7 +47,7 @@ def few_integers(variant: Variant) -> str | None:
         return None
     whole = sum(each.macs for each in kernels.arithmetic or ())
     floats = sorted(kernels.arithmetic or (), key=lambda each: each.integer_macs - each.macs)
-    kinds = [_stays_float(each, whole) for each in floats if each.macs - each.integer_macs > _SMALL * whole]
+    kinds = [_stays_float(each, whole, variant) for each in floats if each.macs - each.integer_macs > _SMALL * whole]
     names = [name for each in floats for name in each.largest_float][:_NAMED]
     return (
         f"{_floored(share)} of the multiply-adds run in integers; {'; '.join(kinds)}. "
@@ -63,8 +66,10 @@ def share_missed(variant: Variant, least: float | None) -> str | None:
     return None if share >= least else f"{100 * share:.3g} % of the multiply-adds run in integers, {wanted}"
 
 
-def _stays_float(each: Arithmetic, whole: int) -> str:
+def _stays_float(each: Arithmetic, whole: int, variant: Variant) -> str:
     one, several, why = _NODES[each.kind]
+    told = [kept.reason for kept in variant.fallback if kept.layer in each.largest_float]
+    why = told[0] if told else why
     nodes = f"{each.float_nodes} {one if each.float_nodes == 1 else several}"
     stays = "stays" if each.float_nodes == 1 else "stay"
     return f"{nodes}, {100 * (each.macs - each.integer_macs) / whole:.0f} % of the multiply-adds, {stays} float: {why}"

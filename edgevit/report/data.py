@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from edgevit.bundle.manifest import Accuracy, Manifest
+from edgevit.bundle.manifest import Accuracy, Manifest, Variant
 from edgevit.evaluation.figures import MAX_BLOCK_SPREAD, MAX_INTERVAL_WIDTH, MIN_ROUNDS
 from edgevit.evaluation.latency import baseline_of
 from edgevit.files import shareable
@@ -18,7 +18,7 @@ from edgevit.report.arithmetic import few_integers, share_in_integers
 from edgevit.report.consistency import consistent
 from edgevit.report.headline import headline, missing
 from edgevit.report.operators import time_in
-from edgevit.report.table import output_figures
+from edgevit.report.table import output_figures, several
 from edgevit.report.verdict import outcome
 
 SCHEMA_VERSION = 1
@@ -63,6 +63,7 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
                 "integers": None if variant.kernels is None else share_in_integers(variant.kernels),
                 "few_integers": few_integers(variant),
                 "time_in": time_in(variant.latency),
+                "kept_float": _kept_float(variant),
                 "verdict": outcome(variant)._asdict(),
                 "on_front": variant.name in front,
                 "rate": None if variant.accuracy is None else rate_on(variant.accuracy, axis),
@@ -81,6 +82,14 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
     # By way of JSON, so that the page is the same whether it is drawn from here or from report.json.
     plain: dict[str, Any] = decode(msgspec.json.encode(data), dict[str, Any])
     return plain
+
+
+def _kept_float(variant: Variant) -> list[dict[str, str]]:
+    """Return what is float on purpose and why, layers that have a reason in common together where they are many."""
+    alike: dict[str, list[str]] = {}
+    for each in variant.fallback:
+        alike.setdefault(each.reason, []).append(each.layer)
+    return [{"layers": layers, "reason": reason} for reason, those in alike.items() for layers in several(those)]
 
 
 def accuracy_axis(manifest: Manifest) -> str:

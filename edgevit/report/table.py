@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from edgevit.bundle.manifest import Fallback, Manifest, OutputAccuracy, Variant
@@ -57,6 +57,10 @@ def rows(manifest: Manifest) -> list[Row]:
     return [_row(variant) for variant in consistent(manifest).variants]
 
 
+#: Layers with the same reason that have a line each.
+_EACH = 4
+
+
 def remarks(manifest: Manifest, names: Collection[str] | None = None) -> list[str]:
     """Return what a reader of the table must know: why a variant failed, and why a figure is in doubt.
 
@@ -84,15 +88,29 @@ def _remarks(variant: Variant) -> Iterator[str]:
 
 
 def float_layers(variants: Iterable[Variant]) -> list[str]:
-    """Return a line for each layer that is float on purpose, with the variants and the reason."""
+    """Return lines on the layers that are float on purpose, with the variants and the reason.
+
+    Each has a line of its own, unless many have the same reason.
+    """
     found: dict[Fallback, list[str]] = {}
     for variant in variants:
         for each in variant.fallback:
             found.setdefault(each, []).append(variant.name)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for each, names in found.items():
+        alike.setdefault((", ".join(names), each.reason), []).append(each.layer)
     return [
-        formats.printable(f"{', '.join(names)}: {each.layer} stays float: {each.reason}", limit=600)
-        for each, names in found.items()
+        formats.printable(f"{names}: {layers} stay{'' if ' more' in layers else 's'} float: {reason}", limit=600)
+        for (names, reason), those in alike.items()
+        for layers in several(those)
     ]
+
+
+def several(layers: Sequence[str]) -> list[str]:
+    """Return the names of ``layers``, or of many the first and how many more there are, as one."""
+    if len(layers) <= _EACH:
+        return list(layers)
+    return [f"{', '.join(layers[:2])} and {len(layers) - 2} more"]
 
 
 def _row(variant: Variant) -> Row:

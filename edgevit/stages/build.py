@@ -18,6 +18,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.quantization.float_fallback import float_in, float_reasons, note_float_in
 from edgevit.quantization.kernel_check import KernelError
 from edgevit.quantization.ptq import PtqModel
+from edgevit.stages.convolution_race import choose_convolutions
 from edgevit.stages.engines import check_engine, lower_for
 from edgevit.stages.precisions import Decided, EngineSource, check, choosing_settings, load_decided, write_source
 from edgevit.targets import Target, float8_dialect
@@ -71,6 +72,8 @@ def build(
     check_takes(target_name, target, precision)
     decided, float32 = load_decided(bundle, precision, target), bundle.verify_float32()
     with scratch_folder() as scratch:
+        if isinstance(decided, PtqModel):
+            decided = choose_convolutions(bundle, float32, target, precision, decided, scratch, progress=progress)
         made = compile_variant(bundle, float32, target_name, target, precision, decided, scratch, progress=progress)
         return add(bundle, made, progress)
 
@@ -131,7 +134,10 @@ def compile_variant(
 
 def _float_reasons(decided: Decided, error: KernelError) -> dict[str, str]:
     """Return why the layers that ``error`` names are float, or raise it where too few would be left."""
-    if not isinstance(decided, PtqModel) or len(error.layers) > len(decided.plan.integer_layers()) // 2:
+    if not isinstance(decided, PtqModel):
+        raise error
+    linears = decided.plan.integer_linears()
+    if sum(name in linears for name in error.layers) > len(linears) // 2:
         raise error
     return float_reasons(error.layers, error.engine)
 

@@ -24,6 +24,7 @@ from edgevit.data.batches import Batch, PixelCache, batches
 from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, ImageError
+from edgevit.graph.convolutions import find_convolutions
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.calibrate import Observation
 from edgevit.quantization.calibration.statistics import SCHEMA_VERSION, CalibrationTable
@@ -98,7 +99,7 @@ def _hash_of(dataset: Dataset, index: int) -> bytes:
 def calibrated(
     bundle: Bundle, model: FloatModel, selection: Selection, progress: Progress = SILENT
 ) -> CalibrationTable:
-    """Return what the Linear layers of ``model``, the bundle's float32 file, do on the images.
+    """Return what the layers of ``model``, the bundle's float32 file, read on the images.
 
     Raises:
         GraphError: if an activation is not finite, or the model has no Linear layers.
@@ -106,6 +107,8 @@ def calibrated(
         StorageError: if what was seen cannot be kept.
     """
     table = _kept(bundle, selection.sha256)
+    if table is not None and not {each.name for each in find_convolutions(model.model.graph)} <= set(table.outputs):
+        table = None  # of a version that looked at Linear layers alone
     if table is not None:
         progress.note(f"Reusing the calibration of these {table.images} images")
     else:

@@ -21,7 +21,13 @@ from edgevit.graph.saving import SavedModel
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import dialect_called, emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16.convert import Float16Plan, emit_float16
-from edgevit.quantization.kernel_check import check_kernels, check_linears, name_the_last, with_arithmetic
+from edgevit.quantization.kernel_check import (
+    check_convolutions,
+    check_kernels,
+    check_linears,
+    name_the_last,
+    with_arithmetic,
+)
 from edgevit.quantization.lint.rules import check_tensorrt
 from edgevit.quantization.ptq import PtqModel
 from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
@@ -48,14 +54,15 @@ Decided = PtqModel | Float16Plan | None
 class EngineSource:
     """An ONNX file for a backend to build from, and what its Linear layers must show afterwards.
 
-    ``integer_layers`` must run in integers, ``float8_layers`` in FP8, and ``packed_layers`` is how many must keep their
-    weights in integers; None where the engine is not asked. ``float_layers`` stay float beside them.
-    ``float_attentions`` stay in float though the target asks for more, with the reasons. ``counted`` are the model's
-    multiply-adds, as they were before it took the form for the engine.
+    ``integer_layers`` and ``integer_convolutions`` must run in integers, ``float8_layers`` in FP8, and
+    ``packed_layers`` is how many must keep their weights in integers; None where the engine is not asked.
+    ``float_layers`` stay float beside them. ``float_attentions`` stay in float though the target asks for more, with
+    the reasons. ``counted`` are the model's multiply-adds, as they were before it took the form for the engine.
     """
 
     file: SavedModel
     integer_layers: tuple[str, ...] = ()
+    integer_convolutions: tuple[str, ...] = ()
     float8_layers: tuple[str, ...] = ()
     packed_layers: int | None = None
     float_layers: tuple[str, ...] = ()
@@ -101,8 +108,9 @@ def write_source(
 
 def _quantized(precision: Precision, target: Target, decided: PtqModel, path: Path) -> EngineSource:
     """Write the optimized model to ``path`` in INT8 or FP8."""
-    plan, layers = decided.plan, decided.plan.integer_layers()
-    kept_float = tuple(each.layer for each in plan.float_layers())
+    plan, layers = decided.plan, decided.plan.integer_linears()
+    convolutions = {each.name for each in plan.convolutions}
+    kept_float = tuple(each.layer for each in plan.float_layers() if each.layer not in convolutions)
     if precision == "fp8":
         emitted = emit_float8(decided, target.dialect, path, attention=target.attention)
         return EngineSource(
@@ -111,7 +119,11 @@ def _quantized(precision: Precision, target: Target, decided: PtqModel, path: Pa
     bits = target.weight_bits_on()
     emitted = emit(decided, target.dialect, path, weight_bits=bits, attention=target.attention)
     return EngineSource(
-        emitted.file, integer_layers=layers, float_layers=kept_float, float_attentions=emitted.float_attentions
+        emitted.file,
+        integer_layers=layers,
+        integer_convolutions=plan.integer_convolutions() if dialect_called(target.dialect).convolutions else (),
+        float_layers=kept_float,
+        float_attentions=emitted.float_attentions,
     )
 
 
@@ -178,7 +190,9 @@ def check(
             kernels = check_linears(found, source.integer_layers, source.float8_layers, engine=target.backend)
         else:
             kernels = check_packed(opened, source.packed_layers)
-        kernels = with_arithmetic(kernels, source.counted, _integers(found) | opened.integer_products())
+        products = opened.integer_products()
+        check_convolutions(products, source.integer_convolutions, engine=target.backend)
+        kernels = with_arithmetic(kernels, source.counted, _integers(found) | products)
     if source.packed_layers is not None and precision == "int8-dynamic":
         images = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images])
         check_dynamic(backend, model, settings, images)

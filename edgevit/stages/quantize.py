@@ -6,10 +6,12 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.reading import VerifiedFile, logical_path
@@ -21,8 +23,10 @@ from edgevit.files import scratch_folder
 from edgevit.graph.linears import open_graph
 from edgevit.graph.weights import let_go
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.range_search import search_ranges
 from edgevit.quantization.arithmetic import Scheme
+from edgevit.quantization.calibration.image_pass import one_by_one
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.float16.convert import Float16Plan
 from edgevit.quantization.float16.scan import scan_float16
@@ -32,6 +36,7 @@ from edgevit.quantization.ptq import CalibrationImages, ExactRewrites, FloatMode
 from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
 from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
+from edgevit.stages.convolution_race import Reference, choose_convolutions
 from edgevit.stages.draft import Draft, SecondPass
 from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, evaluation_images, restore_accuracy
 from edgevit.stages.images import DataSource, LabelledBatches
@@ -43,6 +48,7 @@ from edgevit.targets import Target
 #: What one engine may have against a model that others take.
 _ENGINES_OWN = (VerificationError, GraphError, BundleError, MissingDependencyError)
 _BATCH = 16
+_JUDGED = 16  # images that convolutions are judged by
 _NO_CRITERIA = AccuracyCriteria()
 
 
@@ -261,7 +267,8 @@ def _calibrate(
             rewrites=rewrites,
             keep_unrounded=held_out is not None,
         )
-        optimized[scheme] = replace(one, plan=msgspec.structs.replace(one.plan, trials=trials))
+        one = replace(one, plan=msgspec.structs.replace(one.plan, trials=trials))
+        optimized[scheme] = _with_convolutions(bundle, float32, one, scheme, rules, calibration, folder.parent)
     if held_out is not None:
         optimized = restore_accuracy(
             rules.criteria,
@@ -278,6 +285,26 @@ def _calibrate(
         scheme: one.save(folder.parent / OPTIMIZED[scheme], folder.parent / PLANS[scheme])
         for scheme, one in optimized.items()
     }
+
+
+def _with_convolutions(
+    bundle: Bundle,
+    float32: VerifiedFile,
+    one: PtqModel,
+    scheme: Scheme,
+    rules: _Rules,
+    images: CalibrationImages,
+    scratch: Path,
+) -> PtqModel:
+    """Return ``one`` with those convolutions float that do not pay, in each dialect of the targets of ``scheme``."""
+    if not one.plan.integer_convolutions():
+        return one
+    some = list(islice(one_by_one(images.read()), _JUDGED))
+    reference = Reference(np.concatenate(some), Evaluator(float32.path, some).reference)
+    for target in rules.targets:
+        if scheme_of(target.dialect) == scheme:
+            one = choose_convolutions(bundle, float32, target, "int8", one, scratch, reference, images.progress)
+    return one
 
 
 def _load(

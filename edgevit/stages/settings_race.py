@@ -22,7 +22,7 @@ from edgevit.errors import BundleError
 
 _WARM_UP, _ROUNDS = 3, 15
 #: Another setting must take less time by more than this share: timings are noisy, and the first is the more exact one.
-_MARGIN = 0.03
+MARGIN = 0.03
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def fastest_settings(
     """
     with ExitStack() as stack:
         opened = _open_all(backend, model, choices, stack)
-        best, session = opened[winner(_race([session for _, session in opened], images))]
+        best, session = opened[winner(race([session for _, session in opened], images))]
         yield best, session
 
 
@@ -62,7 +62,7 @@ def _open_all(
     return [(choices[opening.index(each)], each.result()) for each in kept]
 
 
-def _race(sessions: Sequence[Session], images: NDArray[np.float32]) -> NDArray[np.float64]:
+def race(sessions: Sequence[Session], images: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the seconds (rounds, sessions) that each takes."""
     times = np.zeros((_WARM_UP + _ROUNDS, len(sessions)))
     for row, (index, session) in itertools.product(range(len(times)), enumerate(sessions)):
@@ -76,4 +76,4 @@ def winner(times: NDArray[np.float64]) -> int:
     """Return which column of ``times`` (rounds, choices) is fastest; the first one unless another clearly is."""
     ratios = np.median(times / times[:, :1], axis=0)
     best = int(ratios.argmin())
-    return best if ratios[best] < 1 - _MARGIN else 0
+    return best if ratios[best] < 1 - MARGIN else 0

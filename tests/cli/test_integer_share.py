@@ -53,28 +53,28 @@ def test_what_stays_float_of_a_hybrid_is_named(edgevit, hybrid, tmp_path):
     bundle, labels = tmp_path / "hybrid.edgevit", tmp_path / "labels.txt"
     labels.write_text("\n".join(load_shapes("train").class_names))
     assert edgevit("export", hybrid, "-o", bundle, "--labels", labels).code == 0
-    quantize = ("quantize", bundle, "--data", SHAPES, "--samples", "8", "--dialect", "onnxruntime")
+    quantize = ("quantize", bundle, "--data", SHAPES, "--samples", "8", "--dialect", "portable")
     done = edgevit(*quantize, "--min-integer-share", "0.8")
     said = " ".join(done.out.split())
     assert done.code == 1
     assert "warning: " in said
     assert "35 convolutions, " in said
-    assert "stay float: EdgeViT quantizes Linear layers only" in said
-    assert "37 of 37 Linear layers in integers, " in said
+    assert "stay float: this precision or dialect quantizes Linear layers only" in said
+    assert "37 of 37 Linear layers and 0 of 35 convolutions in integers, " in said
     assert "of the multiply-adds run in integers, 80 % wanted" in said
-    assert "int8-onnxruntime" in [variant.name for variant in Bundle.open(bundle).manifest.variants]
-    share = Bundle.open(bundle).variant("int8-onnxruntime").kernels.integer_share
+    assert "int8-portable" in [variant.name for variant in Bundle.open(bundle).manifest.variants]
+    share = Bundle.open(bundle).variant("int8-portable").kernels.integer_share
     assert 0 < share < 0.5
     validate = ("validate", bundle, "--data", SHAPES, "--samples", "8", "--max-drop", "100", "--json")
     assert edgevit(*validate, "--min-integer-share", str(share - 0.01)).code == 0
     failed = edgevit(*validate, "--min-integer-share", str(share + 0.01))
     assert failed.code == 1
-    assert list(failed.data()["shares_missed"]) == ["int8-onnxruntime"]
-    assert {each["integer_share"] for each in failed.data()["variants"]} == {0, None, share}
+    assert list(failed.data()["shares_missed"]) == ["int8-portable"]
+    assert {each["integer_share"] for each in failed.data()["variants"]} == {None, share}
     edgevit("report", bundle)
-    assert "EdgeViT quantizes Linear layers only" in (bundle / "report" / "index.html").read_text()
+    assert "quantizes Linear layers only" in (bundle / "report" / "index.html").read_text()
     variants = json.loads((bundle / "report" / "report.json").read_text())["variants"]
-    assert {each["name"]: each["integer_share"] for each in variants}["int8-onnxruntime"] == share
+    assert {each["name"]: each["integer_share"] for each in variants}["int8-portable"] == share
 
 
 def test_a_precision_without_integers_has_no_share_to_reach(edgevit, exported):

@@ -21,7 +21,7 @@ from edgevit.quantization.accuracy.criteria import Limit, describe, holds, measu
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.sensitivity import Form
 from edgevit.quantization.emit import emit
-from edgevit.quantization.float_fallback import revert_to_float
+from edgevit.quantization.float_fallback import float_in, revert_to_float
 from edgevit.quantization.plan import LayerSensitivity
 from edgevit.quantization.ptq import PtqModel
 
@@ -106,7 +106,7 @@ class Search:
         emitted = self._scratch / "tried-int8.onnx"
         losses = []
         for form in self._progress.track(self._forms, total=len(self._forms), label=label):
-            emit(tried, form.dialect, emitted, weight_bits=form.weight_bits)
+            emit(float_in(tried, form.dialect), form.dialect, emitted, weight_bits=form.weight_bits)
             outputs = self._evaluator.outputs(emitted, form.backend, form.settings)
             losses.append(measure(self._limit, self._evaluator.reference, outputs))
         trial = FallbackTrial(layers, max(losses))

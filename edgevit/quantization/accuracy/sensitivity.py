@@ -13,7 +13,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.emit import emit
 from edgevit.quantization.emit.rewrite import WeightBits
-from edgevit.quantization.float_fallback import revert_to_float
+from edgevit.quantization.float_fallback import float_in, revert_to_float
 from edgevit.quantization.plan import LayerSensitivity, SensitivityMetric
 from edgevit.quantization.ptq import PtqModel
 from edgevit.statistics import mean_kl, sqnr_db
@@ -50,7 +50,7 @@ def rank_layers(
         others = dict.fromkeys((other for other in names if other != name), "not looked at")
         alone = revert_to_float(ptq, others)
         alone = replace(alone, plan=msgspec.structs.replace(alone.plan, attentions=()))
-        emit(alone, form.dialect, emitted, weight_bits=form.weight_bits)
+        emit(float_in(alone, form.dialect), form.dialect, emitted, weight_bits=form.weight_bits)
         costs.append(_cost(name, evaluator, emitted, form, measure))
     return tuple(sorted(costs, key=lambda cost: -cost.degradation(measure)))
 

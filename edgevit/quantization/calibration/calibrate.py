@@ -1,4 +1,4 @@
-"""Observe the inputs of a model's Linear layers while it runs on calibration images."""
+"""Observe what a model's Linear layers and convolutions read while it runs on calibration images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.calibration.image_pass import NOTHING_SEEN, Seen, observe, one_by_one
+from edgevit.quantization.calibration.image_pass import NOTHING_SEEN, LayerObserver, Seen, observe, one_by_one
 from edgevit.quantization.calibration.observed_model import ObservedModel
-from edgevit.quantization.calibration.observers import InputObserver, Resumable, State, joined, restore
+from edgevit.quantization.calibration.observers import InputObserver, RangeObserver, Resumable, State, joined, restore
 from edgevit.quantization.calibration.pixels import PixelObserver
 from edgevit.quantization.calibration.statistics import CalibrationTable
 
@@ -62,10 +62,11 @@ class Observation:
         """
         self._model_sha256 = model_sha256
         self._rotated = rotated
-        self._engine = ObservedModel(model)
+        self._engine = ObservedModel(model, convolutions=True)
         self._observers = {
             name: InputObserver(width) for name, width in zip(self._engine.layers, self._engine.widths, strict=True)
         }
+        self._outputs = {name: RangeObserver() for name in self._engine.outputs}
         self._pixels = PixelObserver()
         self.seen = NOTHING_SEEN
 
@@ -79,7 +80,8 @@ class Observation:
             DataError: if they do not fit the model or are not finite.
 
         """
-        with closing(observe(self._engine, self._observers, one_by_one(batches), self.seen)) as passing:
+        observers: dict[str, LayerObserver] = {**self._observers, **self._outputs}
+        with closing(observe(self._engine, observers, one_by_one(batches), self.seen)) as passing:
             for image, seen in passing:
                 self._pixels.update(image)
                 self.seen = seen
@@ -95,6 +97,7 @@ class Observation:
         self.seen.check()
         return CalibrationTable(
             inputs={name: observer.statistics() for name, observer in self._observers.items()},
+            outputs={self._engine.outputs[name]: observer.statistics() for name, observer in self._outputs.items()},
             images=self.seen.images,
             model_sha256=self._model_sha256,
             images_sha256=self.seen.sha256,
@@ -122,4 +125,5 @@ class Observation:
 
     def _parts(self) -> dict[str, Resumable]:
         layers = {str(index): observer for index, observer in enumerate(self._observers.values())}
-        return {**layers, "pixels": self._pixels}
+        outputs = {f"output{index}": observer for index, observer in enumerate(self._outputs.values())}
+        return {**layers, **outputs, "pixels": self._pixels}

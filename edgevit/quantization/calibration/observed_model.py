@@ -1,4 +1,4 @@
-"""A model in onnxruntime with the inputs of its Linear layers as its outputs."""
+"""A model in onnxruntime with what its Linear layers and convolutions read as its outputs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from onnx_ir.passes import common
 
 from edgevit.backends.base import check_images
 from edgevit.errors import GraphError
+from edgevit.graph.convolutions import find_convolutions, settled
 from edgevit.graph.linears import find_linears
 from edgevit.graph.node_facts import before_fake_quant
 from edgevit.graph.passes.prune_tokens import PruneToClassToken, pooled_token
@@ -24,11 +25,18 @@ class ObservedModel:
 
     Tokens that the head does not look at are left out behind the last attention, as emitters leave them out: what is
     seen of the layers there is what counts. ``also`` gives further values to look at, by the names they shall have;
-    ``layers`` and ``others`` are the names of both. ``token`` is the one that the head looks at, None where that is not
-    one.
+    ``layers`` and ``others`` are the names of both. With ``convolutions``, their inputs are among the layers', channels
+    last, and what is behind them among the others, by names in ``outputs``. ``token`` is the one that the head looks
+    at, None where that is not one.
     """
 
-    def __init__(self, model: ir.Model, also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {}) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        also: Callable[[ir.Graph], Mapping[str, ir.Value]] = lambda _: {},
+        *,
+        convolutions: bool = False,
+    ) -> None:
         """Open ``model``, which stays as it is.
 
         Raises:
@@ -41,15 +49,20 @@ class ObservedModel:
             self.token = pooled_token(graph)
             PruneToClassToken()(observed)
             self.widths, layers = _inputs(graph)
-            others = also(graph)
+            found = find_convolutions(graph) if convolutions else []
+            self._channels_first = frozenset(each.name for each in found)
+            self.widths += [each.channels for each in found]
+            layers |= {each.name: each.input for each in found}
+            self.outputs = {f"{each.name}.output": each.name for each in found}
+            others = {**also(graph), **{f"{each.name}.output": settled(each) for each in found}}
             values = {**layers, **others}
             if len(graph.inputs) != 1:
                 raise GraphError(
                     f"the model has {len(graph.inputs)} inputs, not one", remedy="give a model that takes images alone"
                 )
             self.layers, self.others = list(layers), list(others)
-            self._values = [str(value.name) for value in values.values()]
-            self._distinct = list(dict.fromkeys(self._values))
+            self._values = {name: str(value.name) for name, value in values.items()}
+            self._distinct = list(dict.fromkeys(self._values.values()))
             self._input = str(graph.inputs[0].name)
             _give(graph, list(dict.fromkeys(values.values())))
             tidy(observed)
@@ -69,7 +82,10 @@ class ObservedModel:
             found = dict(zip(self._distinct, self._session.run(self._distinct, {self._input: image}), strict=True))
         except ENGINE_ERRORS as error:
             raise GraphError(f"the model cannot be run: {error}", remedy="export it again") from error
-        return [found[name] for name in self._values]
+        return [
+            np.moveaxis(found[value], 1, -1) if name in self._channels_first else found[value]
+            for name, value in self._values.items()
+        ]
 
 
 def _inputs(graph: ir.Graph) -> tuple[list[int], dict[str, ir.Value]]:

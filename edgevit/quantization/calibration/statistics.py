@@ -132,8 +132,9 @@ _RANGES = TensorStatistics.__struct_fields__[:6]
 
 
 class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The inputs of a model's Linear layers, by the layer's name, over ``images`` calibration images.
+    """What a model's Linear layers and convolutions read, by the layer's name, over ``images`` calibration images.
 
+    ``outputs`` are the ranges of what convolutions give, which is clipped where a ReLU follows.
     ``model_sha256`` is that of the float32 ONNX file, ``images_sha256`` that of the preprocessed images in order.
     ``selection_sha256`` is of the files that the images were chosen from and of how they are preprocessed, known before
     they are looked at; "" where nobody asked. ``pixels`` says how the images looked. If ``rotated``, inputs are those
@@ -147,6 +148,7 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     selection_sha256: str = ""
     pixels: PixelStatistics | None = None
     rotated: bool = False
+    outputs: dict[str, TensorStatistics] = {}
 
     def check_layers(self, widths: Mapping[str, int]) -> None:
         """Check that the table has what was seen of layers with these numbers of inputs.
@@ -203,6 +205,9 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             arrays[name] = np.array(getattr(self, name), dtype=np.str_)
         for field in _RANGES:
             arrays[field] = np.array([getattr(one, field) for one in statistics], dtype=np.float64)
+        if self.outputs:
+            arrays["outputs"] = np.array(list(self.outputs), dtype=np.str_)
+            arrays["output_ranges"] = np.array([one.numbers() for one in self.outputs.values()], dtype=np.float64)
         return arrays
 
     @classmethod
@@ -229,8 +234,10 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         for index, (name, *numbers, tokens) in enumerate(columns):
             part = msgspec.structs.replace(TensorStatistics.of(map(float, numbers)), tokens=int(tokens))
             inputs[str(name)] = _with_seen(part, arrays, index) if f"counts/{index}" in arrays else part
+        outputs = zip(arrays["outputs"], arrays["output_ranges"], strict=True) if "outputs" in arrays else ()
         return cls(
             inputs=inputs,
+            outputs={str(name): TensorStatistics.of(map(float, numbers)) for name, numbers in outputs},
             images=int(arrays["images"]),
             rotated=bool(arrays["rotated"]),
             pixels=PixelStatistics(*arrays["pixels"].tolist()) if arrays["pixels"].size else None,

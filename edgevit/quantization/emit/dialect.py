@@ -40,7 +40,8 @@ class Dialect:
 
     ``scheme`` is how activations must be stored. The functions write an optimized model, which is used up, in the
     dialect to a path; ``float32_passes`` are what makes a float32 graph the form that its engine runs fastest. Each is
-    None where there is no such form. ``lint`` is None where the engine tells itself what it does not take.
+    None where there is no such form. ``convolutions`` says whether it has a form for them in integers. ``lint`` is None
+    where the engine tells itself what it does not take.
     """
 
     name: str
@@ -50,4 +51,5 @@ class Dialect:
     emit_attention: Callable[[ir.Model, QuantizationPlan, Path, WeightBits], Emitted] | None = None
     emit_float8: Callable[[ir.Model, QuantizationPlan, Path], Emitted] | None = None
     emit_float8_attention: Callable[[ir.Model, QuantizationPlan, Path], Emitted] | None = None
+    convolutions: bool = False
     lint: LintProfile | None = None

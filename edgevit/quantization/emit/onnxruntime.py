@@ -7,6 +7,9 @@ and Add first and unpack the weights on every run. Written out, nothing is left 
 
 Attention is one operator, in INT8 and in float32 alike; with an even number of heads, one with the integer product that
 gives query, key and value.
+
+onnxruntime's integer convolution, QLinearConv, takes and gives 8 bits: Q/DQ stand before and behind each, unless the
+next one reads just that.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
+from edgevit.quantization.emit.convolution import QuantizedConvolution
 from edgevit.quantization.emit.dialect import Dialect
 from edgevit.quantization.emit.fuse_attention import FuseAttention
 from edgevit.quantization.emit.fuse_quantized_attention import FuseQuantizedAttention
@@ -32,7 +36,7 @@ _DOMAIN = "com.microsoft"
 def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
     """Write the optimized ``model``, which is used up, to ``path`` as INT8 for onnxruntime's CPU provider."""
     passes = (*float32_passes(), FuseQuantizedAttention(), LowerAttention(), HoistQuantizeLinear())
-    return rewrite(model, plan, path, _substitute, passes, weight_bits=weight_bits)
+    return rewrite(model, plan, path, _substitute, passes, convolve=_convolve, weight_bits=weight_bits)
 
 
 def float32_passes() -> Passes:
@@ -51,4 +55,11 @@ def _substitute(linear: QuantizedLinear) -> None:
         part.put_in_place([part.product("MatMulIntegerToFloat", inputs, _DOMAIN)])
 
 
-DIALECT = Dialect(name="onnxruntime", scheme="asymmetric", emit=emit, float32_passes=float32_passes)
+def _convolve(convolution: QuantizedConvolution) -> None:
+    convolution.dequantize_input()
+    convolution.dequantize_weight()
+    convolution.dequantize_bias()
+    convolution.quantize_output()
+
+
+DIALECT = Dialect(name="onnxruntime", scheme="asymmetric", emit=emit, float32_passes=float32_passes, convolutions=True)

@@ -16,6 +16,7 @@ from edgevit.graph.editing import add_constant, free_name, set_linear
 from edgevit.graph.linears import LinearLayer, find_linears
 from edgevit.graph.node_facts import Role, before_fake_quant, mark
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize
+from edgevit.quantization.emit.convolution import QuantizedConvolution, convolve_in_integers
 from edgevit.quantization.emit.qkv_split import qkv_slices
 from edgevit.quantization.engine_file import Emitted, save_for_engine
 from edgevit.quantization.plan import LinearQuantization, QuantizationPlan
@@ -151,13 +152,15 @@ def rewrite(
     substitute: Callable[[QuantizedLinear], None],
     passes: Passes = (),
     *,
+    convolve: Callable[[QuantizedConvolution], None] | None = None,
     weight_bits: WeightBits = 8,
     scale_type: type[np.float16 | np.float32] = np.float32,
 ) -> Emitted:
     """Write the optimized ``model`` to ``path``, with ``substitute`` applied to each layer that is quantized.
 
-    ``passes`` are applied to the graph after that. With 7 ``weight_bits``, weights take half of the range of 8.
-    Scales are rounded to ``scale_type`` before anything is divided by them, so that it may hold them in the file.
+    ``convolve`` is applied to each convolution that is; without it they stay float. ``passes`` are applied to the graph
+    after that. With 7 ``weight_bits``, weights take half of the range of 8. Scales are rounded to ``scale_type`` before
+    anything is divided by them, so that it may hold them in the file.
 
     Raises:
         BundleError: if the plan was made for another model.
@@ -174,6 +177,8 @@ def rewrite(
             substitute(_quantize(model.graph, layer, linear.quantization, weight_bits, scale_type))
         else:  # each layer has a weight of its own then, by which engines tell of its kernel
             set_linear(model.graph, layer, layer.weight, layer.bias)
+    if convolve is not None:
+        convolve_in_integers(model.graph, plan, convolve, weight_bits)
     return save_for_engine(model, path, passes)
 
 
