@@ -48,7 +48,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _Contender:
     """Convolutions that are float, what to call the others, and how near the model stays to float32."""
 
     integers: str
@@ -99,7 +99,7 @@ def choose_convolutions(
     backend = get_backend(target.backend)
     progress.note(f"Racing convolutions in integers and in float with {target.backend}")
     with ExitStack() as stack:
-        forms: list[_Form] = []
+        forms: list[_Contender] = []
         sessions: list[Session] = []
         for integers, floats in _candidates(ptq, names).items():
             folder = scratch / f"convolutions-{dialect}-{len(forms)}"
@@ -151,16 +151,18 @@ def _golden(bundle: Bundle) -> Reference:
     return Reference(np.stack([bundle.manifest.preprocess(image) for image in golden.images]), golden.logits)
 
 
-def _judged(integers: str, floats: frozenset[str], session: Session, reference: Reference, bundle: Bundle) -> _Form:
+def _judged(
+    integers: str, floats: frozenset[str], session: Session, reference: Reference, bundle: Bundle
+) -> _Contender:
     outputs = np.concatenate([session.infer(image[None]) for image in reference.images])
     if not np.isfinite(outputs).all():
-        return _Form(integers, floats, None, -np.inf)
+        return _Contender(integers, floats, None, -np.inf)
     manifest = bundle.manifest
     kl = mean_kl(reference.outputs, outputs, independent=manifest.independent) if manifest.model.classes else None
-    return _Form(integers, floats, kl, sqnr_db(reference.outputs, outputs))
+    return _Contender(integers, floats, kl, sqnr_db(reference.outputs, outputs))
 
 
-def _is_accurate(form: _Form, linears_alone: _Form) -> bool:
+def _is_accurate(form: _Contender, linears_alone: _Contender) -> bool:
     if form.kl is not None and form.kl <= _MOST_KL:
         return True
     if form.sqnr is None or form.sqnr >= _LEAST_SQNR:
@@ -168,7 +170,7 @@ def _is_accurate(form: _Form, linears_alone: _Form) -> bool:
     return linears_alone.sqnr is not None and form.sqnr >= linears_alone.sqnr - _MOST_LOST
 
 
-def _chosen(forms: Sequence[_Form], times: NDArray[np.float64], engine: str) -> _Choice:
+def _chosen(forms: Sequence[_Contender], times: NDArray[np.float64], engine: str) -> _Choice:
     """Choose what is fastest by ``times`` (rounds, forms), of what is accurate enough; all in float comes first."""
     accurate = [index for index, form in enumerate(forms) if index == 0 or _is_accurate(form, forms[0])]
     fastest = accurate[winner(times[:, accurate])]
@@ -192,7 +194,7 @@ def _chosen(forms: Sequence[_Form], times: NDArray[np.float64], engine: str) -> 
     )
 
 
-def _against(form: _Form, best: _Form, ratio: float, *, accurate: bool) -> str:
+def _against(form: _Contender, best: _Contender, ratio: float, *, accurate: bool) -> str:
     """Say what speaks against ``form``: its time, which is ``ratio`` of that of ``best``, or its accuracy."""
     if not accurate:
         return f"INT8 had {form.say()}, and {best.say()} without"
