@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from edgevit.bundle.manifest import Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
+from edgevit.graph.heads import head_layers
 from edgevit.graph.linears import LinearLayer, depends_on_images, find_linears
 from edgevit.json_file import JSONFile
 from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
@@ -22,6 +23,7 @@ from edgevit.recipes import Alpha, Observer, observer_name
 SensitivityMetric = Literal["kl", "sqnr_db"]
 
 _REMEDY = "quantize again with `edgevit quantize`"
+_HEAD = "it is of the head, behind the last block, which is left in float: it is less than half of the layers' work"
 
 
 class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,14 +152,15 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     observer: Observer
     alpha: Alpha = "each"
-    kl: float
+    kl: float | None
     sqnr_db: float | None
-    agreement: float
+    agreement: float | None
 
     def say(self) -> str:
         """Return the choice and what it gave, in a few words."""
         noise = "exact" if self.sqnr_db is None else f"{self.sqnr_db:.1f} dB"
-        return f"{observer_name(self.observer)}, alpha {self.alpha}: {noise}, KL {self.kl:.4f}"
+        kl = "" if self.kl is None else f", KL {self.kl:.4f}"
+        return f"{observer_name(self.observer)}, alpha {self.alpha}: {noise}{kl}"
 
 
 class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -248,7 +251,7 @@ def make_plan(
     Activations: the range that ``observer`` reads off the table, asymmetric (unsigned, the range widened to hold 0) or
     symmetric (signed, its largest magnitude). Weights: signed, symmetric, per output. Layers that gain nothing stay
     float: those with one output, and those whose input is the same for all images; OpenVINO would not show them as
-    layers of integers.
+    layers of integers. So do those of a head that gives several outputs, or a map.
 
     Raises:
         BundleError: if the table lacks a layer.
@@ -284,9 +287,10 @@ def plan_linears(
             f"the calibration table lacks '{missing[0]}' and {len(missing) - 1} other layers",
             remedy="calibrate again with `edgevit quantize`",
         )
+    heads = head_layers(graph)
     return tuple(
         LinearPlan(name=layer.name, layer=_layer(layer), quantization=None, fallback=reason)
-        if (reason := _float_reason(layer)) is not None
+        if (reason := _float_reason(layer) or (_HEAD if layer.of in heads else None)) is not None
         else _plan_layer(layer, inputs[layer.name], scheme, observer)
         for layer in layers
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from edgevit.data.batches import Unreadable
 from edgevit.data.dataset import Dataset
 from edgevit.errors import DataError, InputError
 from edgevit.evaluation.gate import MIN_COSINE, check_limits
+from edgevit.models.outputs import Output
 from edgevit.progress import Progress
 from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, Limit, Top1Limit
 from edgevit.quantization.accuracy.evaluator import Evaluator
@@ -36,6 +38,7 @@ HELD_OUT = 256
 RANKED = 32
 
 _BATCH = 16
+_NUMBERS = 1 << 25  # of outputs that are judged by, where a model gives many for an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +82,18 @@ class AccuracyCriteria:
                 remedy=f"say how near the features must be to float32's: --min-cosine {MIN_COSINE:g}",
             )
 
-    def limit(self, labels: NDArray[np.int64] | None, *, independent: bool = False) -> Limit | None:
+    def limit(
+        self, labels: NDArray[np.int64] | None, *, independent: bool = False, typed: tuple[Output, ...] = ()
+    ) -> Limit | None:
         """Return what to search by, for images with ``labels`` (N,) if the model's top-1 is to count.
 
-        ``independent`` logits are decisions of their own.
+        ``independent`` logits are decisions of their own; ``typed`` are outputs of other kinds.
         """
         if self.max_drop is not None and labels is not None:
             return Top1Limit(self.max_drop, labels)
         if self.max_kl is not None:
             return KlLimit(self.max_kl, independent)
-        return None if self.min_cosine is None else CosineLimit(self.min_cosine)
+        return None if self.min_cosine is None else CosineLimit(self.min_cosine, typed)
 
 
 def evaluation_images(
@@ -140,13 +145,16 @@ def restore_accuracy(
         DataError: if none of the images can be read.
     """
     measure: SensitivityMetric = "kl" if bundle.manifest.classes else "sqnr_db"
-    read = list(images.read(bundle.manifest.preprocess, batch_size=_BATCH, unreadable=unreadable))
+    manifest, typed = bundle.manifest, bundle.manifest.typed_outputs
+    most = max(1, _NUMBERS // (_BATCH * manifest.width)) if typed else None  # all that they give is kept
+    batches = images.read(manifest.preprocess, batch_size=_BATCH, unreadable=unreadable)
+    read = list(islice(batches, most))
     seen = np.concatenate([batch.indices for batch in read])
     limit = criteria.limit(
-        None if images.labels is None else images.labels[seen], independent=bundle.manifest.independent
+        None if images.labels is None else images.labels[seen], independent=manifest.independent, typed=typed
     )
     evaluator, few = (
-        Evaluator(float32.path, [batch.images for batch in part], independent=bundle.manifest.independent)
+        Evaluator(float32.path, [batch.images for batch in part], independent=manifest.independent, typed=typed)
         for part in (read, read[: RANKED // _BATCH])
     )
     found, targets = dict(optimized), tuple(targets)

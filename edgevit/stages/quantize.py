@@ -22,6 +22,7 @@ from edgevit.errors import BundleError, EdgeViTError, GraphError, InputError, Mi
 from edgevit.files import scratch_folder
 from edgevit.graph.linears import open_graph
 from edgevit.graph.weights import let_go
+from edgevit.models.outputs import Output
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.range_search import search_ranges
@@ -253,7 +254,8 @@ def _calibrate(
     keeper = SecondPass(Draft(bundle.path), selection.sha256, images.unreadable, progress)
     calibration = CalibrationImages(selection.images_alone, len(selection.dataset), progress, keeper)
     check, independent = ExactRewrites(float32.path, calibration), bundle.manifest.independent
-    choices = _choices(float32.path, source, calibration, rules, independent=independent)
+    typed = bundle.manifest.typed_outputs
+    choices = _choices(float32.path, source, calibration, rules, independent=independent, typed=typed)
     optimized: dict[Scheme, PtqModel] = {}
     for scheme, (observer, rewrites, trials) in choices.items():
         own = source.model if len(optimized) == len(choices) - 1 else source.model.clone()  # the last one uses it up
@@ -320,7 +322,13 @@ def _load(
 
 
 def _choices(
-    float32: Path, source: FloatModel, images: CalibrationImages, rules: _Rules, *, independent: bool
+    float32: Path,
+    source: FloatModel,
+    images: CalibrationImages,
+    rules: _Rules,
+    *,
+    independent: bool,
+    typed: Sequence[Output],
 ) -> dict[Scheme, tuple[Observer, Rewrites, tuple[Trial, ...]]]:
     """Return observer and rewrites for each way to store activations, and what was tried if the recipe asks for it."""
     schemes = dict.fromkeys(map(scheme_of, rules.dialects))
@@ -335,6 +343,7 @@ def _choices(
         observer=rules.observer,
         rewrites=rules.rewrites,
         independent=independent,
+        typed=typed,
     )
     for scheme, trials in found.items():
         figures = "; ".join(trial.say() for trial in trials)

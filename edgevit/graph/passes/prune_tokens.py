@@ -58,7 +58,12 @@ class PooledToken(NamedTuple):
 
 
 def pooled_token(graph: ir.Graph) -> PooledToken | None:
-    """Return which token is chosen; None where there is no choice, or there are several."""
+    """Return which token is chosen; None where there is no choice, or there are several, or several outputs.
+
+    Of several outputs others may read all tokens.
+    """
+    if len(graph.outputs) > 1:
+        return None
     choices = [(_index(node), _tokens(node.inputs[0])) for node in graph if _pools_token(node)]
     tokens = {PooledToken(index, count) for index, count in choices if index is not None and count is not None}
     return tokens.pop() if len(tokens) == 1 else None

@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.statistics import cosines, mean_kl, top_k_hits
+from edgevit.models.outputs import Output
+from edgevit.quantization.accuracy.output_distance import worst_cosine
+from edgevit.statistics import mean_kl, top_k_hits
 
 _ROUNDING = 1e-9
 
@@ -93,9 +95,13 @@ class KlLimit:
 
 @dataclass(frozen=True, slots=True)
 class CosineLimit:
-    """A mean cosine similarity of at least ``min_cosine`` with float32's features, for embedding models."""
+    """A mean cosine similarity of at least ``min_cosine`` with float32's features, for embedding models.
+
+    Of a model with ``outputs`` of other kinds that of the worst one counts.
+    """
 
     min_cosine: float
+    outputs: tuple[Output, ...] = ()
 
     @property
     def allowed(self) -> float:
@@ -104,7 +110,7 @@ class CosineLimit:
 
     def loss(self, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
         """Return 1 - the mean cosine."""
-        return 1 - float(cosines(reference, outputs).mean())
+        return 1 - worst_cosine(reference, outputs, self.outputs)
 
     def say(self, loss: float) -> str:
         """Return the mean cosine, never rounded up: one that misses a limit must not look as if it met it."""

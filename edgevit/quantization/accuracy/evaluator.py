@@ -6,7 +6,7 @@ reach the output. So choices are judged by what the whole model gives, on images
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from edgevit.backends import REFERENCE, get_backend
 from edgevit.errors import DataError
+from edgevit.models.outputs import Output
+from edgevit.quantization.accuracy.output_distance import worst_sqnr_db
 from edgevit.statistics import agreement, mean_kl, sqnr_db
 
 
@@ -24,21 +26,29 @@ class AccuracyScore:
     """How near outputs are to float32's: KL(float32 || model) in nats, SQNR in dB, share of images of the same top-1.
 
     Where each logit decides by itself, the last is the share of the same decisions. ``sqnr_db`` is None where outputs
-    are the same.
+    are the same. Of a model with outputs of other kinds it is the worst one's, and the others are None.
     """
 
-    kl: float
+    kl: float | None
     sqnr_db: float | None
-    agreement: float
+    agreement: float | None
 
 
 class Evaluator:
     """Float32's outputs for images that nothing was fitted to."""
 
-    def __init__(self, model: Path, images: Iterable[NDArray[np.float32]], *, independent: bool = False) -> None:
+    def __init__(
+        self,
+        model: Path,
+        images: Iterable[NDArray[np.float32]],
+        *,
+        independent: bool = False,
+        typed: Sequence[Output] = (),
+    ) -> None:
         """Run the float32 ONNX file ``model`` on ``images`` of (B, C, H, W), which are kept.
 
-        With ``independent`` logits each is a decision of its own, as a single one always is.
+        With ``independent`` logits each is a decision of its own, as a single one always is. ``typed`` are the outputs
+        of a model that gives anything but one row of logits or features.
 
         Raises:
             DataError: if there are no images.
@@ -48,7 +58,8 @@ class Evaluator:
         if not self._images:
             raise DataError("there are no images to judge by", remedy="give more images with --data")
         self.reference = self.outputs(model)
-        self.independent = independent or self.reference.shape[1] == 1
+        self.typed = tuple(typed)
+        self.independent = not typed and (independent or self.reference.shape[1] == 1)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -64,6 +75,8 @@ class Evaluator:
     def score(self, model: Path) -> AccuracyScore:
         """Return how near the ONNX file ``model`` stays to float32."""
         outputs = self.outputs(model)
+        if self.typed:
+            return AccuracyScore(None, worst_sqnr_db(self.reference, outputs, self.typed), None)
         return AccuracyScore(
             mean_kl(self.reference, outputs, independent=self.independent),
             sqnr_db(self.reference, outputs),

@@ -21,6 +21,7 @@ from edgevit.backends import REFERENCE, backend_class
 from edgevit.errors import DataError
 from edgevit.files import scratch_folder
 from edgevit.graph.weights import letting_go
+from edgevit.models.outputs import Output
 from edgevit.quantization.accuracy.evaluator import AccuracyScore, Evaluator
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.calibrate import calibrate
@@ -62,6 +63,7 @@ def search_ranges(
     observer: ObserverChoice = "auto",
     rewrites: Rewrites = NO_REWRITES,
     independent: bool = False,
+    typed: Sequence[Output] = (),
 ) -> dict[Scheme, tuple[Trial, ...]]:
     """Return for each scheme what was tried and what it gave, the nearest to float32 by the logits' SQNR first.
 
@@ -69,7 +71,7 @@ def search_ranges(
     tried with the first observer, and the other observers with the best of them. Every fourth image is judged by, 64 at
     most; the others are fitted to. Weights are rounded to nearest, not for their layer's output, which takes longer and
     changes little about which choice is best. ``model`` was read from the file ``float32`` and, if it could be,
-    ``rotated``; it stays as it is. ``independent`` is the evaluator's.
+    ``rotated``; it stays as it is. ``independent`` and ``typed`` are the evaluator's.
 
     Raises:
         GraphError: if the model has no Linear layers, or an activation is not finite.
@@ -82,9 +84,8 @@ def search_ranges(
             f"there are fewer than {_EVERY} images, too few to find the best observer or alpha",
             remedy="give 128 or so with --data, or name both in the recipe",
         )
-    evaluator = Evaluator(
-        float32, (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH)), independent=independent
-    )
+    together = (np.concatenate(held[at : at + _BATCH]) for at in range(0, len(held), _BATCH))
+    evaluator = Evaluator(float32, together, independent=independent, typed=typed)
     table = calibrate(model, _fitted(images), total=images.batches, model_sha256="", rotated=rotated)
     observers = OBSERVERS if observer == "auto" else (observer,)
     alphas = ALPHAS if rewrites.alpha == "auto" else (rewrites.alpha,)

@@ -11,12 +11,13 @@ import numpy as np
 
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.evaluator import Evaluator
+from edgevit.quantization.accuracy.output_distance import worst_sqnr_db
 from edgevit.quantization.emit import emit
 from edgevit.quantization.emit.rewrite import WeightBits
 from edgevit.quantization.float_fallback import float_in, revert_to_float
 from edgevit.quantization.plan import LayerSensitivity, SensitivityMetric
 from edgevit.quantization.ptq import PtqModel
-from edgevit.statistics import mean_kl, sqnr_db
+from edgevit.statistics import mean_kl
 
 
 class Form(NamedTuple):
@@ -60,4 +61,4 @@ def _cost(name: str, evaluator: Evaluator, model: Path, form: Form, measure: Sen
     if not np.isfinite(outputs).all():
         return LayerSensitivity(layer=name, kl=None, sqnr_db=None, finite=False)
     kl = mean_kl(evaluator.reference, outputs, independent=evaluator.independent) if measure == "kl" else None
-    return LayerSensitivity(layer=name, kl=kl, sqnr_db=sqnr_db(evaluator.reference, outputs))
+    return LayerSensitivity(layer=name, kl=kl, sqnr_db=worst_sqnr_db(evaluator.reference, outputs, evaluator.typed))

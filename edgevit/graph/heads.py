@@ -1,0 +1,77 @@
+"""Which Linear layers of a graph with outputs of several kinds are its head, and which its backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+import onnx_ir as ir
+
+from edgevit.graph.linears import LinearLayer, linears_in
+
+#: A block adds to the residual stream twice: what its attention gives, and what its MLP gives.
+_ADDITIONS = 2
+
+
+def head_layers(graph: ir.Graph) -> frozenset[str]:
+    """Return the names of the layers that no attention comes after, but for those of the last block itself.
+
+    There are none where the graph gives one row of numbers, as classifiers do, or has no attention, or where these
+    layers are most of what all layers multiply.
+    """
+    if len(graph.outputs) == 1 and _rank(graph.outputs[0]) in (None, 2):
+        return frozenset()
+    attentions = [node for node in graph if node.op_type == "Softmax" and _multiplies(node.outputs[0])]
+    if not attentions:
+        return frozenset()
+    before = _ancestors(attentions)
+    own = _last_block(graph, attentions[-1])
+    layers = list(linears_in(graph))
+    found = [layer for layer in layers if layer.matmul not in before and layer.matmul not in own]
+    return frozenset(layer.of for layer in found) if 2 * _work(found) <= _work(layers) else frozenset()
+
+
+def _multiplies(value: ir.Value) -> bool:
+    """Say whether a product reads ``value``, as it is or in another type."""
+    users = [user for user in value.consumers() if not user.domain]
+    casts = [user for user in users if user.op_type == "Cast"]
+    return any(user.op_type == "MatMul" for user in users) or any(_multiplies(cast.outputs[0]) for cast in casts)
+
+
+def _ancestors(nodes: Iterable[ir.Node]) -> set[ir.Node]:
+    found: set[ir.Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.predecessors()
+    return found
+
+
+def _last_block(graph: ir.Graph, attention: ir.Node) -> set[ir.Node]:
+    """Return what follows ``attention`` up to where its block has added twice to the residual stream."""
+    found, additions = {attention}, 0
+    for node in graph:
+        if additions == _ADDITIONS:
+            break
+        if found.isdisjoint(node.predecessors()):
+            continue
+        found.add(node)
+        constants = any(value is not None and value.is_initializer() for value in node.inputs)
+        additions += node.op_type == "Add" and not constants
+    return found
+
+
+def _work(layers: Iterable[LinearLayer]) -> int:
+    return sum(layer.weight.size * _rows(layer.output) for layer in layers)
+
+
+def _rows(value: ir.Value) -> int:
+    """Return how many rows of ``value`` a layer gives for an image, as far as its shape is known."""
+    sizes = [] if value.shape is None else list(value.shape)[1:-1]
+    return prod(size for size in sizes if isinstance(size, int))
+
+
+def _rank(value: ir.Value) -> int | None:
+    return None if value.shape is None else len(value.shape)
