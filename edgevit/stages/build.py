@@ -11,9 +11,10 @@ from edgevit.backends import backend_class, get_backend
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision, Variant
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
-from edgevit.errors import InputError
+from edgevit.errors import GraphError, InputError
 from edgevit.files import copy_tree, scratch_folder, shareable
 from edgevit.graph.saving import SavedModel
+from edgevit.models.outputs import in_words
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.float_fallback import float_in, float_reasons, note_float_in
 from edgevit.quantization.kernel_check import KernelError
@@ -92,6 +93,21 @@ def check_takes(target_name: str, target: Target, precision: Precision) -> None:
         )
 
 
+def check_gives(bundle: Bundle, target_name: str, target: Target) -> None:
+    """Check that the engine of ``target`` gives what the model does.
+
+    Raises:
+        GraphError: if the model has outputs that it does not give.
+    """
+    outputs = bundle.manifest.typed_outputs
+    if outputs and not backend_class(target.backend).several_outputs:
+        raise GraphError(
+            f"{target_name}: {target.backend} is built here for one row of numbers for each image, "
+            f"and the model gives {in_words(outputs)}",
+            remedy="use a target of onnxruntime or OpenVINO, or the portable ONNX file: --dialect portable",
+        )
+
+
 def compile_variant(
     bundle: Bundle,
     float32: VerifiedFile,
@@ -110,9 +126,11 @@ def compile_variant(
 
     Raises:
         KernelError: if that would be most layers.
+        GraphError: if the engine does not give the model's outputs.
         VerificationError: if the variant is not what the precision promises otherwise.
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
+    check_gives(bundle, target_name, target)
     name = variant_name(target, precision)
     float_layers: dict[str, str] = {}
     while True:

@@ -35,7 +35,7 @@ from edgevit.quantization.float_fallback import note_float_in
 from edgevit.quantization.plan import QuantizationPlan, Trial
 from edgevit.quantization.ptq import CalibrationImages, ExactRewrites, FloatModel, PtqModel, optimize
 from edgevit.recipes import NO_REWRITES, Observer, ObserverChoice, Rewrites
-from edgevit.stages.build import Compiled, add, check_takes, compile_variant, variant_name
+from edgevit.stages.build import Compiled, add, check_gives, check_takes, compile_variant, variant_name
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.convolution_race import Reference, choose_convolutions
 from edgevit.stages.draft import Draft, SecondPass
@@ -82,6 +82,8 @@ def quantize(
     check_unique_variants(targets, precision)
     _check_images(bundle, images, precision, progress)
     criteria.check(bundle, precision)
+    if len(targets) == 1:  # of several, others may do
+        check_gives(bundle, *next(iter(targets.items())))
     float32 = bundle.verify_float32()
     with scratch_folder() as scratch:
         rules = _Rules(tuple(targets.values()), observer, rewrites, criteria)

@@ -180,3 +180,18 @@ def test_the_bundles_own_file_is_taken_again(edgevit, dense, tmp_path):
     manifests = [Bundle.open(path).manifest for path in (dense, tmp_path / "again.edgevit")]
     assert manifests[0].typed_outputs == manifests[1].typed_outputs
     assert manifests[0].preprocess == manifests[1].preprocess
+
+
+def test_tensorrt_is_refused_by_name(edgevit, dense):
+    done = edgevit("quantize", dense, "--data", SHAPES, "--dialect", "tensorrt")
+    assert done.code == 2
+    assert "tensorrt is built here for one row of numbers" in done.err
+    assert "--dialect portable" in done.err
+
+
+def test_the_portable_form_gives_the_same(edgevit, dense, images):
+    assert edgevit("quantize", dense, "--data", SHAPES, "--dialect", "portable").code == 0
+    with load(dense, variant="int8-portable") as portable, load(dense, variant="float32") as float32:
+        found, expected = portable.outputs_batch(images), float32.outputs_batch(images)
+    for name in NAMES:
+        assert np.linalg.norm(found[name] - expected[name]) < 0.1 * np.linalg.norm(expected[name])

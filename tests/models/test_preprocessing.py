@@ -386,3 +386,27 @@ def test_another_size_keeps_the_part_that_is_cut_out(fit):
 def test_contradictions_are_refused(changes):
     with pytest.raises(DataError):
         Preprocess(**{"size": (8, 8), "resize": None, "mean": (0,) * 3, "std": (1,) * 3, **changes})
+
+
+@pytest.mark.parametrize(
+    ("resize", "left", "top"), [("pad", 0, 0), ("letterbox", 0, 8)], ids=["below and at the right", "around"]
+)
+def test_a_ratio_that_is_kept(resize, left, top):
+    """What is not the image is the mean, which is 0 once it is normalised; a model's BGR is turned."""
+    usual = Preprocess(size=(32, 32), resize=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    changed = overridden(usual, Overrides(resize=resize, mean=(0.2, 0.4, 0.6), std=(1.0,), colours="bgr"))
+    image = Image.new("RGB", (64, 32), (255, 0, 0))
+    found = changed(image)
+    inside = found[:, top : top + 16, left : left + 32]
+    assert np.allclose(inside[0], -0.2)
+    assert np.allclose(inside[2], 1 - 0.6)
+    outside = np.ones((32, 32), dtype=bool)
+    outside[top : top + 16, left : left + 32] = False
+    assert np.abs(found[:, outside]).max() < 1 / 255
+    assert changed(Image.new("RGB", (10, 20))).shape == (3, 32, 32)
+
+
+def test_grey_images_have_no_order_of_colours():
+    grey = Preprocess(size=(8, 8), resize=8, mean=(0.5,), std=(0.5,), channel_order="L")
+    with pytest.raises(DataError, match="no order of colours"):
+        overridden(grey, Overrides(colours="bgr"))

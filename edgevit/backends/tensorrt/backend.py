@@ -51,6 +51,7 @@ class _TensorRTBase(Backend):
     devices = ("GPU",)
     settings = DEFAULTS
     builds_on_device = True
+    several_outputs = False
 
     @classmethod
     def unavailable_reason(cls) -> str | None:
