@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -212,7 +213,7 @@ def _of_module(
     model = replace(file.model(overrides), origin=WeightsOrigin(license=_license_of(module)))
     for note in model.origin.notes():
         report.note(note)
-    return model, Peer(file.name, file.infer, remedy=file.REMEDY)
+    return model, Peer(file.name, partial(file.infer, names=model.interface.names), remedy=file.REMEDY)
 
 
 def _license_of(module: nn.Module) -> License | None:

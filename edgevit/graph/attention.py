@@ -42,7 +42,11 @@ class AttentionSubgraph:
     @property
     def name(self) -> str:
         """The module's name, such as ``blocks.0.attn`` or, in files of others, ``/encoder/layer.0/attention``."""
-        return module_of(self.softmax.name or "") or str(self.output.name)
+        name = self.softmax.name or ""
+        module = module_of(name)
+        if module == self.softmax.op_type:  # ``Softmax.1`` of Paddle's exporter tells one from another
+            return name
+        return module or str(self.output.name)
 
     def packed(self) -> ir.Value | None:
         """Return the value (B, N, 3D) that holds query, key and value side by side, if there is one."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -31,32 +31,47 @@ _REMEDY = "make torch.export.export(module, (torch.zeros(2, C, H, W),)) work fir
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class _OneOutput(nn.Module):
-    """A copy of a module in evaluation mode, and of what it gives the one tensor that is meant."""
+class _Outputs(nn.Module):
+    """A copy of a module in evaluation mode, and of what it gives the tensors that are meant.
+
+    Of outputs by name that is ``logits`` alone, if they are (B, classes), else all; ``names`` are what they are called.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+        self.names: tuple[str, ...] = ()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        given = self.module(images)
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        named = self._named(self.module(images))
+        logits = named.get("logits")
+        if isinstance(logits, torch.Tensor) and logits.ndim == 2:
+            named = {"logits": logits}
+        for value in named.values():
+            if not isinstance(value, torch.Tensor):
+                raise GraphError(
+                    f"{type(self.module).__name__} gives a {type(value).__name__}, not a tensor",
+                    remedy="wrap it in a module whose forward() returns the tensors that are meant",
+                )
+        self.names = tuple(named)
+        return tuple(named.values())
+
+    def _named(self, given: Any) -> dict[str, Any]:  # noqa: ANN401 - what a module gives
         if isinstance(given, Mapping):  # transformers' outputs are such, too
-            given = given.get("logits", given)
-        if isinstance(given, (tuple, list)) and len(given) == 1:
-            (given,) = given
-        if not isinstance(given, torch.Tensor):
-            raise GraphError(
-                f"{type(self.module).__name__} gives a {type(given).__name__}, not a tensor of logits",
-                remedy="wrap it in a module whose forward() returns the tensor that is meant",
-            )
-        return given
+            return {str(name): value for name, value in given.items() if value is not None}
+        if hasattr(given, "_asdict"):
+            return dict(given._asdict())
+        if isinstance(given, (tuple, list)) and len(given) != 1:
+            return {f"output_{number}": each for number, each in enumerate(given)}
+        alone = given[0] if isinstance(given, (tuple, list)) else given
+        return {OUTPUT if getattr(alone, "ndim", 0) == 2 else "output": alone}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModuleFile:
     """A module that takes images (B, C, H, W), and the ONNX file at ``path`` that was traced of it."""
 
-    module: nn.Module
+    module: _Outputs
     name: str
     path: Path
     size: tuple[int, int]
@@ -72,10 +87,14 @@ class ModuleFile:
         """
         return open_onnx(self.path, self.name, replace(overrides, image_size=self.size))
 
-    def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the module itself gives for ``images`` (B, C, H, W), one by one."""
+    def infer(self, images: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
+        """Return what the module itself gives as outputs ``names`` for ``images`` (B, C, H, W), in a row for each."""
+        rows = []
         with torch.inference_mode():
-            return torch.cat([self.module(torch.from_numpy(image[None])) for image in images]).numpy()
+            for image in images:  # one by one
+                given = dict(zip(self.module.names, self.module(torch.from_numpy(image[None])), strict=True))
+                rows.append(torch.cat([given[name].flatten(1) for name in names], dim=1))
+        return torch.cat(rows).numpy()
 
 
 def module_file(
@@ -110,9 +129,9 @@ def module_file(
     return ModuleFile(copied, name, path, (height, width))
 
 
-def _copied(module: nn.Module, name: str) -> nn.Module:
+def _copied(module: nn.Module, name: str) -> _Outputs:
     try:
-        return _OneOutput(copy.deepcopy(module)).eval()
+        return _Outputs(copy.deepcopy(module)).eval()
     except (RuntimeError, TypeError) as error:
         raise GraphError(f"{name} cannot be copied: {_cause(error)}", remedy=_REMEDY) from error
 
@@ -130,7 +149,10 @@ def _run_twice(module: nn.Module, name: str, shape: tuple[int, int, int]) -> Non
             f"{name} cannot be run on an image of shape {shape}: {type(error).__name__}: {_cause(error)}",
             remedy="see that it runs on torch.zeros(1, C, H, W) in evaluation mode, or give another input_shape",
         ) from error
-    if first.shape != second.shape or not torch.allclose(first, second, atol=1e-4, equal_nan=True):
+    if any(
+        one.shape != other.shape or not torch.allclose(one, other, atol=1e-4, equal_nan=True)
+        for one, other in zip(first, second, strict=True)
+    ):
         raise GraphError(
             f"{name} gives something else for the same image each time it is called",
             remedy="leave what is random, or what counts calls, out of its forward() in evaluation mode",
@@ -156,7 +178,7 @@ def _checked(input_shape: tuple[int, int, int] | None) -> tuple[int, ...]:
     return shape
 
 
-def _trace(module: nn.Module, name: str, shape: tuple[int, int, int]) -> ir.Model:
+def _trace(module: _Outputs, name: str, shape: tuple[int, int, int]) -> ir.Model:
     """Return the graph of ``module`` with a batch of any size, or of one where it takes no other.
 
     Attention in forms that torch.onnx does not take, such as Hiera's in windows, is written out for it.
@@ -199,7 +221,7 @@ def _attention_written_out() -> Iterator[None]:
         functional.scaled_dot_product_attention = fused
 
 
-def _traced(module: nn.Module, shape: tuple[int, int, int], *, any_size: bool) -> ir.Model:
+def _traced(module: _Outputs, shape: tuple[int, int, int], *, any_size: bool) -> ir.Model:
     with only_real_warnings():
         program = torch.onnx.export(
             module,
@@ -207,7 +229,7 @@ def _traced(module: nn.Module, shape: tuple[int, int, int], *, any_size: bool) -
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(module.names),
             dynamic_shapes=({0: torch.export.Dim("batch")},) if any_size else None,
             verbose=False,
         )

@@ -74,6 +74,24 @@ class Several(nn.Module):
         return images.mean(dim=(2, 3)), images
 
 
+class Nested(nn.Module):
+    def forward(self, images):
+        return images, (images, images)
+
+
+class TwoHeads(nn.Module):
+    """A backbone with a head for depth and one for classes of pixels, as a dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, stride=4)
+        self.heads = nn.ModuleList([nn.Conv2d(8, 1, 1), nn.Conv2d(8, 5, 1)])
+
+    def forward(self, images):
+        features = torch.relu(self.patches(images))
+        return {"depth": self.heads[0](features).relu(), "logits": self.heads[1](features), "nothing": None}
+
+
 class Raises(nn.Module):
     def forward(self, images):
         raise KeyError("boom")
@@ -188,10 +206,11 @@ def test_features(tmp_path):
         (ConvNet, {"input_shape": SHAPE, "heads": 3}, InputError, "heads does not go with"),
         (ConvNet, {"input_shape": SHAPE, "image_size": 48}, InputError, "image_size does not go"),
         (lambda: ConvNet().half(), {"input_shape": SHAPE}, GraphError, "not float32"),
-        (lambda: nn.Conv2d(3, 8, 3), {"input_shape": SHAPE}, GraphError, "(?i)output"),
         (lambda: nn.Linear(7, 7), {"input_shape": SHAPE}, GraphError, "Linear cannot be run on an image"),
         (Noisy, {"input_shape": SHAPE}, GraphError, "something else for the same image each time"),
-        (Several, {"input_shape": SHAPE}, GraphError, "gives a tuple"),
+        (Nested, {"input_shape": SHAPE}, GraphError, "gives a tuple, not a tensor"),
+        (Several, {"input_shape": SHAPE, "onnx_output": "mean"}, GraphError, "has no output 'mean'"),
+        (Several, {"input_shape": SHAPE, "outputs": "tokens"}, InputError, "outputs does not go with a module"),
         (Raises, {"input_shape": SHAPE}, GraphError, "KeyError: 'boom'"),
         (OfOthers, {"input_shape": SHAPE}, (GraphError, VerificationError), "Of|differ|answer"),
         (ConvNet, {"input_shape": 32}, InputError, "input_shape is"),
@@ -219,3 +238,28 @@ def test_a_place_that_is_taken_is_said_before_anything_is_traced(tmp_path):
     (tmp_path / "own.edgevit/thesis.txt").write_text("mine")
     with pytest.raises(BundleError):
         edgevit.export(object(), tmp_path / "own.edgevit")
+
+
+def test_several_outputs_by_their_names(tmp_path):
+    torch.manual_seed(0)
+    module = TwoHeads()
+    made = edgevit.export(module, tmp_path / "own.edgevit", input_shape=SHAPE)
+    height, width = SHAPE[1] // 4, SHAPE[2] // 4
+    assert [(each.name, each.kind, each.shape) for each in made.bundle.manifest.typed_outputs] == [
+        ("depth", "depth", (1, height, width)),
+        ("logits", "segmentation", (5, height, width)),
+    ]
+    image = np.random.default_rng(0).integers(0, 256, (*SHAPE[1:], 3), dtype=np.uint8)
+    with edgevit.load(made.bundle.path) as model, torch.inference_mode():
+        expected = module(torch.from_numpy(model.prepare([image])))
+        found = model.outputs(image)
+    for name in ("depth", "logits"):
+        assert np.allclose(found[name], expected[name][0].numpy(), atol=1e-4)
+
+
+def test_outputs_without_names(tmp_path):
+    made = edgevit.export(Several(), tmp_path / "own.edgevit", input_shape=SHAPE, onnx_output=["output_1=features"])
+    (output,) = made.bundle.manifest.typed_outputs
+    assert (output.name, output.kind, output.shape) == ("output_1", "features", SHAPE)
+    made = edgevit.export(nn.Conv2d(3, 8, 3), tmp_path / "one.edgevit", input_shape=SHAPE)
+    assert made.bundle.manifest.typed_outputs[0].name == "output"
