@@ -1,4 +1,4 @@
-"""Which Linear layers of a graph with outputs of several kinds are its head, and which its backbone."""
+"""Which Linear layers and convolutions of a graph with outputs of several kinds are its head, not its backbone."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from math import prod
 
 import onnx_ir as ir
 
-from edgevit.graph.linears import LinearLayer, linears_in
+from edgevit.graph.convolutions import convolutions_in
+from edgevit.graph.linears import linears_in
 
 #: A block adds to the residual stream twice: what its attention gives, and what its MLP gives.
 _ADDITIONS = 2
 
 
 def head_layers(graph: ir.Graph) -> frozenset[str]:
-    """Return the names of the layers that no attention comes after, but for those of the last block itself.
+    """Return the names of the layers and convolutions that no attention comes after, but for those of the last block.
 
     There are none where the graph gives one row of numbers, as classifiers do, or has no attention, or where these
-    layers are most of what all layers multiply.
+    are most of what all multiply.
     """
     if len(graph.outputs) == 1 and _rank(graph.outputs[0]) in (None, 2):
         return frozenset()
@@ -26,9 +27,11 @@ def head_layers(graph: ir.Graph) -> frozenset[str]:
         return frozenset()
     before = _ancestors(attentions)
     own = _last_block(graph, attentions[-1])
-    layers = list(linears_in(graph))
-    found = [layer for layer in layers if layer.matmul not in before and layer.matmul not in own]
-    return frozenset(layer.of for layer in found) if 2 * _work(found) <= _work(layers) else frozenset()
+    works = _works(graph)
+    found = {node: name for node, (name, _) in works.items() if node not in before and node not in own}
+    of_head = sum(works[node][1] for node in found)
+    whole = sum(work for _, work in works.values())
+    return frozenset(found.values()) if 2 * of_head <= whole else frozenset()
 
 
 def _multiplies(value: ir.Value) -> bool:
@@ -63,13 +66,19 @@ def _last_block(graph: ir.Graph, attention: ir.Node) -> set[ir.Node]:
     return found
 
 
-def _work(layers: Iterable[LinearLayer]) -> int:
-    return sum(layer.weight.size * _rows(layer.output) for layer in layers)
+def _works(graph: ir.Graph) -> dict[ir.Node, tuple[str, int]]:
+    """Return for each node that multiplies by a weight its layer's name, and its multiply-adds for an image."""
+    found = {}
+    for layer in linears_in(graph):
+        found[layer.matmul] = layer.of, layer.weight.size * _places(layer.output, slice(1, -1))
+    for each in convolutions_in(graph):
+        found[each.node] = each.name, each.weight.size * _places(each.output, slice(2, None))
+    return found
 
 
-def _rows(value: ir.Value) -> int:
-    """Return how many rows of ``value`` a layer gives for an image, as far as its shape is known."""
-    sizes = [] if value.shape is None else list(value.shape)[1:-1]
+def _places(value: ir.Value, axes: slice) -> int:
+    """Return for how many places of an image ``value`` is computed, as far as its shape is known."""
+    sizes = [] if value.shape is None else list(value.shape)[axes]
     return prod(size for size in sizes if isinstance(size, int))
 
 

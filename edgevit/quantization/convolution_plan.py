@@ -12,20 +12,26 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.graph.convolutions import Convolution, find_convolutions
+from edgevit.graph.heads import head_layers
 from edgevit.graph.linears import depends_on_images
 from edgevit.graph.patches import groups
 from edgevit.quantization.arithmetic import activation_parameters, dequantize, quantize, weight_scales
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
-from edgevit.quantization.plan import ConvolutionPlan, LinearQuantization
+from edgevit.quantization.plan import HEAD, ConvolutionPlan, LinearQuantization
 from edgevit.recipes import Observer
 
 
 def plan_convolutions(model: ir.Model, table: CalibrationTable, observer: Observer) -> tuple[ConvolutionPlan, ...]:
     """Return how each convolution of ``model`` is computed in integers, by what calibration saw of it.
 
-    Activations are unsigned. One that was not seen, or whose input or output was 0 on all images, stays float.
+    Activations are unsigned. One that was not seen, or whose input or output was 0 on all images, stays float, and so
+    do those of a head that gives several outputs, or a map.
     """
-    return tuple(_plan(each, table, observer) for each in find_convolutions(model.graph))
+    heads = head_layers(model.graph)
+    return tuple(
+        _float(each, HEAD) if each.name in heads else _plan(each, table, observer)
+        for each in find_convolutions(model.graph)
+    )
 
 
 def rows_of(weight: NDArray[np.float32]) -> NDArray[np.float32]:

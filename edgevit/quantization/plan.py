@@ -23,7 +23,8 @@ from edgevit.recipes import Alpha, Observer, observer_name
 SensitivityMetric = Literal["kl", "sqnr_db"]
 
 _REMEDY = "quantize again with `edgevit quantize`"
-_HEAD = "it is of the head, behind the last block, which is left in float: it is less than half of the layers' work"
+#: Why layers of a head stay float, see ``graph.heads``.
+HEAD = "it is of the head, behind the last block, which is left in float: it is less than half of the work"
 
 
 class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -290,7 +291,7 @@ def plan_linears(
     heads = head_layers(graph)
     return tuple(
         LinearPlan(name=layer.name, layer=_layer(layer), quantization=None, fallback=reason)
-        if (reason := _float_reason(layer) or (_HEAD if layer.of in heads else None)) is not None
+        if (reason := _float_reason(layer) or (HEAD if layer.of in heads else None)) is not None
         else _plan_layer(layer, inputs[layer.name], scheme, observer)
         for layer in layers
     )

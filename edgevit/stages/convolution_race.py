@@ -158,7 +158,7 @@ def _judged(
     if not np.isfinite(outputs).all():
         return _Contender(integers, floats, None, -np.inf)
     manifest = bundle.manifest
-    kl = mean_kl(reference.outputs, outputs, independent=manifest.independent) if manifest.model.classes else None
+    kl = mean_kl(reference.outputs, outputs, independent=manifest.independent) if manifest.classes else None
     return _Contender(integers, floats, kl, sqnr_db(reference.outputs, outputs))
 
 
