@@ -62,7 +62,11 @@ def load_checkpoint(
         SpecError: if its sizes, or ``image_size``, do not fit each other.
         MissingDataError: if it is on the Hub, which cannot be reached.
     """
-    checkpoint = _load(source, Reading(raw_weights, unfinished), _Arguments(heads, activation, images, prompts))
+    checkpoint = _load(
+        source,
+        Reading(raw_weights, unfinished),
+        _Arguments(heads, activation, images, prompts, sized=image_size is not None),
+    )
     if image_size is not None:
         checkpoint = at_image_size(checkpoint, image_size)
     if not images.changes:
@@ -93,6 +97,7 @@ class _Arguments:
     activation: OutputActivation | None
     images: Overrides
     prompts: Prompts | None
+    sized: bool = False
 
 
 def _load(source: str, reading: Reading, said: _Arguments) -> Checkpoint:
@@ -202,7 +207,8 @@ def _assemble(raw: Raw, family: Family, given: _Arguments) -> Checkpoint:
         resampling=found.resampling,
         activation=activation,
     )
-    return _fitted(spec, preprocess, checkpoint)
+    # Positions are interpolated once, from those that were trained.
+    return checkpoint if given.sized else _fitted(spec, preprocess, checkpoint)
 
 
 def _with_heads(found: Converted, heads: int | None, source: str) -> Converted:
