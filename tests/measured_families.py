@@ -78,7 +78,7 @@ def _in_integers(
         assert variant.accuracy is not None
         made[engine] = {
             "linears": f"{variant.kernels.integer_linears} of {variant.kernels.linears}",
-            "share": round(variant.kernels.integer_share or 0, 3),
+            "share": None if (share := variant.kernels.integer_share) is None else round(share, 3),
             "agreement": round(variant.accuracy.agreement, 3),
             "sqnr_db": round(variant.accuracy.sqnr_db or 0, 1),
         }

@@ -214,7 +214,10 @@ def _heads(value: ir.Value | None, perm: tuple[int, ...]) -> _Heads | None:
     shape = None if reshape is None else _constant_shape(reshape)
     if reshape is None or shape is None or len(shape) != 4 or shape[2] < 1 or reshape.inputs[0] is None:
         return None
-    return _Heads(reshape.inputs[0], shape[2], (reshape, transpose))
+    tokens = reshape.inputs[0]
+    if tokens.shape is not None and len(tokens.shape) != 3:
+        return None  # such as one token (B, D), which CaiT's class attention asks with
+    return _Heads(tokens, shape[2], (reshape, transpose))
 
 
 def _joined(mixed: ir.Node) -> tuple[ir.Node, ir.Node] | None:
