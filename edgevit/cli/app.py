@@ -59,7 +59,7 @@ COMMANDS = {
         "Measure latency, speed-up over float32, cold start and memory here; exit 1 if a variant does not run.",
     ),
     "report": ("Measure", "Write what was measured as one HTML page and its JSON."),
-    "predict": ("Use", "Say what is on images; an embedding model gives its features of them."),
+    "predict": ("Use", "Say what is on images; other models give their features or outputs of them."),
     "inspect": ("Use", "Show what is in a bundle, and whether its files are whole; exit 1 if one is damaged."),
     "models": ("Information", "List the built-in models, and the architectures that can be trained."),
     "targets": ("Information", "List the devices that EdgeViT builds for, or show one and its reasons."),

@@ -96,10 +96,13 @@ def test_damaged_files(backend, built, damage, capfd):
 
 def test_a_model_that_takes_more_than_images(backend, model, tmp_path):
     changed = onnx.load(model)
-    changed.graph.output.append(onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, ["batch", 8]))
+    (answers,) = changed.graph.output
+    changed.graph.input.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["batch", 3]))
+    changed.graph.node.append(onnx.helper.make_node("Add", [answers.name, "more"], ["sum"]))
+    changed.graph.output[0].name = "sum"
     onnx.save(changed, tmp_path / "two.onnx")
     path = backend.build(tmp_path / "two.onnx", tmp_path / "built")[0]
-    with pytest.raises(BundleError, match="1 inputs and 2 outputs"):
+    with pytest.raises(BundleError, match="2 inputs and 1 outputs"):
         open_session(backend, path)
 
 

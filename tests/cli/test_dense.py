@@ -4,13 +4,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from tiny import SHAPES, SPEC, VARIANTS
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError
-from edgevit.models.loading import load_checkpoint
 from edgevit.runtime import load
 
 NAMES = ("tokens", "block_0", "logits")
@@ -39,6 +37,10 @@ def test_other_bundles_say_nothing_of_outputs(tiny_exported):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_engine_gives_the_models_outputs(dense, tiny_checkpoint, images, variant):
+    import torch
+
+    from edgevit.models.loading import load_checkpoint
+
     model = load_checkpoint(str(tiny_checkpoint)).model()
     with load(dense, variant=variant) as loaded:
         assert loaded.output_names == NAMES

@@ -9,12 +9,11 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.shapes import load_shapes
 from edgevit.stages import convolution_race
 
-torch = pytest.importorskip("torch")
-from small_hybrid import small_hybrid  # noqa: E402 - it needs torch
-
 
 @pytest.fixture
 def exported_hybrid(edgevit, tmp_path):
+    from small_hybrid import small_hybrid  # it needs torch, finding the tests does not
+
     folder = tmp_path
     (folder / "labels.txt").write_text("\n".join([*load_shapes("train").class_names, *"abcdefg"][:7]))
     bundle = folder / "hybrid.edgevit"

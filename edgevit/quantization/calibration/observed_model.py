@@ -40,7 +40,7 @@ class ObservedModel:
         """Open ``model``, which stays as it is.
 
         Raises:
-            GraphError: if it has no Linear layers, more inputs than one, or a fixed batch, or cannot be run.
+            GraphError: if it has no layers to observe, more inputs than one, or a fixed batch, or cannot be run.
 
         """
         with letting_go(model.clone()) as observed:
@@ -56,6 +56,11 @@ class ObservedModel:
             self.outputs = {f"{each.name}.output": each.name for each in found}
             others = {**also(graph), **{f"{each.name}.output": settled(each) for each in found}}
             values = {**layers, **others}
+            if convolutions and not layers:
+                raise GraphError(
+                    "the graph has no Linear layer, and no convolution that can be quantized",
+                    remedy="give a float32 ViT, or a network with more convolutions than the one that reads the images",
+                )
             if len(graph.inputs) != 1:
                 raise GraphError(
                     f"the model has {len(graph.inputs)} inputs, not one", remedy="give a model that takes images alone"
