@@ -8,7 +8,7 @@ stays float in that dialect. The plan keeps them all: another dialect, or machin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,16 +178,18 @@ def _chosen(forms: Sequence[_Contender], times: NDArray[np.float64], engine: str
     # Forms follow one another from most integers to fewest: what is as fast, and has more, is preferred.
     best = next((index for index in accurate[1:] if ratios[index] <= 1 + MARGIN), 0) if fastest else 0
     ratios = np.median(times / times[:, [best]], axis=0)
-    reasons = {}
-    for name in forms[best].floats:
-        with_it = [index for index in range(len(forms)) if name not in forms[index].floats]
+
+    def against(others: Iterable[int]) -> str:
         # What was accurate enough was slower; else the accuracy of the others tells why.
-        told = min(with_it, key=lambda index: (index not in accurate, ratios[index]))
-        why = _against(forms[told], forms[best], float(ratios[told]), accurate=told in accurate)
-        reasons[name] = f"{engine} is better off with it in float: {why}"
+        told = min(others, key=lambda index: (index not in accurate, ratios[index]))
+        return _against(forms[told], forms[best], float(ratios[told]), accurate=told in accurate)
+
+    reasons = {}
+    for name in sorted(forms[best].floats):
+        with_it = [index for index in range(len(forms)) if name not in forms[index].floats]
+        reasons[name] = f"{engine} is better off with it in float: {against(with_it)}"
     if not best:
-        why = next(iter(reasons.values())).partition(": ")[2]
-        return _Choice(f"Convolutions stay float32 with {engine}: {why}", reasons)
+        return _Choice(f"Convolutions stay float32 with {engine}: {against(range(1, len(forms)))}", reasons)
     gained = f"{1 / ratios[0]:.2f} of the time that it takes with them in float"
     return _Choice(
         f"Convolutions in INT8 with {engine}: {forms[best].integers}; {gained}, {forms[best].say()}", reasons
