@@ -10,18 +10,15 @@ the share of multiply-adds in integers, by engine. Needs timm (tests/requirement
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import logging
 import shlex
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from comparison import machine
+from exporters import new, old, quietly
 from rich.progress import track
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -167,51 +164,17 @@ def of_torch(weights: Weights) -> nn.Module:
     return model.eval()
 
 
-def old(opset: int, batch: int | None = None) -> Callable[[nn.Module, Path], object]:
-    """Return torch's older exporter for any number of images, or for ``batch``."""
-    axes = {} if batch else {"dynamic_axes": {"x": {0: "b"}}}
-
-    def write(model: nn.Module, path: Path) -> object:
-        images = (torch.zeros(batch or 1, 3, SIDE, SIDE),)
-        return torch.onnx.export(model, images, path, dynamo=False, opset_version=opset, input_names=["x"], **axes)
-
-    return write
-
-
-def new(batch: int | None = None) -> Callable[[nn.Module, Path], object]:
-    """Return torch's newer exporter for any number of images, or for ``batch``."""
-    shapes = None if batch else ({0: torch.export.Dim("b")},)
-
-    def write(model: nn.Module, path: Path) -> object:
-        images = (torch.zeros(batch or 2, 3, SIDE, SIDE),)
-        return torch.onnx.export(
-            model, images, path, dynamo=True, verbose=False, dynamic_shapes=shapes, external_data=False
-        )
-
-    return write
-
-
 FILES: dict[str, tuple[Callable[[Weights], nn.Module], Callable[[nn.Module, Path], object]]] = {
-    "timm, dynamo=False, opset 13": (lambda weights: of_timm(weights, fused=False), old(13)),
-    "timm, dynamo=False, opset 17": (of_timm, old(17)),
-    "timm, dynamo=False, opset 17, one image": (of_timm, old(17, 1)),
-    "timm, dynamo=True": (of_timm, new()),
-    "timm, dynamo=True, one image": (of_timm, new(1)),
-    "transformers, dynamo=False, opset 17": (of_transformers, old(17)),
-    "transformers, dynamo=True": (of_transformers, new()),
-    "nn.MultiheadAttention, dynamo=False, opset 14": (of_torch, old(14)),
-    "nn.MultiheadAttention, dynamo=True, one image": (of_torch, new(1)),
+    "timm, dynamo=False, opset 13": (lambda weights: of_timm(weights, fused=False), old(13, side=SIDE)),
+    "timm, dynamo=False, opset 17": (of_timm, old(17, side=SIDE)),
+    "timm, dynamo=False, opset 17, one image": (of_timm, old(17, 1, SIDE)),
+    "timm, dynamo=True": (of_timm, new(side=SIDE)),
+    "timm, dynamo=True, one image": (of_timm, new(1, SIDE)),
+    "transformers, dynamo=False, opset 17": (of_transformers, old(17, side=SIDE)),
+    "transformers, dynamo=True": (of_transformers, new(side=SIDE)),
+    "nn.MultiheadAttention, dynamo=False, opset 14": (of_torch, old(14, side=SIDE)),
+    "nn.MultiheadAttention, dynamo=True, one image": (of_torch, new(1, SIDE)),
 }
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Hide what the exporters print."""
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
 
 
 def row(name: str, source: Path, options: argparse.Namespace, folder: Path) -> str:

@@ -108,21 +108,23 @@ def _plant(block: Block, outliers: str) -> None:
         attention.out_proj.weight[:, channels] /= 50
 
 
-def _old(opset: int, batch: int | None) -> Callable[[nn.Module, Path], object]:
+def old(opset: int, batch: int | None = None, side: int = SIDE) -> Callable[[nn.Module, Path], object]:
+    """Return torch's older exporter for any number of images, or for ``batch``, of ``side`` pixels."""
     axes = {} if batch else {"dynamic_axes": {"x": {0: "b"}}}
 
     def write(model: nn.Module, path: Path) -> object:
-        images = (torch.zeros(batch or 1, 3, SIDE, SIDE),)
+        images = (torch.zeros(batch or 1, 3, side, side),)
         return torch.onnx.export(model, images, path, dynamo=False, opset_version=opset, input_names=["x"], **axes)
 
     return write
 
 
-def _new(batch: int | None) -> Callable[[nn.Module, Path], object]:
+def new(batch: int | None = None, side: int = SIDE) -> Callable[[nn.Module, Path], object]:
+    """Return torch's newer exporter for any number of images, or for ``batch``, of ``side`` pixels."""
     shapes = None if batch else ({0: torch.export.Dim("b")},)
 
     def write(model: nn.Module, path: Path) -> object:
-        images = (torch.zeros(batch or 2, 3, SIDE, SIDE),)
+        images = (torch.zeros(batch or 2, 3, side, side),)
         return torch.onnx.export(
             model, images, path, dynamo=True, verbose=False, dynamic_shapes=shapes, external_data=False
         )
@@ -131,11 +133,11 @@ def _new(batch: int | None) -> Callable[[nn.Module, Path], object]:
 
 
 EXPORTERS = {
-    "dynamo=False, opset 14": _old(14, None),
-    "dynamo=False, opset 17": _old(17, None),
-    "dynamo=False, opset 17, one image": _old(17, 1),
-    "dynamo=True": _new(None),
-    "dynamo=True, one image": _new(1),
+    "dynamo=False, opset 14": old(14),
+    "dynamo=False, opset 17": old(17),
+    "dynamo=False, opset 17, one image": old(17, 1),
+    "dynamo=True": new(),
+    "dynamo=True, one image": new(1),
 }
 OUTLIERS = ("none", "norms", "values", "tokens")
 
