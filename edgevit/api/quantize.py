@@ -9,8 +9,8 @@ from pathlib import Path
 from edgevit.api.arguments import number
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
-from edgevit.bundle.manifest import INTEGER_PRECISIONS, Precision
-from edgevit.errors import InputError
+from edgevit.bundle.manifest import Precision
+from edgevit.evaluation.gate import check_integer_share
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import Recipe, load_recipe
 from edgevit.runtime.arguments import path_given
@@ -73,11 +73,7 @@ def quantize(
     wanted = precision_called(path_given("precision", precision))
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path_given("recipe", recipe))
     share = number("min_integer_share", min_integer_share, least=0, most=1)
-    if share is not None and wanted not in INTEGER_PRECISIONS:
-        raise InputError(
-            f"{wanted} multiplies in floating point: it has no share of integers to reach",
-            remedy=f"leave --min-integer-share out, or use --precision {' or '.join(INTEGER_PRECISIONS)}",
-        )
+    check_integer_share(share, [wanted])
     images = None
     if data is not None:
         images = images_of(

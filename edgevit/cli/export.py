@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -12,6 +12,7 @@ import edgevit
 from edgevit.cli import values
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
+    OF_ONNX,
     Activation,
     Colours,
     Crop,
@@ -20,6 +21,7 @@ from edgevit.cli.options import (
     ImageSize,
     L2Normalize,
     Mean,
+    OnnxOutputs,
     Outputs,
     Overwrite,
     PreprocessFile,
@@ -31,13 +33,6 @@ from edgevit.cli.options import (
     StrictImages,
 )
 from edgevit.cli.tables import with_unreadable
-from edgevit.models.outputs import OUTPUT_KINDS
-
-_PANEL = "What an ONNX file does not say itself"
-
-
-def _of_onnx(text: str, default: str) -> Any:  # noqa: ANN401 - as Typer declares it
-    return typer.Option(help=text, show_default=default, rich_help_panel=_PANEL)
 
 
 def export(
@@ -87,15 +82,9 @@ def export(
         ),
     ] = None,
     embedding: Annotated[
-        bool, typer.Option("--embedding", help="It gives features, not logits.", rich_help_panel=_PANEL)
+        bool, typer.Option("--embedding", help="It gives features, not logits.", rich_help_panel=OF_ONNX)
     ] = False,
-    onnx_output: Annotated[
-        list[str] | None,
-        _of_onnx(
-            f"An output to use, as NAME or NAME=KIND; can be given again. Kinds: {', '.join(OUTPUT_KINDS)}.",
-            "logits, or all",
-        ),
-    ] = None,
+    onnx_output: OnnxOutputs = None,
     root: Root = None,
     strict: StrictImages = False,
     overwrite: Overwrite = False,
@@ -126,7 +115,7 @@ def export(
             template=template,
             embedding=embedding,
             outputs=outputs,
-            onnx_output=[name for text in onnx_output or () for name in text.split(",")],
+            onnx_output=values.onnx_outputs(onnx_output),
             root=root,
             strict=strict,
             overwrite=overwrite,

@@ -13,12 +13,14 @@ from edgevit.cli import completion
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
 from edgevit.evaluation.output_limits import MIN_BOX_AGREEMENT, MIN_DELTA1, MIN_MIOU
+from edgevit.models.outputs import OUTPUT_KINDS
 
 #: Groups of options in the help.
 MODEL = "The model"
 TIMING = "Timing"
 READING = "Reading images"
 LIMITS = "What passes"
+OF_ONNX = "What an ONNX file does not say itself"
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
 SourceArgument = Annotated[
@@ -37,6 +39,15 @@ Outputs = Annotated[
         "-o",
         help="The bundle to make: a folder, usually NAME.edgevit. Given again, what a checkpoint is to give in place "
         "of its logits or features: tokens, blocks=2,5,8,11, embedding, logits.",
+    ),
+]
+OnnxOutputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--onnx-output",
+        help=f"An output to use, as NAME or NAME=KIND; can be given again. Kinds: {', '.join(OUTPUT_KINDS)}.",
+        show_default="logits, or all",
+        rich_help_panel=OF_ONNX,
     ),
 ]
 ImageSize = Annotated[

@@ -21,7 +21,12 @@ from edgevit.cli.options import (
     ImageSize,
     L2Normalize,
     MaxDrop,
+    MinBoxAgreement,
     MinCosine,
+    MinDelta1,
+    MinIntegerShare,
+    MinMiou,
+    OnnxOutputs,
     Outputs,
     Overwrite,
     RawWeights,
@@ -32,15 +37,18 @@ from edgevit.cli.options import (
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
+from edgevit.evaluation.output_limits import OutputLimits
+from edgevit.graph.interface import onnx_outputs_in
 from edgevit.models.requested import requests_in
 from edgevit.recipes import load_recipe
+from edgevit.report.table import output_figures
 from edgevit.report.verdict import outcome
 from edgevit.stages.benchmark import Load
 from edgevit.stages.chosen import chosen_targets, precision_called
 from edgevit.stages.pipeline import PipelineJob
 from edgevit.stages.pipeline import pipeline as stage
 from edgevit.stages.report import PAGE
-from edgevit.stages.results import failures
+from edgevit.stages.results import failures, integer_share, path_of
 
 _DEFAULT = Load()
 
@@ -71,6 +79,10 @@ def pipeline(
     ] = "default",
     max_drop: MaxDrop = None,
     min_cosine: MinCosine = None,
+    min_miou: MinMiou = None,
+    min_delta1: MinDelta1 = None,
+    min_box_agreement: MinBoxAgreement = None,
+    min_integer_share: MinIntegerShare = None,
     batch: Annotated[
         int, typer.Option(help="Images per timed inference.", rich_help_panel=options.TIMING)
     ] = _DEFAULT.batch,
@@ -85,6 +97,7 @@ def pipeline(
     activation: Activation = None,
     l2_normalize: L2Normalize = False,
     raw_weights: RawWeights = False,
+    onnx_output: OnnxOutputs = None,
     root: Root = None,
     strict: StrictImages = False,
     overwrite: Overwrite = False,
@@ -96,11 +109,14 @@ def pipeline(
         data=data,
         output=place,
         outputs=requests_in(outputs),
+        onnx_outputs=onnx_outputs_in(values.onnx_outputs(onnx_output)),
         targets=chosen_targets(target),
         recipe=load_recipe(recipe),
         load=Load(batch=batch, threads=threads, duration_s=duration),
         max_drop=max_drop,
         min_cosine=min_cosine,
+        limits=OutputLimits(min_miou=min_miou, min_delta1=min_delta1, min_box_agreement=min_box_agreement),
+        min_integer_share=min_integer_share,
         precisions=tuple(dict.fromkeys(precision_called(name) for name in precision or ["int8"])),
         calibration_data=calibration_data,
         unreadable=collector(strict=strict),
@@ -113,10 +129,18 @@ def pipeline(
         existing="replace" if overwrite else "refuse",
     )
     with progress() as bars:
-        bundle, failed = stage(job, progress=bars)
-    names = [variant.name for variant in bundle.manifest.variants]
+        bundle, failed, missed = stage(job, progress=bars)
+    variants = bundle.manifest.variants
+    names = [variant.name for variant in variants]
     page = bundle.verify_extra(PAGE).path
-    following = (*not_made(failed), f"Report: {page}", f"next:   edgevit predict {place} IMAGE")
+    shares = (f"{name}: share missed: {why}" for name, why in missed.items())
+    following = (
+        *output_figures(variants),
+        *shares,
+        *not_made(failed),
+        f"Report: {page}",
+        f"next:   edgevit predict {place} IMAGE",
+    )
     table = with_unreadable(variants_table(bundle, names), job.unreadable.names)
     return Result(
         data={
@@ -124,9 +148,10 @@ def pipeline(
             "report": page,
             "variants": [_entry(bundle, name) for name in names],
             "failed": failures(failed),
+            "shares_missed": missed,
         },
         text=Group(table, *(Text(line) for line in following)),
-        exit_code=0 if not failed and all(_passed(found) for found in bundle.manifest.variants) else 1,
+        exit_code=0 if not failed and not missed and all(map(_passed, variants)) else 1,
     )
 
 
@@ -138,4 +163,5 @@ def _passed(variant: Variant) -> bool:
 def _entry(bundle: Bundle, name: str) -> dict[str, object]:
     variant = bundle.variant(name)
     entry: dict[str, object] = msgspec.to_builtins(variant)
-    return entry | {"path": bundle.path / variant.files[0].path, "verdict": outcome(variant).word}
+    shown = {"path": path_of(bundle, variant), "verdict": outcome(variant).word}
+    return entry | shown | {"integer_share": integer_share(variant)}

@@ -48,6 +48,11 @@ def bundle_and_outputs(given: list[str]) -> tuple[Path, list[str]]:
     return Path(paths[0]), [text for text in given if is_request(text)]
 
 
+def onnx_outputs(given: list[str] | None) -> list[str]:
+    """Return the outputs of an ONNX file that were named, one by one: several may stand in one text, with commas."""
+    return [name for text in given or () for name in text.split(",")]
+
+
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     """Return the numbers that a user gave to ``option``: some with commas between them, fractions as 1/255 too.
 

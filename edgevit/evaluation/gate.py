@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
+from edgevit.bundle.manifest import INTEGER_PRECISIONS, Precision
 from edgevit.errors import InputError
 
 #: Percentage points of top-1 that a variant may lose, unless the user says otherwise.
@@ -137,6 +139,21 @@ def check_limits(*, classes: int, max_drop: float | None, min_cosine: float | No
         raise InputError(
             "--max-drop is for classifiers, and this model gives features: it has no top-1 to lose",
             remedy=f"say how near the features must be to float32's: --min-cosine {MIN_COSINE:g}",
+        )
+
+
+def check_integer_share(least: float | None, precisions: Collection[Precision]) -> None:
+    """Check that one of ``precisions`` has integers, if they are to be ``least`` of the multiply-adds.
+
+    Raises:
+        InputError: if none has.
+    """
+    if least is not None and not set(precisions) & set(INTEGER_PRECISIONS):
+        several = len(precisions) > 1
+        raise InputError(
+            f"{' and '.join(precisions)} {'multiply' if several else 'multiplies'} in floating point: "
+            f"{'they have' if several else 'it has'} no share of integers to reach",
+            remedy=f"leave --min-integer-share out, or use --precision {' or '.join(INTEGER_PRECISIONS)}",
         )
 
 

@@ -13,7 +13,9 @@ from edgevit.bundle.store import Bundle, Existing
 from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
 from edgevit.errors import EdgeViTError
-from edgevit.evaluation.gate import check_limits
+from edgevit.evaluation.gate import check_integer_share, check_limits
+from edgevit.evaluation.output_limits import OutputLimits
+from edgevit.graph.interface import WantedOutput
 from edgevit.graph.metadata_overrides import MetadataOverrides
 from edgevit.models.requested import Requests
 from edgevit.models.spec import OutputActivation
@@ -26,6 +28,7 @@ from edgevit.stages.images import DataSource, LabelledBatches, shared_images
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import check_unique_variants, quantize
 from edgevit.stages.report import report
+from edgevit.stages.results import shares_missed
 from edgevit.stages.source import load_source
 from edgevit.stages.validate import validate
 from edgevit.targets import Target
@@ -33,16 +36,19 @@ from edgevit.targets import Target
 if TYPE_CHECKING:
     from edgevit.stages.export import Exportable
 
+_NO_LIMITS = OutputLimits()
+
 
 @dataclass(frozen=True, slots=True)
 class PipelineJob:
-    """What to take through the pipeline, and how; ``max_drop`` and ``min_cosine`` are as in ``validate``.
+    """What to take through the pipeline, and how; ``max_drop``, ``min_cosine`` and ``limits`` are as in ``validate``.
 
     ``precisions`` are those to make beside float32. ``calibration_data`` is where the calibration images come from, if
     not the training part of ``data``. With ``image_size`` (height, width) the model is taken to another resolution than
     the checkpoint's, with ``l2_normalize`` an embedding model's features to length 1, with ``raw_weights`` those of the
     last step where it has averaged ones. ``activation`` makes probabilities of its logits, whatever its config says.
-    ``outputs`` are what it is to give in place of logits or features.
+    ``outputs`` are what it is to give in place of logits or features, ``onnx_outputs`` those of an ONNX file to use.
+    ``min_integer_share`` of the multiply-adds, in 0..1, must run in integers; None stands for the recipe's.
     """
 
     source: str
@@ -54,6 +60,8 @@ class PipelineJob:
     unreadable: Unreadable
     max_drop: float | None = None
     min_cosine: float | None = None
+    limits: OutputLimits = _NO_LIMITS
+    min_integer_share: float | None = None
     precisions: tuple[Precision, ...] = ("int8",)
     calibration_data: str | None = None
     root: Path | None = None
@@ -63,14 +71,20 @@ class PipelineJob:
     l2_normalize: bool = False
     raw_weights: bool = False
     outputs: Requests = ()
+    onnx_outputs: tuple[WantedOutput, ...] = ()
     existing: Existing = "refuse"
 
 
 class PipelineResult(NamedTuple):
-    """The bundle with everything that was measured, and the variants that could not be made, with the reasons."""
+    """The bundle with everything that was measured.
+
+    ``failed`` are the variants that could not be made, ``shares_missed`` those with too few of their multiply-adds in
+    integers, each with the reason.
+    """
 
     bundle: Bundle
     failed: Mapping[str, EdgeViTError]
+    shares_missed: Mapping[str, str]
 
 
 def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult:
@@ -94,12 +108,13 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.
     Bundle.check_place(job.output, job.existing)
     job.load.check()
+    check_integer_share(job.min_integer_share, job.precisions)
     for precision in job.precisions:
         check_unique_variants(job.targets, precision)
     progress.note(f"1/5 Export {job.source}")
     model = load_source(
         job.source,
-        MetadataOverrides(image_size=job.image_size, activation=job.activation),
+        MetadataOverrides(image_size=job.image_size, activation=job.activation, outputs=job.onnx_outputs),
         l2_normalize=job.l2_normalize,
         heads=job.heads,
         raw_weights=job.raw_weights,
@@ -107,8 +122,9 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     )
     for note in model.notes:
         progress.note(f"    {note}")
-    classes, dense = classes_of(model), bool(outputs_of(model))
-    check_limits(classes=classes, max_drop=job.max_drop, min_cosine=job.min_cosine, dense=dense)
+    classes, typed = classes_of(model), outputs_of(model)
+    check_limits(classes=classes, max_drop=job.max_drop, min_cosine=job.min_cosine, dense=bool(typed))
+    replace(job.limits, max_drop=job.max_drop, min_cosine=job.min_cosine).check(typed)
     seen, tested = calibration.load(progress), test.load(progress)
     LabelledBatches.of(tested, model.labels, several=model.activation == "sigmoid" and classes > 1)
     if shared := shared_images(seen, tested):
@@ -117,7 +133,9 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
         replaced = job.existing == "replace" and is_bundle(job.output)
         output = stack.enter_context(rebuilding(job.output)) if replaced else job.output
         failed = _stages(job, model, output, test, calibration, progress)
-    return PipelineResult(Bundle.open(job.output), failed)
+    made = Bundle.open(job.output)
+    share = job.recipe.min_integer_share if job.min_integer_share is None else job.min_integer_share
+    return PipelineResult(made, failed, shares_missed(made.manifest.variants, share))
 
 
 def _stages(
@@ -150,7 +168,9 @@ def _stages(
         bundle = made.bundle
         failed |= made.failed
     progress.note(f"3/5 Validate on {job.data}")
-    bundle, _ = validate(bundle, test, max_drop=job.max_drop, min_cosine=job.min_cosine, progress=progress)
+    bundle, _ = validate(
+        bundle, test, max_drop=job.max_drop, min_cosine=job.min_cosine, limits=job.limits, progress=progress
+    )
     progress.note("4/5 Benchmark on this machine")
     bundle, _ = benchmark(bundle, job.load, progress=progress)
     progress.note("5/5 Report")

@@ -22,7 +22,8 @@ def integer_share(variant: Variant) -> float | None:
     return None if variant.kernels is None else variant.kernels.integer_share
 
 
-def _shares_missed(variants: Iterable[Variant], least: float | None) -> dict[str, str]:
+def shares_missed(variants: Iterable[Variant], least: float | None) -> dict[str, str]:
+    """Say which of ``variants`` have fewer of their multiply-adds in integers than ``least``, in 0..1, and why."""
     return {variant.name: missed for variant in variants if (missed := share_missed(variant, least)) is not None}
 
 
@@ -97,7 +98,7 @@ class BuildResult:
     @property
     def shares_missed(self) -> Mapping[str, str]:
         """Why variants have too few of their multiply-adds in integers, by their names."""
-        return _shares_missed(self.variants, self.min_integer_share)
+        return shares_missed(self.variants, self.min_integer_share)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit quantize --json`` and ``edgevit build --json`` print."""
@@ -164,7 +165,7 @@ class ValidationResult:
     @property
     def shares_missed(self) -> Mapping[str, str]:
         """Why variants have too few of their multiply-adds in integers, by their names."""
-        return _shares_missed([self.bundle.variant(name) for name in self.names], self.min_integer_share)
+        return shares_missed([self.bundle.variant(name) for name in self.names], self.min_integer_share)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit validate --json`` prints."""
