@@ -7,20 +7,23 @@ from collections.abc import Sequence
 import msgspec
 
 from edgevit.backends import BACKENDS, backend_class
-from edgevit.backends.base import LinearKernel
+from edgevit.backends.base import LinearKernel, Session
 from edgevit.backends.kernel_report import KERNELS, KernelReport
 from edgevit.backends.variants import open_variant
 from edgevit.bundle.manifest import Kernels, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingError
+from edgevit.graph.linears import open_graph
+from edgevit.graph.multiply_adds import count_multiply_adds
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.kernel_check import kernels_of
+from edgevit.quantization.kernel_check import kernels_of, with_arithmetic
 
 
 class VariantKernels(msgspec.Struct, frozen=True, kw_only=True):
     """How one variant is executed: its Linear layers, and all kernels if the build told; or why it is not known.
 
-    ``kernels`` and ``integer_share`` are of an engine that was asked; the multiply-adds are those of the manifest.
+    ``kernels`` and ``integer_share`` are of an engine that was asked; the multiply-adds are those of the manifest, of
+    float32 those of its graph.
     """
 
     variant: str
@@ -64,11 +67,10 @@ def _opened(bundle: Bundle, variant: Variant) -> VariantKernels:
     try:
         with open_variant(bundle, variant.name) as session:
             linears = tuple(session.linear_kernels())
+            found = _with_arithmetic(bundle, variant, kernels_of(linears), session)
     except MissingError as error:  # one engine that is not here must not hide what the others do
         reason = f"{error.message} (try: {error.remedy})"
         return VariantKernels(variant=variant.name, backend=variant.backend, unknown=reason)
-    noted = variant.kernels
-    found = msgspec.structs.replace(kernels_of(linears), arithmetic=None if noted is None else noted.arithmetic)
     return VariantKernels(
         variant=variant.name,
         backend=variant.backend,
@@ -76,3 +78,18 @@ def _opened(bundle: Bundle, variant: Variant) -> VariantKernels:
         kernels=found,
         integer_share=found.integer_share,
     )
+
+
+def _with_arithmetic(bundle: Bundle, variant: Variant, found: Kernels, session: Session) -> Kernels:
+    """Return what was ``found`` of ``variant`` with its multiply-adds.
+
+    The manifest notes them of what was built. Of the exported float32 file it does not: they are counted.
+
+    Raises:
+        MissingDependencyError: if a package that reads the file is not installed.
+    """
+    noted = None if variant.kernels is None else variant.kernels.arithmetic
+    if noted is not None or variant.precision != "float32":
+        return msgspec.structs.replace(found, arithmetic=noted)
+    with open_graph(bundle.verify_float32().path) as model:
+        return with_arithmetic(found, count_multiply_adds(model), session.integer_products())

@@ -49,6 +49,22 @@ def test_a_vit_runs_in_integers_but_for_its_attention(edgevit, quantized):
     assert "of the multiply-adds (Linear 100 %, attention 50 %)" in shown
 
 
+def test_nothing_of_float32_runs_in_integers(edgevit, exported):
+    said = edgevit("inspect", exported, "--kernels")
+    linears = 4 * SPEC.depth + 1
+    assert f"float32: 0 of {linears} Linear layers in integers, 0 % of the multiply-adds" in " ".join(said.out.split())
+    (found,) = edgevit("inspect", exported, "--kernels", "--json").data()["variants"]
+    kinds = {each["kind"]: each for each in found["kernels"]["arithmetic"]}
+    rows, columns = SPEC.grid
+    tokens, width = rows * columns + 1, SPEC.width
+    products = 4 * width + 2 * 4 * width  # of queries, keys, values and proj, and of the MLP, by each token's numbers
+    linear = SPEC.depth * tokens * width * products + width * SPEC.classes
+    patches = rows * columns * width * 3 * SPEC.patch_size[0] * SPEC.patch_size[1]
+    assert sum(each["macs"] for each in kinds.values()) == linear + patches + SPEC.depth * 2 * tokens**2 * width
+    assert {each["integer_macs"] for each in kinds.values()} == {0}
+    assert found["integer_share"] == 0
+
+
 def test_what_stays_float_of_a_hybrid_is_named(edgevit, hybrid, tmp_path):
     bundle, labels = tmp_path / "hybrid.edgevit", tmp_path / "labels.txt"
     labels.write_text("\n".join(load_shapes("train").class_names))
