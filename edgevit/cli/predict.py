@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -14,6 +15,7 @@ from rich.text import Text
 
 import edgevit
 from edgevit.api.predict import PredictionResult
+from edgevit.bundle.store import Bundle
 from edgevit.cli import completion
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath
@@ -22,6 +24,8 @@ from edgevit.files import write_atomically
 
 _AT_ONCE = 32
 _SHOWN = 6
+#: What the images are called in an .npz file, and what its entries are called beside their names.
+_IMAGES, _ENTRY = "images", ".npy"
 
 
 def predict(
@@ -52,7 +56,7 @@ def predict(
 ) -> Result:
     """Say what is on images; other models give their features or outputs of them."""
     if output is not None:
-        _check_output(output)
+        _check_output(output, bundle)
     with progress() as bars:
         found = edgevit.predict(
             bundle, images, top=top, threshold=threshold, variant=variant, threads=threads, progress=bars
@@ -86,9 +90,23 @@ def _statistics(found: PredictionResult) -> Iterator[list[str]]:
         yield lines
 
 
-def _check_output(path: Path) -> None:
+def _check_output(path: Path, bundle: Path) -> None:
+    """Check that what the model in ``bundle`` gives can be written to ``path``, and found again there by its name.
+
+    Raises:
+        InputError: if it cannot.
+    """
     if path.suffix != ".npz":
         raise InputError(f"{path} is no .npz file", remedy=f"write -o {path.name}.npz")
+    names = [output.name for output in Bundle.open(bundle).manifest.typed_outputs]
+    taken = {_IMAGES: "the paths of the images"} | {f"{name}{_ENTRY}": f"the output {name}" for name in names}
+    for name in names:
+        if name in taken:
+            raise InputError(
+                f"the output {name} cannot be written: in {path}, numpy.load takes {name} for {taken[name]}",
+                remedy="call outputs_batch() of edgevit.load(BUNDLE), or give the output another name: "
+                "export the file again",
+            )
 
 
 def _write(found: PredictionResult, path: Path) -> None:
@@ -104,8 +122,12 @@ def _write(found: PredictionResult, path: Path) -> None:
         given = {"embedding": found.embeddings}
     if not given:
         raise InputError("-o is for models that give features or other outputs", remedy="leave -o out, or use --json")
+    arrays: dict[str, NDArray[Any]] = {_IMAGES: np.array([str(image) for image in found.images]), **given}
     content = BytesIO()
-    np.savez(content, allow_pickle=False, images=np.array([str(image) for image in found.images]), **given)
+    with zipfile.ZipFile(content, "w") as archive:  # numpy.savez has arguments of its own: no output could be "file"
+        for name, array in arrays.items():
+            with archive.open(f"{name}{_ENTRY}", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
     write_atomically(path, content.getvalue())
 
 

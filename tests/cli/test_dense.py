@@ -141,6 +141,47 @@ def test_predict_shows_and_writes_outputs(edgevit, dense, pictures, tmp_path):
     assert edgevit("predict", dense, pictures[0], "-o", tmp_path / "out.txt").code == 2
 
 
+def renamed(bundle, **names):
+    """Give outputs of a bundle of float32 other names: of a bundle that was made elsewhere they may be any."""
+    manifest = Bundle.open(bundle).manifest
+    data = json.loads((bundle / "manifest.json").read_bytes())
+    data["variants"] = data["variants"][:1]
+    for output, known in zip(data["outputs"], manifest.typed_outputs, strict=True):
+        output["name"] = names.get(known.name, known.name)
+    (bundle / "manifest.json").write_text(json.dumps(data))
+
+
+def test_outputs_may_be_called_as_what_predict_writes_with(edgevit, dense, pictures, tmp_path):
+    names = {"tokens": "file", "block_0": "allow_pickle", "logits": "label"}
+    with load(dense, variant="float32") as model:
+        given = model.outputs_batch(pictures)
+    renamed(dense, **names)
+    done = edgevit("predict", dense, *pictures, "-o", tmp_path / "out.npz", "--json")
+    assert done.code == 0, done.err
+    assert set(done.data()["images"][0]["outputs"]) == set(names.values())
+    written = np.load(tmp_path / "out.npz")
+    assert sorted(written.files) == sorted(["images", *names.values()])
+    for before, now in names.items():
+        assert np.allclose(given[before], written[now], atol=1e-5)
+    assert written["images"].tolist() == [str(path) for path in pictures]
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ({"tokens": "images"}, "numpy.load takes images for the paths of the images"),
+        ({"tokens": "x", "logits": "x.npy"}, "numpy.load takes x.npy for the output x"),
+    ],
+)
+def test_outputs_that_could_not_be_told_apart_are_not_written(edgevit, dense, pictures, tmp_path, names, why):
+    renamed(dense, **names)
+    done = edgevit("predict", dense, pictures[0], "-o", tmp_path / "a.npz")
+    assert done.code == 2
+    assert why in done.failure()[0]
+    assert not (tmp_path / "a.npz").exists()
+    assert edgevit("predict", dense, pictures[0]).code == 0
+
+
 def test_the_report_shows_outputs(edgevit, dense, tmp_path):
     assert edgevit("validate", dense, "--data", SHAPES, "--max-drop", "20").code == 0
     assert edgevit("benchmark", dense, "--duration", "0.1").code == 0
