@@ -27,7 +27,7 @@ from edgevit.quantization.rewrites.activation_shift import shift_input
 from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.channel_equalization import equalize_input, follows_activation
 from edgevit.quantization.rewrites.patch_embedding import LEVELS, multiply_patches
-from edgevit.quantization.rewrites.per_token_scale import LEAST, add_per_token_scale, has_per_token_scale
+from edgevit.quantization.rewrites.per_token_scale import add_per_token_scale, has_per_token_scale, least_divisor
 from edgevit.quantization.rewrites.residual import add_residual_matmul, ending_layers, ends_mlp, sees_token
 from edgevit.quantization.rewrites.smoothing import HEADROOM, choose_equalization, choose_migration
 from edgevit.quantization.rewrites.smoothing_mappings import find_smoothing_mappings
@@ -138,8 +138,9 @@ class ScaleTokens:
         for layer, channels in _behind_activations(model.graph, options.images, ranges):
             if layer.bias is not None and layer.addition is None:
                 continue  # a Gemm's own bias would be multiplied by the token's scale
-            add_per_token_scale(model.graph, layer)
-            low = HEADROOM * min(0.0, float(channels.minimum.min())) / LEAST
+            least = least_divisor(channels)
+            add_per_token_scale(model.graph, layer, least)
+            low = HEADROOM * min(0.0, float(channels.minimum.min())) / least
             ranges[layer.name] = TensorStatistics.predicted(low, 1.0, ranges[layer.name].tokens)
 
 

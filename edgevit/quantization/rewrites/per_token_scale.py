@@ -3,6 +3,7 @@
 Behind a GELU tokens differ more than channels do: on DeiT-tiny the largest value of most is a third of the largest of
 all. So let r = max(largest of x, 1) for each token x; then x W + b = r (x / r) W + b, and x / r ends at 1. What of that
 is negative is small: the functions that are taken for activations here go down to -0.28 (SiLU), and r is at least 1.
+Where no value that was seen is as large as 1, r is at least the largest of them: else most levels would go unused.
 
 The engine computes r, a maximum over channels, a division and a product over what the layer gives: as much as a second
 product of one token costs, and less than one of all.
@@ -16,22 +17,29 @@ import onnx_ir as ir
 from edgevit.graph.editing import add_constant, node_like
 from edgevit.graph.linears import LinearLayer
 from edgevit.graph.node_facts import Role, is_marked, mark
+from edgevit.quantization.calibration.statistics import ChannelStatistics
 
-#: The least that a token is divided by; one whose largest value is less is divided by this.
+#: The least that a token is divided by where values reach it; one whose largest value is less is divided by this.
 LEAST = 1.0
 
 _AXES_ARE_AN_INPUT_SINCE = 18
 
 
-def add_per_token_scale(graph: ir.Graph, layer: LinearLayer) -> None:
-    """Let ``layer`` read each token divided by its largest value, or by ``LEAST``, and give what it gave before.
+def least_divisor(channels: ChannelStatistics) -> float:
+    """Return the least to divide tokens by whose ``channels`` calibration saw: 1, or the largest magnitude below it."""
+    reach = float(max(channels.maximum.max(), -channels.minimum.min()))
+    return reach if np.finfo(np.float32).tiny <= reach < LEAST else LEAST
+
+
+def add_per_token_scale(graph: ir.Graph, layer: LinearLayer, least: float = LEAST) -> None:
+    """Let ``layer`` read each token divided by its largest value, or by ``least``, and give what it gave before.
 
     Its bias, if it is an Add, is added behind that: the product alone is the layer afterwards.
     """
     name, value, product = layer.name, layer.input, layer.matmul.outputs[0]
-    least = add_constant(graph, f"{name}.least", np.array(LEAST, dtype=np.float32))
+    floor = add_constant(graph, f"{name}.least", np.array(least, dtype=np.float32))
     largest = _largest(graph, name, value)
-    scale = node_like(graph, f"{name}.per_token_scale", "Max", [largest.outputs[0], least], value)
+    scale = node_like(graph, f"{name}.per_token_scale", "Max", [largest.outputs[0], floor], value)
     for node in (largest, scale):
         mark(node, Role.PART, name)
         node.outputs[0].shape = None if value.shape is None else ir.Shape([*value.shape[:-1], 1])

@@ -6,11 +6,18 @@ from onnx_files import emit, optimize_files
 from edgevit.backends import get_backend
 from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.saving import save
+from edgevit.quantization.calibration.statistics import ChannelStatistics
 from edgevit.quantization.kernel_check import check_kernels
 from edgevit.quantization.ptq import CalibrationImages
 from edgevit.quantization.rewrites.channel_equalization import follows_activation
-from edgevit.quantization.rewrites.per_token_scale import LEAST, add_per_token_scale, has_per_token_scale
+from edgevit.quantization.rewrites.per_token_scale import (
+    LEAST,
+    add_per_token_scale,
+    has_per_token_scale,
+    least_divisor,
+)
 from edgevit.recipes import Rewrites
+from edgevit.statistics import sqnr_db
 
 FC2 = [f"blocks.{block}.mlp.fc2" for block in (0, 1)]
 
@@ -114,3 +121,35 @@ def test_a_gemm_whose_bias_would_be_scaled_too_is_left_alone(write_graph, tmp_pa
     optimize_files(path, images, {"asymmetric": tmp_path / "model.onnx"}, rewrites=Rewrites(per_token_scale=True))
     layers = {layer.name: layer for layer in find_linears(load_graph(tmp_path / "model.onnx").graph)}
     assert has_per_token_scale(layers["fc2"]) == scaled
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "least"),
+    [(-0.17, 6, 1), (0, 1, 1), (-0.1, 0.5, 0.5), (-0.17, 0.02, 0.17), (-2e-4, 1e-4, 2e-4), (0, 0, 1), (-1e-40, 0, 1)],
+)
+def test_tokens_are_divided_by_no_more_than_was_seen(low, high, least):
+    channels = ChannelStatistics(*(np.array([value / 2, value]) for value in (low, high, 0.0, 0.0)))
+    assert least_divisor(channels) == least
+
+
+@pytest.mark.parametrize("size", [1.0, 0.1, 1e-2, 1e-4])
+def test_small_values_use_all_levels(write_graph, tmp_path, size):
+    rng = np.random.default_rng(0)
+    path = write_graph(
+        "g (float[n, 1, 8, 8] images) => (float[n, 4, 2] logits) { r = Reshape(images, tokens) [fc1] h = MatMul(r, u) "
+        "y = Gelu(h) [fc2] p = MatMul(y, w) logits = Add(p, b) }",
+        {
+            "tokens": np.array([-1, 4, 16]),
+            "u": (size * rng.normal(size=(16, 32))).astype(np.float32),
+            "w": rng.normal(size=(32, 2)).astype(np.float32),
+            "b": np.float32([0, 0]),
+        },
+        opset=20,
+    )
+    shown, unseen = rng.normal(size=(2, 32, 1, 8, 8)).astype(np.float32)
+    images = CalibrationImages(lambda: iter([shown]), 1)
+    place = {"asymmetric": tmp_path / "model.onnx"}
+    one = optimize_files(path, images, place, rewrites=Rewrites(per_token_scale=True))[1]["asymmetric"]
+    emit(one.model, one.plan, "onnxruntime", tmp_path / "int8.onnx")
+    assert has_per_token_scale(find_linears(load_graph(one.model).graph)[-1])
+    assert sqnr_db(run(path, unseen), run(tmp_path / "int8.onnx", unseen)) > 33
