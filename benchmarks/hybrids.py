@@ -45,6 +45,7 @@ from edgevit.targets import load_target
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from oracles import import_timm
+from seeding import seed_as_trained
 
 MODELS = ("mobilevit_s", "tiny_vit_5m_224", "fastvit_t8")
 TARGETS = ("x86-onnxruntime", "x86-openvino")
@@ -66,20 +67,7 @@ def seeded(name: str, photos: torch.Tensor) -> nn.Module:
     """Return timm's model with weights of seed 0, as if it were trained: no branch of it is switched off."""
     torch.manual_seed(0)
     model: nn.Module = import_timm().create_model(name, pretrained=False)
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    with torch.no_grad():
-        for parameter, values in model.named_parameters():
-            if parameter.endswith(("gamma", "layer_scale")) or ".layer_scale" in parameter:
-                values.uniform_(0.1, 0.5)
-        for norm in norms:
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias, 0, 0.2)
-            norm.momentum = None  # the mean over all batches
-            norm.reset_running_stats()
-        model.train()
-        for part in photos.split(16):
-            model(part)
-    return model.eval()
+    return seed_as_trained(model, photos)
 
 
 def exported(name: str, calibration: DataSource, folder: Path) -> OnnxModel:

@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
+from synthetic_images import pictures
 from torch import Tensor
 from zoo import Case
 from zoo_modules import ModuleCase
@@ -88,23 +87,3 @@ def _in_integers(
 def distance(found: Tensor, expected: Tensor) -> float:
     """Return the largest difference, in parts of the largest value where that is above 1."""
     return float((found - expected).abs().max() / max(1.0, float(expected.abs().max())))
-
-
-def pictures(size: Sequence[int], count: int, *, seed: int) -> list[NDArray[np.uint8]]:
-    """Return images of smooth colours and edges, so that patches differ and neighbours are alike."""
-    channels, height, width = size
-    random = np.random.default_rng(seed)
-    found = []
-    for _ in range(count):
-        coarse = random.integers(0, 256, size=(4, 4, channels)).astype(np.float64)
-        rows, columns = np.linspace(0, 3, height), np.linspace(0, 3, width)
-        row, column = rows.astype(int).clip(0, 2), columns.astype(int).clip(0, 2)
-        down, right = (rows - row)[:, None, None], (columns - column)[None, :, None]
-        corner = [coarse[row + i][:, column + j] for i in (0, 1) for j in (0, 1)]
-        top, bottom = corner[0] * (1 - right) + corner[1] * right, corner[2] * (1 - right) + corner[3] * right
-        image = top * (1 - down) + bottom * down
-        image[random.integers(height) :, random.integers(width) :] *= random.uniform(0.2, 1)
-        image += random.normal(scale=8, size=image.shape)
-        whole = image.clip(0, 255).astype(np.uint8)
-        found.append(whole if channels == 3 else whole[..., 0])
-    return found
