@@ -17,9 +17,11 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.images import Channels, ImageSource
 from edgevit.data.pictures import images_in
 from edgevit.errors import InputError
+from edgevit.models.outputs import Output, labelled
 from edgevit.progress import SILENT, Progress, ProgressCallback, progress_to
 from edgevit.runtime import Prediction, load
 from edgevit.runtime.arguments import images_given, is_one_image, path_given
+from edgevit.runtime.prediction import predictions
 
 _AT_ONCE = 32
 
@@ -29,7 +31,8 @@ class PredictionResult:
     """What the variant called ``variant`` says to ``images``, in their order.
 
     ``predictions`` has the likeliest classes of each image, the likeliest first; of an embedding model ``embeddings``
-    (N, features) is there instead, and of one with outputs of other kinds ``outputs``, each (N, ...).
+    (N, features) is there instead, and of one with outputs of other kinds ``outputs``, each (N, ...): with
+    ``predictions`` beside them where one of them has labels.
     """
 
     variant: str
@@ -40,20 +43,17 @@ class PredictionResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit predict --json`` prints; images that are no files go by their place."""
-        answers: Iterable[dict[str, object]] = ({"predictions": found} for found in self.predictions)
-        if self.embeddings is not None:
-            answers = ({"embedding": row.tolist()} for row in self.embeddings)
-        if self.outputs is not None:
-            answers = (
-                {"outputs": {name: statistics_of(given[place]) for name, given in (self.outputs or {}).items()}}
-                for place in range(len(self.images))
-            )
-        images = [
-            _called(image, place) | answer
-            for place, (image, answer) in enumerate(zip(self.images, answers, strict=True))
-        ]
+        images = [_called(image, place) | self._answer(place) for place, image in enumerate(self.images)]
         plain: dict[str, Any] = msgspec.to_builtins({"variant": self.variant, "images": images}, enc_hook=str)
         return plain
+
+    def _answer(self, place: int) -> dict[str, object]:
+        answer: dict[str, object] = {"predictions": self.predictions[place]} if self.predictions else {}
+        if self.embeddings is not None:
+            answer["embedding"] = self.embeddings[place].tolist()
+        if self.outputs is not None:
+            answer["outputs"] = {name: statistics_of(given[place]) for name, given in self.outputs.items()}
+        return answer
 
 
 def predict(
@@ -97,6 +97,12 @@ def predict(
         shown = report if len(parts) > 1 else SILENT
         seen = shown.track(parts, total=len(parts), label="Predicting")
         name = model.variant.name
+        if model.output_types:
+            several = [model.outputs_batch(part, channels=channels) for part in seen]
+            outputs = {each: np.concatenate([given[each] for given in several]) for each in model.output_names}
+            own = labelled(model.output_types)
+            found = () if own is None else _classes(outputs[own.name], own, top, threshold)
+            return PredictionResult(variant=name, images=listed, predictions=found, outputs=outputs)
         if model.labels:
             answers = [
                 tuple(found)
@@ -104,12 +110,15 @@ def predict(
                 for found in model.predict_batch(part, top=top, threshold=threshold, channels=channels)
             ]
             return PredictionResult(variant=name, images=listed, predictions=tuple(answers))
-        if model.output_types:
-            several = [model.outputs_batch(part, channels=channels) for part in seen]
-            outputs = {each: np.concatenate([given[each] for given in several]) for each in model.output_names}
-            return PredictionResult(variant=name, images=listed, outputs=outputs)
         features = np.concatenate([model.embed_batch(part, channels=channels) for part in seen])
         return PredictionResult(variant=name, images=listed, embeddings=features)
+
+
+def _classes(
+    logits: NDArray[np.float32], output: Output, top: int, threshold: float | None
+) -> tuple[tuple[Prediction, ...], ...]:
+    chosen = predictions(logits, output.labels, top=top, independent=output.independent, threshold=threshold)
+    return tuple(map(tuple, chosen))
 
 
 def statistics_of(numbers: NDArray[np.float32]) -> dict[str, object]:

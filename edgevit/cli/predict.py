@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath
 from edgevit.errors import InputError
 from edgevit.files import write_atomically
+from edgevit.runtime import Prediction
 
 _AT_ONCE = 32
 _SHOWN = 6
@@ -65,7 +66,7 @@ def predict(
     if found.outputs is not None:
         shown = _statistics(found)
     else:
-        shown = _classes(found) if found.embeddings is None else _features(found.embeddings)
+        shown = map(_classes, found.predictions) if found.embeddings is None else _features(found.embeddings)
     if output is not None:
         _write(found, output)
     paired = zip(found.images, shown, strict=True)
@@ -74,10 +75,9 @@ def predict(
     )
 
 
-def _classes(found: PredictionResult) -> Iterator[list[str]]:
+def _classes(classes: Iterable[Prediction]) -> list[str]:
     marks = {None: "", True: "  yes", False: "   no"}
-    for classes in found.predictions:
-        yield [f"{marks[item.decided]}  {item.probability:6.1%}  {item.label}" for item in classes]
+    return [f"{marks[item.decided]}  {item.probability:6.1%}  {item.label}" for item in classes]
 
 
 def _statistics(found: PredictionResult) -> Iterator[list[str]]:
@@ -87,7 +87,7 @@ def _statistics(found: PredictionResult) -> Iterator[list[str]]:
             each = given[place]
             shape = "x".join(map(str, each.shape))
             lines.append(f"  {name}: {shape}, {each.min():.4g} to {each.max():.4g}, mean {each.mean():.4g}")
-        yield lines
+        yield [*lines, *(_classes(found.predictions[place]) if found.predictions else ())]
 
 
 def _check_output(path: Path, bundle: Path) -> None:

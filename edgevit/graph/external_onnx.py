@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,11 +133,20 @@ def _given(model: OnnxModel, images: NDArray[np.float32]) -> list[NDArray[np.flo
         raise GraphError(
             f"{model.file.path} gives values that are not finite", remedy="check the weights and the preprocessing"
         )
-    if model.spec.classes > 1 and model.cut is None:
-        (logits,) = answers
+    for logits in _logits(model, answers):
         if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
-            raise GraphError(f"{model.file.path} gives probabilities, not logits", remedy=_LOGITS)
+            other = "; or give it no labels, --onnx-output NAME=any" if model.outputs else ""
+            raise GraphError(f"{model.file.path} gives probabilities, not logits", remedy=_LOGITS + other)
     return answers
+
+
+def _logits(model: OnnxModel, answers: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Yield those of the file's ``answers`` that the bundle makes probabilities of by a softmax."""
+    if not model.outputs and model.spec.classes > 1 and model.cut is None:
+        yield from answers
+    for output, answer in zip(model.outputs, answers, strict=False):
+        if output.labels and output.size > 1:
+            yield answer
 
 
 def _write(model: OnnxModel, path: Path, *, canonical: bool) -> None:

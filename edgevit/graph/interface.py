@@ -108,11 +108,11 @@ def interface_of(file: OnnxFile, wanted: Sequence[WantedOutput] = ()) -> Interfa
     one_row = len(chosen) == 1 and len(_sizes(outputs[chosen[0].name])) == 2
     typed = not (one_row and chosen[0].kind in (None, "logits", "embedding"))
     others = tuple(name for name in outputs if name not in {each.name for each in chosen})
-    activation, logits = (None, None) if typed else _activation(graph, chosen[0].name)
+    activation, logits = (None, None) if typed else activation_behind(graph, chosen[0].name)
     return Interface(images.name, chosen, typed, batch, channels, height, width, others, activation, logits)
 
 
-def _activation(graph: onnx.GraphProto, output: str) -> tuple[OutputActivation, str] | tuple[None, None]:
+def activation_behind(graph: onnx.GraphProto, output: str) -> tuple[OutputActivation, str] | tuple[None, None]:
     """Return what makes probabilities of the values of rank 2 behind which ``output`` lies, and their name."""
     producers = {name: node for node in graph.node for name in node.output}
     node = producers.get(output)

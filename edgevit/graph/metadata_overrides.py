@@ -15,11 +15,12 @@ from edgevit.graph.interface import Interface, WantedOutput, interface_of, refus
 from edgevit.graph.metadata import noted
 from edgevit.graph.onnx_file import OnnxFile, read_onnx, shown, shown_line
 from edgevit.graph.output_kinds import kinds_of, problem_with
+from edgevit.graph.output_labels import with_labels
 from edgevit.graph.passes.name_uniquely import names_of
 from edgevit.graph.running import ENGINE_ERRORS, run_several
 from edgevit.models.config import Configs, read_configs, read_preprocessing, sides
 from edgevit.models.defaults import IMAGENET, Defaults
-from edgevit.models.labels import labels_of, read_labels
+from edgevit.models.labels import labels_of, said_labels
 from edgevit.models.origin import origin_of
 from edgevit.models.outputs import MOST_NUMBERS, Output, dims_of, in_words, width_of
 from edgevit.models.overrides import Overrides, overridden
@@ -36,8 +37,9 @@ _ANY_SIZE = (224, 224)  # stands in where what follows does not depend on it
 class MetadataOverrides(Overrides):
     """What a user says of a source; None leaves it to the files beside it.
 
-    ``labels`` are names, or a file that has them. ``outputs`` names those of an ONNX file to use; with
-    ``embedding`` the one gives features, not logits. ``activation`` makes probabilities of logits.
+    ``labels`` are names of classes, or a file that has them; where there are several outputs, they are of the one that
+    is a row of logits. ``outputs`` names those of an ONNX file to use; with ``embedding`` the one gives features, not
+    logits. ``activation`` makes probabilities of logits.
     """
 
     labels: Path | tuple[str, ...] | None = None
@@ -83,7 +85,12 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
     embedding = overrides.embedding or face.outputs[0].kind == "embedding" or names == ()
     classes = 0 if embedding or typed else outputs
     _check_embedding(overrides, typed)
-    labels, said = _labels(overrides, names, beside, classes, source)
+    if typed:
+        typed, said = with_labels(typed, face.names, file, overrides.labels, overrides.activation, beside.config)
+        overrides = replace(overrides, labels=None, activation=None)
+        labels: tuple[str, ...] = ()
+    else:
+        labels, said = _labels(overrides, names, beside, classes, source)
     own_activation = noted(own, "activation", OutputActivation)  # type: ignore[arg-type]
     activation, decided = _activation(face, overrides, beside, own_activation, classes, source)
     spec = GraphSpec(
@@ -233,10 +240,7 @@ def _labels(
         return outcomes(names, classes), ()
     if overrides.labels is None:
         return labels_of(beside.config, classes, source)
-    if isinstance(overrides.labels, tuple):
-        labels, where = overrides.labels, "labels"
-    else:
-        labels, where = read_labels(overrides.labels), str(overrides.labels)
+    labels, where = said_labels(overrides.labels)
     if len(labels) not in label_counts(classes):
         raise DataError(
             f"{where} has {len(labels)} labels, the model has {classes} classes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,7 +15,7 @@ from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.origin import WeightsOrigin
 from edgevit.models.outputs import Output
 from edgevit.models.requested import Requests, outputs_of
-from edgevit.models.spec import ModelSpec, OutputActivation
+from edgevit.models.spec import ModelSpec, OutputActivation, outcomes
 from edgevit.models.vit import VisionTransformer
 
 
@@ -61,12 +62,17 @@ class DenseCheckpoint:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, requests: Requests) -> DenseCheckpoint:
-        """Return ``checkpoint`` with the outputs that are asked for.
+        """Return ``checkpoint`` with the outputs that are asked for; its labels are those of its logits.
 
         Raises:
             InputError: if its model has no such output.
         """
-        return cls(checkpoint, outputs_of(checkpoint.spec, requests))
+        outputs = outputs_of(checkpoint.spec, requests)
+        said = {"labels": outcomes(checkpoint.labels, checkpoint.spec.classes), "activation": checkpoint.activation}
+        return cls(
+            checkpoint,
+            tuple(msgspec.structs.replace(each, **said) if each.is_row_of_logits else each for each in outputs),
+        )
 
     @property
     def spec(self) -> ModelSpec:
@@ -80,7 +86,7 @@ class DenseCheckpoint:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """None: what the model gives are no classes alone."""
+        """None: what the model gives are no classes alone. Its logits have them, as an output."""
         return ()
 
     @property

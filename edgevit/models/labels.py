@@ -17,7 +17,7 @@ def labels_of(config: Config, classes: int, source: str) -> tuple[tuple[str, ...
     Raises:
         CheckpointError: if the config names another number of classes than the head has.
     """
-    named = _named(config, source)
+    named = named_in(config, source)
     if named is not None and classes:
         if len(named) not in label_counts(classes):
             raise CheckpointError(
@@ -33,6 +33,15 @@ def labels_of(config: Config, classes: int, source: str) -> tuple[tuple[str, ...
     return tuple(str(index) for index in range(classes)), notes
 
 
+def said_labels(given: Path | tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Return the labels that a user gives, as names or as a file, and what to call them in a message.
+
+    Raises:
+        DataError, CheckpointError: as ``read_labels``.
+    """
+    return (given, "labels") if isinstance(given, tuple) else (read_labels(given), str(given))
+
+
 def read_labels(path: Path) -> tuple[str, ...]:
     """Return the labels in a file: one a line in the order of classes, or, in JSON, a list of them or ``id2label``.
 
@@ -44,7 +53,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         if path.suffix == ".json":
             said = read(path, list[str] | Config)
-            labels = (_named(said, str(path)) or ()) if isinstance(said, Config) else tuple(said)
+            labels = (named_in(said, str(path)) or ()) if isinstance(said, Config) else tuple(said)
         elif path.stat().st_size > MOST_BYTES:
             raise DataError(f"{path} is larger than any list of labels", remedy=remedy)
         else:
@@ -57,7 +66,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return labels
 
 
-def _named(config: Config, source: str) -> tuple[str, ...] | None:
+def named_in(config: Config, source: str) -> tuple[str, ...] | None:
     """Return the labels that a config gives in the order of classes; None if it gives none that mean anything."""
     by_index = config.id2label or {str(index): label for label, index in (config.label2id or {}).items()}
     if by_index:

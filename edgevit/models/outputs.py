@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 OutputKind = Literal[
     "logits", "embedding", "tokens", "features", "depth", "segmentation", "boxes", "corners", "scores", "any"
 ]
+#: What makes probabilities of logits: of all together, of which one is true, or of each by itself.
+OutputActivation = Literal["softmax", "sigmoid"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 #: One vector for each of several places.
 TOKEN_KINDS: tuple[OutputKind, ...] = ("tokens", "features")
@@ -32,6 +34,7 @@ BOX_KINDS: tuple[OutputKind, ...] = ("boxes", "corners")
 #: Numbers for one image, of all outputs: a manifest may be hostile.
 MOST_NUMBERS = 1 << 26
 _MOST_AXES = 8
+_LABELS_SHOWN = 3
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_./:\[\]-]+\Z", max_length=200)]
 _Size = Annotated[int, msgspec.Meta(ge=1, le=MOST_NUMBERS)]
@@ -43,7 +46,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``dims`` name the axes of ``shape``. ``block`` is the block of a ViT that it comes from, counted from 0, where it is
     not the last; ``normalized`` says whether the model's last LayerNorm was applied to tokens or features, None where
-    that is not known.
+    that is not known. One row of logits may have ``labels``, one for each, of a single one those of no and yes;
+    ``activation`` makes probabilities of them, for a single one it is the sigmoid.
     """
 
     name: _Name
@@ -53,10 +57,24 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dtype: Literal["float32"] = "float32"
     block: int | None = None
     normalized: bool | None = None
+    labels: tuple[str, ...] = ()
+    activation: OutputActivation = "softmax"
 
     def __post_init__(self) -> None:
         if len(self.dims) != len(self.shape):
             raise ValueError(f"the output {self.name} has {len(self.shape)} axes and {len(self.dims)} names for them")
+        if self.labels and (not self.is_row_of_logits or len(self.labels) != max(2, self.size)):
+            raise ValueError(f"the output {self.name} has {len(self.labels)} labels and is {self.kind} {self.shape}")
+
+    @property
+    def is_row_of_logits(self) -> bool:
+        """Whether it says of an image what is on it: one logit for each class."""
+        return self.kind == "logits" and len(self.shape) == 1
+
+    @property
+    def independent(self) -> bool:
+        """Whether each of its logits is a decision of its own."""
+        return self.size == 1 or self.activation == "sigmoid"
 
     @property
     def size(self) -> int:
@@ -67,7 +85,9 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Return its name, kind and shape, such as ``tokens: tokens (patches 256, width 384)``."""
         axes = ", ".join(f"{dim} {size}" for dim, size in zip(self.dims, self.shape, strict=True))
         norm = {None: "", True: ", after the last norm", False: ", before the last norm"}[self.normalized]
-        return f"{self.name}: {self.kind} ({axes}){norm}"
+        more = ", ..." if len(self.labels) > _LABELS_SHOWN else ""
+        labels = f", labels {', '.join(self.labels[:_LABELS_SHOWN])}{more}" if self.labels else ""
+        return f"{self.name}: {self.kind} ({axes}){norm}{labels}"
 
 
 _DIMS: dict[OutputKind, tuple[str, ...]] = {
@@ -108,6 +128,11 @@ def parts(outputs: Sequence[Output], rows: NDArray[np.float32]) -> Iterator[tupl
         part = rows[:, start : start + output.size]
         start += output.size
         yield output, part.reshape(len(rows), *output.shape)
+
+
+def labelled(outputs: Sequence[Output]) -> Output | None:
+    """Return the one of ``outputs`` that says of an image what is on it, by labels; None if there is none."""
+    return next((output for output in outputs if output.labels), None)
 
 
 def in_words(outputs: Sequence[Output]) -> str:

@@ -8,12 +8,11 @@ import msgspec
 
 from edgevit.errors import SpecError
 from edgevit.models.outputs import MOST_NUMBERS
+from edgevit.models.outputs import OutputActivation as OutputActivation
 
 Pooling = Literal["class", "mean", "max", "mean/max", "class+mean", "class+register", "attention"]
 PositionEmbedding = Literal["learned", "sincos", "none"]
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "sigmoid"]
-#: What makes probabilities of logits: of all together, of which one is true, or of each by itself.
-OutputActivation = Literal["softmax", "sigmoid"]
 
 #: Specs come from files that may be hostile: no size in one may keep the machine busy or fill its memory.
 _LARGEST = 1 << 20

@@ -15,7 +15,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.images import Channels, ImageSource, decode, from_bgr
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, InputError
-from edgevit.models.outputs import Output, in_words, parts
+from edgevit.models.outputs import Output, in_words, labelled, parts
 from edgevit.runtime.arguments import images_given, whole_number
 from edgevit.runtime.prediction import Prediction, finite_outputs, predictions
 from edgevit.runtime.sharing import SharedSession
@@ -42,12 +42,14 @@ class Model:
         self.variant = variant
         #: What should be known of how it was loaded, such as why another variant was not.
         self.notes: tuple[str, ...] = tuple(notes)
-        self.labels: tuple[str, ...] = bundle.manifest.outcomes
-        #: Whether each label is decided by itself, by a threshold.
-        self.independent: bool = bundle.manifest.independent
-        self.preprocess: Preprocess = bundle.manifest.preprocess
         #: What each output is, where the model gives anything but one row of logits or features; else nothing.
         self.output_types: tuple[Output, ...] = bundle.manifest.typed_outputs
+        own = labelled(self.output_types)
+        #: What it can say of an image: its classes, or those of the one of its outputs that has labels.
+        self.labels: tuple[str, ...] = bundle.manifest.outcomes if own is None else own.labels
+        #: Whether each label is decided by itself, by a threshold.
+        self.independent: bool = bundle.manifest.independent if own is None else own.independent
+        self.preprocess: Preprocess = bundle.manifest.preprocess
         self._outputs = bundle.manifest.width
         self._session = SharedSession(session)
 
@@ -90,12 +92,14 @@ class Model:
     ) -> list[list[Prediction]]:
         """Return the ``top`` most likely classes of each image, as ``predict`` does."""
         images, top = images_given(images), whole_number("top", top, least=1)
-        if self.output_types:
+        if self.output_types and not self.labels:
             raise InputError(
                 f"the model says no classes of an image, it gives {in_words(self.output_types)}",
                 remedy=f"call its {self._meant()}",
             )
-        logits = self.infer_images(images, channels=channels)
+        own = labelled(self.output_types)
+        rows = self.infer_images(images, channels=channels)
+        logits = rows if own is None else next(part for output, part in parts(self.output_types, rows) if output is own)
         return predictions(logits, self.labels, top=top, independent=self.independent, threshold=threshold)
 
     def embed(self, image: ImageSource, *, channels: Channels = "rgb") -> NDArray[np.float32]:

@@ -59,8 +59,49 @@ def test_every_engine_gives_the_models_outputs(dense, tiny_checkpoint, images, v
         assert np.linalg.norm(found[name] - values) < 0.1 * np.linalg.norm(values)
 
 
-def test_what_a_dense_model_does_not_answer(tiny_dense, tiny_embedding, tiny_exported, images):
-    with load(tiny_dense, variant="float32") as model:
+def changed(bundle, change):
+    """Change what the manifest of a bundle says of its outputs, and leave float32 alone in it."""
+    data = json.loads((bundle / "manifest.json").read_bytes())
+    data["variants"] = data["variants"][:1]
+    for output in data["outputs"]:
+        change(output)
+    (bundle / "manifest.json").write_text(json.dumps(data))
+    return bundle
+
+
+def test_the_logits_among_outputs_keep_the_labels_of_the_checkpoint(edgevit, tiny_dense, tiny_exported, pictures):
+    labels = load_shapes("train").class_names
+    assert [output.labels for output in Bundle.open(tiny_dense).manifest.typed_outputs] == [(), (), labels]
+    with load(tiny_exported, variant="float32") as alone, load(tiny_dense, variant="float32") as model:
+        assert model.labels == alone.labels == labels
+        expected, found = alone.predict_batch(pictures, top=3), model.predict_batch(pictures, top=3)
+    assert [[each.label for each in one] for one in found] == [[each.label for each in one] for one in expected]
+    both = [[each.probability for answers in some for each in answers] for some in (expected, found)]
+    assert both[0] == pytest.approx(both[1], abs=1e-5)
+    done = edgevit("predict", tiny_dense, *pictures, "--variant", "float32", "--top", "3", "--json")
+    for answer, predictions in zip(done.data()["images"], expected, strict=True):
+        assert [each["label"] for each in answer["predictions"]] == [each.label for each in predictions]
+        assert set(answer["outputs"]) == set(NAMES)
+    shown = edgevit("predict", tiny_dense, pictures[0], "--variant", "float32").out
+    assert "tokens: 16x32, " in shown
+    assert f"{expected[0][0].probability:6.1%}  {expected[0][0].label}" in shown
+    assert "output logits: logits (classes 8), labels " in edgevit("inspect", tiny_dense).out
+    refused = edgevit("predict", tiny_dense, pictures[0], "--threshold", "0.5")
+    assert "chooses one of its classes, by no threshold" in refused.failure()[0]
+
+
+def test_logits_that_decide_by_themselves(edgevit, dense, pictures):
+    changed(dense, lambda output: output.update({"activation": "sigmoid"} if output["kind"] == "logits" else {}))
+    done = edgevit("predict", dense, pictures[0], "--json", "--threshold", "0.9", "--top", "8")
+    with load(dense) as model:
+        logits = model.outputs(pictures[0])["logits"]
+    for each in done.data()["images"][0]["predictions"]:
+        assert each["probability"] == pytest.approx(1 / (1 + np.exp(-float(logits[each["index"]]))), abs=1e-6)
+        assert each["decided"] == (each["probability"] > 0.9)
+
+
+def test_what_a_dense_model_does_not_answer(dense, tiny_embedding, tiny_exported, images):
+    with load(changed(dense, lambda output: output.pop("labels", None)), variant="float32") as model:
         with pytest.raises(InputError, match="no classes") as caught:
             model.predict(images[0])
         assert "tokens() or outputs()" in caught.value.remedy
@@ -141,21 +182,11 @@ def test_predict_shows_and_writes_outputs(edgevit, dense, pictures, tmp_path):
     assert edgevit("predict", dense, pictures[0], "-o", tmp_path / "out.txt").code == 2
 
 
-def renamed(bundle, **names):
-    """Give outputs of a bundle of float32 other names: of a bundle that was made elsewhere they may be any."""
-    manifest = Bundle.open(bundle).manifest
-    data = json.loads((bundle / "manifest.json").read_bytes())
-    data["variants"] = data["variants"][:1]
-    for output, known in zip(data["outputs"], manifest.typed_outputs, strict=True):
-        output["name"] = names.get(known.name, known.name)
-    (bundle / "manifest.json").write_text(json.dumps(data))
-
-
 def test_outputs_may_be_called_as_what_predict_writes_with(edgevit, dense, pictures, tmp_path):
     names = {"tokens": "file", "block_0": "allow_pickle", "logits": "label"}
     with load(dense, variant="float32") as model:
         given = model.outputs_batch(pictures)
-    renamed(dense, **names)
+    changed(dense, lambda output: output.update(name=names[output["name"]]))
     done = edgevit("predict", dense, *pictures, "-o", tmp_path / "out.npz", "--json")
     assert done.code == 0, done.err
     assert set(done.data()["images"][0]["outputs"]) == set(names.values())
@@ -174,7 +205,7 @@ def test_outputs_may_be_called_as_what_predict_writes_with(edgevit, dense, pictu
     ],
 )
 def test_outputs_that_could_not_be_told_apart_are_not_written(edgevit, dense, pictures, tmp_path, names, why):
-    renamed(dense, **names)
+    changed(dense, lambda output: output.update(name=names.get(output["name"], output["name"])))
     done = edgevit("predict", dense, pictures[0], "-o", tmp_path / "a.npz")
     assert done.code == 2
     assert why in done.failure()[0]
