@@ -22,6 +22,7 @@ from edgevit.models.vit import VisionTransformer
 from edgevit.recipes import Recipe
 from edgevit.stages.export import export
 from edgevit.stages.images import DataSource
+from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
@@ -64,7 +65,9 @@ def prepare(
     bundle = export(checkpoint, folder / "ours.edgevit", DataSource(calibration.name, "train", Strict(), samples=8))
     targets = {name: load_target(name) for name in TARGETS}
     started = time.monotonic()
-    bundle = quantize(bundle, calibration, targets, observer=recipe.observer, rewrites=recipe.rewrites).bundle
+    bundle = quantize(
+        bundle, calibration, targets, rules=Rules(observer=recipe.observer, rewrites=recipe.rewrites)
+    ).bundle
     seconds = time.monotonic() - started
     entries = [
         Entry(

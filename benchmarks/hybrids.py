@@ -39,6 +39,7 @@ from edgevit.report.formats import NOTHING, decibels, milliseconds, percent, rat
 from edgevit.report.table import float_layers
 from edgevit.stages.export import export
 from edgevit.stages.images import DataSource
+from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize
 from edgevit.statistics import agreement, sqnr_db
 from edgevit.targets import load_target
@@ -151,7 +152,9 @@ def measure(name: str, options: argparse.Namespace) -> list[str]:
             model, folder / f"{name}.edgevit", DataSource(options.calibration, "train", Strict(), samples=8)
         )
         targets = {target: load_target(target) for target in TARGETS}
-        bundle = quantize(bundle, calibration, targets, observer=recipe.observer, rewrites=recipe.rewrites).bundle
+        bundle = quantize(
+            bundle, calibration, targets, rules=Rules.of(recipe, "int8", classes=bundle.manifest.classes)
+        ).bundle
         variants = [variant for variant in bundle.manifest.variants if variant.name != "float32"]
 
         def candidate(variant: Variant) -> Candidate:

@@ -72,6 +72,21 @@ class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 NO_REWRITES = Rewrites()
 
 
+class FallbackLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far from float32 INT8 may be before layers go back to float without being asked to.
+
+    ``max_kl`` is KL(float32 || INT8) in nats, of classifiers; ``min_sqnr_db`` the SQNR of features, or of the worst of
+    several outputs. They are judged on a few images that were not calibrated with, where there are more than those.
+    """
+
+    max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    min_sqnr_db: float | None = None
+
+
+#: For models that are to be in integers whatever it costs.
+NO_FALLBACK = FallbackLimits()
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model is calibrated.
 
@@ -80,6 +95,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``per_token_scale``.
     Where ``max_drop`` (points of top-1) or, for images without labels, ``max_kl`` (nats), or for embedding models
     ``min_cosine`` is given, layers go back to float until INT8 keeps it on images that are held out.
+    ``fallback`` are looser limits, which need no images of their own, for when none of these is given.
     ``min_integer_share`` is the share of the multiply-adds, in 0..1, that INT8 must run in integers to pass.
     ``why`` says where these choices come from.
     """
@@ -92,6 +108,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
     min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    fallback: FallbackLimits = NO_FALLBACK
     min_integer_share: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     why: str = ""
 

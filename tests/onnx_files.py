@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from edgevit.quantization.calibration import calibrate as calibration
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.float16 import convert, scan
 from edgevit.quantization.plan import QuantizationPlan
-from edgevit.quantization.ptq import CalibrationImages, ExactRewrites, PtqModel, optimize
+from edgevit.quantization.ptq import CalibrationImages, ExactRewrites, PtqModel, optimize, unrounded_weights
 from edgevit.quantization.rewrites.passes import Options, apply_passes
 from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.weight_only import dynamic, packed
@@ -85,16 +86,9 @@ def optimize_files(
         )
     check, found = ExactRewrites(path, images), {}
     for scheme, place in places.items():
-        made = optimize(
-            model.clone(),
-            table,
-            images,
-            scheme,
-            check=check,
-            observer=observer,
-            rewrites=rewrites,
-            keep_unrounded=True,
-        ).save(place, place.with_suffix(".json"))
+        made = optimize(model.clone(), table, images, scheme, check=check, observer=observer, rewrites=rewrites)
+        weights = unrounded_weights(model.clone(), table, Options(scheme, table.images, observer, rewrites))
+        made = replace(made, unrounded=weights).save(place, place.with_suffix(".json"))
         found[scheme] = OnFile(place, made.plan, made)
     return table, found
 

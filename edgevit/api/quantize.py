@@ -16,6 +16,7 @@ from edgevit.recipes import Recipe, load_recipe
 from edgevit.runtime.arguments import path_given
 from edgevit.stages.chosen import precision_called, targets_for_dialect
 from edgevit.stages.fallback import AccuracyCriteria
+from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize as stage
 from edgevit.stages.results import BuildResult
 
@@ -86,20 +87,12 @@ def quantize(
         )
     targets = targets_for_dialect(path_given("dialect", dialect))
     whole = opened(bundle)
-    recipes = AccuracyCriteria.of(chosen, classes=whole.manifest.classes) if wanted == "int8" else AccuracyCriteria()
+    rules = Rules.of(chosen, wanted, classes=whole.manifest.classes)
     own = AccuracyCriteria(
         number("max_drop", max_drop, least=0, most=100),
         number("max_kl", max_kl, least=0),
         number("min_cosine", min_cosine, least=0, most=1),
     )
-    made = stage(
-        whole,
-        images,
-        targets,
-        wanted,
-        observer=chosen.observer,
-        rewrites=chosen.rewrites,
-        criteria=replace(own or recipes, costs=sensitivity),
-        progress=progress_to(progress),
-    )
+    rules = replace(rules, criteria=replace(own or rules.criteria, costs=sensitivity))
+    made = stage(whole, images, targets, wanted, rules=rules, progress=progress_to(progress))
     return replace(made, min_integer_share=chosen.min_integer_share if share is None else share)

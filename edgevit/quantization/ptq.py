@@ -78,7 +78,7 @@ class CalibrationImages:
 class PtqModel:
     """An optimized float32 model in memory, and the plan that was made for it.
 
-    ``unrounded`` are the weights (K, N) that were rounded, as they were before, by layer; none where nobody asked f
+    ``unrounded`` are the weights (K, N) that were rounded, as they were before, by layer; none where nobody needs them.
     """
 
     model: ir.Model
@@ -169,7 +169,6 @@ def optimize(
     check: ExactRewrites | None = None,
     observer: Observer = "minmax",
     rewrites: Rewrites = NO_REWRITES,
-    keep_unrounded: bool = False,
 ) -> PtqModel:
     """Rewrite the float32 ``model`` for INT8, plan its scales and round its weights.
 
@@ -184,9 +183,16 @@ def optimize(
     """
     options = Options(scheme, table.images, observer, rewrites)
     rewritten, plan = rewrite_and_plan(model, table, options, check)
-    return quantize_weights(
-        rewritten, plan, images, kept_as=scheme, keep_unrounded=keep_unrounded, key=msgspec.json.encode(rewrites)
-    )
+    return quantize_weights(rewritten, plan, images, kept_as=scheme, key=msgspec.json.encode(rewrites))
+
+
+def unrounded_weights(model: ir.Model, table: CalibrationTable, options: Options) -> dict[str, NDArray[np.float32]]:
+    """Return the weights (K, N) that ``optimize`` rounds, by layer, as they are before that.
+
+    ``model`` is the same float32 model, and is used up; ``table`` and ``options`` are as they were there.
+    """
+    rewritten, _ = rewrite_and_plan(model, table, options)
+    return {layer.name: layer.weight for layer in find_linears(rewritten.graph)}
 
 
 def rewrite_and_plan(
@@ -221,7 +227,6 @@ def quantize_weights(
     images: CalibrationImages,
     *,
     kept_as: str,
-    keep_unrounded: bool = False,
     key: bytes = b"",
 ) -> PtqModel:
     """Round the weights of the layers of ``model`` that ``plan`` quantizes, in place.
@@ -237,13 +242,10 @@ def quantize_weights(
     linears = {linear.name: linear for linear in plan.linears}
     layers = {layer.name: layer for layer in find_linears(model.graph)}
     residuals = {layer.of: layer for layer in layers.values() if role_of(layer.matmul) is Role.RESIDUAL}
-    unrounded: dict[str, NDArray[np.float32]] = {}
     total = len(hessians)
     with closing(_rounded(layers, hessians)) as rounding:  # threads wait in it
         for layer, rounded in images.progress.track(rounding, total=total, label="Rounding weights, layer by layer"):
             name = layer.name
-            if keep_unrounded:
-                unrounded[name] = layer.weight
             set_linear(model.graph, layer, rounded.weight, layer.bias)
             linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction)
             residual = residuals.get(name)
@@ -253,7 +255,6 @@ def quantize_weights(
     return PtqModel(
         model,
         msgspec.structs.replace(plan, linears=tuple(linears.values()), attentions=plan_attentions(operands)),
-        unrounded,
     )
 
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgevit.backends import backend_class, get_backend
 from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision, Variant
 from edgevit.bundle.reading import VerifiedFile
@@ -16,12 +19,21 @@ from edgevit.files import copy_tree, scratch_folder, shareable
 from edgevit.graph.saving import SavedModel
 from edgevit.models.outputs import in_words
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.float_fallback import float_in, float_reasons, note_float_in
 from edgevit.quantization.kernel_check import KernelError
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.convolution_race import choose_convolutions
 from edgevit.stages.engines import check_engine, lower_for
-from edgevit.stages.precisions import Decided, EngineSource, check, choosing_settings, load_decided, write_source
+from edgevit.stages.precisions import (
+    Decided,
+    EngineSource,
+    asked,
+    check,
+    choosing_settings,
+    load_decided,
+    write_source,
+)
 from edgevit.targets import Target, float8_dialect
 from edgevit.versions import narrowed
 
@@ -30,9 +42,10 @@ from edgevit.versions import narrowed
 class Compiled:
     """A variant that is ready and checked, but not in the bundle yet; ``model`` in ``folder`` is the file to open.
 
-    ``settings`` are what it is opened with, ``source`` is the ONNX file that it was built from.
-    ``kernels`` is None where the engine does not tell; ``fallback`` and
-    ``limit`` are as in ``Variant``; ``float_in`` are the layers that this engine alone has in float, with the reasons.
+    ``settings`` are what it is opened with, ``source`` is the ONNX file that it was built from, ``outputs`` are what it
+    gives for the images of an evaluator, if there was one and it runs here. ``kernels`` is None where the engine does
+    not tell; ``fallback`` and ``limit`` are as in ``Variant``; ``float_in`` are the layers that are float with this
+    engine alone, with the reasons.
     """
 
     name: str
@@ -44,6 +57,7 @@ class Compiled:
     settings: Mapping[str, str]
     kernels: Kernels | None
     source: SavedModel
+    outputs: NDArray[np.float32] | None = None
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
     float_in: Mapping[str, str] = field(default_factory=dict)
@@ -117,9 +131,12 @@ def compile_variant(
     decided: Decided,
     scratch: Path,
     *,
+    evaluator: Evaluator | None = None,
     progress: Progress = SILENT,
 ) -> Compiled:
     """Compile the model for ``target`` in ``precision`` below ``scratch``, by what was ``decided`` on images for it.
+
+    ``evaluator`` has images to run it on.
 
     Layers that the engine has no integer kernel for stay float, and are compiled again so; ``float_in`` of what is
     returned names them.
@@ -136,7 +153,7 @@ def compile_variant(
     while True:
         (scratch / name).mkdir()
         try:
-            made = _compile_once(bundle, float32, target_name, target, precision, decided, scratch, progress)
+            made = _compile_once(bundle, float32, target_name, target, precision, decided, scratch, evaluator, progress)
         except KernelError as error:
             reasons = _float_reasons(decided, error)
             for layer, reason in reasons.items():
@@ -168,6 +185,7 @@ def _compile_once(
     precision: Precision,
     decided: Decided,
     scratch: Path,
+    evaluator: Evaluator | None,
     progress: Progress,
 ) -> Compiled:
     name = variant_name(target, precision)
@@ -189,12 +207,14 @@ def _compile_once(
         model = source.model
     for line in _float_attentions(source):
         progress.note(line)
-    with choosing_settings(bundle, precision, target, decided, model) as (settings, session):
+    with choosing_settings(bundle, precision, target, decided, model) as (settings, raced):
         if chosen := _chosen(settings, target.choices_for(precision)):
-            how = "was fastest here" if session is not None else "is the target's first choice, not raced here"
+            how = "was fastest here" if raced is not None else "is the target's first choice, not raced here"
             progress.note(f"{name}: {chosen} {how}")
-        kernels = check(bundle, source, precision, target, model, settings, session)
-    compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels, source.file)
+        with asked(target, model, settings, raced) as session:
+            kernels = check(bundle, source, precision, target, model, settings, session)
+            outputs = None if session is None or evaluator is None else evaluator.outputs_of(session)
+    compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels, source.file, outputs)
     if isinstance(decided, PtqModel):
         return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
     return compiled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -21,7 +21,7 @@ from edgevit.errors import DataError, InputError
 from edgevit.evaluation.gate import MIN_COSINE, check_limits
 from edgevit.models.outputs import Output
 from edgevit.progress import Progress
-from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, Limit, Top1Limit
+from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, Limit, SqnrLimit, Top1Limit
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.search import Search
 from edgevit.quantization.accuracy.sensitivity import Form, rank_layers
@@ -29,7 +29,7 @@ from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.plan import SensitivityMetric
 from edgevit.quantization.ptq import PtqModel
-from edgevit.recipes import Recipe
+from edgevit.recipes import FallbackLimits, Recipe
 from edgevit.stages.images import LabelledBatches, several_labels
 from edgevit.targets import Target, load_target
 
@@ -57,6 +57,11 @@ class AccuracyCriteria:
     def __bool__(self) -> bool:
         """Return whether there is anything to do."""
         return self != AccuracyCriteria()
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit to keep."""
+        return any(limit is not None for limit in (self.max_drop, self.max_kl, self.min_cosine))
 
     @classmethod
     def of(cls, recipe: Recipe, *, classes: int) -> AccuracyCriteria:
@@ -126,51 +131,78 @@ def evaluation_images(
     return unlabelled
 
 
-def restore_accuracy(
-    criteria: AccuracyCriteria,
-    bundle: Bundle,
-    float32: VerifiedFile,
-    images: LabelledBatches,
-    unreadable: Unreadable,
-    optimized: Mapping[Scheme, PtqModel],
-    targets: Iterable[Target],
+NO_CRITERIA = AccuracyCriteria()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Images that nothing was fitted to: all of them, those that each layer by itself is judged on, and the limit."""
+
+    evaluator: Evaluator
+    few: Evaluator
+    limit: Limit | None
+
+    @classmethod
+    def of(
+        cls,
+        criteria: AccuracyCriteria,
+        manifest: Manifest,
+        float32: VerifiedFile,
+        images: LabelledBatches,
+        unreadable: Unreadable,
+    ) -> HeldOut:
+        """Read ``images``, and run the file ``float32`` on them.
+
+        Raises:
+            DataError: if none of the images can be read.
+        """
+        independent, typed = manifest.independent, manifest.typed_outputs
+        most = max(1, _NUMBERS // (_BATCH * manifest.width)) if typed else None  # all that they give is kept
+        batches = images.read(manifest.preprocess, batch_size=_BATCH, unreadable=unreadable)
+        read = list(islice(batches, most))
+        seen = np.concatenate([batch.indices for batch in read])
+        limit = criteria.limit(
+            None if images.labels is None else images.labels[seen], independent=independent, typed=typed
+        )
+        evaluator, few = (
+            Evaluator(float32.path, [batch.images for batch in part], independent=independent, typed=typed)
+            for part in (read, read[: RANKED // _BATCH])
+        )
+        return cls(evaluator, few, limit)
+
+
+def fallback_limit(limits: FallbackLimits, manifest: Manifest) -> Limit | None:
+    """Return which of a recipe's ``limits`` counts for the model of ``manifest``, if one does."""
+    if manifest.classes:
+        return None if limits.max_kl is None else KlLimit(limits.max_kl, manifest.independent)
+    return None if limits.min_sqnr_db is None else SqnrLimit(limits.min_sqnr_db, manifest.typed_outputs)
+
+
+def return_layers(
+    ptq: PtqModel,
+    held_out: HeldOut,
+    forms: Sequence[Form],
     scratch: Path,
+    *,
+    measure: SensitivityMetric,
+    costs: bool = False,
     progress: Progress,
-) -> dict[Scheme, PtqModel]:
-    """Return ``optimized`` with as many layers back in float as ``criteria`` takes; plans say which, with the verdict.
+) -> PtqModel:
+    """Return ``ptq`` with as many layers back in float as the limit takes; its plan says which, with the verdict.
 
-    ``optimized`` must have kept its weights as they were before rounding.
-
-    Raises:
-        DataError: if none of the images can be read.
+    ``ptq`` must have its weights as they were before rounding. With ``costs``, or where layers must go back, the plan
+    says what each costs alone.
     """
-    measure: SensitivityMetric = "kl" if bundle.manifest.classes else "sqnr_db"
-    manifest, typed = bundle.manifest, bundle.manifest.typed_outputs
-    most = max(1, _NUMBERS // (_BATCH * manifest.width)) if typed else None  # all that they give is kept
-    batches = images.read(manifest.preprocess, batch_size=_BATCH, unreadable=unreadable)
-    read = list(islice(batches, most))
-    seen = np.concatenate([batch.indices for batch in read])
-    limit = criteria.limit(
-        None if images.labels is None else images.labels[seen], independent=manifest.independent, typed=typed
-    )
-    evaluator, few = (
-        Evaluator(float32.path, [batch.images for batch in part], independent=manifest.independent, typed=typed)
-        for part in (read, read[: RANKED // _BATCH])
-    )
-    found, targets = dict(optimized), tuple(targets)
-    for scheme, one in optimized.items():
-        forms = _forms(scheme, targets, progress)
-        rank = partial(rank_layers, one, few, forms[0], scratch, measure=measure, progress=progress)
-        if criteria.costs:
-            one = replace(one, plan=msgspec.structs.replace(one.plan, sensitivity=rank()))
-        if limit is not None:
-            progress.note(f"Looking for layers that must be float ({scheme} activations)")
-            one = Search(one, evaluator, forms, limit, scratch, progress).run(rank)
-        found[scheme] = one
-    return found
+    rank = partial(rank_layers, ptq, held_out.few, forms[0], scratch, measure=measure, progress=progress)
+    if costs:
+        ptq = replace(ptq, plan=msgspec.structs.replace(ptq.plan, sensitivity=rank()))
+    if held_out.limit is None:
+        return ptq
+    progress.note(f"Looking for layers that must be float ({scheme_of(forms[0].dialect)} activations)")
+    return Search(ptq, held_out.evaluator, forms, held_out.limit, scratch, progress).run(rank)
 
 
-def _forms(scheme: Scheme, targets: tuple[Target, ...], progress: Progress) -> list[Form]:
+def forms_of(scheme: Scheme, targets: Iterable[Target], progress: Progress) -> list[Form]:
     """Return the forms that are made for ``targets`` of ``scheme``; of those that cannot run here, one that can."""
     forms: list[Form] = []
     for target in targets:

@@ -58,6 +58,24 @@ class DataSource:
             return dataset
         return subset(dataset, self.samples, seed=self.seed, balanced=bool((dataset.labels >= 0).all()))
 
+    def load_beside(self, most: int, progress: Progress = SILENT) -> tuple[Dataset, Dataset]:
+        """Return images as ``load`` does, and up to ``most`` to judge by: others, or the first where there are none.
+
+        Raises:
+            DataError: if there are none.
+            MissingDataError: if they are not on this machine and cannot be fetched.
+        """
+        dataset = self._all(progress)
+        order = self._order(dataset)
+        samples = min(self.samples or len(order), len(order))
+        drawn = dataset if samples == len(order) else Subset(dataset, order[:samples])
+        return drawn, Subset(dataset, (order[samples:] if samples < len(order) else order)[:most])
+
+    def _order(self, dataset: Dataset) -> NDArray[np.int64]:
+        """Return the indices of ``dataset`` as ``load`` draws them."""
+        drawn = subset(dataset, len(dataset), seed=self.seed, balanced=bool((dataset.labels >= 0).all()))
+        return drawn.indices if isinstance(drawn, Subset) else np.arange(len(dataset))
+
     def load_apart(self, most: int, progress: Progress = SILENT) -> tuple[Dataset, Dataset]:
         """Return images as ``load`` does, and up to ``most`` more to judge by that have none of these among them.
 
@@ -69,9 +87,7 @@ class DataSource:
             MissingDataError: if they are not on this machine and cannot be fetched.
         """
         dataset = self._all(progress)
-        balanced = bool((dataset.labels >= 0).all())
-        drawn = subset(dataset, len(dataset), seed=self.seed, balanced=balanced)
-        order = drawn.indices if isinstance(drawn, Subset) else np.arange(len(dataset))
+        order = self._order(dataset)
         samples = min(self.samples or len(order), len(order))
         chosen, apart = order[:samples], order[samples:]
         if len(apart) < max(1, samples // _PART):

@@ -23,8 +23,8 @@ from edgevit.progress import SILENT, Progress
 from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.export import CHECKED, classes_of, export, outputs_of
-from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import DataSource, LabelledBatches, shared_images
+from edgevit.stages.optimization import Rules
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import check_unique_variants, quantize
 from edgevit.stages.report import report
@@ -158,11 +158,7 @@ def _stages(
             images,
             job.targets,
             precision,
-            observer=job.recipe.observer,
-            rewrites=job.recipe.rewrites,
-            criteria=AccuracyCriteria.of(job.recipe, classes=classes_of(model))
-            if precision == "int8"
-            else AccuracyCriteria(),
+            rules=Rules.of(job.recipe, precision, classes=classes_of(model)),
             progress=progress,
         )
         bundle = made.bundle

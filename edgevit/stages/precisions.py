@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -147,6 +147,22 @@ def choosing_settings(
         yield found
 
 
+@contextmanager
+def asked(target: Target, model: Path, settings: Mapping[str, str], raced: Session | None) -> Iterator[Session | None]:
+    """Yield a session of the file ``model`` to ask what runs how: ``raced``, if it has been opened with ``settings``.
+
+    None where it is to run elsewhere, or on a device that does not tell.
+    """
+    backend = backend_class(target.backend)
+    if _is_elsewhere(target, model, settings) or target.device in backend.silent_devices:
+        yield None
+    elif raced is not None:
+        yield raced
+    else:
+        with get_backend(target.backend).open(model, threads=0, settings=settings) as session:
+            yield session
+
+
 def check(
     bundle: Bundle,
     source: EngineSource,
@@ -154,11 +170,11 @@ def check(
     target: Target,
     model: Path,
     settings: Mapping[str, str],
-    session: Session | None = None,
+    session: Session | None,
 ) -> Kernels | None:
     """Show that the backend runs the file ``model``, which it built from ``source``, as ``precision`` promises.
 
-    ``settings`` are those that it is opened with; ``session`` has been opened with them, if there is one already.
+    ``settings`` are those that ``session``, which is as ``asked`` gives it, was opened with.
 
     Return in which arithmetic; None where the engine does not tell, or is built elsewhere: what TensorRT would take is
     known from its rules alone then. An engine that was built for another machine is judged by the build's own report.
@@ -178,24 +194,21 @@ def check(
         kernels = check_linears(linears, source.integer_layers, source.float8_layers, engine=target.backend)
         return with_arithmetic(kernels, source.counted, _integers(linears) | built.integer_nodes())
     _check_others(source, target)
-    backend = get_backend(target.backend)
-    if target.device in backend.silent_devices:
+    if session is None:
         _check_answers(bundle, precision, target, model)
         return None
-    own = backend.open(model, threads=0, settings=settings) if session is None else nullcontext(session)
-    with own as opened:
-        found = opened.linear_kernels()
-        if source.packed_layers is None:
-            found = name_the_last(found, (*source.integer_layers, *source.float8_layers, *source.float_layers))
-            kernels = check_linears(found, source.integer_layers, source.float8_layers, engine=target.backend)
-        else:
-            kernels = check_packed(opened, source.packed_layers)
-        products = opened.integer_products()
-        check_convolutions(products, source.integer_convolutions, engine=target.backend)
-        kernels = with_arithmetic(kernels, source.counted, _integers(found) | products)
+    found = session.linear_kernels()
+    if source.packed_layers is None:
+        found = name_the_last(found, (*source.integer_layers, *source.float8_layers, *source.float_layers))
+        kernels = check_linears(found, source.integer_layers, source.float8_layers, engine=target.backend)
+    else:
+        kernels = check_packed(session, source.packed_layers)
+    products = session.integer_products()
+    check_convolutions(products, source.integer_convolutions, engine=target.backend)
+    kernels = with_arithmetic(kernels, source.counted, _integers(found) | products)
     if source.packed_layers is not None and precision == "int8-dynamic":
         images = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images])
-        check_dynamic(backend, model, settings, images)
+        check_dynamic(get_backend(target.backend), model, settings, images)
         return None
     return kernels
 

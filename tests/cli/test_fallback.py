@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,10 @@ from edgevit.bundle.store import Bundle
 from edgevit.cli.app import run
 from edgevit.data.batches import Unreadable
 from edgevit.quantization.plan import QuantizationPlan
+from edgevit.recipes import load_recipe
 from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import DataSource
+from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
@@ -116,7 +119,10 @@ def test_points_of_top1_decide_where_there_are_labels(edgevit, exported):
 
 
 def test_all_layers_costs_are_ranked(edgevit, planted):
+    recipe = planted.with_name("lax.toml")
+    recipe.write_text("[rewrites]\nchannel_equalization = 0.125\n")
     arguments = ("quantize", planted, "--data", SHAPES, "--samples", "16", "--dialect", "portable", "--sensitivity")
+    arguments += ("--recipe", recipe)
     done = edgevit(*arguments, "--json")
     assert done.code == 0, done.err
     costs = done.data()["sensitivity"]
@@ -127,14 +133,47 @@ def test_all_layers_costs_are_ranked(edgevit, planted):
     assert kls == sorted(kls, reverse=True)
     assert all(cost["sqnr_db"] > 0 for cost in costs[1:])
     (variant,) = done.data()["variants"]
-    assert (variant["fallback"], variant["limit"]) == ([], None)
+    assert (variant["fallback"], variant["limit"]) == ([], None)  # this recipe has no limits
     assert "What each layer costs alone (symmetric activations)" in edgevit(*arguments).out
+
+
+def test_the_default_recipe_returns_it_by_itself(edgevit, planted):
+    done = edgevit("quantize", planted, "--data", SHAPES, "--json")
+    assert done.code == 0, done.err
+    assert "int8-onnxruntime is too far from float32: KL is " in done.err
+    for variant in done.data()["variants"]:
+        if "int8" in variant["name"]:
+            assert [layer["layer"] for layer in variant["fallback"]] == [BAD]
+            assert variant["limit"]["passed"]
+            assert "0.002 allowed" in variant["limit"]["reason"]
+    measured = edgevit("validate", planted, "--data", SHAPES, "--json").data()["variants"]
+    assert all(each["kl"] < 0.004 for each in measured if "int8" in each["name"])
+
+
+def test_a_model_that_keeps_the_recipes_limit_is_not_searched(edgevit, exported):
+    done = edgevit("quantize", exported, "--data", SHAPES, "--dialect", "onnxruntime", "--json")
+    assert "too far" not in done.err
+    (variant,) = [each for each in done.data()["variants"] if "int8" in each["name"]]
+    assert (variant["fallback"], variant["limit"]) == ([], None)
+
+
+def test_what_does_not_run_here_is_judged_by_its_portable_form(planted, monkeypatch):
+    """As on a machine without the device that a target is for."""
+    monkeypatch.setattr("edgevit.stages.build.asked", lambda *_: nullcontext(None))
+    monkeypatch.setattr("edgevit.stages.build.check", lambda *_: None)
+    images = DataSource(SHAPES, "train", Unreadable(), samples=32)
+    rules = Rules.of(load_recipe("default"), "int8", classes=SPEC.classes)
+    made = quantize(Bundle.open(planted), images, {"portable": load_target("portable")}, rules=rules)
+    (variant,) = [each for each in made.variants if each.precision == "int8"]
+    assert BAD in [layer.layer for layer in variant.fallback]
 
 
 def test_both_ways_to_store_activations_are_searched(planted):
     targets = {name: load_target(name) for name in ("x86-onnxruntime", "tensorrt")}
     images = DataSource(SHAPES, "train", Unreadable())
-    result = quantize(Bundle.open(planted), images, targets, criteria=AccuracyCriteria(max_kl=float(LIMIT[1])))
+    result = quantize(
+        Bundle.open(planted), images, targets, rules=Rules(criteria=AccuracyCriteria(max_kl=float(LIMIT[1])))
+    )
     assert result.sensitivity.keys() == {"asymmetric", "symmetric"}
     for name in ("int8-onnxruntime", "int8-tensorrt"):
         assert [fallback.layer for fallback in result.bundle.variant(name).fallback] == [BAD]

@@ -20,6 +20,7 @@ from edgevit.stages import calibrate as module
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource
+from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize
 from edgevit.targets import load_target
 
@@ -196,7 +197,9 @@ def test_a_damaged_state_is_not_believed(killed, damage, tmp_path):
 
 def test_an_observer_is_found_and_noted(exported, photos):
     notes = Notes()
-    bundle = quantize(Bundle.open(exported), source(photos), TARGETS, observer="auto", progress=notes).bundle
+    bundle = quantize(
+        Bundle.open(exported), source(photos), TARGETS, rules=Rules(observer="auto"), progress=notes
+    ).bundle
     (line,) = [line for line in notes.said if line.startswith("Tried for asymmetric")]
     plan = QuantizationPlan.load(bundle.verify_extra("calibration/plan.json").path)
     assert plan.observer == plan.trials[0].observer

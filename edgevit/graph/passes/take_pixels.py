@@ -193,7 +193,7 @@ def _keep_output_type(graph: ir.Graph, conv: ir.Node) -> None:
     output.replace_all_uses_with(handed_on, replace_graph_outputs=True)
     back.replace_input_with(0, output)
     handed_on.name, handed_on.shape, handed_on.dtype = output.name, output.shape, kind
-    output.name, output.dtype = f"{output.name}.float32", ir.DataType.FLOAT
+    output.name, output.type = f"{output.name}.float32", ir.TensorType(ir.DataType.FLOAT)
     graph.append(back)
 
 
@@ -210,7 +210,7 @@ def _as_planes(graph: ir.Graph, images: ir.Value, kind: ir.DataType = ir.DataTyp
     transpose = ir.node("Transpose", [levels], {"perm": [0, 3, 1, 2]}, name=f"{name}.transpose")
     (planes,) = transpose.outputs
     planes.name, planes.shape, planes.dtype = f"{name}.planes", images.shape, kind
-    images.shape, images.dtype = ir.Shape([batch, height, width, channels]), ir.DataType.UINT8
+    images.shape, images.type = ir.Shape([batch, height, width, channels]), ir.TensorType(ir.DataType.UINT8)
     graph.append(transpose)
     return planes
 

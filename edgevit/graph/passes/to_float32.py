@@ -42,7 +42,7 @@ def _cast(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 def _retype(value: ir.Value) -> bool:
     if value.dtype not in OTHER_FLOATS:
         return False
-    value.dtype = ir.DataType.FLOAT
+    value.type = ir.TensorType(ir.DataType.FLOAT)
     return True
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.models.outputs import Output
-from edgevit.quantization.accuracy.output_distance import worst_cosine
+from edgevit.quantization.accuracy.output_distance import worst_cosine, worst_sqnr_db
 from edgevit.statistics import mean_kl, top_k_hits
 
 _ROUNDING = 1e-9
@@ -125,6 +125,36 @@ class CosineLimit:
         return f"--min-cosine {_rounded_down(1 - loss)}"
 
 
+@dataclass(frozen=True, slots=True)
+class SqnrLimit:
+    """A signal to noise ratio of at least ``min_sqnr_db`` dB; of a model with several ``outputs`` that of the worst."""
+
+    min_sqnr_db: float
+    outputs: tuple[Output, ...] = ()
+
+    @property
+    def allowed(self) -> float:
+        """The largest noise that holds, in parts of the signal."""
+        return 10 ** (-self.min_sqnr_db / 10)
+
+    def loss(self, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
+        """Return the noise in parts of the signal."""
+        ratio = worst_sqnr_db(reference, outputs, self.outputs)
+        return 0.0 if ratio is None else 10 ** (-ratio / 10)
+
+    def say(self, loss: float) -> str:
+        """Return the ratio, never rounded up."""
+        return f"SQNR is {_decibels(loss)} dB" if loss else "there is no noise"
+
+    def say_allowed(self) -> str:
+        """Return how small it may be."""
+        return f"at least {self.min_sqnr_db:g} dB wanted"
+
+    def option(self, loss: float) -> str:
+        """Return what a recipe would say: there is no option for it."""
+        return f"fallback = {{min_sqnr_db = {_decibels(loss)}}} in a recipe"
+
+
 def measure(limit: Limit, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
     """Return what ``outputs`` lose by the measure of ``limit``; infinity where one is not a finite number."""
     return limit.loss(reference, outputs) if np.isfinite(outputs).all() else math.inf
@@ -147,6 +177,10 @@ def _rounded_up(loss: float) -> str:
     places = 1 - math.floor(math.log10(loss))
     factor = 10.0**places
     return f"{math.ceil(loss * factor - _ROUNDING) / factor:.{max(places, 0)}f}"
+
+
+def _decibels(noise: float) -> str:
+    return f"{math.floor(-100 * math.log10(noise)) / 10:.1f}"
 
 
 def _rounded_down(cosine: float) -> str:

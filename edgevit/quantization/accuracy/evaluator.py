@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends import REFERENCE, get_backend
+from edgevit.backends.base import Session
 from edgevit.errors import DataError
 from edgevit.models.outputs import Output
 from edgevit.quantization.accuracy.output_distance import worst_sqnr_db
@@ -54,8 +55,8 @@ class Evaluator:
             DataError: if there are no images.
 
         """
-        self._images = tuple(images)
-        if not self._images:
+        self.images = tuple(images)
+        if not self.images:
             raise DataError("there are no images to judge by", remedy="give more images with --data")
         self.reference = self.outputs(model)
         self.typed = tuple(typed)
@@ -70,11 +71,14 @@ class Evaluator:
     ) -> NDArray[np.float32]:
         """Return what the ONNX file ``model`` gives for the images (N, classes or features)."""
         with get_backend(backend).open(model, threads=0, settings=settings) as session:
-            return np.concatenate([session.infer(batch) for batch in self._images])
+            return self.outputs_of(session)
 
-    def score(self, model: Path) -> AccuracyScore:
-        """Return how near the ONNX file ``model`` stays to float32."""
-        outputs = self.outputs(model)
+    def outputs_of(self, session: Session) -> NDArray[np.float32]:
+        """Return what a model that is open gives for the images (N, classes or features)."""
+        return np.concatenate([session.infer(batch) for batch in self.images])
+
+    def score(self, outputs: NDArray[np.float32]) -> AccuracyScore:
+        """Return how near ``outputs`` (N, classes or features) are to float32's."""
         if self.typed:
             return AccuracyScore(None, worst_sqnr_db(self.reference, outputs, self.typed), None)
         return AccuracyScore(

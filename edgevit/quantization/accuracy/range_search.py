@@ -113,7 +113,7 @@ class _Trials:
             key = scheme, alpha, plan.linears
             if key not in self._scores:
                 emit(PtqModel(rewritten, plan), _dialect_of(scheme), self._place)
-                self._scores[key] = self._evaluator.score(self._place)
+                self._scores[key] = self._evaluator.score(self._evaluator.outputs(self._place))
         score = self._scores[key]
         return Trial(observer=observer, alpha=alpha, kl=score.kl, sqnr_db=score.sqnr_db, agreement=score.agreement)
 

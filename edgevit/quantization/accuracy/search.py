@@ -124,7 +124,7 @@ class Search:
         """Say for each layer what it costs alone, and what becomes of the model with and without those returned."""
         limit, ranked = self._limit, self._ptq.plan.sensitivity
         together = (
-            f"on {len(self._evaluator)} held-out images {describe(limit, integer.loss)} with all layers in integers, "
+            f"on {len(self._evaluator)} images {describe(limit, integer.loss)} with all layers in integers, "
             f"{describe(limit, chosen.loss)} with {len(chosen.layers)} in float"
         )
         reasons = {}
@@ -139,7 +139,7 @@ class Search:
 
     def _with_verdict(self, found: PtqModel, trial: FallbackTrial) -> PtqModel:
         passed, images = self._holds(trial), len(self._evaluator)
-        said = f"{describe(self._limit, trial.loss)} on {images} held-out images, {self._limit.say_allowed()}"
+        said = f"{describe(self._limit, trial.loss)} on {images} images, {self._limit.say_allowed()}"
         layers = len(self._ptq.plan.integer_layers())
         reason = f"{said}; {len(trial.layers)} of {layers} layers returned to float"
         if not passed and math.isfinite(trial.loss):

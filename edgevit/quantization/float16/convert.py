@@ -127,7 +127,7 @@ def retype(graph: ir.Graph, kept: set[ir.Node]) -> None:
             cast.name = name
             graph.outputs[graph.outputs.index(value)] = cast
     for value in casts.halves:  # last, for until here the type tells what may become float16
-        value.dtype = ir.DataType.FLOAT16
+        value.type = ir.TensorType(ir.DataType.FLOAT16)  # a clone shares the old one
 
 
 class _Casts:

@@ -95,7 +95,7 @@ def test_the_bad_layer_alone_goes_back_to_float_and_is_told_why(quantized, plant
     (fallback,) = found.plan.float_layers()
     assert fallback.layer == BAD
     assert f"number 1 of {count}" in fallback.reason
-    assert "on 24 held-out images" in fallback.reason
+    assert "on 24 images" in fallback.reason
     assert found.plan.limit.passed
     assert f"1 of {count} layers returned to float" in found.plan.limit.reason
     assert found.plan.sensitivity == ranked[scheme]

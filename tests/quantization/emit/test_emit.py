@@ -9,13 +9,16 @@ import onnx.reference
 import onnx_ir as ir
 import pytest
 import torch
-from onnx_files import calibrate, emit, emit_float32, make_plan
+from onnx_files import calibrate, emit, emit_float32, make_plan, read
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError, InputError
 from edgevit.graph.node_facts import PRODUCTS, noted_products
-from edgevit.quantization.emit import DIALECTS, scheme_of, tensorrt
+from edgevit.graph.saving import serialize
+from edgevit.quantization.emit import DIALECTS, dialect_called, scheme_of, tensorrt
+from edgevit.quantization.emit import emit as write
 from edgevit.quantization.kernel_check import check_kernels
+from edgevit.quantization.ptq import PtqModel
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS)
 
@@ -248,3 +251,13 @@ def test_float32_for_an_engine_answers_as_the_exported_file(quantized, dialect, 
         expected = run(dialect, quantized.path, images)
         np.testing.assert_allclose(run(dialect, tmp_path / "model.onnx", images), expected, atol=1e-5, rtol=1e-5)
     assert checked(dialect, tmp_path / "model.onnx", ()).float_linears == tuple(quantized.layers)
+
+
+@pytest.mark.parametrize("attention", ["float", "quantized"])
+def test_the_optimized_model_stays_as_it_is(quantized, dialect, attention, tmp_path):
+    """Other dialects are written from it afterwards: not even the types of its values may change."""
+    model = read(quantized.path)
+    before = serialize(model)
+    if attention == "float" or dialect_called(dialect).emit_attention:
+        write(PtqModel(model, quantized.plans[dialect]), dialect, tmp_path / "int8.onnx", attention=attention)
+    assert serialize(model) == before

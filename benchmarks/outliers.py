@@ -1,0 +1,96 @@
+"""INT8 of models with outliers, by the default recipe: how near to float32, and which layers it returned to float.
+
+    python benchmarks/outliers.py SOURCE... --planted CHECKPOINT --calibration DATA --evaluation DATA
+
+A SOURCE is what ``edgevit export`` takes, or a bundle that it made. Of CHECKPOINT there are models with outliers
+planted in its weights, too (tests/planted_outliers.py). Each is quantized for both CPU engines, and validated on other
+images. Writes a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from comparison import machine
+from rich.progress import track
+
+import edgevit
+from edgevit.files import write_atomically
+from edgevit.models.loading import load_checkpoint
+from edgevit.report.formats import NOTHING, decibels, nats, percent
+from edgevit.stages.results import integer_share
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from planted_outliers import KINDS, plant
+
+HEADER = "| model | INT8 for | agreement | KL (nats) | SQNR | multiply-adds in integers | returned to float |"
+
+
+def sources(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield what to call each model, and where it is."""
+    yield from ((Path(source).stem, source) for source in options.sources)
+    if options.planted:
+        whole = load_checkpoint(options.planted)
+        for kind in KINDS:
+            path = folder / f"{kind}.safetensors"
+            replace(whole, weights=plant(whole.weights, kind)).save(path)
+            yield f"{Path(options.planted).stem}, {kind}", str(path)
+
+
+def measure(name: str, source: str, options: argparse.Namespace, folder: Path) -> list[str]:
+    """Return the lines of one model."""
+    bundle = folder / "model.edgevit"
+    shutil.rmtree(bundle, ignore_errors=True)
+    if source.endswith(".edgevit"):
+        shutil.copytree(source, bundle)
+    else:
+        edgevit.export(source, bundle, data=options.evaluation)
+    made = edgevit.quantize(bundle, data=options.calibration)
+    names = [variant.name for variant in made.variants if variant.precision == "int8"]
+    found = edgevit.validate(bundle, data=options.evaluation, variants=names, samples=options.images).accuracies
+    lines = []
+    for variant in (made.bundle.variant(each) for each in names):
+        accuracy = found[variant.name]
+        share = integer_share(variant)
+        cells = [
+            name,
+            variant.backend,
+            NOTHING if accuracy.agreement is None else percent(accuracy.agreement, accuracy.images),
+            NOTHING if accuracy.kl is None else nats(accuracy.kl),
+            decibels(accuracy.sqnr_db),
+            NOTHING if share is None else percent(share),
+            ", ".join(f"`{layer.layer}`" for layer in variant.fallback) or "none",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="*")
+    parser.add_argument("--planted", metavar="CHECKPOINT")
+    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--evaluation", required=True)
+    parser.add_argument("--images", type=int, default=300, help="to measure on (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/outliers.md"))
+    options = parser.parse_args()
+    command = f"`python benchmarks/outliers.py {shlex.join(sys.argv[1:])}`. {machine(0)}"
+    lines = ["# INT8 of models with outliers", "", command, "", HEADER, "| --- " * 7 + "|"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for title, source in track(list(sources(options, folder)), description="Models"):
+            lines += measure(title, source, options, folder)
+            write_atomically(options.output, "\n".join([*lines, ""]).encode())
+    print(options.output.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

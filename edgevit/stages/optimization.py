@@ -1,0 +1,297 @@
+"""Make the optimized models of a bundle from calibration images: one for each way to store activations.
+
+They are judged by the variants that are built from them. Those of an optimized model that is too far from float32 are
+built again from one that has more layers in float.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgevit.bundle.manifest import Precision
+from edgevit.bundle.reading import VerifiedFile, logical_path
+from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Unreadable, batches
+from edgevit.data.dataset import Dataset
+from edgevit.graph.weights import let_go
+from edgevit.progress import Progress
+from edgevit.quantization.accuracy.criteria import describe, holds, measure
+from edgevit.quantization.accuracy.evaluator import Evaluator
+from edgevit.quantization.accuracy.range_search import search_ranges
+from edgevit.quantization.arithmetic import Scheme
+from edgevit.quantization.emit import scheme_of
+from edgevit.quantization.plan import LayerSensitivity, Trial
+from edgevit.quantization.ptq import (
+    CalibrationImages,
+    ExactRewrites,
+    FloatModel,
+    PtqModel,
+    optimize,
+    unrounded_weights,
+)
+from edgevit.quantization.rewrites.passes import Options
+from edgevit.recipes import NO_FALLBACK, NO_REWRITES, FallbackLimits, ObserverChoice, Recipe, Rewrites
+from edgevit.stages.build import Compiled
+from edgevit.stages.calibrate import TABLE, Selection, calibrated
+from edgevit.stages.convolution_race import Reference, choose_convolutions
+from edgevit.stages.draft import Draft, SecondPass
+from edgevit.stages.fallback import (
+    HELD_OUT,
+    NO_CRITERIA,
+    AccuracyCriteria,
+    HeldOut,
+    evaluation_images,
+    fallback_limit,
+    forms_of,
+    return_layers,
+)
+from edgevit.stages.images import DataSource, LabelledBatches
+from edgevit.stages.precisions import OPTIMIZED, PLANS
+from edgevit.targets import Target
+
+_JUDGED = 16  # images that variants, and convolutions, are judged by
+_BATCH = 4  # of them at a time: memory follows
+_NUMBERS = 1 << 24  # of outputs at the most, where a model gives many for an image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How INT8 and FP8 are made: how ranges are read off, for which ``targets``, and what INT8 may cost.
+
+    ``observer``, ``rewrites`` and ``fallback`` are as in ``Recipe``; the last counts where ``criteria`` have no limit.
+    """
+
+    targets: tuple[Target, ...] = ()
+    observer: ObserverChoice = "minmax"
+    rewrites: Rewrites = NO_REWRITES
+    criteria: AccuracyCriteria = NO_CRITERIA
+    fallback: FallbackLimits = NO_FALLBACK
+
+    @classmethod
+    def of(cls, recipe: Recipe, precision: Precision, *, classes: int) -> Rules:
+        """Return what ``recipe`` says for a model of ``classes``; 0: it gives no logits. Limits are INT8's alone."""
+        if precision != "int8":
+            return cls(observer=recipe.observer, rewrites=recipe.rewrites)
+        return cls(
+            observer=recipe.observer,
+            rewrites=recipe.rewrites,
+            criteria=AccuracyCriteria.of(recipe, classes=classes),
+            fallback=recipe.fallback,
+        )
+
+    @property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """The ways to store activations that the targets need."""
+        return tuple(dict.fromkeys(scheme_of(target.dialect) for target in self.targets))
+
+    def targets_of(self, scheme: Scheme) -> list[Target]:
+        """Return the targets that store activations so."""
+        return [target for target in self.targets if scheme_of(target.dialect) == scheme]
+
+
+class Optimizer:
+    """Makes the optimized models and their plans, and writes them below a folder."""
+
+    def __init__(
+        self, bundle: Bundle, float32: VerifiedFile, images: DataSource, rules: Rules, scratch: Path, progress: Progress
+    ) -> None:
+        """Take the bundle's file ``float32``, the calibration ``images``, and a folder to write in."""
+        self._bundle, self._float32, self._images = bundle, float32, images
+        self._rules, self._scratch, self._progress = rules, scratch, progress
+        self._limit = None if rules.criteria.limited else fallback_limit(rules.fallback, bundle.manifest)
+        #: The optimized model for each way to store activations.
+        self.models: dict[Scheme, PtqModel] = {}
+        self._evaluator: Evaluator | None = None
+        self._options: dict[Scheme, Options] = {}
+
+    def run(self) -> None:
+        """Make the models.
+
+        Raises:
+            GraphError: if the model cannot be quantized.
+            DataError: if there are no images, or too few to judge by.
+            VerificationError: if a rewritten model gives other answers.
+
+        """
+        dataset, judged, held_out = self._load()
+        selection = Selection.of(self._images, self._bundle.manifest.preprocess, self._progress, dataset=dataset)
+        source = FloatModel.read(self._float32.path, self._float32.sha256)
+        self._table = calibrated(self._bundle, source, selection, self._progress)
+        self._table.save(self._scratch / TABLE)
+        self._optimize(source, selection)
+        self._evaluator = self._evaluator_of(judged)
+        for scheme in self.models:
+            self._race_convolutions(scheme)
+        if held_out is not None:
+            judges = HeldOut.of(
+                self._rules.criteria, self._bundle.manifest, self._float32, held_out, self._images.unreadable
+            )
+            for scheme in self.models:
+                self._return_layers(scheme, judges)
+        for scheme in self.models:
+            self._save(scheme)
+        self._keep_others()
+
+    def model_for(self, target: Target) -> PtqModel:
+        """Return the model that the variant of ``target`` is made from."""
+        return self.models[scheme_of(target.dialect)]
+
+    @property
+    def judging(self) -> Evaluator | None:
+        """Images that variants are judged by, if they are."""
+        return self._evaluator if self._limit is not None else None
+
+    @property
+    def sensitivity(self) -> dict[Scheme, tuple[LayerSensitivity, ...]]:
+        """What each layer costs alone, where that was measured."""
+        return {scheme: one.plan.sensitivity for scheme, one in self.models.items() if one.plan.sensitivity}
+
+    def let_go(self) -> None:
+        """Let go of the models' weights."""
+        for one in self.models.values():
+            let_go(one.model)
+
+    def restore(self, made: Iterable[Compiled]) -> list[Scheme]:
+        """Return layers to float where an INT8 variant of ``made`` breaks the recipe's limit; say in which models.
+
+        Where none of a model runs here, the portable form of its plan is judged.
+        """
+        if self._limit is None or self._evaluator is None:
+            return []
+        kept: dict[Scheme, bool] = {}
+        for each in made:
+            if each.precision == "int8" and each.outputs is not None:
+                scheme = scheme_of(each.target.dialect)
+                kept[scheme] = self._keeps_limit(each) and kept.get(scheme, True)
+        judges, changed = HeldOut(self._evaluator, self._evaluator, self._limit), []
+        for scheme in [scheme for scheme in self.models if not kept.get(scheme, False)]:
+            self._return_layers(scheme, judges)
+            self._save(scheme)
+            changed.append(scheme)
+        return changed
+
+    def _keeps_limit(self, made: Compiled) -> bool:
+        assert self._limit is not None and self._evaluator is not None and made.outputs is not None  # noqa: S101, PT018
+        loss = measure(self._limit, self._evaluator.reference, made.outputs)
+        if holds(self._limit, loss):
+            return True
+        said = f"{describe(self._limit, loss)} on {len(self._evaluator)} images, {self._limit.say_allowed()}"
+        self._progress.note(f"{made.name} is too far from float32: {said}")
+        return False
+
+    def _optimize(self, source: FloatModel, selection: Selection) -> None:
+        keeper = SecondPass(Draft(self._bundle.path), selection.sha256, self._images.unreadable, self._progress)
+        images = CalibrationImages(selection.images_alone, len(selection.dataset), self._progress, keeper)
+        check, choices = ExactRewrites(self._float32.path, images), self._choices(source, images)
+        for scheme, (options, trials) in choices.items():
+            one = optimize(
+                # the last one uses it up
+                source.model if len(self.models) == len(choices) - 1 else source.model.clone(),
+                self._table,
+                images,
+                scheme,
+                check=check,
+                observer=options.observer,
+                rewrites=options.rewrites,
+            )
+            self._options[scheme] = options
+            self.models[scheme] = replace(one, plan=msgspec.structs.replace(one.plan, trials=trials))
+
+    def _return_layers(self, scheme: Scheme, judges: HeldOut) -> None:
+        source = FloatModel.read(self._float32.path, self._float32.sha256)
+        weights = unrounded_weights(source.model, self._table, self._options[scheme])
+        self.models[scheme] = return_layers(
+            replace(self.models[scheme], unrounded=weights),
+            judges,
+            forms_of(scheme, self._rules.targets, self._progress),
+            self._scratch,
+            measure="kl" if self._bundle.manifest.classes else "sqnr_db",
+            costs=self._rules.criteria.costs,
+            progress=self._progress,
+        )
+
+    def _load(self) -> tuple[Dataset, Dataset, LabelledBatches | None]:
+        """Return the images to calibrate with, a few to judge by, and those that are held out for the criteria."""
+        criteria, progress = self._rules.criteria, self._progress
+        if not criteria:
+            return *self._images.load_beside(_JUDGED, progress), None
+        dataset, apart = self._images.load_apart(HELD_OUT, progress)
+        held_out = evaluation_images(criteria, apart, self._bundle.manifest, progress)
+        progress.note(f"Judging by {len(held_out)} images of {dataset.name} that are not calibrated with")
+        return dataset, apart, held_out
+
+    def _evaluator_of(self, judged: Dataset) -> Evaluator | None:
+        """Return what float32 gives for a few images; None where nothing is judged by them, or none can be read."""
+        manifest = self._bundle.manifest
+        if self._limit is None and not any(each.plan.integer_convolutions() for each in self.models.values()):
+            return None
+        most = max(1, min(_JUDGED, len(judged), _NUMBERS // manifest.width))
+        read = batches(
+            judged,
+            manifest.preprocess,
+            batch_size=_BATCH,
+            indices=np.arange(most),
+            unreadable=Unreadable(),  # they are no calibration images
+        )
+        images = [batch.images for batch in read]
+        if not images:
+            return None
+        return Evaluator(self._float32.path, images, independent=manifest.independent, typed=manifest.typed_outputs)
+
+    def _race_convolutions(self, scheme: Scheme) -> None:
+        """Have those convolutions float that do not pay, in each dialect of the targets of ``scheme``."""
+        one = self.models[scheme]
+        if self._evaluator is None or not one.plan.integer_convolutions():
+            return
+        images = np.concatenate(self._evaluator.images)
+        reference = Reference(images, self._evaluator.reference)
+        for target in self._rules.targets_of(scheme):
+            one = choose_convolutions(
+                self._bundle, self._float32, target, "int8", one, self._scratch, reference, self._progress
+            )
+        self.models[scheme] = one
+
+    def _choices(
+        self, source: FloatModel, images: CalibrationImages
+    ) -> dict[Scheme, tuple[Options, tuple[Trial, ...]]]:
+        """Return for each way to store activations how it is optimized, and what was tried if the recipe asks so."""
+        rules, manifest = self._rules, self._bundle.manifest
+        if rules.observer != "auto" and rules.rewrites.alpha != "auto":
+            return {
+                scheme: (Options(scheme, self._table.images, rules.observer, rules.rewrites), ())
+                for scheme in rules.schemes
+            }
+        found = search_ranges(
+            self._float32.path,
+            source.model,
+            images,
+            rules.schemes,
+            rotated=source.rotated,
+            observer=rules.observer,
+            rewrites=rules.rewrites,
+            independent=manifest.independent,
+            typed=manifest.typed_outputs,
+        )
+        choices = {}
+        for scheme, trials in found.items():
+            figures = "; ".join(trial.say() for trial in trials)
+            self._progress.note(f"Tried for {scheme} activations, the nearest to float32 first: {figures}")
+            rewrites = msgspec.structs.replace(rules.rewrites, alpha=trials[0].alpha)
+            choices[scheme] = Options(scheme, self._table.images, trials[0].observer, rewrites), trials
+        return choices
+
+    def _save(self, scheme: Scheme) -> None:
+        self.models[scheme] = self.models[scheme].save(self._scratch / OPTIMIZED[scheme], self._scratch / PLANS[scheme])
+
+    def _keep_others(self) -> None:
+        """Copy what the bundle has and what was not made again: variants of it are there still."""
+        present = {logical_path(file) for file in self._bundle.manifest.extra}
+        for place in (*PLANS.values(), *OPTIMIZED.values()):
+            if place in present and not (self._scratch / place).exists():
+                shutil.copyfile(self._bundle.verify_extra(place).path, self._scratch / place)
