@@ -60,7 +60,7 @@ CHANGES = (
     *(Change("HEADROOM", value, (smoothing, passes)) for value in (1.0, 1.2)),
     *(Change("DEVIATIONS", value, (smoothing,)) for value in (0.0, 3.0, 5.0)),
     *(Change("TOKEN_WEIGHT", value, (rounding,)) for value in (1, 30)),
-    *(Change("LEAST", value, (tokens, passes)) for value in (0.5, 1.5)),
+    *(Change("LEAST", value, (tokens,)) for value in (0.5, 1.5)),
     *(Change("GROUP", value, (observers,), AVERAGE) for value in (1, 4, 8)),
     Change("per_token_scale", value=False),
     *(Change("residual_layers", value) for value in (0.0, 0.16)),
