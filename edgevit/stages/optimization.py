@@ -171,9 +171,15 @@ class Optimizer:
                 kept[scheme] = self._keeps_limit(each) and kept.get(scheme, True)
         judges, changed = HeldOut(self._evaluator, self._evaluator, self._limit), []
         for scheme in [scheme for scheme in self.models if not kept.get(scheme, False)]:
+            before = self.models[scheme]
             self._return_layers(scheme, judges)
-            self._save(scheme)
-            changed.append(scheme)
+            plan = self.models[scheme].plan
+            same = plan.float_layers() == before.plan.float_layers() and plan.limit is not None and plan.limit.passed
+            if same and scheme not in kept:
+                self.models[scheme] = before  # what was built for a device is not built again for a verdict alone
+            else:
+                self._save(scheme)
+                changed.append(scheme)
         return changed
 
     def _keeps_limit(self, made: Compiled) -> bool:
