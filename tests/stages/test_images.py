@@ -167,6 +167,17 @@ def test_no_more_images_are_judged_by_than_asked_for():
     assert len(source(samples=16).load_apart(24)[1]) == 24
 
 
+@pytest.mark.parametrize("samples", [None, 1, 16, 79, 80, 200])
+def test_a_recipes_limit_takes_nothing_from_the_calibration_images(samples):
+    calibration, beside = source(samples=samples).load_beside(16)
+    assert contents(calibration) == contents(source(samples=samples).load())
+    assert 1 <= len(beside) <= 16
+    left = 80 - len(calibration)
+    assert len(beside) == min(16, left or 80)
+    if left:
+        assert not set(contents(calibration)) & set(contents(beside))
+
+
 def test_a_copy_of_an_image_is_not_judged_by(tmp_path):
     for index in range(8):
         load_shapes("test").image(index % 2).save(tmp_path / f"{index}.png")

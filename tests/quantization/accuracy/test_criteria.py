@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, Top1Limit, describe, holds, measure
+from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, SqnrLimit, Top1Limit, describe, holds, measure
 
 LOGITS = np.eye(4, dtype=np.float32)
 WORSE = LOGITS[[0, 1, 3, 3]]  # the third image is taken for the fourth's class
@@ -44,7 +44,7 @@ def test_cosines():
     assert limit.say_allowed() == "at least 0.75 wanted"
 
 
-@pytest.mark.parametrize("limit", [Top1Limit(100, LABELS), KlLimit(1e9), CosineLimit(0)])
+@pytest.mark.parametrize("limit", [Top1Limit(100, LABELS), KlLimit(1e9), CosineLimit(0), SqnrLimit(-300)])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_holds_no_limit(limit, value):
     broken = LOGITS.copy()
@@ -65,3 +65,23 @@ def test_the_option_that_is_named_would_hold(loss):
 
 def test_no_option_allows_what_is_not_finite():
     assert not holds(KlLimit(1e300), math.inf)
+
+
+@given(st.floats(-20, 80), st.floats(-20, 80))
+def test_noise_holds_a_limit_where_its_ratio_is_no_smaller(wanted, ratio):
+    reference = np.ones((4, 8), dtype=np.float32)
+    outputs = reference + np.float32(10 ** (-ratio / 20))
+    limit = SqnrLimit(wanted)
+    loss = measure(limit, reference, outputs)
+    if abs(wanted - ratio) > 0.01:
+        assert holds(limit, loss) == (ratio > wanted)
+    assert abs(-10 * np.log10(loss) - ratio) < 0.01
+    said = float(limit.say(loss).split()[2])
+    assert ratio - 0.12 < said < ratio + 0.01  # never rounded up
+
+
+def test_outputs_without_noise_hold_any_ratio():
+    limit = SqnrLimit(1000.0)
+    assert measure(limit, np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)) == 0
+    assert holds(limit, 0.0)
+    assert limit.say(0.0) == "there is no noise"
