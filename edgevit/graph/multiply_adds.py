@@ -6,13 +6,15 @@ attention. What adds, scales or normalises is left out, as other counters do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import prod
 from typing import Literal, NamedTuple
 
 import onnx
 import onnx_ir as ir
 
+from edgevit.dependencies import require
+from edgevit.errors import InputError, MissingDependencyError
 from edgevit.graph.linears import linears_in
 from edgevit.graph.node_facts import Role, role_of
 
@@ -52,6 +54,7 @@ def count_multiply_adds(model: ir.Model) -> Counted:
     what is the same for all images: engines compute it once.
     """
     shapes = _shapes(model)
+    shapes |= _probed(model, [value for value in _counted_on(model.graph) if value.name not in shapes])
     names = {layer.matmul: layer.of for layer in linears_in(model.graph)}
     depending = {value for value in model.graph.inputs if not value.is_initializer()}
     nodes: list[MultiplyAdds] = []
@@ -81,7 +84,7 @@ def _kind(node: ir.Node, depending: Collection[ir.Value]) -> Kind:
 
 
 def _shapes(model: ir.Model) -> dict[str, _Sizes]:
-    """Return the shapes of all values that are known for one image, by their names."""
+    """Return the shapes of all values that are known for one image without running ``model``, by their names."""
     light = model.clone()
     for entry in light.graph.inputs:
         if entry.shape is not None and len(entry.shape):
@@ -105,6 +108,35 @@ def _shapes(model: ir.Model) -> dict[str, _Sizes]:
         if info.type.tensor_type.HasField("shape") and None not in sizes:
             known[info.name] = tuple(size for size in sizes if size is not None)
     return known
+
+
+def _counted_on(graph: ir.Graph) -> Iterator[ir.Value]:
+    """Yield the values whose shapes say how much is multiplied."""
+    for node in graph:
+        if node.op_type in _COUNTS:
+            yield from (value for value in (*node.inputs, *node.outputs) if value is not None and value.name)
+
+
+def _probed(model: ir.Model, values: Sequence[ir.Value]) -> dict[str, _Sizes]:
+    """Return the shapes of ``values`` as onnxruntime gives them for one image: exporters may compute sizes.
+
+    There are none where ``model`` cannot be run.
+    """
+    asked = list(dict.fromkeys(value for value in values if ir.convenience.get_const_tensor(value) is None))
+    if not asked:
+        return {}
+    try:
+        require("onnxruntime", extra="onnxruntime")
+        from edgevit.graph.running import ENGINE_ERRORS
+        from edgevit.graph.shapes import probe
+
+        try:
+            found = probe(model, (1,), asked, ()).shapes
+        except ENGINE_ERRORS:
+            return {}
+    except (MissingDependencyError, InputError):
+        return {}
+    return {str(value.name): shapes[0] for value, shapes in found.items()}
 
 
 def _of(value: ir.Value | None, shapes: Mapping[str, _Sizes]) -> _Sizes:

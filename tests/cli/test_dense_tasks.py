@@ -99,7 +99,7 @@ def test_the_whole_way(edgevit, tmp_path, name):
     assert {each.name: each.kind for each in Bundle.open(bundle).manifest.typed_outputs} == task.outputs
 
     quantize = ("quantize", bundle, "--data", f"shapes:{IMAGES}", "--dialect", "onnxruntime")
-    done = edgevit(*quantize, "--min-cosine", "0.99")
+    done = edgevit(*quantize, "--min-cosine", "0.99", "--min-integer-share", "0.4")
     assert done.code == 0, done.out + done.err
     int8 = Bundle.open(bundle).variant("int8-onnxruntime")
     assert int8.kernels.integer_linears >= 9

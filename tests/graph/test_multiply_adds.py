@@ -80,6 +80,28 @@ def test_each_node_has_a_kind_and_a_name(timm):
     assert len({node.name for node in counted.nodes}) == 14
 
 
+class Queries(nn.Module):
+    """Learned queries read tokens, as in DETR's decoder: how many there are the exporter has computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("queries", torch.randn(1, 5, 12))
+        self.query, self.key, self.out = nn.Linear(12, 12), nn.Linear(12, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        queries, keys = self.query(self.queries.expand(x.shape[0], -1, -1)), self.key(x)
+        return self.out((queries @ keys.transpose(1, 2)).softmax(-1) @ keys)
+
+
+def test_sizes_that_are_computed_are_found_by_running_the_graph():
+    module, size = Queries(), (1, 9, 12)
+    counted = count_multiply_adds(exported(module, size, dynamic=True))
+    assert counted.unknown == ()
+    queries = 5 * 12 * 12  # which are the same for all images
+    assert sum(node.macs for node in counted.nodes) == flops(module, size) - queries
+    assert {node.kind for node in counted.nodes} == {"Linear", "attention"}
+
+
 def written(text):
     return ir.serde.from_proto(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 23, "other": 1]> {text}'))
 
