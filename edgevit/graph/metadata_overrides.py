@@ -216,9 +216,12 @@ def _shapes(file: OnnxFile, face: Interface, preprocess: Preprocess, *, fixed: b
     try:
         first, second = run_several(file.path, [image, np.zeros_like(image)], images=face.input, answers=face.names)
     except ENGINE_ERRORS as error:
+        advice = "check that it was copied whole, or export it again"
+        if face.batch is None:  # so it says, and an exporter may have kept what it was traced with all the same
+            advice += "; it may take only as many images at a time as it was traced with"
         raise GraphError(
             f"onnxruntime cannot run {file.path} on an image of {_by(preprocess.size)}: {shown_line(str(error))}",
-            remedy="check that it was copied whole, or export it again" if fixed else "give --image-size",
+            remedy=advice if fixed else "give --image-size",
         ) from error
     for name, answer, again in zip(face.names, first, second, strict=True):
         if answer.ndim < 2 or len(answer) != 1 or not answer.size or answer.dtype != np.float32:
