@@ -27,6 +27,7 @@ def validate(
     min_miou: float | None = None,
     min_delta1: float | None = None,
     min_box_agreement: float | None = None,
+    max_abs_rel: float | None = None,
     min_integer_share: float | None = None,
     root: str | os.PathLike[str] | None = None,
     strict: bool = False,
@@ -47,6 +48,7 @@ def validate(
         min_miou: Smallest mean IoU of masks with float32's that passes.
         min_delta1: Smallest share of depths within a factor of 1.25 of float32's that passes.
         min_box_agreement: Smallest share of boxes that match float32's that passes.
+        max_abs_rel: Largest mean relative difference of depths from float32's that passes; none without it.
         min_integer_share: Share of the multiply-adds, in 0..1, that INT8 variants must run in integers to pass.
         root: Folder that the paths in a CSV start from.
         strict: Stop at the first image that cannot be read.
@@ -72,6 +74,7 @@ def validate(
             min_miou=number("min_miou", min_miou, least=0, most=1),
             min_delta1=number("min_delta1", min_delta1, least=0, most=1),
             min_box_agreement=number("min_box_agreement", min_box_agreement, least=0, most=1),
+            max_abs_rel=number("max_abs_rel", max_abs_rel, least=0),
         ),
         progress=progress_to(progress),
     )

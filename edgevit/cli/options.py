@@ -165,6 +165,15 @@ MinBoxAgreement = Annotated[
         rich_help_panel=LIMITS,
     ),
 ]
+MaxAbsRel = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Largest mean relative difference of depths from float32's (AbsRel) that passes.",
+        show_default="none",
+        rich_help_panel=LIMITS,
+    ),
+]
 MinIntegerShare = Annotated[
     float | None,
     typer.Option(

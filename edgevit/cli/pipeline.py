@@ -20,6 +20,7 @@ from edgevit.cli.options import (
     Heads,
     ImageSize,
     L2Normalize,
+    MaxAbsRel,
     MaxDrop,
     MinBoxAgreement,
     MinCosine,
@@ -82,6 +83,7 @@ def pipeline(
     min_miou: MinMiou = None,
     min_delta1: MinDelta1 = None,
     min_box_agreement: MinBoxAgreement = None,
+    max_abs_rel: MaxAbsRel = None,
     min_integer_share: MinIntegerShare = None,
     batch: Annotated[
         int, typer.Option(help="Images per timed inference.", rich_help_panel=options.TIMING)
@@ -115,7 +117,9 @@ def pipeline(
         load=Load(batch=batch, threads=threads, duration_s=duration),
         max_drop=max_drop,
         min_cosine=min_cosine,
-        limits=OutputLimits(min_miou=min_miou, min_delta1=min_delta1, min_box_agreement=min_box_agreement),
+        limits=OutputLimits(
+            min_miou=min_miou, min_delta1=min_delta1, min_box_agreement=min_box_agreement, max_abs_rel=max_abs_rel
+        ),
         min_integer_share=min_integer_share,
         precisions=tuple(dict.fromkeys(precision_called(name) for name in precision or ["int8"])),
         calibration_data=calibration_data,

@@ -14,6 +14,7 @@ from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     BundlePath,
     Data,
+    MaxAbsRel,
     MaxDrop,
     MinBoxAgreement,
     MinCosine,
@@ -41,6 +42,7 @@ def validate(
     min_miou: MinMiou = None,
     min_delta1: MinDelta1 = None,
     min_box_agreement: MinBoxAgreement = None,
+    max_abs_rel: MaxAbsRel = None,
     min_integer_share: MinIntegerShare = None,
     root: Root = None,
     strict: StrictImages = False,
@@ -57,6 +59,7 @@ def validate(
             min_miou=min_miou,
             min_delta1=min_delta1,
             min_box_agreement=min_box_agreement,
+            max_abs_rel=max_abs_rel,
             min_integer_share=min_integer_share,
             root=root,
             strict=strict,

@@ -28,13 +28,17 @@ _DECIDED_BY: dict[OutputKind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class OutputLimits:
-    """What passes, for the outputs of each kind; None stands for the default."""
+    """What passes, for the outputs of each kind; None stands for the default.
+
+    ``max_abs_rel``, the mean relative difference of depths, has none: given, it decides beside ``min_delta1``.
+    """
 
     max_drop: float | None = None
     min_cosine: float | None = None
     min_miou: float | None = None
     min_delta1: float | None = None
     min_box_agreement: float | None = None
+    max_abs_rel: float | None = None
 
     def check(self, outputs: tuple[Output, ...]) -> None:
         """Check that each limit that is given decides on one of ``outputs``; none may be of a model without.
@@ -43,6 +47,8 @@ class OutputLimits:
             InputError: if one does not.
         """
         used = {decided_by(output.kind) for output in outputs}
+        if any(output.kind == "depth" for output in outputs):
+            used.add("max_abs_rel")
         if not outputs:
             used = {"max_drop", "min_cosine"}  # which ``gate.check_limits`` looks at
         for field in fields(self):
@@ -79,8 +85,14 @@ class OutputLimits:
         return _at_least(found.miou or 0.0, MIN_MIOU if self.min_miou is None else self.min_miou, "mIoU")
 
     def of_depth(self, found: OutputAccuracy) -> GateVerdict:
-        """Judge depth by the share that is near float32's."""
-        return _at_least(found.delta1 or 0.0, MIN_DELTA1 if self.min_delta1 is None else self.min_delta1, "delta-1")
+        """Judge depth by the share that is near float32's, and if so wished by how far off all is."""
+        least = MIN_DELTA1 if self.min_delta1 is None else self.min_delta1
+        verdict = _at_least(found.delta1 or 0.0, least, "delta-1")
+        if self.max_abs_rel is None or not verdict.passed or found.abs_rel is None:
+            return verdict
+        passed = found.abs_rel <= self.max_abs_rel + _ROUNDING
+        said = f"{verdict.reason}, AbsRel {found.abs_rel:.4f}"
+        return GateVerdict(passed, said if passed else f"{said}, {self.max_abs_rel:.4g} allowed (--max-abs-rel)")
 
     def of_boxes(self, found: OutputAccuracy) -> GateVerdict:
         """Judge boxes by how many match one of float32's."""

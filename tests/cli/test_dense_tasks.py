@@ -125,6 +125,9 @@ def test_the_whole_way(edgevit, tmp_path, name):
     for called, value in figures.items():
         assert measured[task.output][called] == pytest.approx(value, rel=1e-3)
     assert all(each["cosine_mean"] > 0.99 for each in measured.values())
+    if name == "depth":
+        for factor, code in ((1.01, 0), (0.99, 1)):
+            assert edgevit(*validate, "0.5", "--max-abs-rel", str(factor * figures["abs_rel"])).code == code
     failed = edgevit(*validate, "1")
     assert failed.code == (figure < 1)
     verdicts = {each["name"]: each["reason"] for each in failed.data()["variants"]}

@@ -44,6 +44,7 @@ def test_outputs_of_an_onnx_file_have_their_gates(edgevit, tiny_dense, tmp_path)
     [
         (("--min-miou", "0.9"), "--min-miou decides on none of the model's outputs: logits or features"),
         (("--min-delta1", "0.9"), "--min-delta1 decides on none of the model's outputs"),
+        (("--max-abs-rel", "0.1"), "--max-abs-rel decides on none of the model's outputs"),
         (("--min-box-agreement", "0.9"), "--min-box-agreement decides on none of the model's outputs"),
         (("--output", "tokens", "--max-drop", "1"), "--max-drop decides on none of the model's outputs: tokens"),
         (

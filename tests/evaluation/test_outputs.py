@@ -83,6 +83,15 @@ def test_depth():
     assert found.delta1 == pytest.approx(5 / 7)
     assert found.abs_rel == pytest.approx((0.2 + 0.3 + 0.5) / 7, abs=1e-6)
     assert found.passed
+    for most, passed in ((0.143, True), (0.142, False)):
+        limits = OutputLimits(min_delta1=0.7, max_abs_rel=most)
+        (found,) = measured([output("depth", 1, 2, 2)], rows(before), rows(after), limits).outputs
+        assert found.passed == passed
+        assert "AbsRel 0.1429" in found.reason
+    assert found.reason.endswith("0.142 allowed (--max-abs-rel)")
+    (found,) = measured([output("depth", 1, 2, 2)], rows(before), rows(after), OutputLimits(max_abs_rel=1)).outputs
+    assert "delta-1 0.7143" in found.reason, "the other limit is still there"
+    assert not found.passed
 
 
 def test_logits_and_a_number_that_is_not_finite():
@@ -143,4 +152,7 @@ def test_limits_that_decide_on_nothing():
     assert "--min-cosine" in caught.value.remedy
     with pytest.raises(InputError, match="--min-delta1 decides on none"):
         OutputLimits(min_delta1=0.9).check(())
+    with pytest.raises(InputError, match="--max-abs-rel decides on none"):
+        OutputLimits(max_abs_rel=0.1).check((output("tokens", 2, 2),))
     OutputLimits(max_drop=1).check(())
+    OutputLimits(max_abs_rel=0.1).check((output("depth", 2, 2),))
