@@ -11,6 +11,7 @@
     │   ├── GraphError              2   an ONNX graph is not one that EdgeViT can work on
     │   └── BundleError             2   a bundle is damaged, exists already, or lacks what is asked for
     ├── VerificationError           1   what was made differs from the float model, or misses its kernels
+    │   └── DoesNotPayError         1   an engine is better off with all of the model in float32
     ├── TrainingError               1   training could not go on (a loss that is not a number)
     └── MissingError                3   something is not on this machine
         ├── MissingDependencyError  3   a Python package or driver
@@ -26,6 +27,7 @@ __all__ = [
     "BundleError",
     "CheckpointError",
     "DataError",
+    "DoesNotPayError",
     "EdgeViTError",
     "GraphError",
     "ImageError",
@@ -88,6 +90,10 @@ class VerificationError(EdgeViTError):
     """What was made differs from the float model, or does not run on the kernels that it should."""
 
     exit_code = 1
+
+
+class DoesNotPayError(VerificationError):
+    """An engine is better off with all of a model in float32: nothing of it is faster in integers, and accurate."""
 
 
 class TrainingError(EdgeViTError):

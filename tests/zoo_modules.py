@@ -57,7 +57,7 @@ MODULES = (
     ModuleCase("FastViT", "fastvit_t8", {"layers": (1, 1, 1, 1)}),
     ModuleCase("MobileCLIP", "fastvit_mci0"),
     ModuleCase("EfficientViT (MIT)", "efficientvit_b0"),
-    ModuleCase("EfficientViT (MSRA)", "efficientvit_m0"),
+    ModuleCase("EfficientViT (MSRA)", "efficientvit_m0", size=224),
     ModuleCase("EfficientFormer", "efficientformer_l1", size=224),
     ModuleCase("EfficientFormer V2", "efficientformerv2_s0", size=224),
     ModuleCase("LeViT", "levit_128s", size=224),

@@ -13,7 +13,7 @@ from edgevit.bundle.manifest import INTEGER_PRECISIONS, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result
 from edgevit.cli.tables import variants_table, with_unreadable
-from edgevit.errors import EdgeViTError
+from edgevit.errors import DoesNotPayError, EdgeViTError
 from edgevit.report.arithmetic import in_integers
 from edgevit.report.table import float_layers
 from edgevit.stages.results import BuildResult
@@ -23,7 +23,9 @@ _LISTED = 5
 
 
 def following(bundle: Bundle, names: Sequence[str], command: str) -> str:
-    """Say to type ``command`` next, or where else, if none of the variants ``names`` can be run here."""
+    """Say to type ``command`` next, or where else, if there are variants ``names`` and none can be run here."""
+    if not names:
+        return f"next: {command}"
     for name in names:
         variant = bundle.variant(name)
         if variant.backend in available_backends() and unsupported_reason(bundle, variant) is None:
@@ -59,11 +61,15 @@ def built(made: BuildResult, ending: str) -> Result:
 
 
 def not_made(failed: Mapping[str, EdgeViTError]) -> list[str]:
-    """Return lines on the variants that could not be made."""
+    """Return lines on the variants that could not be made, and those that do not pay."""
     return [
         line
         for name, error in failed.items()
-        for line in (f"{name} could not be made: {error.message}", f"    try: {error.remedy}")
+        for line in (
+            [f"{name} is not made: {error.message}; {error.remedy}"]
+            if isinstance(error, DoesNotPayError)
+            else [f"{name} could not be made: {error.message}", f"    try: {error.remedy}"]
+        )
     ]
 
 

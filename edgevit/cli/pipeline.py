@@ -49,7 +49,7 @@ from edgevit.stages.chosen import chosen_targets, precision_called
 from edgevit.stages.pipeline import PipelineJob
 from edgevit.stages.pipeline import pipeline as stage
 from edgevit.stages.report import PAGE
-from edgevit.stages.results import failures, integer_share, path_of
+from edgevit.stages.results import failures, integer_share, path_of, really_failed, without_pay
 
 _DEFAULT = Load()
 
@@ -152,10 +152,11 @@ def pipeline(
             "report": page,
             "variants": [_entry(bundle, name) for name in names],
             "failed": failures(failed),
+            "does_not_pay": without_pay(failed),
             "shares_missed": missed,
         },
         text=Group(table, *(Text(line) for line in following)),
-        exit_code=0 if not failed and not missed and all(map(_passed, variants)) else 1,
+        exit_code=0 if not really_failed(failed) and not missed and all(map(_passed, variants)) else 1,
     )
 
 

@@ -23,7 +23,7 @@ from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.float_fallback import float_in, float_reasons, note_float_in
 from edgevit.quantization.kernel_check import KernelError
 from edgevit.quantization.ptq import PtqModel
-from edgevit.stages.convolution_race import choose_convolutions
+from edgevit.stages.convolution_race import check_integers, choose_convolutions
 from edgevit.stages.engines import check_engine, lower_for
 from edgevit.stages.precisions import (
     Decided,
@@ -81,7 +81,8 @@ def build(
     Raises:
         InputError: if the target does not take that precision.
         BundleError: if the bundle lacks the plan that INT8 or FP16 needs.
-        VerificationError: if most quantized layers run in float, see ``compile_variant``; the bundle is as it was.
+        VerificationError: if most quantized layers run in float, or a DoesNotPayError if all would, see
+            ``compile_variant``; the bundle is as it was.
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     check_takes(target_name, target, precision)
@@ -143,7 +144,8 @@ def compile_variant(
 
     Raises:
         KernelError: if that would be most layers.
-        GraphError: if the engine does not give the model's outputs.
+        DoesNotPayError: if all layers stay float with the engine.
+        GraphError: if it does not give the model's outputs, or has no integers for any of its layers.
         VerificationError: if the variant is not what the precision promises otherwise.
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
@@ -151,6 +153,8 @@ def compile_variant(
     name = variant_name(target, precision)
     float_layers: dict[str, str] = {}
     while True:
+        if isinstance(decided, PtqModel):
+            check_integers(decided.plan, target, variant_name(target, "float32"))
         (scratch / name).mkdir()
         try:
             made = _compile_once(bundle, float32, target_name, target, precision, decided, scratch, evaluator, progress)

@@ -8,6 +8,7 @@ stays float in that dialect. The plan keeps them all: another dialect, or machin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,9 +25,11 @@ from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
+from edgevit.errors import DoesNotPayError, GraphError
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.emit import dialect_called
+from edgevit.quantization.emit import DIALECTS, dialect_called
 from edgevit.quantization.float_fallback import float_in, note_float_in
+from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.engines import lower_for
 from edgevit.stages.precisions import write_source
@@ -37,6 +40,8 @@ from edgevit.targets import Target
 #: What convolutions in integers may cost: as much as INT8 costs a ViT, KL in nats or SQNR in dB, or so much more in dB
 #: than the Linear layers alone do.
 _MOST_KL, _LEAST_SQNR, _MOST_LOST = 0.002, 24.0, 3.0
+
+_BETTER_IN_FLOAT = "{} is better off with it in float: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,7 @@ def choose_convolutions(
     if not names or dialect in plan.raced or plan.limit is not None:
         return ptq
     if not dialect_called(dialect).convolutions:
-        why = f"the dialect {dialect} has no form for convolutions in integers"
-        return _noted(ptq, dialect, dict.fromkeys(names, why))
+        return _noted(ptq, dialect, dict.fromkeys(names, _no_form(dialect)))
     engine = backend_class(target.backend)
     elsewhere = target.device != "CPU" or engine.builds_on_device or not engine.available()
     if elsewhere or engine.unbuildable_reason(target.build_options(precision)) is not None:
@@ -111,6 +115,44 @@ def choose_convolutions(
     choice = _chosen(forms, times, target.backend)
     progress.note(choice.say)
     return _noted(ptq, dialect, choice.reasons)
+
+
+def check_integers(plan: QuantizationPlan, target: Target, float32: str) -> None:
+    """Check that ``plan`` leaves a layer in integers for ``target``, beside what is float in its dialect alone.
+
+    ``float32`` is the variant to use where none is left: in INT8 it would be the same under another name.
+
+    Raises:
+        DoesNotPayError: if the engine is better off with all of them in float, or needs them so to keep a limit.
+        GraphError: if the dialect has no form for any of them in integers.
+    """
+    dialect = target.dialect
+    here = {
+        layer.of: each.reason
+        for layer in (*plan.linears, *plan.convolutions)
+        for each in layer.float_in
+        if each.dialect == dialect
+    }
+    if set(plan.integer_layers()) - here.keys():
+        return
+    if not plan.linears and not dialect_called(dialect).convolutions:
+        others = " or ".join(name for name in DIALECTS if dialect_called(name).convolutions)
+        raise GraphError(
+            f"nothing of the model would run in integers: {_no_form(dialect)}",
+            remedy=f"use {float32}, or --dialect {others}",
+        )
+    reasons = list(here.values()) or [each.reason for each in plan.float_layers()] or ["none can be quantized"]
+    better = _BETTER_IN_FLOAT.format(target.backend)
+    lost = [reason.removeprefix(better) for reason in reasons if reason.startswith(better)]
+    ((why, _),) = Counter(lost or reasons).most_common(1)
+    raise DoesNotPayError(
+        f"INT8 does not pay with {target.backend}: {why if lost else f'all layers are float ({why})'}",
+        remedy=f"use {float32}",
+    )
+
+
+def _no_form(dialect: str) -> str:
+    return f"the dialect {dialect} has no form for convolutions in integers"
 
 
 def _noted(ptq: PtqModel, dialect: str, reasons: Mapping[str, str]) -> PtqModel:
@@ -187,7 +229,7 @@ def _chosen(forms: Sequence[_Contender], times: NDArray[np.float64], engine: str
     reasons = {}
     for name in sorted(forms[best].floats):
         with_it = [index for index in range(len(forms)) if name not in forms[index].floats]
-        reasons[name] = f"{engine} is better off with it in float: {against(with_it)}"
+        reasons[name] = f"{_BETTER_IN_FLOAT.format(engine)}{against(with_it)}"
     if not best:
         return _Choice(f"Convolutions stay float32 with {engine}: {against(range(1, len(forms)))}", reasons)
     gained = f"{1 / ratios[0]:.2f} of the time that it takes with them in float"

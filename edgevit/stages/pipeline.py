@@ -135,7 +135,7 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
         failed = _stages(job, model, output, test, calibration, progress)
     made = Bundle.open(job.output)
     share = job.recipe.min_integer_share if job.min_integer_share is None else job.min_integer_share
-    return PipelineResult(made, failed, shares_missed(made.manifest.variants, share))
+    return PipelineResult(made, failed, shares_missed(made.manifest.variants, share, failed))
 
 
 def _stages(

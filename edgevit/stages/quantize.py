@@ -28,7 +28,7 @@ from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource
 from edgevit.stages.optimization import Optimizer, Rules
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, Decided, calibrating
-from edgevit.stages.results import BuildResult
+from edgevit.stages.results import BuildResult, raise_first
 from edgevit.system import peak_rss_mb
 from edgevit.targets import Target
 
@@ -51,7 +51,8 @@ def quantize(
 
     ``images`` may be None where none are looked at; ``rules`` are for INT8 and FP8. Where INT8 cannot keep their
     limits, what comes nearest is added, and its variants' ``limit`` says so. The bundle changes only once all variants
-    are built and checked. A variant that cannot be made does not undo the others: it is among the ``failed``.
+    are built and checked. A variant that cannot be made, or does not pay, does not undo the others: it is among the
+    ``failed``.
 
     Raises:
         InputError: if two targets would make the same variant, one does not take ``precision``, images are needed, or
@@ -156,13 +157,13 @@ class _Building:
             self.failed[name] = error
 
     def check_any(self) -> None:
-        """Check that a variant of the precision was made, and say which were not.
+        """Check that a variant of the precision was made, or that none pays, and say which were not.
 
         Raises:
-            VerificationError, GraphError, BundleError, MissingDependencyError: if none was.
+            VerificationError, GraphError, BundleError, MissingDependencyError: if none was, and one might pay.
         """
-        if self.failed and not any(each.precision == self._precision for each in self.made.values()):
-            raise next(iter(self.failed.values()))
+        if not any(each.precision == self._precision for each in self.made.values()):
+            raise_first(self.failed)
         for name, error in self.failed.items():
             self._progress.note(f"{name} cannot be made: {error.message}")
 

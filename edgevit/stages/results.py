@@ -11,10 +11,12 @@ import msgspec
 
 from edgevit.bundle.manifest import Accuracy, Latency, Variant
 from edgevit.bundle.store import Bundle
-from edgevit.errors import EdgeViTError
+from edgevit.errors import DoesNotPayError, EdgeViTError
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.plan import LayerSensitivity
 from edgevit.report.arithmetic import share_missed
+
+_NONE: Mapping[str, EdgeViTError] = {}
 
 
 def integer_share(variant: Variant) -> float | None:
@@ -22,9 +24,17 @@ def integer_share(variant: Variant) -> float | None:
     return None if variant.kernels is None else variant.kernels.integer_share
 
 
-def shares_missed(variants: Iterable[Variant], least: float | None) -> dict[str, str]:
-    """Say which of ``variants`` have fewer of their multiply-adds in integers than ``least``, in 0..1, and why."""
-    return {variant.name: missed for variant in variants if (missed := share_missed(variant, least)) is not None}
+def shares_missed(
+    variants: Iterable[Variant], least: float | None, failed: Mapping[str, EdgeViTError] = _NONE
+) -> dict[str, str]:
+    """Say which of ``variants`` have fewer of their multiply-adds in integers than ``least``, in 0..1, and why.
+
+    Of ``failed`` those that do not pay have none.
+    """
+    missed = {variant.name: said for variant in variants if (said := share_missed(variant, least)) is not None}
+    if least is None:
+        return missed
+    return missed | {each["name"]: f"it is not made, {100 * least:g} % wanted" for each in without_pay(failed)}
 
 
 def _plain(data: object) -> dict[str, Any]:
@@ -69,9 +79,9 @@ class BuildResult:
     """A bundle with new variants, and what making them took: seconds of wall time, MiB at the most.
 
     ``float32_nodes`` are those that FP16 is no good for, with the reasons, ``sensitivity`` what each layer costs alone
-    in INT8, the most sensitive first, where that was measured; ``failed`` are the variants that could not be made,
-    while others were. ``min_integer_share`` is what INT8 must reach, in 0..1. ``unreadable`` are images that could
-    not be read.
+    in INT8, the most sensitive first, where that was measured; ``failed`` are the variants that were not made, while
+    others were: they could not be, or would not pay (see ``really_failed``). ``min_integer_share`` is what INT8 must
+    reach, in 0..1. ``unreadable`` are images that could not be read.
     """
 
     bundle: Bundle
@@ -91,14 +101,14 @@ class BuildResult:
 
     @property
     def passed(self) -> bool:
-        """Whether all were made, and kept the limits that they were to keep."""
+        """Whether all were made that pay, and kept the limits that they were to keep."""
         kept = all(variant.limit is None or variant.limit.passed for variant in self.variants)
-        return kept and not self.failed and not self.shares_missed
+        return kept and not really_failed(self.failed) and not self.shares_missed
 
     @property
     def shares_missed(self) -> Mapping[str, str]:
         """Why variants have too few of their multiply-adds in integers, by their names."""
-        return shares_missed(self.variants, self.min_integer_share)
+        return shares_missed(self.variants, self.min_integer_share, self.failed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit quantize --json`` and ``edgevit build --json`` print."""
@@ -126,13 +136,34 @@ class BuildResult:
                 "peak_rss_mb": self.peak_rss_mb,
                 "unreadable": self.unreadable,
                 "failed": failures(self.failed),
+                "does_not_pay": without_pay(self.failed),
                 "shares_missed": self.shares_missed,
             }
         )
 
 
+def really_failed(failed: Mapping[str, EdgeViTError]) -> Mapping[str, EdgeViTError]:
+    """Return those of the variants that were not made whose engine is not just better off with float32."""
+    return {name: error for name, error in failed.items() if not isinstance(error, DoesNotPayError)}
+
+
+def raise_first(failed: Mapping[str, EdgeViTError]) -> None:
+    """Raise the first of the errors because of which variants were not made, if one really failed."""
+    for error in really_failed(failed).values():
+        raise error
+
+
 def failures(failed: Mapping[str, EdgeViTError]) -> list[dict[str, str]]:
     """Return which variants could not be made, why, and what to do about it."""
+    return _said(really_failed(failed))
+
+
+def without_pay(failed: Mapping[str, EdgeViTError]) -> list[dict[str, str]]:
+    """Return which variants were not made because they do not pay, how that shows, and what to use."""
+    return _said({name: error for name, error in failed.items() if isinstance(error, DoesNotPayError)})
+
+
+def _said(failed: Mapping[str, EdgeViTError]) -> list[dict[str, str]]:
     return [{"name": name, "error": error.message, "remedy": error.remedy} for name, error in failed.items()]
 
 

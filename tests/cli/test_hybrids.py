@@ -12,12 +12,24 @@ from edgevit.stages import convolution_race
 
 @pytest.fixture
 def exported_hybrid(edgevit, tmp_path):
+    return exported(edgevit, tmp_path)
+
+
+@pytest.fixture
+def exported_convolutions(edgevit, tmp_path):
+    """Return a bundle of a network without Linear layers."""
+    nn = pytest.importorskip("torch").nn
+    outputs = len(load_shapes("train").class_names)
+    layers = (nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, outputs, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return exported(edgevit, tmp_path, nn.Sequential(*layers), outputs)
+
+
+def exported(edgevit, folder, module=None, outputs=7):
     from small_hybrid import small_hybrid  # it needs torch, finding the tests does not
 
-    folder = tmp_path
-    (folder / "labels.txt").write_text("\n".join([*load_shapes("train").class_names, *"abcdefg"][:7]))
+    (folder / "labels.txt").write_text("\n".join([*load_shapes("train").class_names, *"abcdefg"][:outputs]))
     bundle = folder / "hybrid.edgevit"
-    model = small_hybrid(folder / "hybrid.onnx")
+    model = small_hybrid(folder / "hybrid.onnx", module)
     assert edgevit("export", model, "-o", bundle, "--labels", folder / "labels.txt").code == 0
     return bundle
 
@@ -28,6 +40,16 @@ def raced(monkeypatch, *seconds):
     def race(sessions, images):
         sessions[0].infer(images)
         return convolution_race.np.tile((*seconds, *[seconds[-1]] * len(sessions))[: len(sessions)], (15, 1))
+
+    monkeypatch.setattr(convolution_race, "race", race)
+
+
+def slower_with(engine, monkeypatch):
+    """Let INT8 take twice the time of float with ``engine``, and half of it with others."""
+
+    def race(sessions, images):
+        factor = 2.0 if engine in type(sessions[0]).__module__ else 0.5
+        return convolution_race.np.tile((1.0, *[factor] * (len(sessions) - 1)), (15, 1))
 
     monkeypatch.setattr(convolution_race, "race", race)
 
@@ -78,3 +100,58 @@ def test_a_limit_is_searched_with_convolutions_too(edgevit, exported_hybrid, mon
     ranked = {each["layer"] for each in plan["sensitivity"]}
     assert ranked >= {each["name"] for each in plan["convolutions"]}
     assert plan["limit"]["images"] > 0
+
+
+def test_what_would_be_float32_under_another_name_is_not_made(edgevit, exported_convolutions, monkeypatch):
+    bundle = exported_convolutions
+    slower_with("onnxruntime", monkeypatch)
+    done = edgevit(*quantize(bundle))
+    assert done.code == 0
+    assert (
+        "int8-onnxruntime is not made: INT8 does not pay with onnxruntime: INT8 took 2.00 of the time; "
+        "use float32-onnxruntime"
+    ) in " ".join(done.out.split())
+    names = [variant.name for variant in Bundle.open(bundle).manifest.variants]
+    assert names == ["float32", "float32-onnxruntime", "float32-openvino", "int8-openvino"]
+    assert Bundle.open(bundle).variant("int8-openvino").kernels.integer_share == 1
+    rebuilt = edgevit("build", bundle, "--target", "x86-onnxruntime", "--precision", "int8")
+    assert rebuilt.code == 1
+    assert "INT8 does not pay with onnxruntime" in rebuilt.err
+
+
+def test_where_no_engine_is_faster_in_integers_float32_is_what_is_made(edgevit, exported_convolutions, monkeypatch):
+    raced(monkeypatch, 1.0, 1.3)
+    bundle = exported_convolutions
+    done = edgevit(*quantize(bundle), "--json")
+    assert done.code == 0
+    answer = done.data()
+    assert [each["name"] for each in answer["variants"]] == ["float32-onnxruntime", "float32-openvino"]
+    assert answer["failed"] == []
+    assert answer["does_not_pay"] == [
+        {
+            "name": f"int8-{engine}",
+            "error": f"INT8 does not pay with {engine}: INT8 took 1.30 of the time",
+            "remedy": f"use float32-{engine}",
+        }
+        for engine in ("onnxruntime", "openvino")
+    ]
+    again = edgevit(*quantize(bundle), "--min-integer-share", "0.5")  # nothing is new, and the gate is not kept
+    assert again.code == 1
+    assert "int8-openvino: share missed: it is not made, 50 % wanted" in " ".join(again.out.split())
+
+
+def test_a_dialect_without_convolutions_in_integers_is_refused_for_a_network_of_them(edgevit, exported_convolutions):
+    done = edgevit(*quantize(exported_convolutions), "--dialect", "portable")
+    assert done.code == 2
+    said = " ".join(done.err.split())
+    assert "nothing of the model would run in integers: the dialect portable has no form for convolutions" in said
+    assert "use float32, or --dialect onnxruntime or openvino" in said
+    assert [variant.name for variant in Bundle.open(exported_convolutions).manifest.variants] == ["float32"]
+
+
+def test_the_pipeline_ends_well_where_integers_do_not_pay(edgevit, tmp_path, exported_convolutions, monkeypatch):
+    raced(monkeypatch, 1.0, 1.3)
+    model, whole = exported_convolutions / "float32/model.onnx", tmp_path / "whole.edgevit"
+    done = edgevit("pipeline", model, "--data", SHAPES, "-o", whole, "--duration", "0.1", "--max-drop", "100", "--json")
+    assert done.code == 0, done.err
+    assert [each["name"] for each in done.data()["does_not_pay"]] == ["int8-onnxruntime", "int8-openvino"]
