@@ -85,7 +85,7 @@ def trace(model: VisionTransformer) -> ir.Model:
     training = model.training
     model.eval()
     try:
-        with TRACING, only_real_warnings():
+        with TRACING, only_real_warnings(), torch.no_grad():  # the same graph, traced without its gradients
             program = torch.onnx.export(
                 model,
                 (torch.zeros(2, model.spec.channels, height, width),),  # torch.export takes a batch of 1 for a constant
