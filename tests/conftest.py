@@ -3,7 +3,6 @@
 import gc
 import resource
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from afterwards import afterwards
 from hypothesis import settings
-from once import once
+from once import once, shelf
 from oracles import import_timm
 from tiny import SHAPES, VARIANTS, CommandLine, must_run, write_checkpoint, write_headless
 
@@ -86,22 +86,21 @@ def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
-@pytest.fixture(autouse=True)
-def traces_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export a model from the trace that was made of it before; what is about the exporter itself does without."""
-    exporter = sys.modules.get("edgevit.graph.torch_export")
-    if exporter is not None:  # a test has loaded it, and torch with it
-        from traces import traced
+@pytest.fixture(scope="session", autouse=True)
+def loaded_for_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Change what is loaded, for the fixtures of all scopes, too: exports are kept, and threads that wait sleep."""
 
-        monkeypatch.setattr(exporter, "trace", traced)
+    def keep_exports(_: ModuleType) -> None:
+        from traces import keep
+
+        keep(shelf(tmp_path_factory))
+
+    with afterwards({"edgevit.graph.torch_export": keep_exports, "onnxruntime": do_not_spin}):
+        yield
 
 
-@pytest.fixture(autouse=True)
-def engines_do_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+def do_not_spin(onnxruntime: ModuleType) -> None:
     """Let onnxruntime's threads sleep while they wait: they would take the cores from another worker's tests."""
-    onnxruntime = sys.modules.get("onnxruntime")
-    if onnxruntime is None:
-        return
     opened = onnxruntime.InferenceSession.__init__
 
     def init(self, model, sess_options=None, *args, **options):
@@ -109,7 +108,7 @@ def engines_do_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
         sess_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         opened(self, model, sess_options, *args, **options)
 
-    monkeypatch.setattr(onnxruntime.InferenceSession, "__init__", init)
+    onnxruntime.InferenceSession.__init__ = init
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,18 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
 
     No test may change what is in it: those of all workers read it.
     """
+    return made(shelf(factory), name, make)
+
+
+def shelf(factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that holds what all workers share."""
     base = factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, unfinished = base / "once" / name, base / "once" / f"{name}.{os.getpid()}"
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+
+
+def made(shelf: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """Return the folder ``name`` on a shelf, which ``make`` fills if it is not there."""
+    folder, unfinished = shelf / name, shelf / f"{name}.{os.getpid()}"
     folder.parent.mkdir(exist_ok=True)
     with folder.with_name(f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -10,9 +10,11 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+import traces
 from numpy.typing import NDArray
 
 from edgevit.data.preprocess import Preprocess
+from edgevit.graph import torch_export
 from edgevit.graph.metadata import OPSET
 from edgevit.graph.verify import ExportCheck, export_verified
 from edgevit.models.spec import ModelSpec
@@ -38,8 +40,14 @@ SPECS = {
 
 
 @pytest.fixture(autouse=True)
-def traces_are_kept() -> None:
+def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace each time: that is what is tested here."""
+    trace_anew(monkeypatch)
+
+
+def trace_anew(patch: pytest.MonkeyPatch) -> None:
+    """Take back what the other tests have in the place of the exporter."""
+    patch.setattr(torch_export, "trace", traces.trace)
 
 
 class Exported(NamedTuple):
@@ -79,7 +87,9 @@ def images_of(spec: ModelSpec, count: int) -> NDArray[np.float32]:
 def export(spec: ModelSpec, model: VisionTransformer, path: Path) -> Exported:
     images, preprocess = images_of(spec, 9), preprocess_of(spec)
     labels = tuple(f"class {index}" for index in range(spec.classes))
-    check = export_verified(model, path, images, preprocess=preprocess, labels=labels)
+    with pytest.MonkeyPatch.context() as patch:
+        trace_anew(patch)
+        check = export_verified(model, path, images, preprocess=preprocess, labels=labels)
     return Exported(model, path, images, check, preprocess, labels)
 
 

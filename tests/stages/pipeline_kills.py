@@ -1,8 +1,9 @@
 """Kills ``edgevit pipeline --overwrite`` with SIGKILL at the given steps (1 to 5); run as a script.
 
-Usage: pipeline_kills.py CHECKPOINT BUNDLE STEP... For each step a forked child runs the pipeline and is killed when it
-says that it begins that step. The old bundle must then be whole and the same, and the next change must clear away what
-the child left. With step "end" the child is let go to its end, and the new bundle must be whole.
+Usage: pipeline_kills.py SHELF CHECKPOINT BUNDLE STEP... For each step a forked child runs the pipeline and is killed
+when it says that it begins that step. The old bundle must then be whole and the same, and the next change must clear
+away what the child left. With step "end" the child is let go to its end, and the new bundle must be whole. SHELF holds
+what is made once, see once.py.
 """
 
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import onnxruntime  # noqa: F401  # as torch below: once, for all children
 import torch
 from tiny import SHAPES, content
-from traces import traced
+from traces import keep
 
 from edgevit.bundle.reading import all_files, verify
 from edgevit.bundle.store import Bundle
@@ -64,10 +65,10 @@ def run(checkpoint, path, step):
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def main(checkpoint, bundle, *steps):
+def main(shelf, checkpoint, bundle, *steps):
     torch.set_num_threads(1)  # others would not come along into a child
-    torch_export.trace = traced
-    traced(load_checkpoint(checkpoint).model())
+    keep(shelf)
+    torch_export.trace(load_checkpoint(checkpoint).model())
     for step in steps:
         path = bundle.with_name(f"{step}.edgevit")
         shutil.copytree(bundle, path)
@@ -91,4 +92,4 @@ def main(checkpoint, bundle, *steps):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])
