@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import gc
+import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from afterwards import afterwards
 from hypothesis import settings
+from memory_folder import memory_folder
 from once import once, shelf
 from oracles import import_timm
 from tiny import SHAPES, VARIANTS, CommandLine, must_run, write_checkpoint, write_headless
@@ -27,6 +29,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 # The same examples in each run, and no time limits: a slow machine is no defect.
 settings.register_profile("edgevit", deadline=None, derandomize=True)
 settings.load_profile("edgevit")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have temporary files in memory, unless it is said where; pytest-xdist tells its workers."""
+    if config.option.basetemp is None and (folder := memory_folder()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
 
 def pytest_collection_finish() -> None:
