@@ -9,13 +9,14 @@ from planted_outliers import KINDS, plant
 from tiny import SHAPES
 
 import edgevit
-from edgevit.models.loading import load_checkpoint
 
 NONE_RETURNED = {"norms", "values"}  # what is scaled costs nothing
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_outliers_cost_little_or_layers_are_returned(tiny_checkpoint, tmp_path, kind):
+    from edgevit.models.loading import load_checkpoint
+
     whole = load_checkpoint(str(tiny_checkpoint))
     replace(whole, weights=plant(whole.weights, kind)).save(tmp_path / "planted.safetensors")
     bundle = tmp_path / "planted.edgevit"
