@@ -317,7 +317,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     logits; a single logit's is always the sigmoid. Its ``labels`` are those of no and yes, or that of yes alone.
 
     A model that gives anything but one row of logits or features has ``outputs``, in the order in which its files have
-    them. It has no labels then, and golden logits hold all outputs, flattened, one after the other.
+    them. Labels are then those of one of these, and golden logits hold all outputs, flattened, one after the other.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -62,11 +62,13 @@ def _by_user(
     rows = [place for place, each in enumerate(outputs) if each.is_row_of_logits]
     if len(rows) != 1:
         several = f"{len(rows)} outputs are such" if rows else "no output is one"
+        other = next((name for name, each in zip(names, outputs, strict=True) if len(each.shape) == 1), None)
+        leave = "leave out --labels" + (f", or say that one is: --onnx-output {shown(other)}=logits" if other else "")
         raise InputError(
             f"--labels names the classes of one row of logits, and {several}: {_kinds(outputs)}",
             remedy="say which it is, and of others what they are: --onnx-output NAME=logits --onnx-output OTHER=any"
             if rows
-            else "leave out --labels, or say which is one: --onnx-output NAME=logits",
+            else leave,
         )
     (place,) = rows
     own = outputs[place]

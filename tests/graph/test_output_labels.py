@@ -97,7 +97,7 @@ def test_those_of_config_json_that_do_not_fit_are_left_out_and_it_is_said(file, 
     [
         ((), {"labels": ("a", "b")}, DataError, "has 2 labels, the output scores_of_class has 5 classes", "one label"),
         (("embedding", "flag=any"), {"labels": NAMES}, InputError, "no output is one: embedding (embedding), flag (any",
-         "--onnx-output NAME=logits"),
+         "leave out --labels, or say that one is: --onnx-output embedding=logits"),
         (("scores_of_class", "flag=logits"), {"labels": NAMES}, InputError, "2 outputs are such", "OTHER=any"),
         ((), {"activation": "sigmoid"}, InputError, "no output of", "give --labels"),
     ],
