@@ -10,6 +10,7 @@ from onnx_ir.passes import common
 from edgevit.graph.metadata import OUTPUT
 from edgevit.graph.passes.canonical_attention import CanonicalAttention
 from edgevit.graph.passes.fix_shapes import FixShapes
+from edgevit.graph.passes.fold_batch_norms import FoldBatchNorms
 from edgevit.graph.passes.fold_convolutions import FoldConvolutions
 from edgevit.graph.passes.fuse_gelu import FuseGelu
 from edgevit.graph.passes.fuse_layer_norm import FuseLayerNorm
@@ -22,7 +23,8 @@ from edgevit.graph.passes.unflatten_softmax import UnflattenSoftmax
 class Canonicalize(ir.passes.InPlacePass):
     """Gives sizes, LayerNorm, GELU, Linear layers and attention the form that rewrites, dialects and fusions look for.
 
-    Convolutions take in what scales their channels, and those of the same values are added up. Outputs are called
+    Convolutions and Linear layers take in what scales their channels, and convolutions of the same values are added up.
+    Outputs are called
     ``names``. The graph is asked with each of ``sizes`` images what it computes. Whoever runs the pass must compare
     what the graph gives then with what it gave before.
     """
@@ -43,6 +45,8 @@ class Canonicalize(ir.passes.InPlacePass):
             UnflattenSoftmax(),
             common.RemoveUnusedNodesPass(),
             GemmToLinear(),
+            FoldBatchNorms(),
+            common.RemoveUnusedNodesPass(),
             FuseGelu(),
             common.RemoveUnusedNodesPass(),
             SinkLayouts(),

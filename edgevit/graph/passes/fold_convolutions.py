@@ -55,7 +55,7 @@ def _fold_affine(graph: ir.Graph, node: ir.Node) -> bool:
     for index in (0, 1) if node.op_type in ("Add", "Mul") else (0,):
         value = node.inputs[index] if index < len(node.inputs) else None
         convolution = None if value is None else as_convolution(value.producer())
-        if value is None or convolution is None or not _only_read_by(value, node):
+        if value is None or convolution is None or not only_read_by(value, node):
             continue
         affine = _affine(node, 1 - index, convolution.weight.shape[0], convolution.weight.ndim)
         if affine is None:
@@ -63,7 +63,7 @@ def _fold_affine(graph: ir.Graph, node: ir.Node) -> bool:
         scale, shift = affine
         weight = convolution.weight * scale.reshape(-1, *[1] * (convolution.weight.ndim - 1))
         bias = scale * (0 if convolution.bias is None else convolution.bias) + shift
-        if not _fits_float32(weight, bias):
+        if not fits_float32(weight, bias):
             return False
         set_convolution(graph, convolution.node, weight.astype(np.float32), bias.astype(np.float32))
         _take_over(graph, convolution.node, node)
@@ -76,7 +76,7 @@ def _fold_into_norm(graph: ir.Graph, node: ir.Node) -> bool:
     for index in (0, 1) if node.op_type == "Add" else ():
         value = node.inputs[index]
         norm = None if value is None else value.producer()
-        if value is None or norm is None or norm.op_type != "BatchNormalization" or not _only_read_by(value, node):
+        if value is None or norm is None or norm.op_type != "BatchNormalization" or not only_read_by(value, node):
             continue
         bias, added = float_constant(norm.inputs[2]), float_constant(node.inputs[1 - index])
         if bias is not None and added is not None and added.size == 1 and added.ndim <= 1:
@@ -90,7 +90,7 @@ def _affine(node: ir.Node, other: int, width: int, rank: int) -> tuple[_Array, _
     """Return scale and shift (M,) of what ``node`` does to each channel; ``other`` is its input beside the values."""
     ones, zeros = np.ones(width), np.zeros(width)
     if node.op_type == "BatchNormalization":
-        return _batch_norm(node, width)
+        return batch_norm(node, width)
     if node.op_type not in ("Add", "Mul"):
         return None
     constant = float_constant(node.inputs[other])
@@ -108,7 +108,8 @@ def _is_per_channel(constant: NDArray[np.float32], width: int, rank: int) -> boo
     return constant.ndim <= rank and shape == (1, width, *[1] * (rank - 2))
 
 
-def _batch_norm(node: ir.Node, width: int) -> tuple[_Array, _Array] | None:
+def batch_norm(node: ir.Node, width: int) -> tuple[_Array, _Array] | None:
+    """Return scale and shift (M,) of what a BatchNormalization of ``width`` channels does, if they are constants."""
     if node.attributes.get_int("training_mode", 0) or len(node.inputs) != 5 or len(node.outputs) != 1:
         return None
     constants = [float_constant(value) for value in node.inputs[1:]]
@@ -139,7 +140,7 @@ def _add_up(graph: ir.Graph, node: ir.Node) -> bool:
     sign = 1 if node.op_type == "Add" else -1
     weight = _widened(left.weight, kernel) + sign * _widened(right.weight, kernel)
     bias = left.bias + sign * right.bias
-    if not _fits_float32(weight, bias):
+    if not fits_float32(weight, bias):
         return False
     kept = left.node or right.node
     assert kept is not None  # noqa: S101 - one of the two is a Conv: there is a source
@@ -154,14 +155,14 @@ def _add_up(graph: ir.Graph, node: ir.Node) -> bool:
 def _branch(value: ir.Value, reader: ir.Node) -> _Branch | None:
     """Return the branch that gives ``value``, which ``reader`` alone reads."""
     producer = value.producer()
-    if producer is None or not _only_read_by(value, reader):
+    if producer is None or not only_read_by(value, reader):
         return None
     convolution = as_convolution(producer)
     if convolution is not None:
         return _of_convolution(convolution)
     source = producer.inputs[0] if producer.op_type == "BatchNormalization" else None
     scale = None if source is None else float_constant(producer.inputs[1])
-    affine = None if scale is None else _batch_norm(producer, scale.size)
+    affine = None if scale is None else batch_norm(producer, scale.size)
     if source is None or affine is None:
         return None
     factor, shift = affine
@@ -223,12 +224,14 @@ def _widened(weight: _Array, kernel: tuple[int, ...]) -> _Array:
     return np.pad(weight, [(0, 0), (0, 0), *margins])
 
 
-def _fits_float32(*arrays: _Array) -> bool:
+def fits_float32(*arrays: _Array) -> bool:
+    """Say whether all values are in float32's range."""
     most = float(np.finfo(np.float32).max)
     return all(bool((np.abs(each) <= most).all()) for each in arrays)
 
 
-def _only_read_by(value: ir.Value, reader: ir.Node) -> bool:
+def only_read_by(value: ir.Value, reader: ir.Node) -> bool:
+    """Say whether ``reader`` reads ``value``, once, and nothing else does."""
     return not value.is_graph_output() and [user for user, _ in value.uses()] == [reader]
 
 
