@@ -22,7 +22,7 @@ from typing import NamedTuple
 from unittest import mock
 
 import msgspec
-from comparison import machine
+from comparison import machine, other_sections
 from rich.progress import track
 
 import edgevit
@@ -73,7 +73,7 @@ CHANGES = (
 @contextmanager
 def changed(change: Change, recipe: Recipe) -> Iterator[Recipe]:
     """Have ``change`` in force, and yield the recipe that goes with it."""
-    settings = msgspec.to_builtins(recipe)
+    settings = msgspec.to_builtins(recipe) | {"fallback": {}}  # what a change costs is to be seen
     if change.observer is not None:
         settings |= {"observer": change.observer, "rewrites": {}}
     elif change != BASE and not change.modules:
@@ -99,15 +99,6 @@ def measure(exported: Path, change: Change, recipe: Recipe, options: argparse.Na
     return [str(change), percent(found.agreement, found.images), nats(found.kl), decibels(found.sqnr_db)]
 
 
-def others(path: Path, title: str) -> list[str]:
-    """Return what the file ``path`` has of models other than that with ``title``; a heading if there is none."""
-    if not path.exists():
-        return ["# Ablations", ""]
-    parts = path.read_text(encoding="utf-8").split("\n## ")
-    kept = [parts[0], *(f"## {part}" for part in parts[1:] if not f"## {part}".startswith(f"{title}\n"))]
-    return [part.rstrip("\n") + "\n" for part in kept]
-
-
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,7 +113,7 @@ def main() -> None:
     changes = [BASE, *(change for change in CHANGES if not options.only or change.name in options.only)]
     title = f"## {Path(options.source).stem}, {options.dialect}"
     arguments = shlex.join(sys.argv[1:])
-    before = others(options.output, title)
+    before = other_sections(options.output, "Ablations", title)
     lines = [title, "", f"`python benchmarks/ablations.py {arguments}`. {machine(0)}", ""]
     lines += ["| | agreement | KL (nats) | SQNR |", "| --- " * 4 + "|"]
     with tempfile.TemporaryDirectory() as name:

@@ -147,3 +147,12 @@ def version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def other_sections(path: Path, heading: str, title: str) -> list[str]:
+    """Return what the file ``path`` has beside the section ``title``; ``heading`` if there is none."""
+    if not path.exists():
+        return [f"# {heading}", ""]
+    parts = path.read_text(encoding="utf-8").split("\n## ")
+    kept = [parts[0], *(f"## {part}" for part in parts[1:] if not f"## {part}".startswith(f"{title}\n"))]
+    return [part.rstrip("\n") + "\n" for part in kept]

@@ -2,9 +2,11 @@
 
     python benchmarks/outliers.py SOURCE... --planted CHECKPOINT --calibration DATA --evaluation DATA
 
+    edgevit export dinov2_small -o dinov2_small_tokens_224.edgevit --output tokens    # one that is a bundle
+
 A SOURCE is what ``edgevit export`` takes, or a bundle that it made. Of CHECKPOINT there are models with outliers
 planted in its weights, too (tests/planted_outliers.py). Each is quantized for both CPU engines, and validated on other
-images. Writes a Markdown table.
+images. Writes a Markdown table; those of other models that are in the file stay there.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from comparison import machine
+from comparison import machine, other_sections
 from rich.progress import track
 
 import edgevit
@@ -83,7 +85,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/outliers.md"))
     options = parser.parse_args()
     command = f"`python benchmarks/outliers.py {shlex.join(sys.argv[1:])}`. {machine(0)}"
-    lines = ["# INT8 of models with outliers", "", command, "", HEADER, "| --- " * 7 + "|"]
+    title = f"## {', '.join(Path(source).stem for source in options.sources or [options.planted])}"
+    before = other_sections(options.output, "INT8 of models with outliers", title)
+    lines = [*before, title, "", command, "", HEADER, "| --- " * 7 + "|"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for title, source in track(list(sources(options, folder)), description="Models"):
