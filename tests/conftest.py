@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import gc
+import multiprocessing
 import os
 import resource
 import shutil
@@ -35,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Have temporary files in memory, unless it is said where; pytest-xdist tells its workers."""
     if config.option.basetemp is None and (folder := memory_folder()) is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
+    # Workers of training's loaders are forked by one server for all tests: it loads torch, which each would else.
+    multiprocessing.set_forkserver_preload(["__main__", "edgevit.training.loaders"])
 
 
 def pytest_collection_finish() -> None:
