@@ -56,6 +56,7 @@ from edgevit.stages.precisions import OPTIMIZED, PLANS
 from edgevit.targets import Target
 
 _JUDGED = 16  # images that variants, and convolutions, are judged by
+_SEARCHED = 64  # where that is not good enough: of 16, one can be far from float32 by chance
 _BATCH = 4  # of them at a time: memory follows
 _NUMBERS = 1 << 24  # of outputs at the most, where a model gives many for an image
 
@@ -119,13 +120,13 @@ class Optimizer:
             VerificationError: if a rewritten model gives other answers.
 
         """
-        dataset, judged, held_out = self._load()
+        dataset, self._beside, held_out = self._load()
         selection = Selection.of(self._images, self._bundle.manifest.preprocess, self._progress, dataset=dataset)
         source = FloatModel.read(self._float32.path, self._float32.sha256)
         self._table = calibrated(self._bundle, source, selection, self._progress)
         self._table.save(self._scratch / TABLE)
         self._optimize(source, selection)
-        self._evaluator = self._evaluator_of(judged)
+        self._evaluator = self._evaluator_of(_JUDGED) if self._is_judged() else None
         for scheme in self.models:
             self._race_convolutions(scheme)
         if held_out is not None:
@@ -169,8 +170,12 @@ class Optimizer:
             if each.precision == "int8" and each.outputs is not None:
                 scheme = scheme_of(each.target.dialect)
                 kept[scheme] = self._keeps_limit(each) and kept.get(scheme, True)
-        judges, changed = HeldOut(self._evaluator, self._evaluator, self._limit), []
-        for scheme in [scheme for scheme in self.models if not kept.get(scheme, False)]:
+        far = [scheme for scheme in self.models if not kept.get(scheme, False)]
+        more = self._evaluator_of(_SEARCHED) if far else None
+        if more is None:
+            return []
+        judges, changed = HeldOut(more, self._evaluator, self._limit), []
+        for scheme in far:
             before = self.models[scheme]
             self._return_layers(scheme, judges)
             plan = self.models[scheme].plan
@@ -188,7 +193,7 @@ class Optimizer:
         if holds(self._limit, loss):
             return True
         said = f"{describe(self._limit, loss)} on {len(self._evaluator)} images, {self._limit.say_allowed()}"
-        self._progress.note(f"{made.name} is too far from float32: {said}")
+        self._progress.note(f"{made.name} may be too far from float32: {said}")
         return False
 
     def _optimize(self, source: FloatModel, selection: Selection) -> None:
@@ -226,20 +231,21 @@ class Optimizer:
         """Return the images to calibrate with, a few to judge by, and those that are held out for the criteria."""
         criteria, progress = self._rules.criteria, self._progress
         if not criteria:
-            return *self._images.load_beside(_JUDGED, progress), None
+            return *self._images.load_beside(_SEARCHED, progress), None
         dataset, apart = self._images.load_apart(HELD_OUT, progress)
         held_out = evaluation_images(criteria, apart, self._bundle.manifest, progress)
         progress.note(f"Judging by {len(held_out)} images of {dataset.name} that are not calibrated with")
         return dataset, apart, held_out
 
-    def _evaluator_of(self, judged: Dataset) -> Evaluator | None:
-        """Return what float32 gives for a few images; None where nothing is judged by them, or none can be read."""
+    def _is_judged(self) -> bool:
+        return self._limit is not None or any(each.plan.integer_convolutions() for each in self.models.values())
+
+    def _evaluator_of(self, most: int) -> Evaluator | None:
+        """Return what float32 gives for ``most`` images that are not calibrated with; None if none can be read."""
         manifest = self._bundle.manifest
-        if self._limit is None and not any(each.plan.integer_convolutions() for each in self.models.values()):
-            return None
-        most = max(1, min(_JUDGED, len(judged), _NUMBERS // manifest.width))
+        most = max(1, min(most, len(self._beside), _NUMBERS // manifest.width))
         read = batches(
-            judged,
+            self._beside,
             manifest.preprocess,
             batch_size=_BATCH,
             indices=np.arange(most),

@@ -139,10 +139,10 @@ class _Building:
         self, target_name: str, target: Target, precision: Precision, decided: Decided, evaluator: Evaluator | None
     ) -> None:
         name = variant_name(target, precision)
-        if self.made.pop(name, None) is not None or self.failed.pop(name, None) is not None:
+        if name in self.made or self.failed.pop(name, None) is not None:
             shutil.rmtree(self._scratch / name, ignore_errors=True)
         try:
-            self.made[name] = compile_variant(
+            made = compile_variant(
                 self._bundle,
                 self._float32,
                 target_name,
@@ -154,7 +154,10 @@ class _Building:
                 progress=self._progress,
             )
         except _ENGINES_OWN as error:
+            self.made.pop(name, None)
             self.failed[name] = error
+        else:
+            self.made[name] = made  # in the place of what was made before
 
     def check_any(self) -> None:
         """Check that a variant of the precision was made, or that none pays, and say which were not.

@@ -194,7 +194,9 @@ def test_images_without_labels_are_judged_by_agreement(edgevit, quantized, pictu
 
 
 def test_a_harmed_variant_fails_the_gate_and_is_not_chosen(edgevit, exported, harm, pictures):
-    assert edgevit("quantize", exported, "--data", SHAPES).code == 0
+    recipe = pictures[0].with_name("no-limit.toml")
+    recipe.write_text('description = "no fallback"')
+    assert edgevit("quantize", exported, "--data", SHAPES, "--recipe", recipe).code == 0
     done = edgevit("validate", exported, "--data", SHAPES, "--max-drop", "0", "--json")
     assert done.code == 1
     passed = {variant["name"]: variant["passed"] for variant in done.data()["variants"]}

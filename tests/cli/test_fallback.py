@@ -140,7 +140,7 @@ def test_all_layers_costs_are_ranked(edgevit, planted):
 def test_the_default_recipe_returns_it_by_itself(edgevit, planted):
     done = edgevit("quantize", planted, "--data", SHAPES, "--json")
     assert done.code == 0, done.err
-    assert "int8-onnxruntime is too far from float32: KL is " in done.err
+    assert "int8-onnxruntime may be too far from float32: KL is " in done.err
     for variant in done.data()["variants"]:
         if "int8" in variant["name"]:
             assert [layer["layer"] for layer in variant["fallback"]] == [BAD]
