@@ -54,7 +54,7 @@ def measure_checkpoint(case: Case, folder: Path) -> dict[str, Any]:
 def measure_module(case: ModuleCase, folder: Path) -> dict[str, Any]:
     """Export and quantize a case's module, each compared with what it was before."""
     module, size = case.build(), (3, case.size, case.size)
-    images = torch.randn(4, *size, generator=torch.Generator().manual_seed(1))
+    images = case.normalised_images(4, seed=1)
     bundle = edgevit.export(module, folder / "m.edgevit", input_shape=size, data=pictures(size, 8, seed=2)).bundle
     return _in_integers(bundle, module, images, size)
 
@@ -62,12 +62,7 @@ def measure_module(case: ModuleCase, folder: Path) -> dict[str, Any]:
 def _in_integers(
     bundle: Bundle, reference: Callable[[Tensor], Tensor], images: Tensor, size: Sequence[int]
 ) -> dict[str, Any]:
-    with torch.inference_mode():
-        expected = torch.cat([reference(image[None]) for image in images])
-    path = bundle.path / bundle.variant("float32").files[0].path
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-    made: dict[str, Any] = {"onnx": distance(found, expected)}
+    made: dict[str, Any] = {"onnx": parity(bundle, reference, images)}
     edgevit.quantize(bundle, data=pictures(size, CALIBRATION, seed=3))
     edgevit.validate(bundle, data=pictures(size, EVALUATION, seed=4))
     bundle = Bundle.open(bundle.path)
@@ -82,6 +77,15 @@ def _in_integers(
             "sqnr_db": round(variant.accuracy.sqnr_db or 0, 1),
         }
     return made
+
+
+def parity(bundle: Bundle, reference: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    """Return how far the bundle's float32 file is from ``reference``."""
+    with torch.inference_mode():
+        expected = torch.cat([reference(image[None]) for image in images])
+    path = bundle.path / bundle.variant("float32").files[0].path
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return distance(torch.from_numpy(session.run(None, {"images": images.numpy()})[0]), expected)
 
 
 def distance(found: Tensor, expected: Tensor) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from oracles import import_timm
-from seeding import seed_as_trained
+from seeding import BRANCH, seed_as_trained
 from synthetic_images import pictures
 from torch import Tensor, nn
 
@@ -32,16 +32,21 @@ class ModuleCase:
         torch.manual_seed(0)
         model = import_timm().create_model(self.architecture, pretrained=False, num_classes=7, **self.options)
         with torch.no_grad():
-            for name, values in model.named_parameters():  # norms that switch a branch off, positions in attention
-                if not values.any() and not name.endswith("bias"):
+            others = (module for module in model.modules() if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d))
+            for name, values in (each for module in others for each in module.named_parameters(recurse=False)):
+                if not values.any() and name != "bias":  # norms that switch a branch off, positions in attention
                     values.uniform_(0.5, 1.5)
             # timm starts many heads near 0, where nothing could be told
             head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
             nn.init.normal_(head.weight, std=head.in_features**-0.5)
-        return seed_as_trained(model, self._normalised_images())
+        return seed_as_trained(model, self.normalised_images(_STATISTICS, seed=5), branches=BRANCH)
 
-    def _normalised_images(self) -> Tensor:
-        shown = np.stack(pictures((3, self.size, self.size), _STATISTICS, seed=5))
+    def normalised_images(self, count: int, *, seed: int) -> Tensor:
+        """Return images (count, 3, size, size) of the kind that BatchNorm's statistics are of.
+
+        Of noise, which is another kind, some of these networks make such numbers that float32 is off by per cents.
+        """
+        shown = np.stack(pictures((3, self.size, self.size), count, seed=seed))
         return (torch.from_numpy(shown).movedim(-1, 1) / 255 - 0.45) / 0.225
 
 
