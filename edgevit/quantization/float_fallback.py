@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgevit.graph.editing import add_constant, node_like, set_linear
 from edgevit.graph.linears import LinearLayer, find_linears
-from edgevit.quantization.plan import FloatIn, LinearPlan, QuantizationPlan
+from edgevit.quantization.plan import FloatIn, LinearPlan, LinearQuantization, QuantizationPlan
 from edgevit.quantization.ptq import PtqModel
 
 AnyPlan = TypeVar("AnyPlan", bound=LinearPlan)
@@ -43,7 +43,7 @@ def float_in(ptq: PtqModel, dialect: str) -> PtqModel:
     if not reasons:
         return ptq
     corrections = {
-        linear.name: np.array(linear.quantization.bias_correction, dtype=np.float32)
+        linear.name: _of_weights(linear.quantization)
         for linear in ptq.plan.linears
         if linear.of in reasons and linear.quantization is not None and linear.quantization.bias_correction
     }
@@ -74,6 +74,14 @@ def float_reasons(kernels: Mapping[str, str | None], engine: str) -> dict[str, s
         name: f"{engine} runs it in float ({kernel})" if kernel else f"{engine} shows no integer kernel for it"
         for name, kernel in kernels.items()
     }
+
+
+def _of_weights(quantization: LinearQuantization) -> NDArray[np.float32]:
+    """Return what makes up for the rounding of a layer's weight alone."""
+    correction = np.array(quantization.bias_correction)
+    if len(quantization.input_correction) == len(correction):  # else the layer has a residual product, which has it
+        correction = correction - np.array(quantization.input_correction)
+    return correction.astype(np.float32)
 
 
 def _add_to_bias(graph: ir.Graph, layer: LinearLayer, correction: NDArray[np.float32]) -> None:

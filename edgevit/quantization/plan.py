@@ -32,7 +32,8 @@ class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     Its input is 8-bit with one scale: unsigned with a zero point, or signed with zero point 0. Its weight is signed
     8-bit and symmetric with one scale per output; scales are float32. See ``arithmetic`` for what they mean.
-    ``bias_correction`` (one per output, or none) is added to the bias, see ``bias``.
+    ``bias_correction`` (one per output, or none) is added to the bias, see ``bias``; ``input_correction`` is the part
+    of it that makes up for the rounding of the input, which a layer that is float has no need of.
     """
 
     activation_scale: float
@@ -40,10 +41,11 @@ class LinearQuantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     activation_type: Literal["uint8", "int8"] = "uint8"
     weight_scales: tuple[float, ...]
     bias_correction: tuple[float, ...] = ()
+    input_correction: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check_scales(self.activation_scale, *self.weight_scales)
-        if not np.isfinite(self.bias_correction).all():
+        if not np.isfinite((*self.bias_correction, *self.input_correction)).all():
             raise BundleError("the plan corrects a bias by what is not finite", remedy=_REMEDY)
         if not 0 <= self.activation_zero_point <= (255 if self.activation_type == "uint8" else 0):
             raise BundleError(

@@ -247,8 +247,9 @@ def quantize_weights(
         for layer, rounded in images.progress.track(rounding, total=total, label="Rounding weights, layer by layer"):
             name = layer.name
             set_linear(model.graph, layer, rounded.weight, layer.bias)
-            linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction)
             residual = residuals.get(name)
+            of_input = rounded.of_input if residual is None else None
+            linears[name] = _with_weights(linears[name], rounded.scales, rounded.correction, of_input)
             if residual is not None:  # the same weights; what the whole layer's bias makes up for, this has back
                 residual.matmul.replace_input_with(1, layer.matmul.inputs[1])
                 linears[residual.name] = _with_weights(linears[residual.name], rounded.scales, -rounded.of_input)
@@ -312,9 +313,17 @@ def _unseen(
     return hessians, {name: RangeObserver() for name in engine.others}
 
 
-def _with_weights(linear: LinearPlan, scales: NDArray[np.float32], correction: NDArray[np.float64]) -> LinearPlan:
+def _with_weights(
+    linear: LinearPlan,
+    scales: NDArray[np.float32],
+    correction: NDArray[np.float64],
+    of_input: NDArray[np.float64] | None = None,
+) -> LinearPlan:
     assert linear.quantization is not None  # noqa: S101 - the caller looks
     quantization = msgspec.structs.replace(
-        linear.quantization, weight_scales=tuple(scales.tolist()), bias_correction=tuple(correction.tolist())
+        linear.quantization,
+        weight_scales=tuple(scales.tolist()),
+        bias_correction=tuple(correction.tolist()),
+        input_correction=() if of_input is None else tuple(of_input.tolist()),
     )
     return msgspec.structs.replace(linear, quantization=quantization)

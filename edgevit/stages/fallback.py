@@ -193,9 +193,9 @@ def return_layers(
     ``ptq`` must have its weights as they were before rounding. With ``costs``, or where layers must go back, the plan
     says what each costs alone.
     """
-    rank = partial(rank_layers, ptq, held_out.few, forms[0], scratch, measure=measure, progress=progress)
+    rank = partial(rank_layers, ptq, held_out.few, scratch=scratch, measure=measure, progress=progress)
     if costs:
-        ptq = replace(ptq, plan=msgspec.structs.replace(ptq.plan, sensitivity=rank()))
+        ptq = replace(ptq, plan=msgspec.structs.replace(ptq.plan, sensitivity=rank(forms[0])))
     if held_out.limit is None:
         return ptq
     progress.note(f"Looking for layers that must be float ({scheme_of(forms[0].dialect)} activations)")

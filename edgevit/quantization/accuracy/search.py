@@ -31,10 +31,11 @@ _TRIED_AGAIN = 16
 
 @dataclass(frozen=True, slots=True)
 class FallbackTrial:
-    """What is lost with ``layers`` in float, by the worst of the forms."""
+    """What is lost with ``layers`` in float, by the ``worst`` of the forms."""
 
     layers: tuple[str, ...]
     loss: float
+    worst: Form
 
 
 class Search:
@@ -58,18 +59,20 @@ class Search:
         self._progress = progress
         self._trials: dict[frozenset[str], FallbackTrial] = {}
 
-    def run(self, rank: Callable[[], Sequence[LayerSensitivity]]) -> PtqModel:
+    def run(self, rank: Callable[[Form], Sequence[LayerSensitivity]]) -> PtqModel:
         """Return the model with as few layers in float as were found to do, and the verdict in its plan.
 
-        ``rank`` is called only where rounding all layers breaks the limit, and the plan does not know the costs. At
-        least one layer stays integer: else it would be float32. Where no choice holds, what comes nearest to the limit
-        is returned.
+        ``rank`` is called only where rounding all layers breaks the limit, with the form that breaks it most: a layer
+        may be float in another, and cost nothing there. The plan may know the costs in the first form already. At least
+        one layer stays integer: else it would be float32. Where no choice holds, what comes nearest to the limit is
+        returned.
         """
         integer = self._try((), "All layers in integers")
         count = len(self._ptq.plan.integer_layers())
         if self._holds(integer) or count < 2:
             return self._with_verdict(self._ptq, integer)
-        ranked = self._ptq.plan.sensitivity or tuple(rank())
+        known = self._ptq.plan.sensitivity if integer.worst == self._forms[0] else ()
+        ranked = known or tuple(rank(integer.worst))
         plan = msgspec.structs.replace(self._ptq.plan, sensitivity=ranked)
         self._ptq = replace(self._ptq, plan=plan)
         order = tuple(cost.layer for cost in ranked)
@@ -109,7 +112,8 @@ class Search:
             emit(float_in(tried, form.dialect), form.dialect, emitted, weight_bits=form.weight_bits)
             outputs = self._evaluator.outputs(emitted, form.backend, form.settings)
             losses.append(measure(self._limit, self._evaluator.reference, outputs))
-        trial = FallbackTrial(layers, max(losses))
+        worst = max(range(len(losses)), key=losses.__getitem__)
+        trial = FallbackTrial(layers, losses[worst], self._forms[worst])
         self._progress.note(f"{label}: {describe(self._limit, trial.loss)}, {self._limit.say_allowed()}")
         self._trials[frozenset(layers)] = trial
         return trial

@@ -1,6 +1,7 @@
 """Which layers go back to float, and why; on a model with one layer that INT8 ruins."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.search import Search, fewest
 from edgevit.quantization.accuracy.sensitivity import Form, rank_layers
 from edgevit.quantization.emit import emit
-from edgevit.quantization.float_fallback import revert_to_float
+from edgevit.quantization.float_fallback import float_in, note_float_in, revert_to_float
 from edgevit.quantization.ptq import CalibrationImages, PtqModel
 
 BAD = "blocks.1.mlp.fc2"
@@ -55,7 +56,7 @@ def planted(quantized, tmp_path_factory):
     return Planted(models, Evaluator(folder / "model.onnx", [others[:16], others[16:]]))
 
 
-def never():
+def never(_form):
     raise AssertionError("layers were ranked without need")
 
 
@@ -91,7 +92,7 @@ def test_without_classes_layers_are_ranked_by_noise(planted, tmp_path):
 def test_the_bad_layer_alone_goes_back_to_float_and_is_told_why(quantized, planted, ranked, tmp_path, scheme):
     count = len(quantized.optimized_layers(scheme))
     one, limit = planted.optimized[scheme], KlLimit(ALLOWED)
-    found = Search(one, planted.evaluator, FORMS[scheme], limit, tmp_path).run(lambda: ranked[scheme])
+    found = Search(one, planted.evaluator, FORMS[scheme], limit, tmp_path).run(lambda _form: ranked[scheme])
     (fallback,) = found.plan.float_layers()
     assert fallback.layer == BAD
     assert f"number 1 of {count}" in fallback.reason
@@ -107,6 +108,31 @@ def test_the_bad_layer_alone_goes_back_to_float_and_is_told_why(quantized, plant
         assert holds(limit, measure(limit, planted.evaluator.reference, outputs))
 
 
+def test_layers_are_ranked_in_the_form_that_breaks_the_limit(planted, ranked, tmp_path):
+    """In the first one the bad layer is float already, and would be the last of the ranking."""
+    one = planted.optimized["asymmetric"]
+    one = replace(one, plan=note_float_in(one.plan, "onnxruntime", {BAD: "raced"}))
+    asked = []
+
+    def rank(form):
+        asked.append(form.dialect)
+        return ranked["asymmetric"]
+
+    found = Search(one, planted.evaluator, FORMS["asymmetric"], KlLimit(ALLOWED), tmp_path).run(rank)
+    assert asked == ["openvino"]
+    assert [layer.layer for layer in found.plan.float_layers() if "alone" in layer.reason] == [BAD]
+
+
+def test_a_layer_that_is_float_in_a_dialect_makes_up_for_its_weights_alone(planted, tmp_path):
+    """Nothing rounds its input there: what was to make up for that would be an error itself."""
+    one = planted.optimized["asymmetric"]
+    others = [name for name in one.plan.integer_layers() if name != "head"]
+    noted = replace(one, plan=note_float_in(one.plan, "onnxruntime", dict.fromkeys(others, "raced")))
+    emit(float_in(noted, "onnxruntime"), "onnxruntime", tmp_path / "model.onnx")
+    found = planted.evaluator.score(planted.evaluator.outputs(tmp_path / "model.onnx"))
+    assert found.sqnr_db > 35
+
+
 def test_a_limit_that_holds_returns_nothing_and_ranks_nothing(planted, tmp_path):
     one = planted.optimized["symmetric"]
     before = serialize(one.model)
@@ -119,7 +145,9 @@ def test_a_limit_that_holds_returns_nothing_and_ranks_nothing(planted, tmp_path)
 
 def test_where_nothing_holds_the_nearest_is_kept_and_what_would_hold_is_said(planted, ranked, tmp_path):
     one = planted.optimized["symmetric"]
-    found = Search(one, planted.evaluator, FORMS["symmetric"], KlLimit(0), tmp_path).run(lambda: ranked["symmetric"])
+    found = Search(one, planted.evaluator, FORMS["symmetric"], KlLimit(0), tmp_path).run(
+        lambda _form: ranked["symmetric"]
+    )
     assert not found.plan.limit.passed
     assert found.plan.integer_layers() == (ranked["symmetric"][-1].layer,)
     assert "0 allowed" in found.plan.limit.reason
@@ -133,7 +161,7 @@ def test_a_layer_that_the_limit_holds_without_is_not_returned(planted, ranked, t
     misled = (others[0], others[1], bad, *others[2:])
     one = planted.optimized["symmetric"]
     search = Search(one, planted.evaluator, FORMS["symmetric"], KlLimit(ALLOWED), tmp_path)
-    found = search.run(lambda: misled)
+    found = search.run(lambda _form: misled)
     assert [each.layer for each in found.plan.float_layers()] == [BAD]
     assert found.plan.limit.passed
 
