@@ -161,7 +161,7 @@ def test_layers_alone_and_limits_know_of_convolutions(float32, optimized, tmp_pa
     assert {cost.layer for cost in ranked} == set(ptq.plan.integer_layers())
     emit(ptq, "openvino", tmp_path / "all.onnx")
     whole = mean_kl(evaluator.reference, evaluator.outputs(tmp_path / "all.onnx", "openvino"))
-    found = Search(ptq, evaluator, [form], KlLimit(whole / 2), tmp_path).run(lambda: ranked)
+    found = Search(ptq, evaluator, [form], KlLimit(whole / 2), tmp_path).run(lambda _form: ranked)
     assert found.plan.limit.passed
     reasons = {each.layer: each.reason for each in found.plan.float_layers()}
     assert reasons
