@@ -79,8 +79,8 @@ class FallbackLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     several outputs. They are judged on a few images that were not calibrated with, where there are more than those.
     """
 
-    max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    min_sqnr_db: float | None = None
+    max_kl: Annotated[float, msgspec.Meta(ge=0, le=1000)] | None = None
+    min_sqnr_db: Annotated[float, msgspec.Meta(ge=0, le=200)] | None = None
 
 
 #: For models that are to be in integers whatever it costs.

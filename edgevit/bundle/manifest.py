@@ -254,12 +254,14 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class LimitVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether what was quantized kept the limit that was asked for, on ``images`` that nothing was fitted to.
 
-    ``reason`` says in a line what was measured and what was allowed.
+    ``reason`` says in a line what was measured and what was allowed. It holds for ``dialects``; for all
+    where none is named.
     """
 
     passed: bool
     images: int
     reason: str
+    dialects: tuple[str, ...] = ()
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

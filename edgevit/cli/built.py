@@ -80,4 +80,4 @@ def _limits(variants: Sequence[Variant]) -> Iterator[str]:
             word = "within the limit" if variant.limit.passed else "limit missed"
             yield f"{variant.name}: {word}: {variant.limit.reason}"
     if any(variant.limit is not None and not variant.limit.passed for variant in variants):
-        yield "    try: more calibration images (--samples), --recipe search, a larger limit, or --precision fp16"
+        yield "    try: more calibration images (--samples), --recipe search, a wider limit, or --precision fp16"

@@ -97,10 +97,16 @@ def _check_output(path: Path, bundle: Path) -> None:
         InputError: if it cannot.
     """
     if path.suffix != ".npz":
-        raise InputError(f"{path} is no .npz file", remedy=f"write -o {path.name}.npz")
+        raise InputError(f"{path} is no .npz file", remedy=f"write -o {path}.npz")
     names = [output.name for output in Bundle.open(bundle).manifest.typed_outputs]
     taken = {_IMAGES: "the paths of the images"} | {f"{name}{_ENTRY}": f"the output {name}" for name in names}
     for name in names:
+        if "/" in name or "\\" in name:
+            raise InputError(
+                f"the output {name} cannot be written: in {path} it would be a path",
+                remedy="call outputs_batch() of edgevit.load(BUNDLE), or give the output another name: "
+                "export the file again",
+            )
         if name in taken:
             raise InputError(
                 f"the output {name} cannot be written: in {path}, numpy.load takes {name} for {taken[name]}",

@@ -199,6 +199,10 @@ class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_field
     observer: Observer = "minmax"
     trials: tuple[Trial, ...] = ()
 
+    def limit_in(self, dialect: str) -> LimitVerdict | None:
+        """Return the verdict on a limit, if there is one that was found in ``dialect``."""
+        return self.limit if self.limit is not None and dialect in (self.limit.dialects or (dialect,)) else None
+
     def integer_layers(self) -> tuple[str, ...]:
         """Return the names of the layers that must run on integer kernels; a layer's parts go by its name."""
         return (*self.integer_linears(), *self.integer_convolutions())

@@ -89,6 +89,10 @@ def build(
     decided, float32 = load_decided(bundle, precision, target), bundle.verify_float32()
     with scratch_folder() as scratch:
         if isinstance(decided, PtqModel):
+            limit = decided.plan.limit
+            if limit is not None and decided.plan.limit_in(target.dialect) is None:
+                judged = f"dialect{'s' * (len(limit.dialects) > 1)} {' and '.join(limit.dialects)}"
+                progress.note(f"The limit was judged in the {judged}: edgevit validate shows what {target_name} costs")
             decided = choose_convolutions(bundle, float32, target, precision, decided, scratch, progress=progress)
         made = compile_variant(bundle, float32, target_name, target, precision, decided, scratch, progress=progress)
         return add(bundle, made, progress)
@@ -220,7 +224,7 @@ def _compile_once(
             outputs = None if session is None or evaluator is None else evaluator.outputs_of(session)
     compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels, source.file, outputs)
     if isinstance(decided, PtqModel):
-        return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit)
+        return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit_in(target.dialect))
     return compiled
 
 

@@ -91,7 +91,7 @@ def choose_convolutions(
     """
     plan, dialect = ptq.plan, target.dialect
     names = plan.integer_convolutions()
-    if not names or dialect in plan.raced or plan.limit is not None:
+    if not names or dialect in plan.raced or plan.limit_in(dialect) is not None:
         return ptq
     if not dialect_called(dialect).convolutions:
         return _noted(ptq, dialect, dict.fromkeys(names, _no_form(dialect)))

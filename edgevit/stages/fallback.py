@@ -194,7 +194,7 @@ def return_layers(
     says what each costs alone.
     """
     rank = partial(rank_layers, ptq, held_out.few, scratch=scratch, measure=measure, progress=progress)
-    if costs:
+    if costs and not ptq.plan.sensitivity:
         ptq = replace(ptq, plan=msgspec.structs.replace(ptq.plan, sensitivity=rank(forms[0])))
     if held_out.limit is None:
         return ptq

@@ -59,7 +59,7 @@ class DataSource:
         return subset(dataset, self.samples, seed=self.seed, balanced=bool((dataset.labels >= 0).all()))
 
     def load_beside(self, most: int, progress: Progress = SILENT) -> tuple[Dataset, Dataset]:
-        """Return images as ``load`` does, and up to ``most`` to judge by: others, or the first where there are none.
+        """Return images as ``load`` does, and others to judge by, then these too where there are fewer than ``most``.
 
         Raises:
             DataError: if there are none.
@@ -69,7 +69,8 @@ class DataSource:
         order = self._order(dataset)
         samples = min(self.samples or len(order), len(order))
         drawn = dataset if samples == len(order) else Subset(dataset, order[:samples])
-        return drawn, Subset(dataset, (order[samples:] if samples < len(order) else order)[:most])
+        others = len(order) - samples
+        return drawn, Subset(dataset, np.concatenate([order[samples:], order[: max(0, most - others)]]))
 
     def _order(self, dataset: Dataset) -> NDArray[np.int64]:
         """Return the indices of ``dataset`` as ``load`` draws them."""

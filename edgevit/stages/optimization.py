@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from edgevit.quantization.accuracy.criteria import describe, holds, measure
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.range_search import search_ranges
 from edgevit.quantization.arithmetic import Scheme
+from edgevit.quantization.calibration.image_pass import one_by_one
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.plan import LayerSensitivity, Trial
 from edgevit.quantization.ptq import (
@@ -166,15 +168,16 @@ class Optimizer:
         if self._limit is None or self._evaluator is None:
             return []
         kept: dict[Scheme, bool] = {}
-        for each in made:
-            if each.precision == "int8" and each.outputs is not None:
+        variants = [each for each in made if each.precision == "int8"]
+        for each in variants:
+            if each.outputs is not None:
                 scheme = scheme_of(each.target.dialect)
                 kept[scheme] = self._keeps_limit(each) and kept.get(scheme, True)
-        far = [scheme for scheme in self.models if not kept.get(scheme, False)]
-        more = self._evaluator_of(_SEARCHED) if far else None
-        if more is None:
+        schemes = dict.fromkeys(scheme_of(each.target.dialect) for each in variants)
+        far = [scheme for scheme in schemes if not kept.get(scheme, False)]
+        if not far:
             return []
-        judges, changed = HeldOut(more, self._evaluator, self._limit), []
+        judges, changed = HeldOut(self._evaluator_of(_SEARCHED), self._evaluator, self._limit), []
         for scheme in far:
             before = self.models[scheme]
             self._return_layers(scheme, judges)
@@ -217,7 +220,7 @@ class Optimizer:
     def _return_layers(self, scheme: Scheme, judges: HeldOut) -> None:
         source = FloatModel.read(self._float32.path, self._float32.sha256)
         weights = unrounded_weights(source.model, self._table, self._options[scheme])
-        self.models[scheme] = return_layers(
+        found = return_layers(
             replace(self.models[scheme], unrounded=weights),
             judges,
             forms_of(scheme, self._rules.targets, self._progress),
@@ -226,6 +229,11 @@ class Optimizer:
             costs=self._rules.criteria.costs,
             progress=self._progress,
         )
+        if found.plan.limit is not None:
+            judged = tuple(target.dialect for target in self._rules.targets_of(scheme))
+            limit = msgspec.structs.replace(found.plan.limit, dialects=judged)
+            found = replace(found, plan=msgspec.structs.replace(found.plan, limit=limit))
+        self.models[scheme] = found
 
     def _load(self) -> tuple[Dataset, Dataset, LabelledBatches | None]:
         """Return the images to calibrate with, a few to judge by, and those that are held out for the criteria."""
@@ -240,21 +248,19 @@ class Optimizer:
     def _is_judged(self) -> bool:
         return self._limit is not None or any(each.plan.integer_convolutions() for each in self.models.values())
 
-    def _evaluator_of(self, most: int) -> Evaluator | None:
-        """Return what float32 gives for ``most`` images that are not calibrated with; None if none can be read."""
+    def _evaluator_of(self, most: int) -> Evaluator:
+        """Return what float32 gives for ``most`` images that can be read, those first that are not calibrated with."""
         manifest = self._bundle.manifest
-        most = max(1, min(most, len(self._beside), _NUMBERS // manifest.width))
+        most = max(1, min(most, _NUMBERS // manifest.width))
         read = batches(
             self._beside,
             manifest.preprocess,
             batch_size=_BATCH,
-            indices=np.arange(most),
-            unreadable=Unreadable(),  # they are no calibration images
+            unreadable=Unreadable(),  # most are no calibration images
         )
-        images = [batch.images for batch in read]
-        if not images:
-            return None
-        return Evaluator(self._float32.path, images, independent=manifest.independent, typed=manifest.typed_outputs)
+        images = list(islice(one_by_one(batch.images for batch in read), most))
+        together = [np.concatenate(images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)]
+        return Evaluator(self._float32.path, together, independent=manifest.independent, typed=manifest.typed_outputs)
 
     def _race_convolutions(self, scheme: Scheme) -> None:
         """Have those convolutions float that do not pay, in each dialect of the targets of ``scheme``."""

@@ -138,7 +138,7 @@ def choosing_settings(
     verified with it.
     """
     choices = target.choices_for(precision)
-    limited = isinstance(decided, PtqModel) and decided.plan.limit is not None
+    limited = isinstance(decided, PtqModel) and decided.plan.limit_in(target.dialect) is not None
     if len(choices) == 1 or limited or _is_elsewhere(target, model, choices[0]):
         yield choices[0], None
         return

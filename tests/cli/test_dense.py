@@ -202,6 +202,7 @@ def test_outputs_may_be_called_as_what_predict_writes_with(edgevit, dense, pictu
     [
         ({"tokens": "images"}, "numpy.load takes images for the paths of the images"),
         ({"tokens": "x", "logits": "x.npy"}, "numpy.load takes x.npy for the output x"),
+        ({"tokens": "../x"}, "it would be a path"),
     ],
 )
 def test_outputs_that_could_not_be_told_apart_are_not_written(edgevit, dense, pictures, tmp_path, names, why):

@@ -11,6 +11,7 @@ from tiny import SHAPES, SPEC, content
 from edgevit.bundle.store import Bundle
 from edgevit.cli.app import run
 from edgevit.data.batches import Unreadable
+from edgevit.data.shapes import load_shapes
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.stages.fallback import AccuracyCriteria
@@ -155,6 +156,30 @@ def test_a_model_that_keeps_the_recipes_limit_is_not_searched(edgevit, exported)
     assert "too far" not in done.err
     (variant,) = [each for each in done.data()["variants"] if "int8" in each["name"]]
     assert (variant["fallback"], variant["limit"]) == ([], None)
+
+
+def test_a_verdict_is_not_another_engines(edgevit, planted):
+    assert edgevit("quantize", planted, "--data", SHAPES, "--dialect", "onnxruntime").code == 0
+    done = edgevit("build", planted, "--target", "x86-openvino", "--precision", "int8", "--json")
+    assert done.code == 0, done.err
+    assert "The limit was judged in the dialect onnxruntime" in done.err
+    manifest = Bundle.open(planted)
+    assert manifest.variant("int8-openvino").limit is None
+    assert manifest.variant("int8-openvino").fallback == manifest.variant("int8-onnxruntime").fallback
+    assert manifest.variant("int8-onnxruntime").limit.passed
+
+
+@pytest.mark.parametrize("broken", [[9], [0, 9]])
+def test_images_to_judge_by_that_cannot_be_read_are_made_up_for(edgevit, exported, tmp_path, broken):
+    for index in range(10):
+        load_shapes("test", "size=16,count=16").image(index).save(tmp_path / f"{index}.png")
+    for index in broken:
+        (tmp_path / f"{index}.png").write_bytes(b"no image")
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f"{index}.png\n" for index in range(10)))
+    for seed in range(3):
+        arguments = ("--data", tmp_path / "list.csv", "--samples", "9", "--seed", seed, "--dialect", "onnxruntime")
+        done = edgevit("quantize", exported, *arguments)
+        assert done.code == 0, done.err
 
 
 def test_what_does_not_run_here_is_judged_by_its_portable_form(planted, monkeypatch):

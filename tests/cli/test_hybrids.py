@@ -124,6 +124,7 @@ def test_where_no_engine_is_faster_in_integers_float32_is_what_is_made(edgevit, 
     bundle = exported_convolutions
     done = edgevit(*quantize(bundle), "--json")
     assert done.code == 0
+    assert "Looking for layers" not in done.err  # nothing is in integers
     answer = done.data()
     assert [each["name"] for each in answer["variants"]] == ["float32-onnxruntime", "float32-openvino"]
     assert answer["failed"] == []

@@ -169,13 +169,14 @@ def test_no_more_images_are_judged_by_than_asked_for():
 
 @pytest.mark.parametrize("samples", [None, 1, 16, 79, 80, 200])
 def test_a_recipes_limit_takes_nothing_from_the_calibration_images(samples):
+    """It is judged by others; where there are too few of them, by those as well."""
     calibration, beside = source(samples=samples).load_beside(16)
-    assert contents(calibration) == contents(source(samples=samples).load())
-    assert 1 <= len(beside) <= 16
-    left = 80 - len(calibration)
-    assert len(beside) == min(16, left or 80)
-    if left:
-        assert not set(contents(calibration)) & set(contents(beside))
+    fitted = contents(calibration)
+    assert fitted == contents(source(samples=samples).load())
+    assert len(beside) == max(16, 80 - len(calibration))
+    others, filled = contents(beside)[: 80 - len(calibration)], contents(beside)[80 - len(calibration) :]
+    assert not set(fitted) & set(others)
+    assert set(filled) <= set(fitted)
 
 
 def test_a_copy_of_an_image_is_not_judged_by(tmp_path):

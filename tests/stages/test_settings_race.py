@@ -112,7 +112,10 @@ def test_what_is_open_is_raced_for_unless_a_limit_was_verified(monkeypatch, limi
         return nullcontext((choices[-1], "open"))
 
     monkeypatch.setattr(precisions, "fastest_settings", last)
-    target, decided = load_target("x86-openvino"), PtqModel(Path("model.onnx"), SimpleNamespace(limit=limit))
+    target, decided = (
+        load_target("x86-openvino"),
+        PtqModel(Path("model.onnx"), SimpleNamespace(limit_in=lambda _: limit)),
+    )
     with precisions.choosing_settings(_Engine, "int8", target, decided, Path("model.xml")) as (found, session):
         assert found["INFERENCE_PRECISION_HINT"] == ("bf16" if raced else "f32")
         assert session == ("open" if raced else None)

@@ -143,7 +143,7 @@ class Search:
 
     def _with_verdict(self, found: PtqModel, trial: FallbackTrial) -> PtqModel:
         passed, images = self._holds(trial), len(self._evaluator)
-        said = f"{describe(self._limit, trial.loss)} on {images} images, {self._limit.say_allowed()}"
+        said = f"{describe(self._limit, trial.loss)} on {images} image{'s' * (images > 1)}, {self._limit.say_allowed()}"
         layers = len(self._ptq.plan.integer_layers())
         reason = f"{said}; {len(trial.layers)} of {layers} layers returned to float"
         if not passed and math.isfinite(trial.loss):
