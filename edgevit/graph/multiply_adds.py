@@ -13,8 +13,7 @@ from typing import Literal, NamedTuple
 import onnx
 import onnx_ir as ir
 
-from edgevit.dependencies import require
-from edgevit.errors import InputError, MissingDependencyError
+from edgevit.errors import InputError
 from edgevit.graph.linears import linears_in
 from edgevit.graph.node_facts import Role, role_of
 
@@ -118,7 +117,7 @@ def _counted_on(graph: ir.Graph) -> Iterator[ir.Value]:
 
 
 def _probed(model: ir.Model, values: Sequence[ir.Value]) -> dict[str, _Sizes]:
-    """Return the shapes of ``values`` as onnxruntime gives them for one image: exporters may compute sizes.
+    """Return the shapes of ``values`` as the reference engine gives them for one image: exporters may compute sizes.
 
     There are none where ``model`` cannot be run.
     """
@@ -126,15 +125,14 @@ def _probed(model: ir.Model, values: Sequence[ir.Value]) -> dict[str, _Sizes]:
     if not asked:
         return {}
     try:
-        require("onnxruntime", extra="onnxruntime")
         from edgevit.graph.running import ENGINE_ERRORS
         from edgevit.graph.shapes import probe
-
-        try:
-            found = probe(model, (1,), asked, ()).shapes
-        except ENGINE_ERRORS:
-            return {}
-    except (MissingDependencyError, InputError):
+    except ImportError:  # the reference engine is not here, where another one alone is
+        return {}
+    refusals: tuple[type[Exception], ...] = (InputError, *ENGINE_ERRORS)
+    try:
+        found = probe(model, (1,), asked, ()).shapes
+    except refusals:
         return {}
     return {str(value.name): shapes[0] for value, shapes in found.items()}
 
