@@ -32,7 +32,8 @@ from edgevit.stages.results import integer_share
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from planted_outliers import KINDS, plant
 
-HEADER = "| model | INT8 for | agreement | KL (nats) | SQNR | multiply-adds in integers | returned to float |"
+LISTED = 3  # layers, by their names
+HEADER = "| model | INT8 for | agreement | KL (nats) | SQNR | multiply-adds in integers | float layers |"
 
 
 def sources(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str]]:
@@ -46,6 +47,11 @@ def sources(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, st
             yield f"{Path(options.planted).stem}, {kind}", str(path)
 
 
+def _listed(layers: list[str]) -> str:
+    more = f" and {len(layers) - LISTED} more" if len(layers) > LISTED else ""
+    return (", ".join(f"`{layer}`" for layer in layers[:LISTED]) or "none") + more
+
+
 def measure(name: str, source: str, options: argparse.Namespace, folder: Path) -> list[str]:
     """Return the lines of one model."""
     bundle = folder / "model.edgevit"
@@ -54,21 +60,26 @@ def measure(name: str, source: str, options: argparse.Namespace, folder: Path) -
         shutil.copytree(source, bundle)
     else:
         edgevit.export(source, bundle, data=options.evaluation)
-    made = edgevit.quantize(bundle, data=options.calibration)
+    made = edgevit.quantize(bundle, data=options.calibration, dialect=options.dialect)
     names = [variant.name for variant in made.variants if variant.precision == "int8"]
+    lines = [
+        f"| {name} | {each.removeprefix('int8-')} | {f'{NOTHING} | ' * 4}not made: {error.message} |"
+        for each, error in made.failed.items()
+    ]
+    if not names:
+        return lines
     found = edgevit.validate(bundle, data=options.evaluation, variants=names, samples=options.images).accuracies
-    lines = []
     for variant in (made.bundle.variant(each) for each in names):
         accuracy = found[variant.name]
         share = integer_share(variant)
         cells = [
             name,
-            variant.backend,
+            variant.name.removeprefix("int8-"),
             NOTHING if accuracy.agreement is None else percent(accuracy.agreement, accuracy.images),
             NOTHING if accuracy.kl is None else nats(accuracy.kl),
             decibels(accuracy.sqnr_db),
             NOTHING if share is None else percent(share),
-            ", ".join(f"`{layer.layer}`" for layer in variant.fallback) or "none",
+            _listed([layer.layer for layer in variant.fallback]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -81,11 +92,13 @@ def main() -> None:
     parser.add_argument("--planted", metavar="CHECKPOINT")
     parser.add_argument("--calibration", required=True)
     parser.add_argument("--evaluation", required=True)
+    parser.add_argument("--dialect", default="auto", help="of INT8: both CPU engines' (%(default)s), or portable")
     parser.add_argument("--images", type=int, default=300, help="to measure on (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/outliers.md"))
     options = parser.parse_args()
     command = f"`python benchmarks/outliers.py {shlex.join(sys.argv[1:])}`. {machine(0)}"
-    title = f"## {', '.join(Path(source).stem for source in options.sources or [options.planted])}"
+    names = ", ".join(Path(source).stem for source in options.sources or [options.planted])
+    title = f"## {names}" + (f", {options.dialect}" if options.dialect != "auto" else "")
     before = other_sections(options.output, "INT8 of models with outliers", title)
     lines = [*before, title, "", command, "", HEADER, "| --- " * 7 + "|"]
     with tempfile.TemporaryDirectory() as name:
