@@ -22,8 +22,8 @@ from edgevit.models.vit import VisionTransformer
 from edgevit.recipes import Recipe
 from edgevit.stages.export import export
 from edgevit.stages.images import DataSource
-from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize
+from edgevit.stages.rules import Rules
 from edgevit.targets import load_target
 
 TARGETS = ("x86-onnxruntime", "x86-openvino")

@@ -39,8 +39,8 @@ from edgevit.report.formats import NOTHING, decibels, milliseconds, percent, rat
 from edgevit.report.table import float_layers
 from edgevit.stages.export import export
 from edgevit.stages.images import DataSource
-from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize
+from edgevit.stages.rules import Rules
 from edgevit.statistics import agreement, sqnr_db
 from edgevit.targets import load_target
 

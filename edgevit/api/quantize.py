@@ -16,9 +16,9 @@ from edgevit.recipes import Recipe, load_recipe
 from edgevit.runtime.arguments import path_given
 from edgevit.stages.chosen import precision_called, targets_for_dialect
 from edgevit.stages.fallback import AccuracyCriteria
-from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize as stage
 from edgevit.stages.results import BuildResult
+from edgevit.stages.rules import Rules
 
 
 def quantize(

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from edgevit.bundle.manifest import Precision
 from edgevit.bundle.reading import VerifiedFile, logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable, batches
@@ -38,15 +37,12 @@ from edgevit.quantization.ptq import (
     unrounded_weights,
 )
 from edgevit.quantization.rewrites.passes import Options
-from edgevit.recipes import NO_FALLBACK, NO_REWRITES, FallbackLimits, ObserverChoice, Recipe, Rewrites
 from edgevit.stages.build import Compiled
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.convolution_race import Reference, choose_convolutions
 from edgevit.stages.draft import Draft, SecondPass
 from edgevit.stages.fallback import (
     HELD_OUT,
-    NO_CRITERIA,
-    AccuracyCriteria,
     HeldOut,
     evaluation_images,
     fallback_limit,
@@ -55,47 +51,13 @@ from edgevit.stages.fallback import (
 )
 from edgevit.stages.images import DataSource, LabelledBatches
 from edgevit.stages.precisions import OPTIMIZED, PLANS
+from edgevit.stages.rules import Rules
 from edgevit.targets import Target
 
 _JUDGED = 16  # images that variants, and convolutions, are judged by
 _SEARCHED = 64  # where that is not good enough: of 16, one can be far from float32 by chance
 _BATCH = 4  # of them at a time: memory follows
 _NUMBERS = 1 << 24  # of outputs at the most, where a model gives many for an image
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How INT8 and FP8 are made: how ranges are read off, for which ``targets``, and what INT8 may cost.
-
-    ``observer``, ``rewrites`` and ``fallback`` are as in ``Recipe``; the last counts where ``criteria`` have no limit.
-    """
-
-    targets: tuple[Target, ...] = ()
-    observer: ObserverChoice = "minmax"
-    rewrites: Rewrites = NO_REWRITES
-    criteria: AccuracyCriteria = NO_CRITERIA
-    fallback: FallbackLimits = NO_FALLBACK
-
-    @classmethod
-    def of(cls, recipe: Recipe, precision: Precision, *, classes: int) -> Rules:
-        """Return what ``recipe`` says for a model of ``classes``; 0: it gives no logits. Limits are INT8's alone."""
-        if precision != "int8":
-            return cls(observer=recipe.observer, rewrites=recipe.rewrites)
-        return cls(
-            observer=recipe.observer,
-            rewrites=recipe.rewrites,
-            criteria=AccuracyCriteria.of(recipe, classes=classes),
-            fallback=recipe.fallback,
-        )
-
-    @property
-    def schemes(self) -> tuple[Scheme, ...]:
-        """The ways to store activations that the targets need."""
-        return tuple(dict.fromkeys(scheme_of(target.dialect) for target in self.targets))
-
-    def targets_of(self, scheme: Scheme) -> list[Target]:
-        """Return the targets that store activations so."""
-        return [target for target in self.targets if scheme_of(target.dialect) == scheme]
 
 
 class Optimizer:
@@ -220,6 +182,7 @@ class Optimizer:
     def _return_layers(self, scheme: Scheme, judges: HeldOut) -> None:
         source = FloatModel.read(self._float32.path, self._float32.sha256)
         weights = unrounded_weights(source.model, self._table, self._options[scheme])
+        let_go(source.model)
         found = return_layers(
             replace(self.models[scheme], unrounded=weights),
             judges,

@@ -24,11 +24,11 @@ from edgevit.recipes import Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.export import CHECKED, classes_of, export, outputs_of
 from edgevit.stages.images import DataSource, LabelledBatches, shared_images
-from edgevit.stages.optimization import Rules
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import check_unique_variants, quantize
 from edgevit.stages.report import report
 from edgevit.stages.results import shares_missed
+from edgevit.stages.rules import Rules
 from edgevit.stages.source import load_source
 from edgevit.stages.validate import validate
 from edgevit.targets import Target

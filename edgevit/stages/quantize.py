@@ -26,9 +26,10 @@ from edgevit.stages.build import Compiled, add, check_gives, check_takes, compil
 from edgevit.stages.calibrate import TABLE
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource
-from edgevit.stages.optimization import Optimizer, Rules
+from edgevit.stages.optimization import Optimizer
 from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, Decided, calibrating
 from edgevit.stages.results import BuildResult, raise_first
+from edgevit.stages.rules import Rules
 from edgevit.system import peak_rss_mb
 from edgevit.targets import Target
 

@@ -16,8 +16,8 @@ from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import DataSource
-from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize
+from edgevit.stages.rules import Rules
 from edgevit.targets import load_target
 
 BAD = "blocks.1.mlp.fc2"

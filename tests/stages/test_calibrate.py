@@ -20,8 +20,8 @@ from edgevit.stages import calibrate as module
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource
-from edgevit.stages.optimization import Rules
 from edgevit.stages.quantize import quantize
+from edgevit.stages.rules import Rules
 from edgevit.targets import load_target
 
 TARGETS = {"x86": load_target("x86-onnxruntime")}
