@@ -92,6 +92,18 @@ def replace_layer(graph: ir.Graph, layer: LinearLayer, nodes: Sequence[ir.Node])
     ir.convenience.replace_nodes_and_values(graph, replaced[-1], replaced, nodes, [layer.output], [new])
 
 
+def add_bias(graph: ir.Graph, layer: LinearLayer, bias: NDArray[np.float32]) -> ir.Value:
+    """Add ``bias`` (N,) behind the MatMul of ``layer``, which has none, and return what that gives."""
+    constant, old = add_constant(graph, f"{layer.name}.bias", bias), layer.output
+    added = node_like(graph, f"{layer.name}.add_bias", "Add", [old, constant], old)
+    ir.convenience.replace_all_uses_with(old, added.outputs[0], replace_graph_outputs=True)
+    added.replace_input_with(0, old)
+    if added.outputs[0].is_graph_output():  # it has the name that is asked for
+        old.name, added.outputs[0].name = added.outputs[0].name, old.name
+    graph.insert_after(layer.matmul, added)
+    return added.outputs[0]
+
+
 def free_name(graph: ir.Graph, name: str) -> str:
     """Return ``name``, or ``name_1``, ``name_2``... if a node or value of ``graph`` has it; nothing else gets it then.
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgevit.graph.editing import add_constant, node_like, set_linear
+from edgevit.graph.editing import add_bias, set_linear
 from edgevit.graph.linears import LinearLayer, find_linears
 from edgevit.quantization.plan import FloatIn, LinearPlan, LinearQuantization, QuantizationPlan
 from edgevit.quantization.ptq import PtqModel
@@ -87,17 +87,10 @@ def _of_weights(quantization: LinearQuantization) -> NDArray[np.float32]:
 def _add_to_bias(graph: ir.Graph, layer: LinearLayer, correction: NDArray[np.float32]) -> None:
     if layer.bias is not None:
         set_linear(graph, layer, layer.weight, layer.bias + correction)
-        return
-    if layer.matmul.op_type == "Gemm":
+    elif layer.matmul.op_type == "Gemm":
         set_linear(graph, layer, layer.weight, correction)
-        return
-    bias, old = add_constant(graph, f"{layer.name}.bias", correction), layer.output
-    added = node_like(graph, f"{layer.name}.add_bias", "Add", [old, bias], old)
-    ir.convenience.replace_all_uses_with(old, added.outputs[0], replace_graph_outputs=True)
-    added.replace_input_with(0, old)
-    if added.outputs[0].is_graph_output():  # it has the name that is asked for
-        old.name, added.outputs[0].name = added.outputs[0].name, old.name
-    graph.insert_after(layer.matmul, added)
+    else:
+        add_bias(graph, layer, correction)
 
 
 def _in_float(ptq: PtqModel, reasons: Mapping[str, str]) -> PtqModel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgevit.graph.editing import add_constant, free_name, node_like, set_linear
+from edgevit.graph.editing import add_bias, set_linear
 from edgevit.graph.linears import LinearLayer, linears_in
 from edgevit.graph.passes.fold_convolutions import batch_norm, fits_float32, only_read_by
 
@@ -45,19 +45,9 @@ def _fold(graph: ir.Graph, layer: LinearLayer) -> bool:
     ir.convenience.replace_all_uses_with(norm.outputs[0], rows, replace_graph_outputs=True)
     graph.remove(norm, safe=True)
     set_linear(graph, layer, weight.astype(np.float32), None if layer.bias is None else bias.astype(np.float32))
-    output = layer.output if layer.bias is not None else _with_bias(graph, layer, bias.astype(np.float32))
+    output = layer.output if layer.bias is not None else add_bias(graph, layer, bias.astype(np.float32))
     _drop_reshapes(output)
     return True
-
-
-def _with_bias(graph: ir.Graph, layer: LinearLayer, bias: np.ndarray) -> ir.Value:
-    old = layer.output
-    constant = add_constant(graph, f"{layer.name}.bias", bias)
-    added = node_like(graph, free_name(graph, f"{layer.name}.add_bias"), "Add", [old, constant], old)
-    ir.convenience.replace_all_uses_with(old, added.outputs[0])
-    added.replace_input_with(0, old)
-    graph.insert_after(layer.matmul, added)
-    return added.outputs[0]
 
 
 def _drop_reshapes(output: ir.Value) -> None:
