@@ -22,7 +22,7 @@ from edgevit.models.config import Configs, read_configs, read_preprocessing, sid
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.labels import labels_of, said_labels
 from edgevit.models.origin import origin_of
-from edgevit.models.outputs import MOST_NUMBERS, Output, dims_of, in_words, width_of
+from edgevit.models.outputs import LONGEST_NAME, MOST_NUMBERS, Output, dims_of, in_words, width_of
 from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
@@ -143,7 +143,9 @@ def _typed(
         if before is not None and before.kind == kind and before.shape == shape:
             found.append(before)
         else:
-            found.append(Output(name=name, kind=kind, shape=shape, dims=dims_of(kind, shape)))
+            original = None if name == wanted.name else shown(wanted.name, LONGEST_NAME) or None
+            dims = dims_of(kind, shape)
+            found.append(Output(name=name, kind=kind, shape=shape, dims=dims, original_name=original))
     if width_of(found) > MOST_NUMBERS:
         raise GraphError(
             f"{file.path} gives {width_of(found)} numbers for an image, more than {MOST_NUMBERS}",

@@ -247,13 +247,13 @@ def _producer(model: onnx.ModelProto) -> str:
     return " ".join(shown(word) for word in words if word)
 
 
-def shown(name: str) -> str:
+_SHOWN = 40
+
+
+def shown(name: str, longest: int = _SHOWN) -> str:
     """Return a name from a file as it can be shown to people: short, and without what a terminal would obey."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in name[:_LONGEST_NAME])
-    return plain + "..." * (len(name) > _LONGEST_NAME)
-
-
-_LONGEST_NAME = 40
+    plain = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return plain if len(plain) <= longest else f"{plain[: longest - 3]}..."
 
 
 def _some(names: Iterable[str], most: int = 4) -> str:

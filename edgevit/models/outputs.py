@@ -35,8 +35,10 @@ BOX_KINDS: tuple[OutputKind, ...] = ("boxes", "corners")
 MOST_NUMBERS = 1 << 26
 _MOST_AXES = 8
 _LABELS_SHOWN = 3
+LONGEST_NAME = 200
 
-_Name = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_./:\[\]-]+\Z", max_length=200)]
+_Name = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_./:\[\]-]+\Z", max_length=LONGEST_NAME)]
+_OriginalName = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
 _Size = Annotated[int, msgspec.Meta(ge=1, le=MOST_NUMBERS)]
 _Dim = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_]+\Z", max_length=32)]
 
@@ -47,7 +49,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``dims`` name the axes of ``shape``. ``block`` is the block of a ViT that it comes from, counted from 0, where it is
     not the last; ``normalized`` says whether the model's last LayerNorm was applied to tokens or features, None where
     that is not known. One row of logits may have ``labels``, one for each, of a single one those of no and yes;
-    ``activation`` makes probabilities of them, for a single one it is the sigmoid.
+    ``activation`` makes probabilities of them, for a single one it is the sigmoid. ``original_name`` is what the file
+    that the model came as calls it, where that is no plain name.
     """
 
     name: _Name
@@ -59,12 +62,15 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     normalized: bool | None = None
     labels: tuple[str, ...] = ()
     activation: OutputActivation = "softmax"
+    original_name: _OriginalName | None = None
 
     def __post_init__(self) -> None:
         if len(self.dims) != len(self.shape):
             raise ValueError(f"the output {self.name} has {len(self.shape)} axes and {len(self.dims)} names for them")
         if self.labels and (not self.is_row_of_logits or len(self.labels) != max(2, self.size)):
             raise ValueError(f"the output {self.name} has {len(self.labels)} labels and is {self.kind} {self.shape}")
+        if self.original_name is not None and not self.original_name.isprintable():
+            raise ValueError(f"the original name of the output {self.name} cannot be printed")
 
     @property
     def is_row_of_logits(self) -> bool:
@@ -87,7 +93,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         norm = {None: "", True: ", after the last norm", False: ", before the last norm"}[self.normalized]
         more = ", ..." if len(self.labels) > _LABELS_SHOWN else ""
         labels = f", labels {', '.join(self.labels[:_LABELS_SHOWN])}{more}" if self.labels else ""
-        return f"{self.name}: {self.kind} ({axes}){norm}{labels}"
+        original = "" if self.original_name is None else f", in the file given '{self.original_name}'"
+        return f"{self.name}: {self.kind} ({axes}){norm}{labels}{original}"
 
 
 _DIMS: dict[OutputKind, tuple[str, ...]] = {

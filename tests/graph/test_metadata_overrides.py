@@ -5,10 +5,12 @@ import shutil
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from edgevit.bundle.store import Bundle
 from edgevit.errors import CheckpointError, DataError, GraphError, InputError
+from edgevit.graph.external_onnx import write_verified
 from edgevit.graph.interface import onnx_outputs_in
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.models.labels import imagenet_labels
@@ -212,6 +214,22 @@ def test_a_thousand_classes_are_imagenets(external_vits, monkeypatch):
     model = opened(external_vits["new"])
     assert model.labels == imagenet_labels()
     assert "taken for ImageNet-1k's" in said(model)
+
+
+def test_a_name_that_is_not_plain_is_kept_beside_the_one_that_replaces_it(external_vits, tmp_path):
+    graph = ir.load(external_vits["hidden"])
+    for value, name in zip(graph.graph.outputs, ("last hidden \x1b[31mstate", "pooled:0"), strict=True):
+        value.name = name
+    ir.save(graph, tmp_path / "odd.onnx")
+    model = opened(tmp_path / "odd.onnx")
+    original = "last hidden ?[31mstate"
+    assert [(each.name, each.original_name) for each in model.outputs] == [
+        ("last_hidden__[31mstate", original),
+        ("pooled:0", None),
+    ]
+    assert f"in the file given '{original}'" in said(model)
+    write_verified(model, tmp_path / "model.onnx", np.zeros((2, 3, 32, 32), np.float32))
+    assert opened(tmp_path / "model.onnx").outputs == model.outputs
 
 
 def test_what_edgevit_wrote_into_its_own_file(tiny_exported, tmp_path):

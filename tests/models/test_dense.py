@@ -130,3 +130,8 @@ def test_the_parts_of_a_row():
     found = {output.name: part for output, part in parts(outputs, rows)}
     assert np.array_equal(found["tokens"], rows[:, :512].reshape(2, 16, 32))
     assert np.array_equal(found["logits"], rows[:, 512:])
+
+
+def test_an_original_name_can_be_printed():
+    with pytest.raises(ValueError, match="original name of the output x cannot be printed"):
+        Output(name="x", kind="any", shape=(1,), dims=("axis1",), original_name="\x1b[2J")
