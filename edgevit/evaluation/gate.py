@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from edgevit.bundle.manifest import INTEGER_PRECISIONS, Precision
 from edgevit.errors import InputError
+from edgevit.numerals import ROUNDING, exactly, floored, within
 
 #: Percentage points of top-1 that a variant may lose, unless the user says otherwise.
 MAX_DROP = 0.5
@@ -16,8 +17,6 @@ MIN_COSINE = 0.99
 #: dB of logits over their distance from float32's, where decisions show nothing: noise is a tenth of the way to the
 #: threshold, which is at a logit of 0.
 MIN_DISTANCE_DB = 20.0
-
-_ROUNDING = 1e-9
 
 
 class GateVerdict(NamedTuple):
@@ -42,16 +41,16 @@ def top1_verdict(
         return GateVerdict(passed=False, reason="some logits are not finite numbers")
     if delta_top1 is not None:
         points = 100 * delta_top1
-        change = f"top-1 {_change(points)}"
-        passed = points >= -max_drop - _ROUNDING
-        said = f"{change}, {max_drop:.4g} allowed" if points < 0 else change
+        change = f"top-1 {_change(points, max_drop)}"
+        passed = points >= -max_drop - ROUNDING
+        said = f"{change}, {exactly(max_drop)} allowed" if points < 0 else change
         return GateVerdict(passed, said if passed else said + _too_few(images, max_drop))
     disagreement = 100 * (1 - agreement)
-    bound = f"no labels; {disagreement:.2f} % of answers differ, so top-1 fell by that many points at most"
-    if disagreement <= max_drop + _ROUNDING:
-        return GateVerdict(passed=True, reason=f"{bound}, {max_drop:.4g} allowed")
+    bound = f"no labels; {_lost(disagreement, max_drop)} % of answers differ, so top-1 fell by that many points at most"
+    if disagreement <= max_drop + ROUNDING:
+        return GateVerdict(passed=True, reason=f"{bound}, {exactly(max_drop)} allowed")
     return GateVerdict(
-        passed=False, reason=f"{bound}, {max_drop:.4g} allowed: give labelled images, or a larger --max-drop"
+        passed=False, reason=f"{bound}, {exactly(max_drop)} allowed: give labelled images, or a larger --max-drop"
     )
 
 
@@ -84,14 +83,14 @@ def decisions_verdict(
     if not finite:
         return GateVerdict(passed=False, reason="some logits are not finite numbers")
     if delta is None:
-        points, said = -100 * lost, f"no labels; {100 * lost:.2f} % of float32's decisions are lost"
-        passed, most = points >= -max_drop - _ROUNDING, ": give a larger --max-drop"
+        points, said = -100 * lost, f"no labels; {_lost(100 * lost, max_drop)} % of float32's decisions are lost"
+        passed, most = points >= -max_drop - ROUNDING, ": give a larger --max-drop"
     else:
-        points, said, most = 100 * delta, f"decided rightly {_change(100 * delta)}", ""
+        points, said, most = 100 * delta, f"decided rightly {_change(100 * delta, max_drop)}", ""
         if delta_f1 is not None and delta_f1 < delta:
-            points, said = 100 * delta_f1, f"F1 of the labels {_change(100 * delta_f1)}"
-        passed = points >= -max_drop - _ROUNDING
-    said += f", {max_drop:.4g} allowed" if points < 0 else ""
+            points, said = 100 * delta_f1, f"F1 of the labels {_change(100 * delta_f1, max_drop)}"
+        passed = points >= -max_drop - ROUNDING
+    said += f", {exactly(max_drop)} allowed" if points < 0 else ""
     if not passed or not alike:
         return GateVerdict(passed, said if passed else said + most)
     near = distance_db >= MIN_DISTANCE_DB
@@ -110,9 +109,9 @@ def embedding_verdict(*, cosine: float, finite: bool, min_cosine: float = MIN_CO
     """
     if not finite:
         return GateVerdict(passed=False, reason="some features are not finite numbers")
-    passed = cosine >= min_cosine - _ROUNDING
-    said = f"mean cosine {floored(cosine)} with float32"
-    return GateVerdict(passed, said if passed else f"{said}, at least {min_cosine:.4g} wanted")
+    passed = cosine >= min_cosine - ROUNDING
+    said = f"mean cosine {floored(cosine, min_cosine)} with float32"
+    return GateVerdict(passed, said if passed else f"{said}, at least {exactly(min_cosine)} wanted")
 
 
 def limit_option(classes: int) -> str:
@@ -157,12 +156,12 @@ def check_integer_share(least: float | None, precisions: Collection[Precision]) 
         )
 
 
-def floored(cosine: float) -> str:
-    """Return a cosine with four digits, never rounded up: one that misses a limit must not look as if it met it."""
-    return f"{math.floor(cosine * 1e4 + 1e-6) / 1e4:.4f}"
-
-
-def _change(points: float) -> str:
+def _change(points: float, max_drop: float) -> str:
     if points == 0:
         return "did not change"
-    return f"{'fell' if points < 0 else 'rose'} {abs(points):.2f} points"
+    return f"fell {_lost(-points, max_drop)} points" if points < 0 else f"rose {points:.2f} points"
+
+
+def _lost(points: float, max_drop: float) -> str:
+    """Write how much is lost: what is more than is allowed does not look as if it were not."""
+    return within(points, [max_drop] if points > max_drop + ROUNDING else [], 2)

@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 
 from edgevit.bundle.manifest import OutputAccuracy
 from edgevit.errors import InputError
-from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, GateVerdict, floored
+from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, GateVerdict
 from edgevit.models.outputs import Output, OutputKind
+from edgevit.numerals import ROUNDING, exactly, floored, within
 
 #: Of masks: their mean IoU with float32's. Of depth: the share within a factor of 1.25. Of boxes: those that match.
 MIN_MIOU = 0.95
 MIN_DELTA1 = 0.98
 MIN_BOX_AGREEMENT = 0.9
 
-_ROUNDING = 1e-9
 #: Which limit decides on an output of a kind; the cosine on all others.
 _DECIDED_BY: dict[OutputKind, str] = {
     "logits": "max_drop",
@@ -70,15 +70,15 @@ class OutputLimits:
         """Judge by the mean cosine."""
         least = MIN_COSINE if self.min_cosine is None else self.min_cosine
         cosine = -1.0 if found.cosine_mean is None else found.cosine_mean
-        return _at_least(cosine, least, "mean cosine", floored)
+        return _at_least(cosine, least, "mean cosine", lambda value: floored(value, least))
 
     def of_drop(self, found: OutputAccuracy) -> GateVerdict:
         """Judge logits by how many of their classes change."""
         allowed = MAX_DROP if self.max_drop is None else self.max_drop
         changed = 100 * (1 - (found.agreement or 0.0))
-        said = f"{changed:.2f} % of answers differ from float32's"
-        passed = changed <= allowed + _ROUNDING
-        return GateVerdict(passed, said if passed else f"{said}, {allowed:.4g} allowed (--max-drop)")
+        passed = changed <= allowed + ROUNDING
+        said = f"{within(changed, [] if passed else [allowed], 2)} % of answers differ from float32's"
+        return GateVerdict(passed, said if passed else f"{said}, {exactly(allowed)} allowed (--max-drop)")
 
     def of_masks(self, found: OutputAccuracy) -> GateVerdict:
         """Judge masks by their mean IoU."""
@@ -90,9 +90,9 @@ class OutputLimits:
         verdict = _at_least(found.delta1 or 0.0, least, "delta-1")
         if self.max_abs_rel is None or not verdict.passed or found.abs_rel is None:
             return verdict
-        passed = found.abs_rel <= self.max_abs_rel + _ROUNDING
-        said = f"{verdict.reason}, AbsRel {found.abs_rel:.4f}"
-        return GateVerdict(passed, said if passed else f"{said}, {self.max_abs_rel:.4g} allowed (--max-abs-rel)")
+        passed = found.abs_rel <= self.max_abs_rel + ROUNDING
+        said = f"{verdict.reason}, AbsRel {within(found.abs_rel, [] if passed else [self.max_abs_rel], 4)}"
+        return GateVerdict(passed, said if passed else f"{said}, {exactly(self.max_abs_rel)} allowed (--max-abs-rel)")
 
     def of_boxes(self, found: OutputAccuracy) -> GateVerdict:
         """Judge boxes by how many match one of float32's."""
@@ -118,9 +118,8 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _at_least(
-    value: float, least: float, what: str, write: Callable[[float], str] = lambda value: f"{value:.4f}"
-) -> GateVerdict:
-    passed = value >= least - _ROUNDING
-    said = f"{what} {write(value)} with float32"
-    return GateVerdict(passed, said if passed else f"{said}, at least {least:.4g} wanted")
+def _at_least(value: float, least: float, what: str, write: Callable[[float], str] | None = None) -> GateVerdict:
+    passed = value >= least - ROUNDING
+    written = write(value) if write else within(value, [] if passed else [least], 4)
+    said = f"{what} {written} with float32"
+    return GateVerdict(passed, said if passed else f"{said}, at least {exactly(least)} wanted")

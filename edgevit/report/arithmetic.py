@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgevit.bundle.manifest import INTEGER_PRECISIONS, Arithmetic, Kernels, Variant
+from edgevit.numerals import exactly, per_cent
 
 #: The share of multiply-adds in integers below which a variant is warned of.
 FEW = 0.8
@@ -17,6 +18,7 @@ _NODES: Mapping[str, tuple[str, str, str]] = {
 }
 _NAMED = 3
 _SMALL = 0.01
+_DIGITS = 9  # of per cent: fewer than those that a float of 0..1 has
 
 
 def in_integers(kernels: Kernels) -> str:
@@ -33,8 +35,8 @@ def share_in_integers(kernels: Kernels) -> str | None:
     share = kernels.integer_share
     if share is None:
         return None
-    kinds = (f"{each.kind} {_floored(each.integer_macs / each.macs)}" for each in kernels.arithmetic or () if each.macs)
-    return f"{_floored(share)} of the multiply-adds ({', '.join(kinds)})"
+    kinds = (f"{each.kind} {per_cent(each.integer_macs / each.macs)}" for each in kernels.arithmetic or () if each.macs)
+    return f"{per_cent(share)} of the multiply-adds ({', '.join(kinds)})"
 
 
 def few_integers(variant: Variant) -> str | None:
@@ -50,7 +52,7 @@ def few_integers(variant: Variant) -> str | None:
     kinds = [_stays_float(each, whole, variant) for each in floats if each.macs - each.integer_macs > _SMALL * whole]
     names = [name for each in floats for name in each.largest_float][:_NAMED]
     return (
-        f"{_floored(share)} of the multiply-adds run in integers; {'; '.join(kinds)}. "
+        f"{per_cent(share)} of the multiply-adds run in integers; {'; '.join(kinds)}. "
         f"The largest in float: {', '.join(names)}"
     )
 
@@ -60,10 +62,10 @@ def share_missed(variant: Variant, least: float | None) -> str | None:
     if least is None or variant.precision not in INTEGER_PRECISIONS:
         return None
     share = None if variant.kernels is None else variant.kernels.integer_share
-    wanted = f"{100 * least:g} % wanted"
+    wanted = f"{share_wanted(least)} wanted"
     if share is None:
         return f"the share of multiply-adds in integers is not known, {wanted}"
-    return None if share >= least else f"{100 * share:.3g} % of the multiply-adds run in integers, {wanted}"
+    return None if share >= least else f"{per_cent(share)} of the multiply-adds run in integers, {wanted}"
 
 
 def _stays_float(each: Arithmetic, whole: int, variant: Variant) -> str:
@@ -72,9 +74,9 @@ def _stays_float(each: Arithmetic, whole: int, variant: Variant) -> str:
     why = told[0] if told else why
     nodes = f"{each.float_nodes} {one if each.float_nodes == 1 else several}"
     stays = "stays" if each.float_nodes == 1 else "stay"
-    return f"{nodes}, {100 * (each.macs - each.integer_macs) / whole:.0f} % of the multiply-adds, {stays} float: {why}"
+    return f"{nodes}, {per_cent((each.macs - each.integer_macs) / whole)} of the multiply-adds, {stays} float: {why}"
 
 
-def _floored(share: float) -> str:
-    """Return a share in per cent, never rounded up: what is not all must not look as if it were."""
-    return f"{int(100 * share + 1e-9)} %"
+def share_wanted(least: float) -> str:
+    """Write the least share in integers, in 0..1, in per cent with all of its digits."""
+    return f"{exactly(round(100 * least, _DIGITS))} %"

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from edgevit.bundle.manifest import Accuracy
-from edgevit.evaluation.gate import floored
+from edgevit.numerals import floored, within
 
 _DASH = "\N{EN DASH}"
 NOTHING = _DASH
@@ -16,8 +16,10 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 def percent(rate: float | None, images: int = 10_000) -> str:
-    """Write a rate in 0..1, to no more digits than a count of ``images`` can tell apart."""
-    return NOTHING if rate is None else f"{100 * rate:.{_digits(images)}f}{_SPACE}%"
+    """Write a rate in 0..1, to no more digits than a count of ``images`` can tell apart; 0 and 100 are none and all."""
+    if rate is None:
+        return NOTHING
+    return f"{within(min(100.0, max(0.0, 100 * rate)), (0, 100), _digits(images))}{_SPACE}%"
 
 
 def percent_interval(interval: Sequence[float] | None, images: int = 10_000) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgevit.bundle.manifest import Latency
+from edgevit.numerals import per_cent
 
 _SHOWN = 4
 
@@ -15,6 +16,6 @@ def time_in(latency: Latency | None) -> str | None:
     first = latency.operators[:_SHOWN]
     if not whole:
         return None
-    words = [f"{each.operator} {each.ms / whole:.0%}".replace("%", " %") for each in first]
-    rest = 1 - sum(each.ms for each in first) / whole
-    return ", ".join([*words, *([f"others {rest:.0%}".replace("%", " %")] if rest >= 0.005 else [])])
+    words = [f"{each.operator} {per_cent(each.ms / whole)}" for each in first]
+    rest = sum(each.ms for each in latency.operators[_SHOWN:]) / whole
+    return ", ".join([*words, *([f"others {per_cent(rest)}"] if rest >= 0.005 else [])])

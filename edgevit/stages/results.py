@@ -14,7 +14,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import DoesNotPayError, EdgeViTError
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.plan import LayerSensitivity
-from edgevit.report.arithmetic import share_missed
+from edgevit.report.arithmetic import share_missed, share_wanted
 
 _NONE: Mapping[str, EdgeViTError] = {}
 
@@ -34,7 +34,7 @@ def shares_missed(
     missed = {variant.name: said for variant in variants if (said := share_missed(variant, least)) is not None}
     if least is None:
         return missed
-    return missed | {each["name"]: f"it is not made, {100 * least:g} % wanted" for each in without_pay(failed)}
+    return missed | {each["name"]: f"it is not made, {share_wanted(least)} wanted" for each in without_pay(failed)}
 
 
 def _plain(data: object) -> dict[str, Any]:

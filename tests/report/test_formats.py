@@ -18,6 +18,9 @@ def plain(text):
     [
         (formats.percent(0.91874), "91.87 %"),
         (formats.percent(0.918, 1000), "91.8 %"),
+        (formats.percent(0.99998, 50_000), "99.998 %"),
+        (formats.percent(1.0, 50_000), "100.00 %"),
+        (formats.percent(1 + 1e-7, 1000), "100.0 %"),
         (formats.percent(None), "-"),
         (formats.percent_interval((0.9, 0.92)), "90.00-92.00"),
         (formats.percent_interval(None), "-"),

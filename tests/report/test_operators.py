@@ -20,3 +20,7 @@ def test_the_largest_shares_are_named_and_the_rest_counted_together():
 def test_an_engine_that_counts_nothing_has_no_such_line():
     assert time_in(None) is None
     assert time_in(latency()) is None
+
+
+def test_what_is_not_all_does_not_look_as_if_it_were():
+    assert time_in(latency(MatMul=999, Add=1)) == "MatMul 99 %, Add 0.1 %"

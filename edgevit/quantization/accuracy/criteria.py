@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.models.outputs import Output
+from edgevit.numerals import ROUNDING, exactly, floored, within
 from edgevit.quantization.accuracy.output_distance import worst_cosine, worst_sqnr_db
 from edgevit.statistics import mean_kl, top_k_hits
-
-_ROUNDING = 1e-9
 
 
 class Limit(Protocol):
@@ -55,11 +54,13 @@ class Top1Limit:
 
     def say(self, loss: float) -> str:
         """Return how top-1 changed."""
-        return f"top-1 {'fell' if loss > 0 else 'rose'} {abs(loss):.2f} points" if loss else "top-1 did not change"
+        if not loss:
+            return "top-1 did not change"
+        return f"top-1 {'fell' if loss > 0 else 'rose'} {_shown(loss, self, 2).removeprefix('-')} points"
 
     def say_allowed(self) -> str:
         """Return how far it may fall."""
-        return f"{self.allowed:.4g} allowed"
+        return f"{exactly(self.allowed)} allowed"
 
     def option(self, loss: float) -> str:
         """Return the --max-drop that would do."""
@@ -82,11 +83,12 @@ class KlLimit:
 
     def say(self, loss: float) -> str:
         """Return the divergence."""
-        return f"KL is {loss:.3g} nats"
+        digits = 2 - math.floor(math.log10(loss)) if loss > 0 else 0
+        return f"KL is {_shown(loss, self, max(0, digits))} nats"
 
     def say_allowed(self) -> str:
         """Return how large it may be."""
-        return f"{self.allowed:.4g} allowed"
+        return f"{exactly(self.allowed)} allowed"
 
     def option(self, loss: float) -> str:
         """Return the --max-kl that would do."""
@@ -114,11 +116,11 @@ class CosineLimit:
 
     def say(self, loss: float) -> str:
         """Return the mean cosine, never rounded up: one that misses a limit must not look as if it met it."""
-        return f"the mean cosine is {_rounded_down(1 - loss)}"
+        return f"the mean cosine is {floored(1 - loss, self.min_cosine, 6)}"
 
     def say_allowed(self) -> str:
         """Return how small it may be."""
-        return f"at least {self.min_cosine:.6g} wanted"
+        return f"at least {exactly(self.min_cosine)} wanted"
 
     def option(self, loss: float) -> str:
         """Return the --min-cosine that would do."""
@@ -148,7 +150,7 @@ class SqnrLimit:
 
     def say_allowed(self) -> str:
         """Return how small it may be."""
-        return f"at least {self.min_sqnr_db:g} dB wanted"
+        return f"at least {exactly(self.min_sqnr_db)} dB wanted"
 
     def option(self, loss: float) -> str:
         """Return what a recipe would say: there is no option for it."""
@@ -162,7 +164,7 @@ def measure(limit: Limit, reference: NDArray[np.float32], outputs: NDArray[np.fl
 
 def holds(limit: Limit, loss: float) -> bool:
     """Return whether ``loss`` is within ``limit``."""
-    return loss <= limit.allowed + _ROUNDING
+    return loss <= limit.allowed + ROUNDING
 
 
 def describe(limit: Limit, loss: float) -> str:
@@ -176,11 +178,16 @@ def _rounded_up(loss: float) -> str:
         return "0"
     places = 1 - math.floor(math.log10(loss))
     factor = 10.0**places
-    return f"{math.ceil(loss * factor - _ROUNDING) / factor:.{max(places, 0)}f}"
+    return f"{math.ceil(loss * factor - ROUNDING) / factor:.{max(places, 0)}f}"
 
 
 def _decibels(noise: float) -> str:
     return f"{math.floor(-100 * math.log10(noise)) / 10:.1f}"
+
+
+def _shown(loss: float, limit: Limit, decimals: int) -> str:
+    """Return a loss of that many decimals: what is more than is allowed does not look as if it were not."""
+    return within(loss, () if holds(limit, loss) else (limit.allowed,), decimals)
 
 
 def _rounded_down(cosine: float) -> str:
