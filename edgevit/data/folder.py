@@ -33,7 +33,7 @@ def split_names(root: Path) -> frozenset[SplitName]:
     return frozenset(_split_folders(root))
 
 
-def load_folder(root: Path, split: Literal["train", "validation", "test"]) -> FileDataset:
+def load_folder(root: Path, split: Literal["train", "validation", "test"], *, labelled: bool = True) -> FileDataset:
     """Return the images under ``root``, each labelled with the name of the folder of ``root`` that it is in.
 
     Images may lie at any depth below their class's folder; they come in the order of torchvision's ImageFolder. If
@@ -43,29 +43,36 @@ def load_folder(root: Path, split: Literal["train", "validation", "test"]) -> Fi
     files and files that are not named as images are left out. Symbolic links are followed: data sets are often made of
     them. The ``notes`` of what is returned name images and classes that are left out.
 
+    Where they need not be ``labelled``, images that lie in no class's folder, or in that of the only class, are
+    taken without labels, and a part may be a folder of such images.
+
     Raises:
-        DataError: if there is no such folder or split, or it has no images or only one class, or if folders within
-            classes are called as splits are.
+        DataError: if there is no such folder or split, or it has no images or, if they are to be labelled, only one
+            class, or if folders within classes are called as splits are.
 
     """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}", remedy=f"check the path; {_LAYOUT}")
     folders = _split_folders(root)
+    flat = {} if labelled else _flat_parts(root, folders)
+    parts = {**flat, **folders}
+    serving = next((name for name in SERVING[split] if name in parts), None)
+    if parts and serving is None:
+        raise DataError(
+            f"{root} has {' and '.join(sorted(folder.name for folder in parts.values()))}, but no images for {split}",
+            remedy=f"add a folder {SERVING[split][0]}" + (" with the same classes" if folders else ""),
+        )
+    place = root if serving is None else parts[serving]
+    notes_of_parts = _notes_of_splits(root, parts) if parts else []
+    if serving in flat:
+        return _unlabelled(root, place, "", notes_of_parts)
     splits = {name: _classes(folder) for name, folder in folders.items()}
-    if splits:
-        serving = next((name for name in SERVING[split] if name in splits), None)
-        if serving is None:
-            raise DataError(
-                f"{root} has {' and '.join(sorted(folder.name for folder in folders.values()))}, "
-                f"but no images for {split}",
-                remedy=f"add a folder {SERVING[split][0]} with the same classes",
-            )
-        served, place = splits[serving], folders[serving]
-    else:
-        served, place = _classes(root), root
-    if not served.images:
-        raise _no_images(place, served, f" for {split}" if splits else "")
+    served = _classes(root) if serving is None else splits[serving]
     names = sorted(served.images.keys() | {name for classes in splits.values() for name in classes.images})
+    if not labelled and len(names) < 2 and walk(place).images:
+        return _unlabelled(root, place, "".join(names), notes_of_parts)
+    if not served.images:
+        raise _no_images(place, served, f" for {split}" if parts else "")
     if len(names) < 2:
         raise DataError(
             f"{root} has only one class, '{names[0]}'" + "".join(f"; {note}" for note in _left_out(served, names)),
@@ -74,8 +81,31 @@ def load_folder(root: Path, split: Literal["train", "validation", "test"]) -> Fi
         )
     paths = [path for name in names for path in served.images.get(name, ())]
     labels = [label for label, name in enumerate(names) for _ in served.images.get(name, ())]
-    notes = [*_notes(place, served, names), *alike(names), *(_notes_of_splits(root, folders) if splits else ())]
+    notes = [*_notes(place, served, names), *alike(names), *notes_of_parts]
     return FileDataset(str(root), paths, np.asarray(labels, dtype=np.int64), tuple(names), notes=notes)
+
+
+def _unlabelled(root: Path, place: Path, only: str, notes: list[str]) -> FileDataset:
+    """Return all images below ``place`` without labels; ``only`` is the name of the one class that there is."""
+    found = walk(place)
+    why = f"{place} has one class alone, '{only}'" if only else f"{place} has no folders of classes"
+    notes = [f"{why}: its images are taken without labels", *found.notes(), *notes]
+    return FileDataset(str(root), found.images, np.full(len(found.images), -1, dtype=np.int64), (), notes=notes)
+
+
+def _flat_parts(root: Path, nested: dict[SplitName, Path]) -> dict[SplitName, Path]:
+    """Return the folders of ``root`` that are called as parts are and hold images, but no folders of classes.
+
+    Where a folder has another name and no part is ``nested``, they may be classes, and there are none.
+    """
+    found: dict[SplitName, Path] = {}
+    for folder in folders_in(root):
+        name = FAMILIES.get(folder.name.lower())
+        if name is None and not nested and walk(folder).images:
+            return {}
+        if name is not None and name not in nested and _loose(folder):
+            found.setdefault(name, folder)
+    return found
 
 
 def _split_folders(root: Path) -> dict[SplitName, Path]:

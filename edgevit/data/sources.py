@@ -32,8 +32,15 @@ BUILT_IN = {
 """What ``load_dataset`` knows by name."""
 
 
-def load_dataset(source: str, *, split: SplitName, root: Path | None = None, progress: Progress = SILENT) -> Dataset:
-    """Return the images of ``source`` for ``split``.
+def load_dataset(
+    source: str,
+    *,
+    split: SplitName,
+    root: Path | None = None,
+    labelled: bool = True,
+    progress: Progress = SILENT,
+) -> Dataset:
+    """Return the images of ``source`` for ``split``; a folder of images without classes, if they need no labels.
 
     ``source`` is a name from ``BUILT_IN``, an image folder (see ``load_folder``) or a CSV (see ``load_csv``), whose
     paths are relative to ``root``, else to the CSV. A folder or file named as a built-in set is reached as "./NAME".
@@ -51,16 +58,16 @@ def load_dataset(source: str, *, split: SplitName, root: Path | None = None, pro
         return load_fashion_mnist(part, progress=progress)
     if source == "fashion-mnist-sample":
         return load_fashion_mnist_sample(part)
-    found = _from_files(source, split, root)
+    found = _from_files(source, split, root, labelled=labelled)
     for note in found.notes:
         progress.note(note)
     return found
 
 
-def _from_files(source: str, split: SplitName, root: Path | None) -> FileDataset:
+def _from_files(source: str, split: SplitName, root: Path | None, *, labelled: bool) -> FileDataset:
     path = expanded(source)
     if path.is_dir():
-        return load_folder(path, split)
+        return load_folder(path, split, labelled=labelled)
     if path.is_file() and path.suffix.lower() in _TABLES:
         return load_csv(path, root, split)
     raise _unknown(source, path)

@@ -44,7 +44,7 @@ class DataSource:
     def _all(self, progress: Progress) -> Dataset:
         if self.dataset is not None:
             return self.dataset
-        return load_dataset(self.name, split=self.split, root=self.root, progress=progress)
+        return load_dataset(self.name, split=self.split, root=self.root, labelled=False, progress=progress)
 
     def load(self, progress: Progress = SILENT) -> Dataset:
         """Return the images.

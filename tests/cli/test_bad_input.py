@@ -67,11 +67,18 @@ def test_a_folder_without_images(refused, quantized, tmp_path, command):
 
 
 @pytest.mark.parametrize("command", ["quantize", "validate"])
-def test_a_folder_with_one_class(refused, quantized, photos, command):
+def test_a_folder_without_classes_serves_where_no_labels_are_needed(edgevit, exported, photos, tmp_path, command):
     shutil.rmtree(photos / "star")
-    message, remedy = refused(command, quantized, "--data", photos, bundle=quantized)
-    assert message == f"{photos} has only one class, 'circle'"
-    assert "at least two classes" in remedy
+    flat = [*(photos / "circle").iterdir()]
+    found = []
+    for folder in (photos, photos / "circle"):
+        done = edgevit(command, exported, "--data", folder, "--json")
+        assert done.code == 0, done.err
+        assert "its images are taken without labels" in done.err
+        found.append(done.data())
+    if command == "validate":
+        assert [each["images"] for each in found] == [len(flat)] * 2
+        assert found[0]["variants"][0]["top1"] is None
 
 
 def test_training_on_one_class_or_nothing_leaves_no_run(refused, photos, tmp_path):

@@ -113,6 +113,51 @@ def test_what_is_no_data_set(tmp_path, names, split, what):
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("names", "split", "taken", "note"),
+    [
+        (("2.png", "1.png"), "train", ["1.png", "2.png"], "has no folders of classes"),
+        (("2.png", ".1.png", "notes/a.png"), "test", ["2.png", "notes/a.png"], "one class alone, 'notes'"),
+        (("only/1.png", "only/deep/2.png"), "test", ["only/1.png", "only/deep/2.png"], "one class alone, 'only'"),
+        (("train/1.png", "test/2.png"), "train", ["train/1.png"], "train has no folders of classes"),
+        (("train/1.png", "test/2.png"), "test", ["test/2.png"], "test has no folders of classes"),
+        (("train/a/1.png", "train/b/1.png", "test/2.png"), "test", ["test/2.png"], "test has no folders"),
+        (("train/only/1.png", "val/only/2.png"), "test", ["val/only/2.png"], "one class alone, 'only'"),
+    ],
+)
+def test_images_that_need_no_labels(tmp_path, names, split, taken, note):
+    dataset = load_folder(fill(tmp_path, *names), split, labelled=False)
+    assert relative(dataset, tmp_path) == taken
+    assert dataset.labels.tolist() == [-1] * len(taken)
+    assert dataset.class_names == ()
+    assert note in dataset.notes[0]
+
+
+@pytest.mark.parametrize("names", [("a/1.png", "b/1.png", "2.png"), ("train/1.png", "b/1.png")])
+def test_labels_that_are_there_are_taken_all_the_same(tmp_path, names):
+    fill(tmp_path, *names)
+    both = [load_folder(tmp_path, "train", labelled=labelled) for labelled in (True, False)]
+    assert both[0].paths == both[1].paths
+    assert both[0].labels.tolist() == both[1].labels.tolist() == [0, 1]
+    assert both[0].notes == both[1].notes
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        ((), "has no images"),
+        (("a/notes.heic",), "HEIC"),
+        (("train/1.png", "train/2.png"), "has train, but no images for test"),
+        (("a/1.png", "b/train/1.png", "b/test/1.png"), "b has folders called test and train"),
+    ],
+)
+def test_what_is_no_data_set_without_labels_either(tmp_path, names, what):
+    fill(tmp_path, *names)
+    with pytest.raises(DataError, match=what) as caught:
+        load_folder(tmp_path, "test", labelled=False)
+    assert caught.value.remedy
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(DataError, match="no folder"):
         load_folder(tmp_path / "none", "train")
