@@ -31,7 +31,7 @@ def inspect(
         bool, typer.Option("--kernels", help="Show instead what each variant's engine makes of the model.")
     ] = False,
     every: Annotated[
-        bool, typer.Option("--all", help="With --kernels: every layer, or kernel, after the summary.")
+        bool, typer.Option("--all", help="With --kernels: every layer and convolution, or kernel, after the summary.")
     ] = False,
     variant: Variants = None,
 ) -> Result:

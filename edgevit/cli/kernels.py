@@ -13,7 +13,7 @@ from rich.text import Text
 from edgevit.backends.base import LinearKernel
 from edgevit.backends.kernel_report import Kernel, KernelReport
 from edgevit.report.arithmetic import in_integers
-from edgevit.stages.kernels import VariantKernels
+from edgevit.stages.kernels import ConvolutionKernel, VariantKernels
 
 _NODES_SHOWN = 3
 
@@ -34,6 +34,8 @@ def _parts(variant: VariantKernels, *, every: bool) -> Iterator[RenderableType]:
         yield from (Text(f"  {line}") for line in _counted(variant.linears))
         if every:
             yield _linears(variant.linears)
+            if variant.convolutions:
+                yield _convolutions(variant.convolutions)
     elif variant.report is not None:
         yield Text(f"{variant.variant}: {_sentence(variant.report)}")
         if every:
@@ -62,6 +64,13 @@ def _linears(linears: Sequence[LinearKernel]) -> Table:
     table = Table("layer", "kernel", "integers", "weight")
     for linear in linears:
         table.add_row(*map(Text, (linear.layer, linear.kernel, "yes" if linear.integer else "no", linear.weight)))
+    return table
+
+
+def _convolutions(convolutions: Sequence[ConvolutionKernel]) -> Table:
+    table = Table("convolution", "multiply-adds", "integers")
+    for each in convolutions:
+        table.add_row(*map(Text, (each.name, f"{each.macs:,}", "yes" if each.integer else "no")))
     return table
 
 

@@ -72,6 +72,16 @@ def test_convolutions_that_pay_run_in_integers_on_both_engines(edgevit, exported
         assert variant.fallback == ()
     plan = json.loads((bundle / "calibration/plan.json").read_text())
     assert plan["raced"] == ["onnxruntime", "openvino"]
+    names = [each["name"] for each in plan["convolutions"]]
+    asked = edgevit("inspect", bundle, "--kernels", "--json").data()["variants"]
+    for each in asked:
+        found = {one["name"]: one for one in each["convolutions"]}
+        assert sorted(found) == sorted(names)
+        assert {one["integer"] for one in found.values()} == {each["variant"].startswith("int8")}
+        (counted,) = [kind for kind in each["kernels"]["arithmetic"] if kind["kind"] == "Conv"]
+        assert sum(one["macs"] for one in found.values()) == counted["macs"]
+    shown = edgevit("inspect", bundle, "--kernels", "--all", "--variant", "int8-openvino").out
+    assert all(name in shown for name in names)
     rebuilt = edgevit("build", bundle, "--target", "x86-openvino", "--precision", "int8")
     assert "Racing" not in rebuilt.err  # the plan knows
 

@@ -37,6 +37,9 @@ def test_engines_that_are_here_are_asked(edgevit, quantized):
     assert f"edgevit inspect {quantized} --kernels --all" in shown
     shown = edgevit("inspect", quantized, "--kernels", "--all", "--variant", "int8-openvino").out
     assert "blocks.1.mlp.fc2" in shown
+    assert {each["variant"]: len(each["convolutions"]) for each in found.values()} == {
+        name: int(name.startswith("float32")) for name in VARIANTS
+    }  # the patch embedding, which INT8 has among the Linear layers
     assert "int8-onnxruntime" not in shown
 
 
