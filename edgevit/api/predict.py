@@ -17,7 +17,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.images import Channels, ImageSource
 from edgevit.data.pictures import images_in
 from edgevit.errors import InputError
-from edgevit.models.outputs import Output, labelled
+from edgevit.models.outputs import Output, in_words, labelled
 from edgevit.progress import SILENT, Progress, ProgressCallback, progress_to
 from edgevit.runtime import Prediction, load
 from edgevit.runtime.arguments import images_given, is_one_image, path_given
@@ -85,7 +85,7 @@ def predict(
         ImageError: if an image is missing or damaged.
         DataError: if a folder has no images.
         BundleError, MissingDependencyError, VerificationError: as ``edgevit.load`` does.
-        InputError: if an argument is of another kind than it should be.
+        InputError: if an argument is of another kind than it should be, or a threshold has no labels to decide on.
 
     """
     report = progress_to(progress)
@@ -94,6 +94,12 @@ def predict(
     place = bundle.path if isinstance(bundle, Bundle) else path_given("bundle", bundle)
     named = None if variant is None else path_given("variant", variant)
     with load(place, variant=named, threads=threads, progress=report) as model:
+        if threshold is not None and not (labelled(model.output_types) if model.output_types else model.labels):
+            given = in_words(model.output_types) if model.output_types else "features"
+            raise InputError(
+                f"a threshold decides on labels, and this model has none: it gives {given}",
+                remedy="leave the threshold out, and put one on what the model gives",
+            )
         shown = report if len(parts) > 1 else SILENT
         seen = shown.track(parts, total=len(parts), label="Predicting")
         name = model.variant.name
