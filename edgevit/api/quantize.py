@@ -53,7 +53,7 @@ def quantize(
             is all that are here.
         recipe: How to calibrate: a name (``edgevit recipes``), a TOML file, or an ``edgevit.recipes.Recipe``.
         max_drop: Return layers to float until INT8 loses at most so many points of top-1 on images held out.
-        max_kl: The same for images without labels: KL(float32 || INT8) in nats.
+        max_kl: The same for images without labels, and for logits among other outputs: KL(float32 || INT8) in nats.
         min_cosine: The same for embedding models: mean cosine with float32's features.
         min_integer_share: Share of the multiply-adds, in 0..1, that each INT8 variant must run in integers to pass; the
             recipe's without it.
@@ -87,7 +87,7 @@ def quantize(
         )
     targets = targets_for_dialect(path_given("dialect", dialect))
     whole = opened(bundle)
-    rules = Rules.of(chosen, wanted, classes=whole.manifest.classes)
+    rules = Rules.of(chosen, wanted, classes=whole.manifest.classes, typed=whole.manifest.typed_outputs)
     own = AccuracyCriteria(
         number("max_drop", max_drop, least=0, most=100),
         number("max_kl", max_kl, least=0),

@@ -70,7 +70,9 @@ def quantize(
     max_kl: Annotated[
         float | None,
         typer.Option(
-            min=0, help="The same for images without labels: KL(float32 || INT8) in nats.", rich_help_panel=_LIMIT
+            min=0,
+            help="The same for images without labels, and for logits among other outputs: KL(float32 || INT8) in nats.",
+            rich_help_panel=_LIMIT,
         ),
     ] = None,
     min_cosine: Annotated[

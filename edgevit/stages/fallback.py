@@ -23,6 +23,7 @@ from edgevit.models.outputs import Output
 from edgevit.progress import Progress
 from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, Limit, SqnrLimit, Top1Limit
 from edgevit.quantization.accuracy.evaluator import Evaluator
+from edgevit.quantization.accuracy.output_distance import has_logits
 from edgevit.quantization.accuracy.search import Search
 from edgevit.quantization.accuracy.sensitivity import Form, rank_layers
 from edgevit.quantization.arithmetic import Scheme
@@ -45,8 +46,9 @@ _NUMBERS = 1 << 25  # of outputs that are judged by, where a model gives many fo
 class AccuracyCriteria:
     """What INT8 may cost before layers go back to float, and whether it shall be told what each layer costs alone.
 
-    ``max_drop`` in points of top-1, ``max_kl`` in nats where images have no labels, ``min_cosine`` of an embedding
-    model's features. There is nothing to do where no limit is given and no ``costs`` are wanted.
+    ``max_drop`` in points of top-1, ``max_kl`` in nats where images have no labels, or of logits among several outputs,
+    ``min_cosine`` of an embedding model's features, or of the worst of several outputs. There is nothing to do where no
+    limit is given and no ``costs`` are wanted.
     """
 
     max_drop: float | None = None
@@ -64,15 +66,22 @@ class AccuracyCriteria:
         return any(limit is not None for limit in (self.max_drop, self.max_kl, self.min_cosine))
 
     @classmethod
-    def of(cls, recipe: Recipe, *, classes: int) -> AccuracyCriteria:
-        """Return the limits of ``recipe`` that mean something for a model of ``classes``; 0: an embedding model."""
-        return cls(max_drop=recipe.max_drop, max_kl=recipe.max_kl) if classes else cls(min_cosine=recipe.min_cosine)
+    def of(cls, recipe: Recipe, *, classes: int, typed: tuple[Output, ...] = ()) -> AccuracyCriteria:
+        """Return the limits of ``recipe`` that mean something for a model of ``classes``; 0: an embedding model.
+
+        Where there are logits among ``typed`` outputs, its ``max_kl`` counts if it has no ``min_cosine``.
+        """
+        if classes:
+            return cls(max_drop=recipe.max_drop, max_kl=recipe.max_kl)
+        if recipe.min_cosine is None and has_logits(typed):
+            return cls(max_kl=recipe.max_kl)
+        return cls(min_cosine=recipe.min_cosine)
 
     def check(self, bundle: Bundle, precision: Precision) -> None:
         """Check that what is wished for means something.
 
         Raises:
-            InputError: if it is not INT8 that is made, or a limit is the other kind of model's.
+            InputError: if it is not INT8 that is made, a limit is another kind of model's, or two would decide.
         """
         if self and precision != "int8":
             raise InputError(
@@ -80,8 +89,19 @@ class AccuracyCriteria:
                 remedy=f"leave them out, and see what it costs with edgevit validate {bundle.path} --data IMAGES",
             )
         classes = bundle.manifest.classes
+        logits = has_logits(bundle.manifest.typed_outputs)
+        if logits and self.max_drop is not None:
+            raise InputError(
+                "--max-drop is for models that give nothing but logits, and this one has other outputs, too",
+                remedy="say how far its logits may move: --max-kl 0.005",
+            )
         check_limits(classes=classes, max_drop=self.max_drop, min_cosine=self.min_cosine)
-        if not classes and self.max_kl is not None:
+        if logits and self.max_kl is not None and self.min_cosine is not None:
+            raise InputError(
+                "--max-kl is of the logits, --min-cosine of the worst output: one limit can decide",
+                remedy="leave one of them out; edgevit validate has gates for each output",
+            )
+        if not classes and not logits and self.max_kl is not None:
             raise InputError(
                 "--max-kl is for classifiers, and this model gives features",
                 remedy=f"say how near the features must be to float32's: --min-cosine {MIN_COSINE:g}",
@@ -97,7 +117,7 @@ class AccuracyCriteria:
         if self.max_drop is not None and labels is not None:
             return Top1Limit(self.max_drop, labels)
         if self.max_kl is not None:
-            return KlLimit(self.max_kl, independent)
+            return KlLimit(self.max_kl, independent, typed)
         return None if self.min_cosine is None else CosineLimit(self.min_cosine, typed)
 
 

@@ -158,7 +158,7 @@ def _stages(
             images,
             job.targets,
             precision,
-            rules=Rules.of(job.recipe, precision, classes=classes_of(model)),
+            rules=Rules.of(job.recipe, precision, classes=classes_of(model), typed=outputs_of(model)),
             progress=progress,
         )
         bundle = made.bundle

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgevit.bundle.manifest import Precision
+from edgevit.models.outputs import Output
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import scheme_of
 from edgevit.recipes import NO_FALLBACK, NO_REWRITES, FallbackLimits, ObserverChoice, Recipe, Rewrites
@@ -26,14 +27,17 @@ class Rules:
     fallback: FallbackLimits = NO_FALLBACK
 
     @classmethod
-    def of(cls, recipe: Recipe, precision: Precision, *, classes: int) -> Rules:
-        """Return what ``recipe`` says for a model of ``classes``; 0: it gives no logits. Limits are INT8's alone."""
+    def of(cls, recipe: Recipe, precision: Precision, *, classes: int, typed: tuple[Output, ...] = ()) -> Rules:
+        """Return what ``recipe`` says for a model of ``classes``, 0 if it gives no row of logits, or ``typed`` outputs.
+
+        Limits are INT8's alone.
+        """
         if precision != "int8":
             return cls(observer=recipe.observer, rewrites=recipe.rewrites)
         return cls(
             observer=recipe.observer,
             rewrites=recipe.rewrites,
-            criteria=AccuracyCriteria.of(recipe, classes=classes),
+            criteria=AccuracyCriteria.of(recipe, classes=classes, typed=typed),
             fallback=recipe.fallback,
         )
 

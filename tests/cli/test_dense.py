@@ -100,6 +100,17 @@ def test_logits_that_decide_by_themselves(edgevit, dense, pictures):
         assert each["decided"] == (each["probability"] > 0.9)
 
 
+def test_a_threshold_needs_labels(edgevit, dense, tiny_embedding, pictures):
+    for bundle, gives in (
+        (tiny_embedding, "features"),
+        (changed(dense, lambda output: output.pop("labels", None)), ", ".join(NAMES)),
+    ):
+        done = edgevit("predict", bundle, *pictures, "--threshold", "0.9")
+        message, remedy = done.failure()
+        assert (done.code, gives in message) == (2, True)
+        assert "leave the threshold out" in remedy
+
+
 def test_what_a_dense_model_does_not_answer(dense, tiny_embedding, tiny_exported, images):
     with load(changed(dense, lambda output: output.pop("labels", None)), variant="float32") as model:
         with pytest.raises(InputError, match="no classes") as caught:
@@ -166,6 +177,21 @@ def test_quantizing_within_a_limit(edgevit, dense):
     limit = Bundle.open(dense).variant("int8-onnxruntime").limit
     assert "cosine" in limit.reason
     assert limit.images
+
+
+def test_a_limit_on_the_logits_among_outputs(edgevit, dense, tmp_path):
+    quantize = ("quantize", dense, "--data", SHAPES, "--dialect", "onnxruntime")
+    assert edgevit(*quantize, "--max-kl", "1").code == 0
+    limit = Bundle.open(dense).variant("int8-onnxruntime").limit
+    assert limit.passed
+    assert "KL is 0.0" in limit.reason
+    (tmp_path / "own.toml").write_text('description = "d"\nsamples = 16\nmax_kl = 0.9\n')
+    assert edgevit(*quantize, "--recipe", tmp_path / "own.toml").code == 0
+    assert "0.9 allowed" in Bundle.open(dense).variant("int8-onnxruntime").limit.reason
+    done = edgevit(*quantize, "--max-drop", "1")
+    assert (done.code, "--max-kl" in done.failure()[1]) == (2, True)
+    done = edgevit(*quantize, "--max-kl", "1", "--min-cosine", "0.9")
+    assert (done.code, "one limit" in done.failure()[0]) == (2, True)
 
 
 def test_predict_shows_and_writes_outputs(edgevit, dense, pictures, tmp_path):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgevit.models.outputs import Output
 from edgevit.numerals import ROUNDING, exactly, floored, within
-from edgevit.quantization.accuracy.output_distance import worst_cosine, worst_sqnr_db
+from edgevit.quantization.accuracy.output_distance import worst_cosine, worst_kl, worst_sqnr_db
 from edgevit.statistics import mean_kl, top_k_hits
 
 
@@ -71,14 +71,18 @@ class Top1Limit:
 class KlLimit:
     """A mean KL(float32 || model) of at most ``allowed`` nats, for images without labels.
 
-    With ``independent`` logits each has probabilities of its own, and an image's divergences add up.
+    With ``independent`` logits each has probabilities of its own, and an image's divergences add up. Of a model with
+    ``outputs`` of other kinds those that are logits count, and the worst of them.
     """
 
     allowed: float
     independent: bool = False
+    outputs: tuple[Output, ...] = ()
 
     def loss(self, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
         """Return the divergence in nats."""
+        if self.outputs:
+            return worst_kl(reference, outputs, self.outputs)
         return mean_kl(reference, outputs, independent=self.independent)
 
     def say(self, loss: float) -> str:

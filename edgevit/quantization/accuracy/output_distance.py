@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.models.outputs import Output, parts
-from edgevit.statistics import cosines, sqnr_db
+from edgevit.statistics import cosines, mean_kl, sqnr_db
 
 
 def worst_sqnr_db(reference: NDArray[np.float32], rows: NDArray[np.float32], outputs: Sequence[Output]) -> float | None:
@@ -21,6 +21,25 @@ def worst_sqnr_db(reference: NDArray[np.float32], rows: NDArray[np.float32], out
     pairs = zip(parts(outputs, reference), parts(outputs, rows), strict=True)
     found = [sqnr_db(one, other) for (_, one), (_, other) in pairs]
     return min((ratio for ratio in found if ratio is not None), default=None)
+
+
+def has_logits(outputs: Sequence[Output]) -> bool:
+    """Return whether one of ``outputs`` is logits, whose divergence ``worst_kl`` tells."""
+    return any(output.kind == "logits" for output in outputs)
+
+
+def worst_kl(reference: NDArray[np.float32], rows: NDArray[np.float32], outputs: Sequence[Output]) -> float:
+    """Return the largest mean KL(reference || rows) of the logits among ``outputs``, in nats; 0 where none is logits.
+
+    Logits at several places of an image are taken one by one.
+    """
+    pairs = zip(parts(outputs, reference), parts(outputs, rows), strict=True)
+    logits = [(output, one, other) for (output, one), (_, other) in pairs if output.kind == "logits"]
+    found = []
+    for output, *both in logits:
+        one, other = (each.reshape(-1, output.shape[-1]) for each in both)
+        found.append(mean_kl(one, other, independent=output.shape[-1] == 1 or output.independent))
+    return max(found, default=0.0)
 
 
 def worst_cosine(reference: NDArray[np.float32], rows: NDArray[np.float32], outputs: Sequence[Output]) -> float:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgevit.models.outputs import Output
 from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, SqnrLimit, Top1Limit, describe, holds, measure
 
 LOGITS = np.eye(4, dtype=np.float32)
@@ -33,6 +34,38 @@ def test_nats():
     assert measure(KlLimit(0), LOGITS, LOGITS) == 0
     assert measure(KlLimit(0), LOGITS, WORSE) > 0.05
     assert KlLimit(0.1).say(0.00213) == "KL is 0.00213 nats"
+
+
+def test_nats_of_the_logits_among_several_outputs():
+    outputs = (
+        Output(name="embedding", kind="embedding", shape=(2,), dims=("width",)),
+        Output(name="logits", kind="logits", shape=(LOGITS.shape[1],), dims=("classes",)),
+        Output(name="flag", kind="logits", shape=(1,), dims=("classes",)),
+    )
+    other = np.zeros((len(LOGITS), 2), np.float32)
+    flag = np.ones((len(LOGITS), 1), np.float32)
+    before, moved, worse, flagged = (
+        np.concatenate(each, axis=1)
+        for each in (
+            (other, LOGITS, flag),
+            (other + 7, LOGITS, flag),
+            (other, WORSE, flag),
+            (other, LOGITS, flag + 1),
+        )
+    )
+    limit = KlLimit(0, outputs=outputs)
+    assert measure(limit, before, moved) == 0
+    assert measure(limit, before, worse) == measure(KlLimit(0), LOGITS, WORSE)
+    p, q = 1 / (1 + np.exp(-np.array([1.0, 2.0])))
+    assert measure(limit, before, flagged) == pytest.approx(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
+
+
+def test_what_is_too_much_does_not_look_as_if_it_were_allowed():
+    assert KlLimit(0.002).say(0.0020004) == "KL is 0.0020004 nats"
+    assert KlLimit(0.002).say(0.00199999) == "KL is 0.00200 nats"
+    assert Top1Limit(0.5, LABELS).say(0.504) == "top-1 fell 0.504 points"
+    assert CosineLimit(0.99999999).say(0.000000015) == "the mean cosine is 0.99999998"
+    assert CosineLimit(0.99999999).say_allowed() == "at least 0.99999999 wanted"
 
 
 def test_cosines():
