@@ -41,6 +41,17 @@ def one_of(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401
     return value
 
 
+def text(name: str, value: object) -> str | None:
+    """Return ``value``, a string or None.
+
+    Raises:
+        InputError: if it is anything else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{name} is a {type(value).__name__}", remedy=f"give {name} as a string")
+    return value
+
+
 def listed(name: str, value: Any) -> Sequence[Any]:  # noqa: ANN401
     """Return ``value``, several things in order, as a sequence.
 

@@ -12,7 +12,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from edgevit.api.arguments import listed, names, number, one_of
+from edgevit.api.arguments import listed, names, number, one_of, text
 from edgevit.api.images import Images, images_of
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.preprocess import Interpolation
@@ -21,7 +21,7 @@ from edgevit.files import scratch_folder
 from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.interface import onnx_outputs_in
 from edgevit.graph.metadata_overrides import MetadataOverrides
-from edgevit.models.licenses import License, license_called
+from edgevit.models.licenses import License, license_called, license_said
 from edgevit.models.origin import WeightsOrigin
 from edgevit.models.overrides import Colours, Resize
 from edgevit.models.requested import requests_in
@@ -31,7 +31,7 @@ from edgevit.runtime.arguments import path_given, whole_number
 from edgevit.stages import export as stage
 from edgevit.stages.peers import Peer, peer_called
 from edgevit.stages.results import ExportResult
-from edgevit.stages.source import load_source
+from edgevit.stages.source import load_source, under_license
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +67,8 @@ def export(
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     template: str | Sequence[str] | None = None,
     embedding: bool = False,
+    license: str | None = None,  # noqa: A002 - what it is called everywhere
+    license_url: str | None = None,
     outputs: str | Sequence[str] = (),
     onnx_output: str | Sequence[str] | None = None,
     root: str | os.PathLike[str] | None = None,
@@ -105,6 +107,9 @@ def export(
         template: The sentence in which a label is put to the text tower, such as "a photo of a {}"; of several the
             mean embedding is taken.
         embedding: The module or ONNX file gives features, not logits.
+        license: The license that the weights are under, in the place of the one named beside them: its SPDX identifier,
+            or any name.
+        license_url: Where its text is.
         outputs: What a checkpoint is to give in place of its logits or features: "tokens", "blocks=2,5,8,11",
             "embedding", "logits", or several of them.
         onnx_output: The outputs of an ONNX file to use, or of a module, as NAME or NAME=KIND.
@@ -122,6 +127,7 @@ def export(
         InputError: if arguments do not go together.
 
     """
+    own = license_said(text("license", license), text("license_url", license_url))
     place = Path(path_given("output", output))
     existing: Existing = "replace" if overwrite else "refuse"
     Bundle.check_place(place, existing)  # before a checkpoint is fetched and read
@@ -181,6 +187,8 @@ def export(
             )
             model, peer = _of_module(source, input_shape, overrides, stack, report)
             equal = [peer.library]
+        if own is not None:
+            model = under_license(model, own)
         for note in model.notes:
             report.note(note)
         images = images_of(
@@ -210,9 +218,8 @@ def _of_module(
     from edgevit.graph.module import ModuleFile, module_file
 
     file: ModuleFile = module_file(module, input_shape, stack.enter_context(scratch_folder()), report)
-    model = replace(file.model(overrides), origin=WeightsOrigin(license=_license_of(module)))
-    for note in model.origin.notes():
-        report.note(note)
+    model, origin = file.model(overrides), WeightsOrigin(license=_license_of(module))
+    model = replace(model, origin=origin, notes=(*model.notes, *origin.notes()))
     return model, Peer(file.name, partial(file.infer, names=model.interface.names), remedy=file.REMEDY)
 
 

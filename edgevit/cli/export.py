@@ -81,6 +81,16 @@ def export(
             show_default="a photo of a {}",
         ),
     ] = None,
+    license_: Annotated[
+        str | None,
+        typer.Option(
+            "--license",
+            metavar="NAME",
+            help="The license that the weights are under: its SPDX identifier, or any name.",
+            show_default="the one named beside them",
+        ),
+    ] = None,
+    license_url: Annotated[str | None, typer.Option(metavar="URL", help="Where the text of --license is.")] = None,
     embedding: Annotated[
         bool, typer.Option("--embedding", help="It gives features, not logits.", rich_help_panel=OF_ONNX)
     ] = False,
@@ -113,6 +123,8 @@ def export(
             colours=how.colours,
             labels=labels,
             template=template,
+            license=license_,
+            license_url=license_url,
             embedding=embedding,
             outputs=outputs,
             onnx_output=values.onnx_outputs(onnx_output),

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgevit.dependencies import require
 from edgevit.errors import CheckpointError, MissingDataError
 from edgevit.files import expanded
-from edgevit.models.licenses import CARD
+from edgevit.models.model_card import CARD
 
 SCHEME = "hf://"
 

@@ -7,30 +7,38 @@ What they mean is the reader's to judge: known is only which names ask for more 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-CARD = "README.md"
-_CARD_BYTES = 1 << 18  # the front matter stands at the beginning
-_LONGEST = 512
+from edgevit.errors import InputError
+from edgevit.models.model_card import CARD, front_matter
 
-#: Names, or beginnings of names, that let everyone use the weights for everything; some ask that changes be shared.
+_LONGEST = 512
+_SHOWN = 80
+
+#: Names that let everyone use the weights for everything; some ask that changes be shared.
 _OPEN = re.compile(
-    r"mit(-0)?|apache-2\.0|bsd(-\S+)?|isc|zlib|unlicense|wtfpl|0bsd|cc0-1\.0|cc-by-(sa-)?\d\S*|cc-by(-sa)?|pddl|odc-by"
-    r"|odbl|cdla-\S+|(a|l)?gpl-\S+|mpl-2\.0|epl-\S+|eupl-\S+|afl-3\.0|artistic-2\.0|ms-pl|bsl-1\.0|ecl-2\.0|postgresql"
+    r"mit(-0)?|apache-?2(\.0)?|bsd(-\S+)?|isc|zlib|unlicense|wtfpl|0bsd|ncsa|cc0(-1\.0)?|cc-by-(sa-)?\d\S*|cc-by(-sa)?"
+    r"|pddl|odc-by|odbl|cdla-\S+|(a|l)?gpl(-\S+)?|gfdl|mpl-2\.0|epl-\S+|eupl-\S+|afl-3\.0|osl-3\.0|ofl-1\.1|artistic-2\.0"
+    r"|ms-pl|bsl-1\.0|ecl-2\.0|etalab-2\.0|lppl-1\.3c|postgresql|openmdw\S*"
 )
 #: What names of other terms tell of them; the first that fits.
 _RESTRICTIONS = (
-    (r"(^|-)nc(-|$)|non-?commercial", "forbids commercial use"),
-    (r"(^|-)nd(-|$)", "forbids to pass on what was changed, and a quantized model is changed"),
+    (r"(^|-)nc(-|\d|$)|non-?commercial", "forbids commercial use"),
+    (r"(^|-)nd(-|\d|$)|no-?derivatives", "forbids to pass on what was changed, and a quantized model is changed"),
     (r"research|academic|amlr", "allows research alone"),
     (r"rail(-|$|\+)|openrail", "forbids some uses, and asks that these terms are passed on"),
-    (r"dinov3|llama|gemma|sapiens|nvidia|apple|meta|deepfloyd|tongyi|qwen", "has terms of its maker's own"),
+    (
+        r"(^|-)(dinov3|llama\S*|gemma|sapiens|nvidia|apple|meta|deepfloyd|tongyi|qwen)(-|$)",
+        "has terms of its maker's own",
+    ),
     (r"^other$|custom|proprietary|^see-", "has terms of its own"),
 )
+_ANY_OF, _ALL_OF = re.compile(r"-or-"), re.compile(r"-and-|-with-|/|[,;]-?")
+_EXCEPTION = re.compile(r"-with-[a-z0-9.-]*?exception(-\d[\d.]*)?")  # it allows more
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -65,10 +73,53 @@ def license_called(name: str, said_by: str, link: str | None = None) -> License 
     plain = _line(name)
     if plain is None or plain.lower() in ("unknown", "none", "null", "~"):
         return None
-    key = re.sub(r"[\s_]+", "-", plain.lower())
-    restriction = next((words for pattern, words in _RESTRICTIONS if re.search(pattern, key)), None)
-    known = restriction is not None or _OPEN.fullmatch(key) is not None
+    restriction, known = _meaning(plain)
     return License(name=plain, said_by=said_by, link=_line(link), restriction=restriction, known=known)
+
+
+def license_said(name: str | None, link: str | None) -> License | None:
+    """Return the license that a user says, and the ``link`` to its text; None where none is said.
+
+    Raises:
+        InputError: if the name, or the link, is none that can be shown, or there is a link without a name.
+    """
+    if name is None:
+        if link is not None:
+            raise InputError("--license-url is of a license that --license names", remedy="give --license NAME, too")
+        return None
+    found = license_called(name, "said at the export", link)
+    if found is None or found.name != name.strip() or len(name) > _LONGEST:
+        raise InputError(
+            f"'{_line(name[:_SHOWN]) or ''}' names no license",
+            remedy=f"give its SPDX identifier, such as Apache-2.0, or its name, in one line of {_LONGEST} characters",
+        )
+    if link is not None and not (len(link) <= _LONGEST and re.fullmatch(r"https?://[!-~]+", link)):
+        raise InputError(
+            f"'{_line(link[:_SHOWN]) or ''}' is no address of a license",
+            remedy="give one that begins with https://, with what is not ASCII percent-encoded",
+        )
+    return found
+
+
+def _meaning(name: str) -> tuple[str | None, bool]:
+    """Return what a name, or several joined by AND and OR as SPDX has it, tells of terms, and whether it is known."""
+    key = _EXCEPTION.sub("", re.sub(r"[\s_]+", "-", name.lower())).replace(",-version", "")
+    either = [key] if "(" in key else _ANY_OF.split(key)
+    found = [_of_all(_ALL_OF.split(re.sub(r"-or-", "-and-", each))) for each in either]
+    return min(found, key=lambda each: (not each[1], each[0] is not None))  # one of them can be chosen
+
+
+def _of_all(keys: Sequence[str]) -> tuple[str | None, bool]:
+    fitting = (words for pattern, words in _RESTRICTIONS if any(re.search(pattern, key) for key in keys))
+    restriction = next(fitting, None)
+    return restriction, restriction is not None or all(_OPEN.fullmatch(_short(key)) for key in keys)
+
+
+def _short(key: str) -> str:
+    """Return the name of a license as it is shortest: "The MIT License (MIT)" is "mit"."""
+    short = re.sub(r"\([^)]*\)?|\)", "", key).strip("-")
+    short = re.sub(r"(^|-)(the|licen[sc]e|version)(?=-|$)", "", short).strip("-")
+    return re.sub(r"(^|-)v(?=\d)", r"\1", short)
 
 
 def license_beside(folder: Path, config: Mapping[str, Any]) -> License | None:
@@ -95,41 +146,6 @@ def _of(said: Mapping[str, Any], said_by: str) -> License | None:
     if not isinstance(name, str):
         return None
     return license_called(name, said_by, link if isinstance(link, str) else None)
-
-
-def front_matter(card: Path) -> dict[str, str]:
-    """Return what a model card says of its license in the YAML that it begins with, if it does.
-
-    Of a list of licenses all are named, as the strictest of them holds. Anything else in the card is passed over.
-    """
-    try:
-        with card.open("rb") as file:
-            text = file.read(_CARD_BYTES).decode("utf-8", errors="replace")
-    except OSError:
-        return {}
-    match = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", text, flags=re.DOTALL)
-    said: dict[str, str] = {}
-    key = None
-    for line in match[1].splitlines() if match else ():
-        if entry := re.match(r"(license|license_name|license_link)[ \t]*:(?:[ \t]+(.*))?$", line):
-            key = entry[1]
-            said[key] = _scalar(entry[2] or "")
-        elif key is not None and (item := re.match(r"[ \t]*-[ \t]+(.*)$", line)):
-            said[key] = " and ".join(filter(None, (said[key], _scalar(item[1]))))
-        elif line[:1] not in (" ", "\t", "#", ""):
-            key = None
-    return {key: value for key, value in said.items() if value}
-
-
-def _scalar(text: str) -> str:
-    """Return what a YAML value says: without quotes, comments, and the brackets of a list."""
-    text = text.strip()
-    if quoted := re.match(r"""(["'])(.*?)\1""", text):
-        return quoted[2].strip()
-    text = re.sub(r"(^|[ \t])#.*$", "", text).strip()
-    if text.startswith("[") and text.endswith("]"):
-        return " and ".join(part for each in text[1:-1].split(",") if (part := _scalar(each)))
-    return text
 
 
 def _line(text: str | None) -> str | None:

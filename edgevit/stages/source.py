@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import InputError
+from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.models.labels import read_labels
+from edgevit.models.licenses import License
+from edgevit.models.origin import WeightsOrigin
 from edgevit.models.overrides import Overrides
 from edgevit.models.requested import Requests
 from edgevit.progress import SILENT, Progress
@@ -98,6 +101,26 @@ def load_source(
     from edgevit.models.dense import DenseCheckpoint
 
     return DenseCheckpoint.of(checkpoint, requests)
+
+
+def under_license(model: Exportable, said: License) -> Exportable:
+    """Return ``model`` under the license that is ``said``, in the place of the one that is named beside its weights."""
+    if isinstance(model, OnnxModel):
+        return replace(model, **_license_changes(model.origin, model.notes, said))
+    from edgevit.models.dense import DenseCheckpoint
+
+    checkpoint = model.checkpoint if isinstance(model, DenseCheckpoint) else model
+    checkpoint = replace(checkpoint, **_license_changes(checkpoint.origin, checkpoint.notes, said))
+    return replace(model, checkpoint=checkpoint) if isinstance(model, DenseCheckpoint) else checkpoint
+
+
+def _license_changes(origin: WeightsOrigin, notes: tuple[str, ...], said: License) -> dict[str, Any]:
+    before = origin.license
+    beside = f"; {before.said_by} says {before.name}" if before is not None and before.name != said.name else ""
+    kept = [note for note in notes if note not in origin.notes()]
+    origin = replace(origin, license=said)
+    note = f"the bundle names {said.name} as the license of the weights, as you say{beside}"
+    return {"origin": origin, "notes": (*kept, note, *origin.notes())}
 
 
 def _prompts(labels: Path | tuple[str, ...] | None, templates: Sequence[str], progress: Progress) -> Prompts | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from random_vit import random_model
@@ -13,9 +14,11 @@ from safetensors.torch import save_file
 
 from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle
+from edgevit.errors import InputError
 from edgevit.files import sha256_of
-from edgevit.models.licenses import front_matter, license_beside, license_called
+from edgevit.models.licenses import license_beside, license_called
 from edgevit.models.loading import load_checkpoint
+from edgevit.models.model_card import front_matter
 from edgevit.models.spec import ModelSpec
 from edgevit.report.data import report_data
 from edgevit.report.html import render_html
@@ -93,6 +96,17 @@ def test_a_card_names_license_and_link(tmp_path):
         ("license: other\nlicense_name: acme-2", "acme-2"),
         ("nested:\n  license: mit", None),
         ("license:", None),
+        ("license:\nlanguages:\n- mit", None),
+        ("license: >-\n  cc-by-nc-4.0", "cc-by-nc-4.0"),
+        ("license:\n  cc-by-nc-4.0", "cc-by-nc-4.0"),
+        ("license: # of the code\n  cc-by-nc-4.0", "cc-by-nc-4.0"),
+        ("license: [\n  mit,\n  cc-by-nc-4.0,\n]", "mit and cc-by-nc-4.0"),
+        ('"license": cc-by-nc-4.0', "cc-by-nc-4.0"),
+        ("license : !!str cc-by-nc-4.0", "cc-by-nc-4.0"),
+        ("license:\n- mit\n- other\nlicense_name: apple-amlr", "mit and apple-amlr"),
+        ("license: 'it''s mine'", "it's mine"),
+        ('license: "mit\\x1b[31m"', "mit [31m"),
+        ("license: mit\n...\nlicense: cc-by-nc-4.0", "mit"),
     ],
 )
 def test_yaml_as_people_write_it(tmp_path, front, name):
@@ -103,6 +117,62 @@ def test_yaml_as_people_write_it(tmp_path, front, name):
         assert found.restriction == "forbids commercial use"
     if name == "acme-2":  # its owner says that it is none of the usual ones
         assert found.restriction == "has terms of its own"
+
+
+_WORDS = st.text(alphabet="abcXYZ0123 .-_+#:'\"[]{},&!|>%@`*\\\u00e9\U0001f600", min_size=1, max_size=30)
+
+
+@given(
+    value=_WORDS | st.lists(_WORDS, min_size=1, max_size=3),
+    style=st.sampled_from([None, '"', "'", "|", ">"]),
+    flow=st.booleans(),
+    width=st.sampled_from([8, 80]),
+)
+def test_yaml_as_programs_write_it(tmp_path_factory, value, style, flow, width):
+    text = yaml.safe_dump(
+        {"language": ["en"], "license": value, "tags": ["mit"]},
+        default_style=style,
+        default_flow_style=False if not isinstance(value, list) else None if flow else False,
+        width=width,
+        allow_unicode=True,
+        sort_keys=False,
+    )
+    card = tmp_path_factory.getbasetemp() / "README.md"
+    card.write_text(f"---\n{text}---\n", encoding="utf-8")
+    expected = [" ".join(each.split()) for each in ([value] if isinstance(value, str) else value)]
+    found = front_matter(card).get("license", "")
+    assert " ".join(found.split()) == " and ".join(filter(None, expected))
+
+
+def test_front_matter_as_it_begins(tmp_path):
+    card = tmp_path / "README.md"
+    for text in ("\n\n---\nlicense: mit\n---\n", "---\rlicense: mit\r---\r", "\ufeff---\nlicense: mit\n---"):
+        card.write_bytes(text.encode())
+        assert front_matter(card) == {"license": "mit"}
+    for text in ("---\nlicense: mit\n", "# A model\n---\nlicense: mit\n---\n", "----\nlicense: mit\n----\n"):
+        card.write_bytes(text.encode())
+        assert front_matter(card) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "restriction", "known"),
+    [
+        ("MIT OR Apache-2.0", None, True),
+        ("Apache License, Version 2.0", None, True),
+        ("The MIT License (MIT)", None, True),
+        ("Apache-2.0 WITH LLVM-exception", None, True),
+        ("mit and apache-2.0", None, True),
+        ("mit and acme-2", None, False),
+        ("MIT AND CC-BY-NC-4.0", "forbids commercial use", True),
+        ("CC-BY-NC-4.0 OR MIT", None, True),
+        ("CC-BY-NC-4.0 OR acme-2", "forbids commercial use", True),
+        ("(MIT OR CC-BY-NC-4.0) AND MIT", "forbids commercial use", True),
+        ("metal", None, False),
+    ],
+)
+def test_several_names_and_long_ones(name, restriction, known):
+    found = license_called(name, "README.md")
+    assert (found.name, found.restriction, found.known) == (name, restriction, known)
 
 
 @given(st.text() | st.text(alphabet="license:- \n\r[]'\"#_namk"))
@@ -174,6 +244,11 @@ def test_timms_own_note_goes_with_a_module(tmp_path):
     assert made.bundle.manifest.provenance.license.restriction == "forbids commercial use"
     assert made.bundle.manifest.provenance.files == {}
     assert any("before you ship it" in note for note in notes)
+    again = edgevit.export(
+        Head().eval(), place, input_shape=(3, 16, 16), license="MIT", license_url="https://example.org", overwrite=True
+    )
+    assert again.bundle.manifest.provenance.license.in_words() == "MIT (said at the export, https://example.org)"
+    assert not any("before you ship it" in note for note in again.notes)
 
 
 def test_inspect_and_the_report_show_it(tmp_path, edgevit):
@@ -191,3 +266,46 @@ def test_inspect_and_the_report_show_it(tmp_path, edgevit):
     page = render_html(report_data(Bundle.open(Path(place)).manifest))
     assert "dinov3-license" in page
     assert "its maker&#39;s own" in page or "its maker's own" in page
+
+
+def test_the_users_word_takes_the_place_of_what_lies_beside_the_weights(tmp_path, edgevit):
+    (tmp_path / "README.md").write_text(CARD)
+    source, place = str(saved(tmp_path, {})), str(tmp_path / "m.edgevit")
+    link = "https://example.org/license"
+    done = edgevit("export", source, "-o", place, "--license", "Apache-2.0", "--license-url", link)
+    assert done.code == 0, done.err
+    said = " ".join(done.err.split())
+    assert "before you ship it" not in said
+    assert (
+        "the bundle names Apache-2.0 as the license of the weights, as you say; README.md says dinov3-license" in said
+    )
+    assert f"license of the weights: Apache-2.0 (said at the export, {link})" in edgevit("inspect", place).out
+    done = edgevit("export", source, "-o", place, "--overwrite", "--license", "acme-nc", "--output", "tokens")
+    assert "acme-nc (said at the export), forbids commercial use" in " ".join(done.err.split())
+    assert Bundle.open(Path(place)).manifest.provenance.license.name == "acme-nc"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (("--license-url", "https://example.org"), "is of a license that --license names"),
+        (("--license", " "), "names no license"),
+        (("--license", "none"), "names no license"),
+        (("--license", "a\x1b[31mb"), "'a [31mb' names no license"),
+        (("--license", "x" * 600), "names no license"),
+        (("--license", "MIT", "--license-url", "javascript:alert(1)"), "is no address of a license"),
+        (("--license", "MIT", "--license-url", "https://a b"), "is no address of a license"),
+    ],
+)
+def test_what_names_no_license_is_refused_before_the_work(tmp_path, edgevit, said, message):
+    done = edgevit("export", "nowhere.safetensors", "-o", tmp_path / "m.edgevit", *said)
+    assert done.code == 2
+    assert message in done.failure()[0]
+    assert done.failure()[1]
+
+
+def test_a_license_that_is_no_string_is_refused(tmp_path):
+    import edgevit
+
+    with pytest.raises(InputError, match="license is a int"):
+        edgevit.export("vit", tmp_path / "m.edgevit", license=1)
