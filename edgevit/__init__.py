@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from edgevit.api.benchmark import benchmark
     from edgevit.api.build import build
     from edgevit.api.export import export
+    from edgevit.api.pack import pack
     from edgevit.api.predict import predict
     from edgevit.api.quantize import quantize
     from edgevit.api.validate import validate
+    from edgevit.api.verify import verify
     from edgevit.bundle.store import Bundle
     from edgevit.errors import EdgeViTError
     from edgevit.progress import ProgressEvent
@@ -42,9 +44,11 @@ __all__ = [
     "build",
     "export",
     "load",
+    "pack",
     "predict",
     "quantize",
     "validate",
+    "verify",
 ]
 
 #: Name -> the module that has it, which is imported when the name is looked up (PEP 562).
@@ -56,9 +60,11 @@ _HOMES = {
     "build": "edgevit.api.build",
     "export": "edgevit.api.export",
     "load": "edgevit.runtime",
+    "pack": "edgevit.api.pack",
     "predict": "edgevit.api.predict",
     "quantize": "edgevit.api.quantize",
     "validate": "edgevit.api.validate",
+    "verify": "edgevit.api.verify",
 }
 
 # onnxruntime reports to its maker, and leaves a device id in the home, unless this is set before its first import in a

@@ -43,7 +43,7 @@ def build(
     name = path_given("target", target)
     profile = load_target(name)
     wanted = precision_called(path_given("precision", precision)) if precision else profile.precisions[0]
-    made = stage(opened(bundle), name, profile, wanted, progress=progress_to(progress))
+    made = stage(opened(bundle, to_change=True), name, profile, wanted, progress=progress_to(progress))
     return BuildResult(
         bundle=made,
         names=(variant_name(profile, wanted),),

@@ -86,7 +86,7 @@ def quantize(
             strict=strict,
         )
     targets = targets_for_dialect(path_given("dialect", dialect))
-    whole = opened(bundle)
+    whole = opened(bundle, to_change=True)
     rules = Rules.of(chosen, wanted, classes=whole.manifest.classes, typed=whole.manifest.typed_outputs)
     own = AccuracyCriteria(
         number("max_drop", max_drop, least=0, most=100),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgevit import dependencies
 from edgevit.backends.base import ANY_DEVICE, BuildOptions, Session, merge_settings
 from edgevit.bundle.manifest import Precision
+from edgevit.bundle.pack import PackedModel
 from edgevit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ class Backend(ABC):
     def unsupported_reason(cls, model: Path, settings: Mapping[str, str]) -> str | None:  # noqa: ARG003
         """Return why ``model``, one of its files, is not for this machine; None if it may be."""
         return None
+
+    @classmethod
+    def reads_memory(cls, names: Sequence[str], settings: Mapping[str, str]) -> bool:  # noqa: ARG003
+        """Return whether ``open_packed`` takes a model that is made of the files ``names``, the first to be opened."""
+        return False
 
     @classmethod
     def check_settings(cls, given: Mapping[str, str]) -> None:
@@ -210,3 +216,12 @@ class Backend(ABC):
             BundleError: if the file is missing or damaged, or a setting is not one of this backend's.
 
         """
+
+    def open_packed(self, model: PackedModel, *, threads: int, settings: Mapping[str, str]) -> Session:
+        """Load what ``build`` made from memory, as ``open`` does; for backends that have ``reads_memory``.
+
+        Raises:
+            BundleError: as ``open``.
+
+        """
+        raise NotImplementedError(f"{self.name} reads files, not {model.path} in memory")

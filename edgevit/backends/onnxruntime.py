@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -25,6 +25,7 @@ from edgevit.backends.base import (
 from edgevit.backends.onnx_versions import QUANTIZE_23, first_version
 from edgevit.backends.pixels import INPUTS, PIXELS, as_taken, normalised_by, shape_of_images
 from edgevit.backends.profiles import RUNS, WARMUP, onnxruntime_times
+from edgevit.bundle.pack import PackedModel
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, MissingDependencyError
@@ -68,6 +69,11 @@ class OnnxRuntime(Backend):
 
         """
         checked(given)
+
+    @classmethod
+    def reads_memory(cls, names: Sequence[str], settings: Mapping[str, str]) -> bool:  # noqa: ARG003
+        """Return whether the model is one file: weights in others are read from the disk."""
+        return len(names) == 1
 
     @classmethod
     def first_version(cls, opset: int, operators: Collection[str]) -> str:
@@ -125,6 +131,18 @@ class OnnxRuntime(Backend):
             BundleError: if it is missing or damaged, takes more than images, or a setting is unknown.
 
         """
+        return self._opened(model, threads, settings)
+
+    def open_packed(self, model: PackedModel, *, threads: int, settings: Mapping[str, str]) -> OnnxRuntimeSession:
+        """Load an ONNX file that is in memory.
+
+        Raises:
+            BundleError: as ``open``.
+
+        """
+        return self._opened(model, threads, settings)
+
+    def _opened(self, model: Path | PackedModel, threads: int, settings: Mapping[str, str]) -> OnnxRuntimeSession:
         largest_batch = 1 if checked(settings)["images"] == "one-by-one" else None
         return OnnxRuntimeSession(self._engine, model, threads, largest_batch=largest_batch)
 
@@ -177,7 +195,7 @@ class OnnxRuntimeSession:
     def __init__(
         self,
         engine: ModuleType,
-        model: Path,
+        model: Path | PackedModel,
         threads: int,
         *,
         largest_batch: int | None = None,
@@ -185,7 +203,8 @@ class OnnxRuntimeSession:
     ) -> None:
         self._largest_batch = largest_batch
         self._engine = engine
-        self._model = model
+        self._model = model if isinstance(model, Path) else model.path
+        self._packed = None if isinstance(model, Path) else model
         self._threads = threads
         from edgevit.graph.running import ENGINE_ERRORS  # which imports onnxruntime
 
@@ -197,13 +216,13 @@ class OnnxRuntimeSession:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or not outputs:
             raise BundleError(
-                f"{model} has {len(inputs)} inputs and {len(outputs)} outputs, not one input",
+                f"{self._model} has {len(inputs)} inputs and {len(outputs)} outputs, not one input",
                 remedy="give a model that `edgevit export` or `edgevit quantize` made",
             )
         self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
         shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
         self._preprocess = self._noted() if inputs[0].type == "tensor(uint8)" else None
-        self._shape = shape_of_images(shape, self._preprocess, model)
+        self._shape = shape_of_images(shape, self._preprocess, self._model)
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes), or all outputs, of preprocessed images (B, C, H, W).
@@ -250,7 +269,8 @@ class OnnxRuntimeSession:
             options = self._options()
             options.optimized_model_filepath = str(optimised)
             self._load(options)
-            return read_kernels(self._model, optimised)
+            written = self._model if self._packed is None else self._packed.write(folder)
+            return read_kernels(written, optimised)
 
     def __enter__(self) -> Self:
         return self
@@ -276,10 +296,13 @@ class OnnxRuntimeSession:
         return options
 
     def _load(self, options: Any) -> Any:  # noqa: ANN401
-        if not self._model.is_file():
+        model: str | bytes = str(self._model)
+        if self._packed is not None:
+            model = bytes(self._packed.content)
+        elif not self._model.is_file():
             raise BundleError(f"{self._model} is missing", remedy="build this variant again")
         try:
-            return self._engine.InferenceSession(str(self._model), options, providers=["CPUExecutionProvider"])
+            return self._engine.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except self._errors as error:
             _refuse_too_new(self._engine.__version__, self._model, str(error))
             raise BundleError(

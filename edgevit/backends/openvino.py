@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from edgevit.backends.pixels import PIXELS, as_taken, normalised_by, shape_of_im
 from edgevit.backends.pool import Pool
 from edgevit.backends.profiles import RUNS, WARMUP, openvino_times
 from edgevit.bundle.manifest import Precision
+from edgevit.bundle.pack import PackedModel
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
@@ -67,6 +68,13 @@ class OpenVINO(Backend):
 
         """
         checked(given)
+
+    @classmethod
+    def reads_memory(cls, names: Sequence[str], settings: Mapping[str, str]) -> bool:
+        """Return whether the model is one file, or an IR; what is compiled is cached by the files that it was in."""
+        first = Path(names[0])
+        alone = len(names) == 1 or (first.suffix == ".xml" and set(names[1:]) == {first.with_suffix(".bin").name})
+        return alone and settings.get("CACHE", DEFAULTS["CACHE"]) != "on"
 
     @classmethod
     def device_settings(cls, device: str) -> dict[str, str]:
@@ -144,6 +152,15 @@ class OpenVINO(Backend):
         """
         return self._opened(model, threads, settings)
 
+    def open_packed(self, model: PackedModel, *, threads: int, settings: Mapping[str, str]) -> OpenVINOSession:
+        """Load and compile an IR or ONNX file that is in memory.
+
+        Raises:
+            BundleError, MissingDependencyError: as ``open``.
+
+        """
+        return self._opened(model, threads, settings)
+
     def operator_times(
         self, model: Path, *, threads: int, settings: Mapping[str, str], images: NDArray[np.float32]
     ) -> Mapping[str, float]:
@@ -152,7 +169,10 @@ class OpenVINO(Backend):
             runs = [session.profiled(images) for _ in range(WARMUP + RUNS)]
         return openvino_times(runs[WARMUP:])
 
-    def _opened(self, model: Path, threads: int, settings: Mapping[str, str], **more: str) -> OpenVINOSession:
+    def _opened(
+        self, source: Path | PackedModel, threads: int, settings: Mapping[str, str], **more: str
+    ) -> OpenVINOSession:
+        model = source if isinstance(source, Path) else source.path
         asked, given = checked(settings), {**properties(settings, threads), **more}
         core = core_of(self._engine)
         if asked["DEVICE"] != "CPU":  # asking for the others starts their drivers
@@ -160,7 +180,7 @@ class OpenVINO(Backend):
         with self._complaining(f"load {model}"):
             if asked["DEVICE"] == "CPU" and given.get(_PRECISION) == "bf16" and not _has_bf16(core):
                 given[_PRECISION] = "f32"
-            read = self._read(model)
+            read = self._read(source)
         cache = None
         if asked["CACHE"] == "on":
             cache = ModelCache(model, {**given, "DEVICE": asked["DEVICE"], "VERSION": self.version()})
@@ -173,9 +193,8 @@ class OpenVINO(Backend):
                 cache.note()
             return compiled
 
-        return OpenVINOSession(
-            read, compile_model, model, _preprocess_in(read, model), partial(self._complaining, f"run {model}")
-        )
+        running = partial(self._complaining, f"run {model}")
+        return OpenVINOSession(read, compile_model, source, _preprocess_in(read, model), running)
 
     @contextmanager
     def _complaining(self, what: str) -> Iterator[None]:
@@ -196,8 +215,16 @@ class OpenVINO(Backend):
         describe(self._engine, converted)
         return converted
 
-    def _read(self, model: Path) -> Any:  # noqa: ANN401 - the engine is imported at run time
-        """Read a file with the parser for its format; `Core.read_model` tries those of five more on a damaged one."""
+    def _read(self, model: Path | PackedModel) -> Any:  # noqa: ANN401 - the engine is imported at run time
+        """Read a file with the parser for its format; `Core.read_model` tries those of five more on a damaged one.
+
+        Of parsers only `Core.read_model` gives them memory; weights are not copied there, and stay where they are.
+        """
+        if not isinstance(model, Path):
+            weights = [
+                self._engine.Tensor(np.frombuffer(each, np.uint8), shared_memory=True) for each in model.beside.values()
+            ]
+            return core_of(self._engine).read_model(bytes(model.content), *weights)
         parser = self._engine.frontend.FrontEndManager().load_by_framework("ir" if model.suffix == ".xml" else "onnx")
         return parser.convert(parser.load(model))
 
@@ -217,10 +244,12 @@ class OpenVINOSession:
         self,
         converted: Any,  # noqa: ANN401
         compile_model: Callable[[Any], Any],
-        model: Path,
+        source: Path | PackedModel,
         preprocess: Preprocess | None,
         running: Callable[[], AbstractContextManager[None]],
     ) -> None:
+        self._source = source  # weights in memory are used where they are
+        model = source if isinstance(source, Path) else source.path
         if len(converted.inputs) != 1 or not converted.outputs:
             raise BundleError(
                 f"{model} has {len(converted.inputs)} inputs and {len(converted.outputs)} outputs, not one input",

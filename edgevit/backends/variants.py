@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from edgevit import backends
 from edgevit.backends.backend import Backend
 from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Variant
+from edgevit.bundle.pack import PackedModel
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
 from edgevit.limits import within_limits
@@ -60,15 +62,26 @@ def open_variant(
 
     """
     variant = bundle.variant(name)
-    path = bundle.verify_files(name, backends.backend_class(variant.backend).formats)
-    backend, own = backend_for(variant), settings_of(variant, settings or {})
+    own = settings_of(variant, settings or {})
+    model = _model_of(bundle, variant, own)
+    backend = backend_for(variant)
 
     def opened() -> Session:
-        return backend.open(path, threads=threads, settings=own, progress=progress)
+        if isinstance(model, PackedModel):
+            return backend.open_packed(model, threads=threads, settings=own)
+        return backend.open(model, threads=threads, settings=own, progress=progress)
 
     if backend.builds_on_device:  # files are compiled there, and drivers reserve what they do not use
         return opened()
     return within_limits(variant.bytes, f"variant {name}", opened)
+
+
+def _model_of(bundle: Bundle, variant: Variant, settings: Mapping[str, str]) -> Path | PackedModel:
+    """Return what the backend opens, after a check: a file, or what is in a pack."""
+    backend = backends.backend_class(variant.backend)
+    names = [Path(file.path).name for file in variant.files]
+    packed = bundle.verify_packed(variant.name, backend.formats) if backend.reads_memory(names, settings) else None
+    return bundle.verify_files(variant.name, backend.formats) if packed is None else packed
 
 
 def unsupported_reason(bundle: Bundle, variant: Variant, settings: Mapping[str, str] | None = None) -> str | None:
@@ -78,8 +91,11 @@ def unsupported_reason(bundle: Bundle, variant: Variant, settings: Mapping[str, 
     """
     if variant.backend not in backends.BACKENDS:  # of a later EdgeViT: opening it says so
         return None
+    backend = backends.backend_class(variant.backend)
     path = bundle.path / variant.files[0].path
-    return backends.backend_class(variant.backend).unsupported_reason(path, settings_of(variant, settings or {}))
+    if bundle.pack is not None and backend.builds_on_device:  # what lies beside the file tells
+        path = bundle.verify_files(variant.name, backend.formats)
+    return backend.unsupported_reason(path, settings_of(variant, settings or {}))
 
 
 def settings_of(variant: Variant, given: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -13,7 +15,8 @@ from PIL import Image
 from edgevit.data.images import ImageSource, decode
 from edgevit.errors import BundleError
 
-_LOGITS = "logits.npy"
+#: The folder of a bundle that has them, and the last file in it.
+GOLDEN, _LOGITS = "golden", "logits.npy"
 
 
 class Golden(msgspec.Struct, frozen=True, eq=False):
@@ -48,8 +51,8 @@ def write_golden(
     return [*paths, folder / _LOGITS]
 
 
-def read_golden(files: Sequence[Path], *, classes: int) -> Golden:
-    """Return what ``write_golden`` wrote.
+def read_golden(files: Sequence[Path | memoryview], *, classes: int) -> Golden:
+    """Return what ``write_golden`` wrote; ``files`` are paths, or what is in those of a pack.
 
     Raises:
         BundleError: if the logits are damaged, or there are none.
@@ -59,20 +62,24 @@ def read_golden(files: Sequence[Path], *, classes: int) -> Golden:
     if not files:
         raise BundleError("the bundle has no golden images", remedy="make it again with 'edgevit export'")
     *images, logits = files
-    return Golden(tuple(decode(path) for path in images), _read_logits(logits, (len(images), classes)))
+    decoded = tuple(decode(image if isinstance(image, Path) else bytes(image)) for image in images)
+    shape = (len(images), classes)
+    if isinstance(logits, Path):
+        with logits.open("rb") as stream:
+            return Golden(decoded, _read_logits(stream, shape, str(logits)))
+    return Golden(decoded, _read_logits(BytesIO(logits), shape, f"{GOLDEN}/{_LOGITS}"))
 
 
-def _read_logits(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _read_logits(stream: BinaryIO, shape: tuple[int, int], name: str) -> NDArray[np.float32]:
     # np.load parses the header as Python and believes it; there is only one header that it may be.
     expected = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
     size = 4 * shape[0] * shape[1]
-    with path.open("rb") as stream:
-        magic = stream.read(8)
-        header = stream.read(int.from_bytes(stream.read(2), "little"))
-        content = stream.read(size + 1)
+    magic = stream.read(8)
+    header = stream.read(int.from_bytes(stream.read(2), "little"))
+    content = stream.read(size + 1)
     if magic != b"\x93NUMPY\x01\x00" or header.rstrip() != expected or len(content) != size:
         raise BundleError(
-            f"{path} is damaged: these are not {shape[0]} x {shape[1]} float32 values",
+            f"{name} is damaged: these are not {shape[0]} x {shape[1]} float32 values",
             remedy="make the bundle again with 'edgevit export'",
         )
     return np.frombuffer(content, dtype="<f4").reshape(shape).astype(np.float32)

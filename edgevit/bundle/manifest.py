@@ -11,7 +11,9 @@ from edgevit.models.licenses import License
 from edgevit.models.outputs import Output, OutputKind, width_of
 from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation, outcomes
 
-SCHEMA_VERSION = 1
+#: Raised whenever an older EdgeViT could not read a new manifest, or would misunderstand it. An older one is brought up
+#: to date by ``reading.MIGRATIONS``.
+SCHEMA_VERSION = 2
 
 #: int8 and fp8 are static, with ranges from calibration images; int8-dynamic finds them as it runs; int8-weights and
 #: int4-weights are files of small weights, whose activations are float, or in what the engine finds fast.

@@ -33,11 +33,11 @@ class Contents(NamedTuple):
     others: frozenset[str]
 
 
-def check_model_file(path: Path, listed: frozenset[Path]) -> None:
+def check_model_file(path: Path, listed: frozenset[Path], content: memoryview | None = None) -> None:
     """Check that an engine that opens the model at ``path`` opens no file but those ``listed``, and comes to an end.
 
     Files that are no ONNX and no IR by their names are left to their engines; ``check_model_name`` sees to those that
-    open them as such all the same.
+    open them as such all the same. ``content`` is that of a file in a pack, which is read from the disk else.
 
     Raises:
         BundleError: if it would open another file, has branches or loops, or is cut short.
@@ -46,7 +46,7 @@ def check_model_file(path: Path, listed: frozenset[Path]) -> None:
     read = _READERS.get(path.suffix)
     if read is None:
         return
-    contents = read(path)
+    contents = read(path, content)
     for name in sorted(contents.others):
         if path.parent / name not in listed:
             raise BundleError(
@@ -70,14 +70,16 @@ def check_model_name(path: Path, backend: str, formats: Sequence[str]) -> None:
         )
 
 
-def contents_of_ir(path: Path) -> Contents:
+def contents_of_ir(path: Path, content: memoryview | None = None) -> Contents:
     """Return what is in an IR; its weights lie beside it, in a file of the same name.
+
+    ``content`` is that of one in a pack; beside it there are no files but those that the manifest lists.
 
     Raises:
         BundleError: if it is larger than any, or no XML.
 
     """
-    if path.stat().st_size > _LARGEST_IR:
+    if (path.stat().st_size if content is None else len(content)) > _LARGEST_IR:
         raise BundleError(f"{path} is larger than {_LARGEST_IR >> 20} MiB, which no IR is", remedy=_MAKE_AGAIN)
     kinds: set[str] = set()
 
@@ -90,15 +92,17 @@ def contents_of_ir(path: Path) -> Contents:
     parser.StartElementHandler = note
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
-        parser.Parse(path.read_bytes(), True)  # noqa: FBT003 - there is no more
+        parser.Parse(path.read_bytes() if content is None else bytes(content), True)  # noqa: FBT003 - there is no more
     except (expat.ExpatError, ValueError, LookupError) as error:  # of encodings, too
         raise BundleError(f"{path} is not a readable IR: {error}", remedy=_MAKE_AGAIN) from error
     weights = path.with_suffix(".bin")
     return Contents(frozenset(kinds), frozenset([weights.name] if weights.is_symlink() or weights.exists() else []))
 
 
-def contents_of_onnx(path: Path) -> Contents:
+def contents_of_onnx(path: Path, content: memoryview | None = None) -> Contents:
     """Return what is in an ONNX file, sub-graphs and functions of its own included.
+
+    ``content`` is that of one in a pack.
 
     Raises:
         BundleError: if it is no ONNX file, or is cut short.
@@ -107,10 +111,7 @@ def contents_of_onnx(path: Path) -> Contents:
     kinds: set[str] = set()
     others: set[str] = set()
     try:
-        with path.open("rb") as stream:
-            # Not closed: parts of it live as long as an error that was raised while they were read.
-            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        _Walk(kinds, others).model(memoryview(content))
+        _Walk(kinds, others).model(_mapped(path) if content is None else content)
     except ValueError as error:  # an empty file, or a field that ends behind its end
         raise BundleError(f"{path} is not a readable ONNX file: {error}", remedy=_MAKE_AGAIN) from error
     return Contents(frozenset(kinds), frozenset(others))
@@ -125,9 +126,7 @@ def metadata_of_onnx(path: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     try:
-        with path.open("rb") as stream:
-            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        for number, value in _fields(memoryview(content)):
+        for number, value in _fields(_mapped(path)):
             if number == 14:  # metadata_props: keys and values
                 entry = {field: _text(word) for field, word in _fields(value)}
                 found[entry.get(1, "")] = entry.get(2, "")
@@ -136,11 +135,17 @@ def metadata_of_onnx(path: Path) -> dict[str, str]:
     return found
 
 
+def _mapped(path: Path) -> memoryview:
+    # Not closed: parts of it live as long as an error that was raised while they were read.
+    with path.open("rb") as stream:
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 def _refuse_doctype(*_: object) -> None:
     raise ValueError("it declares a type of document, which no IR does")
 
 
-_READERS: dict[str, Callable[[Path], Contents]] = {".onnx": contents_of_onnx, ".xml": contents_of_ir}
+_READERS: dict[str, Callable[[Path, memoryview | None], Contents]] = {".onnx": contents_of_onnx, ".xml": contents_of_ir}
 #: How the names of files end that are looked at before an engine opens them.
 READABLE = tuple(_READERS)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
@@ -47,16 +47,24 @@ def decode_manifest(content: bytes) -> Manifest:
     manifest = _parsed(content, Manifest)
     if problem := _contradiction(manifest):
         raise BundleError(f"{MANIFEST} is not valid: {problem}", remedy=_RESTORE)
-    return _without_void_accuracy(manifest) if manifest.classes == 1 else manifest
+    for version in range(manifest.schema_version, SCHEMA_VERSION):
+        manifest = MIGRATIONS[version](manifest)
+    return msgspec.structs.replace(manifest, schema_version=SCHEMA_VERSION)
 
 
 def _without_void_accuracy(manifest: Manifest) -> Manifest:
-    """Drop what an older EdgeViT measured of a single logit: it always agreed by 100 %."""
+    """Drop what version 1 may have measured of a single logit: it always agreed by 100 %."""
+    if manifest.classes != 1:
+        return manifest
     kept = tuple(
         msgspec.structs.replace(one, accuracy=None) if one.accuracy and one.accuracy.decisions is None else one
         for one in manifest.variants
     )
     return msgspec.structs.replace(manifest, variants=kept)
+
+
+#: What brings a manifest of a version to the next one. It is written with the newest when the bundle is changed.
+MIGRATIONS: Mapping[int, Callable[[Manifest], Manifest]] = {1: _without_void_accuracy}
 
 
 def _parsed(content: bytes, kind: type[T]) -> T:
@@ -138,13 +146,42 @@ def read_manifest(bundle: Path) -> Manifest:
         BundleError: if there is no bundle, or its manifest is not valid.
 
     """
-    path = bundle / MANIFEST
+    return decode_manifest_of(bundle, read_manifest_bytes(bundle))
+
+
+def read_manifest_bytes(bundle: Path) -> bytes:
+    """Return the manifest of the bundle in the folder ``bundle`` as it is written; it may not be valid.
+
+    Raises:
+        BundleError: if there is none.
+
+    """
+    content = read_beside(bundle, MANIFEST)
+    return _no_manifest(bundle) if content is None else content
+
+
+def read_beside(bundle: Path, name: str) -> bytes | None:
+    """Return what is in a file of the bundle that no manifest lists, as itself; None where there is none.
+
+    Raises:
+        BundleError: if it may not be read.
+
+    """
+    path = bundle / name
     with reading(path):
-        present = path.is_file() and not path.is_symlink()
-    if not present:
-        return _no_manifest(bundle)
+        if not path.is_file() or path.is_symlink():
+            return None
     with reading(path), path.open("rb") as stream:
-        content = stream.read(MOST_BYTES + 1)
+        return stream.read(MOST_BYTES + 1)
+
+
+def decode_manifest_of(bundle: Path, content: bytes) -> Manifest:
+    """Parse and check the manifest of ``bundle``, which messages name.
+
+    Raises:
+        BundleError: as ``decode_manifest``.
+
+    """
     try:
         return decode_manifest(content)
     except BundleError as error:
@@ -195,7 +232,7 @@ def reading(path: Path) -> Iterator[None]:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}", remedy=_RESTORE) from error
 
 
-def _no_manifest(bundle: Path) -> Manifest:
+def _no_manifest(bundle: Path) -> NoReturn:
     if not bundle.exists():
         raise BundleError(f"there is no bundle {bundle}", remedy="check the path, or make one with 'edgevit export'")
     raise BundleError(
@@ -237,8 +274,13 @@ def locate(bundle: Path, file: File) -> Path:
     except RuntimeError as error:  # a loop of links, before Python 3.13
         raise BundleError(f"{path} is a link that leads to itself", remedy=_RESTORE) from error
     if not stat.S_ISREG(status.st_mode) or status.st_size != file.bytes:
-        raise BundleError(f"{path} is damaged: it has {status.st_size} bytes, not {file.bytes}", remedy=_RESTORE)
+        raise damaged(path, f"it has {status.st_size} bytes, not {file.bytes}")
     return path
+
+
+def damaged(path: Path, why: str) -> BundleError:
+    """Return the error that says that a file of a bundle is damaged, and why."""
+    return BundleError(f"{path} is damaged: {why}", remedy=_RESTORE)
 
 
 def verify(bundle: Path, files: Iterable[File]) -> list[Path]:
@@ -255,7 +297,7 @@ def verify(bundle: Path, files: Iterable[File]) -> list[Path]:
         with reading(path):
             found = sha256_of(path)
         if found != file.sha256:
-            raise BundleError(f"{path} is damaged: its content is not what the manifest says", remedy=_RESTORE)
+            raise damaged(path, "its content is not what the manifest says")
         paths.append(path)
     for path in paths:
         with reading(path):

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.bundle.golden import Golden, read_golden, write_golden
+from edgevit.bundle.golden import GOLDEN, Golden, read_golden, write_golden
 from edgevit.bundle.manifest import (
     PRECISIONS,
     Accuracy,
@@ -25,31 +25,33 @@ from edgevit.bundle.manifest import (
     Variant,
 )
 from edgevit.bundle.model_files import READABLE, check_model_name
+from edgevit.bundle.pack import SIGNATURE, Pack, PackedModel, is_pack
 from edgevit.bundle.reading import (
     VerifiedFile,
     all_files,
+    decode_manifest_of,
     locate,
     logical_path,
-    read_manifest,
+    read_beside,
+    read_manifest_bytes,
     record,
     steadily,
     verify,
 )
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import BundleError
+from edgevit.errors import BundleError, VerificationError
 from edgevit.likeness import PRECISIONS_ELSEWHERE, alike
 from edgevit.models.outputs import Output, width_of
 from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation
 
 if TYPE_CHECKING:
+    from edgevit.bundle.signature import TrustedKey
     from edgevit.bundle.transaction import Transaction
 
 # A device only reads, and starts faster without what writing takes: transaction.py is imported where it is used.
 
 Existing = Literal["refuse", "replace"]
-
-_GOLDEN = "golden"
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -61,25 +63,39 @@ class Bundle(msgspec.Struct, frozen=True):
 
     path: Path
     manifest: Manifest
+    #: The file that it was read from, where it is no folder; it is never changed.
+    pack: Pack | None = None
+    #: The trusted key that signed it, in base64, where one had to.
+    signed_by: str | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Bundle:
-        """Open the bundle in the folder ``path``.
+    def open(cls, path: str | Path, *, trusted_keys: Sequence[TrustedKey] | None = None) -> Bundle:
+        """Open the bundle in the folder ``path``, or the pack that is the file ``path``.
 
         Every file must be there, inside the folder, and have the right size. What is in a file is checked when it is
-        used, by ``verify_files``.
+        used, by ``verified`` and what calls it. With ``trusted_keys`` one of them must have signed the manifest.
 
         Raises:
             BundleError: if it is missing, damaged, unsafe, or written by a newer EdgeViT.
+            VerificationError: if no trusted key has signed it.
+            InputError: if a trusted key is none.
+            MissingDependencyError: if the package that checks signatures is not installed.
 
         """
         place = Path(path)
+        if is_pack(place):
+            pack = Pack(place)
+            signed_by = _check_signature(place, pack.manifest_bytes, pack.signature_bytes, trusted_keys)
+            return cls(place, pack.manifest, pack, signed_by)
 
         def read() -> Bundle:
-            manifest = read_manifest(place)
+            content = read_manifest_bytes(place)
+            manifest = decode_manifest_of(place, content)
+            signature = None if trusted_keys is None else read_beside(place, SIGNATURE)
+            signed_by = _check_signature(place, content, signature, trusted_keys)
             for file in all_files(manifest):
                 locate(place, file)
-            return cls(place, manifest)
+            return cls(place, manifest, signed_by=signed_by)
 
         return steadily(place, read)
 
@@ -158,10 +174,10 @@ class Bundle(msgspec.Struct, frozen=True):
                 activation=activation,
                 provenance=provenance,
                 variants=(model,),
-                golden=_filled(change, _GOLDEN, fill_golden),
+                golden=_filled(change, GOLDEN, fill_golden),
                 outputs=tuple(outputs) or msgspec.UNSET,
             )
-            return cls(path, change.publish(manifest, "float32", _GOLDEN))
+            return cls(path, change.publish(manifest, "float32", GOLDEN))
 
     def variant(self, name: str) -> Variant:
         """Return the variant called ``name``.
@@ -183,9 +199,32 @@ class Bundle(msgspec.Struct, frozen=True):
 
         """
         found = self.variant(variant)
-        path, *_ = verify(self.path, found.files)
-        check_model_name(path, found.backend, formats)
-        return path
+        check_model_name(self.path / found.files[0].path, found.backend, formats)
+        if self.pack is not None:
+            return self.pack.unpacked(found.files)[0]
+        return verify(self.path, found.files)[0]
+
+    def verify_packed(self, variant: str, formats: Sequence[str] = READABLE) -> PackedModel | None:
+        """Return what ``verify_files`` does as it is in the pack, without writing anything; None if there is no pack.
+
+        Raises:
+            BundleError: as ``verify_files``.
+
+        """
+        if self.pack is None:
+            return None
+        found = self.variant(variant)
+        check_model_name(self.path / found.files[0].path, found.backend, formats)
+        return self.pack.verified_model(found.files)
+
+    def verified(self, files: Sequence[File]) -> Sequence[Path] | Sequence[memoryview]:
+        """Check the SHA-256 of ``files``, which the manifest lists; return where they are, or what is in a pack's.
+
+        Raises:
+            BundleError: if one is missing or damaged, or a model would open files that are not listed.
+
+        """
+        return verify(self.path, files) if self.pack is None else self.pack.verified(files)
 
     def verify_float32(self) -> VerifiedFile:
         """Check the SHA-256 of the float32 model's file, and return it.
@@ -217,7 +256,7 @@ class Bundle(msgspec.Struct, frozen=True):
             ImageError: if one is not an image.
 
         """
-        return read_golden(verify(self.path, self.manifest.golden), classes=self.manifest.width)
+        return read_golden(self.verified(self.manifest.golden), classes=self.manifest.width)
 
     def add_variant(
         self,
@@ -249,7 +288,7 @@ class Bundle(msgspec.Struct, frozen=True):
 
         with transaction(self.path) as change:
             manifest = _current(change)
-            _refuse_names({_GOLDEN, *_extra_folders(manifest)}, name)
+            _refuse_names({GOLDEN, *_extra_folders(manifest)}, name)
             variant = Variant(
                 name=name,
                 precision=precision,
@@ -274,6 +313,8 @@ class Bundle(msgspec.Struct, frozen=True):
     ) -> Bundle:
         """Note what was measured on a variant of this bundle; None leaves what was noted before.
 
+        A pack is never changed: the bundle that is returned has the figures, the file has not.
+
         Raises:
             BundleError: if the variant's files have been replaced since this bundle was opened, or another process is
                 changing it.
@@ -282,7 +323,17 @@ class Bundle(msgspec.Struct, frozen=True):
         """
         from edgevit.bundle.transaction import transaction
 
+        def noted(variant: Variant) -> Variant:
+            return msgspec.structs.replace(
+                variant,
+                accuracy=accuracy or variant.accuracy,
+                latency=latency or variant.latency,
+                kernels=kernels or variant.kernels,
+            )
+
         measured = self.variant(name)
+        if self.pack is not None:
+            return msgspec.structs.replace(self, manifest=_with_variant(self.manifest, noted(measured)))
         with transaction(self.path) as change:
             manifest = _current(change)
             variant = _variant(manifest, name)
@@ -290,13 +341,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 raise BundleError(
                     f"variant {name} has been replaced since it was measured", remedy="measure the new one"
                 )
-            variant = msgspec.structs.replace(
-                variant,
-                accuracy=accuracy or variant.accuracy,
-                latency=latency or variant.latency,
-                kernels=kernels or variant.kernels,
-            )
-            return Bundle(self.path, change.publish(_with_variant(manifest, variant)))
+            return Bundle(self.path, change.publish(_with_variant(manifest, noted(variant))))
 
     def add_extra(self, folder: str, fill: Callable[[Path], Sequence[Path]]) -> Bundle:
         """Add a folder of further files, such as ``calibration`` or ``report``, in place of the one of that name.
@@ -312,10 +357,27 @@ class Bundle(msgspec.Struct, frozen=True):
 
         with transaction(self.path) as change:
             manifest = _current(change)
-            _refuse_names({_GOLDEN, *(variant.name for variant in manifest.variants)}, folder)
+            _refuse_names({GOLDEN, *(variant.name for variant in manifest.variants)}, folder)
             kept = tuple(file for file in manifest.extra if logical_path(file).partition("/")[0] != folder)
             manifest = msgspec.structs.replace(manifest, extra=(*kept, *_filled(change, folder, fill)))
             return Bundle(self.path, change.publish(manifest, folder))
+
+
+def _check_signature(
+    path: Path, manifest: bytes, signature: bytes | None, trusted_keys: Sequence[TrustedKey] | None
+) -> str | None:
+    """Check that one of ``trusted_keys`` signed the manifest of the bundle at ``path``, and return it.
+
+    None asks for no signature.
+    """
+    if trusted_keys is None:
+        return None
+    from edgevit.bundle.signature import check_signature  # applications that ask for none need no cryptography
+
+    try:
+        return check_signature(manifest, signature, trusted_keys)
+    except VerificationError as error:
+        raise VerificationError(f"{path} is not trusted: {error.message}", remedy=error.remedy) from error
 
 
 def _variant(manifest: Manifest, name: str) -> Variant:
@@ -325,7 +387,9 @@ def _variant(manifest: Manifest, name: str) -> Variant:
     names = [variant.name for variant in manifest.variants]
     close = alike(name, names, PRECISIONS_ELSEWHERE)
     remedy = f"use {' or '.join(close)}; it has: {', '.join(names)}" if close else f"use one of: {', '.join(names)}"
-    if name in PRECISIONS and not close:
+    if name == "float32":  # only a pack has none
+        remedy += "; pack it, too: edgevit pack BUNDLE --variant float32"
+    elif name in PRECISIONS and not close:
         remedy += f"; 'edgevit quantize BUNDLE --precision {name}' adds that"
     raise BundleError(f"the bundle has no variant '{name}'", remedy=remedy)
 

@@ -16,7 +16,7 @@ from edgevit.bundle.manifest import (
     Precision,
     Provenance,
 )
-from edgevit.bundle.reading import all_files, logical_path, verify
+from edgevit.bundle.reading import all_files, logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
@@ -111,7 +111,7 @@ def _variant(bundle: Bundle, name: str) -> VariantSummary:
 def _damage_reason(bundle: Bundle, files: Sequence[File]) -> str | None:
     """Return why ``files`` are not those that the manifest lists; None if they are."""
     try:
-        verify(bundle.path, files)
+        bundle.verified(files)
     except BundleError as error:
         return error.message
     return None

@@ -25,6 +25,7 @@ from typing import Literal
 import msgspec
 
 from edgevit.bundle.manifest import File, Manifest
+from edgevit.bundle.pack import refuse_pack
 from edgevit.bundle.reading import MANIFEST, all_files, encode_manifest, logical_name, read_manifest
 from edgevit.errors import BundleError
 from edgevit.files import storage_errors, sync_folder, sync_tree
@@ -140,6 +141,7 @@ def transaction(path: Path) -> Iterator[Transaction]:
 
 @contextmanager
 def _changing(path: Path) -> Iterator[Transaction]:
+    refuse_pack(path)
     with _lock(path):
         _clean(path)
         try:

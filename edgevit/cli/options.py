@@ -22,7 +22,7 @@ READING = "Reading images"
 LIMITS = "What passes"
 OF_ONNX = "What an ONNX file does not say itself"
 
-BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made.")]
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made, or a pack.")]
 SourceArgument = Annotated[
     str,
     typer.Argument(

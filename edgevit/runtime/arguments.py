@@ -51,6 +51,20 @@ def threads_given(value: Any) -> int:  # noqa: ANN401
     return number
 
 
+def keys_given(value: Any) -> list[Any] | None:  # noqa: ANN401
+    """Return ``value``, the trusted keys, as a list; None for None. What each is, is found out when it is read.
+
+    Raises:
+        InputError: if they are one key, or no sequence.
+
+    """
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
+        raise InputError("trusted_keys is no list of keys", remedy="write trusted_keys=['public.pem']")
+    return list(value)
+
+
 def path_given(name: str, value: Any) -> str:  # noqa: ANN401
     """Return ``value``, a path or a name, as a string.
 

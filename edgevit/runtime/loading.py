@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,14 @@ from edgevit.limits import within_limits
 from edgevit.memory import limited_for
 from edgevit.processor import features_in
 from edgevit.progress import SILENT, Progress
-from edgevit.runtime.arguments import kind_of_check, path_given, settings_given, threads_given
+from edgevit.runtime.arguments import keys_given, kind_of_check, path_given, settings_given, threads_given
 from edgevit.runtime.model import Model
 from edgevit.runtime.selection import rank_variants, unsuited_reason, validated
 from edgevit.runtime.verification import Check, verify_golden
 from edgevit.system import cpuinfo
+
+if TYPE_CHECKING:
+    from edgevit.bundle.signature import TrustedKey
 
 
 class LoadWarning(UserWarning):
@@ -42,9 +45,10 @@ def load(
     check: Check = "golden",
     settings: Mapping[str, str] | None = None,
     strict: bool = False,
+    trusted_keys: Sequence[TrustedKey] | None = None,
     progress: Progress = SILENT,
 ) -> Model:
-    """Load a variant of the bundle in the folder ``bundle``; without a name, the one that serves best here.
+    """Load a variant of a bundle, a folder or a pack; without a name, the one that serves best here.
 
     ``settings`` of the backend go before those of the variant, such as ``{"rebuild": "yes"}`` for a TensorRT engine.
     ``threads`` 0 leaves their number to the backend. The files are always checked against their SHA-256; unless
@@ -61,13 +65,17 @@ def load(
     ask for all that there is. The environment variables EDGEVIT_LOAD_MEMORY_MB and EDGEVIT_LOAD_SECONDS allow more, or
     anything with 0.
 
+    With ``trusted_keys``, one of them must have signed the bundle (``edgevit pack --sign``): paths of public Ed25519
+    keys, or the keys as text, in PEM or as OpenSSH writes them. An empty list trusts nobody. A pack's model goes into
+    the engine's memory from the file itself; for TensorRT it is unpacked into the user's cache.
+
     A bundle may be replaced by another process at the same time: then the old variant is loaded, or the new one.
 
     Raises:
         InputError: if an argument is of another kind than it should be.
         BundleError: if the bundle is damaged, or has no such variant.
         MissingDependencyError: if the backend is not installed, or the device that the variant is for is not here.
-        VerificationError: if the model answers otherwise than when it was exported.
+        VerificationError: if the model answers otherwise than when it was exported, or no trusted key has signed it.
 
     """
     path = Path(path_given("bundle", bundle))
@@ -77,7 +85,8 @@ def load(
         settings=settings_given(settings),
         progress=progress,
     )
-    return steadily(path, lambda: _load(Bundle.open(path), options, variant, strict=strict))
+    trusted = keys_given(trusted_keys)
+    return steadily(path, lambda: _load(Bundle.open(path, trusted_keys=trusted), options, variant, strict=strict))
 
 
 class _LoadOptions(NamedTuple):

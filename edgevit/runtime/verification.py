@@ -22,6 +22,22 @@ FLOAT32_TOLERANCE = 1e-3
 _NEXT_TO_NOTHING = 1e-3
 
 
+class GoldenFigures(NamedTuple):
+    """How a variant answers to the golden images, against float32 where it was exported.
+
+    ``difference`` is the largest of a number; ``cosine`` between all of them and ``agreement`` of decisions are None
+    for float32, where only the difference counts, and agreement where there are no classes. Those of a model with
+    several outputs are of the worst one. ``problem`` says what is too far off; None if nothing is. ``tolerance`` is
+    what is allowed, in words.
+    """
+
+    difference: float | None
+    cosine: float | None
+    agreement: float | None
+    tolerance: str
+    problem: str | None
+
+
 class Bound(NamedTuple):
     """What a variant of lower precision must reach on the golden images.
 
@@ -52,53 +68,100 @@ def verify_golden(
     independent: bool = False,
     outputs: Sequence[Output] = (),
 ) -> None:
-    """Compare a variant's ``logits`` (images, classes) for the golden images with float32's.
-
-    With ``classes`` 0 they are an embedding model's features, of which the largest means nothing; with ``independent``
-    logits each is a decision of its own. Of a model with ``outputs`` a row has all of them, and each is compared.
+    """Compare a variant's ``logits`` (images, classes) for the golden images with float32's; see ``golden_figures``.
 
     Raises:
         VerificationError: if they differ by more than the precision explains.
 
     """
+    found = golden_figures(
+        logits, expected, precision=precision, classes=classes, independent=independent, outputs=outputs
+    )
+    if found.problem is not None:
+        raise VerificationError(
+            f"the model answers to the golden images otherwise than when it was exported: {found.problem}",
+            remedy="load the variant 'float32', or quantize and build again for this machine",
+        )
+
+
+def golden_figures(
+    logits: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    *,
+    precision: Precision,
+    classes: int,
+    independent: bool = False,
+    outputs: Sequence[Output] = (),
+) -> GoldenFigures:
+    """Compare a variant's ``logits`` (images, classes) for the golden images with float32's.
+
+    With ``classes`` 0 they are an embedding model's features, of which the largest means nothing; with ``independent``
+    logits each is a decision of its own. Of a model with ``outputs`` a row has all of them, and each is compared.
+    """
+    tolerance = tolerance_of(precision, classes=classes, independent=independent, outputs=bool(outputs))
     if logits.shape != expected.shape:
-        raise _failure(f"logits have shape {logits.shape} instead of {expected.shape}")
+        problem = f"logits have shape {logits.shape} instead of {expected.shape}"
+        return GoldenFigures(None, None, None, tolerance, problem)
     if not np.isfinite(logits).all():
-        raise _failure("logits are not finite numbers")
+        return GoldenFigures(None, None, None, tolerance, "logits are not finite numbers")
     if outputs:
-        _verify_outputs(logits, expected, outputs, precision)
-        return
+        return _figures_of_outputs(logits, expected, outputs, precision, tolerance)
+    difference = float(np.abs(logits - expected).max())
     if precision == "float32":
         # Within the tolerance, top-1 can only differ where float32 itself is undecided.
-        difference = float(np.abs(logits - expected).max())
-        if not difference <= FLOAT32_TOLERANCE:
-            raise _failure(f"logits differ by {difference:.2g}, more than {FLOAT32_TOLERANCE:g}")
-        return
+        problem = f"logits differ by {difference:.2g}, more than {FLOAT32_TOLERANCE:g}"
+        return GoldenFigures(difference, None, None, tolerance, None if difference <= FLOAT32_TOLERANCE else problem)
     bound = BOUNDS[precision]
     cosine = _cosine(logits, expected, centred=classes > 0 and not independent)
+    share = agreement(expected, logits, independent=independent) if classes else None
+    found = GoldenFigures(difference, cosine, share, tolerance, None)
     if not cosine >= bound.cosine:
-        raise _failure(f"logits have a cosine of {cosine:.3f} with float32's, less than {bound.cosine:g}")
-    share = agreement(expected, logits, independent=independent)
-    if classes and share < bound.agreement:
+        return found._replace(
+            problem=f"logits have a cosine of {cosine:.3f} with float32's, less than {bound.cosine:g}"
+        )
+    if share is not None and share < bound.agreement:
         whose = "float32's" if independent else "float32's class"
-        raise _failure(f"only {share:.0%} of {'the decisions are' if independent else 'them get'} {whose}")
+        return found._replace(
+            problem=f"only {share:.0%} of {'the decisions are' if independent else 'them get'} {whose}"
+        )
+    return found
 
 
-def _verify_outputs(
-    rows: NDArray[np.float32], expected: NDArray[np.float32], outputs: Sequence[Output], precision: Precision
-) -> None:
-    pairs = zip(parts(outputs, rows), parts(outputs, expected), strict=True)
-    for (output, found), (_, wanted) in pairs:
+def tolerance_of(precision: Precision, *, classes: int, independent: bool, outputs: bool) -> str:
+    """Return in words what a variant's answers to the golden images may be off."""
+    if precision == "float32":
+        largest = ", or of an output's largest number" if outputs else ""
+        return f"a difference of at most {FLOAT32_TOLERANCE:g}{largest}"
+    bound = BOUNDS[precision]
+    decided = "of the decisions" if independent else "of the images get float32's class"
+    share = f", and at least {bound.agreement:.0%} {decided}" if classes else ""
+    return f"a cosine of at least {bound.cosine:g}{share}"
+
+
+def _figures_of_outputs(
+    logits: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    outputs: Sequence[Output],
+    precision: Precision,
+    tolerance: str,
+) -> GoldenFigures:
+    differences, cosines, problems = [], [], []
+    for (output, found), (_, wanted) in zip(parts(outputs, logits), parts(outputs, expected), strict=True):
         largest, difference = float(np.abs(wanted).max()), float(np.abs(found - wanted).max())
+        differences.append(difference)
         if precision == "float32":
             if not difference <= FLOAT32_TOLERANCE * max(1.0, largest):
-                raise _failure(f"{output.name} differs by {difference:.2g}, where {largest:.2g} is its largest number")
+                problems.append(f"{output.name} differs by {difference:.2g}, where {largest:.2g} is its largest number")
             continue
         bound = BOUNDS[precision]
         flat = [part.reshape(len(part), -1) for part in (found, wanted)]
-        cosine = _cosine(flat[0], flat[1], centred=False)
-        if not cosine >= bound.cosine and float(np.abs(found - wanted).mean()) > _NEXT_TO_NOTHING:
-            raise _failure(f"{output.name} has a cosine of {cosine:.3f} with float32's, less than {bound.cosine:g}")
+        cosines.append(_cosine(flat[0], flat[1], centred=False))
+        if not cosines[-1] >= bound.cosine and float(np.abs(found - wanted).mean()) > _NEXT_TO_NOTHING:
+            problems.append(
+                f"{output.name} has a cosine of {cosines[-1]:.3f} with float32's, less than {bound.cosine:g}"
+            )
+    problem = problems[0] if problems else None
+    return GoldenFigures(max(differences), min(cosines, default=None), None, tolerance, problem)
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32], *, centred: bool) -> float:
@@ -106,10 +169,3 @@ def _cosine(one: NDArray[np.float32], other: NDArray[np.float32], *, centred: bo
     flat = [(rows - rows.mean(axis=1, keepdims=True) * centred).astype(np.float64).ravel() for rows in (one, other)]
     norms = float(np.linalg.norm(flat[0]) * np.linalg.norm(flat[1]))
     return float(flat[0] @ flat[1]) / norms if norms > 0 else float(np.array_equal(*flat))
-
-
-def _failure(reason: str) -> VerificationError:
-    return VerificationError(
-        f"the model answers to the golden images otherwise than when it was exported: {reason}",
-        remedy="load the variant 'float32', or quantize and build again for this machine",
-    )

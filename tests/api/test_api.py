@@ -18,7 +18,7 @@ from edgevit.data.labels import map_labels
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import BundleError, DataError, ImageError, InputError
 
-STEPS = ("export", "quantize", "build", "validate", "benchmark", "predict")
+STEPS = ("export", "quantize", "build", "validate", "benchmark", "pack", "verify", "predict")
 #: What the command line calls otherwise: it writes lists and sizes as text.
 ONLY_PYTHON = {"outputs", "progress", "labels", "input_shape", "channels"}
 
@@ -46,10 +46,11 @@ def test_arguments_are_documented_keyword_only_and_the_command_lines(step):
     documented = re.findall(r"^ {4}(\w+):", inspect.getdoc(function).split("Args:")[1].split("Raises:")[0], re.M)
     assert documented == list(given)
     positional = [name for name, one in given.items() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
-    assert len(positional) == {"export": 2, "predict": 2}.get(step, 1)
+    assert len(positional) == {"export": 2, "pack": 2, "predict": 2}.get(step, 1)
 
     typed = inspect.signature(command(step).callback).parameters
-    names = {"variant": "variants"} if step in ("validate", "benchmark") else {}
+    names = {"variant": "variants"} if step in ("validate", "benchmark", "pack", "verify") else {}
+    names |= {"trusted_key": "trusted_keys"}
     left_out = {"json", "output"} if step == "predict" else {"json"}  # what it writes into a file it returns here
     options = {names.get(name, name): one.default for name, one in typed.items() if name not in left_out}
     assert options.keys() <= given.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.sidecar import EngineInfo, read_info
 from edgevit.bundle.golden import read_golden
 from edgevit.bundle.model_files import contents_of_ir, contents_of_onnx
+from edgevit.bundle.packing import write_pack
 from edgevit.bundle.reading import decode_manifest
+from edgevit.bundle.store import Bundle
 from edgevit.data.csv_table import load_csv
 from edgevit.data.images import decode
 from edgevit.data.labels import check_one_label, map_several
@@ -159,6 +162,20 @@ ENGINE = EngineInfo(
 )
 
 
+def _read_pack(path: Path) -> None:
+    opened = Bundle.open(path)
+    opened.golden()
+    for variant in opened.manifest.variants:
+        opened.verify_packed(variant.name)
+
+
+def _pack_of(bundle: Path) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "seed.zip"
+        write_pack(Bundle.open(bundle), made, ["int8-onnxruntime", "int8-openvino"])
+        return made.read_bytes()
+
+
 def targets(bundle: Path) -> dict[str, Target]:
     """Return all targets; ``bundle`` has variants for both engines, from which some seeds come."""
     from safetensors.torch import save
@@ -194,6 +211,7 @@ def targets(bundle: Path) -> dict[str, Target]:
         "recipe": Target((TOML_RECIPE,), "recipe.toml", lambda path: load_recipe(str(path))),
         "plan": Target(((bundle / "calibration/plan.json").read_bytes(),), "plan.json", QuantizationPlan.load),
         "table": Target(((bundle / "calibration/table.npz").read_bytes(),), "table.npz", CalibrationTable.load),
+        "pack": Target((_pack_of(bundle),), "model.zip", _read_pack),
         "engine": Target(
             (msgspec.json.encode(ENGINE),), "engine.json", lambda path: read_info(path.with_name("model.engine"))
         ),
