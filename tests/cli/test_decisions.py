@@ -204,7 +204,7 @@ def test_an_older_bundle_of_a_single_logit_is_read_and_its_100_percent_forgotten
     _, bundle = yes_or_no
     old = msgspec.json.decode((bundle / "manifest.json").read_bytes())
     del old["activation"]
-    old["labels"] = ["dog"]
+    old |= {"schema_version": 1, "labels": ["dog"]}
     old["variants"][0]["accuracy"] = {
         **dict.fromkeys(("top1", "top1_ci95", "top5", "delta_top1", "mcnemar_p", "sqnr_db")),
         "data": "d", "data_sha256": "0" * 64, "images": 9, "agreement": 1.0, "kl": 0.0, "max_drop": 0.5, "passed": True,
