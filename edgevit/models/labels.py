@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 
 from edgevit.data.imagenet import imagenet_labels as imagenet_labels
+from edgevit.data.names import composed
 from edgevit.errors import CheckpointError, DataError
 from edgevit.json import MOST_BYTES, read
 from edgevit.models.config import Config
 from edgevit.models.spec import label_counts, outcomes
+
+#: Kinds of characters that steer a terminal or hide, and those among them that join letters of words.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"
 
 
 def labels_of(config: Config, classes: int, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -45,25 +52,36 @@ def said_labels(given: Path | tuple[str, ...]) -> tuple[tuple[str, ...], str]:
 def read_labels(path: Path) -> tuple[str, ...]:
     """Return the labels in a file: one a line in the order of classes, or, in JSON, a list of them or ``id2label``.
 
+    Empty lines at the end are left out, and letters in parts are composed (NFC).
+
     Raises:
-        DataError: if it cannot be read, or has no label where there should be one.
+        DataError: if it cannot be read, or has no label where there should be one, or one that cannot be shown.
         CheckpointError: if ``id2label`` is not numbered from 0 on.
     """
     remedy = "give a text file with one label a line, or a JSON file with a list of labels or with id2label"
+    lines = path.suffix != ".json"
     try:
-        if path.suffix == ".json":
+        if not lines:
             said = read(path, list[str] | Config)
             labels = (named_in(said, str(path)) or ()) if isinstance(said, Config) else tuple(said)
         elif path.stat().st_size > MOST_BYTES:
             raise DataError(f"{path} is larger than any list of labels", remedy=remedy)
         else:
-            labels = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines())
+            text = path.read_bytes().decode("utf-8-sig").rstrip()
+            labels = tuple(line.strip() for line in re.split(r"\r\n?|\n", text)) if text else ()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error.reason}", remedy="save it in UTF-8") from error
     except (OSError, ValueError) as error:
         raise DataError(f"the labels in {path} cannot be read: {error}", remedy=remedy) from error
-    if not labels or not all(label.strip() for label in labels):
-        where = f"label {[bool(label.strip()) for label in labels].index(False)} of" if labels else "no label is in"
-        raise DataError(f"{where} {path}" + (" is empty" if labels else ""), remedy=remedy)
-    return labels
+    if not labels:
+        raise DataError(f"no label is in {path}", remedy=remedy)
+    for number, label in enumerate(labels, start=1):
+        place = f"{'line' if lines else 'label'} {number} of {path}"
+        if not label.strip():
+            raise DataError(f"{place} is empty", remedy=remedy)
+        if any(unicodedata.category(letter) in _UNSEEN and letter not in _JOINERS for letter in label):
+            raise DataError(f"{place} has characters that cannot be shown: {label[:40]!a}", remedy="take them out")
+    return tuple(map(composed, labels))
 
 
 def named_in(config: Config, source: str) -> tuple[str, ...] | None:

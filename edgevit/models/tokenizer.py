@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -20,6 +21,12 @@ CONFIG = "tokenizer_config.json"
 NAMES = (FILE, CONFIG)
 
 _LARGEST = 100 << 20  # bytes; that of SigLIP 2 has 34 MB
+#: Of transformers' classes those that fill up at the left where nothing says otherwise.
+_FILLING_LEFT = frozenset(
+    f"{name}Tokenizer{fast}"
+    for name in ("CodeLlama", "Cohere", "Gemma", "Llama", "Siglip2", "XLNet")
+    for fast in ("", "Fast")
+)
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -34,8 +41,16 @@ class _TokenizerConfig(msgspec.Struct, frozen=True):
 
     tokenizer_class: str | None = None
     pad_token: str | _Token | None = None
-    padding_side: Literal["left", "right"] = "right"
+    padding_side: Literal["left", "right"] | None = None
+    truncation_side: Literal["left", "right"] | None = None
     do_lower_case: bool | None = None
+
+
+class Encoded(NamedTuple):
+    """The token numbers of texts, and which of these are longer than was asked for, and so are cut."""
+
+    numbers: list[list[int]]
+    cut: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +64,41 @@ class Tokenizer:
     backend: Any
     config: _TokenizerConfig
     padding: int | None
+    fills_left: bool = False
+    cuts_left: bool = False
 
-    def encode(self, texts: Sequence[str], longest: int, *, fill: bool) -> list[list[int]]:
+    def encode(self, texts: Sequence[str], longest: int, *, fill: bool) -> Encoded:
         """Return the tokens of each text, cut to ``longest``; with ``fill`` all are that long.
 
         Raises:
-            CheckpointError: if they should be filled and no token is named for it.
+            CheckpointError: if they should be filled and no token is named for it, or the tokenizer makes no tokens.
 
         """
         self.backend.no_padding()
-        self.backend.enable_truncation(longest)
-        found: list[list[int]] = [each.ids for each in self.backend.encode_batch(list(texts))]
+        remedy = f"put the {FILE} of the model beside its weights"
+        with _refusing("the tokenizer makes no tokens of the labels", remedy):
+            self.backend.enable_truncation(longest, direction="left" if self.cuts_left else "right")
+            encoded = self.backend.encode_batch(list(texts))
+        found: list[list[int]] = [each.ids for each in encoded]
+        empty = next((text for text, ids in zip(texts, found, strict=True) if not ids), None)
+        if empty is not None:
+            raise CheckpointError(
+                f"the tokenizer makes no tokens of '{empty[:60]}'",
+                remedy=f"{remedy}, or call the label otherwise",
+            )
+        if (most := max(map(len, found), default=0)) > longest:
+            raise CheckpointError(f"the tokenizer makes {most} tokens where {longest} are asked for", remedy=remedy)
+        cut = [place for place, each in enumerate(encoded) if each.overflowing]
         if not fill:
-            return found
+            return Encoded(found, cut)
         if self.padding is None:
             raise CheckpointError(
                 f"no {CONFIG} names the token that fills a prompt up to {longest}",
                 remedy=f"put the {CONFIG} of the model beside its weights",
             )
-        left = self.config.padding_side == "left"
         missing = [[self.padding] * (longest - len(ids)) for ids in found]
-        return [more + ids if left else ids + more for ids, more in zip(found, missing, strict=True)]
+        filled = [more + ids if self.fills_left else ids + more for ids, more in zip(found, missing, strict=True)]
+        return Encoded(filled, cut)
 
     @property
     def cleaning(self) -> str:
@@ -120,11 +149,32 @@ def read_tokenizer(folder: Path, source: str) -> Tokenizer:
     if path.stat().st_size > _LARGEST:
         raise CheckpointError(f"{path} is larger than any tokenizer", remedy="download it again")
     library = require("tokenizers", extra="train")
-    try:
+    with _refusing(f"{path} is no tokenizer", "download it again"):
         backend = library.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more special
-        raise CheckpointError(f"{path} is no tokenizer: {error}", remedy="download it again") from error
     config = read_json(folder / CONFIG, _TokenizerConfig) or _TokenizerConfig()
     token = config.pad_token.content if isinstance(config.pad_token, _Token) else config.pad_token
-    padding = backend.token_to_id(token) if token is not None else (backend.padding or {}).get("pad_id")
-    return Tokenizer(backend, config, padding)
+    own = backend.padding or {}
+    padding = backend.token_to_id(token) if token is not None else own.get("pad_id")
+    # As transformers has it: the config's word, then the file's, then that of the class.
+    side = config.padding_side or own.get("direction", "").lower()
+    cut_side = config.truncation_side or (backend.truncation or {}).get("direction", "").lower()
+    return Tokenizer(
+        backend,
+        config,
+        padding,
+        fills_left=side == "left" if side else config.tokenizer_class in _FILLING_LEFT,
+        cuts_left=cut_side == "left",
+    )
+
+
+@contextmanager
+def _refusing(what: str, remedy: str) -> Iterator[None]:
+    """Refuse what the library cannot do; it raises nothing more special than an Exception, and panics."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        said = "".join(each if each.isprintable() else "?" for each in line[:200])
+        raise CheckpointError(f"{what}: {said}", remedy=remedy) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,14 +17,16 @@ from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.families.base import Raw
 from edgevit.models.probabilities import check_activation
 from edgevit.models.spec import OutputActivation
+from edgevit.models.text_spec import TextSpec
 from edgevit.models.text_tower import TextTower, text_tower
-from edgevit.models.tokenizer import Tokenizer, cleaned, read_tokenizer
+from edgevit.models.tokenizer import FILE, Encoded, Tokenizer, cleaned, read_tokenizer
 from edgevit.progress import SILENT, Progress
 
 DEFAULT_TEMPLATE = "a photo of a {}"
 
 _AT_ONCE = 32  # prompts
 _PLACE = "{}"
+_OWN = f"put the {FILE} of the same model beside the weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Prompts:
     progress: Progress = SILENT
 
     def __post_init__(self) -> None:
-        twice = next((label for label in self.labels if self.labels.count(label) > 1), None)
+        twice = next((label for label, count in Counter(self.labels).items() if count > 1), None)
         if not self.labels or twice is not None:
             what = f"the label '{twice}' is there twice" if self.labels else "there are no labels"
             raise DataError(what, remedy="give --labels a file with one name of a class a line")
@@ -83,7 +87,8 @@ def zero_shot(
         )
     chosen: OutputActivation = activation or ("sigmoid" if "logit_bias" in raw.weights else "softmax")
     check_activation(len(prompts.labels), chosen, raw.name)
-    vectors = _embedded(tower, tokenizer, prompts)
+    encoded = _encoded(tower.spec, tokenizer, prompts)
+    vectors = _embedded(tower, encoded.numbers, prompts)
     weight, bias = _scaled(vectors, raw)
     shape = "several templates each" if len(prompts.templates) > 1 else f"'{prompts.templates[0]}'"
     notes = tuple(note for note in checkpoint.notes if not note.endswith("the text tower"))
@@ -93,21 +98,16 @@ def zero_shot(
         weights={**checkpoint.weights, "classifier.weight": weight, "classifier.bias": bias},
         labels=prompts.labels,
         activation=chosen,
-        notes=(*notes, f"its text tower made a classifier of {len(prompts.labels)} labels, by {shape}; it is left out"),
+        notes=(
+            *notes,
+            *_cut(encoded, prompts, tower.spec),
+            f"its text tower made a classifier of {len(prompts.labels)} labels, by {shape}; it is left out",
+        ),
     )
 
 
-def _embedded(tower: TextTower, tokenizer: Tokenizer, prompts: Prompts) -> Tensor:  # (classes, E)
+def _embedded(tower: TextTower, numbers: Sequence[list[int]], prompts: Prompts) -> Tensor:  # (classes, E)
     """Return one vector of length 1 for each label."""
-    texts, spec = prompts.sentences(), tower.spec
-    if not spec.causal:
-        texts = [cleaned(text, spec.cleaning or tokenizer.cleaning) for text in texts]
-    numbers = tokenizer.encode(texts, spec.length, fill=not spec.causal)
-    if max(max(each, default=spec.vocabulary) for each in numbers) >= spec.vocabulary:
-        raise CheckpointError(
-            f"the tokenizer has more tokens than the text tower, {spec.vocabulary}",
-            remedy="put the tokenizer.json of the same model beside the weights",
-        )
     starts = range(0, len(numbers), _AT_ONCE)
     found = []
     with torch.inference_mode():
@@ -117,7 +117,58 @@ def _embedded(tower: TextTower, tokenizer: Tokenizer, prompts: Prompts) -> Tenso
             filled = torch.tensor([each + [0] * (longest - len(each)) for each in batch])
             found.append(functional.normalize(tower(filled), dim=-1))
         each = torch.cat(found).reshape(len(prompts.labels), len(prompts.templates), -1)
-        return functional.normalize(each.mean(dim=1), dim=-1)
+        vectors = functional.normalize(each.mean(dim=1), dim=-1)
+    if not vectors.isfinite().all():
+        raise CheckpointError("the text tower gives values that are not finite", remedy="download the weights again")
+    return vectors
+
+
+def _encoded(spec: TextSpec, tokenizer: Tokenizer, prompts: Prompts) -> Encoded:
+    """Return the tokens of all prompts, and see that the text tower can read them.
+
+    Raises:
+        CheckpointError: if the tokenizer is not that of the text tower.
+        DataError: if two labels are the same to it.
+    """
+    texts = prompts.sentences()
+    cleaning = spec.cleaning or (None if spec.causal else tokenizer.cleaning)
+    if cleaning is not None:
+        texts = [cleaned(text, cleaning) for text in texts]
+    found = tokenizer.encode(texts, spec.length, fill=not spec.causal)
+    if max(map(max, found.numbers)) >= spec.vocabulary:
+        raise CheckpointError(f"the tokenizer has more tokens than the text tower, {spec.vocabulary}", remedy=_OWN)
+    if spec.causal and (lost := _without_end(spec, found.numbers)) is not None:
+        raise CheckpointError(
+            f"the tokenizer does not end '{texts[lost][:60]}' with the token that the text tower reads"
+            + ("" if spec.end is None else f", {spec.end}"),
+            remedy=_OWN,
+        )
+    several = len(prompts.templates)
+    alike: dict[tuple[tuple[int, ...], ...], str] = {}
+    for place, label in enumerate(prompts.labels):
+        key = tuple(map(tuple, found.numbers[place * several : (place + 1) * several]))
+        if (other := alike.setdefault(key, label)) != label:
+            raise DataError(
+                f"the labels '{other[:60]}' and '{label[:60]}' are the same tokens to the text tower",
+                remedy="leave one out" + (", or give shorter ones, or a shorter --template" if found.cut else ""),
+            )
+    return found
+
+
+def _without_end(spec: TextSpec, numbers: Sequence[list[int]]) -> int | None:
+    """Return the first of the prompts that lack the token at which a causal tower reads their vector."""
+    last = numbers[0][-1]  # is the largest, where nothing says which
+    ended = (spec.end in each if spec.end is not None else each[-1] == last == max(each) for each in numbers)
+    return next((place for place, ends in enumerate(ended) if not ends), None)
+
+
+def _cut(encoded: Encoded, prompts: Prompts, spec: TextSpec) -> tuple[str, ...]:
+    if not encoded.cut:
+        return ()
+    first = prompts.labels[encoded.cut[0] // len(prompts.templates)]
+    return (
+        f"the text tower reads {spec.length} tokens: {len(encoded.cut)} prompts are cut, that of '{first[:60]}' too",
+    )
 
 
 def _scaled(vectors: Tensor, raw: Raw) -> tuple[Tensor, Tensor]:
@@ -127,5 +178,14 @@ def _scaled(vectors: Tensor, raw: Raw) -> tuple[Tensor, Tensor]:
             f"{raw.name} does not say by what cosines are multiplied: it has no logit_scale",
             remedy="use the weights of the whole model",
         )
-    offset = 0.0 if bias is None else float(bias.reshape(()))
-    return (vectors * scale.reshape(()).exp()).clone(), torch.full((len(vectors),), offset)
+    if (raw.said.get("model_type") == "siglip" and bias is None) or (bias is not None and bias.numel() != 1):
+        raise CheckpointError(
+            f"{raw.name} is a SigLIP and has no logit_bias of one number", remedy="use the weights of the whole model"
+        )
+    factor = scale.reshape(()).float().exp()
+    offset = torch.zeros(()) if bias is None else bias.reshape(()).float()
+    if not (factor.isfinite() and offset.isfinite()):
+        raise CheckpointError(
+            f"logit_scale or logit_bias of {raw.name} is not a finite number", remedy="download the weights again"
+        )
+    return (vectors * factor).clone(), offset.repeat(len(vectors))

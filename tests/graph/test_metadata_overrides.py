@@ -132,7 +132,7 @@ def test_labels(vit, tmp_path):
     id2label = {"id2label": {str(index): name for index, name in enumerate("vwxyz")}}
     assert opened(vit, labels=write(tmp_path / "config.json", id2label)).labels == tuple("vwxyz")
     names.write_text("one\n\nthree")
-    with pytest.raises(DataError, match=r"label 1 of .* is empty"):
+    with pytest.raises(DataError, match=r"line 2 of .* is empty"):
         opened(vit, labels=names)
     names.write_text("one\ntwo")
     with pytest.raises(DataError, match="has 2 labels, the model has 5 classes"):

@@ -124,7 +124,8 @@ def test_openai_names_give_the_same(tmp_path):
     other.mkdir()
     save_file({name: tensor.contiguous() for name, tensor in renamed.items()}, other / "open_clip_model.safetensors")
     (other / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
-    text = {"context_length": LENGTH, "width": 32, "heads": 4, "layers": 2, "vocab_size": 64}
+    tokens = len(renamed["token_embedding.weight"])
+    text = {"context_length": LENGTH, "width": 32, "heads": 4, "layers": 2, "vocab_size": tokens}
     cfg = {"model_cfg": {"embed_dim": 16, "quick_gelu": True, "text_cfg": text}}
     (other / "open_clip_config.json").write_text(json.dumps(cfg))
     found = load_checkpoint(str(other), heads=2, prompts=Prompts(LABELS))
@@ -182,6 +183,82 @@ def test_a_folder_without_a_tokenizer_says_where_one_comes_from(tmp_path):
     assert "AutoTokenizer" in caught.value.remedy
 
 
+def changed(folder, name, change):
+    """Change a JSON file in ``folder``."""
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("end", [None, 2])  # by its number, or as the largest
+def test_a_tokenizer_that_does_not_end_prompts_is_refused(tmp_path, end):
+    folder, _ = whole_model("clip", tmp_path, end=end)
+    changed(folder, "tokenizer.json", lambda content: content["post_processor"]["single"].pop())
+    with pytest.raises(CheckpointError, match="does not end 'a photo of a cat' with the token") as caught:
+        load_checkpoint(str(folder), prompts=Prompts(LABELS))
+    assert "tokenizer.json" in caught.value.remedy
+
+
+def test_a_config_that_names_another_end_is_refused(tmp_path):
+    folder, _ = whole_model("clip", tmp_path)
+    changed(folder, "config.json", lambda content: content["text_config"].pop("eos_token_id"))
+    with pytest.raises(CheckpointError, match="the token that the text tower reads, 49407"):
+        load_checkpoint(str(folder), prompts=Prompts(LABELS))
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_what_is_longer_than_the_tower_reads_is_cut_and_said(tmp_path, kind):
+    folder, _ = whole_model(kind, tmp_path)
+    labels = ("cat", "a golden retriever on grass and a hen on grass and a dog")
+    found = load_checkpoint(str(folder), prompts=Prompts(labels))
+    (note,) = [note for note in found.notes if "prompts are cut" in note]
+    assert note.startswith(f"the text tower reads {LENGTH} tokens: 1 prompts are cut, that of 'a golden")
+    with pytest.raises(DataError, match="are the same tokens to the text tower") as caught:
+        load_checkpoint(str(folder), prompts=Prompts((*labels, f"{labels[1]}, too")))
+    assert "shorter" in caught.value.remedy
+
+
+@pytest.mark.parametrize("labels", [("Cat", "cat"), ("\u732b", "\u72ac")])
+def test_labels_that_are_the_same_to_the_tower_are_refused(tmp_path, labels):
+    folder, _ = whole_model("clip", tmp_path)
+    with pytest.raises(DataError, match=f"'{labels[0]}' and '{labels[1]}' are the same tokens"):
+        load_checkpoint(str(folder), prompts=Prompts(labels))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("clip", {"text_model.final_layer_norm.weight": torch.full((32,), torch.nan)}, "not finite"),
+        ("clip", {"logit_scale": torch.tensor(200.0)}, "logit_scale or logit_bias .* not a finite number"),
+        ("clip", {"logit_scale": torch.ones(2)}, "no logit_scale"),
+        ("siglip", {"logit_bias": torch.ones(2)}, "no logit_bias of one number"),
+        ("siglip", {"logit_bias": None}, "no logit_bias of one number"),
+        ("clip", {"text_projection.weight": None}, "no projection"),
+        ("siglip", {"text_model.head.weight": None}, "no projection"),
+    ],
+)
+def test_weights_that_make_no_classifier_are_refused(tmp_path, kind, change, message):
+    folder, _ = whole_model(kind, tmp_path)
+    weights = load_file(folder / "model.safetensors") | change
+    save_file({name: each for name, each in weights.items() if each is not None}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(str(folder), prompts=Prompts(LABELS))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_the_size_give_what_they_do_in_float32(tmp_path, kind, dtype):
+    folder, _ = whole_model(kind, tmp_path)
+    halved = {name: each.to(dtype) for name, each in load_file(folder / "model.safetensors").items()}
+    found = []
+    for weights in (halved, {name: each.float() for name, each in halved.items()}):
+        save_file(weights, folder / "model.safetensors")
+        found.append(load_checkpoint(str(folder), prompts=Prompts(LABELS)))
+    for name in ("classifier.weight", "classifier.bias"):
+        torch.testing.assert_close(found[0].weights[name].float(), found[1].weights[name])
+
+
 @pytest.mark.parametrize("content", ["{}", "not JSON", '{"model": {"type": "Nothing"}}', ""])
 def test_a_damaged_tokenizer_is_refused(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
@@ -194,6 +271,7 @@ def test_the_tokenizer_of_a_larger_model_is_refused(tmp_path):
     weights = load_file(folder / "model.safetensors")
     name = "text_model.embeddings.token_embedding.weight"
     save_file({**weights, name: weights[name][:20].clone()}, folder / "model.safetensors")
+    changed(folder, "config.json", lambda content: content["text_config"].update(vocab_size=20))
     with pytest.raises(CheckpointError, match="more tokens than the text tower"):
         load_checkpoint(str(folder), prompts=Prompts(LABELS))
 
