@@ -87,6 +87,11 @@ def join_products(kernels: Iterable[LinearKernel]) -> list[LinearKernel]:
 class Session(Protocol):
     """A model, loaded and ready; a context manager that frees it."""
 
+    @property
+    def largest_batch(self) -> int | None:
+        """How many images it computes at once at the most; more are computed in parts. None where it takes any."""
+        ...
+
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes) of preprocessed images (B, C, H, W), in an array of their own.
 

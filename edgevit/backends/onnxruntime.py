@@ -224,6 +224,11 @@ class OnnxRuntimeSession:
         self._preprocess = self._noted() if inputs[0].type == "tensor(uint8)" else None
         self._shape = shape_of_images(shape, self._preprocess, self._model)
 
+    @property
+    def largest_batch(self) -> int | None:
+        """How many images it computes at once at the most; None where it takes any number."""
+        return self._largest_batch or self._shape[0]
+
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes), or all outputs, of preprocessed images (B, C, H, W).
 

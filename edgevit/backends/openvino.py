@@ -269,6 +269,11 @@ class OpenVINOSession:
         self._requests_for_any = None if self._takes_one else self._requests
         self._compiling = threading.Lock()
 
+    @property
+    def largest_batch(self) -> int | None:
+        """How many images it computes at once at the most; None where it takes any number."""
+        return self._most or None
+
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes), or all outputs, of preprocessed images (B, C, H, W).
 

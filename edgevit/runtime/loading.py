@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends import BACKENDS, backend_class
-from edgevit.backends.variants import open_variant, unsupported_reason
+from edgevit.backends.variants import backend_for, open_variant, settings_of, unsupported_reason
 from edgevit.bundle.golden import Golden
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.reading import steadily
@@ -154,7 +154,9 @@ def _checked(bundle: Bundle, variant: Variant, options: _LoadOptions, notes: Seq
     session = open_variant(
         bundle, variant.name, threads=options.threads, settings=options.settings, progress=options.progress
     )
-    model = Model(bundle, variant, session, notes)
+    version = backend_for(variant).version()
+    own = settings_of(variant, options.settings)
+    model = Model(bundle, variant, session, notes, version=version, settings=own, threads=options.threads)
     try:
         if options.check == "golden":
             golden = bundle.golden()

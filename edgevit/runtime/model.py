@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,8 +18,10 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, InputError
 from edgevit.models.outputs import Output, in_words, labelled, parts
 from edgevit.runtime.arguments import images_given, whole_number
+from edgevit.runtime.info import ModelInfo, info_of
 from edgevit.runtime.prediction import Prediction, finite_outputs, predictions
 from edgevit.runtime.sharing import SharedSession
+from edgevit.runtime.streaming import Camera, Streamed, is_camera, stream
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,7 +41,17 @@ class Model:
     a process that was forked after ``load``, since engines keep threads, which do not come along: load in each process.
     """
 
-    def __init__(self, bundle: Bundle, variant: Variant, session: Session, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        variant: Variant,
+        session: Session,
+        notes: Sequence[str] = (),
+        *,
+        version: str = "",
+        settings: Mapping[str, str] | None = None,
+        threads: int = 0,
+    ) -> None:
         self.variant = variant
         #: What should be known of how it was loaded, such as why another variant was not.
         self.notes: tuple[str, ...] = tuple(notes)
@@ -51,7 +64,18 @@ class Model:
         self.independent: bool = bundle.manifest.independent if own is None else own.independent
         self.preprocess: Preprocess = bundle.manifest.preprocess
         self._outputs = bundle.manifest.width
+        self._largest_batch = session.largest_batch
         self._session = SharedSession(session)
+        self._info = info_of(
+            bundle,
+            variant,
+            engine_version=version,
+            settings=dict(settings or variant.settings),
+            threads=threads,
+            batch=self._largest_batch,
+            outputs=self.output_names,
+            notes=self.notes,
+        )
 
     def __repr__(self) -> str:
         answers = f"classes={len(self.labels)}" if self.labels else f"features={self._outputs}"
@@ -59,6 +83,10 @@ class Model:
             answers = f"outputs={self.output_names}"
         shape = (self.preprocess.channels, *self.preprocess.size)
         return f"<Model {self.variant.name!r}: engine={self.variant.backend}, {answers}, input={shape}>"
+
+    def info(self) -> ModelInfo:
+        """Return what an application logs of the model: variant, engine, versions, hashes; ``str`` of it is a line."""
+        return self._info
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -101,6 +129,80 @@ class Model:
         rows = self.infer_images(images, channels=channels)
         logits = rows if own is None else next(part for output, part in parts(self.output_types, rows) if output is own)
         return predictions(logits, self.labels, top=top, independent=self.independent, threshold=threshold)
+
+    def stream(
+        self,
+        images: Iterable[ImageSource] | Camera,
+        *,
+        batch: int | None = None,
+        prefetch: int = 4,
+        latest: bool = False,
+        channels: Channels | None = None,
+        top: int = 5,
+        threshold: float | None = None,
+    ) -> Iterator[Streamed]:
+        """Yield an answer for each of ``images`` as they come, in their order, while the next are decoded.
+
+        ``images`` are an iterable, which may never end, or a camera: what has a ``read()`` like
+        ``cv2.VideoCapture``'s. At most ``prefetch`` images are taken ahead and prepared in a thread of their own. With
+        ``latest``, those that come while the model is busy are passed over, so that an answer is never late; how many
+        ``Streamed.dropped`` says. Up to ``batch`` images that are there go through the model at once; without it, as
+        many as the variant was built for at the most, and 1 where it takes any number. None is waited for.
+        ``channels`` are a camera's "bgr" without it, else "rgb". What cannot be read is yielded with its ``error``;
+        the others go on. Closing the generator ends the thread, once a camera gives its next frame.
+
+        Raises:
+            InputError: if an argument is of another kind than it should be, or the model has been closed.
+
+        """
+        own = channels or ("bgr" if is_camera(images) else "rgb")
+        _channels_given(own)
+        return stream(
+            self,
+            images,
+            batch=whole_number("batch", self._largest_batch or 1 if batch is None else batch, least=1),
+            prefetch=whole_number("prefetch", prefetch, least=1),
+            latest=latest,
+            channels=own,
+            top=whole_number("top", top, least=1),
+            threshold=threshold,
+        )
+
+    def answer(
+        self, rows: NDArray[np.float32], *, top: int = 5, threshold: float | None = None
+    ) -> tuple[list[Prediction] | None, dict[str, NDArray[np.float32]]]:
+        """Return what a row (1, ...) of ``infer`` says: classes, None without any, and each output by its name.
+
+        Raises:
+            VerificationError: if a number is not finite.
+
+        """
+        typed = {output: np.ascontiguousarray(part) for output, part in parts(self.output_types, finite_outputs(rows))}
+        outputs = {output.name: part[0] for output, part in typed.items()} or {self.output_names[0]: rows[0]}
+        own = labelled(self.output_types)
+        if not self.labels:
+            return None, outputs
+        logits = rows if own is None else typed[own]
+        return predictions(logits, self.labels, top=top, independent=self.independent, threshold=threshold)[0], outputs
+
+    def warm_up(self, *, batch: int = 1, runs: int = 1) -> float:
+        """Run the model on black images, ``batch`` at once, and return the seconds that the last of ``runs`` took.
+
+        The first run of some engines allocates memory, or compiles what it has not met, such as another batch.
+
+        Raises:
+            InputError: if an argument is less than 1, or the model has been closed.
+
+        """
+        batch, runs = whole_number("batch", batch, least=1), whole_number("runs", runs, least=1)
+        shape = (batch, self.preprocess.channels, *self.preprocess.size)
+        black = np.broadcast_to(self.prepare([np.zeros((*self.preprocess.size, 3), np.uint8)]), shape)
+        seconds = 0.0
+        for _ in range(runs):
+            start = time.perf_counter()
+            self.infer(black)
+            seconds = time.perf_counter() - start
+        return seconds
 
     def embed(self, image: ImageSource, *, channels: Channels = "rgb") -> NDArray[np.float32]:
         """Return an embedding model's features (width,) of one image, of any kind that ``predict`` takes.
@@ -207,8 +309,7 @@ class Model:
 
         """
         images = images_given(images)
-        if channels not in get_args(Channels):
-            raise InputError(f"channels is {channels!r}", remedy="write channels='rgb', or channels='bgr'")
+        _channels_given(channels)
         if not len(images):
             return np.empty((0, self.preprocess.channels, *self.preprocess.size), dtype=np.float32)
         frames = images if channels == "rgb" else [from_bgr(image) for image in images]
@@ -238,6 +339,11 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _channels_given(channels: str) -> None:
+    if channels not in get_args(Channels):
+        raise InputError(f"channels is {channels!r}", remedy="write channels='rgb', or channels='bgr'")
 
 
 def _as_array(images: Any) -> NDArray[Any]:  # noqa: ANN401 - what an application gives

@@ -43,6 +43,11 @@ class TensorRTSession:
             )
             self._stack = stack.pop_all()
 
+    @property
+    def largest_batch(self) -> int:
+        """How many images the engine takes at once, by its optimization profile."""
+        return self._tensors.batch.max
+
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes) of preprocessed images (B, C, H, W).
 
