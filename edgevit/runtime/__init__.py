@@ -11,7 +11,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from edgevit.runtime.info import ModelInfo
+from edgevit.runtime.info import RuntimeInfo
 from edgevit.runtime.loading import LoadWarning, load
 from edgevit.runtime.model import Model
 from edgevit.runtime.prediction import Prediction
@@ -21,7 +21,7 @@ from edgevit.runtime.verification import Check
 if TYPE_CHECKING:
     from edgevit.runtime.asynchronous import AsyncModel
 
-__all__ = ["AsyncModel", "Check", "LoadWarning", "Model", "ModelInfo", "Prediction", "Streamed", "load"]
+__all__ = ["AsyncModel", "Check", "LoadWarning", "Model", "Prediction", "RuntimeInfo", "Streamed", "load"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - asyncio is imported by those who use it

@@ -11,7 +11,7 @@ from edgevit.bundle.manifest import Precision, Variant
 from edgevit.bundle.store import Bundle
 
 
-class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+class RuntimeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A loaded model in a line of a log: ``str(info)`` is that line, ``to_dict()`` plain data.
 
     ``sha256`` is that of the file that the engine opened; ``threads`` 0 left their number to the engine. ``batch`` is
@@ -60,10 +60,10 @@ def info_of(
     batch: int | None,
     outputs: tuple[str, ...],
     notes: tuple[str, ...],
-) -> ModelInfo:
+) -> RuntimeInfo:
     """Return what is known of ``variant``, which was loaded like this."""
     manifest = bundle.manifest
-    return ModelInfo(
+    return RuntimeInfo(
         model=manifest.name,
         source=manifest.provenance.source,
         variant=variant.name,

@@ -18,7 +18,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, InputError
 from edgevit.models.outputs import Output, in_words, labelled, parts
 from edgevit.runtime.arguments import images_given, whole_number
-from edgevit.runtime.info import ModelInfo, info_of
+from edgevit.runtime.info import RuntimeInfo, info_of
 from edgevit.runtime.prediction import Prediction, finite_outputs, predictions
 from edgevit.runtime.sharing import SharedSession
 from edgevit.runtime.streaming import Camera, Streamed, is_camera, stream
@@ -84,7 +84,7 @@ class Model:
         shape = (self.preprocess.channels, *self.preprocess.size)
         return f"<Model {self.variant.name!r}: engine={self.variant.backend}, {answers}, input={shape}>"
 
-    def info(self) -> ModelInfo:
+    def info(self) -> RuntimeInfo:
         """Return what an application logs of the model: variant, engine, versions, hashes; ``str`` of it is a line."""
         return self._info
 
