@@ -57,7 +57,7 @@ class _Taken(msgspec.Struct, frozen=True, eq=False):
     error: ImageError | None = None
 
 
-class _Failed(NamedTuple):
+class _Ended(NamedTuple):
     error: BaseException
 
 
@@ -122,7 +122,7 @@ class _Ahead:
         self, model: Model, images: Iterable[ImageSource] | Camera, *, channels: Channels, most: int, latest: bool
     ) -> None:
         self._model, self._images, self._channels, self._latest = model, images, channels, latest
-        self._queue: queue.Queue[_Taken | _Failed | None] = queue.Queue(1 if latest else most)
+        self._queue: queue.Queue[_Taken | _Ended | None] = queue.Queue(1 if latest else most)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="edgevit-stream", daemon=True)
         self._thread.start()
@@ -132,7 +132,7 @@ class _Ahead:
         while True:
             first = self._queue.get()
             found: list[_Taken] = []
-            ended: _Failed | None = None
+            ended: _Ended | None = None
             while isinstance(first, _Taken):
                 found.append(_prepared(self._model, first, self._channels) if self._latest else first)
                 if len(found) == most:
@@ -146,7 +146,7 @@ class _Ahead:
                 self._stopped.set()
             if found:
                 yield found
-            if isinstance(ended, _Failed):
+            if isinstance(ended, _Ended):
                 raise ended.error
             if self._stopped.is_set():
                 return
@@ -160,7 +160,7 @@ class _Ahead:
         self._thread.join(timeout=2 * _WAIT)
 
     def _run(self) -> None:
-        end: _Failed | None = None
+        end: _Ended | None = None
         try:
             for index, image in enumerate(frames_of(self._images)):
                 if self._stopped.is_set():
@@ -168,10 +168,10 @@ class _Ahead:
                 taken = _Taken(index, image)
                 self._put(taken if self._latest else _prepared(self._model, taken, self._channels))
         except BaseException as error:  # noqa: BLE001 - raised again where the answers are taken
-            end = _Failed(error)
+            end = _Ended(error)
         self._put(end, always=True)
 
-    def _put(self, item: _Taken | _Failed | None, *, always: bool = False) -> None:
+    def _put(self, item: _Taken | _Ended | None, *, always: bool = False) -> None:
         while not self._stopped.is_set():
             with suppress(queue.Full):
                 return self._queue.put(item, timeout=0 if self._latest and not always else _WAIT)
