@@ -77,6 +77,27 @@ class Detector(nn.Module):
         return 3 * self.scores(found), self.boxes(found)
 
 
+class DecodedDetector(nn.Module):
+    """As ``Detector``, by ``nn.TransformerDecoder``, tokens or images first."""
+
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        self.encoder, self.batch_first = Encoder(), batch_first
+        self.queries = nn.Parameter(torch.randn(QUERIES, WIDTH))
+        layer = nn.TransformerDecoderLayer(WIDTH, HEADS, 2 * WIDTH, 0.0, batch_first=batch_first)
+        self.decoder = nn.TransformerDecoder(layer, 2)
+        self.scores, self.boxes = nn.Linear(WIDTH, CLASSES + 1), nn.Linear(WIDTH, 4)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.encoder(images)
+        queries = self.queries.expand(tokens.shape[0], -1, -1)
+        if self.batch_first:
+            found = self.decoder(queries, tokens)
+        else:
+            found = self.decoder(queries.transpose(0, 1), tokens.transpose(0, 1)).transpose(0, 1)
+        return 3 * self.scores(found), self.boxes(found).sigmoid()
+
+
 def write(model: nn.Module, path: Path, *outputs: str) -> nn.Module:
     """Write ``model`` with the names ``outputs`` to ``path`` by torch's exporter; it takes any number of images."""
     with warnings.catch_warnings():

@@ -1,5 +1,7 @@
 """Third-party ONNX files as bundles keep them: the same logits, one input, one output, any batch, names for all."""
 
+import warnings
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -239,3 +241,25 @@ def test_a_file_that_is_not_the_same_any_more_is_not_written(external_vits, tmp_
     with pytest.raises(VerificationError, match=r"logits differ by up to 0\.01"):
         write_verified(opened(external_vits["new"]), path, IMAGES)
     assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_decoder_of_queries_that_was_traced_with_one_image_takes_any_number(tmp_path, batch_first, dynamo):
+    import torch
+    from small_dense import DecodedDetector
+
+    torch.manual_seed(0)
+    model, path = DecodedDetector(batch_first=batch_first).eval(), tmp_path / "detector.onnx"
+    names = {"input_names": ["x"], "output_names": ["logits", "pred_boxes"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = {"opset_version": 18 if dynamo else 17, "dynamo": dynamo, **({"verbose": False} if dynamo else {})}
+        torch.onnx.export(model, (torch.zeros(1, 3, 32, 32),), path, **names, **given)
+    assert write_verified(opened(path), tmp_path / "model.onnx", IMAGES).max_difference <= external.TOLERANCE
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(IMAGES))
+    found = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {INPUT: IMAGES})
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), atol=1e-4, rtol=1e-4)
+        assert np.ptp(one, axis=0).max() > 0.01

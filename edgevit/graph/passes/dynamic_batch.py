@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
+
+from edgevit.errors import InputError
+from edgevit.graph.batch_place import BatchPlace, places_of_batch
+from edgevit.graph.running import ENGINE_ERRORS
+from edgevit.graph.shapes import probe
 
 BATCH = "batch"
 
 #: Operators that give numbers about a tensor, not of it.
 _ABOUT = ("Shape", "Size")
 _LAST = 2**62  # no axis is as long
+_REFUSALS: tuple[type[Exception], ...] = (InputError, *ENGINE_ERRORS)
 
 
 class DynamicBatch(ir.passes.InPlacePass):
     """Gives the input of a graph for one image a batch of any size.
 
-    Two things keep the 1 of a trace with one image, and are rewritten:
+    Two things keep the 1 of a trace with one image, and are rewritten, on the axis where the batch lies:
 
-    - the constant shape, such as (1, N, D) or (heads, N, d), that Reshape gives to what was made of the images: its
-      first size becomes -1, whatever is left, or where another is -1 already, 0, which is the size that is there;
+    - the constant shape, such as (1, N, D) or (heads, N, d), that Reshape gives to what was made of the images: the
+      size of that axis becomes -1, whatever is left, or where another is -1 already, 0, the size that is there;
     - a constant (1, 1, D), such as the class token, that Concat puts before the patches of the one image: it is
       expanded to their number.
 
@@ -33,17 +41,34 @@ class DynamicBatch(ir.passes.InPlacePass):
         common.ShapeInferencePass()(model)
         (images,) = graph.inputs
         made_of_images = _followers(graph, images)
+        _ask_for_sizes(model, made_of_images)
+        places = places_of_batch(graph, images)
         for node in list(graph):
+            axis = places.get(node.outputs[0], BatchPlace(0)).axis
             if node.op_type == "Reshape" and node.inputs[0] in made_of_images:
-                _free_reshape(graph, node)
+                _free_reshape(graph, node, axis)
             elif node.op_type == "Concat":
-                _expand_constants(graph, node, images, made_of_images)
+                _expand_constants(graph, node, images, made_of_images, axis)
         assert images.shape is not None  # noqa: S101 - whoever runs the pass has looked
         images.shape = ir.Shape([BATCH, *images.shape[1:]])
         for node in graph:
             for value in node.outputs:
                 value.shape = None
         return ir.passes.PassResult(model, modified=True)
+
+
+def _ask_for_sizes(model: ir.Model, values: Collection[ir.Value | None]) -> None:
+    """Give those of ``values`` the shape for one image whose shape is not known: an exporter may compute sizes."""
+    named = (value for value in values if value is not None and value.name)
+    unknown = [value for value in named if value.shape is None or not value.shape.is_static()]
+    if not unknown:
+        return
+    try:
+        shapes = probe(model, (1,), unknown, ()).shapes
+    except _REFUSALS:
+        return
+    for value, (shape,) in shapes.items():
+        value.shape = ir.Shape(shape)
 
 
 def _followers(graph: ir.Graph, images: ir.Value) -> set[ir.Value | None]:
@@ -55,14 +80,14 @@ def _followers(graph: ir.Graph, images: ir.Value) -> set[ir.Value | None]:
     return found
 
 
-def _free_reshape(graph: ir.Graph, node: ir.Node) -> None:
+def _free_reshape(graph: ir.Graph, node: ir.Node, axis: int) -> None:
     shape = _sizes(node)
-    if not shape or shape[0] == -1:
+    if not shape or shape[axis] == -1:
         return
     if -1 not in shape:
-        shape[0] = -1
-    elif shape[0] == 1 and not node.attributes.get_int("allowzero", 0):
-        shape[0] = 0
+        shape[axis] = -1
+    elif shape[axis] == 1 and not node.attributes.get_int("allowzero", 0):
+        shape[axis] = 0
     node.replace_input_with(1, _constant(graph, f"{node.outputs[0].name}.shape", shape))
 
 
@@ -75,22 +100,29 @@ def _sizes(node: ir.Node) -> list[int]:
     return [] if given is None else [int(size) for size in np.ravel(given.numpy())]
 
 
-def _expand_constants(graph: ir.Graph, node: ir.Node, images: ir.Value, made_of_images: set[ir.Value | None]) -> None:
-    """Expand what of the inputs of a Concat is the same for all images, where others are not."""
-    if made_of_images.isdisjoint(node.inputs) or node.attributes.get_int("axis", 0) == 0:
+def _expand_constants(
+    graph: ir.Graph, node: ir.Node, images: ir.Value, made_of_images: set[ir.Value | None], axis: int
+) -> None:
+    """Expand what is the same for all images, of the inputs of a Concat, on the ``axis`` where these lie in others."""
+    rank = None if node.outputs[0].shape is None else len(node.outputs[0].shape)
+    along = node.attributes.get_int("axis", 0)
+    if made_of_images.isdisjoint(node.inputs) or along in (axis, axis - (rank or 0)):
         return
     for index, value in enumerate(node.inputs):
         if value is None or value in made_of_images:
             continue
         name = f"{value.name}.for_{node.outputs[0].name}"
-        parts = {"start": [0], "first": [1], "end": [_LAST]}
-        start, first, end = (_constant(graph, f"{name}.{part}", numbers) for part, numbers in parts.items())
+        parts = {"start": [0], "first": [1], "place": [axis], "next": [axis + 1], "end": [_LAST]}
+        constants = {part: _constant(graph, f"{name}.{part}", numbers) for part, numbers in parts.items()}
+        start, first, place, behind, end = constants.values()
         of_images, of_value = ir.node("Shape", [images]), ir.node("Shape", [value])
         batch = ir.node("Slice", [of_images.outputs[0], start, first])
-        others = ir.node("Slice", [of_value.outputs[0], first, end])
-        shape = ir.node("Concat", [batch.outputs[0], others.outputs[0]], attributes={"axis": 0})
+        ahead = ir.node("Slice", [of_value.outputs[0], start, place])
+        others = ir.node("Slice", [of_value.outputs[0], behind, end])
+        sizes = [ahead.outputs[0], batch.outputs[0], others.outputs[0]]
+        shape = ir.node("Concat", sizes, attributes={"axis": 0})
         expand = ir.node("Expand", [value, shape.outputs[0]])
-        graph.insert_before(node, [of_images, of_value, batch, others, shape, expand])
+        graph.insert_before(node, [of_images, of_value, batch, ahead, others, shape, expand])
         node.replace_input_with(index, expand.outputs[0])
 
 

@@ -68,7 +68,31 @@ def computed_token(add, x):
     return add("Concat", token, tokens, axis=-2)
 
 
-@pytest.mark.parametrize("build", [flat, by_rows, with_others, class_token, computed_token])
+def sequence_first(add, x):
+    """Tokens (N, 1, D), parted into heads and joined to rows, as nn.MultiheadAttention has them."""
+    tokens = add("Transpose", add("Reshape", x, [1, 8, 4]), perm=[1, 0, 2])
+    token = np.ones((1, 1, 4), dtype=np.float32)
+    longer = add("Concat", token, tokens, axis=0)
+    heads = add("Transpose", add("Reshape", longer, [9, 2, 2]), perm=[1, 0, 2])
+    parted = add("Softmax", add("Reshape", heads, [1, 2, 9, 2]), axis=-1)
+    rows = add("Reshape", add("Transpose", parted, perm=[2, 0, 1, 3]), [9, 4])
+    mixed = add("MatMul", rows, np.arange(16, dtype=np.float32).reshape(4, 4))
+    return add("Transpose", add("Reshape", mixed, [9, 1, 4]), perm=[1, 0, 2])
+
+
+def packed(add, x):
+    """Keys and values (N, 1, 2 D), parted by an axis that is put first, of sizes that are computed."""
+    tokens = add("Transpose", add("Reshape", x, [1, 8, 4]), perm=[1, 0, 2])
+    sizes = add("Concat", add("Slice", add("Shape", tokens), [0], [2]), [2, 2], axis=0)
+    apart = add("Unsqueeze", add("Reshape", tokens, sizes), [0])
+    first = add("Squeeze", add("Transpose", apart, perm=[3, 1, 2, 0, 4]), [3])
+    key, value = (add("Gather", first, np.array(index), axis=0) for index in range(2))
+    heads = [add("Transpose", add("Reshape", each, [8, 2, 1]), perm=[1, 0, 2]) for each in (key, value)]
+    scores = add("MatMul", heads[0], add("Transpose", heads[1], perm=[0, 2, 1]))
+    return add("Reshape", scores, [1, 2, 8, 8])
+
+
+@pytest.mark.parametrize("build", [flat, by_rows, with_others, class_token, computed_token, sequence_first, packed])
 def test_several_images_get_what_each_gets(build):
     expected = np.concatenate([run(traced(build), image[None]) for image in IMAGES])
     model = traced(build)
