@@ -87,15 +87,29 @@ class LinearPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.layer or self.name
 
 
+class EqualizedInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a convolution is computed in integers where each channel of its input is divided by a number first.
+
+    ``quantization`` is of the divided input, and of the weight that takes back what it is divided by.
+    """
+
+    divisors: tuple[float, ...]
+    quantization: LinearQuantization
+
+    def __post_init__(self) -> None:
+        _check_scales(*self.divisors)
+
+
 class ConvolutionPlan(LinearPlan, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One convolution, as a Linear layer: an output is a channel that it gives, and scales are stored as a layer's.
 
-    Its weight is not rounded in the model: each value goes to the nearest integer. ``output_scale`` and
-    ``output_zero_point`` (unsigned) are of what it gives, for engines that convolve in integers only where that is
-    quantized too.
+    Its weight is not rounded in the model: each value goes to the nearest integer. ``equalized`` is for engines with
+    which it costs little to divide the input. ``output_scale`` and ``output_zero_point`` (unsigned) are of what it
+    gives, for engines that convolve in integers only where that is quantized too.
     """
 
     depthwise: bool = False
+    equalized: EqualizedInput | None = None
     output_scale: float = 1.0
     output_zero_point: int = 0
 

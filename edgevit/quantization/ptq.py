@@ -217,7 +217,8 @@ def rewrite_and_plan(
     plan = make_plan(model, ranges, scheme=options.scheme, observer=options.observer)
     if options.scheme == "symmetric":  # no dialect has a form for them
         return model, plan
-    convolutions = plan_convolutions(model, table, options.observer)
+    assert options.rewrites.alpha != "auto"  # noqa: S101 - the search over ranges has found one
+    convolutions = plan_convolutions(model, table, options.observer, options.rewrites.alpha)
     return model, msgspec.structs.replace(plan, convolutions=convolutions)
 
 

@@ -17,6 +17,7 @@ from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.search import Search
 from edgevit.quantization.accuracy.sensitivity import Form, rank_layers
 from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.convolution_plan import plan_convolutions
 from edgevit.quantization.emit import emit
 from edgevit.quantization.float_fallback import float_in, note_float_in, revert_to_float
 from edgevit.quantization.kernel_check import KernelError, check_convolutions
@@ -124,7 +125,8 @@ def test_several_images_give_what_each_gives(engine, optimized, tmp_path):
     emit(optimized["asymmetric"].ptq, engine, tmp_path / "int8.onnx")
     together, _ = outputs(tmp_path / "int8.onnx", engine)
     alone = np.concatenate([outputs(tmp_path / "int8.onnx", engine, UNSEEN[[index]])[0] for index in range(8)])
-    np.testing.assert_allclose(together, alone, atol=1e-4 * np.abs(alone).max())
+    # An input on the edge between two integers may go to either.
+    np.testing.assert_allclose(together, alone, atol=1e-3 * np.abs(alone).max())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -205,6 +207,57 @@ def test_biases_make_up_for_rounded_weights(optimized):
         whole = mean[None, :, None, None].expand(1, -1, *lost.shape[2:])
         expected = torch.nn.functional.conv2d(whole, torch.from_numpy(lost), groups=groups).flatten()
         np.testing.assert_allclose(planned.quantization.bias_correction, expected, atol=1e-5)
+
+
+def test_wide_channels_are_divided_for_openvino(float32, tmp_path):
+    wide = SmallHybrid()
+    with torch.no_grad():
+        wide.mixer.layers[0].weight[:3] *= 30  # three channels of what the depthwise convolution reads
+        wide.mixer.layers[4].weight[:, 3:] *= 10  # the others count all the same
+    given = open_onnx(small_hybrid(tmp_path / "wide.onnx", wide), "wide", MetadataOverrides())
+    write_verified(given, tmp_path / "model.onnx", UNSEEN)
+    _, found = optimize_files(tmp_path / "model.onnx", images(), {"asymmetric": tmp_path / "optimized.onnx"})
+    ptq = found["asymmetric"].ptq
+    plans = {each.name: each for each in ptq.plan.convolutions}
+    named = {each.name: each for each in find_convolutions(ptq.model.graph)}
+    depthwise = next(each for each in plans.values() if each.depthwise)
+    divisors = np.array(depthwise.equalized.divisors)
+    assert divisors[:3].min() > 5 * np.median(divisors[3:])
+    assert depthwise.equalized.quantization.weight_scales[0] > depthwise.quantization.weight_scales[0]
+    assert [plans[name].equalized is None for name, each in named.items()] == [
+        each.weight.shape[1] not in (1, each.channels) for each in named.values()
+    ]  # not the grouped one
+    plain = msgspec.structs.replace(
+        ptq.plan,
+        convolutions=tuple(msgspec.structs.replace(each, equalized=None) for each in ptq.plan.convolutions),
+    )
+    emit(ptq, "openvino", tmp_path / "int8.onnx")
+    emit(PtqModel(ptq.model, plain), "openvino", tmp_path / "plain.onnx")
+    expected, _ = outputs(tmp_path / "model.onnx", "onnxruntime")
+    noise, products = outputs(tmp_path / "int8.onnx", "openvino")
+    check_convolutions(products, ptq.plan.integer_convolutions())
+    assert sqnr_db(expected, noise) > sqnr_db(expected, outputs(tmp_path / "plain.onnx", "openvino")[0]) + 3
+    emit(ptq, "onnxruntime", tmp_path / "int8.onnx")
+    emit(PtqModel(ptq.model, plain), "onnxruntime", tmp_path / "plain.onnx")
+    assert (tmp_path / "int8.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
+
+
+def test_inputs_are_not_divided_where_the_recipe_wants_no_scaling(optimized, float32):
+    graph, table = load_graph(float32), optimized["table"]
+    assert all(each.equalized is None for each in plan_convolutions(graph, table, "minmax", "off"))
+    assert all(each.equalized is None for each in plan_convolutions(graph, table, "average-minmax"))
+    assert any(each.equalized is not None for each in plan_convolutions(graph, table, "minmax"))
+
+
+def test_a_plan_that_divides_other_channels_is_refused(optimized, tmp_path):
+    ptq = optimized["asymmetric"].ptq
+    first = ptq.plan.convolutions[0]
+    wrong = msgspec.structs.replace(first.equalized, divisors=(1.0, 2.0))
+    broken = msgspec.structs.replace(
+        ptq.plan, convolutions=(msgspec.structs.replace(first, equalized=wrong), *ptq.plan.convolutions[1:])
+    )
+    with pytest.raises(BundleError, match="the plan divides 2 channels"):
+        emit(PtqModel(ptq.model, broken), "openvino", tmp_path / "int8.onnx")
 
 
 def test_a_network_without_linear_layers_is_quantized_too(tmp_path):

@@ -13,7 +13,7 @@ from edgevit.errors import BundleError
 from edgevit.graph.convolutions import Convolution, convolutions_in, settled
 from edgevit.graph.editing import add_constant, float_constant, free_name
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize
-from edgevit.quantization.convolution_plan import rows_of
+from edgevit.quantization.convolution_plan import of_divided, rows_of
 from edgevit.quantization.plan import ConvolutionPlan, LinearQuantization, QuantizationPlan
 
 _SEVEN, _SEVEN_BIT_LIMIT = 7, 63
@@ -22,7 +22,10 @@ _REMEDY = "quantize again with `edgevit quantize`"
 
 @dataclass(frozen=True, slots=True)
 class QuantizedConvolution:
-    """One Conv with the constants of its integer form: weight (M, C / groups, ...kernel) int8, scales and bias (M,)."""
+    """One Conv with the constants of its integer form: weight (M, C / groups, ...kernel) int8, scales and bias (M,).
+
+    The weight is of its input divided by ``divisors`` (C,), if there are any.
+    """
 
     graph: ir.Graph
     convolution: Convolution
@@ -31,12 +34,26 @@ class QuantizedConvolution:
     weight: NDArray[np.int8]
     weight_scales: NDArray[np.float32]
     bias: NDArray[np.float32]
+    weight_bits: int = 8
+    divisors: NDArray[np.float32] | None = None
+
+    def equalized(self) -> QuantizedConvolution:
+        """Return the convolution of its divided input, if the plan has it; itself, if not.
+
+        Raises:
+            BundleError: if the plan was made for another model.
+        """
+        other = self.plan.equalized
+        if other is None:
+            return self
+        divisors = np.array(other.divisors, dtype=np.float32)
+        return _quantize(self.graph, self.convolution, self.plan, other.quantization, self.weight_bits, divisors)
 
     def dequantize_input(self, *, zero_point: bool = True) -> None:
         """Put Q/DQ in front of the convolution; without ``zero_point`` it reads more by scale times that."""
         scale, zero = np.array(self.quantization.activation_scale, dtype=np.float32), self.quantization.zero_point()
         taken_out = np.asarray(zero if zero_point else np.zeros_like(zero))
-        source = self.convolution.input
+        source = self._divided()
         if zero_point and _is_dequantized(source, scale, np.asarray(zero)):  # behind the convolution before
             return
         node = self._pair("input", source, scale, np.asarray(zero), taken_out, self.convolution.node)
@@ -88,6 +105,17 @@ class QuantizedConvolution:
             shift = self.quantization.activation_scale * self.quantization.activation_zero_point
             bias = bias - shift * sums * self.weight_scales.astype(np.float64)
         self._set_bias(add_constant(self.graph, f"{self.convolution.name}.bias.float32", bias.astype(np.float32)))
+
+    def _divided(self) -> ir.Value:
+        """Return the input, each channel divided as the plan says."""
+        source = self.convolution.input
+        if self.divisors is None:
+            return source
+        inverse = (1 / self.divisors).reshape(-1, *[1] * (self.weight.ndim - 2)).astype(np.float32)
+        constant = add_constant(self.graph, f"{self.convolution.name}.input.inverse_divisors", inverse)
+        node = self._node("input.divide", "Mul", [source, constant], source.shape)
+        self.graph.insert_before(self.convolution.node, node)
+        return node.outputs[0]
 
     def _set_bias(self, value: ir.Value) -> None:
         if len(self.convolution.node.inputs) < 3:
@@ -154,8 +182,14 @@ def _quantize(
     plan: ConvolutionPlan,
     quantization: LinearQuantization,
     weight_bits: int,
+    divisors: NDArray[np.float32] | None = None,
 ) -> QuantizedConvolution:
     outputs = len(convolution.weight)
+    if divisors is not None and len(divisors) != convolution.channels:
+        raise BundleError(
+            f"the plan divides {len(divisors)} channels of '{plan.name}', which reads {convolution.channels}",
+            remedy=_REMEDY,
+        )
     if outputs != len(quantization.weight_scales) or len(quantization.bias_correction) not in (0, outputs):
         raise BundleError(
             f"the plan has {len(quantization.weight_scales)} weight scales for '{plan.name}', "
@@ -165,7 +199,9 @@ def _quantize(
     scales = np.array(quantization.weight_scales, dtype=np.float32)
     if weight_bits == _SEVEN:
         scales = scales * np.float32(WEIGHT_LIMIT / _SEVEN_BIT_LIMIT)
-    integers = quantize(rows_of(convolution.weight), scales, np.int8(0)).T.reshape(convolution.weight.shape)
+    integers = quantize(rows_of(of_divided(convolution, divisors)), scales, np.int8(0)).T.reshape(
+        convolution.weight.shape
+    )
     bias = np.zeros(outputs) if convolution.bias is None else convolution.bias.astype(np.float64)
     if quantization.bias_correction:
         bias = bias + np.array(quantization.bias_correction)
@@ -177,6 +213,8 @@ def _quantize(
         np.ascontiguousarray(integers),
         scales,
         bias.astype(np.float32),
+        weight_bits,
+        divisors,
     )
 
 
