@@ -253,6 +253,18 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reason: str
 
 
+class ConvolutionStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The convolutions that give maps of one size, and the verdict of the race on whether they pay in integers.
+
+    ``where`` is the size, as 56x56. ``reason`` says what they cost in integers, all others float.
+    """
+
+    where: str
+    convolutions: int
+    integer_convolutions: int
+    reason: str
+
+
 class LimitVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether what was quantized kept the limit that was asked for, on ``images`` that nothing was fitted to.
 
@@ -272,7 +284,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ``files`` share a folder, called ``name`` or ``name.2``; the first is the one that the backend opens. ``settings``
     are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint. ``versions``
     are those of the backend that the target is for, as in PEP 440. ``fallback`` are the layers that are
-    float on purpose, ``limit`` the verdict where quantizing was to keep a limit.
+    float on purpose, ``limit`` the verdict where quantizing was to keep a limit. ``convolution_stages`` are those of a
+    network whose convolutions were raced stage by stage.
     """
 
     name: FolderName
@@ -287,6 +300,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kernels: Kernels | None = None
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
+    convolution_stages: tuple[ConvolutionStage, ...] = ()
 
     @property
     def bytes(self) -> int:

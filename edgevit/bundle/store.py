@@ -14,6 +14,7 @@ from edgevit.bundle.golden import GOLDEN, Golden, read_golden, write_golden
 from edgevit.bundle.manifest import (
     PRECISIONS,
     Accuracy,
+    ConvolutionStage,
     Fallback,
     File,
     Kernels,
@@ -271,13 +272,14 @@ class Bundle(msgspec.Struct, frozen=True):
         versions: str | None = None,
         fallback: Sequence[Fallback] = (),
         limit: LimitVerdict | None = None,
+        convolution_stages: Sequence[ConvolutionStage] = (),
     ) -> Bundle:
         """Add a variant, in place of the one of that name if there is one.
 
         ``fill`` writes files into the empty folder that it is given and returns them, the one to open first, as
         ``Backend.build`` does. All files in the folder become the variant's. Whatever ``fill`` raises leaves the
         bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in; ``versions``,
-        ``fallback`` and ``limit`` are as in ``Variant``.
+        ``fallback``, ``limit`` and ``convolution_stages`` are as in ``Variant``.
 
         Raises:
             BundleError: if another process is changing the bundle, the name will not do, or ``fill`` made no file.
@@ -300,6 +302,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 versions=versions,
                 fallback=tuple(fallback),
                 limit=limit,
+                convolution_stages=tuple(convolution_stages),
             )
             return Bundle(self.path, change.publish(_with_variant(manifest, variant), name))
 

@@ -8,6 +8,7 @@ import msgspec
 
 from edgevit.bundle.manifest import (
     Accuracy,
+    ConvolutionStage,
     Fallback,
     File,
     Kernels,
@@ -41,6 +42,7 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     integer_share: float | None
     fallback: tuple[Fallback, ...]
     limit: LimitVerdict | None
+    convolution_stages: tuple[ConvolutionStage, ...]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +107,7 @@ def _variant(bundle: Bundle, name: str) -> VariantSummary:
         integer_share=None if variant.kernels is None else variant.kernels.integer_share,
         fallback=variant.fallback,
         limit=variant.limit,
+        convolution_stages=variant.convolution_stages,
     )
 
 

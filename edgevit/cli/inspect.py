@@ -20,7 +20,7 @@ from edgevit.errors import InputError
 from edgevit.models.outputs import Output, in_words
 from edgevit.models.preprocessing import describe
 from edgevit.models.spec import AnySpec, GraphSpec, OutputActivation
-from edgevit.report.table import float_layers, output_figures
+from edgevit.report.table import convolution_stages, float_layers, output_figures
 from edgevit.stages.kernels import kernels as stage
 
 
@@ -61,7 +61,8 @@ def _contents(opened: Bundle) -> Result:
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]
     damaged += found.problems
     table = variants_table(opened, [variant.name for variant in opened.manifest.variants])
-    stay_float = [*output_figures(opened.manifest.variants), *float_layers(opened.manifest.variants)]
+    those = opened.manifest.variants
+    stay_float = [*output_figures(those), *convolution_stages(those), *float_layers(those)]
     return Result(
         data=found,
         text=Group(*(Text(line) for line in lines), table, *(Text(line) for line in (*stay_float, *damaged))),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -88,6 +90,37 @@ def as_convolution(node: ir.Node | None) -> Convolution | None:
     if weight is None or (given is not None and bias is None) or float_constant(node.inputs[0]) is not None:
         return None
     return Convolution(node.name or "", node, weight, bias)
+
+
+class Stage(NamedTuple):
+    """The convolutions that give maps of one size, and ``where``: height and width, as 56x56."""
+
+    where: str
+    names: tuple[str, ...]
+
+
+def stages_of(convolutions: Iterable[Convolution], *, most: int) -> tuple[Stage, ...]:
+    """Return the stages of a network, in the order in which they begin; what is beyond ``most`` is of the last one.
+
+    What gives one pixel, as squeeze-and-excitation does, is of the stage in which it stands. So is what gives maps of
+    a size that the graph does not tell.
+    """
+    names: dict[str, list[str]] = {}
+    waiting: list[str] = []
+    where: str | None = None
+    for each in convolutions:
+        sizes = () if each.output.shape is None else tuple(each.output.shape[2:])
+        if all(isinstance(size, int) for size in sizes) and any(size != 1 for size in sizes):
+            found = "x".join(map(str, sizes))
+            where = found if found in names or len(names) < most else list(names)[-1]
+        if where is None:
+            waiting.append(each.name)
+        else:
+            names.setdefault(where, []).extend((*waiting, each.name))
+            waiting = []
+    if waiting:
+        names["one size"] = waiting
+    return tuple(Stage(where, tuple(those)) for where, those in names.items())
 
 
 def settled(convolution: Convolution) -> ir.Value:

@@ -81,9 +81,14 @@ def _float(convolution: Convolution, reason: str) -> ConvolutionPlan:
 
 
 def _equalized(convolution: Convolution, seen: TensorStatistics, alpha: Alpha) -> EqualizedInput | None:
-    """Return the form whose input is divided; None where that is not wanted, or there is one channel."""
+    """Return the form whose input is divided; None where that is not wanted, or there is one channel.
+
+    Pixels stay: of 256 levels as they are, eight bits lose nothing.
+    """
     channels, plain = seen.channels, groups(convolution.node) == 1
-    if channels is None or alpha == "off" or len(channels.mean) == 1 or not (plain or convolution.depthwise):
+    if channels is None or alpha == "off" or convolution.input.is_graph_input() or len(channels.mean) == 1:
+        return None
+    if not (plain or convolution.depthwise):
         return None
     reach = reach_of(channels)
     wanted = reach  # where each output has a scale of its own, the weight loses nothing

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import onnx_ir as ir
 
-from edgevit.bundle.manifest import Fallback, LimitVerdict
+from edgevit.bundle.manifest import ConvolutionStage, Fallback, LimitVerdict
 from edgevit.errors import BundleError, DataError
 from edgevit.graph.heads import head_layers
 from edgevit.graph.linears import LinearLayer, depends_on_images, find_linears
@@ -180,11 +180,23 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return f"{observer_name(self.observer)}, alpha {self.alpha}: {noise}{kl}"
 
 
+class StageVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a race found of the convolutions ``names`` that give maps of the size ``where``, all others float.
+
+    ``reason`` says what they cost in integers: time, as a share of the whole model's, and accuracy.
+    """
+
+    dialect: str
+    where: str
+    names: tuple[str, ...]
+    reason: str
+
+
 class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of each layer of the float32 ONNX file with ``model_sha256``, in the order in which they run.
 
     ``linears`` are its Linear layers, ``convolutions`` those that a dialect may compute in integers beside them;
-    ``raced`` names the dialects for which it was chosen which do.
+    ``raced`` names the dialects for which it was chosen which do, ``stages`` are the verdicts where stages were raced.
     That file is an optimized form of the one with ``source_sha256`` (see ``ptq``), or that file itself where there is
     no such hash; "" stands for a model in memory. ``images`` and ``images_sha256`` say what it was calibrated on,
     ``observer`` how ranges were read off, ``trials`` what others gave where several were tried (see
@@ -207,6 +219,7 @@ class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_field
     linears: tuple[LinearPlan, ...]
     convolutions: tuple[ConvolutionPlan, ...] = ()
     raced: tuple[str, ...] = ()
+    stages: tuple[StageVerdict, ...] = ()
     attentions: tuple[AttentionPlan, ...] = ()
     limit: LimitVerdict | None = None
     sensitivity: tuple[LayerSensitivity, ...] = ()
@@ -230,6 +243,20 @@ class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_field
     def integer_convolutions(self) -> tuple[str, ...]:
         """Return those of them that are convolutions."""
         return tuple(each.name for each in self.convolutions if each.quantization is not None)
+
+    def stages_in(self, dialect: str) -> tuple[ConvolutionStage, ...]:
+        """Return the verdicts for ``dialect``, with how many convolutions are in integers as the plan is now."""
+        integers = set(self.integer_convolutions())
+        return tuple(
+            ConvolutionStage(
+                where=stage.where,
+                convolutions=len(stage.names),
+                integer_convolutions=len(integers.intersection(stage.names)),
+                reason=stage.reason,
+            )
+            for stage in self.stages
+            if stage.dialect == dialect
+        )
 
     def float_layers(self) -> tuple[Fallback, ...]:
         """Return the layers that stay float, with the reasons."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from edgevit.bundle.manifest import Fallback, Manifest, OutputAccuracy, Variant
+from edgevit.bundle.manifest import ConvolutionStage, Fallback, Manifest, OutputAccuracy, Variant
 from edgevit.report import formats
 from edgevit.report.arithmetic import few_integers
 from edgevit.report.consistency import consistent
@@ -104,6 +104,23 @@ def float_layers(variants: Iterable[Variant]) -> list[str]:
         for (names, reason), those in alike.items()
         for layers in several(those)
     ]
+
+
+def convolution_stages(variants: Iterable[Variant]) -> list[str]:
+    """Return a line for each variant whose convolutions were raced by stage: which stages are in integers."""
+    return [
+        formats.printable(
+            f"{variant.name}: convolutions by stage: {', '.join(map(_stage, variant.convolution_stages))}"
+        )
+        for variant in variants
+        if variant.convolution_stages
+    ]
+
+
+def _stage(stage: ConvolutionStage) -> str:
+    of, count = stage.convolutions, stage.integer_convolutions
+    said = "in float" if not count else "in integers" if count == of else f"{count} of {of} in integers"
+    return f"{stage.where} {said}"
 
 
 def several(layers: Sequence[str]) -> list[str]:

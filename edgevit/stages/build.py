@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends import backend_class, get_backend
-from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict, Precision, Variant
+from edgevit.bundle.manifest import ConvolutionStage, Fallback, Kernels, LimitVerdict, Precision, Variant
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.errors import GraphError, InputError
@@ -44,8 +44,8 @@ class Compiled:
 
     ``settings`` are what it is opened with, ``source`` is the ONNX file that it was built from, ``outputs`` are what it
     gives for the images of an evaluator, if there was one and it runs here. ``kernels`` is None where the engine does
-    not tell; ``fallback`` and ``limit`` are as in ``Variant``; ``float_in`` are the layers that are float with this
-    engine alone, with the reasons.
+    not tell; ``fallback``, ``limit`` and ``convolution_stages`` are as in ``Variant``; ``float_in`` are the layers that
+    are float with this engine alone, with the reasons.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Compiled:
     outputs: NDArray[np.float32] | None = None
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
+    convolution_stages: tuple[ConvolutionStage, ...] = ()
     float_in: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -224,7 +225,12 @@ def _compile_once(
             outputs = None if session is None or evaluator is None else evaluator.outputs_of(session)
     compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels, source.file, outputs)
     if isinstance(decided, PtqModel):
-        return replace(compiled, fallback=decided.plan.float_layers(), limit=decided.plan.limit_in(target.dialect))
+        return replace(
+            compiled,
+            fallback=decided.plan.float_layers(),
+            limit=decided.plan.limit_in(target.dialect),
+            convolution_stages=decided.plan.stages_in(target.dialect),
+        )
     return compiled
 
 
@@ -265,6 +271,7 @@ def add(bundle: Bundle, compiled: Compiled, progress: Progress = SILENT) -> Bund
         versions=_versions(compiled),
         fallback=compiled.fallback,
         limit=compiled.limit,
+        convolution_stages=compiled.convolution_stages,
         fill=fill,
     )
     if replaced is not None:

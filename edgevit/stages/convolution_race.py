@@ -1,9 +1,9 @@
 """Choose which convolutions of a hybrid run in integers with an engine: those that are faster so, and accurate enough.
 
 Integer convolutions pay with some engines and not with others: onnxruntime's depthwise kernel takes several
-times as long as its float one. So the forms are built, run in turns on this machine and compared with float32, and
-what did not pay
-stays float in that dialect. The plan keeps them all: another dialect, or machine, may choose otherwise.
+times as long as its float one. So the forms are built, run in turns on this machine and compared with float32, first of
+the whole model, then of its stages; what did not pay stays float in that dialect. The plan keeps them all: another
+dialect, or machine, may choose otherwise.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,58 +20,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends import backend_class, get_backend
-from edgevit.backends.backend import Backend
 from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.errors import DoesNotPayError, GraphError
+from edgevit.graph.convolutions import find_convolutions, stages_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.emit import DIALECTS, dialect_called
-from edgevit.quantization.float_fallback import float_in, note_float_in
-from edgevit.quantization.plan import QuantizationPlan
+from edgevit.quantization.float_fallback import note_float_in
+from edgevit.quantization.plan import QuantizationPlan, StageVerdict
 from edgevit.quantization.ptq import PtqModel
-from edgevit.stages.engines import lower_for
-from edgevit.stages.precisions import write_source
+from edgevit.stages.convolution_forms import Allowance, Form, Reference, Workbench
+from edgevit.stages.convolution_stages import (
+    MOST_STAGES,
+    ByStage,
+    choose_stages,
+    race_stages,
+)
 from edgevit.stages.settings_race import MARGIN, race, winner
-from edgevit.statistics import mean_kl, sqnr_db
 from edgevit.targets import Target
 
-#: What convolutions in integers may cost: as much as INT8 costs a ViT, KL in nats or SQNR in dB, or so much more in dB
-#: than the Linear layers alone do.
-_MOST_KL, _LEAST_SQNR, _MOST_LOST = 0.002, 24.0, 3.0
-
+_NO_DEPTHWISE = "all but depthwise ones"
 _BETTER_IN_FLOAT = "{} is better off with it in float: "
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """Preprocessed images (N, C, H, W), and float32's outputs for them."""
-
-    images: NDArray[np.float32]
-    outputs: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class _Contender:
-    """Convolutions that are float, what to call the others, and how near the model stays to float32."""
-
-    integers: str
-    floats: frozenset[str]
-    kl: float | None
-    sqnr: float | None
-
-    def say(self) -> str:
-        """Return the accuracy in words."""
-        noise = "no noise" if self.sqnr is None else f"SQNR {self.sqnr:.1f} dB"
-        return noise if self.kl is None else f"KL {self.kl:.2g} nats, {noise}"
-
-
 class _Choice(NamedTuple):
-    """What to say of a choice, and why convolutions are float."""
+    """What was chosen for the whole model: ``form``, None where all are float, what to say, and why some are float.
 
+    ``base`` is the form whose stages are worth a look, and ``apart`` why convolutions are float that are float in it.
+    """
+
+    form: Form | None
     say: str
     reasons: Mapping[str, str]
+    base: Form
+    apart: Mapping[str, str]
 
 
 def choose_convolutions(
@@ -101,20 +85,52 @@ def choose_convolutions(
         return ptq
     judge = _golden(bundle) if reference is None else reference
     backend = get_backend(target.backend)
+    bench = Workbench(bundle.manifest, float32, target, precision, ptq, backend, judge, scratch)
     progress.note(f"Racing convolutions in integers and in float with {target.backend}")
     with ExitStack() as stack:
-        forms: list[_Contender] = []
+        forms: list[Form] = []
         sessions: list[Session] = []
         for integers, floats in _candidates(ptq, names).items():
-            folder = scratch / f"convolutions-{dialect}-{len(forms)}"
-            tried = float_in(_noted(ptq, dialect, dict.fromkeys(floats, "tried")), dialect)
-            session = stack.enter_context(_open(float32, precision, target, tried, folder, backend))
-            forms.append(_judged(integers, floats, session, judge, bundle))
+            session, distance = stack.enter_context(bench.open(floats))
+            forms.append(Form(integers, floats, distance))
             sessions.append(session)
-        times = race(sessions, judge.images[:1])
+        times = race(sessions, bench.image)
     choice = _chosen(forms, times, target.backend)
-    progress.note(choice.say)
-    return _noted(ptq, dialect, choice.reasons)
+    return _by_stage(bench, choice, Allowance(forms[0].distance), progress)
+
+
+def _by_stage(bench: Workbench, choice: _Choice, allowance: Allowance, progress: Progress) -> PtqModel:
+    """Return the model with what was chosen noted in its plan: stage by stage, where that is better than ``choice``."""
+    ptq, dialect, engine = bench.ptq, bench.target.dialect, bench.target.backend
+    names = frozenset(ptq.plan.integer_convolutions())
+    found = find_convolutions(ptq.model.graph)
+    stages = stages_of([each for each in found if each.name in names], most=MOST_STAGES)
+    if len(stages) < 2:
+        progress.note(choice.say)
+        return _noted(ptq, dialect, choice.reasons)
+    trials = race_stages(bench, stages, names - choice.base.floats, names, progress)
+    better = choose_stages(bench, trials, names, allowance, choice.base, choice.form)
+    if better is None:
+        progress.note(choice.say)
+    else:
+        progress.note(f"Convolutions in INT8 with {engine}, by stage: {better.say()}")
+    reasons = choice.reasons if better is None else _reasons(better, choice, allowance, engine)
+    verdicts = tuple(
+        StageVerdict(dialect=dialect, where=each.stage.where, names=each.stage.names, reason=each.say())
+        for each in trials
+    )
+    chosen = _noted(ptq, dialect, reasons)
+    return replace(chosen, plan=msgspec.structs.replace(chosen.plan, stages=(*chosen.plan.stages, *verdicts)))
+
+
+def _reasons(better: ByStage, choice: _Choice, allowance: Allowance, engine: str) -> dict[str, str]:
+    """Return why convolutions are float where stages were chosen: as in all stages, or by their own."""
+    reasons = dict(choice.apart)
+    for trial in better.trials:
+        if trial not in better.integers:
+            why = f"{_BETTER_IN_FLOAT.format(engine)}{better.why_float(trial, allowance)}"
+            reasons |= dict.fromkeys(trial.names, why)
+    return {name: reasons[name] for name in sorted(better.form.floats)}
 
 
 def check_integers(plan: QuantizationPlan, target: Target, float32: str) -> None:
@@ -168,7 +184,7 @@ def _candidates(ptq: PtqModel, names: Collection[str]) -> dict[str, frozenset[st
     forms = {
         "": frozenset(planned),
         "all": frozenset[str](),
-        "all but depthwise ones": depthwise,
+        _NO_DEPTHWISE: depthwise,
         "all but depthwise ones and the first": depthwise | first,
     }
     seen: dict[frozenset[str], str] = {}
@@ -177,69 +193,61 @@ def _candidates(ptq: PtqModel, names: Collection[str]) -> dict[str, frozenset[st
     return {name: floats for floats, name in seen.items()}
 
 
-def _open(
-    float32: VerifiedFile, precision: Precision, target: Target, ptq: PtqModel, folder: Path, backend: Backend
-) -> Session:
-    folder.mkdir()
-    source = write_source(float32, precision, target, ptq, folder.with_suffix(".onnx"))
-    model = backend.build(
-        lower_for(source.file, target, backend.version()).path, folder, target.build_options(precision)
-    )
-    return backend.open(model[0], threads=0, settings=target.choices_for(precision)[0])
-
-
 def _golden(bundle: Bundle) -> Reference:
     golden = bundle.golden()
     return Reference(np.stack([bundle.manifest.preprocess(image) for image in golden.images]), golden.logits)
 
 
-def _judged(
-    integers: str, floats: frozenset[str], session: Session, reference: Reference, bundle: Bundle
-) -> _Contender:
-    outputs = np.concatenate([session.infer(image[None]) for image in reference.images])
-    if not np.isfinite(outputs).all():
-        return _Contender(integers, floats, None, -np.inf)
-    manifest = bundle.manifest
-    kl = mean_kl(reference.outputs, outputs, independent=manifest.independent) if manifest.classes else None
-    return _Contender(integers, floats, kl, sqnr_db(reference.outputs, outputs))
-
-
-def _is_accurate(form: _Contender, linears_alone: _Contender) -> bool:
-    if form.kl is not None and form.kl <= _MOST_KL:
-        return True
-    if form.sqnr is None or form.sqnr >= _LEAST_SQNR:
-        return True
-    return linears_alone.sqnr is not None and form.sqnr >= linears_alone.sqnr - _MOST_LOST
-
-
-def _chosen(forms: Sequence[_Contender], times: NDArray[np.float64], engine: str) -> _Choice:
+def _chosen(forms: Sequence[Form], times: NDArray[np.float64], engine: str) -> _Choice:
     """Choose what is fastest by ``times`` (rounds, forms), of what is accurate enough; all in float comes first."""
-    accurate = [index for index, form in enumerate(forms) if index == 0 or _is_accurate(form, forms[0])]
-    fastest = accurate[winner(times[:, accurate])]
-    ratios = np.median(times / times[:, [fastest]], axis=0)
-    # Forms follow one another from most integers to fewest: what is as fast, and has more, is preferred.
-    best = next((index for index in accurate[1:] if ratios[index] <= 1 + MARGIN), 0) if fastest else 0
-    ratios = np.median(times / times[:, [best]], axis=0)
+    allowance = Allowance(forms[0].distance)
+    accurate = [index for index, form in enumerate(forms) if index == 0 or allowance.holds(form.distance)]
 
-    def against(others: Iterable[int]) -> str:
-        # What was accurate enough was slower; else the accuracy of the others tells why.
+    def most_integers(those: Sequence[int]) -> int:
+        """Return the first of what is as fast as the fastest: forms follow one another from most integers to fewest."""
+        ratios = np.median(times / times[:, [those[winner(times[:, those])]]], axis=0)
+        return next(index for index in those if ratios[index] <= 1 + MARGIN)
+
+    def against(others: Iterable[int], best: int) -> str:
+        """Say what speaks for ``best``: what was accurate enough was slower, or the accuracy of the others."""
+        ratios = np.median(times / times[:, [best]], axis=0)
         told = min(others, key=lambda index: (index not in accurate, ratios[index]))
         return _against(forms[told], forms[best], float(ratios[told]), accurate=told in accurate)
 
-    reasons = {}
-    for name in sorted(forms[best].floats):
-        with_it = [index for index in range(len(forms)) if name not in forms[index].floats]
-        reasons[name] = f"{_BETTER_IN_FLOAT.format(engine)}{against(with_it)}"
+    def reasons(best: int) -> dict[str, str]:
+        with_it = {name: [i for i, form in enumerate(forms) if name not in form.floats] for name in forms[best].floats}
+        return {name: f"{_BETTER_IN_FLOAT.format(engine)}{against(with_it[name], best)}" for name in sorted(with_it)}
+
+    won = accurate[winner(times[:, accurate])]
+    best = most_integers(accurate[1:]) if won else 0
+    base = _base(forms, most_integers(range(1, len(forms))), accurate)
+    apart = reasons(base)
+    if base not in accurate:
+        why = (
+            f"{_BETTER_IN_FLOAT.format(engine)}INT8 of all had {forms[1].distance.say()}, and depthwise ones do little"
+        )
+        apart = dict.fromkeys(apart, why)
     if not best:
-        return _Choice(f"Convolutions stay float32 with {engine}: {against(range(1, len(forms)))}", reasons)
-    gained = f"{1 / ratios[0]:.2f} of the time that it takes with them in float"
-    return _Choice(
-        f"Convolutions in INT8 with {engine}: {forms[best].integers}; {gained}, {forms[best].say()}", reasons
-    )
+        said = f"Convolutions stay float32 with {engine}: {against(range(1, len(forms)), 0)}"
+        return _Choice(None, said, reasons(0), forms[base], apart)
+    gained = f"{1 / np.median(times[:, 0] / times[:, best]):.2f} of the time that it takes with them in float"
+    said = f"Convolutions in INT8 with {engine}: {forms[best].integers}; {gained}, {forms[best].distance.say()}"
+    return _Choice(forms[best], said, reasons(best), forms[base], apart)
 
 
-def _against(form: _Contender, best: _Contender, ratio: float, *, accurate: bool) -> str:
+def _base(forms: Sequence[Form], fastest: int, accurate: Collection[int]) -> int:
+    """Return the form whose stages are worth a look: the ``fastest``, or one without depthwise convolutions.
+
+    Where the fastest is too far from float32, that is the better one to begin with: depthwise convolutions cost as much
+    accuracy as others, and have next to no multiply-adds.
+    """
+    if fastest in accurate:
+        return fastest
+    return next((index for index, form in enumerate(forms) if form.integers == _NO_DEPTHWISE), fastest)
+
+
+def _against(form: Form, best: Form, ratio: float, *, accurate: bool) -> str:
     """Say what speaks against ``form``: its time, which is ``ratio`` of that of ``best``, or its accuracy."""
     if not accurate:
-        return f"INT8 had {form.say()}, and {best.say()} without"
+        return f"INT8 had {form.distance.say()}, and {best.distance.say()} without"
     return f"INT8 took {ratio:.2f} of the time"

@@ -39,7 +39,8 @@ from edgevit.quantization.ptq import (
 from edgevit.quantization.rewrites.passes import Options
 from edgevit.stages.build import Compiled
 from edgevit.stages.calibrate import TABLE, Selection, calibrated
-from edgevit.stages.convolution_race import Reference, choose_convolutions
+from edgevit.stages.convolution_forms import Reference
+from edgevit.stages.convolution_race import choose_convolutions
 from edgevit.stages.draft import Draft, SecondPass
 from edgevit.stages.fallback import (
     HELD_OUT,

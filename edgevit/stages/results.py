@@ -123,6 +123,7 @@ class BuildResult:
                         "integer_share": integer_share(variant),
                         "fallback": variant.fallback,
                         "limit": variant.limit,
+                        "convolution_stages": variant.convolution_stages,
                     }
                     for variant in self.variants
                 ],

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from tiny import SHAPES
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.shapes import load_shapes
-from edgevit.stages import convolution_race
+from edgevit.stages import convolution_forms, convolution_race, convolution_stages
 
 
 @pytest.fixture
@@ -39,9 +40,16 @@ def raced(monkeypatch, *seconds):
 
     def race(sessions, images):
         sessions[0].infer(images)
-        return convolution_race.np.tile((*seconds, *[seconds[-1]] * len(sessions))[: len(sessions)], (15, 1))
+        return np.tile((*seconds, *[seconds[-1]] * len(sessions))[: len(sessions)], (15, 1))
 
+    decided_by(race, monkeypatch)
+
+
+def decided_by(race, monkeypatch):
+    """Let the times of ``race`` alone decide, whatever is lost of accuracy."""
     monkeypatch.setattr(convolution_race, "race", race)
+    monkeypatch.setattr(convolution_stages, "race", race)
+    monkeypatch.setattr(convolution_forms, "_LEAST_SQNR", 0.0)
 
 
 def slower_with(engine, monkeypatch):
@@ -49,9 +57,9 @@ def slower_with(engine, monkeypatch):
 
     def race(sessions, images):
         factor = 2.0 if engine in type(sessions[0]).__module__ else 0.5
-        return convolution_race.np.tile((1.0, *[factor] * (len(sessions) - 1)), (15, 1))
+        return np.tile((1.0, *[factor] * (len(sessions) - 1)), (15, 1))
 
-    monkeypatch.setattr(convolution_race, "race", race)
+    decided_by(race, monkeypatch)
 
 
 def quantize(bundle):
@@ -99,6 +107,40 @@ def test_convolutions_that_do_not_pay_stay_float_and_the_verdict_says_so(edgevit
     assert len(variant.fallback) == 6
     edgevit("report", bundle)
     assert "INT8 took 1.30 of the time" in (bundle / "report/index.html").read_text()
+
+
+def test_stages_that_pay_run_in_integers_and_the_verdict_names_them(edgevit, exported_hybrid, monkeypatch):
+    """Of the stages at 16x16, 8x8 and 7x7 the second is slower in integers; without it the model is faster."""
+    raced(monkeypatch, 1.0, 1.3)
+    given = iter([0.8, 1.2, 0.9, 0.7])
+    monkeypatch.setattr(convolution_stages, "race", lambda *_: np.tile((1.0, next(given)), (15, 1)))
+    bundle = exported_hybrid
+    done = edgevit(*quantize(bundle), "--dialect", "openvino", "--json")
+    assert done.code == 0, done.err
+    said = " ".join(done.err.split())
+    assert "Convolutions in INT8 with openvino, by stage: those that give 16x16 and 7x7, 2 of 3 stages; 0.70 of" in said
+    (entry,) = [each for each in done.data()["variants"] if each["name"] == "int8-openvino"]
+    stages = entry["convolution_stages"]
+    assert [(each["where"], each["integer_convolutions"], each["convolutions"]) for each in stages] == [
+        ("16x16", 4, 4),
+        ("8x8", 0, 1),
+        ("7x7", 1, 1),
+    ]
+    assert "alone in INT8 it took 1.20 of the time, and had KL" in stages[1]["reason"]
+    (kept,) = entry["fallback"]
+    assert kept["reason"] == (
+        "openvino is better off with it in float: its stage, which gives 8x8, took 1.20 of the time in INT8 alone"
+    )
+    shown = " ".join(edgevit("inspect", bundle).out.split())
+    assert "int8-openvino: convolutions by stage: 16x16 in integers, 8x8 in float, 7x7 in integers" in shown
+    assert kept["reason"] in shown
+    inspected = edgevit("inspect", bundle, "--json").data()["variants"]
+    assert [each["convolution_stages"] for each in inspected if each["name"] == "int8-openvino"] == [stages]
+    kernels = Bundle.open(bundle).variant("int8-openvino").kernels
+    shares = {each.kind: each.integer_macs / each.macs for each in kernels.arithmetic}
+    assert 0 < shares["Conv"] < 1
+    rebuilt = edgevit("build", bundle, "--target", "x86-openvino", "--precision", "int8", "--json")
+    assert rebuilt.data()["variants"][0]["convolution_stages"] == stages  # the plan knows
 
 
 def test_a_limit_is_searched_with_convolutions_too(edgevit, exported_hybrid, monkeypatch):

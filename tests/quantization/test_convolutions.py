@@ -2,12 +2,13 @@
 
 import msgspec
 import numpy as np
+import onnx_ir as ir
 import pytest
 from onnx_files import OnFile, calibrate, optimize_files, verified
 
 from edgevit.backends import get_backend
 from edgevit.errors import BundleError
-from edgevit.graph.convolutions import find_convolutions
+from edgevit.graph.convolutions import find_convolutions, stages_of
 from edgevit.graph.external_onnx import write_verified
 from edgevit.graph.linears import load_graph
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
@@ -70,6 +71,21 @@ def test_all_but_patch_embeddings_are_found(float32, embedded):
         (32, False, False),
     ]
     assert find_convolutions(embedded) == []
+
+
+def test_stages_are_told_by_the_size_of_what_they_give(float32):
+    found = find_convolutions(load_graph(float32).graph)
+    names = [each.name for each in found]
+    stages = stages_of(found, most=6)
+    assert [stage.where for stage in stages] == ["16x16", "8x8", "7x7"]
+    assert [len(stage.names) for stage in stages] == [4, 1, 1]
+    assert [name for stage in stages for name in stage.names] == names
+    assert [len(stage.names) for stage in stages_of(found, most=2)] == [4, 2]
+    assert stages_of([], most=6) == ()
+    found[1].output.shape = ir.Shape([1, 32, 1, 1])  # as of squeeze-and-excitation: of the stage in which it stands
+    found[4].output.shape = None  # and so is what is not known
+    assert [(stage.where, len(stage.names)) for stage in stages_of(found, most=6)] == [("16x16", 5), ("7x7", 1)]
+    assert [stage.where for stage in stages_of(found[4:5], most=6)] == ["one size"]
 
 
 @pytest.fixture
@@ -225,8 +241,8 @@ def test_wide_channels_are_divided_for_openvino(float32, tmp_path):
     assert divisors[:3].min() > 5 * np.median(divisors[3:])
     assert depthwise.equalized.quantization.weight_scales[0] > depthwise.quantization.weight_scales[0]
     assert [plans[name].equalized is None for name, each in named.items()] == [
-        each.weight.shape[1] not in (1, each.channels) for each in named.values()
-    ]  # not the grouped one
+        each.input.is_graph_input() or each.weight.shape[1] not in (1, each.channels) for each in named.values()
+    ]  # not pixels, and not the grouped one
     plain = msgspec.structs.replace(
         ptq.plan,
         convolutions=tuple(msgspec.structs.replace(each, equalized=None) for each in ptq.plan.convolutions),
@@ -251,10 +267,10 @@ def test_inputs_are_not_divided_where_the_recipe_wants_no_scaling(optimized, flo
 
 def test_a_plan_that_divides_other_channels_is_refused(optimized, tmp_path):
     ptq = optimized["asymmetric"].ptq
-    first = ptq.plan.convolutions[0]
-    wrong = msgspec.structs.replace(first.equalized, divisors=(1.0, 2.0))
+    first, second, *rest = ptq.plan.convolutions
+    wrong = msgspec.structs.replace(second.equalized, divisors=(1.0, 2.0))
     broken = msgspec.structs.replace(
-        ptq.plan, convolutions=(msgspec.structs.replace(first, equalized=wrong), *ptq.plan.convolutions[1:])
+        ptq.plan, convolutions=(first, msgspec.structs.replace(second, equalized=wrong), *rest)
     )
     with pytest.raises(BundleError, match="the plan divides 2 channels"):
         emit(PtqModel(ptq.model, broken), "openvino", tmp_path / "int8.onnx")

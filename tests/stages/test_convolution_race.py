@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from edgevit.stages.convolution_race import _chosen, _Contender  # what is chosen by given times
+from edgevit.stages.convolution_forms import Distance, Form
+from edgevit.stages.convolution_race import _chosen  # what is chosen by given times
 
 DEPTHWISE, FIRST, POINTWISE = "depthwise", "first", "pointwise"
 EVERYTHING = frozenset({DEPTHWISE, FIRST, POINTWISE})
@@ -13,7 +14,7 @@ def forms(*accuracies):
     """Return the forms of a race, all in float first, with these (KL, SQNR)."""
     floats = (EVERYTHING, frozenset(), frozenset({DEPTHWISE}), frozenset({DEPTHWISE, FIRST}))
     names = ("", "all", "all but depthwise ones", "all but depthwise ones and the first")
-    return [_Contender(name, each, *found) for name, each, found in zip(names, floats, accuracies, strict=True)]
+    return [Form(name, each, Distance(*found)) for name, each, found in zip(names, floats, accuracies, strict=True)]
 
 
 def times(*seconds):
