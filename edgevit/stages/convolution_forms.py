@@ -40,7 +40,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Distance:
+class Deviation:
     """How far outputs are from float32's: KL in nats, None for features; SQNR in dB, None where they are the same."""
 
     kl: float | None
@@ -52,7 +52,7 @@ class Distance:
         return 0.0 if self.sqnr is None else 10 ** (-self.sqnr / 10)
 
     def say(self) -> str:
-        """Return the distance in words."""
+        """Return it in words."""
         if self.noise == math.inf:
             return "outputs that are not finite"
         noise = "no noise" if self.sqnr is None else f"SQNR {self.sqnr:.1f} dB"
@@ -67,7 +67,7 @@ class Allowance:
     probabilities that are all alike hardly move. Noise alone says little where few of the classes count.
     """
 
-    without: Distance
+    without: Deviation
 
     @property
     def noise(self) -> float:
@@ -79,29 +79,29 @@ class Allowance:
         """The largest KL in nats."""
         return max(_MOST_KL, _TIMES * (self.without.kl or 0.0))
 
-    def holds(self, distance: Distance) -> bool:
-        """Say whether ``distance`` is allowed."""
-        return distance.noise <= self.noise and (distance.kl is None or distance.kl <= self.kl)
+    def holds(self, deviation: Deviation) -> bool:
+        """Say whether ``deviation`` is allowed."""
+        return deviation.noise <= self.noise and (deviation.kl is None or deviation.kl <= self.kl)
 
-    def used(self, distance: Distance) -> float:
-        """Return which share ``distance`` uses up of what is allowed beyond ``without``; 1 is all of it.
+    def used(self, deviation: Deviation) -> float:
+        """Return which share ``deviation`` uses up of what is allowed beyond ``without``; 1 is all of it.
 
         Errors of layers are as good as independent, so that the shares of parts of a model add up, about.
         """
-        shares = [(distance.noise - self.without.noise) / (self.noise - self.without.noise)]
-        if distance.kl is not None:
+        shares = [(deviation.noise - self.without.noise) / (self.noise - self.without.noise)]
+        if deviation.kl is not None:
             before = self.without.kl or 0.0
-            shares.append((distance.kl - before) / (self.kl - before))
+            shares.append((deviation.kl - before) / (self.kl - before))
         return max(0.0, *shares)
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class RacedForm:
     """The convolutions that are float, what to call those in integers, and how far the model is from float32 then."""
 
     integers: str
     floats: frozenset[str]
-    distance: Distance
+    deviation: Deviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Workbench:
         return self.reference.images[:1]
 
     @contextmanager
-    def open(self, floats: Iterable[str]) -> Iterator[tuple[Session, Distance]]:
+    def open(self, floats: Iterable[str]) -> Iterator[tuple[Session, Deviation]]:
         """Yield a session of the model with the convolutions ``floats`` in float, and how far it is from float32."""
         dialect = self.target.dialect
         folder = self.scratch / f"convolutions-{dialect}-{next(self._numbers)}"
@@ -143,10 +143,10 @@ class Workbench:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _judge(self, session: Session) -> Distance:
+    def _judge(self, session: Session) -> Deviation:
         outputs = np.concatenate([session.infer(image[None]) for image in self.reference.images])
         if not np.isfinite(outputs).all():
-            return Distance(None, -math.inf)
+            return Deviation(None, -math.inf)
         expected, manifest = self.reference.outputs, self.manifest
         kl = mean_kl(expected, outputs, independent=manifest.independent) if manifest.classes else None
-        return Distance(kl, worst_sqnr_db(expected, outputs, manifest.typed_outputs))
+        return Deviation(kl, worst_sqnr_db(expected, outputs, manifest.typed_outputs))

@@ -31,7 +31,7 @@ from edgevit.quantization.emit import DIALECTS, dialect_called
 from edgevit.quantization.float_fallback import note_float_in
 from edgevit.quantization.plan import QuantizationPlan, StageVerdict
 from edgevit.quantization.ptq import PtqModel
-from edgevit.stages.convolution_forms import Allowance, Form, Reference, Workbench
+from edgevit.stages.convolution_forms import Allowance, RacedForm, Reference, Workbench
 from edgevit.stages.convolution_stages import (
     MOST_STAGES,
     ByStage,
@@ -51,10 +51,10 @@ class _Choice(NamedTuple):
     ``base`` is the form whose stages are worth a look, and ``apart`` why convolutions are float that are float in it.
     """
 
-    form: Form | None
+    form: RacedForm | None
     say: str
     reasons: Mapping[str, str]
-    base: Form
+    base: RacedForm
     apart: Mapping[str, str]
 
 
@@ -88,15 +88,15 @@ def choose_convolutions(
     bench = Workbench(bundle.manifest, float32, target, precision, ptq, backend, judge, scratch)
     progress.note(f"Racing convolutions in integers and in float with {target.backend}")
     with ExitStack() as stack:
-        forms: list[Form] = []
+        forms: list[RacedForm] = []
         sessions: list[Session] = []
         for integers, floats in _candidates(ptq, names).items():
-            session, distance = stack.enter_context(bench.open(floats))
-            forms.append(Form(integers, floats, distance))
+            session, deviation = stack.enter_context(bench.open(floats))
+            forms.append(RacedForm(integers, floats, deviation))
             sessions.append(session)
         times = race(sessions, bench.image)
     choice = _chosen(forms, times, target.backend)
-    return _by_stage(bench, choice, Allowance(forms[0].distance), progress)
+    return _by_stage(bench, choice, Allowance(forms[0].deviation), progress)
 
 
 def _by_stage(bench: Workbench, choice: _Choice, allowance: Allowance, progress: Progress) -> PtqModel:
@@ -198,10 +198,10 @@ def _golden(bundle: Bundle) -> Reference:
     return Reference(np.stack([bundle.manifest.preprocess(image) for image in golden.images]), golden.logits)
 
 
-def _chosen(forms: Sequence[Form], times: NDArray[np.float64], engine: str) -> _Choice:
+def _chosen(forms: Sequence[RacedForm], times: NDArray[np.float64], engine: str) -> _Choice:
     """Choose what is fastest by ``times`` (rounds, forms), of what is accurate enough; all in float comes first."""
-    allowance = Allowance(forms[0].distance)
-    accurate = [index for index, form in enumerate(forms) if index == 0 or allowance.holds(form.distance)]
+    allowance = Allowance(forms[0].deviation)
+    accurate = [index for index, form in enumerate(forms) if index == 0 or allowance.holds(form.deviation)]
 
     def most_integers(those: Sequence[int]) -> int:
         """Return the first of what is as fast as the fastest: forms follow one another from most integers to fewest."""
@@ -224,18 +224,18 @@ def _chosen(forms: Sequence[Form], times: NDArray[np.float64], engine: str) -> _
     apart = reasons(base)
     if base not in accurate:
         why = (
-            f"{_BETTER_IN_FLOAT.format(engine)}INT8 of all had {forms[1].distance.say()}, and depthwise ones do little"
+            f"{_BETTER_IN_FLOAT.format(engine)}INT8 of all had {forms[1].deviation.say()}, and depthwise ones do little"
         )
         apart = dict.fromkeys(apart, why)
     if not best:
         said = f"Convolutions stay float32 with {engine}: {against(range(1, len(forms)), 0)}"
         return _Choice(None, said, reasons(0), forms[base], apart)
     gained = f"{1 / np.median(times[:, 0] / times[:, best]):.2f} of the time that it takes with them in float"
-    said = f"Convolutions in INT8 with {engine}: {forms[best].integers}; {gained}, {forms[best].distance.say()}"
+    said = f"Convolutions in INT8 with {engine}: {forms[best].integers}; {gained}, {forms[best].deviation.say()}"
     return _Choice(forms[best], said, reasons(best), forms[base], apart)
 
 
-def _base(forms: Sequence[Form], fastest: int, accurate: Collection[int]) -> int:
+def _base(forms: Sequence[RacedForm], fastest: int, accurate: Collection[int]) -> int:
     """Return the form whose stages are worth a look: the ``fastest``, or one without depthwise convolutions.
 
     Where the fastest is too far from float32, that is the better one to begin with: depthwise convolutions cost as much
@@ -246,8 +246,8 @@ def _base(forms: Sequence[Form], fastest: int, accurate: Collection[int]) -> int
     return next((index for index, form in enumerate(forms) if form.integers == _NO_DEPTHWISE), fastest)
 
 
-def _against(form: Form, best: Form, ratio: float, *, accurate: bool) -> str:
+def _against(form: RacedForm, best: RacedForm, ratio: float, *, accurate: bool) -> str:
     """Say what speaks against ``form``: its time, which is ``ratio`` of that of ``best``, or its accuracy."""
     if not accurate:
-        return f"INT8 had {form.distance.say()}, and {best.distance.say()} without"
+        return f"INT8 had {form.deviation.say()}, and {best.deviation.say()} without"
     return f"INT8 took {ratio:.2f} of the time"

@@ -17,7 +17,7 @@ import numpy as np
 from edgevit.backends.base import Session
 from edgevit.graph.convolutions import Stage
 from edgevit.progress import Progress
-from edgevit.stages.convolution_forms import Allowance, Distance, Form, Workbench
+from edgevit.stages.convolution_forms import Allowance, Deviation, RacedForm, Workbench
 from edgevit.stages.settings_race import MARGIN, race
 
 #: Stages that are told apart; images of 224 pixels go through five, and each is a file to build.
@@ -34,11 +34,11 @@ class StageTrial:
     stage: Stage
     names: frozenset[str]
     ratio: float
-    distance: Distance
+    deviation: Deviation
 
     def say(self) -> str:
         """Return what it costs in words."""
-        return f"alone in INT8 it took {self.ratio:.2f} of the time, and had {self.distance.say()}"
+        return f"alone in INT8 it took {self.ratio:.2f} of the time, and had {self.deviation.say()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ByStage:
 
     trials: tuple[StageTrial, ...]
     integers: tuple[StageTrial, ...]
-    form: Form
+    form: RacedForm
     ratio: float = 1.0
 
     def say(self) -> str:
@@ -59,7 +59,7 @@ class ByStage:
         those = f"{', '.join(rest)} and {last}" if rest else last
         return (
             f"those that give {those}, {len(self.integers)} of {len(self.trials)} stages; {self.ratio:.2f} of the time "
-            f"that it takes with all in float, {self.form.distance.say()}"
+            f"that it takes with all in float, {self.form.deviation.say()}"
         )
 
     def why_float(self, trial: StageTrial, allowance: Allowance) -> str:
@@ -67,8 +67,8 @@ class ByStage:
         stage = f"its stage, which gives {trial.stage.where},"
         if not _saves(trial):
             return f"{stage} took {trial.ratio:.2f} of the time in INT8 alone"
-        beside = "" if not allowance.holds(trial.distance) else ", too much beside the other stages"
-        return f"{stage} had {trial.distance.say()} in INT8 alone, and {allowance.without.say()} without{beside}"
+        beside = "" if not allowance.holds(trial.deviation) else ", too much beside the other stages"
+        return f"{stage} had {trial.deviation.say()} in INT8 alone, and {allowance.without.say()} without{beside}"
 
 
 def race_stages(
@@ -84,9 +84,9 @@ def race_stages(
     with bench.open(names) as (plain, _):
         label = f"Racing stages of convolutions with {bench.target.backend}"
         for stage, own in progress.track(raced, total=len(raced), label=label):
-            with bench.open(names - own) as (session, distance):
+            with bench.open(names - own) as (session, deviation):
                 times = race([plain, session], bench.image)
-            trials.append(StageTrial(stage, own, float(np.median(times[:, 1] / times[:, 0])), distance))
+            trials.append(StageTrial(stage, own, float(np.median(times[:, 1] / times[:, 0])), deviation))
     return tuple(trials)
 
 
@@ -101,7 +101,7 @@ def best_stages(trials: Sequence[StageTrial], allowance: Allowance) -> tuple[Sta
         return sum(1 - each.ratio for each in those), sum(len(each.names) for each in those)
 
     sets = itertools.chain.from_iterable(itertools.combinations(saving, size) for size in range(len(saving) + 1))
-    return max((those for those in sets if sum(allowance.used(each.distance) for each in those) <= 1), key=gain)
+    return max((those for those in sets if sum(allowance.used(each.deviation) for each in those) <= 1), key=gain)
 
 
 def choose_stages(
@@ -109,8 +109,8 @@ def choose_stages(
     trials: tuple[StageTrial, ...],
     names: frozenset[str],
     allowance: Allowance,
-    whole: Form,
-    rival: Form | None,
+    whole: RacedForm,
+    rival: RacedForm | None,
 ) -> ByStage | None:
     """Return the stages of ``whole`` to have in integers; None where nothing is won.
 
@@ -118,23 +118,23 @@ def choose_stages(
     is returned keeps the ``allowance``, and is clearly faster. Where what is expected to keep it does not, the stage
     that costs most is left out, and so on.
     """
-    fits = allowance.holds(whole.distance)  # so do parts of it
+    fits = allowance.holds(whole.deviation)  # so do parts of it
     picked = [each for each in trials if _saves(each)] if fits else list(best_stages(trials, allowance))
     for _ in range(_TRIES):
         floats = names.difference(*(each.names for each in picked))
         if not picked or (rival is not None and floats == rival.floats):
             return None
-        with bench.open(floats) as (session, distance):
-            if allowance.holds(distance):
+        with bench.open(floats) as (session, deviation):
+            if allowance.holds(deviation):
                 return _if_faster(
-                    bench, ByStage(trials, tuple(picked), Form("", floats, distance)), session, names, rival
+                    bench, ByStage(trials, tuple(picked), RacedForm("", floats, deviation)), session, names, rival
                 )
-        picked.remove(max(picked, key=lambda each: allowance.used(each.distance)))
+        picked.remove(max(picked, key=lambda each: allowance.used(each.deviation)))
     return None
 
 
 def _if_faster(
-    bench: Workbench, found: ByStage, session: Session, names: frozenset[str], rival: Form | None
+    bench: Workbench, found: ByStage, session: Session, names: frozenset[str], rival: RacedForm | None
 ) -> ByStage | None:
     """Return ``found``, which ``session`` runs, with its time, if that is clearly less than with ``rival``."""
     others = [names] if rival is None else [names, rival.floats]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgevit.stages.convolution_forms import Distance, Form
+from edgevit.stages.convolution_forms import Deviation, RacedForm
 from edgevit.stages.convolution_race import _chosen  # what is chosen by given times
 
 DEPTHWISE, FIRST, POINTWISE = "depthwise", "first", "pointwise"
@@ -14,7 +14,9 @@ def forms(*accuracies):
     """Return the forms of a race, all in float first, with these (KL, SQNR)."""
     floats = (EVERYTHING, frozenset(), frozenset({DEPTHWISE}), frozenset({DEPTHWISE, FIRST}))
     names = ("", "all", "all but depthwise ones", "all but depthwise ones and the first")
-    return [Form(name, each, Distance(*found)) for name, each, found in zip(names, floats, accuracies, strict=True)]
+    return [
+        RacedForm(name, each, Deviation(*found)) for name, each, found in zip(names, floats, accuracies, strict=True)
+    ]
 
 
 def times(*seconds):

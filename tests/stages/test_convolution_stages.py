@@ -9,18 +9,18 @@ import pytest
 from edgevit.graph.convolutions import Stage
 from edgevit.progress import SILENT
 from edgevit.stages import convolution_stages
-from edgevit.stages.convolution_forms import Allowance, Distance, Form
+from edgevit.stages.convolution_forms import Allowance, Deviation, RacedForm
 from edgevit.stages.convolution_stages import StageTrial, best_stages, choose_stages, race_stages
 
 #: Stages of two convolutions each.
 SIZES = ("56x56", "28x28", "14x14")
 STAGES = tuple(Stage(where, (f"{where}.a", f"{where}.b")) for where in SIZES)
 NAMES = frozenset(name for stage in STAGES for name in stage.names)
-EXACT = Allowance(Distance(None, None))  # of noise as loud as 24 dB
+EXACT = Allowance(Deviation(None, None))  # of noise as loud as 24 dB
 
 
 def trial(stage, ratio, sqnr, kl=None):
-    return StageTrial(stage, frozenset(stage.names), ratio, Distance(kl, sqnr))
+    return StageTrial(stage, frozenset(stage.names), ratio, Deviation(kl, sqnr))
 
 
 def chosen(trials, allowance=EXACT):
@@ -28,24 +28,24 @@ def chosen(trials, allowance=EXACT):
 
 
 def test_what_convolutions_may_cost():
-    classifier = Allowance(Distance(1e-4, 40.0))
-    assert classifier.holds(Distance(0.0019, 24.1))
-    assert not classifier.holds(Distance(0.0021, 30.0))  # probabilities move too far
-    assert not classifier.holds(Distance(1e-6, 17.0))  # flat logits: nothing moves probabilities
-    lossy = Allowance(Distance(0.003, 20.0))  # Linear layers alone are as far
-    assert lossy.holds(Distance(0.0059, 17.1))
-    assert not lossy.holds(Distance(0.0059, 16.9))
-    assert not lossy.holds(Distance(0.0061, 17.1))
-    assert not EXACT.holds(Distance(None, -np.inf))
-    assert EXACT.holds(Distance(None, None))
+    classifier = Allowance(Deviation(1e-4, 40.0))
+    assert classifier.holds(Deviation(0.0019, 24.1))
+    assert not classifier.holds(Deviation(0.0021, 30.0))  # probabilities move too far
+    assert not classifier.holds(Deviation(1e-6, 17.0))  # flat logits: nothing moves probabilities
+    lossy = Allowance(Deviation(0.003, 20.0))  # Linear layers alone are as far
+    assert lossy.holds(Deviation(0.0059, 17.1))
+    assert not lossy.holds(Deviation(0.0059, 16.9))
+    assert not lossy.holds(Deviation(0.0061, 17.1))
+    assert not EXACT.holds(Deviation(None, -np.inf))
+    assert EXACT.holds(Deviation(None, None))
 
 
 def test_the_share_that_is_used_is_of_the_measure_that_is_nearer_to_its_end():
-    classifier = Allowance(Distance(0.0, None))
-    assert classifier.used(Distance(0.001, 60.0)) == pytest.approx(0.5)
-    assert classifier.used(Distance(0.0, 24.0)) == pytest.approx(1.0)
-    assert classifier.used(Distance(0.0, 27.0103)) == pytest.approx(0.5, rel=1e-3)
-    assert Allowance(Distance(None, 30.0)).used(Distance(None, 31.0)) == 0  # by chance
+    classifier = Allowance(Deviation(0.0, None))
+    assert classifier.used(Deviation(0.001, 60.0)) == pytest.approx(0.5)
+    assert classifier.used(Deviation(0.0, 24.0)) == pytest.approx(1.0)
+    assert classifier.used(Deviation(0.0, 27.0103)) == pytest.approx(0.5, rel=1e-3)
+    assert Allowance(Deviation(None, 30.0)).used(Deviation(None, 31.0)) == 0  # by chance
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ class Bench:
     def open(self, floats):
         self.opened.append(frozenset(floats))
         noise = sum(self.noise[stage.where] for stage in STAGES if not set(stage.names) & set(floats))
-        yield frozenset(floats), Distance(None, -10 * np.log10(noise) if noise else None)
+        yield frozenset(floats), Deviation(None, -10 * np.log10(noise) if noise else None)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def race_and_choose(bench, whole, rival):
 
 def form(sqnr, *float_sizes):
     floats = frozenset(name for stage in STAGES if stage.where in float_sizes for name in stage.names)
-    return Form("all", floats, Distance(None, sqnr))
+    return RacedForm("all", floats, Deviation(None, sqnr))
 
 
 def test_stages_are_chosen_where_the_whole_is_too_far_from_float32(timed):
@@ -150,9 +150,9 @@ class WorseTogether(Bench):
 
     @contextmanager
     def open(self, floats):
-        with super().open(floats) as (session, distance):
+        with super().open(floats) as (session, deviation):
             integers = [stage.where for stage in STAGES if not set(stage.names) & set(floats)]
-            yield session, Distance(None, 10.0) if {"56x56", "28x28"} <= set(integers) else distance
+            yield session, Deviation(None, 10.0) if {"56x56", "28x28"} <= set(integers) else deviation
 
 
 def test_what_is_too_far_once_it_is_built_loses_the_stage_that_costs_most(timed):
