@@ -2,7 +2,8 @@
 
 import csv
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from edgevit.data.batches import Strict, batches, load_pixels
 from edgevit.data.csv_table import load_csv
 from edgevit.data.preprocess import Preprocess
 from edgevit.quantization.arithmetic import Scheme
+from edgevit.stages import validate
 from edgevit.stages.precisions import OPTIMIZED, PLANS
 
 PREPROCESS = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -25,6 +27,7 @@ PHOTOS = 300
 #: The first so many of them are from all over the list, too: enough for most.
 FEWER = 200
 BATCH = 8
+SAMPLES = "64"  # photos to calibrate with
 NOTHING_SET: Mapping[str, str] = {}
 
 
@@ -53,7 +56,7 @@ class Deit:
 
         def make(folder: Path) -> None:
             path = shutil.copytree(self.exported(), folder / "deit.edgevit")
-            must_run("quantize", path, "--data", self.photos / "calibration.csv", "--samples", "128")
+            must_run("quantize", path, "--data", self.photos / "calibration.csv", "--samples", SAMPLES)
 
         return self._once("deit-quantized", make) / "deit.edgevit"
 
@@ -67,7 +70,7 @@ class Deit:
 
         def make(folder: Path) -> None:
             path = shutil.copytree(self.quantized(), folder / "deit.edgevit")
-            few = ("--data", self.photos / "calibration.csv", "--samples", "128")
+            few = ("--data", self.photos / "calibration.csv", "--samples", SAMPLES)
             must_run("quantize", path, *few, "--dialect", "portable")
 
         return self._once("deit-portable", make) / "deit.edgevit"
@@ -102,15 +105,37 @@ class Deit:
         read = batches(dataset, PREPROCESS, batch_size=BATCH, indices=chosen, unreadable=Strict())
         return [batch.images for batch in read]
 
-    def answers(self, engine: str) -> NDArray[np.float32]:
-        """Return the logits that float32 has for them on ``engine``."""
+    def validated(self) -> Path:
+        """Return the bundle with what ``edgevit validate`` measured on the photos for evaluation."""
 
         def make(folder: Path) -> None:
-            backend = get_backend(engine)
-            built = backend.build(self.float32(), folder / "built")[0]
-            np.save(folder / "logits.npy", infer(engine, built, self.images()))
+            path = shutil.copytree(self.quantized(), folder / "deit.edgevit")
+            photos = ("--data", self.evaluation(), "--root", self.photos / "evaluation")
+            with keeping_logits(folder / "logits.npz"):
+                must_run("validate", path, *photos, "--max-drop", "3")
 
-        return np.load(self._once(f"deit-{engine}", make) / "logits.npy")
+        return self._once("deit-validated", make) / "deit.edgevit"
+
+    def answers(self, engine: str) -> NDArray[np.float32]:
+        """Return the logits that float32 has for them on ``engine``; `edgevit validate` has asked it already."""
+        with np.load(self.validated().parent / "logits.npz") as logits:
+            found: NDArray[np.float32] = logits[f"float32-{engine}"]
+        return found
+
+
+@contextmanager
+def keeping_logits(path: Path) -> Iterator[None]:
+    """Write what `edgevit validate` collects meanwhile to ``path``, by variant."""
+    collect = validate.collect_logits
+
+    def collect_and_keep(*arguments, **options):
+        logits = collect(*arguments, **options)
+        np.savez(path, **logits)
+        return logits
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validate, "collect_logits", collect_and_keep)
+        yield
 
 
 def infer(

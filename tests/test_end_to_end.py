@@ -2,7 +2,6 @@
 
 import json
 import platform
-import shutil
 
 import numpy as np
 import pytest
@@ -145,20 +144,17 @@ def test_accuracy_on_all_test_images_of_fashion_mnist(fashion, edgevit):
 
 
 @pytest.mark.shared
-def test_deit_runs_in_integers_and_agrees_with_float(deit, edgevit, tmp_path):
-    path = shutil.copytree(deit.quantized(), tmp_path / "deit.edgevit")
-    root = deit.photos / "evaluation"
-    done = edgevit("validate", path, "--data", deit.evaluation(), "--root", root, "--max-drop", "3", "--json")
-    assert done.code == 0, done.out
-    said = done.data()
-    assert said["images"] == PHOTOS
-    found = {variant["name"]: variant for variant in said["variants"]}
-    assert found["float32"]["top1"] > 0.65
-    assert found["float32-openvino"]["agreement"] == 1
-    for variant in Bundle.open(path).manifest.variants:
+def test_deit_runs_in_integers_and_agrees_with_float(deit):
+    variants = {variant.name: variant for variant in Bundle.open(deit.validated()).manifest.variants}
+    assert set(variants) == set(VARIANTS)
+    for name, variant in variants.items():
+        assert variant.accuracy.images == PHOTOS
+        assert variant.accuracy.passed, name
         if variant.precision == "int8":
-            assert found[variant.name]["agreement"] >= 0.97
+            assert variant.accuracy.agreement >= 0.97
             assert variant.kernels.linears == variant.kernels.integer_linears == 50
+    assert variants["float32"].accuracy.top1 > 0.65
+    assert variants["float32-openvino"].accuracy.agreement == 1
 
 
 @pytest.mark.shared

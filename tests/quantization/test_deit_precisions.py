@@ -83,7 +83,7 @@ def test_openvinos_ir_answers_as_the_float16_onnx_it_was_made_of(whole, float16,
 )
 def test_pixels_give_the_same_logits(whole, float16, engine, precision, error, tmp_path):
     source = whole[0] if precision == "float32" else float16[1]
-    backend, images = get_backend(engine), whole[1][:8]
+    backend, images = get_backend(engine), whole[1][::12]
     options = BuildOptions(settings={"INPUT": "uint8-nhwc"})
     expected = infer(engine, backend.build(source, tmp_path / "float")[0], images)
     found = infer(engine, backend.build(source, tmp_path / "pixels", options)[0], images)
@@ -113,12 +113,12 @@ def test_fp16_is_near_float32_where_every_result_is_float16_in_earnest(whole, fl
     # No engine here computes in float16; ONNX's reference does, slowly.
     _, images, exact = whole
     session = ReferenceEvaluator(str(float16[1]), new_ops=[MatMul, Conv])
-    chosen = [batch[:1] for batch in images]
+    chosen = [batch[:1] for batch in images[::2]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = np.concatenate([session.run(None, {"images": image})[0] for image in chosen])
-    assert mean_kl(exact[::8], found) <= 0.0002
-    assert 40 <= sqnr_db(exact[::8], found) < 58  # onnxruntime's, in float32 with float16 weights, has 59
+    assert mean_kl(exact[::16], found) <= 0.0002
+    assert 40 <= sqnr_db(exact[::16], found) < 58  # onnxruntime's, in float32 with float16 weights, has 59
 
 
 def test_dynamic_int8_on_onnxruntime(some, tmp_path):
