@@ -15,7 +15,7 @@ from edgevit.files import sha256_of
 from edgevit.graph.linears import load_graph
 from edgevit.graph.saving import save
 from edgevit.quantization import emit as dialects
-from edgevit.quantization import plan as plans
+from edgevit.quantization import linear_plan as plans
 from edgevit.quantization.accuracy import range_search
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration import calibrate as calibration

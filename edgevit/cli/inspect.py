@@ -13,7 +13,6 @@ from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle
 from edgevit.bundle.summary import summary
 from edgevit.cli.console import Result, progress
-from edgevit.cli.kernels import kernels_shown
 from edgevit.cli.options import BundlePath, Variants
 from edgevit.cli.tables import variants_table
 from edgevit.errors import InputError
@@ -21,7 +20,6 @@ from edgevit.models.outputs import Output, in_words
 from edgevit.models.preprocessing import describe
 from edgevit.models.spec import AnySpec, GraphSpec, OutputActivation
 from edgevit.report.table import convolution_stages, float_layers, output_figures
-from edgevit.stages.kernels import kernels as stage
 
 
 def inspect(
@@ -45,8 +43,11 @@ def inspect(
 
 
 def _kernels(opened: Bundle, names: Sequence[str], *, every: bool) -> Result:
+    from edgevit.cli.kernels import kernels_shown  # these read graphs: what is in a bundle is shown without onnx
+    from edgevit.stages.kernels import kernels
+
     with progress() as bars:
-        found = stage(opened, names, bars)
+        found = kernels(opened, names, bars)
     return Result(data={"variants": found}, text=kernels_shown(found, opened.path, every=every))
 
 

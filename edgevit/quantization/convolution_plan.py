@@ -18,7 +18,8 @@ from edgevit.graph.linears import depends_on_images
 from edgevit.graph.patches import groups
 from edgevit.quantization.arithmetic import activation_parameters, dequantize, quantize, weight_scales
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
-from edgevit.quantization.plan import HEAD, ConvolutionPlan, EqualizedInput, LinearQuantization
+from edgevit.quantization.linear_plan import HEAD
+from edgevit.quantization.plan import ConvolutionPlan, EqualizedInput, LinearQuantization
 from edgevit.quantization.rewrites.smoothing import HEADROOM, choose_migration, reach_of
 from edgevit.recipes import Alpha, Observer
 

@@ -45,7 +45,8 @@ from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.calibration.resume import NOTHING_KEPT, Keeper
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.quantization.convolution_plan import plan_convolutions
-from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_sha256, make_plan
+from edgevit.quantization.linear_plan import make_plan
+from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_sha256
 from edgevit.quantization.rewrites.passes import FITTING, REFINING, SMOOTHING, Options, apply_passes
 from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.rounding.gptq import HessianObserver, QuantizedWeight, quantize_weight

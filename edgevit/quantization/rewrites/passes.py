@@ -22,7 +22,7 @@ from edgevit.graph.passes.prune_tokens import pooled_token
 from edgevit.graph.saving import tidy
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.statistics import CalibrationTable, ChannelStatistics, TensorStatistics
-from edgevit.quantization.plan import plan_linears
+from edgevit.quantization.linear_plan import plan_linears
 from edgevit.quantization.rewrites.activation_shift import shift_input
 from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.channel_equalization import equalize_input, follows_activation
