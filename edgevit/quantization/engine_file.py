@@ -38,8 +38,8 @@ def save_for_engine(model: ir.Model, path: Path, passes: Sequence[ir.passes.Pass
     """
     tidy(model)
     for each in passes:
-        each(model)
-        tidy(model)
+        if each(model).modified:
+            tidy(model)
     model.metadata_props[PRODUCTS] = products_note(products_in(model.graph))
     forget(model.graph)
     return Emitted(save(model, path))

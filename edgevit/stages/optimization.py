@@ -57,7 +57,7 @@ from edgevit.targets import Target
 
 _JUDGED = 16  # images that variants, and convolutions, are judged by
 _SEARCHED = 64  # where that is not good enough: of 16, one can be far from float32 by chance
-_BATCH = 4  # of them at a time: memory follows
+_BATCH = 4  # of them are read at a time: memory follows
 _NUMBERS = 1 << 24  # of outputs at the most, where a model gives many for an image
 
 
@@ -213,7 +213,10 @@ class Optimizer:
         return self._limit is not None or any(each.plan.integer_convolutions() for each in self.models.values())
 
     def _evaluator_of(self, most: int) -> Evaluator:
-        """Return what float32 gives for ``most`` images that can be read, those first that are not calibrated with."""
+        """Return what float32 gives for ``most`` images that can be read, those first that are not calibrated with.
+
+        It is asked for one at a time, as those that it judges will be: for more, OpenVINO would compile each once more.
+        """
         manifest = self._bundle.manifest
         most = max(1, min(most, _NUMBERS // manifest.width))
         read = batches(
@@ -222,9 +225,8 @@ class Optimizer:
             batch_size=_BATCH,
             unreadable=Unreadable(),  # most are no calibration images
         )
-        images = list(islice(one_by_one(batch.images for batch in read), most))
-        together = [np.concatenate(images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)]
-        return Evaluator(self._float32.path, together, independent=manifest.independent, typed=manifest.typed_outputs)
+        images = islice(one_by_one(batch.images for batch in read), most)
+        return Evaluator(self._float32.path, images, independent=manifest.independent, typed=manifest.typed_outputs)
 
     def _race_convolutions(self, scheme: Scheme) -> None:
         """Have those convolutions float that do not pay, in each dialect of the targets of ``scheme``."""

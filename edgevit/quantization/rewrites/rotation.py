@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgevit.graph.editing import float_constant, set_constant, set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now, find_linears
 from edgevit.graph.patches import embedding_before
+from edgevit.quantization.blas import one_blas_thread
 from edgevit.quantization.rewrites.smoothing_mappings import (
     NormProducer,
     SmoothingMapping,
@@ -62,7 +63,8 @@ def rotate_stream(graph: ir.Graph) -> bool:
         stream = _find(graph, mappings)
     except _NotRotatableError:
         return False
-    _rotate(graph, stream, rotation(stream.width))
+    with one_blas_thread():  # products so small take longer where threads wait for one another
+        _rotate(graph, stream, rotation(stream.width))
     return True
 
 
