@@ -9,9 +9,11 @@ def main() -> None:
 
     try:
         from edgevit.cli.app import run
+        from edgevit.cli.load_later import load_later
         from edgevit.cli.terminal import open_standard_streams
 
         open_standard_streams()
+        load_later()
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # while the command line itself was loaded
         code = 130
