@@ -11,11 +11,13 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from edgevit.errors import StorageError
+
+_TRIES = 8  # to make a folder that no other process removes
 
 
 @contextmanager
@@ -106,11 +108,20 @@ def _temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
     import shutil  # here and below: a device that only reads starts faster without it
 
     _remove_abandoned(parent, prefix)
-    folder = parent / f"{prefix}{os.urandom(8).hex()}"
-    lock = -1
+    folder, lock = _unused(parent, prefix), -1
     try:
-        folder.mkdir(mode=0o700)
-        lock = _locked(folder)
+        for _ in range(_TRIES):
+            folder.mkdir(mode=0o700)
+            with suppress(FileNotFoundError, BlockingIOError):
+                lock = _locked(folder)
+            if lock >= 0 and _is_at(lock, folder):
+                break
+            # Another process took it for abandoned before it was locked, and removes it.
+            if lock >= 0:
+                os.close(lock)
+            folder, lock = _unused(parent, prefix), -1
+        else:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
         yield folder
     finally:
         try:
@@ -119,6 +130,18 @@ def _temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)  # once more: the signal may have ended the first
             if lock >= 0:
                 os.close(lock)
+
+
+def _unused(parent: Path, prefix: str) -> Path:
+    return parent / f"{prefix}{os.urandom(8).hex()}"
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    """Return whether the folder that is open as ``descriptor`` is still the one at that path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _remove_abandoned(parent: Path, prefix: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgevit import files
 from edgevit.errors import StorageError
 from edgevit.files import (
     atomic_folder,
@@ -142,6 +143,30 @@ def test_what_a_killed_process_left_the_next_removes_but_not_what_is_in_use(tmp_
         write_atomically(tmp_path / "kept", b"new")
         assert {path.name for path in tmp_path.iterdir()} == {one.name, other.name, "kept", *kept}
     assert {path.name for path in tmp_path.iterdir()} == {"kept", *kept}
+
+
+def test_a_folder_that_another_process_takes_for_abandoned_is_made_again(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    locked, happens = files._locked, ["removed before", "removed behind", "being removed"]
+
+    def race(folder):
+        what = happens.pop(0) if happens else None
+        if what == "being removed":
+            raise BlockingIOError
+        if what == "removed before":
+            folder.rmdir()
+        lock = locked(folder)
+        if what == "removed behind":
+            folder.rmdir()
+        return lock
+
+    monkeypatch.setattr(files, "_locked", race)
+    monkeypatch.setattr(files, "_remove_abandoned", lambda parent, prefix: None)
+    with scratch_folder() as scratch:
+        (scratch / "file").write_bytes(b"x")
+        assert not happens
+    (left,) = tmp_path.iterdir()  # which the process that was about to remove it does
+    left.rmdir()
 
 
 def test_a_folder_of_a_process_that_lives_stays(tmp_path: Path, monkeypatch):

@@ -140,18 +140,20 @@ def read_tokenizer(folder: Path, source: str) -> Tokenizer:
 
     """
     path = folder / FILE
+    config = read_json(folder / CONFIG, _TokenizerConfig) or _TokenizerConfig()
     if not path.is_file():
+        how = "transformers writes it: AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)"
+        if config.tokenizer_class == "SiglipTokenizer":  # which has a spiece.model, and transformers writes no other
+            how = "the same SigLIP has one as OpenCLIP's, such as hf://timm/ViT-B-16-SigLIP"
         raise CheckpointError(
             f"{source} has no {FILE}, by which the text of its labels becomes numbers",
-            remedy=f"put the {FILE} of the model beside its weights; transformers writes it: "
-            f"AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)",
+            remedy=f"put the {FILE} of the model beside its weights; {how}",
         )
     if path.stat().st_size > _LARGEST:
         raise CheckpointError(f"{path} is larger than any tokenizer", remedy="download it again")
     library = require("tokenizers", extra="train")
     with _refusing(f"{path} is no tokenizer", "download it again"):
         backend = library.Tokenizer.from_file(str(path))
-    config = read_json(folder / CONFIG, _TokenizerConfig) or _TokenizerConfig()
     token = config.pad_token.content if isinstance(config.pad_token, _Token) else config.pad_token
     own = backend.padding or {}
     padding = backend.token_to_id(token) if token is not None else own.get("pad_id")

@@ -181,6 +181,10 @@ def test_a_folder_without_a_tokenizer_says_where_one_comes_from(tmp_path):
     with pytest.raises(CheckpointError, match=r"has no tokenizer\.json") as caught:
         load_checkpoint(str(folder), prompts=Prompts(LABELS))
     assert "AutoTokenizer" in caught.value.remedy
+    changed(folder, "tokenizer_config.json", lambda content: content.update(tokenizer_class="SiglipTokenizer"))
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(str(folder), prompts=Prompts(LABELS))
+    assert "OpenCLIP" in caught.value.remedy
 
 
 def changed(folder, name, change):
@@ -327,5 +331,7 @@ def test_an_unknown_way_to_clean_text_is_refused():
 def test_labels_of_a_classifier_and_templates_without_labels_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no text tower"):
         edgevit.export("fashion-micro", tmp_path / "it.edgevit", labels=LABELS)
+    with pytest.raises(InputError, match="check_with compares what the checkpoint gives by itself"):
+        edgevit.export("fashion-micro", tmp_path / "it.edgevit", labels=LABELS, check_with="transformers")
     with pytest.raises(InputError, match="--template"):
         edgevit.export("fashion-micro", tmp_path / "it.edgevit", template="a {}")
