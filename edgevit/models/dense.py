@@ -50,7 +50,10 @@ class DenseVisionTransformer(VisionTransformer):
         vector: Tensor = self.pre_logits(self.fc_norm(self.pool(tokens)))
         if output.kind == "logits" or self.spec.projection:
             vector = self.head(vector)
-        return functional.normalize(vector, dim=-1) if self.spec.l2_normalize else vector
+        if not self.spec.l2_normalize:
+            return vector
+        vector = functional.normalize(vector, dim=-1)
+        return self.classifier(vector) if output.kind == "logits" else vector
 
 
 @dataclass(frozen=True, slots=True)

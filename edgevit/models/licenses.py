@@ -135,7 +135,7 @@ def license_beside(folder: Path, config: Mapping[str, Any]) -> License | None:
 
 def _of(said: Mapping[str, Any], said_by: str) -> License | None:
     """Return the license in the keys of the Hub's model cards: ``license``, and of others ``license_name``."""
-    name, own, link = (said.get(key) for key in ("license", "license_name", "license_link"))
+    name, own, link = (_joined(said.get(key)) for key in ("license", "license_name", "license_link"))
     if isinstance(name, str) and name.strip().lower() == "other" and isinstance(own, str) and own.strip():
         found = license_called(own, said_by, link if isinstance(link, str) else None)
         if found is not None and not found.known:  # its owner says himself that it is none of the usual ones
@@ -146,6 +146,12 @@ def _of(said: Mapping[str, Any], said_by: str) -> License | None:
     if not isinstance(name, str):
         return None
     return license_called(name, said_by, link if isinstance(link, str) else None)
+
+
+def _joined(said: object) -> object:
+    """Return several names as front matter has them."""
+    several = isinstance(said, list) and said and all(isinstance(each, str) for each in said)
+    return " and ".join(said) if isinstance(said, list) and several else said
 
 
 def _line(text: str | None) -> str | None:

@@ -196,6 +196,7 @@ def saved(folder, config):
     [
         ({"pretrained_cfg": {"license": "dinov3-license"}}, "dinov3-license"),
         ({"license": "cc-by-nc-4.0", "license_link": "https://example.org"}, "cc-by-nc-4.0"),
+        ({"license": ["mit", "cc-by-nc-4.0"]}, "mit and cc-by-nc-4.0"),
     ],
 )
 def test_a_checkpoint_knows_its_files_and_its_license(tmp_path, config, name):

@@ -10,7 +10,9 @@ from torch import nn
 
 import edgevit
 from edgevit.errors import CheckpointError, DataError, InputError
+from edgevit.models.dense import DenseCheckpoint
 from edgevit.models.loading import load_checkpoint
+from edgevit.models.requested import requests_in
 from edgevit.models.tokenizer import cleaned, read_tokenizer
 from edgevit.models.zero_shot import Prompts
 
@@ -91,6 +93,19 @@ def test_probabilities_are_those_of_transformers(tmp_path, kind, end, template):
     assert (found.labels, found.activation) == (LABELS, "softmax" if kind == "clip" else "sigmoid")
     np.testing.assert_allclose(probabilities_of(found), expected(template), atol=1e-5)
     assert np.ptp(expected(template), axis=0).max() > 0.05  # images tell the labels apart
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_logits_and_embedding_beside_each_other(tmp_path, kind):
+    folder, expected = whole_model(kind, tmp_path)
+    zero_shot = load_checkpoint(str(folder), prompts=Prompts(LABELS))
+    model = DenseCheckpoint.of(zero_shot, requests_in(["logits", "embedding"])).model()
+    with torch.inference_mode():
+        logits, embedding = model(IMAGES)
+        alone = load_checkpoint(str(folder)).normalized().model()(IMAGES)
+    torch.testing.assert_close(embedding, alone)
+    found = logits.softmax(dim=1) if kind == "clip" else logits.sigmoid()
+    np.testing.assert_allclose(found.numpy(), expected("a photo of a {}"), atol=1e-5)
 
 
 def test_openai_names_give_the_same(tmp_path):
