@@ -123,12 +123,12 @@ def spec_of(raw: Raw, weights: Mapping[str, Tensor], *, hugging_face: bool) -> T
 
 def _of_transformers(raw: Raw, weights: Mapping[str, Tensor]) -> TextSpec:
     kind = raw.said.get("model_type")
-    if kind not in ("clip", "siglip"):
+    if kind not in ("clip", "metaclip_2", "siglip"):
         raise CheckpointError(
             f"config.json of {raw.name} has the model_type {kind!r}, whose text tower EdgeViT does not have",
             remedy=REMEDY,
         )
-    clip = kind == "clip"
+    clip = kind != "siglip"
     given = raw.said.get("text_config")
     said = _read({} if given is None else given, _TransformersText, f"text_config of {raw.name}")
     for key, value in (given or {}).items():
@@ -155,7 +155,7 @@ def _of_transformers(raw: Raw, weights: Mapping[str, Tensor]) -> TextSpec:
         activation=ACTIVATIONS[act],
         norm_epsilon=said.layer_norm_eps or (1e-5 if clip else 1e-6),
         causal=clip,
-        end=None if end == 2 else end,  # 2 was wrong, and transformers looks for the largest then
+        end=None if (kind, end) == ("clip", 2) else end,  # it was wrong, and transformers looks for the largest then
     )
 
 

@@ -28,18 +28,18 @@ def tokenizer(kind):
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    special = ["<pad>", "<start>", "<unk>", "<end>"]
+    special = ["<pad>", "<start>", *(["<end>"] if kind == "metaclip_2" else []), "<unk>"]
     pad, unknown, end = "<end>" if kind == "clip" else "<pad>", "<unk>", "<end>"
     backend = Tokenizer(models.BPE(unk_token=unknown))
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     words = ["a photo of a cat, golden retriever, tench; rue's 12 dogs! hen. it is on grass"]
     alphabet = sorted(set("".join(words)))
-    trainer = trainers.BpeTrainer(special_tokens=special[:3], vocab_size=60, initial_alphabet=alphabet)
+    trainer = trainers.BpeTrainer(special_tokens=special, vocab_size=60, initial_alphabet=alphabet)
     backend.train_from_iterator(words * 3, trainer)
     backend.add_special_tokens(["<end>"])  # CLIP's end is its largest number
     ends = [(name, backend.token_to_id(name)) for name in ("<start>", "<end>")]
-    single = "<start> $A <end>" if kind == "clip" else "$A <end>"
+    single = "$A <end>" if kind == "siglip" else "<start> $A <end>"
     backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=ends)
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token=unknown, eos_token=end, pad_token=pad)
 
@@ -52,9 +52,10 @@ def whole_model(kind, tmp_path, *, end=None):
     number = words.eos_token_id if end is None else end
     text = {**TEXT, "vocab_size": len(words), "max_position_embeddings": LENGTH, "eos_token_id": number}
     text |= {"pad_token_id": 0, "bos_token_id": 1}
-    if kind == "clip":
-        config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
-        model = transformers.CLIPModel(config)
+    if kind != "siglip":
+        name = "CLIP" if kind == "clip" else "MetaClip2"
+        config = getattr(transformers, f"{name}Config")(text_config=text, vision_config=VISION, projection_dim=16)
+        model = getattr(transformers, f"{name}Model")(config)
     else:
         model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=VISION))
     with torch.random.fork_rng(), torch.no_grad():
@@ -70,11 +71,11 @@ def whole_model(kind, tmp_path, *, end=None):
 
     def probabilities(template):
         texts = [template.replace("{}", label) for label in LABELS]
-        filled = {"padding": True} if kind == "clip" else {"padding": "max_length", "max_length": LENGTH}
+        filled = {"padding": True} if kind != "siglip" else {"padding": "max_length", "max_length": LENGTH}
         numbers = words(texts, return_tensors="pt", **filled).input_ids  # SigLIP was trained without a mask
         with torch.inference_mode():
             logits = model(input_ids=numbers, pixel_values=IMAGES).logits_per_image
-        return (logits.softmax(dim=1) if kind == "clip" else logits.sigmoid()).numpy()
+        return (logits.sigmoid() if kind == "siglip" else logits.softmax(dim=1)).numpy()
 
     return tmp_path, probabilities
 
@@ -86,11 +87,13 @@ def probabilities_of(checkpoint):
 
 
 @pytest.mark.parametrize("template", ["a photo of a {}", "It is {} on grass."])
-@pytest.mark.parametrize(("kind", "end"), [("clip", None), ("clip", 2), ("siglip", None)])
+@pytest.mark.parametrize(("kind", "end"), [("clip", None), ("clip", 2), ("metaclip_2", None), ("siglip", None)])
 def test_probabilities_are_those_of_transformers(tmp_path, kind, end, template):
     folder, expected = whole_model(kind, tmp_path, end=end)
     found = load_checkpoint(str(folder), prompts=Prompts(LABELS, (template,)))
-    assert (found.labels, found.activation) == (LABELS, "softmax" if kind == "clip" else "sigmoid")
+    assert (found.labels, found.activation) == (LABELS, "sigmoid" if kind == "siglip" else "softmax")
+    if kind == "metaclip_2":  # the end is no largest number, and 2 is meant
+        assert tokenizer(kind).eos_token_id == 2
     np.testing.assert_allclose(probabilities_of(found), expected(template), atol=1e-5)
     assert np.ptp(expected(template), axis=0).max() > 0.05  # images tell the labels apart
 
