@@ -41,6 +41,7 @@ class _TokenizerConfig(msgspec.Struct, frozen=True):
 
     tokenizer_class: str | None = None
     pad_token: str | _Token | None = None
+    unk_token: str | _Token | None = None
     padding_side: Literal["left", "right"] | None = None
     truncation_side: Literal["left", "right"] | None = None
     do_lower_case: bool | None = None
@@ -100,6 +101,19 @@ class Tokenizer:
         filled = [more + ids if self.fills_left else ids + more for ids, more in zip(found, missing, strict=True)]
         return Encoded(filled, cut)
 
+    def strange(self, texts: Sequence[str]) -> list[int]:
+        """Return the places of those ``texts`` that have something in them for which there is no token but one for all.
+
+        Raises:
+            CheckpointError: as ``encode`` does.
+        """
+        number = self.backend.token_to_id(_name(self.config.unk_token) or "")
+        with _refusing(
+            "the tokenizer makes no tokens of the labels", f"put the {FILE} of the model beside its weights"
+        ):
+            encoded = self.backend.encode_batch(list(texts), add_special_tokens=False)
+        return [place for place, each in enumerate(encoded) if number in each.ids]
+
     @property
     def cleaning(self) -> str:
         """What is done to a text of SigLIP's first: by its own tokenizer of transformers, or by another."""
@@ -154,7 +168,7 @@ def read_tokenizer(folder: Path, source: str) -> Tokenizer:
     library = require("tokenizers", extra="train")
     with _refusing(f"{path} is no tokenizer", "download it again"):
         backend = library.Tokenizer.from_file(str(path))
-    token = config.pad_token.content if isinstance(config.pad_token, _Token) else config.pad_token
+    token = _name(config.pad_token)
     own = backend.padding or {}
     padding = backend.token_to_id(token) if token is not None else own.get("pad_id")
     # As transformers has it: the config's word, then the file's, then that of the class.
@@ -167,6 +181,10 @@ def read_tokenizer(folder: Path, source: str) -> Tokenizer:
         fills_left=side == "left" if side else config.tokenizer_class in _FILLING_LEFT,
         cuts_left=cut_side == "left",
     )
+
+
+def _name(token: str | _Token | None) -> str | None:
+    return token.content if isinstance(token, _Token) else token
 
 
 @contextmanager

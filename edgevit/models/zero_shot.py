@@ -101,6 +101,7 @@ def zero_shot(
         notes=(
             *notes,
             *_cut(encoded, prompts, tower.spec),
+            *_strange(tokenizer, tower.spec, prompts),
             f"its text tower made a classifier of {len(prompts.labels)} labels, by {shape}; it is left out",
         ),
     )
@@ -131,7 +132,7 @@ def _encoded(spec: TextSpec, tokenizer: Tokenizer, prompts: Prompts) -> Encoded:
         DataError: if two labels are the same to it.
     """
     texts = prompts.sentences()
-    cleaning = spec.cleaning or (None if spec.causal else tokenizer.cleaning)
+    cleaning = _cleaning(tokenizer, spec)
     if cleaning is not None:
         texts = [cleaned(text, cleaning) for text in texts]
     found = tokenizer.encode(texts, spec.length, fill=not spec.causal)
@@ -169,6 +170,20 @@ def _cut(encoded: Encoded, prompts: Prompts, spec: TextSpec) -> tuple[str, ...]:
     return (
         f"the text tower reads {spec.length} tokens: {len(encoded.cut)} prompts are cut, that of '{first[:60]}' too",
     )
+
+
+def _strange(tokenizer: Tokenizer, spec: TextSpec, prompts: Prompts) -> tuple[str, ...]:
+    cleaning = _cleaning(tokenizer, spec)
+    labels = prompts.labels if cleaning is None else [cleaned(label, cleaning) for label in prompts.labels]
+    found = tokenizer.strange(labels)
+    if not found:
+        return ()
+    return (f"the tokenizer does not know all of {len(found)} labels, such as '{prompts.labels[found[0]][:60]}'",)
+
+
+def _cleaning(tokenizer: Tokenizer, spec: TextSpec) -> str | None:
+    """Return what is done to a text first; None where the tokenizer does all."""
+    return spec.cleaning or (None if spec.causal else tokenizer.cleaning)
 
 
 def _scaled(vectors: Tensor, raw: Raw) -> tuple[Tensor, Tensor]:

@@ -240,6 +240,15 @@ def test_what_is_longer_than_the_tower_reads_is_cut_and_said(tmp_path, kind):
     assert "shorter" in caught.value.remedy
 
 
+def test_labels_of_unknown_words_are_named(tmp_path):
+    folder, expected = whole_model("clip", tmp_path)
+    found = load_checkpoint(str(folder), prompts=Prompts((*LABELS, "\u732b")))
+    assert "the tokenizer does not know all of 1 labels, such as '\u732b'" in found.notes
+    known = load_checkpoint(str(folder), prompts=Prompts(LABELS))
+    assert not any("does not know" in note for note in known.notes)
+    np.testing.assert_allclose(probabilities_of(known), expected("a photo of a {}"), atol=1e-5)
+
+
 @pytest.mark.parametrize("labels", [("Cat", "cat"), ("\u732b", "\u72ac")])
 def test_labels_that_are_the_same_to_the_tower_are_refused(tmp_path, labels):
     folder, _ = whole_model("clip", tmp_path)
