@@ -84,7 +84,7 @@ def _opened(bundle: Bundle, variant: Variant, counted: Callable[[], Counted]) ->
         with open_variant(bundle, variant.name) as session:
             linears, products = tuple(session.linear_kernels()), session.integer_products()
             found = _with_arithmetic(variant, kernels_of(linears), counted, products)
-            convolutions = _convolutions(counted(), products, {linear.layer for linear in linears})
+            convolutions = _convolutions(found, counted, products, {linear.layer for linear in linears})
     except MissingError as error:  # one engine that is not here must not hide what the others do
         reason = f"{error.message} (try: {error.remedy})"
         return VariantKernels(variant=variant.name, backend=variant.backend, unknown=reason)
@@ -99,12 +99,17 @@ def _opened(bundle: Bundle, variant: Variant, counted: Callable[[], Counted]) ->
 
 
 def _convolutions(
-    counted: Counted, products: Collection[str], linears: Collection[str]
+    found: Kernels, counted: Callable[[], Counted], products: Collection[str], linears: Collection[str]
 ) -> tuple[ConvolutionKernel, ...]:
-    """Return the convolutions that are ``counted`` in float32; one that has become a Linear layer is among these."""
+    """Return the convolutions that are ``counted`` in float32; one that has become a Linear layer is among these.
+
+    There are none where ``found`` has none.
+    """
+    if found.arithmetic is not None and all(each.kind != "Conv" for each in found.arithmetic):
+        return ()
     return tuple(
         ConvolutionKernel(name=each.name, macs=each.macs, integer=each.name in products or each.output in products)
-        for each in counted.nodes
+        for each in counted().nodes
         if each.kind == "Conv" and each.name not in linears
     )
 
