@@ -23,9 +23,7 @@ from edgevit.stages import validate
 from edgevit.stages.precisions import OPTIMIZED, PLANS
 
 PREPROCESS = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-PHOTOS = 300
-#: The first so many of them are from all over the list, too: enough for most.
-FEWER = 200
+PHOTOS = 200
 BATCH = 8
 SAMPLES = "64"  # photos to calibrate with
 NOTHING_SET: Mapping[str, str] = {}
@@ -81,22 +79,21 @@ class Deit:
         def make(folder: Path) -> None:
             with (self.photos / "evaluation.csv").open(newline="") as stream:
                 rows = list(csv.reader(stream))
-            spread = np.linspace(1, len(rows) - 1, PHOTOS).astype(int)
-            chosen = np.concatenate([spread[start::3] for start in range(3)])
+            chosen = np.linspace(1, len(rows) - 1, PHOTOS).astype(int)
             with (folder / "some.csv").open("w", newline="") as stream:
                 csv.writer(stream).writerows([rows[0], *(rows[index] for index in chosen)])
 
         return self._once("deit-evaluation", make) / "some.csv"
 
-    def images(self, count: int = PHOTOS) -> list[NDArray[np.float32]]:
-        """Return the first ``count`` of these photos as the model takes them, in batches of ``BATCH``."""
+    def images(self) -> list[NDArray[np.float32]]:
+        """Return these photos as the model takes them, in batches of ``BATCH``."""
 
         def make(folder: Path) -> None:
             dataset = load_csv(self.evaluation(), root=self.photos / "evaluation")
             np.save(folder / "pixels.npy", load_pixels(dataset, PREPROCESS))
 
         pixels = np.load(self._once("deit-pixels", make) / "pixels.npy", mmap_mode="r")
-        return [PREPROCESS.normalize(pixels[at : min(at + BATCH, count)]) for at in range(0, count, BATCH)]
+        return [PREPROCESS.normalize(pixels[at : at + BATCH]) for at in range(0, PHOTOS, BATCH)]
 
     def calibration(self, count: int) -> list[NDArray[np.float32]]:
         """Return ``count`` photos from all over those for calibration, in batches of ``BATCH``."""

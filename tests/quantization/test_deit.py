@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from deit import FEWER
 from numpy.typing import NDArray
 from onnx_files import emit
 
@@ -46,7 +45,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def measured(deit, tmp_path_factory):
-    folder, images = tmp_path_factory.mktemp("deit"), deit.images(FEWER)
+    folder, images = tmp_path_factory.mktemp("deit"), deit.images()
     found = {}
     for case in CASES:
         backend, (model, plan_file) = get_backend(case.backend), deit.optimized(scheme_of(case.dialect))
@@ -55,7 +54,7 @@ def measured(deit, tmp_path_factory):
         int8 = backend.build(source, folder / case.dialect)[0]
         with backend.open(int8, threads=0, settings={}) as session:
             found[case] = Measured(
-                deit.answers(case.backend)[:FEWER],
+                deit.answers(case.backend),
                 np.concatenate([session.infer(batch) for batch in images]),
                 check_kernels(session, plan.integer_layers()),
                 (deit.float32(), source),
@@ -94,7 +93,7 @@ def test_both_backends_agree_in_float32(measured):
 
 def test_openvinos_ir_answers_as_the_onnx_it_was_made_of(measured, deit):
     case = next(case for case in CASES if case.backend == "openvino")
-    images = deit.images(FEWER)[::4]
+    images = deit.images()[::4]
     for source, found in zip(measured[case].sources, measured[case][:2], strict=True):
         with get_backend("openvino").open(source, threads=0, settings={}) as session:  # the same arithmetic
             expected = np.stack([session.infer(batch) for batch in images])
