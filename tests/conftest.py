@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Have temporary files in memory, unless it is said where; pytest-xdist tells its workers."""
     if config.option.basetemp is None and (folder := memory_folder()) is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
+        if "TMPDIR" not in os.environ:  # what commands write for a while is synced, too
+            os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="edgevit-tests-", dir=folder)
+            config.add_cleanup(partial(shutil.rmtree, tempfile.tempdir, ignore_errors=True))
     # Workers of training's loaders are forked by one server for all tests: it loads torch, which each would else.
     multiprocessing.set_forkserver_preload(["__main__", "edgevit.training.loaders"])
 
