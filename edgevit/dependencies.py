@@ -19,6 +19,9 @@ EXTRAS = {
     "threadpoolctl": "quantize",
     "jinja2": "report",
     "cryptography": "sign",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 
 

@@ -89,6 +89,11 @@ class Model:
         return self._info
 
     @property
+    def width(self) -> int:
+        """How many numbers a row of ``infer`` has."""
+        return self._outputs
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         """What ``outputs`` calls what it gives."""
         return tuple(output.name for output in self.output_types) or ("logits" if self.labels else "embedding",)

@@ -1,0 +1,194 @@
+"""The service's endpoints, on FastAPI."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from edgevit import __version__
+from edgevit.errors import DataError, EdgeViTError, ImageError, InputError
+from edgevit.runtime import Model
+from edgevit.server.batching import Batcher, Busy
+from edgevit.server.metrics import Metrics
+from edgevit.server.protocol import VERSION, metadata_of, read_request, response_of
+
+_RETRY_AFTER = "1"  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a client may ask for: bytes of a body, pixels of an image, images of a request, requests that wait."""
+
+    body_bytes: int = 16 << 20
+    pixels: int = 25_000_000
+    images: int = 32
+    queue: int = 64
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class Service:
+    """A model behind HTTP: its queue, its decoders and its metrics."""
+
+    def __init__(self, model: Model, name: str, *, limits: Limits, batch: int, workers: int, decoders: int) -> None:
+        self.model, self.name, self.limits = model, name, limits
+        self.metadata = metadata_of(name, model)
+        self.metrics = Metrics(model.info(), lambda: self._batcher.waiting)
+        self._batcher = Batcher(model.infer, batch=batch, most=limits.queue, workers=workers, seen=self.metrics.seen)
+        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="edgevit-decode")
+        self._at_once = asyncio.Semaphore(limits.queue)
+        self.ready = True
+
+    def close(self) -> None:
+        """Take nothing more, and finish what was accepted."""
+        self.ready = False
+        self._decoders.shutdown(wait=True)
+        self._batcher.close()
+        self.model.close()
+
+    async def body(self, request: Request) -> bytes:
+        """Return the body of a request, no more of which is read than it may have."""
+        most = self.limits.body_bytes
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > most:
+            raise _Refused(413, f"the body has {declared} bytes, and at most {most} are read")
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise _Refused(413, f"the body has more than {most} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+    async def rows(self, prepare: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return what the model gives for what ``prepare`` makes, in a thread that decodes."""
+        if not self.ready:
+            raise Busy("the service is shutting down")
+        if self._at_once.locked():  # as many are being decoded as may wait: more would only fill the memory
+            raise Busy("the queue is full")
+        async with self._at_once:
+            images = await asyncio.get_running_loop().run_in_executor(self._decoders, prepare)
+            return await asyncio.wrap_future(self._batcher.submit(images))
+
+    def prepared(self, content: bytes) -> NDArray[np.float32]:
+        """Return an image file as the model's input (1, C, H, W)."""
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                pixels = image.width * image.height
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            pixels = 0  # what it is, decoding says in better words
+        if pixels > self.limits.pixels:
+            raise _Refused(413, f"the image has {pixels} pixels, and at most {self.limits.pixels} are decoded")
+        return self.model.prepare([content])
+
+
+def make_app(service: Service) -> FastAPI:
+    """Return the application; it closes ``service`` when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    _add_information(app, service)
+    _add_inference(app, service)
+    return app
+
+
+def _add_information(app: FastAPI, service: Service) -> None:
+    """Add what tells of the server and its model."""
+    here = f"/v2/models/{service.name}"
+
+    @app.get("/v2")
+    async def server() -> Response:
+        return _json({"name": "edgevit", "version": __version__, "extensions": []})
+
+    @app.get("/v2/health/live")
+    async def live() -> Response:
+        return _json({"live": True})
+
+    @app.get("/v2/health/ready")
+    @app.get(f"{here}/ready")
+    @app.get(f"{here}/versions/{VERSION}/ready")
+    async def ready() -> Response:
+        return _json({"name": service.name, "ready": service.ready}, 200 if service.ready else 503)
+
+    @app.get(here)
+    @app.get(f"{here}/versions/{VERSION}")
+    async def metadata() -> Response:
+        return _json(service.metadata)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_inference(app: FastAPI, service: Service) -> None:
+    """Add what runs the model."""
+    model = service.model
+
+    @app.post(f"/v2/models/{service.name}/infer")
+    @app.post(f"/v2/models/{service.name}/versions/{VERSION}/infer")
+    async def infer(request: Request) -> Response:
+        async def call() -> object:
+            body = await service.body(request)
+            asked, images = await asyncio.to_thread(read_request, body, model, most_images=service.limits.images)
+            return response_of(service.name, model, asked, await service.rows(lambda: images))
+
+        return await _answered(service, "infer", call)
+
+    @app.post("/v1/predict")
+    async def predict(request: Request, top: int = 5) -> Response:
+        async def call() -> object:
+            content = await service.body(request)
+            predictions, outputs = model.answer(await service.rows(lambda: service.prepared(content)), top=top)
+            said: dict[str, object] = {"model": service.name, "variant": model.variant.name}
+            if predictions is not None:
+                return said | {"predictions": predictions}
+            given = {name: {"shape": each.shape, "data": each.ravel().tolist()} for name, each in outputs.items()}
+            return said | {"outputs": given}
+
+        return await _answered(service, "predict", call)
+
+
+async def _answered(service: Service, endpoint: str, call: Callable[[], Awaitable[object]]) -> Response:
+    """Return what ``call`` does as a response, or why it does not; both are counted."""
+    start = time.perf_counter()
+    headers: dict[str, str] = {}
+    try:
+        status, content = 200, msgspec.json.encode(await call())
+        service.metrics.seconds.observe(time.perf_counter() - start)
+    except Busy as busy:
+        status, content, headers = 503, _error(busy.reason), {"Retry-After": _RETRY_AFTER}
+    except _Refused as refused:
+        status, content = refused.status, _error(refused.message)
+    except (ImageError, DataError, InputError) as error:
+        status, content = 400, _error(f"{error.message} ({error.remedy})")
+    except EdgeViTError as error:
+        status, content = 500, _error(error.message)
+    service.metrics.requests.labels(endpoint, str(status)).inc()
+    return Response(content, status, headers, "application/json")
+
+
+def _error(message: str) -> bytes:
+    return msgspec.json.encode({"error": message})
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")

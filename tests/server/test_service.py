@@ -1,0 +1,230 @@
+"""``edgevit serve`` as clients see it: a real server on loopback, Triton's own client, and clients that misbehave."""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import finish, start
+
+import edgevit as public
+from edgevit.runtime import load
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+pytest.importorskip("uvicorn", reason="needs the extra serve")
+
+
+@contextmanager
+def serving(bundle, scratch, *options):
+    """Yield the address of a server and its process, which is ended afterwards."""
+    process = start("serve", bundle, "--port", "0", "--threads", "1", *options, scratch=scratch)
+    process.asked_to_end = False
+    lines = []
+    try:
+        for line in process.stderr:
+            lines.append(line)
+            if found := re.search(r"serving \S+ at (http://127\.0\.0\.1:\d+)", line):
+                break
+        else:
+            pytest.fail("".join(lines))
+        yield found[1], process
+    finally:
+        if process.poll() is None and not process.asked_to_end:
+            process.send_signal(signal.SIGTERM)
+        outcome = finish(process)
+    assert outcome.code == 0, outcome
+    assert "what was accepted has been answered" in outcome.out
+
+
+@pytest.fixture(scope="module")
+def pack(tiny_quantized, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serve")
+    return public.pack(tiny_quantized, folder / "tiny.edgevit.zip", variants=["float32"]).path
+
+
+@pytest.fixture(scope="module")
+def server(pack, tmp_path_factory):
+    with serving(pack, tmp_path_factory.mktemp("server"), "--max-body-mb", "1", "--max-pixels", "10000") as (
+        address,
+        _,
+    ):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def model(pack):
+    with load(pack, variant="float32", threads=1) as loaded:
+        yield loaded
+
+
+def call(address, path, body=None):
+    """Return the status, the headers and the body of a response."""
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+    try:
+        connection.request("GET" if body is None else "POST", path, body)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def photo(seed=0, size=(20, 18)):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def png(pixels, folder):
+    Image.fromarray(pixels).save(folder / "photo.png")
+    return (folder / "photo.png").read_bytes()
+
+
+def test_images_are_answered_as_in_python(server, model, tmp_path):
+    content = png(photo(), tmp_path)
+    status, _, body = call(server, "/v1/predict?top=3", content)
+    assert status == 200
+    found = json.loads(body)["predictions"]
+    for each, wanted in zip(found, model.predict(content, top=3), strict=True):
+        assert (each["label"], each["index"]) == (wanted.label, wanted.index)
+        assert each["probability"] == pytest.approx(wanted.probability, abs=1e-6)
+
+
+def test_tritons_own_client_is_answered(server, model):
+    client = pytest.importorskip("tritonclient.http")
+    name = model.info().model
+    with client.InferenceServerClient(server.removeprefix("http://")) as triton:
+        assert triton.is_server_live()
+        assert triton.is_server_ready()
+        assert triton.is_model_ready(name)
+        metadata = triton.get_model_metadata(name)
+        assert metadata["inputs"] == [{"name": "images", "datatype": "FP32", "shape": [-1, 3, 16, 16]}]
+        images = model.prepare([photo(seed) for seed in range(3)])
+        given = client.InferInput("images", list(images.shape), "FP32")
+        given.set_data_from_numpy(images, binary_data=False)
+        wanted = client.InferRequestedOutput("logits", binary_data=False)
+        found = triton.infer(name, [given], outputs=[wanted], request_id="7")
+        np.testing.assert_allclose(found.as_numpy("logits"), model.infer(images), atol=1e-5)
+        assert found.get_response()["id"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "problem"),
+    [
+        ("/v1/predict", b"", 400, "empty|no image|not an image|cannot"),
+        ("/v1/predict", b"no image", 400, "image"),
+        ("/v1/predict?top=0", b"no image", 400, "."),
+        ("/v1/predict", bytes((1 << 20) + 1), 413, "bytes"),
+        ("/v2/models/{}/infer", b"", 400, "not valid"),
+        ("/v2/models/{}/infer", b"[" * 100_000, 400, "not valid"),
+        ("/v2/models/{}/infer", b'{"inputs": []}', 400, "not valid"),
+        ("/v2/models/{}/infer", {"name": "other"}, 400, "the input is other"),
+        ("/v2/models/{}/infer", {"datatype": "INT8"}, 400, "INT8"),
+        ("/v2/models/{}/infer", {"shape": [1, 3, 16]}, 400, "of shape"),
+        ("/v2/models/{}/infer", {"shape": [0, 3, 16, 16]}, 400, "0 images"),
+        ("/v2/models/{}/infer", {"shape": [999, 3, 16, 16]}, 400, "999 images"),
+        ("/v2/models/{}/infer", {"data": [1, 2]}, 400, "2 numbers"),
+        ("/v2/models/{}/infer", {"data": ["a"] * 768}, 400, "no numbers"),
+        ("/v2/models/{}/infer", {"data": [[1, 2], [3]]}, 400, "ragged"),
+        ("/v2/models/{}/infer", {"data": [1e39] * 768}, 400, "finite"),
+        ("/v2/models/absent/infer", {}, 404, "."),
+    ],
+)
+def test_bad_requests_say_what_is_wrong(server, model, path, body, status, problem):
+    if isinstance(body, dict):
+        whole = {"name": "images", "shape": [1, 3, 16, 16], "datatype": "FP32", "data": [0.0] * 768}
+        body = json.dumps({"inputs": [whole | body]}).encode()
+    found, _, said = call(server, path.format(model.info().model), body)
+    assert found == status, said
+    assert re.search(problem, said.decode())
+
+
+def test_an_output_that_is_not_there_is_named(server, model):
+    whole = {"name": "images", "shape": [1, 3, 16, 16], "datatype": "FP32", "data": [0.0] * 768}
+    body = json.dumps({"inputs": [whole], "outputs": [{"name": "depth"}]}).encode()
+    status, _, said = call(server, f"/v2/models/{model.info().model}/infer", body)
+    assert status == 400
+    assert "ask for logits" in said.decode()
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(server, tmp_path):
+    status, _, said = call(server, "/v1/predict", png(photo(size=(101, 100)), tmp_path))
+    assert status == 413
+    assert "10100 pixels" in said.decode()
+
+
+def test_a_body_that_lies_about_its_length_is_cut(server):
+    host, port = server.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        with suppress(OSError):  # the server may close the connection while more is sent
+            for _ in range(64):
+                connection.sendall(chunk)
+        assert b" 413 " in connection.recv(4096)
+
+
+def test_metrics_count(server, tmp_path):
+    call(server, "/v1/predict", png(photo(), tmp_path))
+    status, headers, body = call(server, "/metrics")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    parser = pytest.importorskip("prometheus_client.parser")
+    families = {family.name: family for family in parser.text_string_to_metric_families(body.decode())}
+    assert any(each.labels["status"] == "200" for each in families["edgevit_requests"].samples)
+    assert families["edgevit_model_info"].samples[0].labels["variant"] == "float32"
+
+
+def test_more_than_it_can_do_is_refused_honestly_and_a_signal_finishes_what_was_accepted(pack, model, tmp_path):
+    content = [png(photo(seed, (400, 400)), tmp_path) for seed in range(4)]
+    expected = [model.predict(each)[0].label for each in content]
+    statuses, wrong, gone = [], [], []
+    stop = threading.Event()
+
+    def hammer(number):
+        while not stop.is_set():
+            try:
+                status, headers, body = call(address, "/v1/predict", content[number % 4])
+            except (OSError, http.client.HTTPException) as error:
+                gone.append(error)  # it does not listen any more
+                return
+            statuses.append(status)
+            if status == 200 and json.loads(body)["predictions"][0]["label"] != expected[number % 4]:
+                wrong.append(number)
+            if status == 503 and headers["Retry-After"] != "1":
+                wrong.append(number)
+
+    with serving(pack, tmp_path, "--queue", "2") as (address, process), ThreadPoolExecutor(12) as pool:
+        running = [pool.submit(hammer, number) for number in range(12)]
+        while len(statuses) < 200:
+            assert process.poll() is None
+            stop.wait(0.05)
+        process.send_signal(signal.SIGTERM)
+        process.asked_to_end = True
+        for each in running:
+            each.result(60)
+        stop.set()
+    assert not wrong
+    assert set(statuses) == {200, 503}
+    # What was accepted has been answered: a connection ends only before anything of a request was read.
+    assert all("refused" in str(error) or "reset" in str(error) or "closed" in str(error) for error in gone), gone
+
+
+def test_a_port_that_is_taken_is_named(pack, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = start("serve", pack, "--port", taken.getsockname()[1], scratch=tmp_path)
+        outcome = finish(process)
+    assert outcome.code == 3
+    assert "cannot listen on" in outcome.err
+
+
+def test_a_name_that_is_no_path_is_refused(edgevit, pack):
+    refused = edgevit("serve", pack, "--name", "../a b")
+    assert refused.code == 2
+    assert "--name" in refused.err
