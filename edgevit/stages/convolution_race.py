@@ -31,13 +31,14 @@ from edgevit.quantization.emit import DIALECTS, dialect_called
 from edgevit.quantization.float_fallback import note_float_in
 from edgevit.quantization.plan import QuantizationPlan, StageVerdict
 from edgevit.quantization.ptq import PtqModel
-from edgevit.stages.convolution_forms import Allowance, RacedForm, Reference, Workbench
+from edgevit.stages.convolution_forms import RacedForm, Reference, Workbench
 from edgevit.stages.convolution_stages import (
     MOST_STAGES,
     ByStage,
     choose_stages,
     race_stages,
 )
+from edgevit.stages.deviation import Allowance
 from edgevit.stages.settings_race import MARGIN, race, winner
 from edgevit.targets import Target
 

@@ -17,7 +17,8 @@ import numpy as np
 from edgevit.backends.base import Session
 from edgevit.graph.convolutions import Stage
 from edgevit.progress import Progress
-from edgevit.stages.convolution_forms import Allowance, Deviation, RacedForm, Workbench
+from edgevit.stages.convolution_forms import RacedForm, Workbench
+from edgevit.stages.deviation import Allowance, Deviation
 from edgevit.stages.settings_race import MARGIN, race
 
 #: Stages that are told apart; images of 224 pixels go through five, and each is a file to build.

@@ -33,6 +33,7 @@ from edgevit.quantization.ptq import PtqModel
 from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.weight_only.packed import check_packed, emit_weights_int4, emit_weights_int8
 from edgevit.runtime.verification import verify_golden
+from edgevit.stages.deviation import Allowance, deviation_between
 from edgevit.stages.settings_race import fastest_settings
 from edgevit.targets import Target, float8_dialect
 
@@ -135,15 +136,24 @@ def choosing_settings(
 
     Where there is a race, the session that won is open still; else there is none. There is no race, and it gets what
     the target prefers, where the engine is not here, or where ``decided`` holds the verdict on a limit: that was
-    verified with it.
+    verified with it. A network with convolutions must stay near float32 with what wins.
     """
     choices = target.choices_for(precision)
     limited = isinstance(decided, PtqModel) and decided.plan.limit_in(target.dialect) is not None
     if len(choices) == 1 or limited or _is_elsewhere(target, model, choices[0]):
         yield choices[0], None
         return
-    image = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images[:1]])
-    with fastest_settings(get_backend(target.backend), model, choices, image) as found:
+    manifest, golden = bundle.manifest, bundle.golden()
+    images = np.stack([manifest.preprocess(image) for image in golden.images])
+
+    def accept(first: Session, other: Session) -> bool:
+        if not (isinstance(decided, PtqModel) and decided.plan.convolutions):
+            return True
+        answers = (np.concatenate([each.infer(image[None]) for image in images]) for each in (first, other))
+        without, found = (deviation_between(manifest, golden.logits, one) for one in answers)
+        return Allowance(without).holds(found)
+
+    with fastest_settings(get_backend(target.backend), model, choices, images[:1], accept) as found:
         yield found
 
 

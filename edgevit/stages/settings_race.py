@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,22 +25,31 @@ _WARM_UP, _ROUNDS = 3, 15
 MARGIN = 0.03
 
 
+def _any(first: Session, other: Session) -> bool:  # noqa: ARG001
+    return True
+
+
 @contextmanager
 def fastest_settings(
-    backend: Backend, model: Path, choices: Sequence[Mapping[str, str]], images: NDArray[np.float32]
+    backend: Backend,
+    model: Path,
+    choices: Sequence[Mapping[str, str]],
+    images: NDArray[np.float32],
+    accept: Callable[[Session, Session], bool] = _any,
 ) -> Iterator[tuple[Mapping[str, str], Session]]:
     """Yield the one of ``choices`` with which the file ``model`` runs fastest on ``images``, and the session that won.
 
     All take turns, so that what disturbs one disturbs the others. The first is kept unless another is clearly faster.
     One with which the engine cannot open the file is out of the race, such as OpenVINO 2026.4's bf16 for the integer
-    layers of MobileViT.
+    layers of MobileViT. So is one whose session ``accept`` does not take beside that of the first.
 
     Raises:
         BundleError: if the file is damaged, or a setting is not one of the backend's.
 
     """
     with ExitStack() as stack:
-        opened = _open_all(backend, model, choices, stack)
+        first, *others = _open_all(backend, model, choices, stack)
+        opened = [first, *(each for each in others if accept(first[1], each[1]))]
         best, session = opened[winner(race([session for _, session in opened], images))]
         yield best, session
 

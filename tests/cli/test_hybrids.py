@@ -8,7 +8,7 @@ from tiny import SHAPES
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.shapes import load_shapes
-from edgevit.stages import convolution_forms, convolution_race, convolution_stages
+from edgevit.stages import convolution_race, convolution_stages, deviation
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def decided_by(race, monkeypatch):
     """Let the times of ``race`` alone decide, whatever is lost of accuracy."""
     monkeypatch.setattr(convolution_race, "race", race)
     monkeypatch.setattr(convolution_stages, "race", race)
-    monkeypatch.setattr(convolution_forms, "_LEAST_SQNR", 0.0)
+    monkeypatch.setattr(deviation, "_LEAST_SQNR", 0.0)
 
 
 def slower_with(engine, monkeypatch):

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from edgevit.stages.convolution_forms import Deviation, RacedForm
+from edgevit.stages.convolution_forms import RacedForm
 from edgevit.stages.convolution_race import _chosen  # what is chosen by given times
+from edgevit.stages.deviation import Deviation
 
 DEPTHWISE, FIRST, POINTWISE = "depthwise", "first", "pointwise"
 EVERYTHING = frozenset({DEPTHWISE, FIRST, POINTWISE})

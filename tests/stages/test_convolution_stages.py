@@ -9,8 +9,9 @@ import pytest
 from edgevit.graph.convolutions import Stage
 from edgevit.progress import SILENT
 from edgevit.stages import convolution_stages
-from edgevit.stages.convolution_forms import Allowance, Deviation, RacedForm
+from edgevit.stages.convolution_forms import RacedForm
 from edgevit.stages.convolution_stages import StageTrial, best_stages, choose_stages, race_stages
+from edgevit.stages.deviation import Allowance, Deviation
 
 #: Stages of two convolutions each.
 SIZES = ("56x56", "28x28", "14x14")

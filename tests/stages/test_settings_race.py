@@ -1,6 +1,6 @@
 """A race between settings: the first one wins unless another is clearly faster."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -91,6 +91,47 @@ def test_a_setting_that_the_engine_refuses_is_out_of_the_race(refused, left):
     assert set(backend.ran) == {left, f"{left} closed"}
 
 
+@pytest.mark.parametrize(("taken", "left"), [(False, "slow"), (True, "fast")])
+def test_a_setting_that_is_not_accepted_is_out_of_the_race(taken, left, monkeypatch):
+    monkeypatch.setattr("edgevit.stages.settings_race.winner", lambda times: times.shape[1] - 1)
+    asked = []
+
+    def accept(first, other):
+        asked.append((first.name, other.name))
+        return taken
+
+    with fastest_settings(Recorded(), None, NAMES, None, accept) as (settings, _):
+        assert settings == {"speed": left}
+    assert asked == [("slow", "fast")]
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "noise", "expected"), [((), 0.3, "bf16"), (("one",), 0.3, "f32"), (("one",), 0.01, "bf16")]
+)
+def test_a_network_of_convolutions_stays_near_float32_with_what_wins(monkeypatch, convolutions, noise, expected):
+    """Where bfloat16 is fastest, but takes logits too far: 10 dB, or 40."""
+    logits = np.ones((1, 4), dtype=np.float32)
+
+    class Bundle:
+        manifest = SimpleNamespace(preprocess=lambda image: image, independent=False, classes=0, typed_outputs=())
+
+        @staticmethod
+        def golden():
+            return SimpleNamespace(images=[np.zeros((3, 8, 8), dtype=np.float32)], logits=logits)
+
+    @contextmanager
+    def race(_backend, _model, choices, _images, accept):
+        sessions = [SimpleNamespace(infer=lambda _, away=away: logits + away) for away in (0.0, noise)]
+        chosen = int(accept(*sessions))
+        yield choices[-1] if chosen else choices[0], sessions[chosen]
+
+    monkeypatch.setattr(precisions, "fastest_settings", race)
+    plan = SimpleNamespace(limit_in=lambda _: None, convolutions=convolutions)
+    decided, target = PtqModel(Path("model.onnx"), plan), load_target("x86-openvino")
+    with precisions.choosing_settings(Bundle, "int8", target, decided, Path("model.xml")) as (found, _):
+        assert found["INFERENCE_PRECISION_HINT"] == expected
+
+
 def test_what_the_engine_refuses_with_every_setting_is_an_error():
     with pytest.raises(BundleError, match="not slow"), fastest_settings(Refusing("slow", "fast"), None, NAMES, None):
         pass
@@ -108,7 +149,7 @@ class _Engine:
 
 @pytest.mark.parametrize(("limit", "raced"), [(None, True), ("a verdict", False)])
 def test_what_is_open_is_raced_for_unless_a_limit_was_verified(monkeypatch, limit, raced):
-    def last(_backend, _model, choices, _images):
+    def last(_backend, _model, choices, _images, _accept):
         return nullcontext((choices[-1], "open"))
 
     monkeypatch.setattr(precisions, "fastest_settings", last)
