@@ -30,8 +30,11 @@ from edgevit.graph.interface import interface_of
 from edgevit.graph.onnx_file import read_onnx
 from edgevit.models.config import read_configs, read_preprocessing
 from edgevit.models.defaults import IMAGENET, Defaults
+from edgevit.models.labels import read_labels
+from edgevit.models.licenses import license_beside
 from edgevit.models.preprocessing import describe, preprocess_of, resized
 from edgevit.models.spec import ModelSpec
+from edgevit.models.tokenizer import read_tokenizer
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
@@ -144,6 +147,39 @@ def _read_csv(path: Path) -> None:
     map_several(images, ("cat", "dog"))
 
 
+CARDS = (
+    b"---\nlicense: other\nlicense_name: acme-nc\nlicense_link: https://example.org\ntags:\n- vit\n---\n# A model\n",
+    b"---\r\nlicense: [mit, 'cc-by-nc-4.0', \"x \\u00e9\"]\r\n---\r\n",
+    b"\xef\xbb\xbf---\nlicense:\n- mit\n- >-\n  apache-2.0\n  # x\n---\n",
+)
+LABELS = ("cat\r\ndog\r\n\r\n".encode("utf-8-sig"), "caf\u00e9\nna\u00efve \u0645\u06cc\u200c\u062e\n".encode())
+
+
+def _read_card(path: Path) -> None:
+    found = license_beside(path.parent, {})
+    if found is not None:
+        assert found.in_words().isprintable()
+        msgspec.json.encode(found)
+
+
+def _tokenizer() -> bytes:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    letters = {name: number for number, name in enumerate(["<unk>", "<end>", *"abcdefghijklmnopqrstuvwxyz"])}
+    model = models.BPE(vocab={**letters, "at": 28}, merges=[("a", "t")], unk_token="<unk>")  # noqa: S106 - a token
+    backend = Tokenizer(model)
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", 1)])
+    return backend.to_str().encode()
+
+
+def _read_tokenizer(path: Path) -> None:
+    tokenizer = read_tokenizer(path.parent, "it")
+    tokenizer.encode(["a cat", "Na\u00efve dog!"], 8, fill=False)
+    tokenizer.strange(["cat"])
+
+
 def _read_onnx(path: Path) -> None:
     contents_of_onnx(path)
     interface_of(read_onnx(path))
@@ -212,6 +248,9 @@ def targets(bundle: Path) -> dict[str, Target]:
         "plan": Target(((bundle / "calibration/plan.json").read_bytes(),), "plan.json", QuantizationPlan.load),
         "table": Target(((bundle / "calibration/table.npz").read_bytes(),), "table.npz", CalibrationTable.load),
         "pack": Target((_pack_of(bundle),), "model.zip", _read_pack),
+        "card": Target(CARDS, "README.md", _read_card),
+        "labels": Target(LABELS, "labels.txt", read_labels),
+        "tokenizer": Target((_tokenizer(),), "tokenizer.json", _read_tokenizer),
         "engine": Target(
             (msgspec.json.encode(ENGINE),), "engine.json", lambda path: read_info(path.with_name("model.engine"))
         ),

@@ -20,7 +20,7 @@ from edgevit.errors import EdgeViTError
 from edgevit.memory import limited
 
 KINDS = ("image", "manifest", "golden", "onnx", "ir", "safetensors", "pth", "npz", "config", "csv", "target", "recipe",
-         "plan", "table", "pack", "engine")  # fmt: skip
+         "plan", "table", "pack", "card", "labels", "tokenizer", "engine")  # fmt: skip
 SEEDS = Path(__file__).parent / "seeds"
 MOST_SECONDS = 5.0  # of CPU
 MOST_BYTES = 500 << 20
