@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-PAGES += tuple(sorted((ROOT / "export").glob("**/*.md")))
+PAGES += tuple(path for path in sorted((ROOT / "export").glob("**/*.md")) if "node_modules" not in path.parts)
 
 #: What a fence may hold: commands, Python, files, or what is only to be looked at.
-LANGUAGES = {"console", "python", "toml", "text", "mermaid"}
+LANGUAGES = {"console", "python", "js", "toml", "text", "mermaid"}
 
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _MARKER = re.compile(r"<!-- not run(?: \(([\w/., -]+)\))?: (\S.*?) -->\s*\Z")

@@ -23,6 +23,7 @@ from cpp_library import (
     onnxruntime_library,
     skip_without_compiler,
 )
+from export_cases import picture, preprocesses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from once import once
@@ -33,8 +34,7 @@ from edgevit.bundle import zip_layout
 from edgevit.bundle.pack import is_aligned
 from edgevit.bundle.reading import encode_manifest
 from edgevit.bundle.store import Bundle
-from edgevit.data.preprocess import Preprocess
-from edgevit.errors import DataError, ImageError
+from edgevit.errors import ImageError
 from edgevit.runtime import load
 
 VARIANTS = ("float32", "float32-onnxruntime", "int8-onnxruntime", "float32-openvino", "int8-openvino")
@@ -54,15 +54,6 @@ def library(built):
 @pytest.fixture(scope="module")
 def pack(tiny_quantized, tmp_path_factory):
     return public.pack(tiny_quantized, tmp_path_factory.mktemp("pack") / "tiny.edgevit.zip").path
-
-
-def picture(height=30, width=41, channels=3, seed=0):
-    """Return an image with edges and noise."""
-    random = np.random.default_rng(seed)
-    small = random.integers(0, 256, (5, 7, channels), dtype=np.uint8)
-    planes = [Image.fromarray(small[..., at]).resize((width, height)) for at in range(channels)]
-    whole = np.stack([np.asarray(plane) for plane in planes], -1)
-    return np.ascontiguousarray(whole ^ random.integers(0, 16, whole.shape, dtype=np.uint8))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -124,36 +115,6 @@ def test_formats_and_strides(library, pack):
 def prepared(tmp_path_factory, tiny_exported):
     """Return a folder in which the model is prepared for as the manifest that is written there says."""
     return shutil.copytree(tiny_exported, tmp_path_factory.mktemp("prepared") / "tiny.edgevit")
-
-
-edges, inner = st.integers(1, 40), st.integers(1, 16)
-boxes = st.tuples(edges, edges)
-
-
-@st.composite
-def preprocesses(draw):
-    fit = draw(st.sampled_from(["short", "squash", "cover", "contain", "none"]))
-    box = draw(st.one_of(boxes, edges.map(lambda edge: (edge, edge)))) if fit not in ("short", "none") else None
-    square = fit == "cover" and box is not None and box[0] == box[1]
-    pad = draw(st.sampled_from(["around", "square"] if fit == "short" else ["around", "square", "after"]))
-    try:
-        return Preprocess(
-            size=(16, 16),
-            resize=draw(st.one_of(st.none(), st.integers(16, 40))) if fit == "short" else None,
-            interpolation=draw(st.sampled_from(["bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"])),
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-            channel_order=draw(st.sampled_from(["RGB", "BGR"])),
-            fit=fit,
-            box=box,
-            fill=draw(st.one_of(st.none(), st.just((124, 116, 104)))),
-            rounding=draw(st.sampled_from(["nearest", "down", "half up"])),
-            longest=draw(st.one_of(st.none(), st.integers(1, 60))) if square else None,
-            pad=pad,
-            crop=draw(st.one_of(st.none(), st.tuples(inner, inner))) if pad == "after" else None,
-        )
-    except DataError:
-        return None
 
 
 @given(preprocess=preprocesses(), height=st.integers(1, 90), width=st.integers(1, 90), seed=st.integers(0, 9))

@@ -1,0 +1,15 @@
+/** What an application, a pack or an engine can cause; `remedy` says what to do. */
+export class EdgeViTError extends Error {
+  constructor(
+    message: string,
+    readonly remedy: string,
+  ) {
+    super(`${message} (${remedy})`);
+    this.name = "EdgeViTError";
+  }
+}
+
+/** The error of a pack that is damaged, or none. */
+export function badPack(message: string): EdgeViTError {
+  return new EdgeViTError(message, "get the pack again from where it came, or make it again with 'edgevit pack'");
+}

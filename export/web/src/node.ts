@@ -1,0 +1,22 @@
+/** For Node, on onnxruntime-node. */
+import { readFile } from "node:fs/promises";
+
+import * as ort from "onnxruntime-node";
+
+import { EdgeViTError } from "./errors.js";
+import { load as loadWith, type LoadOptions, type Model } from "./model.js";
+
+export { EdgeViTError } from "./errors.js";
+export { type LoadOptions, Model, type Prediction } from "./model.js";
+export type { Pixels } from "./preprocess.js";
+
+/** Opens the pack at a path, or one that was read already. */
+export async function load(pack: string | URL | Uint8Array<ArrayBuffer>, options: LoadOptions = {}): Promise<Model> {
+  let content: Uint8Array<ArrayBuffer>;
+  try {
+    content = pack instanceof Uint8Array ? pack : new Uint8Array(await readFile(pack));
+  } catch (error) {
+    throw new EdgeViTError(`the pack cannot be read: ${error instanceof Error ? error.message : String(error)}`, "check its path");
+  }
+  return loadWith(ort as never, content, options);
+}

@@ -1,0 +1,37 @@
+// Answers to lines of JSON on stdin with lines of JSON on stdout, as the tests ask: {pack, variant, image}, or
+// {preprocess, image}; an image has its data in base64.
+import { createInterface } from "node:readline";
+
+import { load } from "../dist/node.js";
+import { Preprocess } from "../dist/preprocess.js";
+
+const models = new Map();
+
+async function answer({ pack, variant, preprocess, image, top }) {
+  const pixels = { ...image, data: new Uint8Array(Buffer.from(image.data, "base64")) };
+  if (preprocess) return { input: Array.from(new Preprocess(preprocess).prepare(pixels)) };
+  const key = JSON.stringify([pack, variant]);
+  if (!models.has(key)) models.set(key, await load(pack, { variant, session: { intraOpNumThreads: 1 } }));
+  const model = models.get(key);
+  const outputs = await model.run(pixels);
+  const several = await Promise.all([1, 2, 3].map(() => model.run(pixels)));
+  const found = {
+    variant: model.variant,
+    labels: model.labels,
+    shapes: model.shapes,
+    same: several.every((each) => JSON.stringify(each) === JSON.stringify(outputs)),
+    outputs: Object.fromEntries(Object.entries(outputs).map(([name, each]) => [name, Array.from(each)])),
+  };
+  return model.labels.length ? { ...found, best: await model.predict(pixels, { top }) } : found;
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  let said;
+  try {
+    said = await answer(JSON.parse(line));
+  } catch (error) {
+    said = { error: error.message, type: error.name };
+  }
+  process.stdout.write(`${JSON.stringify(said)}\n`);
+}
+for (const model of models.values()) await model.close();
