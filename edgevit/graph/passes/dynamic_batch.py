@@ -18,18 +18,20 @@ BATCH = "batch"
 #: Operators that give numbers about a tensor, not of it.
 _ABOUT = ("Shape", "Size")
 _LAST = 2**62  # no axis is as long
+_PARTS = {"start": 0, "first": 1, "end": _LAST}
 _REFUSALS: tuple[type[Exception], ...] = (InputError, *ENGINE_ERRORS)
 
 
 class DynamicBatch(ir.passes.InPlacePass):
     """Gives the input of a graph for one image a batch of any size.
 
-    Two things keep the 1 of a trace with one image, and are rewritten, on the axis where the batch lies:
+    Three things keep the 1 of a trace with one image, and are rewritten, on the axis where the batch lies:
 
     - the constant shape, such as (1, N, D) or (heads, N, d), that Reshape gives to what was made of the images: the
       size of that axis becomes -1, whatever is left, or where another is -1 already, 0, the size that is there;
     - a constant (1, 1, D), such as the class token, that Concat puts before the patches of the one image: it is
-      expanded to their number.
+      expanded to their number;
+    - the constant sizes, such as (1, C, H, W), that Resize makes of images: the first becomes their number.
 
     This is a proposal, no proof: a graph could hold the 1 elsewhere, or mean another axis by it. Whoever runs the pass
     must compare what the graph gives for several images at once with what it gives for each.
@@ -47,6 +49,8 @@ class DynamicBatch(ir.passes.InPlacePass):
             axis = places.get(node.outputs[0], BatchPlace(0)).axis
             if node.op_type == "Reshape" and node.inputs[0] in made_of_images:
                 _free_reshape(graph, node, axis)
+            elif node.op_type == "Resize" and node.inputs[0] in made_of_images:
+                _free_resize(graph, node, images)
             elif node.op_type == "Concat":
                 _expand_constants(graph, node, images, made_of_images, axis)
         assert images.shape is not None  # noqa: S101 - whoever runs the pass has looked
@@ -89,6 +93,19 @@ def _free_reshape(graph: ir.Graph, node: ir.Node, axis: int) -> None:
     elif shape[axis] == 1 and not node.attributes.get_int("allowzero", 0):
         shape[axis] = 0
     node.replace_input_with(1, _constant(graph, f"{node.outputs[0].name}.shape", shape))
+
+
+def _free_resize(graph: ir.Graph, node: ir.Node, images: ir.Value) -> None:
+    sizes = node.inputs[3] if len(node.inputs) > 3 else None
+    known = None if sizes is None else ir.convenience.get_const_tensor(sizes)
+    if sizes is None or known is None or known.shape.numpy() != (4,) or "axes" in node.attributes:
+        return
+    start, first, end = (_constant(graph, f"{sizes.name}.{part}", [at]) for part, at in _PARTS.items())
+    of_images = ir.node("Shape", [images])
+    batch, others = ir.node("Slice", [of_images.outputs[0], start, first]), ir.node("Slice", [sizes, first, end])
+    whole = ir.node("Concat", [batch.outputs[0], others.outputs[0]], attributes={"axis": 0})
+    graph.insert_before(node, [of_images, batch, others, whole])
+    node.replace_input_with(3, whole.outputs[0])
 
 
 def _sizes(node: ir.Node) -> list[int]:

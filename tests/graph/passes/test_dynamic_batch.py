@@ -80,6 +80,11 @@ def sequence_first(add, x):
     return add("Transpose", add("Reshape", mixed, [9, 1, 4]), perm=[1, 0, 2])
 
 
+def resized(add, x):
+    larger = add("Resize", x, np.zeros(0, np.float32), np.zeros(0, np.float32), [1, 2, 6, 8], mode="linear")
+    return add("Reshape", larger, [1, 96])
+
+
 def packed(add, x):
     """Keys and values (N, 1, 2 D), parted by an axis that is put first, of sizes that are computed."""
     tokens = add("Transpose", add("Reshape", x, [1, 8, 4]), perm=[1, 0, 2])
@@ -92,7 +97,9 @@ def packed(add, x):
     return add("Reshape", scores, [1, 2, 8, 8])
 
 
-@pytest.mark.parametrize("build", [flat, by_rows, with_others, class_token, computed_token, sequence_first, packed])
+@pytest.mark.parametrize(
+    "build", [flat, by_rows, with_others, class_token, computed_token, sequence_first, packed, resized]
+)
 def test_several_images_get_what_each_gets(build):
     expected = np.concatenate([run(traced(build), image[None]) for image in IMAGES])
     model = traced(build)
