@@ -22,8 +22,8 @@ from edgevit.graph.products import weight_of
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 
 SOURCE = Path(__file__).parents[3] / "benchmarks" / "tensorrt_kernels.py"
-#: ViT-S has twelve blocks, as DeiT-tiny has: of what is only wider, four are enough.
-DEPTHS = {"fashion-micro": 6, "vit-tiny": 12, "vit-small": 4}
+#: ViT-Ti and ViT-S have twelve blocks: of what is only wider, four are enough. test_rtx.py compiles DeiT-tiny whole.
+DEPTHS = {"fashion-micro": 6, "vit-tiny": 4, "vit-small": 4}
 #: By form: the type that every Linear layer and the type that every attention is multiplied in.
 TYPES = {
     "FP16": (None, "float16"),
@@ -32,11 +32,8 @@ TYPES = {
     "FP8": ("float8", "float16"),
     "FP8, attention too": ("float8", "float8"),
 }
-#: By depth; with what recipe `default` multiplies twice.
-MOST_KERNELS = {
-    4: {"FP16": 50, "INT8": 60, "INT8, attention too": 46, "FP8, attention too": 46},
-    12: {"FP16": 130, "INT8": 155, "INT8, attention too": 120, "FP8, attention too": 120},
-}
+#: Of a ViT of four blocks; with what recipe `default` multiplies twice.
+MOST_KERNELS = {"FP16": 50, "INT8": 60, "INT8, attention too": 46, "FP8, attention too": 46}
 GPUS = ("8.6", "8.9", "12.0")
 #: The GPU that is enough for a form, unless --every-kernel asks for all: what is asserted holds for each. The smallest
 #: model is compiled for all of them, but for quantized attention.
@@ -97,8 +94,8 @@ def test_every_linear_and_every_attention_is_one_kernel_in_its_type(kernels, mod
     assert [each.name for each in report.attentions] == [f"blocks.{block}.attn" for block in range(depth)]
     assert report.warnings == ()
     assert sum(each.kind == "convolution" for each in report.kernels) == 1  # the patch embedding
-    if form in MOST_KERNELS.get(depth, {}):
-        assert report.counts.kernels <= MOST_KERNELS[depth][form]
+    if "vit" in name and form in MOST_KERNELS:
+        assert report.counts.kernels <= MOST_KERNELS[form]
 
 
 @pytest.mark.parametrize(
