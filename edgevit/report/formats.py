@@ -19,15 +19,19 @@ def percent(rate: float | None, images: int = 10_000) -> str:
     """Write a rate in 0..1, to no more digits than a count of ``images`` can tell apart; 0 and 100 are none and all."""
     if rate is None:
         return NOTHING
-    return f"{within(min(100.0, max(0.0, 100 * rate)), (0, 100), _digits(images))}{_SPACE}%"
+    return f"{_rate(rate, images)}{_SPACE}%"
 
 
 def percent_interval(interval: Sequence[float] | None, images: int = 10_000) -> str:
     """Write an interval of rates, such as ``90.9-92.0``, without the sign that stands with the rate."""
     if interval is None:
         return NOTHING
-    low, high = (f"{100 * rate:.{_digits(images)}f}" for rate in interval)
+    low, high = (_rate(rate, images) for rate in interval)
     return f"{low}{_DASH}{high}"
+
+
+def _rate(rate: float, images: int) -> str:
+    return within(min(100.0, max(0.0, 100 * rate)), (0, 100), _digits(images))
 
 
 def points(change: float | None, images: int = 10_000) -> str:

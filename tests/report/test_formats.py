@@ -23,6 +23,8 @@ def plain(text):
         (formats.percent(1 + 1e-7, 1000), "100.0 %"),
         (formats.percent(None), "-"),
         (formats.percent_interval((0.9, 0.92)), "90.00-92.00"),
+        (formats.percent_interval((0.99985, 0.999998), 50_000), "99.98-99.9998"),
+        (formats.percent_interval((0.9, 1.0)), "90.00-100.00"),
         (formats.percent_interval(None), "-"),
         (formats.points(-0.0012), "-0.12"),
         (formats.points(0.0012), "+0.12"),
