@@ -14,7 +14,7 @@ import sys
 import numpy as np
 
 import edgevit.runtime
-from edgevit.backends import openvino
+from edgevit.backends import openvino_session
 from edgevit.bundle.store import Bundle
 from edgevit.errors import VerificationError
 
@@ -25,7 +25,7 @@ FLOAT32 = {"openvino": {"INFERENCE_PRECISION_HINT": "f32"}}
 def main(path: str, answers: str, *options: str) -> None:
     """Write and print them."""
     if "--dynamic" in options:
-        openvino._static_only = lambda: False
+        openvino_session._static_only = lambda: False
     bundle = Bundle.open(path)
     golden = bundle.golden()
     logits, problems = {"golden": golden.logits}, {}

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import platform
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends.backend import Backend
-from edgevit.backends.base import ANY_DEVICE, BuildOptions, LinearKernel, as_rows, check_images, split
+from edgevit.backends.base import ANY_DEVICE, BuildOptions
 from edgevit.backends.openvino_core import core_of
 from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixels
-from edgevit.backends.openvino_kernels import integer_products, linear_kernels
+from edgevit.backends.openvino_session import OpenVINOSession
 from edgevit.backends.openvino_settings import DEFAULTS, GROUP_SIZE, ModelCache, check_device, checked, properties
-from edgevit.backends.pixels import PIXELS, as_taken, normalised_by, shape_of_images, to_be_normalised
-from edgevit.backends.pool import Pool
+from edgevit.backends.pixels import PIXELS, normalised_by, to_be_normalised
 from edgevit.backends.profiles import RUNS, WARMUP, openvino_times
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.pack import PackedModel
@@ -31,11 +27,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
 from edgevit.errors import BundleError, GraphError, StorageError
 from edgevit.files import storage_errors
-from edgevit.graph.node_facts import by_weight, noted_products
 from edgevit.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _PRECISION = "INFERENCE_PRECISION_HINT"
 
@@ -227,156 +219,6 @@ class OpenVINO(Backend):
             return core_of(self._engine).read_model(bytes(model.content), *weights)
         parser = self._engine.frontend.FrontEndManager().load_by_framework("ir" if model.suffix == ".xml" else "onnx")
         return parser.convert(parser.load(model))
-
-
-class OpenVINOSession:
-    """A model that OpenVINO has compiled.
-
-    It takes any number of images. Where the model itself takes fewer or more at once, they go through it in parts, the
-    last filled up; where OpenVINO runs several requests side by side, as for throughput, they share the images.
-
-    A model for any number of images is compiled for one at first, and for any only once it meets more: with all shapes
-    known OpenVINO plans memory and kernels beforehand, which takes a tenth of the time off and more
-    (``benchmarks/openvino_shapes.py``).
-    """
-
-    def __init__(
-        self,
-        converted: Any,  # noqa: ANN401
-        compile_model: Callable[[Any], Any],
-        source: Path | PackedModel,
-        preprocess: Preprocess | None,
-        running: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._source = source  # weights in memory are used where they are
-        model = source if isinstance(source, Path) else source.path
-        if len(converted.inputs) != 1 or not converted.outputs:
-            raise BundleError(
-                f"{model} has {len(converted.inputs)} inputs and {len(converted.outputs)} outputs, not one input",
-                remedy="give a model that `edgevit export` or `edgevit quantize` made",
-            )
-        if _static_only() and converted.inputs[0].get_partial_shape()[0].is_dynamic:
-            converted = _for_images(converted, max(1, converted.inputs[0].get_partial_shape()[0].get_min_length()))
-        batch, *image = converted.inputs[0].get_partial_shape()
-        self._least, self._most = batch.get_min_length(), max(0, batch.get_max_length())
-        sizes = [size.get_length() if size.is_static else None for size in image]
-        self._preprocess = preprocess
-        self._shape = shape_of_images([None, *sizes], preprocess, model)
-        self._converted, self._compile, self._running = converted, compile_model, running
-        self._takes_one = self._least <= 1 and self._most != 1
-        self._compiled = compile_model(_for_images(converted, 1) if self._takes_one else converted)
-        self._requests = _requests_of(self._compiled)
-        self._requests_for_any = None if self._takes_one else self._requests
-        self._compiling = threading.Lock()
-
-    @property
-    def largest_batch(self) -> int | None:
-        """How many images it computes at once at the most; None where it takes any number."""
-        return self._most or None
-
-    def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (B, classes), or all outputs, of preprocessed images (B, C, H, W).
-
-        A model that takes uint8 pixels is given those that the images were made of.
-
-        Raises:
-            DataError: if the images are not of that shape.
-            BundleError: if OpenVINO cannot compile the model for more than one image, or cannot run it.
-
-        """
-        check_images(images, self._shape)
-        share = -(-len(images) // len(self._requests))
-        parts = split(images, max(1, self._least, min(share, self._most) if self._most else share))
-        logits: list[NDArray[np.float32]] = []
-        with self._requests_for(max(map(len, parts))).borrow(len(parts)) as requests:
-            for start in range(0, len(parts), len(requests)):
-                logits += self._run(requests, [self._filled(part) for part in parts[start : start + len(requests)]])
-        return logits[0][: len(images)] if len(logits) == 1 else np.concatenate(logits)[: len(images)]
-
-    def _requests_for(self, batch: int) -> Pool[Any]:
-        """Return what runs up to ``batch`` images each."""
-        if self._takes_one and batch == 1:
-            return self._requests
-        with self._compiling:
-            if self._requests_for_any is None:
-                self._requests_for_any = _requests_of(self._compile(self._converted))
-        return self._requests_for_any
-
-    def _run(self, requests: list[Any], parts: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Return the logits of ``parts``, one for each request at most."""
-        with self._running(), ExitStack() as waiting:  # whatever happens, no request is left behind that is busy
-            running = requests[: len(parts)]
-            for request, part in zip(running, parts, strict=True):
-                request.start_async([part], share_inputs=True)
-                waiting.callback(request.wait)
-        return [self._rows(request) for request in running]
-
-    def _rows(self, request: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        """Return what a request has computed, in memory of its own: the next images go into the same tensors."""
-        given = [request.get_output_tensor(place).data for place in range(len(self._converted.outputs))]
-        return as_rows(given) if len(given) > 1 else as_rows(given).copy()
-
-    def _filled(self, images: NDArray[np.float32]) -> NDArray[Any]:
-        """Return what the model takes for ``images``: no fewer than it must have, in the type of its input."""
-        if len(images) < self._least:
-            images = np.pad(images, ((0, self._least - len(images)), (0, 0), (0, 0), (0, 0)))
-        return as_taken(images, self._preprocess)
-
-    def profiled(self, images: NDArray[np.float32]) -> list[Any]:
-        """Run ``images`` as one request does, and return what OpenVINO counted of each operator."""
-        with self._requests_for(len(images)).borrow(1) as requests:
-            self._run(requests, [self._filled(images)])
-            found: list[Any] = requests[0].get_profiling_info()
-            return found
-
-    def linear_kernels(self) -> list[LinearKernel]:
-        """Return how each Linear layer is executed, read from the compiled model.
-
-        With a batch that it does not know, OpenVINO chooses kernels when it meets one: an image is run first.
-        """
-        products = by_weight(noted_products(note_of(self._converted, "products")))
-        return linear_kernels(self._runtime_model(), products)
-
-    def integer_products(self) -> frozenset[str]:
-        """Return the convolutions and products of two activations that run in integers, read from the same model."""
-        return integer_products(self._runtime_model())
-
-    def _runtime_model(self) -> Any:  # noqa: ANN401
-        self.infer(np.zeros([size or 1 for size in self._shape], dtype=np.float32))
-        return self._compiled.get_runtime_model()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        del self._requests, self._requests_for_any, self._compiled, self._compile, self._converted
-
-
-def _static_only() -> bool:
-    """Say whether models are compiled here for fixed numbers of images only: on ARM64, images go one at a time.
-
-    OpenVINO 2026.4.1 computes INT8 wrongly there with a dynamic batch, by up to 3.2 in logits; with a static one it
-    is right.
-    """
-    return platform.machine().lower() in ("aarch64", "arm64")
-
-
-def _for_images(converted: Any, count: int) -> Any:  # noqa: ANN401
-    """Return a copy of a model that takes ``count`` images."""
-    one = converted.clone()
-    (entry,) = one.inputs
-    shape = entry.get_partial_shape()
-    shape[0] = count
-    one.reshape({entry: shape})
-    return one
-
-
-def _requests_of(compiled: Any) -> Pool[Any]:  # noqa: ANN401
-    """Return as many requests as OpenVINO finds best to run side by side; a request serves one thread at a time."""
-    count = max(1, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    return Pool(compiled.create_infer_request() for _ in range(count))
 
 
 def _preprocess_in(converted: Any, model: Path) -> Preprocess | None:  # noqa: ANN401

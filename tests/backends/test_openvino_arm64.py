@@ -9,7 +9,7 @@ import pytest
 openvino = pytest.importorskip("openvino")
 
 from edgevit.backends import get_backend, tiny_model  # noqa: E402
-from edgevit.backends.openvino import OpenVINOSession  # noqa: E402
+from edgevit.backends.openvino_session import OpenVINOSession  # noqa: E402
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from edgevit.backends.openvino import OpenVINO, OpenVINOSession
+from edgevit.backends.openvino import OpenVINO
+from edgevit.backends.openvino_session import OpenVINOSession
 from edgevit.bundle.store import Bundle
 from edgevit.targets import load_target
 
