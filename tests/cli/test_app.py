@@ -14,6 +14,7 @@ import typer
 from edgevit import __version__
 from edgevit.cli import app
 from edgevit.cli.console import Result
+from edgevit.cli.failures import EXIT_DEFECT
 from edgevit.errors import BundleError, MissingDataError, VerificationError
 
 
@@ -176,7 +177,7 @@ def test_ctrl_c_is_one_line(failing, capsys):
 
 def test_a_defect_keeps_its_traceback_and_asks_for_a_report(failing, capsys):
     failing(ZeroDivisionError("by nought"))
-    assert app.run(["boom", "--json"]) == app.EXIT_DEFECT
+    assert app.run(["boom", "--json"]) == EXIT_DEFECT
     out, err = capsys.readouterr()
     assert json.loads(out)["error"]["type"] == "ZeroDivisionError"
     assert "Traceback" in err
