@@ -1,12 +1,10 @@
 """export/web in Node, on onnxruntime-node: the same input and decisions as Python's."""
 
-import base64
-import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import msgspec
+import node_host
 import numpy as np
 import pytest
 from export_cases import picture, preprocesses
@@ -19,53 +17,15 @@ import edgevit as public
 from edgevit.errors import ImageError
 from edgevit.runtime import load
 
-SOURCES = Path(__file__).resolve().parents[2] / "export" / "web"
-
-
-def built(folder):
-    """Install what package-lock.json names, and compile."""
-    for name in ("package.json", "package-lock.json", "tsconfig.json", "src", "tools"):
-        copy = shutil.copytree if (SOURCES / name).is_dir() else shutil.copyfile
-        copy(SOURCES / name, folder / name)
-    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
-    if done.returncode != 0:
-        (folder / "failed").write_text(done.stderr[-2000:])
-        return
-    done = subprocess.run(["npx", "tsc"], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-
-
-class Node:
-    """A process of Node that answers."""
-
-    def __init__(self, folder):
-        command = ["node", "tools/answer.mjs"]
-        self._process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def __call__(self, pixels, form="rgb", **request):
-        height, width = pixels.shape[:2]
-        image = {"width": width, "height": height, "format": form} | request.pop("image", {})
-        image["data"] = base64.b64encode(pixels.tobytes()).decode()
-        self._process.stdin.write(json.dumps({"image": image, **request}) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self):
-        _, errors = self._process.communicate(timeout=60)
-        assert self._process.returncode == 0, errors
-
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory):
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("needs Node 18 or later, with npm")
-    folder = once(tmp_path_factory, "web", built)
+    folder = once(tmp_path_factory, "web", node_host.build)
     if (folder / "failed").exists():
         pytest.skip(f"npm cannot install the packages here: {(folder / 'failed').read_text()[-300:]}")
-    process = Node(folder)
+    process = node_host.Node(folder)
     yield process
     process.close()
 

@@ -1,0 +1,148 @@
+"""Whether each host of a pack decides as Python does, and how fast one image goes through it.
+
+    python benchmarks/hosts.py PACK --data DATA [--images N]
+
+Images are decoded by Pillow here and given to each host as pixels: Python, the C library on both engines, and Node.
+Times are of whole calls, from pixels to logits, one image at a time on one thread, the hosts in turns on the same
+image; what is shown is the median and the quartiles of all images. Writes benchmarks/results/hosts.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from comparison import machine
+from numpy.typing import NDArray
+from rich.progress import track
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+
+import cpp_library
+import node_host
+
+from edgevit.bundle.store import Bundle
+from edgevit.data.images import decode
+from edgevit.files import write_atomically
+from edgevit.runtime import load
+from edgevit.stages.images import DataSource
+
+OUTPUT = Path("benchmarks/results/hosts.md")
+Answer = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], float]]
+
+
+class Host(NamedTuple):
+    """What runs a variant: it gives logits and the seconds that it took."""
+
+    name: str
+    variant: str
+    answer: Answer
+
+
+class Node:
+    """Node's process, which times itself: what goes through the pipe is none of the host's."""
+
+    def __init__(self, folder: Path, pack: Path, variant: str) -> None:
+        self._process = subprocess.Popen(
+            ["node", "tools/answer.mjs"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._asked = {"pack": str(pack.resolve()), "variant": variant, "time": True}
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+        """Return the logits and the seconds."""
+        height, width = pixels.shape[:2]
+        data = base64.b64encode(pixels.tobytes()).decode()
+        image = {"width": width, "height": height, "format": "rgb", "data": data}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({**self._asked, "image": image}) + "\n")
+        self._process.stdin.flush()
+        found = json.loads(self._process.stdout.readline())
+        return np.asarray(next(iter(found["outputs"].values())), np.float32), found["seconds"]
+
+
+def timed(infer: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> Answer:
+    """Return a host in this process."""
+
+    def answer(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+        start = time.perf_counter()
+        logits = infer(pixels)
+        return logits, time.perf_counter() - start
+
+    return answer
+
+
+def hosts_of(pack: Path, folder: Path) -> list[Host]:
+    """Return each host with each variant that it runs."""
+    cpp_library.build(folder / "cpp")
+    library = cpp_library.Library(folder / "cpp/libedgevit.so")
+    (folder / "web").mkdir()
+    node_host.build(folder / "web")
+    found = []
+    for variant in Bundle.open(pack).manifest.variants:
+        model = load(pack, variant=variant.name, threads=1, check="files")
+        found.append(Host("Python", variant.name, timed(lambda pixels, model=model: model.infer_images([pixels])[0])))
+        native = library.open(pack, variant.name)
+        found.append(Host("C", variant.name, timed(native.infer)))
+        if variant.backend == "onnxruntime" and not (folder / "web/failed").exists():
+            found.append(Host("Node", variant.name, Node(folder / "web", pack, variant.name)))
+    return found
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--images", type=int, default=1000)
+    options = parser.parse_args()
+    dataset = DataSource(options.data, "test").load()
+    count = min(options.images, len(dataset))
+    folder = Path(tempfile.mkdtemp())
+    try:
+        hosts = hosts_of(options.pack, folder)
+        logits: dict[Host, list[NDArray[np.float32]]] = {host: [] for host in hosts}
+        seconds: dict[Host, list[float]] = {host: [] for host in hosts}
+        for index in track(range(count), description="images"):
+            pixels = np.asarray(decode(dataset.image(index)).convert("RGB"))
+            for host in hosts:
+                answer, took = host.answer(pixels)
+                logits[host].append(answer)
+                seconds[host].append(took)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    lines = [
+        "# Hosts of a pack",
+        "",
+        f"`python benchmarks/hosts.py {shlex.join(sys.argv[1:])}`. {machine(1)}",
+        "",
+        f"{count} images. Decisions and distances are from Python's with the same variant.",
+        "",
+        "| variant | host | same decision | largest difference of a logit | median | quartiles |",
+        "| --- " * 6 + "|",
+    ]
+    for host in hosts:
+        own, python = np.stack(logits[host]), np.stack(logits[next(h for h in hosts if h.variant == host.variant)])
+        same = int((own.argmax(1) == python.argmax(1)).sum())
+        low, middle, high = 1000 * np.quantile(seconds[host], (0.25, 0.5, 0.75))
+        lines.append(
+            f"| {host.variant} | {host.name} | {same} of {count} | {np.abs(own - python).max():.2g} "
+            f"| {middle:.2f} ms | {low:.2f} to {high:.2f} ms |"
+        )
+    write_atomically(OUTPUT, "\n".join([*lines, ""]).encode())
+    print(OUTPUT.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
