@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 _NOTHING: Mapping[str, Sequence[str]] = {}
 _SHOWN = 6
@@ -66,6 +65,8 @@ def alike(name: str, known: Sequence[str], elsewhere: Mapping[str, Sequence[str]
     found = found or [each for each in known if plain[each].startswith(wanted)]
     found = found or [each for each in known if len(wanted) > 2 and wanted in plain[each]]
     if not found:
+        from difflib import get_close_matches  # only where something was mistyped
+
         close = get_close_matches(wanted, plain.values())
         found = [each for match in dict.fromkeys(close) for each in known if plain[each] == match]
     return found or [each for each in known if len(plain[each]) > 2 and wanted.startswith(plain[each])]
