@@ -50,7 +50,7 @@ def test_arguments_are_documented_keyword_only_and_the_command_lines(step):
 
     typed = inspect.signature(command(step).callback).parameters
     names = {"variant": "variants"} if step in ("validate", "benchmark", "pack", "verify") else {}
-    names |= {"trusted_key": "trusted_keys"}
+    names |= {"trusted_key": "trusted_keys", "license_": "license"}
     left_out = {"json", "output"} if step == "predict" else {"json"}  # what it writes into a file it returns here
     options = {names.get(name, name): one.default for name, one in typed.items() if name not in left_out}
     assert options.keys() <= given.keys()
