@@ -2,11 +2,10 @@
 
     python benchmarks/images_of_text.py FOLDER --photos PHOTOS [--lines 1] [--size 320 48] [--count 96] [--seed 0]
 
-    python benchmarks/images_of_text.py text_line_calibration --photos ../shared/images/imagenette/calibration --count 128
-    python benchmarks/images_of_text.py text_page_calibration --photos ../shared/images/imagenette/calibration --count 128
-        --lines 5 --size 320 320
+Those of benchmarks/results/outliers.md are 128 (--seed 0) on the photos for calibration and 64 (--seed 1) on those for
+evaluation: text_line_calibration and text_line_evaluation, and with ``--lines 5 --size 320 320`` text_page_calibration
+and text_page_evaluation.
 
-Those of benchmarks/results/outliers.md; the ones to judge by are of the evaluation photos, 64 with --seed 1.
 One line on a plain ground or a photo for a recogniser, several on photos for a detector (``--lines 5 --size 320 320``).
 """
 
