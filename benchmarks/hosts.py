@@ -33,6 +33,7 @@ import cpp_library
 import node_host
 
 from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Strict
 from edgevit.data.images import decode
 from edgevit.files import write_atomically
 from edgevit.runtime import load
@@ -107,7 +108,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--images", type=int, default=1000)
     options = parser.parse_args()
-    dataset = DataSource(options.data, "test").load()
+    dataset = DataSource(options.data, "test", Strict()).load()
     count = min(options.images, len(dataset))
     folder = Path(tempfile.mkdtemp())
     try:
