@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,6 @@ def pack(
         f"{made.path}: {megabytes(made.bytes)}, {', '.join(made.variants)}{', signed' * made.signed}",
         f"sha256 {made.sha256}",
         *([f"note: {warning}"] if warning else []),
-        f"next:   edgevit verify {made.path}, on the device, too",
+        f"next:   edgevit verify {shlex.quote(str(made.path))}, on the device, too",
     ]
     return Result(data=made.to_dict(), text=Text("\n".join(lines)))

@@ -7,7 +7,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -18,6 +18,9 @@ from edgevit.cli.options import BundlePath
 from edgevit.dependencies import require
 from edgevit.errors import InputError, MissingError
 from edgevit.runtime import load
+
+if TYPE_CHECKING:
+    from edgevit.server.app import Service
 
 
 def serve(
@@ -73,7 +76,7 @@ def serve(
             timeout_keep_alive=30, h11_max_incomplete_event_size=64 << 10,
         )  # fmt: skip
         try:
-            _run(uvicorn, config, bars, called, str(model.info()))
+            _run(uvicorn, config, bars, service, str(model.info()))
         finally:
             service.close()
     return Result(data={"stopped": True}, text=Text("stopped; what was accepted has been answered"))
@@ -92,7 +95,7 @@ def _checked(name: str) -> str:
     return name
 
 
-def _run(uvicorn: Any, config: Any, bars: Any, name: str, info: str) -> None:  # noqa: ANN401
+def _run(uvicorn: Any, config: Any, bars: Any, service: Service, info: str) -> None:  # noqa: ANN401
     """Serve until SIGTERM or SIGINT; say where, once it listens.
 
     Raises:
@@ -114,7 +117,12 @@ def _run(uvicorn: Any, config: Any, bars: Any, name: str, info: str) -> None:  #
             await super().startup(sockets=sockets)
             for server in getattr(self, "servers", ()):
                 host, port = server.sockets[0].getsockname()[:2]
-                bars.note(f"serving {name} at http://{host}:{port}: {info}")
+                where = f"[{host}]" if ":" in host else host
+                bars.note(f"serving {service.name} at http://{where}:{port}: {info}")
+
+        async def shutdown(self, sockets: Any = None) -> None:  # noqa: ANN401
+            service.stop_reading()
+            await super().shutdown(sockets=sockets)
 
     try:
         Server(config).run()

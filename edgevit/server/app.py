@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -24,13 +25,21 @@ from edgevit.server.metrics import Metrics
 from edgevit.server.protocol import VERSION, metadata_of, read_request, response_of
 
 _RETRY_AFTER = "1"  # seconds
+_LAST_SECONDS = 1.0  # for bodies on their way when the service is asked to end
+_TIMEOUT = 408
+_GONE = 499  # as nginx counts clients that went before their answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a client may ask for: bytes of a body, pixels of an image, images of a request, requests that wait."""
+    """What a client may ask for: bytes of a body, pixels of an image, images of a request, requests that wait.
+
+    A body has to be there in ``body_seconds``, and all bodies together take at most ``held_bytes``, or one's bytes.
+    """
 
     body_bytes: int = 16 << 20
+    body_seconds: float = 60.0
+    held_bytes: int = 256 << 20
     pixels: int = 25_000_000
     images: int = 32
     queue: int = 64
@@ -52,6 +61,8 @@ class Service:
         self._batcher = Batcher(model.infer, batch=batch, most=limits.queue, workers=workers, seen=self.metrics.seen)
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="edgevit-decode")
         self._at_once = asyncio.Semaphore(limits.queue)
+        self._reading: set[asyncio.Future[None]] = set()
+        self._held = 0
         self.ready = True
 
     def close(self) -> None:
@@ -61,19 +72,52 @@ class Service:
         self._batcher.close()
         self.model.close()
 
-    async def body(self, request: Request) -> bytes:
-        """Return the body of a request, no more of which is read than it may have."""
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """Have the body of a request, no more of which is read than it may have, in no more time than it may take."""
+        parts: list[bytes] = []
+        reading = asyncio.ensure_future(self._read(request, parts))
+        self._reading.add(reading)
+        try:
+            await asyncio.wait({reading}, timeout=self.limits.body_seconds)
+            if not reading.done():
+                raise _Refused(_TIMEOUT, f"the body was not there within {self.limits.body_seconds:g} seconds")
+            if reading.cancelled():
+                raise Busy("the service is shutting down")
+            reading.result()
+            yield b"".join(parts)
+        finally:
+            reading.cancel()
+            self._reading.discard(reading)
+            self._held -= sum(map(len, parts))
+
+    def stop_reading(self) -> None:
+        """Give up the requests that are not wholly there in a moment: they may never be."""
+
+        def give_up() -> None:
+            for reading in self._reading:
+                reading.cancel()
+
+        asyncio.get_running_loop().call_later(_LAST_SECONDS, give_up)
+
+    async def _read(self, request: Request, parts: list[bytes]) -> None:
         most = self.limits.body_bytes
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > most:
             raise _Refused(413, f"the body has {declared} bytes, and at most {most} are read")
-        parts, size = [], 0
-        async for part in request.stream():
+        size, more = 0, True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise _Refused(_GONE, "the client has gone")
+            part, more = message.get("body", b""), message.get("more_body", False)
             size += len(part)
             if size > most:
                 raise _Refused(413, f"the body has more than {most} bytes")
+            if self._held + len(part) > max(most, self.limits.held_bytes):
+                raise Busy("the bodies of other requests fill the memory")
+            self._held += len(part)
             parts.append(part)
-        return b"".join(parts)
 
     async def rows(self, prepare: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return what the model gives for what ``prepare`` makes, in a thread that decodes."""
@@ -90,7 +134,9 @@ class Service:
         try:
             with Image.open(io.BytesIO(content)) as image:
                 pixels = image.width * image.height
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except Image.DecompressionBombError as error:
+            raise _Refused(413, f"the image is too large: at most {self.limits.pixels} pixels are decoded") from error
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
             pixels = 0  # what it is, decoding says in better words
         if pixels > self.limits.pixels:
             raise _Refused(413, f"the image has {pixels} pixels, and at most {self.limits.pixels} are decoded")
@@ -108,6 +154,7 @@ def make_app(service: Service) -> FastAPI:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_information(app, service)
     _add_inference(app, service)
+    _add_errors(app)
     return app
 
 
@@ -147,17 +194,18 @@ def _add_inference(app: FastAPI, service: Service) -> None:
     @app.post(f"/v2/models/{service.name}/versions/{VERSION}/infer")
     async def infer(request: Request) -> Response:
         async def call() -> object:
-            body = await service.body(request)
-            asked, images = await asyncio.to_thread(read_request, body, model, most_images=service.limits.images)
-            return response_of(service.name, model, asked, await service.rows(lambda: images))
+            async with service.body(request) as body:
+                asked, images = await asyncio.to_thread(read_request, body, model, most_images=service.limits.images)
+                return response_of(service.name, model, asked, await service.rows(lambda: images))
 
         return await _answered(service, "infer", call)
 
     @app.post("/v1/predict")
     async def predict(request: Request, top: int = 5) -> Response:
         async def call() -> object:
-            content = await service.body(request)
-            predictions, outputs = model.answer(await service.rows(lambda: service.prepared(content)), top=top)
+            async with service.body(request) as content:
+                rows = await service.rows(lambda: service.prepared(content))
+            predictions, outputs = model.answer(rows, top=top)
             said: dict[str, object] = {"model": service.name, "variant": model.variant.name}
             if predictions is not None:
                 return said | {"predictions": predictions}
@@ -165,6 +213,24 @@ def _add_inference(app: FastAPI, service: Service) -> None:
             return said | {"outputs": given}
 
         return await _answered(service, "predict", call)
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Have errors that the framework finds look as all others do."""
+
+    @app.exception_handler(404)
+    async def absent(request: Request, _: Exception) -> Response:
+        return Response(_error(f"there is no {request.url.path}"), 404, media_type="application/json")
+
+    @app.exception_handler(405)
+    async def wrong_method(request: Request, error: Exception) -> Response:
+        said = f"{request.url.path} does not take {request.method}"
+        return Response(_error(said), 405, getattr(error, "headers", None), "application/json")
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        said = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+        return Response(_error(said), 400, media_type="application/json")
 
 
 async def _answered(service: Service, endpoint: str, call: Callable[[], Awaitable[object]]) -> Response:
@@ -178,10 +244,14 @@ async def _answered(service: Service, endpoint: str, call: Callable[[], Awaitabl
         status, content, headers = 503, _error(busy.reason), {"Retry-After": _RETRY_AFTER}
     except _Refused as refused:
         status, content = refused.status, _error(refused.message)
+        if status == _TIMEOUT:  # the rest of the body is not waited for
+            headers = {"Connection": "close"}
     except (ImageError, DataError, InputError) as error:
         status, content = 400, _error(f"{error.message} ({error.remedy})")
     except EdgeViTError as error:
         status, content = 500, _error(error.message)
+    except MemoryError:
+        status, content, headers = 503, _error("there is not enough memory"), {"Retry-After": _RETRY_AFTER}
     service.metrics.requests.labels(endpoint, str(status)).inc()
     return Response(content, status, headers, "application/json")
 

@@ -11,8 +11,6 @@ from concurrent.futures import Future
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.errors import EdgeViTError
-
 Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -111,18 +109,14 @@ class Batcher:
         wanted = [each for each in together if each.rows.set_running_or_notify_cancel()]
         if not wanted:  # their clients have gone
             return
-        images = wanted[0].images if len(wanted) == 1 else np.concatenate([each.images for each in wanted])
         start = time.perf_counter()
         try:
+            images = wanted[0].images if len(wanted) == 1 else np.concatenate([each.images for each in wanted])
             rows = self._infer(images)
-        except (EdgeViTError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 - raised again where they are waited for; the thread has to go on
             for each in wanted:
                 each.rows.set_exception(error)
             return
-        except BaseException as error:
-            for each in wanted:
-                each.rows.set_exception(error)
-            raise
         self._seen(len(images), time.perf_counter() - start)
         place = 0
         for each in wanted:

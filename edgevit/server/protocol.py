@@ -44,7 +44,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     """The body of an infer request."""
 
     inputs: Annotated[list[RequestedInput], msgspec.Meta(min_length=1, max_length=1)]
-    outputs: list[RequestedOutput] = []
+    outputs: Annotated[list[RequestedOutput], msgspec.Meta(max_length=64)] = []
     id: _Name | None = None
     parameters: dict[str, Any] = {}
 
@@ -118,11 +118,13 @@ def read_request(body: bytes, model: Model, *, most_images: int) -> tuple[InferR
 
 def _array(data: list[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
     try:
-        found = np.asarray(data, dtype=np.float32)
+        given = np.asarray(data)
     except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(
-            "the data are no numbers, or ragged", remedy="give them flat, or nested as the shape"
-        ) from error
+        raise _no_numbers() from error
+    if given.dtype.kind not in "iuf":  # text and truth values would become numbers, too
+        raise _no_numbers()
+    with np.errstate(over="ignore"):
+        found = given.astype(np.float32)
     if found.size != np.prod(shape) or (found.ndim > 1 and found.shape != shape):
         raise DataError(
             f"there are {found.size} numbers for a shape of {shape}", remedy="give as many as the shape has"
@@ -130,6 +132,10 @@ def _array(data: list[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
     if not np.isfinite(found).all():
         raise DataError("a number is not finite", remedy="give finite numbers")
     return found.reshape(shape)
+
+
+def _no_numbers() -> DataError:
+    return DataError("the data are no numbers, or ragged", remedy="give them flat, or nested as the shape")
 
 
 def response_of(name: str, model: Model, request: InferRequest, rows: NDArray[np.float32]) -> dict[str, Any]:

@@ -81,15 +81,16 @@ def test_what_nobody_waits_for_any_more_is_not_computed(gate):
     assert seen == [1, 1]
 
 
-def test_an_error_of_the_model_is_that_requests_and_the_next_is_answered():
+@pytest.mark.parametrize("error", [BundleError("broken", remedy="none"), RuntimeError("unforeseen"), MemoryError()])
+def test_an_error_of_the_model_is_that_requests_and_the_next_is_answered(error):
     def infer(batch):
         if batch[0, 0, 0, 0] == 1:
-            raise BundleError("broken", remedy="none")
+            raise error
         return sums(batch)
 
     batcher = Batcher(infer, batch=1, most=8, workers=1, seen=lambda *_: None)
     bad, good = batcher.submit(images(1, 1)), batcher.submit(images(1, 2))
-    with pytest.raises(BundleError):
+    with pytest.raises(type(error)):
         bad.result(10)
     assert good.result(10)[0, 0] == 8
     batcher.close()

@@ -5,7 +5,10 @@ import json
 import re
 import signal
 import socket
+import struct
 import threading
+import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
@@ -75,6 +78,14 @@ def call(address, path, body=None):
         connection.close()
 
 
+def until(true, seconds=30):
+    """Wait until it is ``true``."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def photo(seed=0, size=(20, 18)):
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
@@ -129,9 +140,14 @@ def test_tritons_own_client_is_answered(server, model):
         ("/v2/models/{}/infer", {"shape": [999, 3, 16, 16]}, 400, "999 images"),
         ("/v2/models/{}/infer", {"data": [1, 2]}, 400, "2 numbers"),
         ("/v2/models/{}/infer", {"data": ["a"] * 768}, 400, "no numbers"),
+        ("/v2/models/{}/infer", {"data": ["1.5"] * 768}, 400, "no numbers"),
+        ("/v2/models/{}/infer", {"data": [True] * 768}, 400, "no numbers"),
+        ("/v2/models/{}/infer", {"data": [10**400] * 768}, 400, "no numbers"),
         ("/v2/models/{}/infer", {"data": [[1, 2], [3]]}, 400, "ragged"),
         ("/v2/models/{}/infer", {"data": [1e39] * 768}, 400, "finite"),
         ("/v2/models/absent/infer", {}, 404, "."),
+        ("/v2", b"", 405, "does not take POST"),
+        ("/v1/predict?top=many", b"no image", 400, "top: "),
     ],
 )
 def test_bad_requests_say_what_is_wrong(server, model, path, body, status, problem):
@@ -140,7 +156,7 @@ def test_bad_requests_say_what_is_wrong(server, model, path, body, status, probl
         body = json.dumps({"inputs": [whole | body]}).encode()
     found, _, said = call(server, path.format(model.info().model), body)
     assert found == status, said
-    assert re.search(problem, said.decode())
+    assert re.search(problem, json.loads(said)["error"])
 
 
 def test_an_output_that_is_not_there_is_named(server, model):
@@ -149,6 +165,39 @@ def test_an_output_that_is_not_there_is_named(server, model):
     status, _, said = call(server, f"/v2/models/{model.info().model}/infer", body)
     assert status == 400
     assert "ask for logits" in said.decode()
+
+
+def test_an_answer_is_not_asked_for_a_thousand_times_at_once(server, model):
+    whole = {"name": "images", "shape": [1, 3, 16, 16], "datatype": "FP32", "data": [0.0] * 768}
+    body = json.dumps({"inputs": [whole], "outputs": [{"name": "logits"}] * 1000}).encode()
+    status, _, said = call(server, f"/v2/models/{model.info().model}/infer", body)
+    assert status == 400
+    assert "outputs" in said.decode()
+
+
+def test_an_image_that_pillow_would_not_open_for_its_size_is_refused_as_too_large(server):
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    status, _, said = call(server, "/v1/predict", bomb + struct.pack(">I", 0) + b"IDAT" + bytes(4))
+    assert status == 413
+    assert "too large" in said.decode()
+
+
+def test_a_client_that_stalls_does_not_keep_the_service_from_ending_and_one_that_goes_is_no_error(pack, tmp_path):
+    begun = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
+    with serving(pack, tmp_path) as (address, process):
+        host, port = address.removeprefix("http://").split(":")
+        for _ in range(3):
+            with socket.create_connection((host, int(port)), timeout=10) as gone:
+                gone.sendall(begun)
+        with socket.create_connection((host, int(port)), timeout=30) as stalled:
+            stalled.sendall(begun)
+            until(lambda: b'status="499"} 3' in call(address, "/metrics")[2])
+            process.send_signal(signal.SIGTERM)
+            process.asked_to_end = True
+            assert b" 503 " in stalled.recv(4096)
+            outcome = finish(process)
+    assert "Traceback" not in outcome.err
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(server, tmp_path):
