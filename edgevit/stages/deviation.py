@@ -14,6 +14,8 @@ from edgevit.statistics import mean_kl
 
 #: How far from float32 a model with convolutions in integers may be in any case: as far as INT8 leaves a ViT.
 _MOST_KL, _LEAST_SQNR = 0.002, 24.0
+#: In dB, of a classifier: KL says what noise costs it, but for logits so flat that noise alone orders the classes.
+_LEAST_SQNR_OF_LOGITS = 15.0
 #: And how many times as far as without that.
 _TIMES = 2.0
 
@@ -42,8 +44,8 @@ class Deviation:
 class Allowance:
     """How far from float32 something may take a model that is as far as ``without`` it: convolutions in integers, say.
 
-    Both measures count. KL alone says little where logits are flat, as those of a model that is not trained are:
-    probabilities that are all alike hardly move. Noise alone says little where few of the classes count.
+    A classifier is judged by its probabilities, as the recipe's limit judges it. Where logits are flat, as those of a
+    model that is not trained are, probabilities hardly move whatever happens: then noise counts, too.
     """
 
     without: Deviation
@@ -51,7 +53,8 @@ class Allowance:
     @property
     def noise(self) -> float:
         """The largest noise, as a share of the power of the outputs."""
-        return max(10 ** (-_LEAST_SQNR / 10), _TIMES * self.without.noise)
+        least = _LEAST_SQNR if self.without.kl is None else _LEAST_SQNR_OF_LOGITS
+        return max(10 ** (-least / 10), _TIMES * self.without.noise)
 
     @property
     def kl(self) -> float:

@@ -30,13 +30,16 @@ def chosen(trials, allowance=EXACT):
 
 def test_what_convolutions_may_cost():
     classifier = Allowance(Deviation(1e-4, 40.0))
-    assert classifier.holds(Deviation(0.0019, 24.1))
+    assert classifier.holds(Deviation(0.0019, 15.1))
     assert not classifier.holds(Deviation(0.0021, 30.0))  # probabilities move too far
-    assert not classifier.holds(Deviation(1e-6, 17.0))  # flat logits: nothing moves probabilities
-    lossy = Allowance(Deviation(0.003, 20.0))  # Linear layers alone are as far
-    assert lossy.holds(Deviation(0.0059, 17.1))
-    assert not lossy.holds(Deviation(0.0059, 16.9))
-    assert not lossy.holds(Deviation(0.0061, 17.1))
+    assert not classifier.holds(Deviation(1e-6, 14.9))  # flat logits: nothing moves probabilities
+    lossy = Allowance(Deviation(0.003, 12.0))  # Linear layers alone are as far
+    assert lossy.holds(Deviation(0.0059, 9.1))
+    assert not lossy.holds(Deviation(0.0059, 8.9))
+    assert not lossy.holds(Deviation(0.0061, 9.1))
+    features = Allowance(Deviation(None, 40.0))
+    assert features.holds(Deviation(None, 24.1))
+    assert not features.holds(Deviation(None, 23.9))
     assert not EXACT.holds(Deviation(None, -np.inf))
     assert EXACT.holds(Deviation(None, None))
 
@@ -44,8 +47,9 @@ def test_what_convolutions_may_cost():
 def test_the_share_that_is_used_is_of_the_measure_that_is_nearer_to_its_end():
     classifier = Allowance(Deviation(0.0, None))
     assert classifier.used(Deviation(0.001, 60.0)) == pytest.approx(0.5)
-    assert classifier.used(Deviation(0.0, 24.0)) == pytest.approx(1.0)
-    assert classifier.used(Deviation(0.0, 27.0103)) == pytest.approx(0.5, rel=1e-3)
+    assert classifier.used(Deviation(0.0, 15.0)) == pytest.approx(1.0)
+    assert EXACT.used(Deviation(None, 24.0)) == pytest.approx(1.0)
+    assert EXACT.used(Deviation(None, 27.0103)) == pytest.approx(0.5, rel=1e-3)
     assert Allowance(Deviation(None, 30.0)).used(Deviation(None, 31.0)) == 0  # by chance
 
 
