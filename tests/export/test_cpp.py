@@ -161,6 +161,7 @@ def test_the_best_variant_is_pythons(library, tiny_quantized, tmp_path):
     ("change", "problem"),
     [
         ({"stride": 5}, "stride is 5"),
+        ({"stride": 2**64 - 192}, "rows go from the top"),
         ({"width": 0}, "0x30 pixels"),
         ({"height": -1}, "41x-1 pixels"),
         ({"width": 1 << 30}, "pixels"),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 
@@ -132,7 +133,7 @@ int whole(double value) { return static_cast<int>(std::nearbyint(value)); }  // 
 [[noreturn]] void bad(const std::string &message) { throw Error(EDGEVIT_BAD_ARGUMENT, message); }
 
 // The channels of a format, and where red is among them.
-int channels_of(edgevit_format format) {
+int channels_of(int format) {
   switch (format) {
     case EDGEVIT_RGB:
     case EDGEVIT_BGR:
@@ -143,13 +144,16 @@ int channels_of(edgevit_format format) {
     case EDGEVIT_BGRA:
       return 4;
   }
-  bad("there is no format " + std::to_string(static_cast<int>(format)) + ": give one of edgevit_format");
+  bad("there is no format " + std::to_string(format) + ": give one of edgevit_format");
 }
 
 // The image as grey, or as R, G, B. Grey of colours is Pillow's: (19595 R + 38470 G + 7471 B + 2^15) / 2^16.
 Pixels taken(const edgevit_image &image, int wanted) {
   if (!image.pixels) bad("the image has no pixels: its pointer is NULL");
-  const int channels = channels_of(image.format);
+  int format = 0;  // read as a number: what an application set may be none of them
+  static_assert(sizeof format == sizeof image.format, "an enumeration is an int");
+  std::memcpy(&format, &image.format, sizeof format);
+  const int channels = channels_of(format);
   if (image.width < 1 || image.height < 1 || int64_t(image.width) * image.height > kMostPixels)
     bad("an image has " + std::to_string(image.width) + "x" + std::to_string(image.height) + " pixels: give 1 to " +
         std::to_string(kMostPixels));
@@ -157,7 +161,9 @@ Pixels taken(const edgevit_image &image, int wanted) {
   if (stride < packed)
     bad("a row of " + std::to_string(image.width) + " pixels with " + std::to_string(channels) + " channels takes " +
         std::to_string(packed) + " bytes, and the stride is " + std::to_string(image.stride));
-  const bool reversed = image.format == EDGEVIT_BGR || image.format == EDGEVIT_BGRA;
+  if (stride > static_cast<size_t>(PTRDIFF_MAX) / static_cast<size_t>(image.height))  // as of a negative one
+    bad("the stride is " + std::to_string(image.stride) + ", more than memory has: rows go from the top");
+  const bool reversed = format == EDGEVIT_BGR || format == EDGEVIT_BGRA;
   Pixels found{image.height, image.width, wanted, std::vector<uint8_t>(static_cast<size_t>(image.height) * image.width * wanted)};
   for (int y = 0; y < image.height; ++y) {
     const uint8_t *from = image.pixels + static_cast<size_t>(y) * stride;
