@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.data.images import Channels, ImageSource
+from edgevit.errors import InputError
 from edgevit.runtime.arguments import whole_number
 from edgevit.runtime.model import Model
 from edgevit.runtime.prediction import Prediction
-from edgevit.runtime.streaming import Streamed, answered
+from edgevit.runtime.streaming import Streamed, answered, is_camera, iterable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,7 +38,7 @@ class AsyncModel:
     """
 
     def __init__(self, model: Model, *, workers: int = 2) -> None:
-        self.model = model
+        self.model, self._closed = model, False
         self._threads = ThreadPoolExecutor(whole_number("workers", workers, least=1), thread_name_prefix="edgevit")
 
     async def predict(
@@ -105,10 +106,13 @@ class AsyncModel:
 
     async def aclose(self) -> None:
         """Free the model, once what has begun is done."""
+        self._closed = True
         await asyncio.to_thread(self._threads.shutdown, wait=True)
         self.model.close()
 
     async def _call(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:  # noqa: ANN401
+        if self._closed:
+            raise InputError("the model has been closed", remedy="load it again")
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments, **named))
 
     async def __aenter__(self) -> Self:
@@ -125,5 +129,7 @@ async def _each(images: AsyncIterable[ImageSource] | Iterable[ImageSource]) -> A
         async for image in images:
             yield image
         return
-    for image in images:
+    if is_camera(images):
+        raise InputError("images are a camera, which waits for its frames", remedy="use Model.stream in a thread")
+    for image in iterable(images):
         yield image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -123,13 +124,15 @@ class _Ahead:
     ) -> None:
         self._model, self._images, self._channels, self._latest = model, images, channels, latest
         self._queue: queue.Queue[_Taken | _Ended | None] = queue.Queue(1 if latest else most)
-        self._stopped = threading.Event()
+        self._stopped, self._process = threading.Event(), os.getpid()
         self._thread = threading.Thread(target=self._run, name="edgevit-stream", daemon=True)
         self._thread.start()
 
     def batches(self, most: int) -> Iterator[list[_Taken]]:
         """Yield what is there, at least one and at most so many, without waiting for more."""
         while True:
+            if os.getpid() != self._process:  # the thread was left behind
+                raise InputError("the process was forked during the stream", remedy="load the model and begin there")
             first = self._queue.get()
             found: list[_Taken] = []
             ended: _Ended | None = None
@@ -153,6 +156,8 @@ class _Ahead:
 
     def stop(self) -> None:
         """Have the thread end, and wait for it, unless it waits for a frame that may never come."""
+        if os.getpid() != self._process:
+            return
         self._stopped.set()
         with suppress(queue.Empty):
             while True:
@@ -195,13 +200,29 @@ def frames_of(images: Iterable[ImageSource] | Camera) -> Iterator[ImageSource]:
     """
     if is_camera(images):
         while True:
-            there, frame = images.read()
+            found: object = images.read()
+            if not (isinstance(found, (tuple, list)) and len(found) == 2):
+                raise InputError(
+                    f"read() of the camera returned a {type(found).__name__}",
+                    remedy="have it return whether there is a frame, and the frame, as cv2.VideoCapture does",
+                )
+            there, frame = found
             if not there:
                 return
             yield frame
+    yield from iterable(images)
+
+
+def iterable(images: object) -> Iterable[Any]:
+    """Return ``images`` as they are.
+
+    Raises:
+        InputError: if they cannot be iterated, or are one image.
+
+    """
     if is_one_image(images) or not isinstance(images, Iterable):
         raise InputError(
             f"images are a {type(images).__name__}: neither an iterable nor a camera",
             remedy="give a list or generator of images, or what has a read() as cv2.VideoCapture has",
         )
-    yield from images
+    return images

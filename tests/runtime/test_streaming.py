@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import signal
 import threading
 import time
 
@@ -202,3 +204,52 @@ def test_the_event_loop_goes_on_while_the_model_works(tiny_quantized):
 def test_an_answer_that_is_no_number_is_an_error(model):
     with pytest.raises(VerificationError):
         model.answer(np.full((1, 8), np.nan, np.float32))
+
+
+def test_a_camera_that_returns_something_else_is_named(model):
+    class Camera:
+        def read(self):
+            return None
+
+    with pytest.raises(InputError, match="returned a NoneType"):
+        list(model.stream(Camera()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_stream_in_a_forked_process_ends_instead_of_waiting_for_ever(model):
+    stream = model.stream(itertools.repeat(np.zeros((16, 16, 3), np.uint8)))
+    next(stream)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        code = 1
+        try:
+            list(stream)
+        except InputError as error:
+            code = 0 if "fork" in error.message else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    next(stream)
+    stream.close()
+
+
+@pytest.mark.parametrize("images", [None, 5, "photo.jpg", b"photo", np.zeros((16, 16, 3), np.uint8)])
+def test_what_is_no_series_of_images_is_refused_in_asyncio_too(tiny_quantized, images):
+    async def run():
+        async with AsyncModel(load(tiny_quantized, variant="float32")) as model:
+            async for _ in model.stream(images):
+                pytest.fail("it has no images")
+
+    with pytest.raises(InputError, match="neither an iterable"):
+        asyncio.run(run())
+
+
+def test_an_asynchronous_model_that_was_closed_says_so(tiny_quantized):
+    async def run():
+        model = AsyncModel(load(tiny_quantized, variant="float32"))
+        await model.aclose()
+        await model.predict(np.zeros((16, 16, 3), np.uint8))
+
+    with pytest.raises(InputError, match="closed"):
+        asyncio.run(run())
