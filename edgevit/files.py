@@ -33,6 +33,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.EACCES: "make the folder writable for you, or write to another place with -o",
             errno.EPERM: "make the folder writable for you, or write to another place with -o",
             errno.EFBIG: "write to a disk that takes files of this size with -o",
+            errno.ENOENT: "write to another place with -o: this one takes no new files",
             errno.EEXIST: "a file stands where a folder is needed: write to another place with -o",
             errno.ENOTDIR: "a file stands where a folder is needed: write to another place with -o",
             errno.ENAMETOOLONG: "give a shorter path with -o",

@@ -186,9 +186,11 @@ def refuse_pack(path: Path) -> None:
 
 def begins_as_pack(path: Path) -> bool:
     """Return whether the file ``path`` begins as a pack does, so that another pack may take its place."""
+    header = 30  # of a file in an archive, up to its name
     try:
         with path.open("rb") as stream:
-            return stream.read(len(zip_layout.MARK)) == zip_layout.MARK
+            begun = stream.read(header + len(MANIFEST))
+        return begun.startswith(zip_layout.MARK) and begun[header:] == MANIFEST.encode()
     except OSError:
         return False
 

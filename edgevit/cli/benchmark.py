@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 import edgevit
+from edgevit.bundle.pack import is_pack
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath, Variants
 from edgevit.cli.tables import variants_table
@@ -34,7 +35,7 @@ def benchmark(
         data=found.to_dict(),
         text=Group(
             variants_table(found.bundle, found.names, ("variant", "size", "p50", "speedup", "verdict")),
-            Text(f"\nnext: edgevit report {bundle}"),
+            Text(f"\nnext: edgevit report {bundle}{' -o site' * is_pack(bundle)}"),
         ),
         exit_code=0 if found.passed else 1,
     )

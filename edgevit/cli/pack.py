@@ -11,7 +11,7 @@ from rich.text import Text
 
 import edgevit
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath, Overwrite, Variants
+from edgevit.cli.options import BundlePath, Variants
 from edgevit.report.formats import megabytes
 
 
@@ -26,7 +26,7 @@ def pack(
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Sign the pack with the private Ed25519 key in this PEM file.")
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the pack that is there.")] = False,
 ) -> Result:
     """Write a bundle, or some of its variants, as one file that apps load."""
     with progress() as bars:

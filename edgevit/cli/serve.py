@@ -106,7 +106,9 @@ def _run(uvicorn: Any, config: Any, bars: Any, service: Service, info: str) -> N
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
             # As uvicorn's, which raises the signal again once all is answered: to be asked to end is no error here.
-            before = {each: signal.signal(each, self.handle_exit) for each in (signal.SIGINT, signal.SIGTERM)}
+            before = {
+                each: signal.signal(each, self.handle_exit) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            }
             try:
                 yield
             finally:
@@ -128,5 +130,6 @@ def _run(uvicorn: Any, config: Any, bars: Any, service: Service, info: str) -> N
         Server(config).run()
     except SystemExit as error:  # uvicorn has said why
         raise MissingError(
-            f"cannot listen on {config.host}:{config.port}", remedy="give another --port, or end what listens there"
+            f"cannot listen on {config.host}:{config.port}",
+            remedy="give another --port or --host, or end what listens there",
         ) from error

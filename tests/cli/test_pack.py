@@ -2,6 +2,8 @@
 
 import shutil
 import subprocess
+import zipfile
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -42,6 +44,9 @@ def test_a_pack_that_is_there_is_replaced_only_if_asked_for(edgevit, quantized, 
     (quantized.parent / "photo.zip").write_bytes(b"something else")
     assert edgevit("pack", quantized, "-o", quantized.parent / "photo.zip", "--overwrite").code == 2
     assert (quantized.parent / "photo.zip").read_bytes() == b"something else"
+    with zipfile.ZipFile(quantized.parent / "other.zip", "w") as archive:
+        archive.writestr("readme.txt", "of another program")
+    assert edgevit("pack", quantized, "-o", quantized.parent / "other.zip", "--overwrite").code == 2
     assert edgevit("pack", packed, "-o", packed, "--overwrite").code == 2
     assert edgevit("pack", quantized, "-o", quantized, "--overwrite").code == 2
 
@@ -70,6 +75,12 @@ def test_reading_commands_take_a_pack(edgevit, packed, pictures):
     assert {each["name"] for each in measured.data()["variants"]} == {
         variant.name for variant in Bundle.open(packed).manifest.variants
     }
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="has no place that takes no files")
+def test_a_place_that_takes_no_files_is_named(edgevit, quantized):
+    _, remedy = edgevit("pack", quantized, "-o", "/proc/x.edgevit.zip").failure()
+    assert "-o" in remedy
 
 
 def test_verify_finds_a_machine_that_answers_otherwise(edgevit, packed, monkeypatch):

@@ -277,3 +277,10 @@ def test_a_name_that_is_no_path_is_refused(edgevit, pack):
     refused = edgevit("serve", pack, "--name", "../a b")
     assert refused.code == 2
     assert "--name" in refused.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_each_signal_that_asks_it_to_end_does(pack, tmp_path, number):
+    with serving(pack, tmp_path) as (_, process):
+        process.send_signal(number)
+        process.asked_to_end = True
