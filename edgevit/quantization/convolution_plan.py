@@ -84,12 +84,14 @@ def _float(convolution: Convolution, reason: str) -> ConvolutionPlan:
 def _equalized(convolution: Convolution, seen: TensorStatistics, alpha: Alpha) -> EqualizedInput | None:
     """Return the form whose input is divided; None where that is not wanted, or there is one channel.
 
-    Pixels stay: of 256 levels as they are, eight bits lose nothing.
+    Pixels stay: of 256 levels as they are, eight bits lose nothing. What another convolution gives as it is stays, too:
+    OpenVINO takes the division into that one's weight, which is none that it multiplies in integers then.
     """
     channels, plain = seen.channels, groups(convolution.node) == 1
     if channels is None or alpha == "off" or convolution.input.is_graph_input() or len(channels.mean) == 1:
         return None
-    if not (plain or convolution.depthwise):
+    producer = convolution.input.producer()
+    if not (plain or convolution.depthwise) or (producer is not None and producer.op_type == "Conv"):
         return None
     reach = reach_of(channels)
     wanted = reach  # where each output has a scale of its own, the weight loses nothing
