@@ -23,6 +23,15 @@ LIMITS = "What passes"
 OF_ONNX = "What an ONNX file does not say itself"
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that 'edgevit export' made, or a pack.")]
+OneVariant = Annotated[
+    str | None,
+    typer.Option(
+        "--variant",
+        help="Which variant runs.",
+        show_default="the fastest that passed",
+        autocompletion=completion.variants,
+    ),
+]
 SourceArgument = Annotated[
     str,
     typer.Argument(

@@ -16,9 +16,8 @@ from rich.text import Text
 import edgevit
 from edgevit.api.predict import PredictionResult
 from edgevit.bundle.store import Bundle
-from edgevit.cli import completion
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath
+from edgevit.cli.options import BundlePath, OneVariant
 from edgevit.errors import InputError
 from edgevit.files import write_atomically
 from edgevit.runtime import Prediction
@@ -38,12 +37,7 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Probability above which a label is decided on.", show_default="0.5"),
     ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(
-            help="Which variant runs.", show_default="the fastest that passed", autocompletion=completion.variants
-        ),
-    ] = None,
+    variant: OneVariant = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 leaves their number to the backend.")] = 0,
     output: Annotated[
         Path | None,

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from edgevit.cli import completion
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath
+from edgevit.cli.options import BundlePath, OneVariant
 from edgevit.dependencies import require
 from edgevit.errors import InputError, MissingError
 from edgevit.runtime import load
@@ -33,12 +32,7 @@ def serve(
     name: Annotated[
         str | None, typer.Option(help="What clients call the model.", show_default="the bundle's name")
     ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(
-            help="Which variant runs.", show_default="the fastest that passed", autocompletion=completion.variants
-        ),
-    ] = None,
+    variant: OneVariant = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 leaves their number to it.")] = 0,
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many batches are in the engine at once.")] = 1,
     batch: Annotated[

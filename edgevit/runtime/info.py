@@ -59,6 +59,7 @@ def info_of(
     threads: int,
     batch: int | None,
     outputs: tuple[str, ...],
+    classes: int,
     notes: tuple[str, ...],
 ) -> RuntimeInfo:
     """Return what is known of ``variant``, which was loaded like this."""
@@ -76,7 +77,7 @@ def info_of(
         input=(manifest.preprocess.channels, *manifest.preprocess.size),
         batch=batch,
         outputs=outputs,
-        classes=len(manifest.outcomes),
+        classes=classes,
         signed_by=bundle.signed_by,
         edgevit=__version__,
         notes=notes,

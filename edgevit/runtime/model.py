@@ -74,6 +74,7 @@ class Model:
             threads=threads,
             batch=self._largest_batch,
             outputs=self.output_names,
+            classes=len(self.labels),
             notes=self.notes,
         )
 

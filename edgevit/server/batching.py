@@ -23,12 +23,12 @@ class Busy(Exception):
 
 
 class _Waiting:
-    """Images (B, C, H, W) of one request, since when they wait, and where their rows go."""
+    """Images (B, C, H, W) of one request, and where their rows go."""
 
-    __slots__ = ("images", "rows", "since")
+    __slots__ = ("images", "rows")
 
     def __init__(self, images: NDArray[np.float32]) -> None:
-        self.images, self.since = images, time.perf_counter()
+        self.images = images
         self.rows: Future[NDArray[np.float32]] = Future()
 
 

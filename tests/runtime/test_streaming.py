@@ -130,6 +130,7 @@ def test_a_model_of_other_outputs_streams_them(dense):
     with load(dense, variant="float32") as model:
         [found] = model.stream(frames(1))
         assert found.predictions == model.predict(frames(1)[0])
+        assert model.info().classes == len(model.labels) > 0
         expected = model.outputs(frames(1)[0])
         assert found.outputs.keys() == expected.keys()
         for name, given in expected.items():
