@@ -245,7 +245,8 @@ def scratch_folder() -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` to fill; on a clean exit it takes the place of ``path``.
 
-    A folder that is at ``path`` already is moved aside first and removed afterwards.
+    A folder that is at ``path`` already is removed afterwards. Where the system exchanges folders, as Linux does on
+    most file systems, there is no moment without one; else it is moved aside first.
 
     Raises:
         StorageError: if the disk is full or not writable; ``path`` is as it was before.
@@ -258,6 +259,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             draft.mkdir()
             yield draft
             sync_tree(draft)
+            if path.exists() and _exchanged(draft, path):
+                sync_folder(path.parent)
+                return
             try:
                 if path.exists():
                     path.replace(old)
@@ -266,6 +270,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if old.exists() and not path.exists():
                     old.replace(path)
             sync_folder(path.parent)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; return whether the system does that."""
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def sha256_of(path: Path) -> str:

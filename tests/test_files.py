@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,12 @@ def use_scratch(_):
         (scratch / "file").write_bytes(b"new")
 
 
+def replace_folder_in_two_steps(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_exchanged", lambda *_: False)
+        replace_folder(folder)
+
+
 def put_file(folder):
     (folder / "kept").write_bytes(b"old")
 
@@ -93,6 +100,7 @@ def content(folder):
         (put_file, replace_file),
         (put_nothing, replace_file),
         (put_folder, replace_folder),
+        (put_folder, replace_folder_in_two_steps),
         (put_nothing, replace_folder),
         (put_nothing, use_scratch),
     ],
@@ -217,3 +225,23 @@ def test_a_copied_tree_is_whole_and_its_errors_are_the_systems(tmp_path: Path):
     with pytest.raises(OSError, match="No space left") as caught:
         copy_tree(tmp_path / "from", tmp_path / "to")
     assert caught.value.errno
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders are exchanged by Linux's renameat2")
+def test_a_folder_that_is_replaced_is_there_at_each_moment(tmp_path):
+    put_folder(tmp_path)
+    missing, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            if not (tmp_path / "kept").exists():
+                missing.append(1)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    for _ in range(200):
+        replace_folder(tmp_path)
+    done.set()
+    watching.join()
+    assert not missing
+    assert content(tmp_path) == {"kept": False, "kept/file": b"new"}
