@@ -67,14 +67,15 @@ ROOMS = {
     "plots": set(),
     "runtime": DEVICE,
     "server": DEVICE | {"runtime", "edgevit"},
+    "tritonserver": DEVICE | {"runtime"},
     "training": BASE | {"data", "models", "plots"},
     "graph": BASE | {"data", "models"},
     "quantization": DEVICE | {"targets", "recipes", "graph"},
     "evaluation": DEVICE | {"targets", "quantization", "graph"},
     "report": WORKSHOP | {"plots"},
-    "stages": WORKSHOP | {"report", "runtime", "training"},
+    "stages": WORKSHOP | {"report", "runtime", "training", "tritonserver"},
     "api": WORKSHOP | {"report", "runtime", "stages"},
-    "cli": WORKSHOP | {"report", "runtime", "server", "training", "stages", "api"},
+    "cli": WORKSHOP | {"report", "runtime", "server", "training", "tritonserver", "stages", "api"},
     "__main__": {"cli"},
     "edgevit": {"api", "bundle", "errors", "progress", "runtime"},  # its public names, looked up when they are used
 }

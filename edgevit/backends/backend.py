@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgevit import dependencies
 from edgevit.backends.base import ANY_DEVICE, BuildOptions, Session, merge_settings
+from edgevit.backends.triton import TritonModel
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.pack import PackedModel
 from edgevit.progress import SILENT, Progress
@@ -170,6 +171,18 @@ class Backend(ABC):
     def unreported_reason(cls, model: Path) -> str:  # noqa: ARG003
         """Return why there is no ``built_report`` of ``model``."""
         return "what built it does not tell"
+
+    @classmethod
+    def triton_model(cls, model: Path, settings: Mapping[str, str]) -> TritonModel | str:  # noqa: ARG003
+        """Return how Triton runs ``model``, one of its files, by a backend of its own; else why it does not.
+
+        ``settings`` are what the variant is opened with.
+
+        Raises:
+            BundleError: if what lies beside the file is damaged.
+
+        """
+        return f"Triton has no backend for {cls.name}"
 
     @abstractmethod
     def version(self) -> str:

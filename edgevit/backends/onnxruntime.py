@@ -25,6 +25,7 @@ from edgevit.backends.base import (
 from edgevit.backends.onnx_versions import QUANTIZE_23, first_version
 from edgevit.backends.pixels import INPUTS, PIXELS, as_taken, normalised_by, shape_of_images
 from edgevit.backends.profiles import RUNS, WARMUP, onnxruntime_times
+from edgevit.backends.triton import TritonModel
 from edgevit.bundle.pack import PackedModel
 from edgevit.data.preprocess import Preprocess
 from edgevit.dependencies import require
@@ -84,6 +85,18 @@ class OnnxRuntime(Backend):
     def reads(cls, opset: int, operators: Collection[str], version: str) -> bool:
         """Say whether ``version`` knows these standard operators of ``opset``."""
         return within(version, f">={QUANTIZE_23}") or within(version, f">={first_version(opset, operators)}")
+
+    @classmethod
+    def triton_model(cls, model: Path, settings: Mapping[str, str]) -> TritonModel:
+        """Return how Triton's onnxruntime backend runs the ONNX file ``model``."""
+        alone = checked(settings)["images"] == "one-by-one"
+        return TritonModel(
+            backend=cls.name,
+            platform="onnxruntime_onnx",
+            files={"model.onnx": model},
+            described_by=model,
+            largest_batch=1 if alone else None,
+        )
 
     def __init__(self) -> None:
         self._engine = require("onnxruntime", extra=self.extra)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.backends import openvino_triton
 from edgevit.backends.backend import Backend
 from edgevit.backends.base import ANY_DEVICE, BuildOptions
 from edgevit.backends.openvino_core import core_of
@@ -21,6 +22,7 @@ from edgevit.backends.openvino_session import OpenVINOSession
 from edgevit.backends.openvino_settings import DEFAULTS, GROUP_SIZE, ModelCache, check_device, checked, properties
 from edgevit.backends.pixels import PIXELS, normalised_by, to_be_normalised
 from edgevit.backends.profiles import RUNS, WARMUP, openvino_times
+from edgevit.backends.triton import TritonModel
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.pack import PackedModel
 from edgevit.data.preprocess import Preprocess
@@ -72,6 +74,11 @@ class OpenVINO(Backend):
     def device_settings(cls, device: str) -> dict[str, str]:
         """Return the settings that choose ``device``; a CPU is taken by itself."""
         return {} if device == cls.devices[0] else {"DEVICE": device}
+
+    @classmethod
+    def triton_model(cls, model: Path, settings: Mapping[str, str]) -> TritonModel | str:
+        """Return how Triton's OpenVINO backend runs ``model``, an IR, on the CPU."""
+        return openvino_triton.triton_model(model, settings)
 
     def __init__(self) -> None:
         with _without_telemetry():

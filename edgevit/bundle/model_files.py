@@ -18,12 +18,12 @@ from edgevit.errors import BundleError
 CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap", "TensorIterator"))
 
 #: Bytes; the IR of a ViT-L has half a MiB.
-_LARGEST_IR = 64 << 20
+LARGEST_IR = 64 << 20
 _DEEPEST = 16  # graphs in graphs
 _LARGEST_TAG = (1 << 32) - 1  # protobuf drops the bits above, and finds another field than was asked for
 _ONE_BYTE = 0x7F  # the largest number that one byte holds; more have their highest bit set
 
-_MAKE_AGAIN = "get the bundle again from where it came, or make it again with 'edgevit export'"
+MAKE_AGAIN = "get the bundle again from where it came, or make it again with 'edgevit export'"
 
 
 class Contents(NamedTuple):
@@ -50,10 +50,10 @@ def check_model_file(path: Path, listed: frozenset[Path], content: memoryview | 
     for name in sorted(contents.others):
         if path.parent / name not in listed:
             raise BundleError(
-                f"{path} keeps weights in {name!r}, which is no file that the manifest lists", remedy=_MAKE_AGAIN
+                f"{path} keeps weights in {name!r}, which is no file that the manifest lists", remedy=MAKE_AGAIN
             )
     if control := sorted(contents.kinds & CONTROL_FLOW):
-        raise BundleError(f"{path} has branches or loops: {', '.join(control)}", remedy=_MAKE_AGAIN)
+        raise BundleError(f"{path} has branches or loops: {', '.join(control)}", remedy=MAKE_AGAIN)
 
 
 def check_model_name(path: Path, backend: str, formats: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ def check_model_name(path: Path, backend: str, formats: Sequence[str]) -> None:
     if path.suffix not in formats:
         raise BundleError(
             f"{backend} would open {path} as a model, whose name does not end in {' or '.join(formats)}",
-            remedy=_MAKE_AGAIN,
+            remedy=MAKE_AGAIN,
         )
 
 
@@ -79,8 +79,8 @@ def contents_of_ir(path: Path, content: memoryview | None = None) -> Contents:
         BundleError: if it is larger than any, or no XML.
 
     """
-    if (path.stat().st_size if content is None else len(content)) > _LARGEST_IR:
-        raise BundleError(f"{path} is larger than {_LARGEST_IR >> 20} MiB, which no IR is", remedy=_MAKE_AGAIN)
+    if (path.stat().st_size if content is None else len(content)) > LARGEST_IR:
+        raise BundleError(f"{path} is larger than {LARGEST_IR >> 20} MiB, which no IR is", remedy=MAKE_AGAIN)
     kinds: set[str] = set()
 
     def note(name: str, attributes: list[str]) -> None:
@@ -94,7 +94,7 @@ def contents_of_ir(path: Path, content: memoryview | None = None) -> Contents:
     try:
         parser.Parse(path.read_bytes() if content is None else bytes(content), True)  # noqa: FBT003 - there is no more
     except (expat.ExpatError, ValueError, LookupError) as error:  # of encodings, too
-        raise BundleError(f"{path} is not a readable IR: {error}", remedy=_MAKE_AGAIN) from error
+        raise BundleError(f"{path} is not a readable IR: {error}", remedy=MAKE_AGAIN) from error
     weights = path.with_suffix(".bin")
     return Contents(frozenset(kinds), frozenset([weights.name] if weights.is_symlink() or weights.exists() else []))
 
@@ -111,9 +111,9 @@ def contents_of_onnx(path: Path, content: memoryview | None = None) -> Contents:
     kinds: set[str] = set()
     others: set[str] = set()
     try:
-        _Walk(kinds, others).model(_mapped(path) if content is None else content)
+        _Walk(kinds, others).model(mapped(path) if content is None else content)
     except ValueError as error:  # an empty file, or a field that ends behind its end
-        raise BundleError(f"{path} is not a readable ONNX file: {error}", remedy=_MAKE_AGAIN) from error
+        raise BundleError(f"{path} is not a readable ONNX file: {error}", remedy=MAKE_AGAIN) from error
     return Contents(frozenset(kinds), frozenset(others))
 
 
@@ -126,16 +126,17 @@ def metadata_of_onnx(path: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     try:
-        for number, value in _fields(_mapped(path)):
+        for number, value in fields_of(mapped(path)):
             if number == 14:  # metadata_props: keys and values
-                entry = {field: _text(word) for field, word in _fields(value)}
+                entry = {field: text_of(word) for field, word in fields_of(value)}
                 found[entry.get(1, "")] = entry.get(2, "")
     except ValueError as error:
-        raise BundleError(f"{path} is not a readable ONNX file: {error}", remedy=_MAKE_AGAIN) from error
+        raise BundleError(f"{path} is not a readable ONNX file: {error}", remedy=MAKE_AGAIN) from error
     return found
 
 
-def _mapped(path: Path) -> memoryview:
+def mapped(path: Path) -> memoryview:
+    """Return the content of the file ``path``, which is read as it is looked at."""
     # Not closed: parts of it live as long as an error that was raised while they were read.
     with path.open("rb") as stream:
         return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
@@ -157,18 +158,18 @@ class _Walk:
         self._kinds, self._others = kinds, others
 
     def model(self, message: memoryview) -> None:
-        for number, value in _fields(message):
+        for number, value in fields_of(message):
             if number == 7:  # graph
                 self._graph(value, 0)
             elif number == 25:  # functions
-                for field, node in _fields(value):
+                for field, node in fields_of(value):
                     if field == 7:
                         self._node(node, 0)
 
     def _graph(self, message: memoryview, depth: int) -> None:
         if depth > _DEEPEST:
             raise ValueError(f"graphs are nested more than {_DEEPEST} deep")
-        for number, value in _fields(message):
+        for number, value in fields_of(message):
             if number == 1:
                 self._node(value, depth)
             elif number == 5:  # initializer
@@ -177,14 +178,14 @@ class _Walk:
                 self._tensors_in(value, (1, 2))
 
     def _node(self, message: memoryview, depth: int) -> None:
-        for number, value in _fields(message):
+        for number, value in fields_of(message):
             if number == 4:
-                self._kinds.add(_text(value))
+                self._kinds.add(text_of(value))
             elif number == 5:
                 self._attribute(value, depth)
 
     def _attribute(self, message: memoryview, depth: int) -> None:
-        for number, value in _fields(message):
+        for number, value in fields_of(message):
             if number in (5, 10):  # t, tensors
                 self._tensor(value)
             elif number in (6, 11):  # g, graphs
@@ -193,23 +194,24 @@ class _Walk:
                 self._tensors_in(value, (1, 2))
 
     def _tensors_in(self, message: memoryview, numbers: tuple[int, ...]) -> None:
-        for number, value in _fields(message):
+        for number, value in fields_of(message):
             if number in numbers:
                 self._tensor(value)
 
     def _tensor(self, message: memoryview) -> None:
-        for number, value in _fields(message):
+        for number, value in fields_of(message):
             if number == 13:  # external_data: keys and values
-                entry = {field: _text(word) for field, word in _fields(value)}
+                entry = {field: text_of(word) for field, word in fields_of(value)}
                 if entry.get(1) == "location":
                     self._others.add(entry.get(2, ""))
 
 
-def _text(value: memoryview) -> str:
+def text_of(value: memoryview) -> str:
+    """Return a field as text."""
     return bytes(value).decode(errors="surrogateescape")
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+def fields_of(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield number and content of each field of a message that has a length; numbers of the others are passed over.
 
     That is protobuf's wire format. https://protobuf.dev/programming-guides/encoding/
@@ -223,7 +225,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
         tag = message[place]
         place += 1
         if tag > _ONE_BYTE:
-            tag, place = _varint(message, place - 1)
+            tag, place = varint(message, place - 1)
             if tag > _LARGEST_TAG:
                 raise ValueError("the number of a field is too large")
         kind = tag & 7
@@ -232,14 +234,14 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
                 size = message[place]
                 place += 1
             else:
-                size, place = _varint(message, place)
+                size, place = varint(message, place)
             stop = place + size
             if stop > end:
                 raise ValueError("it is cut short")
             yield tag >> 3, message[place:stop]
             place = stop
         elif kind == 0:
-            _, place = _varint(message, place)
+            _, place = varint(message, place)
         elif kind in (1, 5):
             place += 8 if kind == 1 else 4
             if place > end:
@@ -248,7 +250,30 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             raise ValueError(f"there is no field of kind {kind}")
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
+def numbers_of(message: memoryview) -> Iterator[tuple[int, int]]:
+    """Yield number and value of each field of a message that is an integer; the others are passed over.
+
+    Raises:
+        ValueError: as ``fields_of``.
+
+    """
+    place, end = 0, len(message)
+    while place < end:
+        tag, place = varint(message, place)
+        if tag & 7 == 0:
+            value, place = varint(message, place)
+            yield tag >> 3, value
+            continue
+        size = {1: 8, 5: 4}.get(tag & 7)
+        if tag & 7 == 2:
+            size, place = varint(message, place)
+        if size is None or place + size > end:
+            raise ValueError("it is cut short, or has a field of no kind that there is")
+        place += size
+
+
+def varint(message: memoryview, place: int) -> tuple[int, int]:
+    """Return the integer at ``place``, and where the next field begins."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= len(message):

@@ -10,32 +10,73 @@ import typer
 from rich.text import Text
 
 import edgevit
+from edgevit.api.pack import Format
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath, Variants
 from edgevit.report.formats import megabytes
+from edgevit.stages.pack import PackResult
+from edgevit.stages.pack_triton import TritonResult
 
 
 def pack(
     bundle: BundlePath,
     *,
+    format: Annotated[  # noqa: A002
+        Format,
+        typer.Option("--format", help="One file for EdgeViT's runtimes, or a model repository (a folder) for Triton."),
+    ] = "zip",
     variant: Variants = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file to write.", show_default="NAME.edgevit.zip beside the bundle"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file or folder to write.",
+            show_default="NAME.edgevit.zip, or NAME.triton, beside the bundle",
+        ),
     ] = None,
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Sign the pack with the private Ed25519 key in this PEM file.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the pack that is there.")] = False,
+    name: Annotated[
+        str | None, typer.Option(help="What clients of Triton call the model.", show_default="the bundle's name")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was packed there.")] = False,
 ) -> Result:
-    """Write a bundle, or some of its variants, as one file that apps load."""
+    """Write a bundle, or some of its variants, as one file that apps load, or for a server."""
+    chosen = variant or ()
+    made: PackResult | TritonResult
     with progress() as bars:
-        made = edgevit.pack(bundle, output, variants=variant or (), sign=sign, overwrite=overwrite, progress=bars)
+        if format == "triton":
+            made = edgevit.pack(
+                bundle, output, format=format, variants=chosen, sign=sign, name=name, overwrite=overwrite, progress=bars
+            )
+            lines = _repository(made)
+        else:
+            made = edgevit.pack(
+                bundle, output, variants=chosen, sign=sign, name=name, overwrite=overwrite, progress=bars
+            )
+            lines = _file(made)
     warning = None if made.license is None else made.license.warning()
-    lines = [
+    lines[-1:-1] = [f"note: {warning}"] if warning else []
+    return Result(data=made.to_dict(), text=Text("\n".join(lines)))
+
+
+def _file(made: PackResult) -> list[str]:
+    return [
         f"{made.path}: {megabytes(made.bytes)}, {', '.join(made.variants)}{', signed' * made.signed}",
         f"sha256 {made.sha256}",
-        *([f"note: {warning}"] if warning else []),
         f"next:   edgevit verify {shlex.quote(str(made.path))}, on the device, too",
     ]
-    return Result(data=made.to_dict(), text=Text("\n".join(lines)))
+
+
+def _repository(made: TritonResult) -> list[str]:
+    first, *native = made.models
+    lines = [f"{made.path}: {megabytes(made.bytes)}{', signed' * made.signed}"]
+    lines.append(f"  {first.name}: {first.variant or 'the variant that serves best'}, by EdgeViT in Triton's Python")
+    for model in native:
+        lines.append(f"  {model.name}: by Triton's {model.backend}")
+        lines += [f"    note: {note}" for note in model.notes]
+    lines += [f"  no model of its own: {name}: {reason}" for name, reason in made.left_out.items()]
+    where = f"--model-repository {shlex.quote(str(made.path))}"
+    return [*lines, f"next:   tritonserver {where} --model-control-mode explicit --load-model {first.name}"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from rich.text import Text
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath, OneVariant
 from edgevit.dependencies import require
-from edgevit.errors import InputError, MissingError
+from edgevit.errors import MissingError
 from edgevit.runtime import load
+from edgevit.runtime.arguments import name_of_service
 
 if TYPE_CHECKING:
     from edgevit.server.app import Service
@@ -56,7 +56,7 @@ def serve(
     with progress() as bars:
         model = load(bundle, variant=variant, threads=threads, trusted_keys=trusted_key or None, progress=bars)
         model.warm_up()
-        called = _checked(name or model.info().model)
+        called = name_of_service(name or model.info().model)
         service = Service(
             model,
             called,
@@ -74,19 +74,6 @@ def serve(
         finally:
             service.close()
     return Result(data={"stopped": True}, text=Text("stopped; what was accepted has been answered"))
-
-
-def _checked(name: str) -> str:
-    """Return the name of a model, which is a part of paths.
-
-    Raises:
-        InputError: if it cannot be.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", name):
-        raise InputError(
-            f"'{name}' cannot be part of an address", remedy="name the model with --name, such as --name vit"
-        )
-    return name
 
 
 def _run(uvicorn: Any, config: Any, bars: Any, service: Service, info: str) -> None:  # noqa: ANN401

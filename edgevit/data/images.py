@@ -101,6 +101,22 @@ def decode(source: ImageSource) -> Image.Image:
     return _from_stream(io.BytesIO(content), len(content), name)
 
 
+def pixels_of(content: bytes) -> int:
+    """Return how many pixels an image file says it has, without decoding it; 0 where ``decode`` says why not.
+
+    Raises:
+        ImageError: if they are so many that Pillow does not open it.
+
+    """
+    try:
+        with _strict_about_bombs(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return image.width * image.height
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large("the image") from error
+    except (UnidentifiedImageError, *_DECODER_ERRORS):
+        return 0
+
+
 def _read(stream: BinaryIO, name: str) -> bytes:
     try:
         content = stream.read(MAX_BYTES + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import operator
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -78,6 +79,20 @@ def path_given(name: str, value: Any) -> str:  # noqa: ANN401
     if "\0" in text:
         raise InputError(f"{name} has a zero byte in it", remedy=f"give {name} as a path that a disk can have")
     return text
+
+
+def name_of_service(value: str) -> str:
+    """Return ``value``, what clients call a model, which is a part of addresses and the name of a folder.
+
+    Raises:
+        InputError: if it cannot be.
+
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", value):
+        raise InputError(
+            f"'{value}' cannot be part of an address", remedy="name the model with --name, such as --name vit"
+        )
+    return value
 
 
 def kind_of_check(value: Any) -> Check:  # noqa: ANN401

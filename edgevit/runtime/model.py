@@ -278,7 +278,16 @@ class Model:
         self, images: Sequence[ImageSource], *, channels: Channels = "rgb"
     ) -> dict[str, NDArray[np.float32]]:
         """Return each output (B, ...) of images by its name, as ``outputs`` does."""
-        rows = finite_outputs(self.infer_images(images, channels=channels))
+        return self.outputs_of(self.infer_images(images, channels=channels))
+
+    def outputs_of(self, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return each output (B, ...) by its name, of what ``infer`` gave.
+
+        Raises:
+            VerificationError: if a number is not finite.
+
+        """
+        rows = finite_outputs(rows)
         if not self.output_types:
             return {self.output_names[0]: rows}
         return {output.name: np.ascontiguousarray(part) for output, part in parts(self.output_types, rows)}

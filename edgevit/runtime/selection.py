@@ -29,10 +29,10 @@ def rank_variants(
     usable = [
         variant
         for variant in manifest.variants
-        if variant.backend in backends and variant.name not in elsewhere and not _failed(variant)
+        if variant.backend in backends and variant.name not in elsewhere and not failed(variant)
     ]
     if not usable:
-        needed = sorted({variant.backend for variant in manifest.variants if not _failed(variant)})
+        needed = sorted({variant.backend for variant in manifest.variants if not failed(variant)})
         raise MissingDependencyError(
             f"no variant of this bundle runs with what is installed here; they need {' or '.join(needed) or 'nothing'}",
             remedy=backend_class(needed[0]).how_to_install() if needed else "add a variant with 'edgevit quantize'",
@@ -81,7 +81,8 @@ def _measured_on_this_kind(variant: Variant, features: Collection[str]) -> bool:
     return processor.same_kind(place.machine, place.cpu_features, features)
 
 
-def _failed(variant: Variant) -> bool:
+def failed(variant: Variant) -> bool:
+    """Return whether ``variant`` missed the gate on accuracy."""
     return variant.precision != "float32" and variant.accuracy is not None and not variant.accuracy.passed
 
 

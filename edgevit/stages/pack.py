@@ -63,24 +63,25 @@ def pack(
     names = tuple(dict.fromkeys(bundle.variant(name).name for name in variants))
     path = default_path(bundle.path) if output is None else output
     _check_place(path, bundle, existing)
-    manifest = write_pack(bundle, path, names or _names(bundle.manifest), key=key, progress=progress)
+    manifest = write_pack(bundle, path, names or names_in(bundle.manifest), key=key, progress=progress)
     return PackResult(
         path=path,
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
-        variants=_names(manifest),
+        variants=names_in(manifest),
         signed=key is not None,
         license=manifest.provenance.license,
     )
 
 
-def default_path(bundle: Path) -> Path:
-    """Return where a pack of ``bundle`` goes if nothing else is said: NAME.edgevit.zip, beside the bundle."""
+def default_path(bundle: Path, ending: str = ENDING) -> Path:
+    """Return where what is made of ``bundle`` goes if nothing else is said: NAME.edgevit.zip, beside the bundle."""
     whole = bundle.resolve()
-    return bundle.parent / f"{whole.name.removesuffix('.zip').removesuffix('.edgevit')}{ENDING}"
+    return bundle.parent / f"{whole.name.removesuffix('.zip').removesuffix('.edgevit')}{ending}"
 
 
-def _names(manifest: Manifest) -> tuple[str, ...]:
+def names_in(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of all variants."""
     return tuple(variant.name for variant in manifest.variants)
 
 

@@ -19,6 +19,7 @@ from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.sidecar import EngineInfo, read_info
 from edgevit.bundle.golden import read_golden
 from edgevit.bundle.model_files import contents_of_ir, contents_of_onnx
+from edgevit.bundle.model_interface import interface_of as interface_of_file
 from edgevit.bundle.packing import write_pack
 from edgevit.bundle.reading import decode_manifest
 from edgevit.bundle.store import Bundle
@@ -182,7 +183,13 @@ def _read_tokenizer(path: Path) -> None:
 
 def _read_onnx(path: Path) -> None:
     contents_of_onnx(path)
+    interface_of_file(path)
     interface_of(read_onnx(path))
+
+
+def _read_ir(path: Path) -> None:
+    contents_of_ir(path)
+    interface_of_file(path)
 
 
 ENGINE = EngineInfo(
@@ -233,7 +240,7 @@ def targets(bundle: Path) -> dict[str, Target]:
             lambda path: read_golden([*sorted(bundle.glob("golden/*.png")), path], classes=classes[1]),
         ),
         "onnx": Target(((bundle / "float32/model.onnx").read_bytes(),), "model.onnx", _read_onnx),
-        "ir": Target(((bundle / "int8-openvino/model.xml").read_bytes(),), "model.xml", contents_of_ir),
+        "ir": Target(((bundle / "int8-openvino/model.xml").read_bytes(),), "model.xml", _read_ir),
         "safetensors": Target((save(weights),), "model.safetensors", lambda path: load_checkpoint(str(path))),
         "pth": Target(
             (_torch_file(weights), _torch_file({"state_dict": weights, "epoch": 3, "best": np.float64(0.5)})),

@@ -31,6 +31,7 @@ from edgevit.backends.tensorrt.session import TensorRTSession
 from edgevit.backends.tensorrt.settings import DEFAULTS, build_settings, parse_settings
 from edgevit.backends.tensorrt.sidecar import ENGINE, SIDECAR, SOURCE, EngineInfo
 from edgevit.backends.tensorrt.trtexec import Trtexec, build_with_trtexec, find_trtexec
+from edgevit.backends.triton import TritonModel
 from edgevit.bundle.model_files import metadata_of_onnx
 from edgevit.errors import BundleError, MissingDependencyError
 from edgevit.files import atomic_folder, atomic_path, cache_folder, sha256_of, write_atomically
@@ -264,6 +265,32 @@ class TensorRT(_TensorRTBase):
     nicknames = ("trt",)
     dialects = (STRONGLY_TYPED, LEGACY)
     flavour = "tensorrt"
+
+    @classmethod
+    def triton_model(cls, model: Path, settings: Mapping[str, str]) -> TritonModel | str:  # noqa: ARG003
+        """Return how Triton's TensorRT backend runs the engine ``model``, if it is one.
+
+        Raises:
+            BundleError: if what lies beside the engine is damaged.
+
+        """
+        if model.suffix != ".engine":
+            return "it is no engine yet: TensorRT builds it on the device"
+        info = sidecar.read_info(model)
+        if info.batch.min > 1:
+            return f"it takes no fewer than {info.batch.min} images at once"
+        return TritonModel(
+            backend=cls.name,
+            platform="tensorrt_plan",
+            files={"model.plan": model},
+            described_by=sidecar.check_source(info, model),
+            on_gpu=True,
+            largest_batch=info.batch.max,
+            notes=(
+                f"a Triton with TensorRT {info.version} runs it, on a GPU of compute capability "
+                f"{info.compute_capability}",
+            ),
+        )
 
     @classmethod
     def contradictions(cls, target: TargetFields) -> Iterator[tuple[str, str]]:
