@@ -10,10 +10,10 @@ FIND_DATA := from edgevit.data.fashion_mnist import available; print("fashion-mn
 DATA ?= $(shell $(BIN)/python -c '$(FIND_DATA)')
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test fuzz lint check bench constraints clean
+.PHONY: help quickstart test test-triton triton fuzz lint check bench constraints clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 quickstart: $(VENV)/.installed  ## install, then take the built-in model to verified INT8 and show the table
 	$(BIN)/edgevit pipeline fashion-micro --data $(DATA) --threads 1 -o quickstart.edgevit --overwrite
@@ -22,6 +22,13 @@ quickstart: $(VENV)/.installed  ## install, then take the built-in model to veri
 # kept, whatever the shell says: the tests start some hundred processes.
 test: $(VENV)/.installed-dev  ## run the tests
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
+
+# Triton's server, as a wheel brings it, asks for an older NumPy than EdgeViT is tested with.
+TRITON ?= $(VENV)/triton
+test-triton: $(VENV)/.installed-dev triton  ## run what needs Triton's server, on one of its own
+	EDGEVIT_TRITON=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/tritonserver
+
+triton: $(TRITON)/.installed
 
 CASES ?= 7000
 fuzz: $(VENV)/.installed-dev  ## read CASES damaged files of each kind
@@ -56,6 +63,12 @@ $(VENV)/.created:
 	    echo "  try: sudo apt install python3-venv" >&2; exit 3; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --upgrade pip
+	@touch $@
+
+$(TRITON)/.installed: tests/requirements-triton.txt | $(VENV)/.created
+	@echo "Installing Triton's server into $(TRITON); this takes half a minute."
+	$(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip install -qq --disable-pip-version-check -r tests/requirements-triton.txt
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
