@@ -10,7 +10,7 @@ FIND_DATA := from edgevit.data.fashion_mnist import available; print("fashion-mn
 DATA ?= $(shell $(BIN)/python -c '$(FIND_DATA)')
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-triton triton fuzz lint check bench constraints clean
+.PHONY: help quickstart test test-triton triton test-web fuzz lint check bench constraints clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -29,6 +29,12 @@ test-triton: $(VENV)/.installed-dev triton  ## run what needs Triton's server, o
 	EDGEVIT_TRITON=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/tritonserver
 
 triton: $(TRITON)/.installed
+
+# Debian's Chromium is fetched where it is not there: without it the tests of the page skip.
+SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
+test-web: $(VENV)/.installed-dev  ## run the tests of Node and of the page in Chromium, which apt brings
+	command -v chromium > /dev/null || $(SUDO) apt-get install -y --no-install-recommends chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_web.py tests/export/test_page.py
 
 CASES ?= 7000
 fuzz: $(VENV)/.installed-dev  ## read CASES damaged files of each kind

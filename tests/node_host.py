@@ -1,4 +1,4 @@
-"""Builds export/web with npm, and asks a process of Node."""
+"""Builds export/web with npm, its page too, and asks a process of Node."""
 
 import base64
 import json
@@ -6,12 +6,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+from once import once
+
 SOURCES = Path(__file__).resolve().parents[1] / "export" / "web"
 
 
 def build(folder):
     """Install what package-lock.json names, and compile."""
-    for name in ("package.json", "package-lock.json", "tsconfig.json", "src", "tools"):
+    for name in ("package.json", "package-lock.json", "tsconfig.json", "src", "page", "tools"):
         copy = shutil.copytree if (SOURCES / name).is_dir() else shutil.copyfile
         copy(SOURCES / name, folder / name)
     install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
@@ -19,8 +22,19 @@ def build(folder):
     if done.returncode != 0:
         (folder / "failed").write_text(done.stderr[-2000:])
         return
-    done = subprocess.run(["npx", "tsc"], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    for script in ("build", "page"):
+        done = subprocess.run(["npm", "run", script], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def built(tmp_path_factory):
+    """Return the folder where it was built, once for all tests; skip where that is not possible."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("needs Node 18 or later, with npm")
+    folder = once(tmp_path_factory, "web", build)
+    if (folder / "failed").exists():
+        pytest.skip(f"npm cannot install the packages here: {(folder / 'failed').read_text()[-300:]}")
+    return folder
 
 
 class Node:

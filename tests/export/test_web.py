@@ -10,7 +10,6 @@ import pytest
 from export_cases import picture, preprocesses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from once import once
 from PIL import Image
 
 import edgevit as public
@@ -20,11 +19,7 @@ from edgevit.runtime import load
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory):
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("needs Node 18 or later, with npm")
-    folder = once(tmp_path_factory, "web", node_host.build)
-    if (folder / "failed").exists():
-        pytest.skip(f"npm cannot install the packages here: {(folder / 'failed').read_text()[-300:]}")
+    folder = node_host.built(tmp_path_factory)
     process = node_host.Node(folder)
     yield process
     process.close()

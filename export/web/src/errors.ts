@@ -1,10 +1,11 @@
 /** What an application, a pack or an engine can cause; `remedy` says what to do. */
 export class EdgeViTError extends Error {
   constructor(
-    message: string,
+    /** What is wrong; `message` says the remedy, too. */
+    readonly problem: string,
     readonly remedy: string,
   ) {
-    super(`${message} (${remedy})`);
+    super(`${problem} (${remedy})`);
     this.name = "EdgeViTError";
   }
 }

@@ -9,6 +9,8 @@ import { type Pixels, Preprocess } from "./preprocess.js";
 export interface Engine {
   InferenceSession: { create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession> };
   Tensor: TensorConstructor;
+  /** The package, its version and what computes, once a session was made. */
+  describe(): string;
 }
 
 export interface LoadOptions {
@@ -46,6 +48,24 @@ export async function load(engine: Engine, pack: ArrayBuffer | Uint8Array<ArrayB
   return new Model(engine, session, manifest, variant);
 }
 
+/** What a pack says of itself. */
+export interface PackInfo {
+  name: string;
+  /** Those that onnxruntime runs; `validated` says that they kept what was asked for. */
+  variants: { name: string; precision: string; validated: boolean }[];
+}
+
+/** Reads what a pack says of itself, without an engine. */
+export function infoOf(pack: ArrayBuffer | Uint8Array<ArrayBuffer>): PackInfo {
+  const manifest = readManifest(new Pack(pack instanceof Uint8Array ? pack : new Uint8Array(pack)).file("manifest.json"));
+  return {
+    name: manifest.name,
+    variants: manifest.variants
+      .filter((variant) => variant.backend === "onnxruntime")
+      .map(({ name, precision, accuracy }) => ({ name, precision, validated: accuracy?.passed === true })),
+  };
+}
+
 function chosen(manifest: Manifest, named: string | undefined): VariantSpec {
   const names = manifest.variants.map((variant) => variant.name).join(", ");
   const usable = manifest.variants.filter((variant) => variant.backend === "onnxruntime");
@@ -71,11 +91,14 @@ export class Model {
   readonly independent: boolean;
   readonly variant: string;
   readonly precision: string;
+  /** What runs it, such as "onnxruntime-web 1.30.0, wasm, 1 thread". */
+  readonly engineName: string;
   readonly outputNames: readonly string[];
   private readonly preprocess: Preprocess;
   private readonly outputs: readonly OutputSpec[];
   private readonly labelled: OutputSpec | undefined;
   private last: Promise<unknown> = Promise.resolve();
+  private closed = false;
 
   /** Made by `load`. */
   constructor(
@@ -86,6 +109,7 @@ export class Model {
   ) {
     this.variant = variant.name;
     this.precision = variant.precision;
+    this.engineName = engine.describe();
     this.preprocess = new Preprocess(manifest.preprocess);
     this.outputs = manifest.outputs ?? [plainOutput(manifest)];
     if (session.inputNames.length !== 1 || session.outputNames.length !== this.outputs.length)
@@ -104,16 +128,51 @@ export class Model {
 
   /** The `top` likeliest classes of an image, the likeliest first. */
   async predict(image: Pixels, { top = 5 }: { top?: number } = {}): Promise<Prediction[]> {
-    if (this.labelled === undefined)
-      throw new EdgeViTError("the model says no classes of an image", `call its run(), which gives ${this.outputNames.join(", ")}`);
-    if (!Number.isInteger(top) || top < 1) throw new EdgeViTError(`top is ${top}`, "give a whole number from 1");
-    const logits = Array.from((await this.run(image))[this.labelled.name]);
+    this.labelledOutput(top);
+    return this.decide(await this.run(image), { top });
+  }
+
+  /** All outputs for an image by their names, each flat; `shapes` says how they are to be read. */
+  async run(image: Pixels): Promise<Record<string, Float32Array>> {
+    return this.infer(this.prepare(image));
+  }
+
+  /** All outputs for an input that `prepare` made. */
+  async infer(input: Float32Array): Promise<Record<string, Float32Array>> {
+    const { channels, height, width } = this.preprocess;
+    if (!(input instanceof Float32Array) || input.length !== channels * height * width)
+      throw new EdgeViTError(
+        `the model takes ${channels}x${height}x${width} numbers, not ${input?.length}`,
+        "give what prepare() made of an image",
+      );
+    if (this.closed) throw new EdgeViTError("the model was closed", "load it again");
+    const tensor = new this.engine.Tensor("float32", input, [1, channels, height, width]);
+    const compute = () => this.session.run({ [this.session.inputNames[0]]: tensor });
+    const running = this.last.then(compute, compute);
+    this.last = running;
+    let given: InferenceSession.ReturnType;
+    try {
+      given = await running;
+    } catch (error) {
+      throw new EdgeViTError(
+        `onnxruntime failed on variant ${this.variant}: ${error instanceof Error ? error.message : String(error)}`,
+        "load another variant, or get the pack again from where it came",
+      );
+    }
+    return Object.fromEntries(
+      this.outputs.map((output, at) => [output.name, numbers(given[this.session.outputNames[at]], output)]),
+    );
+  }
+
+  /** The `top` likeliest classes by the outputs that `run` or `infer` gave. */
+  decide(outputs: Record<string, Float32Array>, { top = 5 }: { top?: number } = {}): Prediction[] {
+    const logits = Array.from(outputs[this.labelledOutput(top).name]);
     const scores = logits.length === 1 ? [-logits[0], logits[0]] : logits;
     const largest = Math.max(...scores);
     const sum = scores.reduce((whole, score) => whole + Math.exp(score - largest), 0);
     return scores
       .map((score, index) => ({
-        label: this.labels[index] ?? String(index),
+        label: this.labels[index],
         index,
         probability: this.independent ? 1 / (1 + Math.exp(-score)) : Math.exp(score - largest) / sum,
       }))
@@ -121,19 +180,11 @@ export class Model {
       .slice(0, top);
   }
 
-  /** All outputs for an image by their names, each flat; `shapes` says how they are to be read. */
-  async run(image: Pixels): Promise<Record<string, Float32Array>> {
-    const { channels, height, width } = this.preprocess;
-    const input = new this.engine.Tensor("float32", this.prepare(image), [1, channels, height, width]);
-    const running = this.last.then(
-      () => this.session.run({ [this.session.inputNames[0]]: input }),
-      () => this.session.run({ [this.session.inputNames[0]]: input }),
-    );
-    this.last = running;
-    const given = await running;
-    return Object.fromEntries(
-      this.outputs.map((output, at) => [output.name, numbers(given[this.session.outputNames[at]], output)]),
-    );
+  private labelledOutput(top: number): OutputSpec {
+    if (this.labelled === undefined)
+      throw new EdgeViTError("the model says no classes of an image", `call its run(), which gives ${this.outputNames.join(", ")}`);
+    if (!Number.isInteger(top) || top < 1) throw new EdgeViTError(`top is ${top}`, "give a whole number from 1");
+    return this.labelled;
   }
 
   /** The shape of each output for one image; an embedding's is its length. */
@@ -141,17 +192,22 @@ export class Model {
     return Object.fromEntries(this.outputs.map((output) => [output.name, output.shape]));
   }
 
-  /** Frees the engine's memory. */
+  /** Frees the engine's memory, once what runs is done; what is asked of the model from now on is refused. */
   async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
     await this.last.catch(() => undefined);
     await this.session.release();
   }
 }
 
-function numbers(tensor: Tensor, output: OutputSpec): Float32Array {
-  const found = tensor.data;
+function numbers(tensor: Tensor | undefined, output: OutputSpec): Float32Array {
+  const found = tensor?.data;
   if (!(found instanceof Float32Array) || !found.every(Number.isFinite))
     throw new EdgeViTError(`${output.name} is no finite numbers`, "load the variant float32");
+  const expected = output.shape.reduce((one, other) => one * other, 1);
+  if (output.shape.length > 0 && found.length !== expected)
+    throw badPack(`${output.name} has ${found.length} numbers, and the manifest says ${expected}`);
   return found;
 }
 

@@ -1,14 +1,21 @@
 /** For Node, on onnxruntime-node. */
 import { readFile } from "node:fs/promises";
 
+import type { TensorConstructor } from "onnxruntime-common";
 import * as ort from "onnxruntime-node";
 
 import { EdgeViTError } from "./errors.js";
-import { load as loadWith, type LoadOptions, type Model } from "./model.js";
+import { type Engine, load as loadWith, type LoadOptions, type Model } from "./model.js";
 
 export { EdgeViTError } from "./errors.js";
-export { type LoadOptions, Model, type Prediction } from "./model.js";
+export { infoOf, type LoadOptions, Model, type PackInfo, type Prediction } from "./model.js";
 export type { Pixels } from "./preprocess.js";
+
+const engine: Engine = {
+  InferenceSession: ort.InferenceSession,
+  Tensor: ort.Tensor as TensorConstructor,
+  describe: () => `onnxruntime-node ${ort.env.versions.node}, cpu`,
+};
 
 /** Opens the pack at a path, or one that was read already. */
 export async function load(pack: string | URL | Uint8Array<ArrayBuffer>, options: LoadOptions = {}): Promise<Model> {
@@ -18,5 +25,5 @@ export async function load(pack: string | URL | Uint8Array<ArrayBuffer>, options
   } catch (error) {
     throw new EdgeViTError(`the pack cannot be read: ${error instanceof Error ? error.message : String(error)}`, "check its path");
   }
-  return loadWith(ort as never, content, options);
+  return loadWith(engine, content, options);
 }
