@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from edgevit import __version__
+from edgevit.data.images import pixels_of
 from edgevit.errors import DataError, EdgeViTError, ImageError, InputError
 from edgevit.runtime import Model
 from edgevit.server.batching import Batcher, Busy
 from edgevit.server.metrics import Metrics
-from edgevit.server.protocol import VERSION, metadata_of, read_request, response_of
+from edgevit.server.protocol import EXTENSIONS, JSON_BYTES, VERSION, Answer, metadata_of, read_request, response_of
 
 _RETRY_AFTER = "1"  # seconds
 _LAST_SECONDS = 1.0  # for bodies on their way when the service is asked to end
@@ -105,6 +104,8 @@ class Service:
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > most:
             raise _Refused(413, f"the body has {declared} bytes, and at most {most} are read")
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise _Refused(415, f"the body is {request.headers['content-encoding']}, and is taken as it is alone")
         size, more = 0, True
         while more:
             message = await request.receive()
@@ -132,12 +133,9 @@ class Service:
     def prepared(self, content: bytes) -> NDArray[np.float32]:
         """Return an image file as the model's input (1, C, H, W)."""
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                pixels = image.width * image.height
-        except Image.DecompressionBombError as error:
+            pixels = pixels_of(content)
+        except ImageError as error:
             raise _Refused(413, f"the image is too large: at most {self.limits.pixels} pixels are decoded") from error
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-            pixels = 0  # what it is, decoding says in better words
         if pixels > self.limits.pixels:
             raise _Refused(413, f"the image has {pixels} pixels, and at most {self.limits.pixels} are decoded")
         return self.model.prepare([content])
@@ -164,7 +162,7 @@ def _add_information(app: FastAPI, service: Service) -> None:
 
     @app.get("/v2")
     async def server() -> Response:
-        return _json({"name": "edgevit", "version": __version__, "extensions": []})
+        return _json({"name": "edgevit", "version": __version__, "extensions": EXTENSIONS})
 
     @app.get("/v2/health/live")
     async def live() -> Response:
@@ -193,24 +191,26 @@ def _add_inference(app: FastAPI, service: Service) -> None:
     @app.post(f"/v2/models/{service.name}/infer")
     @app.post(f"/v2/models/{service.name}/versions/{VERSION}/infer")
     async def infer(request: Request) -> Response:
-        async def call() -> object:
+        async def call() -> Answer:
             async with service.body(request) as body:
-                asked, images = await asyncio.to_thread(read_request, body, model, most_images=service.limits.images)
+                asked, images = await asyncio.to_thread(
+                    read_request, body, model, most_images=service.limits.images, json_bytes=_json_bytes(request)
+                )
                 return response_of(service.name, model, asked, await service.rows(lambda: images))
 
         return await _answered(service, "infer", call)
 
     @app.post("/v1/predict")
     async def predict(request: Request, top: int = 5) -> Response:
-        async def call() -> object:
+        async def call() -> Answer:
             async with service.body(request) as content:
                 rows = await service.rows(lambda: service.prepared(content))
             predictions, outputs = model.answer(rows, top=top)
             said: dict[str, object] = {"model": service.name, "variant": model.variant.name}
             if predictions is not None:
-                return said | {"predictions": predictions}
+                return Answer(msgspec.json.encode(said | {"predictions": predictions}))
             given = {name: {"shape": each.shape, "data": each.ravel().tolist()} for name, each in outputs.items()}
-            return said | {"outputs": given}
+            return Answer(msgspec.json.encode(said | {"outputs": given}))
 
         return await _answered(service, "predict", call)
 
@@ -233,12 +233,13 @@ def _add_errors(app: FastAPI) -> None:
         return Response(_error(said), 400, media_type="application/json")
 
 
-async def _answered(service: Service, endpoint: str, call: Callable[[], Awaitable[object]]) -> Response:
+async def _answered(service: Service, endpoint: str, call: Callable[[], Awaitable[Answer]]) -> Response:
     """Return what ``call`` does as a response, or why it does not; both are counted."""
     start = time.perf_counter()
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = {}
+    media = Answer(b"").media
     try:
-        status, content = 200, msgspec.json.encode(await call())
+        status, (content, media, headers) = 200, await call()
         service.metrics.seconds.observe(time.perf_counter() - start)
     except Busy as busy:
         status, content, headers = 503, _error(busy.reason), {"Retry-After": _RETRY_AFTER}
@@ -253,7 +254,13 @@ async def _answered(service: Service, endpoint: str, call: Callable[[], Awaitabl
     except MemoryError:
         status, content, headers = 503, _error("there is not enough memory"), {"Retry-After": _RETRY_AFTER}
     service.metrics.requests.labels(endpoint, str(status)).inc()
-    return Response(content, status, headers, "application/json")
+    return Response(content, status, headers, media)
+
+
+def _json_bytes(request: Request) -> str | None:
+    """Return what a client says of how much of its body is JSON; None where it says nothing."""
+    given = request.headers.getlist(JSON_BYTES)
+    return ", ".join(given) if given else None  # several are no number
 
 
 def _error(message: str) -> bytes:

@@ -1,11 +1,14 @@
-"""The Open Inference Protocol, version 2, for one model with one input: what comes in, and what goes out, as JSON.
+"""The Open Inference Protocol, version 2, for one model with one input: what comes in, and what goes out.
 
+That is JSON, and with Triton's binary extension JSON with the bytes of tensors behind it.
 https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,40 +16,75 @@ from numpy.typing import NDArray
 
 from edgevit.errors import DataError
 from edgevit.json import JSONError, decode
-from edgevit.models.outputs import parts
 from edgevit.runtime import Model
+from edgevit.server import tensors
 
 INPUT = "images"
 VERSION = "1"
+#: What a client may use beyond the protocol itself.
+EXTENSIONS = ("binary_tensor_data",)
+#: The header that says how many bytes of a body are JSON; tensors' bytes stand behind them.
+JSON_BYTES = "Inference-Header-Content-Length"
+_DIGITS = 15
 
 _Name = Annotated[str, msgspec.Meta(max_length=256)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 _Shape = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]], msgspec.Meta(max_length=8)]
 
 
+class Answer(NamedTuple):
+    """The body of a response, and what goes before it."""
+
+    content: bytes
+    media: str = "application/json"
+    headers: Mapping[str, str] = {}
+
+
+class InputParameters(msgspec.Struct, frozen=True):
+    """``binary_data_size`` is how many bytes of a tensor stand behind the JSON, in the place of ``data``."""
+
+    binary_data_size: _Size | None = None
+    shared_memory_region: Any = None
+
+
+class OutputParameters(msgspec.Struct, frozen=True):
+    """``binary_data`` says whether an output is wanted behind the JSON, None as the request says of all."""
+
+    binary_data: bool | None = None
+    classification: int = 0
+    shared_memory_region: Any = None
+
+
+class RequestParameters(msgspec.Struct, frozen=True):
+    """``binary_data_output`` says whether outputs that say nothing themselves are wanted behind the JSON."""
+
+    binary_data_output: bool = False
+
+
 class RequestedInput(msgspec.Struct, frozen=True):
-    """A tensor of a request; ``data`` is flat or nested, row by row."""
+    """A tensor of a request; ``data`` is flat or nested, row by row, None where its bytes stand behind the JSON."""
 
     name: _Name
     shape: _Shape
     datatype: str
-    data: list[Any]
-    parameters: dict[str, Any] = {}
+    data: list[Any] | None = None
+    parameters: InputParameters = InputParameters()
 
 
 class RequestedOutput(msgspec.Struct, frozen=True):
     """An output that a request asks for."""
 
     name: _Name
-    parameters: dict[str, Any] = {}
+    parameters: OutputParameters = OutputParameters()
 
 
 class InferRequest(msgspec.Struct, frozen=True):
-    """The body of an infer request."""
+    """The JSON of an infer request."""
 
     inputs: Annotated[list[RequestedInput], msgspec.Meta(min_length=1, max_length=1)]
     outputs: Annotated[list[RequestedOutput], msgspec.Meta(max_length=64)] = []
     id: _Name | None = None
-    parameters: dict[str, Any] = {}
+    parameters: RequestParameters = RequestParameters()
 
 
 class TensorMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,15 +120,21 @@ def metadata_of(name: str, model: Model) -> Metadata:
     )
 
 
-def read_request(body: bytes, model: Model, *, most_images: int) -> tuple[InferRequest, NDArray[np.float32]]:
+def read_request(
+    body: bytes, model: Model, *, most_images: int, json_bytes: str | None = None
+) -> tuple[InferRequest, NDArray[np.float32]]:
     """Return an infer request, and its images (B, C, H, W).
+
+    ``json_bytes`` is what the client says of how many bytes are JSON, in the header that its binary extension has; the
+    others are a tensor's. None where it has not sent that header.
 
     Raises:
         DataError: if it is no such request, or not for this model.
 
     """
+    length = len(body) if json_bytes is None else _length(json_bytes, len(body))
     try:
-        request = decode(body, InferRequest, most_bytes=len(body))
+        request = decode(body[:length], InferRequest, most_bytes=len(body))
     except JSONError as error:
         raise DataError(
             f"the request is not valid: {error}", remedy="see the Open Inference Protocol, version 2"
@@ -110,45 +154,58 @@ def read_request(body: bytes, model: Model, *, most_images: int) -> tuple[InferR
         )
     if not 1 <= given.shape[0] <= most_images:
         raise DataError(f"{given.shape[0]} images in one request", remedy=f"give 1 to {most_images} at once")
+    _check_outputs(request, model)
+    behind = None if json_bytes is None else memoryview(body)[length:]
+    return request, tensors.read(given.data, given.parameters.binary_data_size, behind, (given.shape[0], *shape))
+
+
+def _check_outputs(request: InferRequest, model: Model) -> None:
+    """Check that what is asked for is there; what Triton does beyond that would be left out in silence."""
     unknown = [each.name for each in request.outputs if each.name not in model.output_names]
     if unknown:
         raise DataError(f"there is no output {unknown[0]}", remedy=f"ask for {', '.join(model.output_names)}")
-    return request, _array(given.data, (given.shape[0], *shape))
+    if any(each.parameters.classification for each in request.outputs):
+        raise DataError("classification is not done here", remedy="ask for the numbers, or post images to /v1/predict")
+    regions = [each.parameters.shared_memory_region for each in request.inputs]
+    regions += [each.parameters.shared_memory_region for each in request.outputs]
+    if any(region is not None for region in regions):
+        raise DataError("shared memory is not used here", remedy="send tensors in the request")
 
 
-def _array(data: list[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    try:
-        given = np.asarray(data)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise _no_numbers() from error
-    if given.dtype.kind not in "iuf":  # text and truth values would become numbers, too
-        raise _no_numbers()
-    with np.errstate(over="ignore"):
-        found = given.astype(np.float32)
-    if found.size != np.prod(shape) or (found.ndim > 1 and found.shape != shape):
+def _length(given: str, whole: int) -> int:
+    """Return how many bytes of a body of ``whole`` bytes are JSON."""
+    if not (given.isascii() and given.isdigit() and len(given) <= _DIGITS) or int(given) > whole:
         raise DataError(
-            f"there are {found.size} numbers for a shape of {shape}", remedy="give as many as the shape has"
+            f"{JSON_BYTES} is {given[:40]!r}, and the body has {whole} bytes",
+            remedy=f"give the bytes of the JSON in {JSON_BYTES}, or leave it out where there is nothing behind it",
         )
-    if not np.isfinite(found).all():
-        raise DataError("a number is not finite", remedy="give finite numbers")
-    return found.reshape(shape)
+    return int(given)
 
 
-def _no_numbers() -> DataError:
-    return DataError("the data are no numbers, or ragged", remedy="give them flat, or nested as the shape")
+def response_of(name: str, model: Model, request: InferRequest, rows: NDArray[np.float32]) -> Answer:
+    """Return the response with the outputs that were asked for, all if none were.
 
+    Raises:
+        VerificationError: if a number is not finite.
 
-def response_of(name: str, model: Model, request: InferRequest, rows: NDArray[np.float32]) -> dict[str, Any]:
-    """Return the body of the response with the outputs that were asked for, all if none were."""
-    if model.output_types:
-        given = {output.name: part for output, part in parts(model.output_types, rows)}
-    else:
-        given = {model.output_names[0]: rows}
-    wanted = [each.name for each in request.outputs] or list(given)
-    outputs = [
-        {"name": each, "datatype": "FP32", "shape": list(given[each].shape), "data": given[each].ravel().tolist()}
-        for each in wanted
-    ]
-    return {"model_name": name, "model_version": VERSION, "outputs": outputs} | (
-        {"id": request.id} if request.id else {}
-    )
+    """
+    given = model.outputs_of(rows)
+    usual = request.parameters.binary_data_output
+    asked = request.outputs or [RequestedOutput(each) for each in given]
+    outputs, behind = [], []
+    for each in asked:
+        binary = usual if each.parameters.binary_data is None else each.parameters.binary_data
+        output: dict[str, Any] = {"name": each.name, "datatype": "FP32", "shape": list(given[each.name].shape)}
+        if binary:
+            behind.append(tensors.as_bytes(given[each.name]))
+            output["parameters"] = {"binary_data_size": len(behind[-1])}
+        else:
+            output["data"] = given[each.name].ravel().tolist()
+        outputs.append(output)
+    said: dict[str, Any] = {"model_name": name, "model_version": VERSION, "outputs": outputs}
+    if request.id:
+        said["id"] = request.id
+    content = msgspec.json.encode(said)
+    if not behind:
+        return Answer(content)
+    return Answer(b"".join((content, *behind)), "application/octet-stream", {JSON_BYTES: str(len(content))})

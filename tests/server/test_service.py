@@ -7,92 +7,17 @@ import signal
 import socket
 import struct
 import threading
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from PIL import Image
+from service_host import call, photo, png, serving, until
 from tiny import finish, start
-
-import edgevit as public
-from edgevit.runtime import load
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("uvicorn", reason="needs the extra serve")
-
-
-@contextmanager
-def serving(bundle, scratch, *options):
-    """Yield the address of a server and its process, which is ended afterwards."""
-    process = start("serve", bundle, "--port", "0", "--threads", "1", *options, scratch=scratch)
-    process.asked_to_end = False
-    lines = []
-    try:
-        for line in process.stderr:
-            lines.append(line)
-            if found := re.search(r"serving \S+ at (http://127\.0\.0\.1:\d+)", line):
-                break
-        else:
-            pytest.fail("".join(lines))
-        yield found[1], process
-    finally:
-        if process.poll() is None and not process.asked_to_end:
-            process.send_signal(signal.SIGTERM)
-        outcome = finish(process)
-    assert outcome.code == 0, outcome
-    assert "what was accepted has been answered" in outcome.out
-
-
-@pytest.fixture(scope="module")
-def pack(tiny_quantized, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("serve")
-    return public.pack(tiny_quantized, folder / "tiny.edgevit.zip", variants=["float32"]).path
-
-
-@pytest.fixture(scope="module")
-def server(pack, tmp_path_factory):
-    with serving(pack, tmp_path_factory.mktemp("server"), "--max-body-mb", "1", "--max-pixels", "10000") as (
-        address,
-        _,
-    ):
-        yield address
-
-
-@pytest.fixture(scope="module")
-def model(pack):
-    with load(pack, variant="float32", threads=1) as loaded:
-        yield loaded
-
-
-def call(address, path, body=None):
-    """Return the status, the headers and the body of a response."""
-    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
-    try:
-        connection.request("GET" if body is None else "POST", path, body)
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
-
-
-def until(true, seconds=30):
-    """Wait until it is ``true``."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def photo(seed=0, size=(20, 18)):
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-
-
-def png(pixels, folder):
-    Image.fromarray(pixels).save(folder / "photo.png")
-    return (folder / "photo.png").read_bytes()
 
 
 def test_images_are_answered_as_in_python(server, model, tmp_path):
