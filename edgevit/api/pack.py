@@ -16,9 +16,11 @@ from edgevit.runtime.arguments import path_given
 from edgevit.stages.pack import PackResult
 from edgevit.stages.pack import pack as pack_zip
 from edgevit.stages.pack_triton import TritonResult, pack_triton
+from edgevit.stages.pack_video import VideoResult, pack_video
+from edgevit.video.folder import VideoFormat, VideoOptions
 
-#: What a bundle is packed as: one file for EdgeViT's own runtimes, or a model repository for Triton.
-Format = Literal["zip", "triton"]
+#: What a bundle is packed as: one file for EdgeViT's own runtimes, or a folder for another program.
+Format = Literal["zip", "triton", VideoFormat]
 
 
 @overload
@@ -30,6 +32,7 @@ def pack(
     variants: Sequence[str] = ...,
     sign: str | os.PathLike[str] | None = ...,
     name: str | None = ...,
+    frame: tuple[int, int] | None = ...,
     overwrite: bool = ...,
     progress: Progress | ProgressCallback | None = ...,
 ) -> PackResult: ...
@@ -38,13 +41,14 @@ def pack(
     bundle: BundleLike,
     output: str | os.PathLike[str] | None = ...,
     *,
-    format: Literal["triton"],
+    format: Format,
     variants: Sequence[str] = ...,
     sign: str | os.PathLike[str] | None = ...,
     name: str | None = ...,
+    frame: tuple[int, int] | None = ...,
     overwrite: bool = ...,
     progress: Progress | ProgressCallback | None = ...,
-) -> TritonResult: ...
+) -> PackResult | TritonResult | VideoResult: ...
 def pack(
     bundle: BundleLike,
     output: str | os.PathLike[str] | None = None,
@@ -53,9 +57,10 @@ def pack(
     variants: Sequence[str] = (),
     sign: str | os.PathLike[str] | None = None,
     name: str | None = None,
+    frame: tuple[int, int] | None = None,
     overwrite: bool = False,
     progress: Progress | ProgressCallback | None = None,
-) -> PackResult | TritonResult:
+) -> PackResult | TritonResult | VideoResult:
     """Write a bundle, or some of its variants, as one file that ``edgevit.load`` and other runtimes read.
 
     The file is a plain zip archive whose models are neither compressed nor out of line with pages. The same variants
@@ -63,22 +68,25 @@ def pack(
 
     With ``format="triton"`` it is a folder, a model repository for NVIDIA's Triton Inference Server: a model that runs
     the pack with EdgeViT in Triton's Python backend, and one for each variant that a backend of Triton's own runs.
+    With ``"deepstream"`` or ``"dlstreamer"`` it is a folder with one variant for that video pipeline.
 
     Args:
         bundle: What ``edgevit.export`` made, or another pack.
-        output: The file to write, usually NAME.edgevit.zip, or the folder, usually NAME.triton; beside the bundle
+        output: The file to write, usually NAME.edgevit.zip, or the folder, usually NAME.FORMAT; beside the bundle
             without it.
-        format: ``"zip"`` or ``"triton"``.
+        format: ``"zip"``, ``"triton"``, ``"deepstream"`` or ``"dlstreamer"``.
         variants: Only these; all without them.
         sign: The file of a private Ed25519 key, in PEM, that signs the pack; ``edgevit.load(trusted_keys=...)`` and
             ``edgevit.verify`` check it.
         name: What clients of Triton call the model; the bundle's name without it.
+        frame: Width and height of the camera's frames in pixels, for video pipelines; (1920, 1080) without it.
         overwrite: Replace what ``pack`` has written there already.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
         BundleError: if there is no such variant, a file is damaged, or ``output`` may not be replaced.
-        InputError: if ``sign`` is no such key, or ``name`` cannot be a model's.
+        GraphError: if the model cannot be given the form that ``format`` asks for.
+        InputError: if ``sign`` is no such key, ``name`` cannot be a model's, or ``format`` is not for such a model.
         MissingDependencyError: if the package that signs is not installed.
         StorageError: if the disk is full or not writable; what was at ``output`` is as it was before.
 
@@ -91,8 +99,39 @@ def pack(
     key = None if sign is None else Path(path_given("sign", sign))
     existing: Existing = "replace" if overwrite else "refuse"
     shown = progress_to(progress)
+    if format == "zip":
+        _only_for("triton", name=name)
+        _only_for("deepstream and dlstreamer", frame=frame)
+        return pack_zip(source, place, variants=chosen, key=key, existing=existing, progress=shown)
     if format == "triton":
+        _only_for("deepstream and dlstreamer", frame=frame)
         return pack_triton(source, place, variants=chosen, name=called, key=key, existing=existing, progress=shown)
-    if called is not None:
-        raise InputError("a pack has no other name than its file's", remedy="leave --name out, or add --format triton")
-    return pack_zip(source, place, variants=chosen, key=key, existing=existing, progress=shown)
+    _only_for("triton", name=name)
+    _only_for("zip and triton", sign=sign)
+    options = VideoOptions() if frame is None else VideoOptions(frame=_frame(frame))
+    return pack_video(source, place, format=format, options=options, variants=chosen, existing=existing)
+
+
+def _only_for(formats: str, **given: object) -> None:
+    """Check that nothing is given that only other formats take.
+
+    Raises:
+        InputError: if something is.
+
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name} is only for the formats {formats}", remedy=f"leave --{name} out")
+
+
+def _frame(given: object) -> tuple[int, int]:
+    """Return the width and height of a frame.
+
+    Raises:
+        InputError: if it is not two numbers of pixels.
+
+    """
+    if isinstance(given, (tuple, list)) and [type(each) for each in given] == [int, int] and min(given) > 0:
+        width, height = given
+        return width, height
+    raise InputError(f"frame is {given!r}", remedy="give frame as width and height in pixels, such as (1920, 1080)")

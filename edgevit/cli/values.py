@@ -31,6 +31,20 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2] or match[1])
 
 
+def frame(text: str | None) -> tuple[int, int] | None:
+    """Return width and height of a camera's frames, as users write them: 1920x1080.
+
+    Raises:
+        InputError: if it is no such text.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise InputError(f"'{text}' is no size of a frame", remedy="write --frame WIDTHxHEIGHT, such as 1920x1080")
+    return int(match[1]), int(match[2])
+
+
 def bundle_and_outputs(given: list[str]) -> tuple[Path, list[str]]:
     """Return the bundle to make, and which outputs it is to have, of what ``--output`` was given.
 
