@@ -96,7 +96,7 @@ LIBRARIES = {
     "tensorrt_rtx": {"backends"},
     "jinja2": {"report"},
     "fastapi": {"server", "cli"},  # cli: to name what is missing
-    "uvicorn": {"cli"},
+    "uvicorn": {"server", "cli"},
     "prometheus_client": {"server", "cli"},
     # Peers and references belong to tests and benchmarks alone, but for what --check-with compares with.
     "timm": {"models"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ def serve(
     require("fastapi", extra="serve")
     require("prometheus_client", extra="serve")
     from edgevit.server.app import Limits, Service, make_app
+    from edgevit.server.connections import protocol_with
 
     with progress() as bars:
         model = load(bundle, variant=variant, threads=threads, trusted_keys=trusted_key or None, progress=bars)
@@ -60,13 +62,16 @@ def serve(
         service = Service(
             model,
             called,
-            limits=Limits(body_bytes=max_body_mb << 20, pixels=max_pixels, queue=queue),
+            limits=Limits(
+                body_bytes=max_body_mb << 20, pixels=max_pixels, queue=queue, connections=_most_connections(queue)
+            ),
             batch=batch or model.info().batch or 1,
             workers=workers,
             decoders=max(2, os.cpu_count() or 1),
         )
         config = uvicorn.Config(
             make_app(service), host=host, port=port, log_level="warning", access_log=False, backlog=2 * queue,
+            http=protocol_with(service.limits, service.refused_connection), ws="none",
             timeout_keep_alive=30, h11_max_incomplete_event_size=64 << 10,
         )  # fmt: skip
         try:
@@ -74,6 +79,13 @@ def serve(
         finally:
             service.close()
     return Result(data={"stopped": True}, text=Text("stopped; what was accepted has been answered"))
+
+
+def _most_connections(queue: int) -> int:
+    """Return how many clients may be connected: some more than may wait, and no more than there may be open files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(512, 2 * queue)
+    return wanted if files == resource.RLIM_INFINITY else max(16, min(wanted, files - 128))
 
 
 def _run(uvicorn: Any, config: Any, bars: Any, service: Service, info: str) -> None:  # noqa: ANN401

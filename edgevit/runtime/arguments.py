@@ -18,8 +18,8 @@ from edgevit.processor import most_threads
 from edgevit.runtime.verification import Check
 
 
-def whole_number(name: str, value: Any, *, least: int) -> int:  # noqa: ANN401 - that is what it finds out
-    """Return ``value`` as an int, which is at least ``least``; a float may be one if it is whole.
+def whole_number(name: str, value: Any, *, least: int, most: int | None = None) -> int:  # noqa: ANN401
+    """Return ``value`` as an int, which is at least ``least`` and at most ``most``; a float may be one if it is whole.
 
     Raises:
         InputError: if it is none; the message calls it ``name``.
@@ -33,6 +33,8 @@ def whole_number(name: str, value: Any, *, least: int) -> int:  # noqa: ANN401 -
         raise InputError(f"{name} is {value!r}, not a whole number", remedy=f"give {name} as an int")
     if number < least:
         raise InputError(f"{name} is {number}, less than {least}", remedy=f"give {name} as {least} or more")
+    if most is not None and number > most:
+        raise InputError(f"{name} is {number}, more than {most}", remedy=f"give {name} as {most} or fewer")
     return number
 
 

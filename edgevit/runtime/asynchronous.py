@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgevit.data.images import Channels, ImageSource
 from edgevit.errors import InputError
+from edgevit.processor import most_threads
 from edgevit.runtime.arguments import whole_number
 from edgevit.runtime.model import Model
 from edgevit.runtime.prediction import Prediction
@@ -39,7 +40,8 @@ class AsyncModel:
 
     def __init__(self, model: Model, *, workers: int = 2) -> None:
         self.model, self._closed = model, False
-        self._threads = ThreadPoolExecutor(whole_number("workers", workers, least=1), thread_name_prefix="edgevit")
+        workers = whole_number("workers", workers, least=1, most=most_threads())
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="edgevit")
 
     async def predict(
         self, image: ImageSource, *, top: int = 5, threshold: float | None = None, channels: Channels = "rgb"

@@ -34,6 +34,7 @@ class Limits:
     """What a client may ask for: bytes of a body, pixels of an image, images of a request, requests that wait.
 
     A body has to be there in ``body_seconds``, and all bodies together take at most ``held_bytes``, or one's bytes.
+    ``connections``, ``header_seconds`` and ``write_seconds`` are as in ``ConnectionLimits``.
     """
 
     body_bytes: int = 16 << 20
@@ -42,6 +43,9 @@ class Limits:
     pixels: int = 25_000_000
     images: int = 32
     queue: int = 64
+    connections: int = 512
+    header_seconds: float = 10.0
+    write_seconds: float = 60.0
 
 
 class _Refused(Exception):
@@ -63,6 +67,10 @@ class Service:
         self._reading: set[asyncio.Future[None]] = set()
         self._held = 0
         self.ready = True
+
+    def refused_connection(self, status: int) -> None:
+        """Count a connection that was ended before there was a request."""
+        self.metrics.requests.labels("none", str(status)).inc()
 
     def close(self) -> None:
         """Take nothing more, and finish what was accepted."""

@@ -180,6 +180,13 @@ def test_the_awaited_answers_are_the_same(tiny_quantized):
         loaded.predict(images[0])
 
 
+@pytest.mark.parametrize("workers", [0, -1, 10**9, 1.5, True, "2"])
+def test_workers_that_cannot_be_are_named(model, workers):
+    with pytest.raises(InputError, match="workers is") as error:
+        AsyncModel(model, workers=workers)
+    assert "give workers as" in error.value.remedy
+
+
 def test_the_event_loop_goes_on_while_the_model_works(tiny_quantized):
     async def run():
         ticks = 0
