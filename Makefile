@@ -44,6 +44,7 @@ lint: $(VENV)/.installed-dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint export/docker/*.Dockerfile
 
 check: lint test  ## what a change must pass: lint and test
 
