@@ -93,8 +93,10 @@ def parse(archive: memoryview, aligned: Callable[[str], bool]) -> list[Placed]:
         raise ValueError("it is cut short, or no zip archive that EdgeViT wrote")
     if count > MOST_ENTRIES:
         raise ValueError(f"it has more than {MOST_ENTRIES} files")
-    entries = list(_entries(archive[start : start + size], count))
-    found = list(placed([each._replace(aligned=aligned(each.name)) for each in entries]))
+    entries = [each._replace(aligned=aligned(each.name)) for each in _entries(archive[start : start + size], count)]
+    if total_bytes(entries) != len(archive):  # may be more than the numbers of a directory hold
+        raise ValueError("its list of files is not as EdgeViT writes it")
+    found = list(placed(entries))
     if directory(found) != archive[start:]:
         raise ValueError("its list of files is not as EdgeViT writes it")
     for each in found:

@@ -72,3 +72,16 @@ def test_names_that_are_not_ascii_are_refused():
     made = archive_of({"aa": b"1"}).replace(b"aa", "é".encode())
     with pytest.raises(ValueError, match="ASCII"):
         parse(memoryview(made), lambda _: False)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_sizes_that_lead_beyond_what_an_archive_can_be_are_refused(count):
+    made = archive_of({str(number): b"12345678" for number in range(3)})
+    whole = parse(memoryview(made), lambda _: False)
+    start = whole[-1].data + 8
+    listed = bytearray(made)
+    for number in range(count):
+        place = start + number * 47 + 20
+        listed[place : place + 8] = b"\xff" * 8
+    with pytest.raises(ValueError, match="not as EdgeViT writes it"):
+        parse(memoryview(listed), lambda _: False)
