@@ -22,6 +22,29 @@ boxes = st.tuples(edges, edges)
 
 
 @st.composite
+def preprocess_fields(draw):
+    """Draw what may stand in a manifest of how images are prepared; not all of it goes together."""
+    fit = draw(st.sampled_from(["short", "squash", "cover", "contain", "none"]))
+    order = draw(st.sampled_from(["RGB", "RGB", "BGR", "L"]))
+    channels = 1 if order == "L" else 3
+    values = st.sampled_from([0.5, 0.225, 1.0, 0.0, -1.0])
+    return {
+        "size": (16, 16),
+        "resize": draw(st.one_of(st.none(), st.integers(0, 40))),
+        "interpolation": "bicubic",
+        "mean": draw(st.lists(values, min_size=channels - draw(st.integers(0, 1)), max_size=channels)),
+        "std": draw(st.lists(values, min_size=channels, max_size=channels)),
+        "channel_order": order,
+        "fit": fit,
+        "box": draw(st.one_of(st.none(), boxes, edges.map(lambda edge: (edge, edge)))),
+        "fill": draw(st.one_of(st.none(), st.lists(st.integers(-1, 256), min_size=channels, max_size=channels))),
+        "longest": draw(st.one_of(st.none(), st.integers(0, 9000))),
+        "pad": draw(st.sampled_from(["around", "square", "after"])),
+        "crop": draw(st.one_of(st.none(), st.tuples(edges, edges))),
+    }
+
+
+@st.composite
 def preprocesses(draw):
     fit = draw(st.sampled_from(["short", "squash", "cover", "contain", "none"]))
     box = draw(st.one_of(boxes, edges.map(lambda edge: (edge, edge)))) if fit not in ("short", "none") else None

@@ -37,6 +37,14 @@ def built(tmp_path_factory):
     return folder
 
 
+def script(folder, code, *arguments):
+    """Run a module that imports what was built, and return what it prints as JSON."""
+    command = ["node", "--expose-gc", "--input-type=module", "-e", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 class Node:
     """A process of Node that answers."""
 

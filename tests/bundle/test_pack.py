@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import zipfile
-import zlib
 from pathlib import Path
 
 import msgspec
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pack_files import files_of, written
 
 from edgevit.bundle import zip_layout
 from edgevit.bundle.manifest import File
@@ -35,20 +35,6 @@ def pack(whole, tmp_path):
     path = tmp_path / "test.edgevit.zip"
     write_pack(whole, path, ALL)
     return path
-
-
-def written(path: Path, files: dict[str, bytes]) -> Path:
-    """Write an archive in the form of a pack, whatever is in it."""
-    entries = [zip_layout.Entry(name, zlib.crc32(each), len(each), is_aligned(name)) for name, each in files.items()]
-    found = list(zip_layout.placed(entries))
-    parts = [each.header + files[each.entry.name] for each in found]
-    path.write_bytes(b"".join(parts) + zip_layout.directory(found))
-    return path
-
-
-def files_of(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def test_a_pack_has_what_the_bundle_has_but_calibration_and_report(whole, pack):

@@ -2,13 +2,17 @@ import type { InferenceSession, Tensor, TensorConstructor } from "onnxruntime-co
 
 import { badPack, EdgeViTError } from "./errors.js";
 import { type Manifest, type OutputSpec, readManifest, type VariantSpec } from "./manifest.js";
+import { checkModelFile } from "./model_file.js";
 import { Pack } from "./pack.js";
 import { type Pixels, Preprocess } from "./preprocess.js";
+import { within } from "./versions.js";
 
 /** What is needed of onnxruntime-node or onnxruntime-web. */
 export interface Engine {
   InferenceSession: { create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession> };
   Tensor: TensorConstructor;
+  /** Its version. */
+  version: string;
   /** The package, its version and what computes, once a session was made. */
   describe(): string;
 }
@@ -34,8 +38,16 @@ export async function load(engine: Engine, pack: ArrayBuffer | Uint8Array<ArrayB
   const variant = chosen(manifest, options.variant);
   if (variant.files.length !== 1)
     throw new EdgeViTError(`variant ${variant.name} keeps weights in files of their own`, "pack another variant");
+  if (variant.versions !== null && !within(engine.version, variant.versions))
+    throw new EdgeViTError(
+      `variant ${variant.name} is for onnxruntime ${variant.versions}, and this is ${engine.version}`,
+      "install one of these versions, or load another variant",
+    );
+  const preprocess = new Preprocess(manifest.preprocess); // before the engine: it says in words what is wrong
   const [file] = variant.files;
   const content = await opened.verified(file.path, file.sha256);
+  if (content.length !== file.bytes) throw badPack(`${file.path} has not the size that the manifest says`);
+  checkModelFile(content);
   let session: InferenceSession;
   try {
     session = await engine.InferenceSession.create(content, { graphOptimizationLevel: "all", ...options.session });
@@ -45,7 +57,7 @@ export async function load(engine: Engine, pack: ArrayBuffer | Uint8Array<ArrayB
       "install a newer onnxruntime, or load another variant",
     );
   }
-  return new Model(engine, session, manifest, variant);
+  return new Model(engine, session, preprocess, manifest, variant);
 }
 
 /** What a pack says of itself. */
@@ -62,7 +74,7 @@ export function infoOf(pack: ArrayBuffer | Uint8Array<ArrayBuffer>): PackInfo {
     name: manifest.name,
     variants: manifest.variants
       .filter((variant) => variant.backend === "onnxruntime")
-      .map(({ name, precision, accuracy }) => ({ name, precision, validated: accuracy?.passed === true })),
+      .map(({ name, precision, passed }) => ({ name, precision, validated: passed === true })),
   };
 }
 
@@ -76,7 +88,7 @@ function chosen(manifest: Manifest, named: string | undefined): VariantSpec {
       throw new EdgeViTError(`variant ${named} is for ${found.backend}, which does not run here`, "pack one for onnxruntime");
     return found;
   }
-  const validated = usable.find((variant) => variant.precision === "int8" && variant.accuracy?.passed === true);
+  const validated = usable.find((variant) => variant.precision === "int8" && variant.passed === true);
   const found = validated ?? usable.find((variant) => variant.precision === "float32") ?? usable[0];
   if (found === undefined)
     throw new EdgeViTError(`none of ${names} is for onnxruntime`, "edgevit pack BUNDLE --variant int8-onnxruntime");
@@ -94,7 +106,6 @@ export class Model {
   /** What runs it, such as "onnxruntime-web 1.30.0, wasm, 1 thread". */
   readonly engineName: string;
   readonly outputNames: readonly string[];
-  private readonly preprocess: Preprocess;
   private readonly outputs: readonly OutputSpec[];
   private readonly labelled: OutputSpec | undefined;
   private last: Promise<unknown> = Promise.resolve();
@@ -104,18 +115,18 @@ export class Model {
   constructor(
     private readonly engine: Engine,
     private readonly session: InferenceSession,
+    private readonly preprocess: Preprocess,
     manifest: Manifest,
     variant: VariantSpec,
   ) {
     this.variant = variant.name;
     this.precision = variant.precision;
     this.engineName = engine.describe();
-    this.preprocess = new Preprocess(manifest.preprocess);
     this.outputs = manifest.outputs ?? [plainOutput(manifest)];
     if (session.inputNames.length !== 1 || session.outputNames.length !== this.outputs.length)
       throw badPack("the model has not the input and the outputs that its manifest names");
     this.outputNames = this.outputs.map((output) => output.name);
-    this.labelled = this.outputs.find((output) => (output.labels?.length ?? 0) > 0);
+    this.labelled = this.outputs.find((output) => output.labels.length > 0);
     this.labels = this.labelled?.labels ?? [];
     const single = (this.labelled?.shape ?? []).reduce((one, other) => one * other, 1) === 1;
     this.independent = this.labelled !== undefined && (single || this.labelled.activation === "sigmoid");
@@ -213,11 +224,11 @@ function numbers(tensor: Tensor | undefined, output: OutputSpec): Float32Array {
 
 /** The only output of a model whose manifest names none. */
 function plainOutput(manifest: Manifest): OutputSpec {
-  const classes = (manifest.spec ?? manifest.graph)?.classes ?? 0;
-  if (!classes) return { name: "embedding", kind: "embedding", shape: [] };
+  const { classes, activation } = manifest;
+  if (classes === 0) return { name: "embedding", kind: "embedding", shape: [], labels: [], activation };
   let labels = manifest.labels;
   if (classes === 1 && labels.length === 1)
     labels = ["", "0", "1"].includes(labels[0]) ? ["0", "1"] : [`not ${labels[0]}`, labels[0]];
   if (labels.length !== Math.max(2, classes)) throw badPack(`the manifest has ${labels.length} labels for ${classes} classes`);
-  return { name: "logits", kind: "logits", shape: [classes], labels, activation: manifest.activation ?? "softmax" };
+  return { name: "logits", kind: "logits", shape: [classes], labels, activation };
 }

@@ -22,7 +22,6 @@ type Size = [height: number, width: number];
 
 const BITS = 22; // of the fraction of a filter's weights
 const MOST_PIXELS = 80_000_000;
-const MOST_EDGE = 8192;
 
 /** From pixels to a model's input, as EdgeViT's Python does it with Pillow 13: the same filters and roundings. */
 export class Preprocess {
@@ -31,21 +30,9 @@ export class Preprocess {
   readonly width: number;
 
   constructor(private readonly spec: PreprocessSpec) {
-    const { size, mean, std, box, fill, fit, resize, longest, crop } = spec;
     this.channels = spec.channel_order === "L" ? 1 : 3;
-    [this.height, this.width] = size;
-    const edges = [...size, ...(box ?? []), ...(crop ?? []), resize ?? 1, longest ?? 1];
-    const boxed = fit === "squash" || fit === "cover" || fit === "contain";
-    if (
-      edges.some((edge) => !Number.isInteger(edge) || edge < 1 || edge > MOST_EDGE) ||
-      mean.length !== this.channels ||
-      std.length !== this.channels ||
-      std.some((each) => !(each > 0)) ||
-      (fill !== null && fill !== undefined && fill.length !== this.channels) ||
-      boxed !== (box !== null && box !== undefined) ||
-      (spec.interpolation !== "nearest" && !(spec.interpolation in FILTERS))
-    )
-      throw badPack("the manifest contradicts itself about how images are prepared");
+    [this.height, this.width] = spec.size;
+    if (contradicts(spec, this.channels)) throw badPack("the manifest contradicts itself about how images are prepared");
   }
 
   /** The input (channels, height, width). */
@@ -147,6 +134,24 @@ export class Preprocess {
   }
 }
 
+/** What EdgeViT's Python refuses, too. */
+function contradicts(spec: PreprocessSpec, channels: number): boolean {
+  const { size, mean, std, box, fill, fit, resize, longest, crop, pad } = spec;
+  const boxed = fit === "squash" || fit === "cover" || fit === "contain";
+  const inner = crop ?? (fit === "squash" ? box : null) ?? [1, 1];
+  return (
+    mean.length !== channels ||
+    std.length !== channels ||
+    std.some((each) => !(each > 0)) ||
+    (fill !== null && fill.length !== channels) ||
+    boxed !== (box !== null) ||
+    (resize !== null && (fit !== "short" || resize < Math.max(...size))) ||
+    (longest !== null && !(fit === "cover" && box !== null && box[0] === box[1])) ||
+    (pad !== "after" && crop !== null) ||
+    (pad === "after" && (fit === "short" || inner[0] > size[0] || inner[1] > size[1]))
+  );
+}
+
 function bad(message: string): EdgeViTError {
   return new EdgeViTError(message, "give another image");
 }
@@ -162,10 +167,13 @@ const ORDERS = { rgba: [0, 1, 2, 4], bgra: [2, 1, 0, 4], rgb: [0, 1, 2, 3], bgr:
 
 /** The image as grey, or as R, G, B. Grey of colours is Pillow's. */
 function taken(image: Pixels, wanted: number): Plane {
+  if (typeof image !== "object" || image === null)
+    throw new EdgeViTError(`${String(image)} is no image`, "give { data, width, height, format }, as a browser's ImageData is");
   const { width, height } = image;
-  const order = ORDERS[image.format ?? "rgba"];
-  if (order === undefined)
+  const format = image.format ?? "rgba";
+  if (!Object.hasOwn(ORDERS, format))
     throw new EdgeViTError(`there is no format ${String(image.format)}`, `give one of ${Object.keys(ORDERS).join(", ")}`);
+  const order = ORDERS[format];
   if (!Number.isInteger(width) || !Number.isInteger(height) || width < 1 || height < 1 || width * height > MOST_PIXELS)
     throw bad(`an image has ${width}x${height} pixels`);
   const [red, green, blue, channels] = order;

@@ -14,6 +14,7 @@ export type { Pixels } from "./preprocess.js";
 const engine: Engine = {
   InferenceSession: ort.InferenceSession,
   Tensor: ort.Tensor as TensorConstructor,
+  version: ort.env.versions.web ?? ort.env.versions.common,
   describe() {
     const threads = ort.env.wasm.numThreads ?? 1; // 1 where the page is not isolated from other origins
     return `onnxruntime-web ${ort.env.versions.web}, wasm, ${threads} thread${threads === 1 ? "" : "s"}`;
