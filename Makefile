@@ -30,6 +30,11 @@ test-triton: $(VENV)/.installed-dev triton  ## run what needs Triton's server, o
 
 triton: $(TRITON)/.installed
 
+# Ray brings 500 MB that nothing else needs.
+RAY ?= $(VENV)/ray
+test-ray: $(VENV)/.installed-dev $(RAY)/.installed  ## run the deployment for Ray Serve on two nodes
+	EDGEVIT_RAY=$(RAY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_ray.py
+
 # Debian's Chromium is fetched where it is not there: without it the tests of the page skip.
 SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
 test-web: $(VENV)/.installed-dev  ## run the tests of Node and of the page in Chromium, which apt brings
@@ -76,6 +81,12 @@ $(TRITON)/.installed: tests/requirements-triton.txt | $(VENV)/.created
 	@echo "Installing Triton's server into $(TRITON); this takes half a minute."
 	$(PYTHON) -m venv $(TRITON)
 	$(TRITON)/bin/python -m pip install -qq --disable-pip-version-check -r tests/requirements-triton.txt
+	@touch $@
+
+$(RAY)/.installed: tests/requirements-ray.txt | $(VENV)/.created
+	@echo "Installing Ray Serve into $(RAY); this takes a minute."
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install -qq --disable-pip-version-check -r tests/requirements-ray.txt
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
