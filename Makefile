@@ -10,7 +10,7 @@ FIND_DATA := from edgevit.data.fashion_mnist import available; print("fashion-mn
 DATA ?= $(shell $(BIN)/python -c '$(FIND_DATA)')
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-triton triton test-web fuzz lint check bench constraints clean
+.PHONY: help quickstart test test-triton triton test-web test-mobile fuzz lint check bench constraints clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -40,6 +40,10 @@ SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
 test-web: $(VENV)/.installed-dev  ## run the tests of Node and of the page in Chromium, which apt brings
 	command -v chromium > /dev/null || $(SUDO) apt-get install -y --no-install-recommends chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_web.py tests/export/test_page.py
+
+# The converters of phones' engines take 1.2 GB, and lie beside what all else needs.
+test-mobile: $(VENV)/.installed-mobile  ## install the tools of phones' engines, and test the hand-over with them
+	OMP_NUM_THREADS=1 PYTHONPATH=$(abspath $(VENV)/mobile) $(BIN)/python -m pytest tests/mobile -n auto
 
 CASES ?= 7000
 fuzz: $(VENV)/.installed-dev  ## read CASES damaged files of each kind
@@ -99,3 +103,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt tests/requirements-nodeps
 	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
 	$(PIP_INSTALL) -c constraints.txt --no-deps -r tests/requirements-nodeps.txt
 	@touch $@ $(VENV)/.installed
+
+MOBILE := $(wildcard export/mobile/*.txt)
+$(VENV)/.installed-mobile: $(MOBILE) $(VENV)/.installed-dev
+	@echo "Installing LiteRT's, ExecuTorch's, ncnn's and Core ML's tools into $(VENV)/mobile; this takes half a minute."
+	rm -rf $(VENV)/mobile
+	$(PIP_INSTALL) -c constraints.txt --no-deps --target $(VENV)/mobile $(MOBILE:%=-r %)
+	@touch $@

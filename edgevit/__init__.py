@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgevit.api.build import build
     from edgevit.api.export import export
     from edgevit.api.pack import pack
+    from edgevit.api.pack_mobile import pack_mobile
     from edgevit.api.predict import predict
     from edgevit.api.quantize import quantize
     from edgevit.api.validate import validate
@@ -45,6 +46,7 @@ __all__ = [
     "export",
     "load",
     "pack",
+    "pack_mobile",
     "predict",
     "quantize",
     "validate",
@@ -61,6 +63,7 @@ _HOMES = {
     "export": "edgevit.api.export",
     "load": "edgevit.runtime",
     "pack": "edgevit.api.pack",
+    "pack_mobile": "edgevit.api.pack_mobile",
     "predict": "edgevit.api.predict",
     "quantize": "edgevit.api.quantize",
     "validate": "edgevit.api.validate",

@@ -72,18 +72,19 @@ ROOMS = {
     "training": BASE | {"data", "models", "plots"},
     "graph": BASE | {"data", "models"},
     "quantization": DEVICE | {"targets", "recipes", "graph"},
+    "mobile": DEVICE | {"graph"},
     "evaluation": DEVICE | {"targets", "quantization", "graph"},
     "report": WORKSHOP | {"plots"},
-    "stages": WORKSHOP | {"report", "runtime", "training", "tritonserver", "video"},
-    "api": WORKSHOP | {"report", "runtime", "stages", "video"},
-    "cli": WORKSHOP | {"report", "runtime", "server", "training", "tritonserver", "stages", "api"},
+    "stages": WORKSHOP | {"mobile", "report", "runtime", "training", "tritonserver", "video"},
+    "api": WORKSHOP | {"mobile", "report", "runtime", "stages", "video"},
+    "cli": WORKSHOP | {"mobile", "report", "runtime", "server", "training", "tritonserver", "stages", "api"},
     "__main__": {"cli"},
     "edgevit": {"api", "bundle", "errors", "progress", "runtime"},  # its public names, looked up when they are used
 }
 
 #: Heavy library -> the rooms that may import it.
 LIBRARIES = {
-    "torch": {"models", "training", "graph", "api"},  # api: for types alone
+    "torch": {"models", "training", "graph", "mobile", "api"},  # api: for types alone
     "safetensors": {"models", "training"},
     "huggingface_hub": {"models"},
     "matplotlib": set(),
@@ -98,6 +99,15 @@ LIBRARIES = {
     "fastapi": {"server", "cli"},  # cli: to name what is missing
     "uvicorn": {"server", "cli"},
     "prometheus_client": {"server", "cli"},
+    # Tools of phones' engines.
+    "executorch": {"mobile"},
+    "torchao": {"mobile"},
+    "litert_torch": {"mobile"},
+    "ai_edge_litert": {"mobile"},
+    "ai_edge_quantizer": {"mobile"},
+    "ncnn": {"mobile"},
+    "pnnx": {"mobile"},
+    "coremltools": {"mobile"},
     # Peers and references belong to tests and benchmarks alone, but for what --check-with compares with.
     "timm": {"models"},
     "transformers": {"models"},

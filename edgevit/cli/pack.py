@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
 
 import edgevit
 from edgevit.api.pack import Format
-from edgevit.cli import values
+from edgevit.cli import completion, values
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath, Variants
-from edgevit.report.formats import megabytes
+from edgevit.cli.options import BundlePath, Root, StrictImages, Variants
+from edgevit.errors import InputError
+from edgevit.mobile import MobileFormat
+from edgevit.report.formats import decibels, megabytes, percent
 from edgevit.stages.pack import PackResult
 from edgevit.stages.pack_triton import TritonResult
 from edgevit.stages.pack_video import VideoResult
+
+if TYPE_CHECKING:
+    from edgevit.mobile.sidecar import HandedModel
+    from edgevit.stages.pack_mobile import HandOverResult
+
+_PHONES = "For a phone's engine"
 
 
 def pack(
     bundle: BundlePath,
     *,
     format: Annotated[  # noqa: A002
-        Format,
+        Literal[Format, MobileFormat],
         typer.Option(
             "--format",
             help="One file for EdgeViT's runtimes; a model repository (a folder) for Triton; or a folder with one "
-            "variant for the video pipelines DeepStream and DL Streamer.",
+            "variant for the video pipelines DeepStream and DL Streamer; or a folder with the model for an engine of "
+            "phones, converted from float32.",
         ),
     ] = "zip",
     variant: Variants = None,
@@ -56,8 +65,38 @@ def pack(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was packed there.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Calibration images for INT8 by the engine's own quantizer: a folder, a CSV file, or a built-in name.",
+            autocompletion=completion.data_sets,
+            rich_help_panel=_PHONES,
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Calibration images.", rich_help_panel=_PHONES)] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Draws them.", rich_help_panel=_PHONES)] = 0,
+    root: Root = None,
+    strict: StrictImages = False,
 ) -> Result:
     """Write a bundle, or some of its variants, as one file that apps load, or for another program."""
+    if format == "coreml" or format == "executorch" or format == "litert" or format == "ncnn":
+        of_others = {"--variant": variant, "--sign": sign, "--name": name, "--frame": frame}
+        _refuse([option for option, given in of_others.items() if given], format)
+        with progress() as bars:
+            handed = edgevit.pack_mobile(
+                bundle,
+                format,
+                output,
+                data=data,
+                samples=samples,
+                seed=seed,
+                root=root,
+                strict=strict,
+                overwrite=overwrite,
+                progress=bars,
+            )
+        return Result(data=handed.to_dict(), text=Text("\n".join(_handed(handed))))
+    _refuse(["--data"] if data is not None else [], format)
     with progress() as bars:
         made: PackResult | TritonResult | VideoResult = edgevit.pack(
             bundle,
@@ -105,3 +144,30 @@ def _repository(made: TritonResult) -> list[str]:
 def _video(made: VideoResult) -> list[str]:
     lines = [f"{made.path}: {megabytes(made.bytes)}, {made.variants[0]}", *(f"note: {note}" for note in made.notes)]
     return [*lines, f"next:   follow {made.path / 'README.md'}"]
+
+
+def _refuse(options: list[str], format: str) -> None:  # noqa: A002
+    if options:
+        raise InputError(f"{options[0]} does not go with --format {format}", remedy=f"leave {options[0]} out")
+
+
+def _handed(made: HandOverResult) -> list[str]:
+    warning = None if made.license is None else made.license.warning()
+    return [
+        f"{made.path}: {made.content.format}, {' and '.join(made.content.rewrites) or 'as it was'}",
+        *(f"  {model.model}: {megabytes(model.bytes)}, {_checked(model)}" for model in made.content.models),
+        *(f"note: {note}" for note in (*made.notes, *([warning] if warning else []))),
+        f"next:   {made.path / 'edgevit.json'} says how images are prepared, and what was checked",
+    ]
+
+
+def _checked(model: HandedModel) -> str:
+    check = model.check
+    if check is None:
+        return "not run"
+    said = "as exported" if check.difference is None else f"within {check.difference:.2g} of float32 on golden images"
+    if check.images:
+        agreeing = check.images_agreement
+        same = "" if agreeing is None else f"{percent(agreeing, check.images)} with its class, "
+        said += f"; of {check.images} others {same}SQNR {decibels(check.images_sqnr_db)}"
+    return said

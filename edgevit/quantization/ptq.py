@@ -123,8 +123,8 @@ class FloatModel:
     rotated: bool
 
     @classmethod
-    def read(cls, path: Path, sha256: str) -> FloatModel:
-        """Read the float32 ONNX file ``path`` with that SHA-256, and rotate its residual stream.
+    def read(cls, path: Path, sha256: str, *, rotate: bool = True) -> FloatModel:
+        """Read the float32 ONNX file ``path`` with that SHA-256, and ``rotate`` its residual stream.
 
         Raises:
             GraphError: if it is no float32 ONNX model.
@@ -132,7 +132,7 @@ class FloatModel:
         """
         model = load_graph(path)
         common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
-        return cls(model, sha256, rotate_stream(model.graph))
+        return cls(model, sha256, rotate and rotate_stream(model.graph))
 
 
 class ExactRewrites:

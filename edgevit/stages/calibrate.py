@@ -97,9 +97,11 @@ def _hash_of(dataset: Dataset, index: int) -> bytes:
 
 
 def calibrated(
-    bundle: Bundle, model: FloatModel, selection: Selection, progress: Progress = SILENT
+    bundle: Bundle, model: FloatModel, selection: Selection, progress: Progress = SILENT, *, keep: bool = True
 ) -> CalibrationTable:
     """Return what the layers of ``model``, the bundle's float32 file, read on the images.
+
+    With ``keep``, what was seen is kept in the bundle's folder meanwhile.
 
     Raises:
         GraphError: if an activation is not finite, or the model has no Linear layers.
@@ -107,20 +109,35 @@ def calibrated(
         StorageError: if what was seen cannot be kept.
     """
     table = _kept(bundle, selection.sha256)
+    if table is not None and table.rotated != model.rotated:
+        table = None
     if table is not None and not {each.name for each in find_convolutions(model.model.graph)} <= set(table.outputs):
         table = None  # of a version that looked at Linear layers alone
     if table is not None:
         progress.note(f"Reusing the calibration of these {table.images} images")
     else:
         progress.note(f"Calibrating on {len(selection.dataset)} images of {selection.dataset.name}")
-        draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")
-        observation, start = draft.restored(
-            lambda: Observation(model.model, model.sha256, rotated=model.rotated), len(selection.dataset)
-        )
-        table = _observe(draft, observation, start, selection, progress)
+        table = _drafted(bundle, model, selection, progress) if keep else _unkept(model, selection, progress)
     for warning in data_warnings(selection.dataset, table.pixels):
         progress.note(warning)
     return table
+
+
+def _unkept(model: FloatModel, selection: Selection, progress: Progress) -> CalibrationTable:
+    observation = Observation(model.model, model.sha256, rotated=model.rotated)
+    read = progress.track(selection.read(), total=len(selection.dataset), label="Calibrating")
+    with closing(observation.update(batch.images for batch in read)) as passing:
+        for _ in passing:
+            pass
+    return observation.table(selection.sha256)
+
+
+def _drafted(bundle: Bundle, model: FloatModel, selection: Selection, progress: Progress) -> CalibrationTable:
+    draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")
+    observation, start = draft.restored(
+        lambda: Observation(model.model, model.sha256, rotated=model.rotated), len(selection.dataset)
+    )
+    return _observe(draft, observation, start, selection, progress)
 
 
 def _kept(bundle: Bundle, selection_sha256: str) -> CalibrationTable | None:

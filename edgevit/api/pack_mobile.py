@@ -1,0 +1,78 @@
+"""``edgevit.pack_mobile``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevit.api.arguments import one_of
+from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.images import Images, images_of
+from edgevit.dependencies import require
+from edgevit.mobile import MobileFormat
+from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.runtime.arguments import path_given
+
+if TYPE_CHECKING:
+    from edgevit.stages.pack_mobile import HandOverResult
+
+_SAMPLES = 128
+
+
+def pack_mobile(
+    bundle: BundleLike,
+    format: MobileFormat,  # noqa: A002
+    output: str | os.PathLike[str] | None = None,
+    *,
+    data: Images | None = None,
+    samples: int = _SAMPLES,
+    seed: int = 0,
+    root: str | os.PathLike[str] | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    progress: Progress | ProgressCallback | None = None,
+) -> HandOverResult:
+    """Write a bundle's model for a phone's engine to a folder, with ``edgevit.json``, which says how to use it.
+
+    It is converted from float32 by the engine's own tools, executed on the golden images where the engine runs here,
+    and refused where it answers otherwise. Core ML's is not run: only Apple's systems can.
+
+    Args:
+        bundle: What ``edgevit.export`` made, or a pack with the variant float32.
+        format: "litert", "executorch", "ncnn" or "coreml".
+        output: The folder to write; NAME.FORMAT beside the bundle without it.
+        data: Calibration images: the tool's own quantizer then makes INT8, too (Core ML's of weights alone; ncnn's
+            comes in no Python package).
+        samples: How many of them to draw.
+        seed: Draws them.
+        root: Folder that the paths in a CSV start from.
+        strict: Stop at the first image that cannot be read.
+        overwrite: Replace what was handed over there already.
+        progress: Called with a ``ProgressEvent`` for each step and each note.
+
+    Raises:
+        BundleError: if the bundle is damaged, has no float32 variant, or ``output`` may not be replaced.
+        GraphError: if an operator has no form in torch.
+        InputError, DataError: if the images cannot be used.
+        MissingDependencyError: if the tool is not installed; the remedy is the line to type.
+        VerificationError: if the tool fails, or what it made answers otherwise than float32.
+        StorageError: if the disk is full or not writable; what was at ``output`` is as it was before.
+
+    """
+    one_of("format", format, MobileFormat)
+    require("onnx_ir", extra="quantize")
+    from edgevit.stages.pack_mobile import pack_mobile as stage  # with what works on graphs, which a device lacks
+
+    images = None
+    if data is not None:
+        place = None if root is None else Path(root)
+        images = images_of(data, "train", root=place, samples=samples, seed=seed, strict=strict)
+    return stage(
+        opened(bundle),
+        format,
+        None if output is None else Path(path_given("output", output)),
+        images=images,
+        existing="replace" if overwrite else "refuse",
+        progress=progress_to(progress),
+    )
