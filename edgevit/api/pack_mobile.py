@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from edgevit.api.arguments import one_of
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
-from edgevit.dependencies import require
 from edgevit.mobile import MobileFormat
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import path_given
@@ -61,7 +60,6 @@ def pack_mobile(
 
     """
     one_of("format", format, MobileFormat)
-    require("onnx_ir", extra="quantize")
     from edgevit.stages.pack_mobile import pack_mobile as stage  # with what works on graphs, which a device lacks
 
     images = None

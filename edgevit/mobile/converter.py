@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgevit import dependencies, resources
 from edgevit.errors import MissingDependencyError
-from edgevit.mobile import MobileFormat, Quantized
+from edgevit.mobile import MobileFormat, Quantized, Rewrite
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,8 @@ class Converter(ABC):
     quantized: ClassVar[Quantized | None] = None
     #: Whether its quantizer looks at images, each (1, C, H, W).
     calibrates: ClassVar[bool] = False
+    #: Changes to the graph that its quantizer gains by, as benchmarks/mobile_formats.py measures.
+    rewrites: ClassVar[tuple[Rewrite, ...]] = ("rotated",)
     #: Whether its engine runs on this kind of machine, so that what was converted can be checked.
     runs: ClassVar[bool] = True
 

@@ -11,28 +11,28 @@ from edgevit.mobile import HandedPrecision, MobileFormat
 MODEL, IMAGES, CALIBRATION, ANSWERS = "model.onnx", "images.npy", "calibration.npy", "answers-{}.npy"
 
 
-class Job(msgspec.Struct, frozen=True, tag=True):
+class ConversionJob(msgspec.Struct, frozen=True, tag=True):
     """Convert to ``format``, and quantize with so many images; with none it stays in float32."""
 
     format: MobileFormat
     calibration: int = 0
 
 
-class Converted(msgspec.Struct, frozen=True):
+class ConvertedModel(msgspec.Struct, frozen=True):
     """A model that was written: in which precision, and the file or folder that an app opens, in the worker's."""
 
     precision: HandedPrecision
     model: str
 
 
-class Made(msgspec.Struct, frozen=True, tag=True):
+class ConversionMade(msgspec.Struct, frozen=True, tag=True):
     """What was written, and with which versions of which packages."""
 
-    models: tuple[Converted, ...]
+    models: tuple[ConvertedModel, ...]
     packages: dict[str, str]
 
 
-class Refused(msgspec.Struct, frozen=True, tag=True):
+class ConversionRefused(msgspec.Struct, frozen=True, tag=True):
     """Why nothing was: the graph, or for want of a package that is ``missing``."""
 
     message: str

@@ -13,12 +13,12 @@ import msgspec
 from edgevit.errors import GraphError, MissingDependencyError, VerificationError
 from edgevit.json import JSONError, decode
 from edgevit.mobile.converter import Converter, how_to_install
-from edgevit.mobile.messages import Job, Made, Refused
+from edgevit.mobile.messages import ConversionJob, ConversionMade, ConversionRefused
 
 _SHOWN = 300  # characters of a tool's last line
 
 
-def convert(job: Job, converter: type[Converter], folder: Path) -> Made:
+def convert(job: ConversionJob, converter: type[Converter], folder: Path) -> ConversionMade:
     """Let a process of its own do ``job``, which is for ``converter``, in ``folder``.
 
     Raises:
@@ -40,18 +40,18 @@ def convert(job: Job, converter: type[Converter], folder: Path) -> Made:
             env={**os.environ, "PYTHONPATH": paths},
         )
     try:
-        answer: Made | Refused = decode(done.stdout, Made | Refused)
+        answer: ConversionMade | ConversionRefused = decode(done.stdout, ConversionMade | ConversionRefused)
     except JSONError:
         raise VerificationError(
             f"{converter.title} does not convert this model: {_last_words(done.returncode, log)}",
             remedy="report it with the model's architecture, or take another format; "
             "hosts of a pack (edgevit pack without --format) run the file as it is",
         ) from None
-    if isinstance(answer, Refused) and answer.missing:
+    if isinstance(answer, ConversionRefused) and answer.missing:
         raise MissingDependencyError(
             f"{converter.title} is not wholly installed: {answer.message}", remedy=how_to_install(converter)
         )
-    if isinstance(answer, Refused):
+    if isinstance(answer, ConversionRefused):
         raise GraphError(answer.message, remedy=answer.remedy)
     return answer
 

@@ -1,6 +1,7 @@
 """One conversion, alone in its process: ``python -m edgevit.mobile.worker`` in the folder that it works in.
 
-Standard input is a ``Job``, standard output ``Made`` or ``Refused``; what the tools print goes to standard error.
+Standard input is a ``ConversionJob``, standard output ``ConversionMade`` or ``ConversionRefused``; what the tools print
+goes to standard error.
 """
 
 from __future__ import annotations
@@ -21,10 +22,19 @@ from edgevit.json import decode
 from edgevit.mobile import HandedPrecision
 from edgevit.mobile.converter import Converter
 from edgevit.mobile.formats import CONVERTERS
-from edgevit.mobile.messages import ANSWERS, CALIBRATION, IMAGES, MODEL, Converted, Job, Made, Refused
+from edgevit.mobile.messages import (
+    ANSWERS,
+    CALIBRATION,
+    IMAGES,
+    MODEL,
+    ConversionJob,
+    ConversionMade,
+    ConversionRefused,
+    ConvertedModel,
+)
 
 
-def convert(job: Job, folder: Path) -> Made:
+def convert(job: ConversionJob, folder: Path) -> ConversionMade:
     """Convert the graph in ``folder``, then quantize it if there are images for that; run what can be run."""
     converter = CONVERTERS[job.format]()
     module = TorchGraph(load_graph(folder / MODEL))
@@ -40,30 +50,30 @@ def convert(job: Job, folder: Path) -> Made:
         place.mkdir()
         integer = converter.quantize(module, float32, seen, place)
         made.append(_checked(converter, converter.quantized, integer, images, folder))
-    return Made(tuple(made), converter.versions())
+    return ConversionMade(tuple(made), converter.versions())
 
 
 def _checked(
     converter: Converter, precision: HandedPrecision, model: Path, images: NDArray[np.float32], folder: Path
-) -> Converted:
+) -> ConvertedModel:
     if converter.runs:
         found = converter.answers(model, images)
         rows = [np.concatenate([np.asarray(each, np.float32).reshape(-1) for each in outputs]) for outputs in found]
         np.save(folder / ANSWERS.format(precision), np.stack(rows))
-    return Converted(precision, model.relative_to(folder).as_posix())
+    return ConvertedModel(precision, model.relative_to(folder).as_posix())
 
 
 def main() -> None:
     """Read the job, and answer."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what tools print is no answer
-    answer: Made | Refused
+    answer: ConversionMade | ConversionRefused
     try:
-        answer = convert(decode(sys.stdin.buffer.read(), Job), Path.cwd())
+        answer = convert(decode(sys.stdin.buffer.read(), ConversionJob), Path.cwd())
     except EdgeViTError as error:
-        answer = Refused(error.message, error.remedy)
+        answer = ConversionRefused(error.message, error.remedy)
     except ModuleNotFoundError as error:
-        answer = Refused(str(error), "", missing=True)
+        answer = ConversionRefused(str(error), "", missing=True)
     answers.write(msgspec.json.encode(answer))
     answers.flush()
 

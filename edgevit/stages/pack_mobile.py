@@ -27,7 +27,7 @@ from edgevit.json import JSONError, read
 from edgevit.mobile import MobileFormat, Rewrite, process
 from edgevit.mobile.converter import Converter
 from edgevit.mobile.formats import CONVERTERS
-from edgevit.mobile.messages import ANSWERS, CALIBRATION, IMAGES, MODEL, Converted, Job
+from edgevit.mobile.messages import ANSWERS, CALIBRATION, IMAGES, MODEL, ConversionJob, ConvertedModel
 from edgevit.mobile.sidecar import SIDECAR, Calibration, Check, HandedModel, HandOver, Input
 from edgevit.models.licenses import License
 from edgevit.progress import SILENT, Progress
@@ -37,9 +37,9 @@ from edgevit.quantization.rewrites.passes import SMOOTHING, Options, apply_passe
 from edgevit.runtime.verification import golden_figures
 from edgevit.stages.calibrate import Selection, calibrated
 from edgevit.stages.images import DataSource
+from edgevit.stages.pack import default_path
 from edgevit.statistics import agreement, sqnr_db
 
-REWRITES: tuple[Rewrite, ...] = ("rotated", "smoothed")
 _BESIDE = 64  # images that were not calibrated with, on which the models are measured
 _BATCH = 16
 _NUMBERS = 1 << 24  # of answers at the most, where a model gives many for an image
@@ -70,14 +70,15 @@ def pack_mobile(
     output: Path | None = None,
     *,
     images: DataSource | None = None,
-    rewrites: Collection[Rewrite] = REWRITES,
+    rewrites: Collection[Rewrite] | None = None,
     existing: Existing = "refuse",
     progress: Progress = SILENT,
 ) -> HandOverResult:
     """Write the model of ``bundle`` in ``format`` to the folder ``output``, NAME.FORMAT beside the bundle without it.
 
     With calibration ``images`` it is there in INT8 as well, where the tool has a quantizer. ``rewrites`` are done
-    before: they leave the answers as they are and make INT8 more accurate. Smoothing takes calibration images.
+    before, which leave the answers as they are; without them, those that the tool's INT8 gains by. Smoothing takes
+    calibration images.
 
     Raises:
         BundleError: if the bundle is damaged, has no float32 variant, or ``output`` may not be replaced.
@@ -89,8 +90,7 @@ def pack_mobile(
 
     """
     converter = CONVERTERS[format]
-    whole = bundle.path.resolve().name.removesuffix(".zip").removesuffix(".edgevit")
-    path = bundle.path.parent / f"{whole}.{format}" if output is None else output
+    path = default_path(bundle.path, f".{format}") if output is None else output
     _check_place(path, existing)
     converter.check_installed()
     _check_float32(bundle)
@@ -104,11 +104,17 @@ def pack_mobile(
         notes.append(f"{converter.title} runs on its own devices alone: the model was converted and not run")
     with scratch_folder() as folder:
         beside, calibration, rewritten = _prepare(
-            bundle, float32, images, folder, progress, rewrites=rewrites, calibrates=converter.calibrates
+            bundle,
+            float32,
+            images,
+            folder,
+            progress,
+            rewrites=converter.rewrites if rewrites is None else rewrites,
+            calibrates=converter.calibrates,
         )
         expected = _write_images(bundle.manifest, golden, beside, float32, folder)
         progress.note(f"Converting with {converter.title}")
-        job = Job(format, 0 if calibration is None else calibration.images)
+        job = ConversionJob(format, 0 if calibration is None else calibration.images)
         made = process.convert(job, converter, folder)
         models = tuple(_handed(each, converter, bundle.manifest, golden, expected, folder) for each in made.models)
         content = HandOver(
@@ -149,11 +155,16 @@ def _check_place(path: Path, existing: Existing) -> None:
     if not os.path.lexists(path):
         return
     try:
-        read(path / SIDECAR, HandOver)
+        content = read(path / SIDECAR, HandOver)
     except JSONError:
+        known = set()
+    else:
+        known = {SIDECAR, *(file.path for model in content.models for file in model.files)}
+    present = {each.relative_to(path).as_posix() for each in path.rglob("*") if not each.is_dir()}
+    if path.is_symlink() or not present <= known:
         raise BundleError(
-            f"{path} exists already and is not what this command writes", remedy="give another path with -o"
-        ) from None
+            f"{path} exists already and has more in it than this command writes", remedy="give another path with -o"
+        )
     if existing == "refuse":
         raise BundleError(f"{path} exists already", remedy="add --overwrite, or give another path with -o")
 
@@ -239,7 +250,7 @@ def _input_shape(manifest: Manifest) -> tuple[int, ...]:
 
 
 def _handed(
-    made: Converted,
+    made: ConvertedModel,
     converter: type[Converter],
     manifest: Manifest,
     golden: Golden,
@@ -256,7 +267,7 @@ def _handed(
 
 
 def _check(
-    made: Converted,
+    made: ConvertedModel,
     converter: type[Converter],
     manifest: Manifest,
     golden: Golden,

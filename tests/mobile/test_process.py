@@ -8,7 +8,7 @@ import pytest
 from edgevit.errors import VerificationError
 from edgevit.mobile import process
 from edgevit.mobile.formats import CONVERTERS
-from edgevit.mobile.messages import ANSWERS, IMAGES, MODEL, Converted, Made
+from edgevit.mobile.messages import ANSWERS, IMAGES, MODEL, ConversionMade, ConvertedModel
 from edgevit.stages import pack_mobile
 
 SHAPES = "shapes:size=16,count=96"
@@ -41,8 +41,8 @@ def answering(monkeypatch):
                 images = np.load(folder / IMAGES)
                 (logits,) = outputs_of(folder / MODEL, [image[None] for image in images])
                 np.save(folder / ANSWERS.format(precision), change(logits, precision).astype(np.float32))
-                made.append(Converted(precision, f"{precision}/model.tflite"))
-            return Made(tuple(made), {"torch": "2"})
+                made.append(ConvertedModel(precision, f"{precision}/model.tflite"))
+            return ConversionMade(tuple(made), {"torch": "2"})
 
         monkeypatch.setattr(process, "convert", convert)
         monkeypatch.setattr(pack_mobile.CONVERTERS["litert"], "check_installed", classmethod(lambda cls: None))
@@ -107,7 +107,7 @@ def test_what_was_checked_is_said_and_measured_on_images_not_calibrated_with(edg
     answering(lambda logits, precision: logits if precision == "float32" else 1.01 * logits)
     done = edgevit("pack", exported, "--format", "litert", "--data", SHAPES, "--samples", "8")
     assert done.code == 0, done.err
-    assert "rotated and smoothed" in done.out
+    assert f"{exported.with_name('tiny.litert')}: litert, rotated" in done.out
     content = json.loads((exported.with_name("tiny.litert") / "edgevit.json").read_text())
     assert content["calibration"]["images"] == 8
     float32, int8 = content["models"]
@@ -126,10 +126,10 @@ def test_a_folder_is_replaced_only_if_it_is_one_of_these_and_asked_for(edgevit, 
     assert message == f"{out} exists already"
     assert "--overwrite" in remedy
     assert edgevit("pack", exported, "--format", "litert", "--overwrite").code == 0
-    (out / "edgevit.json").write_text("{}")
+    (out / "notes.txt").write_text("mine")
     message, _ = edgevit("pack", exported, "--format", "litert", "--overwrite").failure()
-    assert "is not what this command writes" in message
-    assert (out / "edgevit.json").read_text() == "{}"
+    assert "has more in it than this command writes" in message
+    assert (out / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -160,15 +160,15 @@ def test_the_process_refuses_a_graph_by_the_name_of_its_operator(tmp_path, write
     (tmp_path / MODEL).write_bytes(path.read_bytes())
     np.save(tmp_path / IMAGES, np.zeros((1, 1, 2, 2), np.float32))
     from edgevit.errors import GraphError
-    from edgevit.mobile.messages import Job
+    from edgevit.mobile.messages import ConversionJob
 
     with pytest.raises(GraphError, match="CumSum"):
-        process.convert(Job("coreml"), CONVERTERS["coreml"], tmp_path)
+        process.convert(ConversionJob("coreml"), CONVERTERS["coreml"], tmp_path)
 
 
 def test_answers_that_are_no_json_are_no_answers(tmp_path, monkeypatch):
-    from edgevit.mobile.messages import Job
+    from edgevit.mobile.messages import ConversionJob
 
     monkeypatch.setattr(process.sys, "executable", "/bin/true")
     with pytest.raises(VerificationError, match="it ended with code 0"):
-        process.convert(Job("coreml"), CONVERTERS["coreml"], tmp_path)
+        process.convert(ConversionJob("coreml"), CONVERTERS["coreml"], tmp_path)
