@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -255,21 +256,33 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary_folder(path.parent, f".{path.name}.") as temporary:
-            draft, old = temporary / "new", temporary / "old"
+            draft = temporary / "new"
             draft.mkdir()
             yield draft
             sync_tree(draft)
-            if path.exists() and _exchanged(draft, path):
-                sync_folder(path.parent)
-                return
-            try:
-                if path.exists():
-                    path.replace(old)
-                draft.replace(path)
-            finally:
-                if old.exists() and not path.exists():
-                    old.replace(path)
+            for turn in itertools.count():  # until no other process puts one there or takes it away meanwhile
+                if _in_place(draft, path, temporary / f"old{turn}"):
+                    break
             sync_folder(path.parent)
+
+
+def _in_place(draft: Path, path: Path, old: Path) -> bool:
+    """Put the folder ``draft`` at ``path``, and what is there elsewhere; return False if it is to be tried again."""
+    if path.exists() and _exchanged(draft, path):
+        return True
+    try:
+        if path.exists():
+            path.replace(old)
+        draft.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.ENOENT) or not draft.exists():
+            raise
+        return False
+    finally:
+        if old.exists() and not path.exists():
+            with suppress(OSError):  # another process was faster
+                old.replace(path)
+    return True
 
 
 def _exchanged(one: Path, other: Path) -> bool:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,8 @@ def use_scratch(_):
 
 
 def replace_folder_in_two_steps(folder):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_exchanged", lambda *_: False)
-        replace_folder(folder)
+    """Do so where the system exchanges no folders; the test sees to that."""
+    replace_folder(folder)
 
 
 def put_file(folder):
@@ -107,6 +107,8 @@ def content(folder):
 )
 def test_a_signal_at_any_moment(before, work, tmp_path: Path, monkeypatch):
     found = []
+    if work is replace_folder_in_two_steps:
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
     for point in range(1, 1000):
         folder = tmp_path / str(point)
         folder.mkdir()
@@ -245,3 +247,21 @@ def test_a_folder_that_is_replaced_is_there_at_each_moment(tmp_path):
     watching.join()
     assert not missing
     assert content(tmp_path) == {"kept": False, "kept/file": b"new"}
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_two_that_make_the_same_folder_both_succeed(tmp_path, monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
+    both_have_a_draft = threading.Barrier(2)
+
+    def make(number):
+        with atomic_folder(tmp_path / "kept") as draft:
+            (draft / "file").write_bytes(b"%d" % number)
+            both_have_a_draft.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            for done in [pool.submit(make, number) for number in range(2)]:
+                done.result(20)
+            assert content(tmp_path) in ({"kept": False, "kept/file": b"0"}, {"kept": False, "kept/file": b"1"})

@@ -88,6 +88,8 @@ def write_repository(
         StorageError: if the disk is full or not writable.
 
     """
+    if name == MARKER:
+        raise InputError(f"a model cannot be called {MARKER}", remedy="name the model with --name, such as --name vit")
     chosen = variants or [each.name for each in bundle.manifest.variants]
     models = [_write_python_model(bundle, folder / name, chosen, key, progress)]
     left_out = {}

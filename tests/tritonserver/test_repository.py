@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tiny import start
+from tiny import finish, start
 from triton_config import model_config, parsed
 
 import edgevit as public
@@ -119,7 +119,7 @@ def test_hostile_labels_and_versions_stay_what_they_are(quantized, tmp_path):
     assert not (tmp_path / "others").exists()
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a b", "a/b", ".hidden", "x" * 129, 'a"', 7])
+@pytest.mark.parametrize("name", ["edgevit.json", "", "../up", "a b", "a/b", ".hidden", "x" * 129, 'a"', 7])
 def test_a_name_that_is_no_folder_is_refused(tiny_quantized, tmp_path, name):
     with pytest.raises(InputError):
         public.pack(tiny_quantized, tmp_path / "models", format="triton", name=name)
@@ -281,3 +281,20 @@ def test_json_is_plain_data(tiny_quantized, tmp_path, edgevit):
     assert found["models"][0]["backend"] == "python"
     assert found["path"] == str(tmp_path / "m")
     assert msgspec.json.decode((tmp_path / "m/edgevit.json").read_bytes())["format"] == "triton"
+
+
+def test_two_that_write_at_once_leave_one_whole_repository(tiny_quantized, tmp_path):
+    place = tmp_path / "models"
+    for _ in range(2):  # to where there is nothing, and to where there is one
+        running = [
+            start(
+                "pack", tiny_quantized, "--format", "triton", "--name", name, "-o", place, "--overwrite",
+                scratch=tmp_path / "scratch",
+            )
+            for name in ("one", "two")
+        ]  # fmt: skip
+        outcomes = [finish(process) for process in running]
+        assert {outcome.code for outcome in outcomes} == {0}, outcomes
+        written = {model["name"] for model in json.loads((place / "edgevit.json").read_bytes())["models"]}
+        assert set(configs(place)) == written
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".models")]
