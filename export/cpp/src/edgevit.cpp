@@ -66,6 +66,7 @@ edgevit_status guarded(Call call) {
 std::string unavailable(const Variant &variant, const EngineOptions &options) {
   if (variant.backend == "onnxruntime") return onnxruntime_unavailable(options);
   if (variant.backend == "openvino") return openvino_unavailable();
+  if (variant.backend == "tensorrt") return tensorrt_unavailable();
   return variant.backend + " is no engine that this library knows";
 }
 
@@ -155,8 +156,9 @@ edgevit_status edgevit_open(const char *path, const edgevit_options *options, ed
     const Variant &variant = chosen(*made->bundle, given.variant, engine);
     const InputSize size{made->preprocess.channels, made->preprocess.height, made->preprocess.width};
     made->variant = variant.name;
-    made->engine = variant.backend == "openvino" ? open_openvino(*made->bundle, variant, size, engine)
-                                                 : open_onnxruntime(*made->bundle, variant, size, engine);
+    made->engine = variant.backend == "openvino"   ? open_openvino(*made->bundle, variant, size, engine)
+                   : variant.backend == "tensorrt" ? open_tensorrt(*made->bundle, variant, size)
+                                                   : open_onnxruntime(*made->bundle, variant, size, engine);
     made->engine_name = made->engine->name();
     describe_outputs(*made);
     *model = made.release();

@@ -33,8 +33,10 @@ struct EngineOptions {
 // Why the engine cannot be had here; empty where it can.
 std::string onnxruntime_unavailable(const EngineOptions &options);
 std::string openvino_unavailable();
+std::string tensorrt_unavailable();
 
 std::unique_ptr<Engine> open_onnxruntime(const Bundle &bundle, const Variant &variant, InputSize size, const EngineOptions &options);
 std::unique_ptr<Engine> open_openvino(const Bundle &bundle, const Variant &variant, InputSize size, const EngineOptions &options);
+std::unique_ptr<Engine> open_tensorrt(const Bundle &bundle, const Variant &variant, InputSize size);
 
 }  // namespace edgevit
