@@ -10,7 +10,7 @@ FIND_DATA := from edgevit.data.fashion_mnist import available; print("fashion-mn
 DATA ?= $(shell $(BIN)/python -c '$(FIND_DATA)')
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-triton triton test-web test-mobile fuzz lint check bench constraints clean
+.PHONY: help quickstart test test-triton triton test-web test-mobile test-pythons fuzz lint check bench constraints clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -44,6 +44,10 @@ test-web: $(VENV)/.installed-dev  ## run the tests of Node and of the page in Ch
 # The converters of phones' engines take 1.2 GB, and lie beside what all else needs.
 test-mobile: $(VENV)/.installed-mobile  ## install the tools of phones' engines, and test the hand-over with them
 	OMP_NUM_THREADS=1 PYTHONPATH=$(abspath $(VENV)/mobile) $(BIN)/python -m pytest tests/mobile -n auto
+
+# Pythons from 3.10 to 3.14 that are on this machine, pyenv's too; EDGES=--ends takes the oldest and the newest.
+test-pythons: $(VENV)/.installed-dev  ## run the tests of what a device has on other Pythons of this machine
+	$(BIN)/python scripts/check_pythons.py --folder $(VENV)/pythons $(EDGES)
 
 CASES ?= 7000
 fuzz: $(VENV)/.installed-dev  ## read CASES damaged files of each kind

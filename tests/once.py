@@ -17,7 +17,9 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
 
 
 def shelf(factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that holds what all workers share."""
+    """Return the folder that holds what all workers share, and all sessions where ``EDGEVIT_SHELF`` names one."""
+    if "EDGEVIT_SHELF" in os.environ:
+        return Path(os.environ["EDGEVIT_SHELF"]).resolve()
     base = factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
 
@@ -25,7 +27,7 @@ def shelf(factory: pytest.TempPathFactory) -> Path:
 def made(shelf: Path, name: str, make: Callable[[Path], object]) -> Path:
     """Return the folder ``name`` on a shelf, which ``make`` fills if it is not there."""
     folder, unfinished = shelf / name, shelf / f"{name}.{os.getpid()}"
-    folder.parent.mkdir(exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
