@@ -1,10 +1,11 @@
 """What EdgeViT costs an application: disk, start, the way around the engine, and memory over many predictions.
 
-    python benchmarks/embedding_cost.py PACK IMAGE [--predictions N]
+    python benchmarks/embedding_cost.py PACK IMAGE [--small PACK] [--predictions N]
 
-A virtual environment is made with ``edgevit[onnxruntime]`` alone, and everything runs in it. Times are medians with
-their quartiles: starts of 21 processes in turns with others that import numpy and Pillow, and 500 calls in turns with
-those of the engine's own session. Writes benchmarks/results/embedding-cost.md.
+A virtual environment is made with ``edgevit[onnxruntime]`` alone, and Python runs in it; the C library, Node and
+Chromium stand beside it where they are there. Times are medians with their quartiles: starts of 21 processes of each
+host in turns, and 200 calls in turns with those of the engine's own session. Memory is that of ``--small``, a pack
+whose model is quick enough for many predictions. Writes benchmarks/results/embedding-cost.md.
 """
 
 from __future__ import annotations
@@ -15,48 +16,64 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from app_hosts import Costs, hosts
 from comparison import machine
+from numpy.typing import NDArray
+from rich.progress import track
 
+from edgevit.data.images import decode
 from edgevit.files import write_atomically
 
 OUTPUT = Path("benchmarks/results/embedding-cost.md")
 ROOT = Path(__file__).resolve().parents[1]
 STARTS = 21
 
-_TIMED = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
-_LOADED = "from edgevit.runtime import load; model = load({!r}, threads=1); model.predict({!r})"
+CALLS, WARM_UP = 200, 20
+EDGES = (64, 64)  # of what is predicted: resizing a large photo is not what is measured
 
-#: Runs in the new environment: the cost of `infer` beside the session's own run, and memory over many predictions.
-_INSIDE = """
+_TIMED = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+_LOADED = "from edgevit.runtime import load; model = load({!r}, variant={!r}, threads=1); model.predict({!r})"
+
+#: Runs in the new environment: the cost of `infer` beside the session's own run.
+_TURNS = """
 import json, sys, time
+from edgevit.runtime import load
+
+model = load(sys.argv[1], variant=sys.argv[3], threads=1)
+engine = model._session._session
+images = model.prepare([sys.argv[2]])
+feed = {engine._input: images}
+own, raw = [], []
+for turn in range(int(sys.argv[4])):
+    for times, call in ((own, lambda: model.infer(images)), (raw, lambda: engine._session.run(engine._outputs, feed))):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+print(json.dumps({"own": own, "raw": raw}))
+"""
+
+#: Runs there, too: memory over many predictions.
+_MEMORY = """
+import json, sys
 import numpy as np
 from edgevit.runtime import load
 
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) * 1024
 
-model = load(sys.argv[1], threads=1)
-engine = model._session._session
-images = model.prepare([sys.argv[2]])
-feed = {engine._input: images}
-own, raw = [], []
-for turn in range(520):
-    for times, call in ((own, lambda: model.infer(images)), (raw, lambda: engine._session.run(engine._outputs, feed))):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-pixels = np.asarray(model.preprocess.geometry(__import__("PIL.Image").Image.open(sys.argv[2]))).copy()
-pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-count, sizes = int(sys.argv[3]), []
+model, pixels = load(sys.argv[1], variant=sys.argv[3], threads=1), np.load(sys.argv[2])
+count, sizes = int(sys.argv[4]), []
 for number in range(count + 1):
     if number % (count // 10) == 0:
         sizes.append(resident())
     model.predict(pixels)
-print(json.dumps({"variant": model.variant.name, "own": own[20:], "raw": raw[20:], "resident": sizes}))
+print(json.dumps(sizes))
 """
 
 
@@ -83,45 +100,94 @@ def quartiles(values: Any, unit: float = 1e3, digits: int = 1) -> str:  # noqa: 
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+class Row(NamedTuple):
+    """What is printed of each host, a cell for each."""
+
+    label: str
+    cells: list[str]
+
+
+def python_host(pack: Path, image: Path, variant: str, folder: Path) -> Costs:
+    """Return Python, in an environment of its own."""
+    python, size = installed(folder / "venv")
+
+    def start() -> list[float]:
+        imported = float(run(python, _TIMED.format("import edgevit.runtime")))
+        beyond = imported - float(run(python, _TIMED.format("import numpy, PIL.Image")))
+        return [beyond, float(run(python, _TIMED.format(_LOADED.format(str(pack), variant, str(image)))))]
+
+    def turns(count: int) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = json.loads(run(python, _TURNS, str(pack), str(image), variant, str(count)))
+        return found
+
+    def memory(pack: Path, count: int) -> list[int]:
+        found: list[int] = json.loads(run(python, _MEMORY, str(pack), str(folder / "pixels.npy"), variant, str(count)))
+        return found
+
+    return Costs("Python", size, start, turns, memory)
+
+
+def rows_of(hosts: Sequence[Costs], small: Path, predictions: int) -> list[Row]:
+    """Measure all of them."""
+    starts: dict[str, list[list[float]]] = {host.name: [] for host in hosts}
+    for _ in track(range(STARTS), description="starts"):
+        for host in hosts:
+            starts[host.name].append(host.start())
+    calls = [None if host.turns is None else host.turns(CALLS + WARM_UP) for host in hosts]
+    sizes = [host.memory(small, predictions) for host in track(hosts, description="predictions")]
+    grown = [[(each - own[1]) / 1e6 for each in own[1:]] for own in sizes]
+
+    def started(which: int) -> list[str]:
+        return [f"{quartiles([each[which] for each in starts[host.name]])} ms" for host in hosts]
+
+    def called(show: Callable[[NDArray[np.float64], NDArray[np.float64]], str]) -> list[str]:
+        return [
+            "-" if each is None else show(np.asarray(each["own"][WARM_UP:]), np.asarray(each["raw"][WARM_UP:]))
+            for each in calls
+        ]
+
+    return [
+        Row("packages, with the engine", [f"{host.bytes / 1e6:.0f} MB" for host in hosts]),
+        Row("import", started(0)),
+        Row("import, load, first prediction", started(1)),
+        Row("the engine's own run", called(lambda _, raw: f"{quartiles(raw, digits=2)} ms")),
+        Row("`infer` beyond that", called(lambda own, raw: f"{quartiles(own / raw - 1, 100)} %")),
+        Row(f"memory after {predictions:,} calls, against a tenth of them", [f"{own[-1]:+.1f} MB" for own in grown]),
+        Row("the most that it was in between", [f"{max(own):+.1f} MB" for own in grown]),
+    ]
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pack", type=Path)
     parser.add_argument("image", type=Path)
+    parser.add_argument("--variant", default="int8-onnxruntime")
+    parser.add_argument("--small", type=Path, help="a pack with this variant for the many predictions")
     parser.add_argument("--predictions", type=int, default=100_000)
     options = parser.parse_args()
-    pack, image = str(options.pack.resolve()), str(options.image.resolve())
-    with tempfile.TemporaryDirectory() as name:
-        python, size = installed(Path(name) / "venv")
-        codes = {
-            "numpy and Pillow": "import numpy, PIL.Image",
-            "edgevit.runtime": "import edgevit.runtime",
-            "load and the first prediction": _LOADED.format(pack, image),
-        }
-        starts: dict[str, list[float]] = {label: [] for label in codes}
-        for _ in range(STARTS):
-            for label, code in codes.items():
-                starts[label].append(float(run(python, _TIMED.format(code))))
-        inside = json.loads(run(python, _INSIDE, pack, image, str(options.predictions)))
-    above = np.asarray(starts["edgevit.runtime"]) - np.asarray(starts["numpy and Pillow"])
-    around = np.asarray(inside["own"]) / np.asarray(inside["raw"]) - 1
-    grown = [(each - inside["resident"][1]) / 1e6 for each in inside["resident"][1:]]
+    pack, image = options.pack.resolve(), options.image.resolve()
+    small = (options.small or pack).resolve()
+    pixels = np.asarray(decode(image).convert("RGB").resize(EDGES))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        others = hosts(pack, options.variant, pixels, folder, stack)
+        found = [python_host(pack, image, options.variant, folder), *others]
+        rows = rows_of(found, small, options.predictions)
     lines = [
         "# What EdgeViT costs an application",
         "",
         f"`python benchmarks/embedding_cost.py {shlex.join(sys.argv[1:])}`. {machine(1)}",
         "",
-        f"Variant {inside['variant']}, one thread; medians, with quartiles.",
+        f"Variant {options.variant}, one thread; medians, with quartiles. Python's import is what it takes beyond "
+        "numpy's and Pillow's, its packages are all that `edgevit[onnxruntime]` installs without pip and setuptools. "
+        "C's are the library and onnxruntime's, called through ctypes. Node's are without node itself. Chromium's are "
+        "what the page loads, from this machine, in a browser that runs already. Memory is of the resident process"
+        + (f", with {options.small}." if options.small else "."),
         "",
-        "| | |",
-        "| --- | --- |",
-        f"| packages of `edgevit[onnxruntime]` without pip and setuptools | {size / 1e6:.0f} MB |",
-        f"| import of `edgevit.runtime` beyond numpy's and Pillow's | {quartiles(above)} ms |",
-        f"| import, load and first prediction | {quartiles(starts['load and the first prediction'])} ms |",
-        f"| the engine's own run | {quartiles(inside['raw'], digits=2)} ms |",
-        f"| `infer` beyond that | {quartiles(around, 100)} % |",
-        f"| memory after {options.predictions:,} predictions, against a tenth of them | {grown[-1]:+.1f} MB |",
-        f"| the most that it was in between | {max(grown):+.1f} MB |",
+        f"| | {' | '.join(host.name for host in found)} |",
+        "| --- " * (len(found) + 1) + "|",
+        *(f"| {row.label} | {' | '.join(row.cells)} |" for row in rows),
     ]
     write_atomically(OUTPUT, "\n".join([*lines, ""]).encode())
     print(OUTPUT.read_text(encoding="utf-8"))
