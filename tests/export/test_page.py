@@ -333,7 +333,7 @@ def test_the_camera_is_answered_frame_by_frame_without_a_backlog(chromium, site)
         page.send("Page.addScriptToEvaluateOnNewDocument", source=count)
         page.go(address)
         page.wait(OPENED)
-        page("() => document.querySelector('#camera').click()")
+        page("() => { for (let each = 0; each < 3; each++) document.querySelector('#camera').click(); }")
         page.wait("Number(document.body.dataset.answers) > 10")
         assert page("() => document.querySelectorAll('#labels li').length") == 5
         assert page("() => [self.most, document.querySelector('#video').hidden]") == [1, False]
@@ -369,6 +369,8 @@ def test_what_cannot_be_opened_is_said(visit, site, pack, tiny_quantized, tmp_pa
         assert remedy in found
     page = visit("?pack=https://example.com/model.edgevit.zip")
     assert "another server" in page.wait(REFUSED)
+    for address in ("http://", "//", "blob:x", "javascript:0"):
+        assert "put it beside this page" in visit(f"?pack={address}").wait(REFUSED)
     # And a good one that the person chooses then.
     page.choose("#pack", pack)
     page.wait(OPENED)

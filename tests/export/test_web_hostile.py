@@ -265,6 +265,9 @@ found.detached = await (async () => {
     return model.predict({ ...good, data }).then(() => "answered", (error) => error.name);
 })();
 found.notNumbers = await model.infer(new Float32Array(768).fill(NaN)).then(() => "answered", (error) => error.name);
+const decided = { none: {}, other: { other: new Float32Array(8) }, short: { logits: new Float32Array(3) } };
+for (const [name, outputs] of Object.entries(decided))
+    found[`decide ${name}`] = await (async () => model.decide(outputs))().then(() => "answered", (error) => error.name);
 const many = await model.predict(good, { top: 1e9 });
 console.log(JSON.stringify({ found, many: many.length, labels: model.labels.length }));
 await model.close();

@@ -33,11 +33,6 @@ export async function keep(address: string, { content, sha256 }: Kept): Promise<
   }
 }
 
-/** Keeps no pack for an address any more. */
-export async function forget(address: string): Promise<void> {
-  await (await store())?.delete(address);
-}
-
 /** Browsers keep nothing for pages that came unprotected, nor in some private windows. */
 async function store(): Promise<Cache | undefined> {
   try {

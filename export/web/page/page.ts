@@ -111,6 +111,7 @@ function closeCamera(): void {
 }
 
 function openCamera(): Promise<void> {
+  camera.disabled = true; // it is opened once, however often that is asked for meanwhile
   return attempt(async () => {
     const running = await frames(video, async (frame) => {
       const answered = await ask.answer(frame);
@@ -125,7 +126,7 @@ function openCamera(): Promise<void> {
     video.hidden = false;
     camera.setAttribute("aria-pressed", "true");
     camera.textContent = "Close the camera";
-  });
+  }).finally(() => (camera.disabled = false));
 }
 
 function listen(): void {
@@ -152,14 +153,11 @@ function listen(): void {
 /** The pack that the address names, from this page's own server: a link must not bring a model of a stranger's here. */
 async function openNamed(): Promise<void> {
   const query = new URLSearchParams(location.search);
-  const address = new URL(query.get("pack") ?? DEFAULT, location.href);
-  if (address.origin !== location.origin)
-    return attempt(() =>
-      Promise.reject(
-        new Refused({ message: `the pack is on ${address.origin}, another server`, remedy: "put it beside this page, or choose its file" }),
-      ),
-    );
-  await open(address.href, query.get("variant") ?? undefined);
+  const named = query.get("pack") ?? DEFAULT;
+  const address = URL.canParse(named, location.href) ? new URL(named, location.href) : undefined;
+  if (address?.origin === location.origin) return open(address.href, query.get("variant") ?? undefined);
+  const where = address === undefined ? `'${named}' is no address` : `the pack is on ${address.origin}, another server`;
+  await attempt(() => Promise.reject(new Refused({ message: where, remedy: "put it beside this page, or choose its file" })));
 }
 
 listen();

@@ -1,7 +1,7 @@
 /** Opens packs and runs models beside the page, which stays quick. One request is answered after the other. */
-import { EdgeViTError, infoOf, load, type Model, pixelsOf, read } from "../src/web.js";
+import { EdgeViTError, infoOf, load, type Model, type Pixels, pixelsOf, read } from "../src/web.js";
 import type { Answered, Opened, Refusal, Reply, Request } from "./messages.js";
-import { current, forget, keep, kept } from "./packs.js";
+import { current, keep, type Kept, kept } from "./packs.js";
 
 interface Loaded {
   model: Model;
@@ -13,6 +13,8 @@ const TOP = 5;
 let loaded: Loaded | undefined;
 let turn: Promise<void> = Promise.resolve();
 let openings = 0;
+/** What the person asked for, which a newer pack is to go on with. */
+let wanted: string | undefined;
 
 onmessage = ({ data }: MessageEvent<{ id: number; request: Request }>) => inTurn(data.id, () => answered(data.request));
 
@@ -40,9 +42,12 @@ async function answered(request: Request): Promise<Opened | Answered> {
   if (request.kind === "answer") return answer(request.image);
   if (request.kind === "variant") {
     if (loaded === undefined) throw new EdgeViTError("no pack is open", "choose a pack");
-    return use(loaded.content, loaded.opened.kept, request.variant);
+    const opened = await use(loaded.content, loaded.opened.kept, request.variant);
+    wanted = request.variant;
+    return opened;
   }
   openings++;
+  wanted = request.variant;
   if (request.pack instanceof Blob) return use(await read(request.pack), false, request.variant);
   return openAddress(request.pack, request.variant);
 }
@@ -50,17 +55,22 @@ async function answered(request: Request): Promise<Opened | Answered> {
 /** Runs the pack that was kept at once, and looks for a newer one meanwhile; without one, the one that is there now. */
 async function openAddress(address: string, variant: string | undefined): Promise<Opened> {
   const before = await kept(address);
+  let refusal: unknown;
   if (before !== undefined) {
     try {
       const opened = await use(before.content, true, variant);
       void renew(address, before.sha256, openings);
       return opened;
     } catch (error) {
-      if (!(error instanceof EdgeViTError) || variant !== undefined) throw error;
-      await forget(address);
+      refusal = error; // the one that is there now may be better
     }
   }
-  const found = await current(address);
+  let found: Kept;
+  try {
+    found = await current(address);
+  } catch (error) {
+    throw refusal ?? error;
+  }
   const opened = await use(found.content, false, variant);
   opened.kept = await keep(address, found);
   return opened;
@@ -68,7 +78,7 @@ async function openAddress(address: string, variant: string | undefined): Promis
 
 /** Replaces the pack that was kept if another is at its address now, once that one was opened. */
 async function renew(address: string, sha256: string, opening: number): Promise<void> {
-  let found;
+  let found: Kept;
   try {
     found = await current(address);
   } catch {
@@ -78,7 +88,8 @@ async function renew(address: string, sha256: string, opening: number): Promise<
   turn = turn.then(async () => {
     if (opening !== openings) return; // the person chose another meanwhile
     try {
-      const replaced = await use(found.content, false, undefined);
+      const has = infoOf(found.content).variants.some(({ name }) => name === wanted);
+      const replaced = await use(found.content, false, has ? wanted : undefined);
       replaced.kept = await keep(address, found);
       say({ id: null, replaced });
     } catch (error) {
@@ -100,9 +111,14 @@ async function use(content: Uint8Array<ArrayBuffer>, isKept: boolean, variant: s
 }
 
 async function answer(image: Blob | ImageBitmap): Promise<Answered> {
+  let pixels: Pixels;
+  try {
+    pixels = await pixelsOf(image);
+  } finally {
+    if (image instanceof ImageBitmap) image.close(); // frames of a camera are many
+  }
   if (loaded === undefined) throw new EdgeViTError("no pack is open", "choose a pack");
   const { model } = loaded;
-  const pixels = await pixelsOf(image);
   const start = performance.now();
   const input = model.prepare(pixels);
   const prepared = performance.now();

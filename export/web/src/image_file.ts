@@ -16,11 +16,15 @@ interface Head {
  * also draw what Python does not read, and reduce 16 bits to 8 otherwise.
  */
 export function checkImageFile(content: Uint8Array): void {
-  if (content.length > MOST_BYTES) throw refused("it has more than 64 MiB", "save it smaller, for example as a JPEG");
   const head = headOf(content);
   if (head === undefined) throw refused("it is no JPEG, PNG, WebP, BMP or GIF", "save it as one of these");
   if (head.width * head.height > MOST_PIXELS) throw tooLarge();
   if (head.bits > 8) throw refused(`it has ${head.bits} bits a channel`, "save it with 8 bits a channel");
+}
+
+/** Refuses a file that is larger than those that are read, before it is. */
+export function checkSize(bytes: number): void {
+  if (bytes > MOST_BYTES) throw refused("it has more than 64 MiB", "save it smaller, for example as a JPEG");
 }
 
 /** The error of an image that has more pixels than are read. */

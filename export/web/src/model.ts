@@ -108,6 +108,7 @@ export class Model {
   readonly outputNames: readonly string[];
   private readonly outputs: readonly OutputSpec[];
   private readonly labelled: OutputSpec | undefined;
+  private readonly logits: number;
   private last: Promise<unknown> = Promise.resolve();
   private closed = false;
 
@@ -128,8 +129,8 @@ export class Model {
     this.outputNames = this.outputs.map((output) => output.name);
     this.labelled = this.outputs.find((output) => output.labels.length > 0);
     this.labels = this.labelled?.labels ?? [];
-    const single = (this.labelled?.shape ?? []).reduce((one, other) => one * other, 1) === 1;
-    this.independent = this.labelled !== undefined && (single || this.labelled.activation === "sigmoid");
+    this.logits = (this.labelled?.shape ?? []).reduce((one, other) => one * other, 1);
+    this.independent = this.labelled !== undefined && (this.logits === 1 || this.labelled.activation === "sigmoid");
   }
 
   /** The model's input (channels, height, width) for an image. */
@@ -177,9 +178,13 @@ export class Model {
 
   /** The `top` likeliest classes by the outputs that `run` or `infer` gave. */
   decide(outputs: Record<string, Float32Array>, { top = 5 }: { top?: number } = {}): Prediction[] {
-    const logits = Array.from(outputs[this.labelledOutput(top).name]);
+    const { name } = this.labelledOutput(top);
+    const given = Object.hasOwn(outputs ?? {}, name) ? outputs[name] : undefined;
+    if (!(given instanceof Float32Array) || given.length !== this.logits)
+      throw new EdgeViTError(`${name} is not among these outputs, or not as long as it is`, "give what run() or infer() gave");
+    const logits = Array.from(given);
     const scores = logits.length === 1 ? [-logits[0], logits[0]] : logits;
-    const largest = Math.max(...scores);
+    const largest = scores.reduce((one, other) => Math.max(one, other));
     const sum = scores.reduce((whole, score) => whole + Math.exp(score - largest), 0);
     return scores
       .map((score, index) => ({

@@ -3,7 +3,7 @@ import type { TensorConstructor } from "onnxruntime-common";
 import * as ort from "onnxruntime-web/wasm";
 
 import { EdgeViTError } from "./errors.js";
-import { checkImageFile, MOST_PIXELS, refused, tooLarge } from "./image_file.js";
+import { checkImageFile, checkSize, MOST_PIXELS, refused, tooLarge } from "./image_file.js";
 import { type Engine, load as loadWith, type LoadOptions, type Model } from "./model.js";
 import type { Pixels } from "./preprocess.js";
 
@@ -57,7 +57,10 @@ export async function read(file: Blob): Promise<Uint8Array<ArrayBuffer>> {
  * cannot say exactly is refused: the colours of transparent pixels, and channels of 16 bits.
  */
 export async function pixelsOf(source: Blob | HTMLImageElement | HTMLVideoElement | HTMLCanvasElement | ImageBitmap): Promise<Pixels> {
-  if (source instanceof Blob) checkImageFile(await read(source));
+  if (source instanceof Blob) {
+    checkSize(source.size);
+    checkImageFile(await read(source));
+  }
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(source, {
