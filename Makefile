@@ -10,7 +10,7 @@ FIND_DATA := from edgevit.data.fashion_mnist import available; print("fashion-mn
 DATA ?= $(shell $(BIN)/python -c '$(FIND_DATA)')
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-triton triton test-web test-mobile test-pythons fuzz lint check bench constraints clean
+.PHONY: help quickstart test test-triton triton test-web test-mobile test-pythons test-arm64 test-old-engines old-engines fuzz lint check bench constraints clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -48,6 +48,20 @@ test-mobile: $(VENV)/.installed-mobile  ## install the tools of phones' engines,
 # Pythons from 3.10 to 3.14 that are on this machine, pyenv's too; EDGES=--ends takes the oldest and the newest.
 test-pythons: $(VENV)/.installed-dev  ## run the tests of what a device has on other Pythons of this machine
 	$(BIN)/python scripts/check_pythons.py --folder $(VENV)/pythons $(EDGES)
+
+# Each file names the first version of its engine; these are those versions, and the ones before.
+ENGINES ?= $(VENV)/engines
+test-old-engines: $(VENV)/.installed-dev old-engines  ## run files on the oldest engines that they name
+	EDGEVIT_ENGINES=$(abspath $(ENGINES)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/backends/test_oldest_engines.py
+
+old-engines: $(ENGINES)/.installed
+
+# 400 MB, downloaded once; Debian or one like it. The C library's part takes g++-aarch64-linux-gnu, too.
+ARM64 ?= $(or $(EDGEVIT_CACHE),$(HOME)/.cache/edgevit)/arm64
+test-arm64: $(VENV)/.installed-dev  ## run bundles and the C library as ARM64 does, in an emulation of it
+	$(BIN)/python scripts/check_arm64.py --prepare --root $(ARM64)
+	EDGEVIT_ARM64_ROOT=$(ARM64) $(BIN)/python -m pytest \
+	    tests/backends/test_arm64_emulated.py tests/export/test_cpp_arm64.py
 
 CASES ?= 7000
 fuzz: $(VENV)/.installed-dev  ## read CASES damaged files of each kind
@@ -113,4 +127,10 @@ $(VENV)/.installed-mobile: $(MOBILE) $(VENV)/.installed-dev
 	@echo "Installing LiteRT's, ExecuTorch's, ncnn's and Core ML's tools into $(VENV)/mobile; this takes half a minute."
 	rm -rf $(VENV)/mobile
 	$(PIP_INSTALL) -c constraints.txt --no-deps --target $(VENV)/mobile $(MOBILE:%=-r %)
+	@touch $@
+
+$(ENGINES)/.installed: scripts/check_engine_versions.py | $(VENV)/.created
+	@echo "Installing old versions of onnxruntime and OpenVINO into $(ENGINES); this takes half a minute."
+	mkdir -p $(ENGINES)
+	$(BIN)/python scripts/check_engine_versions.py --oldest $(ENGINES)
 	@touch $@
