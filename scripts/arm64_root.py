@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,15 +70,23 @@ class Root(NamedTuple):
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run Python with ``arguments`` as on ARM64, with this checkout of EdgeViT."""
         (python,) = self.tree.glob("usr/bin/python3.[0-9][0-9]")
-        environment = {
+        return self.program(python, *arguments)
+
+    def program(
+        self, program: Path, *arguments: str | Path, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a ``program`` for ARM64 with ``arguments``, and with ``environment`` beside what Python needs."""
+        whole = {
             "HOME": str(self.tree),
             "OMP_NUM_THREADS": "1",
             "PATH": os.defpath,
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join(map(str, (CHECKOUT, self.wheels))),
         }
-        command = [self.emulator, "-cpu", PROCESSOR, "-L", self.tree, python, *arguments]
-        return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
+        command = [self.emulator, "-cpu", PROCESSOR, "-L", self.tree, program, *arguments]
+        return subprocess.run(
+            list(map(str, command)), env={**whole, **(environment or {})}, capture_output=True, text=True
+        )
 
 
 def prepare(folder: Path, *, emulator: Path | None = None) -> None:

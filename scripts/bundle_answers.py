@@ -13,10 +13,10 @@ import sys
 
 import numpy as np
 
+import edgevit
 import edgevit.runtime
 from edgevit.backends import openvino_session
 from edgevit.bundle.store import Bundle
-from edgevit.errors import VerificationError
 
 #: What is BF16 on one processor and float32 on another cannot be compared.
 FLOAT32 = {"openvino": {"INFERENCE_PRECISION_HINT": "f32"}}
@@ -28,13 +28,10 @@ def main(path: str, answers: str, *options: str) -> None:
         openvino_session._static_only = lambda: False
     bundle = Bundle.open(path)
     golden = bundle.golden()
-    logits, problems = {"golden": golden.logits}, {}
+    logits = {"golden": golden.logits}
+    verified = edgevit.verify(path).variants
+    problems = {each.name: each.reason for each in verified}
     for variant in bundle.manifest.variants:
-        problems[variant.name] = None
-        try:
-            edgevit.runtime.load(path, variant=variant.name, threads=1, check="golden").close()
-        except VerificationError as error:
-            problems[variant.name] = str(error)
         settings = FLOAT32.get(variant.backend)
         with edgevit.runtime.load(path, variant=variant.name, threads=1, check="files", settings=settings) as model:
             for count in (1, 2, 3, len(golden.images)):

@@ -26,8 +26,10 @@ from edgevit.files import cache_folder
 
 MODEL, DATA = "fashion-micro", "fashion-mnist-sample"
 RESULT = CHECKOUT / "benchmarks/results/arm64.md"
+#: Other precisions that are made for onnxruntime, beside INT8 for all dialects.
+PRECISIONS = ("fp16", "int8-dynamic", "int8-weights", "int4-weights")
 #: How far logits may lie apart: float32 adds up in another order, and INT8 rounds to the next integer now and then.
-BOUNDS = {"float32": 1e-4, "int8": 0.05}
+BOUNDS = {"float32": 1e-4, "fp16": 0.05, "int8": 0.05, "int4": 0.05}
 
 
 class Row(NamedTuple):
@@ -55,6 +57,10 @@ def make_bundle(folder: Path) -> Path:
     for arguments in (
         ["export", MODEL, "-o", made, "--data", DATA],
         *(["quantize", made, "--dialect", each, "--data", DATA] for each in ("openvino", "onnxruntime", "portable")),
+        *(
+            ["quantize", made, "--dialect", "onnxruntime", "--precision", each, *(["--data", DATA] * (each == "fp16"))]
+            for each in PRECISIONS
+        ),
     ):
         done = subprocess.run([*edgevit, *map(str, arguments)], env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -133,11 +139,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--root", type=Path, default=cache_folder() / "arm64", help="folder for the emulated machine")
     parser.add_argument("--qemu", type=Path, help="qemu-aarch64 of another version than this machine's apt has")
+    parser.add_argument("--prepare", action="store_true", help="make the root and nothing else")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.relative_to(CHECKOUT)}")
     given = parser.parse_args()
     try:
         prepare(given.root.resolve(), emulator=given.qemu)
+        if given.prepare:
+            return 0
         root = Root.at(given.root.resolve(), given.qemu)
         rows, control = check(root)
     except Failed as error:
