@@ -1,0 +1,188 @@
+"""What a sample shows of a limit: that it is kept, that it is not, or neither, and how much would show it.
+
+A verdict on the point estimate alone is a coin toss where the sample is small. Here a limit is kept if the one-sided
+95 % confidence limit lies within it, missed if that of the other side lies beyond it, and "not shown" in between. So of
+variants that lose exactly as much as is allowed, at most one in twenty passes: a test of non-inferiority.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.numerals import exactly
+
+Word = Literal["passed", "failed", "not shown"]
+
+#: The normal distribution's quantile of the one-sided level of 95 %.
+_Z = 1.6448536269514722
+#: More images than this are not asked for: the difference is on the limit, for all that can be shown.
+_MOST_IMAGES = 10_000_000
+#: Float32 is sure of an image if its two largest probabilities are so far apart; nearer ones are coin tosses.
+SURE_MARGIN = 0.1
+
+
+class Evidence(NamedTuple):
+    """What is shown of one limit, and why, in a line; ``needed`` images or seconds would show it, None if unknown."""
+
+    word: Word
+    reason: str
+    needed: float | None = None
+
+
+def drop_evidence(lost: int, gained: int, images: int, max_drop: float) -> Evidence:
+    """Return what ``images`` show of a loss of top-1 of at most ``max_drop`` percentage points.
+
+    ``lost`` of them only float32 has right, ``gained`` only the variant. The test is Tango's score test of a difference
+    of paired proportions (Tango 1998, "Equivalence test and confidence interval for the difference in proportions for
+    the paired-sample design"), which keeps its level for few images, too.
+
+    Raises:
+        ValueError: if the counts are not those of so many images.
+
+    """
+    if min(lost, gained) < 0 or lost + gained > images or images < 1:
+        raise ValueError(f"{lost} and {gained} of {images} images are no counts")
+    low, high = drop_interval(lost, gained, images)
+    said = (
+        f"top-1 changed by {_points((gained - lost) / images)} points, {_points(-high)} to {_points(-low)} with 90 % "
+        f"confidence; a loss of {exactly(max_drop)} is allowed"
+    )
+    limit = max_drop / 100
+    if high <= limit:
+        return Evidence("passed", said)
+    if low > limit:
+        return Evidence("failed", said)
+
+    def decided(count: int) -> bool:
+        share = count / images
+        return not _tango(lost * share, gained * share, count, limit) ** 2 < _Z * _Z
+
+    return _not_shown(said, decided, images)
+
+
+def drop_interval(lost: float, gained: float, images: float) -> tuple[float, float]:
+    """Return the two one-sided 95 % limits of the loss of top-1, in -1..1, by Tango's score test."""
+    low = _root(lambda drop: _tango(lost, gained, images, drop) - _Z, -1.0, 1.0)
+    high = _root(lambda drop: _tango(lost, gained, images, drop) + _Z, -1.0, 1.0)
+    return low, high
+
+
+def flips_evidence(flips: int, sure: int, images: int, max_drop: float) -> Evidence:
+    """Return what images without labels show of a loss of at most ``max_drop`` points, by those float32 is ``sure`` of.
+
+    Top-1 falls by no more than the share of images whose answer ``flips``. Where float32's two best answers are near
+    one another either may be right, and a flip shows nothing. The limits are Wilson's, one-sided.
+    """
+    if not sure:
+        return Evidence("not shown", f"float32 is sure of none of {images} images: give images of what it was made for")
+    low, high = _one_sided(flips, sure)
+    said = (
+        f"no labels; of {sure} images (of {images}) that float32 is sure of, {flips} flip: {100 * low:.2f} to "
+        f"{100 * high:.2f} % with 90 % confidence; {exactly(max_drop)} are allowed"
+    )
+    limit = max_drop / 100
+    if high <= limit:
+        return Evidence("passed", said)
+    if low > limit:
+        return Evidence("failed", said)
+
+    def decided(count: int) -> bool:
+        lower, upper = _one_sided(flips / sure * count, count)
+        return upper <= limit or lower > limit
+
+    return _not_shown(said, decided, sure, each=images / sure)
+
+
+def mean_evidence(values: NDArray[np.float64], least: float, what: str) -> Evidence:
+    """Return what ``values`` (N,), one for each image, show of a mean of at least ``least``.
+
+    The limits are bootstrap percentiles of the mean (Efron 1979): cosines near 1 are far from normal.
+    """
+    rng = np.random.default_rng(0)
+    means = np.array([rng.choice(values, len(values)).mean() for _ in range(2000)])
+    low, high = (float(each) for each in np.percentile(means, (5, 95)))
+    mean = float(values.mean())
+    said = f"mean {what} {mean:.5f}, {low:.5f} to {high:.5f} with 90 % confidence; at least {exactly(least)} is wanted"
+    if low >= least:
+        return Evidence("passed", said)
+    if high < least:
+        return Evidence("failed", said)
+    distance = abs(mean - least)
+    needed = math.ceil(len(values) * ((high - low) / 2 / distance) ** 2) if distance else _MOST_IMAGES
+    if needed >= _MOST_IMAGES:
+        return Evidence("not shown", f"{said}: it is on the limit")
+    return Evidence("not shown", f"{said}: about {needed} images would show it", needed)
+
+
+def speed_evidence(speedup: float, interval: tuple[float, float], least: float, seconds: float) -> Evidence:
+    """Return what a measurement of so many ``seconds`` shows of a speed-up over float32 of at least ``least``.
+
+    ``interval`` is the 95 % interval of the median ratio; its width falls with the root of the time.
+    """
+    low, high = interval
+    said = f"{speedup:.2f}x float32's speed ({low:.2f} to {high:.2f}), at least {exactly(least)} wanted"
+    if low >= least:
+        return Evidence("passed", said)
+    if high < least:
+        return Evidence("failed", said)
+    distance = abs(speedup - least)
+    needed = seconds * ((high - low) / 2 / distance) ** 2 if distance else math.inf
+    if needed > 3600 or needed <= seconds:
+        return Evidence("not shown", f"{said}: it is on the limit")
+    return Evidence("not shown", f"{said}: --duration {math.ceil(needed)} would show it", needed)
+
+
+def _not_shown(said: str, decided: Callable[[int], bool], images: int, *, each: float = 1.0) -> Evidence:
+    """Return that nothing is shown, with the number of images that would do if they were like those that were seen.
+
+    ``each`` is how many images must be given for one that counts.
+    """
+    high = images
+    while high < _MOST_IMAGES and not decided(high):
+        high *= 2
+    if not decided(high):
+        return Evidence("not shown", f"{said}: the loss is on the limit, for all that images can show")
+    low = high // 2
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    needed = math.ceil(high * each)
+    return Evidence("not shown", f"{said}: about {needed} images would show it", needed)
+
+
+def _tango(lost: float, gained: float, images: float, drop: float) -> float:
+    """Return the score statistic of a loss of ``drop`` in -1..1: how many standard errors more was seen."""
+    half = -lost - gained + (2 * images - lost + gained) * drop
+    constant = -gained * drop * (1 - drop)
+    root = math.sqrt(max(0.0, half * half - 8 * images * constant))
+    share = max(0.0, (root - half) / (4 * images))  # of images that only the variant has right, if ``drop`` holds
+    variance = images * (2 * share + drop * (1 - drop))
+    difference = lost - gained - images * drop
+    if variance <= 0:
+        return 0.0 if difference == 0 else math.copysign(math.inf, difference)
+    return difference / math.sqrt(variance)
+
+
+def _one_sided(successes: float, trials: float) -> tuple[float, float]:
+    """Return Wilson's two one-sided 95 % limits of a rate."""
+    rate, spread = successes / trials, _Z * _Z / trials
+    half = _Z / trials * math.sqrt(trials * rate * (1 - rate) + _Z * _Z / 4) / (1 + spread)
+    centre = (rate + spread / 2) / (1 + spread)
+    return (max(0.0, centre - half) if successes else 0.0), (min(1.0, centre + half) if successes < trials else 1.0)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return where ``function``, which falls from ``low`` to ``high``, is zero."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if function(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}"
