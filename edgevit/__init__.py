@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgevit.api.pack_mobile import pack_mobile
     from edgevit.api.predict import predict
     from edgevit.api.quantize import quantize
+    from edgevit.api.race import race
     from edgevit.api.validate import validate
     from edgevit.api.verify import verify
     from edgevit.bundle.store import Bundle
@@ -49,6 +50,7 @@ __all__ = [
     "pack_mobile",
     "predict",
     "quantize",
+    "race",
     "validate",
     "verify",
 ]
@@ -66,6 +68,7 @@ _HOMES = {
     "pack_mobile": "edgevit.api.pack_mobile",
     "predict": "edgevit.api.predict",
     "quantize": "edgevit.api.quantize",
+    "race": "edgevit.api.race",
     "validate": "edgevit.api.validate",
     "verify": "edgevit.api.verify",
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MINORS = (10, 11, 12, 13, 14)
-TESTS = ("tests/runtime", "tests/server", "tests/bundle")
+TESTS = ("tests/runtime", "tests/server", *(f"tests/bundle/test_{name}.py" for name in ("pack", "schema", "store")))
 #: What they need beside EdgeViT with these extras.
 EXTRAS = "onnxruntime,openvino,quantize,sign,serve"
 PACKAGES = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "httpx", "jsonschema", "tritonclient[http]")

@@ -173,7 +173,11 @@ def tiny_quantized(tmp_path_factory: pytest.TempPathFactory, tiny_exported: Path
 @pytest.fixture(scope="session")
 def tiny_embedding_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """Return the checkpoint without its head: an embedding model."""
-    return write_headless(tiny_checkpoint, tmp_path_factory.mktemp("headless") / "tiny.safetensors")
+
+    def make(folder: Path) -> None:
+        write_headless(tiny_checkpoint, folder / "tiny.safetensors")
+
+    return once(tmp_path_factory, "headless", make) / "tiny.safetensors"
 
 
 @pytest.fixture(scope="session")

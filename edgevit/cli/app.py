@@ -52,6 +52,10 @@ COMMANDS = {
         "Measure",
         "Measure latency, speed-up over float32, cold start and memory here; exit 1 if a variant does not run.",
     ),
+    "race": (
+        "Measure",
+        "Make and measure all that a target takes, and name the fastest that is shown to pass; exit 1 if none is.",
+    ),
     "report": ("Measure", "Write what was measured as one HTML page and its JSON."),
     "pack": ("Use", "Write a bundle, or some of its variants, as one file that apps load."),
     "verify": (
@@ -79,6 +83,7 @@ EXAMPLES = {
     "pipeline": "edgevit pipeline fashion-micro --data fashion-mnist-sample -o micro.edgevit",
     "validate": "edgevit validate micro.edgevit --data fashion-mnist-sample",
     "benchmark": "edgevit benchmark micro.edgevit --threads 2 --duration 20",
+    "race": "edgevit race micro.edgevit --target x86-onnxruntime --data fashion-mnist-sample",
     "report": "edgevit report micro.edgevit -o site",
     "pack": "edgevit pack micro.edgevit --variant int8-onnxruntime --variant float32",
     "verify": "edgevit verify micro.edgevit.zip",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from edgevit.evaluation.decisions import measure_decisions
 from edgevit.evaluation.embedding import measure_embedding
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
 from edgevit.evaluation.output_limits import OutputLimits
-from edgevit.evaluation.outputs import compare_outputs
+from edgevit.evaluation.outputs import OutputsMeasure, compare_outputs
 from edgevit.files import shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
@@ -57,6 +57,57 @@ def validate(
     check_limits(classes=manifest.classes, max_drop=max_drop, min_cosine=min_cosine, dense=bool(manifest.typed_outputs))
     limits = _with_others(limits, max_drop, min_cosine)
     limits.check(manifest.typed_outputs)
+    measured = measure(bundle, images, variants=variants, progress=progress)
+    for name in measured.names:
+        accuracy = measured.accuracy(name, manifest, max_drop=max_drop, min_cosine=min_cosine, limits=limits)
+        bundle = bundle.update_variant(name, accuracy=accuracy)
+    return bundle, measured.names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What variants answered to the same images, and the variant that they are compared with, ``reference``.
+
+    ``logits`` (N, classes) are by variant; those of a model with outputs of other kinds are ``compared`` only.
+    ``labels`` (N,) are None where there are none.
+    """
+
+    names: tuple[str, ...]
+    reference: str
+    logits: Mapping[str, NDArray[np.float32]]
+    compared: Mapping[str, OutputsMeasure]
+    labels: NDArray[np.int64] | None
+    data: str
+    data_sha256: str
+
+    def accuracy(
+        self,
+        name: str,
+        manifest: Manifest,
+        *,
+        max_drop: float | None,
+        min_cosine: float | None,
+        limits: OutputLimits = _NO_LIMITS,
+    ) -> Accuracy:
+        """Return the figures of a variant, with the verdict on them as they are."""
+        if manifest.typed_outputs:
+            return self.compared[name].accuracy(limits, data=self.data, data_sha256=self.data_sha256)
+        figures = _measure(manifest, max_drop, min_cosine)
+        return figures(
+            self.logits[self.reference], self.logits[name], self.labels, data=self.data, data_sha256=self.data_sha256
+        )
+
+
+def measure(
+    bundle: Bundle, images: DataSource, *, variants: Sequence[str] = (), progress: Progress = SILENT
+) -> Measurement:
+    """Run ``variants`` (all if none are named), and the float32 that they are compared with, on ``images``.
+
+    Raises:
+        BundleError: if there is no such variant, or its files are damaged.
+        DataError: if the images cannot be used.
+    """
+    manifest = bundle.manifest
     names = runnable(bundle, variants, progress)
     reference = _reference(bundle, names, progress)
     dataset = images.load(progress)
@@ -78,24 +129,23 @@ def validate(
             for name in dict.fromkeys((reference, *names))
         }
         total = -(-len(wanted) // size)
+        compared: Mapping[str, OutputsMeasure] = {}
+        logits: Mapping[str, NDArray[np.float32]] = {}
         if manifest.typed_outputs:
             compared = compare_outputs(manifest.typed_outputs, reference, sessions, read(), total, progress)
-            logits = {}
         else:
             logits = collect_logits(sessions, read(), total=total, progress=progress)
     measured = np.concatenate(seen)
-    labels = None if wanted.labels is None else wanted.labels[measured]
-    # Of the images that were measured alone: others may not even be there.
-    fingerprint = Subset(dataset, measured).fingerprint(progress)
-    data = shareable(images.name)
-    for name in names:
-        if manifest.typed_outputs:
-            accuracy = compared[name].accuracy(limits, data=data, data_sha256=fingerprint)
-        else:
-            measure = _measure(manifest, max_drop, min_cosine)
-            accuracy = measure(logits[reference], logits[name], labels, data=data, data_sha256=fingerprint)
-        bundle = bundle.update_variant(name, accuracy=accuracy)
-    return bundle, names
+    return Measurement(
+        names=names,
+        reference=reference,
+        logits=logits,
+        compared=compared,
+        labels=None if wanted.labels is None else wanted.labels[measured],
+        data=shareable(images.name),
+        # Of the images that were measured alone: others may not even be there.
+        data_sha256=Subset(dataset, measured).fingerprint(progress),
+    )
 
 
 def _with_others(limits: OutputLimits, max_drop: float | None, min_cosine: float | None) -> OutputLimits:

@@ -1,0 +1,117 @@
+"""``edgevit.race``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgevit.api.arguments import names, number
+from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.images import Images, images_of
+from edgevit.bundle.manifest import Precision
+from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.recipes import Recipe, load_recipe
+from edgevit.runtime.arguments import path_given, threads_given, whole_number
+from edgevit.stages.benchmark import Load
+from edgevit.stages.chosen import precision_called
+from edgevit.stages.race import Race, RaceLimits, RaceResult
+from edgevit.stages.race import race as stage
+from edgevit.targets import load_target
+
+_DEFAULT = Load()
+
+
+def race(
+    bundle: BundleLike,
+    *,
+    data: Images,
+    target: str | os.PathLike[str],
+    labels: Sequence[int | str] | None = None,
+    precisions: Sequence[Precision] = (),
+    calibration_data: Images | None = None,
+    recipe: Recipe | str | os.PathLike[str] = "default",
+    samples: int | None = None,
+    max_drop: float | None = None,
+    min_cosine: float | None = None,
+    min_speedup: float | None = None,
+    max_p99: float | None = None,
+    max_size: float | None = None,
+    max_memory: float | None = None,
+    batch: int = _DEFAULT.batch,
+    threads: int = _DEFAULT.threads,
+    duration: float = _DEFAULT.duration_s,
+    root: str | os.PathLike[str] | None = None,
+    strict: bool = False,
+    progress: Progress | ProgressCallback | None = None,
+) -> RaceResult:
+    """Name the fastest variant for ``target`` that is shown to be accurate enough on this machine.
+
+    Precisions of the target that the bundle lacks are made first. Accuracy is judged by confidence limits: a variant
+    passes if it is shown to lose no more than is allowed, fails if it is shown to lose more, and else is "not shown",
+    with the number of images that would do. ``edgevit.load`` takes the winner afterwards.
+
+    Args:
+        bundle: What ``edgevit.export`` made.
+        data: A folder, a CSV file, a built-in name, or images (uint8 arrays (H, W, 3), Pillow images, paths or bytes).
+        target: A target's name, or its TOML file.
+        labels: One for each of such images: names of the model's classes, or their indices. Without labels answers
+            are compared with float32's, where it is sure of them.
+        precisions: Only these of the target's.
+        calibration_data: Calibration images for what is missing; the training part of ``data`` without it.
+        recipe: How to calibrate: a name (``edgevit recipes``), a TOML file, or an ``edgevit.recipes.Recipe``.
+        samples: So many of the images; all without it.
+        max_drop: Largest loss of a classifier's top-1, in points.
+        min_cosine: Smallest mean cosine of an embedding model's features with float32's.
+        min_speedup: Smallest speed-up over float32.
+        max_p99: Largest 99th percentile of the latency, in ms.
+        max_size: Largest size of a variant's files, in MB.
+        max_memory: Largest resident memory while it runs, in MB.
+        batch: Images per timed inference.
+        threads: Threads of a timed inference; 0 takes all cores.
+        duration: Seconds of timing, per variant.
+        root: Folder that the paths in a CSV start from.
+        strict: Stop at the first image that cannot be read.
+        progress: Called with a ``ProgressEvent`` for each step and each note.
+
+    Raises:
+        InputError: if a limit means nothing for this model, or the target does not take a precision.
+        DataError: if images or labels cannot be used.
+        BundleError: if the bundle is damaged.
+        MissingDependencyError: if nothing of it runs here.
+
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path_given("recipe", recipe))
+    place = None if root is None else Path(root)
+    images = images_of(data, "test", labels=labels, root=place, samples=samples, strict=strict)
+    if calibration_data is None:
+        calibration = replace(images, split="train", samples=chosen.samples, seed=chosen.seed)
+    else:
+        calibration = images_of(
+            calibration_data, "train", root=place, samples=chosen.samples, seed=chosen.seed, strict=strict
+        )
+    name = path_given("target", target)
+    profile = load_target(name)
+    job = Race(
+        name=name,
+        target=profile,
+        images=images,
+        calibration=calibration,
+        recipe=chosen,
+        load=Load(
+            batch=whole_number("batch", batch, least=1),
+            threads=threads_given(threads),
+            duration_s=number("duration", duration, least=0) or 0.0,
+        ),
+        limits=RaceLimits(
+            max_drop=number("max_drop", max_drop, least=0, most=100),
+            min_cosine=number("min_cosine", min_cosine, least=0, most=1),
+            min_speedup=number("min_speedup", min_speedup, least=0),
+            max_p99_ms=number("max_p99", max_p99, least=0),
+            max_size_mb=number("max_size", max_size, least=0),
+            max_memory_mb=number("max_memory", max_memory, least=0),
+        ),
+        precisions=tuple(precision_called(each) for each in names("precisions", precisions)),
+    )
+    return stage(opened(bundle, to_change=True), job, progress=progress_to(progress))

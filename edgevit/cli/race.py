@@ -1,0 +1,151 @@
+"""``edgevit race``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+import edgevit
+from edgevit.bundle.manifest import PRECISIONS
+from edgevit.cli import completion, options
+from edgevit.cli.console import Result, progress
+from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, Root, StrictImages
+from edgevit.report.junit import write_junit
+from edgevit.stages.benchmark import Load
+from edgevit.stages.race import Entrant, RaceResult
+
+_DEFAULT = Load()
+
+
+def race(
+    bundle: BundlePath,
+    *,
+    data: Data,
+    target: Annotated[
+        str, typer.Option("--target", help="What to race for: a name or a file.", autocompletion=completion.targets)
+    ],
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Beside float32; can be given again: {', '.join(PRECISIONS)}.",
+            show_default="all that the target takes",
+            autocompletion=completion.precisions,
+        ),
+    ] = None,
+    calibration_data: Annotated[
+        str | None, typer.Option(help="Calibration images.", show_default="the training part of --data")
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="How to calibrate: a name (edgevit recipes) or a TOML file.", autocompletion=completion.recipes
+        ),
+    ] = "default",
+    samples: Annotated[int | None, typer.Option(min=1, help="Draw so many of the images.", show_default="all")] = None,
+    max_drop: MaxDrop = None,
+    min_cosine: MinCosine = None,
+    min_speedup: Annotated[
+        float | None,
+        typer.Option(min=0, help="Smallest speed-up over float32 that passes.", rich_help_panel=options.LIMITS),
+    ] = None,
+    max_p99: Annotated[
+        float | None,
+        typer.Option(min=0, help="Largest 99th percentile of latency, in ms.", rich_help_panel=options.LIMITS),
+    ] = None,
+    max_size: Annotated[
+        float | None, typer.Option(min=0, help="Largest size of the files, in MB.", rich_help_panel=options.LIMITS)
+    ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(min=0, help="Most memory while it runs, in MB.", rich_help_panel=options.LIMITS)
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(help="Images per timed inference.", rich_help_panel=options.TIMING)
+    ] = _DEFAULT.batch,
+    threads: Annotated[
+        int, typer.Option(help="Threads of a timed inference; 0: all cores.", rich_help_panel=options.TIMING)
+    ] = _DEFAULT.threads,
+    duration: Annotated[
+        float, typer.Option(help="Seconds of timing, per variant.", rich_help_panel=options.TIMING)
+    ] = _DEFAULT.duration_s,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML, for CI.")] = None,
+    root: Root = None,
+    strict: StrictImages = False,
+) -> Result:
+    """Make and measure all that a target takes, and name the fastest that is shown to pass; exit 1 if none is."""
+    with progress() as bars:
+        found = edgevit.race(
+            bundle,
+            data=data,
+            target=target,
+            precisions=precision or (),  # type: ignore[arg-type]  # which race() checks
+            calibration_data=calibration_data,
+            recipe=recipe,
+            samples=samples,
+            max_drop=max_drop,
+            min_cosine=min_cosine,
+            min_speedup=min_speedup,
+            max_p99=max_p99,
+            max_size=max_size,
+            max_memory=max_memory,
+            batch=batch,
+            threads=threads,
+            duration=duration,
+            root=root,
+            strict=strict,
+            progress=bars,
+        )
+    if junit is not None:
+        write_junit(junit, f"edgevit race {found.target}", {each.name: each.evidence for each in found.entrants})
+    return Result(
+        data=found.to_dict(),
+        text=Group(
+            _table(found),
+            *(Text(f"{each.name}: {each.word}: {each.reason}") for each in found.entrants),
+            *(Text(f"{name} is left out: {reason}") for name, reason in found.left_out.items()),
+            Text(f"\n{_conclusion(found)}\nnext: {_following(bundle, found)}"),
+        ),
+        exit_code=0 if found.passed else 1,
+    )
+
+
+def _table(found: RaceResult) -> Table:
+    table = Table("variant", "p50", "speed-up", "verdict")
+    for each in found.entrants:
+        latency = found.bundle.variant(each.name).latency
+        speedup = None if latency is None else latency.speedup_vs_float32
+        table.add_row(
+            each.name,
+            "-" if each.p50_ms is None else f"{each.p50_ms:.3g} ms",
+            "-" if speedup is None else f"{speedup:.2f}x",
+            each.word,
+        )
+    return table
+
+
+def _conclusion(found: RaceResult) -> str:
+    if found.winner is None:
+        return "nothing is shown to pass"
+    winner = next(each for each in found.entrants if each.name == found.winner)
+    return f"{winner.name} wins: the fastest of {_count(found.entrants)} shown to pass on {found.images} images"
+
+
+def _count(entrants: tuple[Entrant, ...]) -> str:
+    passed = sum(each.word == "passed" for each in entrants)
+    return f"{passed} of {len(entrants)}"
+
+
+def _following(bundle: Path, found: RaceResult) -> str:
+    place = shlex.quote(str(bundle))
+    if found.winner is not None:
+        return f"edgevit pack {place} --variant {shlex.quote(found.winner)}"
+    needed = [limit.needed for each in found.entrants for limit in each.evidence if limit.needed]
+    if needed and any(limit.limit == "accuracy" for each in found.entrants for limit in each.evidence if limit.needed):
+        return f"give --data {int(max(needed))} images or more"
+    return "edgevit quantize with a limit returns layers to float until it is kept"

@@ -1,0 +1,196 @@
+"""Races of a real bundle; times are given, as those of a machine that runs tests show nothing."""
+
+import hashlib
+import xml.etree.ElementTree as ET
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from tiny import SHAPES
+
+import edgevit as public
+from edgevit.bundle.manifest import Environment, Latency
+from edgevit.bundle.reading import encode_manifest
+from edgevit.bundle.store import Bundle
+from edgevit.errors import InputError
+from edgevit.runtime import load
+from edgevit.stages import race as stage
+
+MANY = "shapes:size=16,count=4096"  # enough to show a loss of 0.5 points, or none
+
+
+@pytest.fixture
+def times(monkeypatch):
+    """Have variants timed with the milliseconds, and whether they are valid, that a test puts in here."""
+    found: dict[str, tuple[float, bool]] = {}
+
+    def benchmark(bundle, load, *, variants, progress):
+        for name in variants:
+            milliseconds, valid = found.get(name, (1.0, True))
+            base = found.get("float32-onnxruntime", (1.0, True))[0]
+            speedup = base / milliseconds
+            latency = Latency(
+                batch=1,
+                threads=1,
+                p50_ms=milliseconds,
+                p90_ms=milliseconds * 1.1,
+                p99_ms=milliseconds * 2,
+                throughput_ips=1000 / milliseconds,
+                speedup_vs_float32=speedup,
+                speedup_ci95=(speedup * 0.95, speedup * 1.05),
+                rss_mb=100.0,
+                cold_start_ms=10.0,
+                valid=valid,
+                invalid_reason=None if valid else "two hogs took the cores",
+                environment=ENVIRONMENT,
+            )
+            bundle = bundle.update_variant(name, latency=latency)
+        return bundle, tuple(variants)
+
+    monkeypatch.setattr(stage, "benchmark", benchmark)
+    return found
+
+
+ENVIRONMENT = Environment(
+    machine="x86_64",
+    cpu_features=(),
+    cpu="a test",
+    cores=2,
+    os="Linux",
+    python="3.11",
+    packages={},
+    measured_at="2026-11-30T00:00:00Z",
+)
+
+
+def race(bundle, **given):
+    return public.race(bundle, **({"target": "x86-onnxruntime", "data": MANY, "precisions": ["int8"]} | given))
+
+
+def with_broken_scale(path):
+    """Make one scale of an activation in the INT8 variant ten times as large where it is rounded, as a defect would."""
+    bundle = Bundle.open(path)
+    variant = bundle.variant("int8-onnxruntime")
+    place = path / variant.files[0].path
+    model = onnx.load(place)
+    node = next(each for each in model.graph.node if each.name == "head.input.quantize")
+    (scale,) = [each for each in model.graph.initializer if each.name == node.input[1]]
+    broken = numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(10), f"{scale.name}.broken")
+    model.graph.initializer.append(broken)
+    node.input[1] = broken.name
+    onnx.save(model, place)
+    content = place.read_bytes()
+    file = msgspec.structs.replace(variant.files[0], bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    changed = msgspec.structs.replace(variant, files=(file, *variant.files[1:]))
+    variants = tuple(changed if each.name == variant.name else each for each in bundle.manifest.variants)
+    (path / "manifest.json").write_bytes(encode_manifest(msgspec.structs.replace(bundle.manifest, variants=variants)))
+    return path
+
+
+def words(found):
+    return {each.name: each.word for each in found.entrants}
+
+
+def test_the_fastest_that_is_shown_to_pass_wins_and_is_what_load_takes(quantized, times):
+    times |= {"float32-onnxruntime": (2.0, True), "int8-onnxruntime": (1.0, True)}
+    found = race(quantized, max_drop=2.0)
+    assert words(found) == {"int8-onnxruntime": "passed", "float32-onnxruntime": "passed"}
+    assert (found.winner, found.passed, found.images) == ("int8-onnxruntime", True, 4096)
+    with load(quantized) as model:
+        assert model.variant.name == found.winner
+    times["int8-onnxruntime"] = (3.0, True)  # slower than float32, as INT8 often is
+    found = race(quantized, max_drop=2.0)
+    assert found.winner == "float32-onnxruntime"
+    with load(quantized) as model:
+        assert model.variant.name == found.winner
+
+
+def test_a_variant_with_one_wrong_scale_fails(quantized, times):
+    times["int8-onnxruntime"] = (0.1, True)
+    found = race(with_broken_scale(quantized))
+    assert words(found)["int8-onnxruntime"] == "failed"
+    assert found.winner == "float32-onnxruntime"
+
+
+def test_too_few_images_show_nothing_and_are_told_how_many_would(exported, times):
+    times["int8-onnxruntime"] = (0.1, True)
+    found = race(exported, data=SHAPES)
+    (int8,) = [each for each in found.entrants if each.precision == "int8"]
+    assert int8.word == "not shown"
+    assert int8.evidence[0].needed > 96
+    assert f"about {int8.evidence[0].needed} images" in int8.reason
+    assert found.winner == "float32-onnxruntime"
+    with load(exported) as model:
+        assert model.variant.name == "float32-onnxruntime"  # what is not shown is not taken
+
+
+def test_a_noisy_run_shows_no_speed(quantized, times):
+    times |= {"int8-onnxruntime": (0.1, False), "float32-onnxruntime": (1.0, False)}
+    found = race(quantized)
+    assert set(words(found).values()) == {"not shown"}
+    assert found.winner is None
+    assert "two hogs" in found.entrants[0].reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [
+        ({"min_speedup": 3.0}, "speed"),
+        ({"max_p99": 0.5}, "p99"),
+        ({"max_size": 0.001}, "size"),
+        ({"max_memory": 50}, "memory"),
+    ],
+)
+def test_each_limit_fails_what_misses_it(quantized, times, limits, limit):
+    times |= {"float32-onnxruntime": (2.0, True), "int8-onnxruntime": (1.0, True)}
+    found = race(quantized, max_drop=2.0, **limits)
+    (int8,) = [each for each in found.entrants if each.precision == "int8"]
+    assert [each.limit for each in int8.evidence if each.word == "failed"] == [limit]
+    assert int8.word == "failed"
+
+
+def test_without_labels_images_that_float32_is_sure_of_decide(quantized, times, tmp_path):
+    from edgevit.data.shapes import load_shapes
+
+    images = [load_shapes("test", "size=16,count=64").image(index) for index in range(64)]
+    found = race(quantized, data=images, calibration_data=SHAPES)
+    (int8,) = [each for each in found.entrants if each.precision == "int8"]
+    assert "no labels" in int8.evidence[0].reason
+    assert int8.word in ("not shown", "failed")
+
+
+def test_embeddings_are_judged_by_their_cosine(embedding, times):
+    found = race(embedding, data=SHAPES, min_cosine=0.9)
+    (int8,) = [each for each in found.entrants if each.precision == "int8"]
+    assert "mean cosine with float32" in int8.evidence[0].reason
+    assert int8.word == "passed"
+    with pytest.raises(InputError, match="max-drop"):
+        race(embedding, data=SHAPES, max_drop=1.0)
+
+
+def test_what_is_missing_is_made_and_what_cannot_be_is_said(exported, times):
+    found = race(exported, data=SHAPES, precisions=["int8", "fp16"])
+    assert {each.precision for each in found.entrants} == {"float32", "int8", "fp16"}
+    assert not found.left_out
+    with pytest.raises(InputError, match="fp8") as error:
+        race(exported, precisions=["fp8"])
+    assert "int8" in error.value.remedy
+
+
+def test_a_user_and_ci_read_the_verdicts(edgevit, quantized, times, tmp_path):
+    times |= {"float32-onnxruntime": (2.0, True), "int8-onnxruntime": (1.0, True)}
+    path = tmp_path / "junit.xml"
+    command = ("race", quantized, "--target", "x86-onnxruntime", "--data", MANY, "--precision", "int8")
+    done = edgevit(*command, "--max-drop", "2", "--junit", path)
+    assert done.code == 0
+    assert "int8-onnxruntime wins" in done.out
+    suite = ET.parse(path).getroot()[0]
+    assert suite.attrib == {"name": "edgevit race x86-onnxruntime", "tests": "2", "failures": "0", "errors": "0"}
+    failing = edgevit(*command, "--max-p99", "0.1", "--junit", path)
+    assert failing.code == 1
+    assert "nothing is shown to pass" in failing.out
+    assert ET.parse(path).getroot()[0].get("failures") == "2"
+    told = edgevit(*command, "--json").data()
+    assert {each["verdict"] for each in told["variants"]} <= {"passed", "failed", "not shown"}
