@@ -57,7 +57,7 @@ COMMANDS = {
         "Make and measure all that a target takes, and name the fastest that is shown to pass; exit 1 if none is.",
     ),
     "report": ("Measure", "Write what was measured as one HTML page and its JSON."),
-    "pack": ("Use", "Write a bundle, or some of its variants, as one file that apps load."),
+    "pack": ("Use", "Write a bundle, or some of its variants, as one file that apps load, or for another program."),
     "verify": (
         "Use",
         "Say whether this machine gives the answers that were checked where the bundle was made; exit 1 if not.",
