@@ -87,6 +87,30 @@ class FallbackLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 NO_FALLBACK = FallbackLimits()
 
 
+class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a variant must keep in a race (``edgevit race``); None for the gate's own, or for no limit.
+
+    ``max_drop`` is in points of top-1, ``min_cosine`` the mean of an embedding model's features with float32's,
+    ``min_speedup`` over float32; the others are in ms at the 99th percentile, and in MB of files and of memory.
+    """
+
+    max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    min_speedup: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_p99_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_size_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_memory_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+    def or_else(self, other: GateLimits) -> GateLimits:
+        """Return these limits, with those of ``other`` where there are none."""
+        own = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        return msgspec.structs.replace(other, **own)
+
+
+#: For recipes that leave the gate as it is.
+NO_GATE = GateLimits()
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model is calibrated.
 
@@ -97,6 +121,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``min_cosine`` is given, layers go back to float until INT8 keeps it on images that are held out.
     ``fallback`` are looser limits, which need no images of their own, for when none of these is given.
     ``min_integer_share`` is the share of the multiply-adds, in 0..1, that INT8 must run in integers to pass.
+    ``gate`` is what a variant must keep in a race.
     ``why`` says where these choices come from.
     """
 
@@ -109,6 +134,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
     min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     fallback: FallbackLimits = NO_FALLBACK
+    gate: GateLimits = NO_GATE
     min_integer_share: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     why: str = ""
 

@@ -12,11 +12,11 @@ from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
 from edgevit.bundle.manifest import Precision
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.recipes import Recipe, load_recipe
+from edgevit.recipes import GateLimits, Recipe, load_recipe
 from edgevit.runtime.arguments import path_given, threads_given, whole_number
 from edgevit.stages.benchmark import Load
 from edgevit.stages.chosen import precision_called
-from edgevit.stages.race import Race, RaceLimits, RaceResult
+from edgevit.stages.race import Race, RaceResult
 from edgevit.stages.race import race as stage
 from edgevit.targets import load_target
 
@@ -62,7 +62,7 @@ def race(
         calibration_data: Calibration images for what is missing; the training part of ``data`` without it.
         recipe: How to calibrate: a name (``edgevit recipes``), a TOML file, or an ``edgevit.recipes.Recipe``.
         samples: So many of the images; all without it.
-        max_drop: Largest loss of a classifier's top-1, in points.
+        max_drop: Largest loss of a classifier's top-1, in points. Limits that are not given are the recipe's.
         min_cosine: Smallest mean cosine of an embedding model's features with float32's.
         min_speedup: Smallest speed-up over float32.
         max_p99: Largest 99th percentile of the latency, in ms.
@@ -104,14 +104,14 @@ def race(
             threads=threads_given(threads),
             duration_s=number("duration", duration, least=0) or 0.0,
         ),
-        limits=RaceLimits(
+        limits=GateLimits(
             max_drop=number("max_drop", max_drop, least=0, most=100),
             min_cosine=number("min_cosine", min_cosine, least=0, most=1),
             min_speedup=number("min_speedup", min_speedup, least=0),
             max_p99_ms=number("max_p99", max_p99, least=0),
             max_size_mb=number("max_size", max_size, least=0),
             max_memory_mb=number("max_memory", max_memory, least=0),
-        ),
+        ).or_else(chosen.gate),
         precisions=tuple(precision_called(each) for each in names("precisions", precisions)),
     )
     return stage(opened(bundle, to_change=True), job, progress=progress_to(progress))

@@ -25,7 +25,7 @@ from edgevit.evaluation.evidence import (
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
 from edgevit.numerals import exactly
 from edgevit.progress import SILENT, Progress
-from edgevit.recipes import Recipe
+from edgevit.recipes import GateLimits, Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.images import DataSource
 from edgevit.stages.precisions import NEED_IMAGES
@@ -35,21 +35,6 @@ from edgevit.stages.validate import Measurement, measure
 from edgevit.targets import Target
 
 _REFERENCE: Precision = "float32"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RaceLimits:
-    """What a variant must keep of top-1, in points, or cosine, and of speed, milliseconds, MB of files and of memory.
-
-    None for ``max_drop`` and ``min_cosine`` stands for the gate's, for the others for no limit.
-    """
-
-    max_drop: float | None = None
-    min_cosine: float | None = None
-    min_speedup: float | None = None
-    max_p99_ms: float | None = None
-    max_size_mb: float | None = None
-    max_memory_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +117,7 @@ class Race:
     calibration: DataSource
     recipe: Recipe
     load: Load
-    limits: RaceLimits
+    limits: GateLimits
     precisions: tuple[Precision, ...] = ()
 
 
@@ -216,7 +201,7 @@ def _made(bundle: Bundle, job: Race, progress: Progress) -> tuple[Bundle, dict[s
 
 
 def _accuracy(
-    measured: Measurement, bundle: Bundle, name: str, limits: RaceLimits
+    measured: Measurement, bundle: Bundle, name: str, limits: GateLimits
 ) -> tuple[Evidence | None, tuple[int, ...]]:
     """Return what is shown of a variant's accuracy, and which images flip; None where the point verdict is taken."""
     manifest = bundle.manifest

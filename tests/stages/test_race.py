@@ -194,3 +194,15 @@ def test_a_user_and_ci_read_the_verdicts(edgevit, quantized, times, tmp_path):
     assert ET.parse(path).getroot()[0].get("failures") == "2"
     told = edgevit(*command, "--json").data()
     assert {each["verdict"] for each in told["variants"]} <= {"passed", "failed", "not shown"}
+
+
+def test_a_recipe_may_have_the_limits_and_options_go_before_it(quantized, times, tmp_path):
+    times |= {"float32-onnxruntime": (2.0, True), "int8-onnxruntime": (1.0, True)}
+    recipe = tmp_path / "own.toml"
+    recipe.write_text("[gate]\nmax_drop = 2\nmin_speedup = 3\n")
+    found = race(quantized, recipe=recipe)
+    assert words(found)["int8-onnxruntime"] == "failed"
+    assert words(race(quantized, recipe=recipe, min_speedup=1.5))["int8-onnxruntime"] == "passed"
+    recipe.write_text("[gate]\nmax_loss = 2\n")
+    with pytest.raises(InputError, match="max_loss"):
+        race(quantized, recipe=recipe)
