@@ -54,14 +54,20 @@ def pack(
         Path | None, typer.Option(metavar="KEY", help="Sign the pack with the private Ed25519 key in this PEM file.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What clients of Triton call the model.", show_default="the bundle's name")
+        str | None,
+        typer.Option(
+            help="What clients of Triton call the model.",
+            show_default="the bundle's name",
+            rich_help_panel="For Triton",
+        ),
     ] = None,
     frame: Annotated[
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="The camera's frames, in pixels; for DeepStream and DL Streamer.",
+            help="The camera's frames, in pixels.",
             show_default="1920x1080",
+            rich_help_panel="For a video pipeline",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was packed there.")] = False,

@@ -35,6 +35,7 @@ from edgevit.stages.validate import Measurement, measure
 from edgevit.targets import Target
 
 _REFERENCE: Precision = "float32"
+_MOST_FLIPS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +49,27 @@ class LimitEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entrant:
-    """A variant in a race: what is shown of each limit, milliseconds for a batch, images whose answer is not float32's.
+class Flip:
+    """An image that float32 and a variant answer otherwise, with both answers, and the right one where it is known."""
 
-    ``flips`` are the places of these images among those that were measured, the first hundred; only of images that
-    float32 is sure of.
+    image: str
+    float32: str
+    variant: str
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrant:
+    """A variant in a race: what is shown of each limit, milliseconds for a batch, and answers that are not float32's.
+
+    ``flips`` are the first hundred of these, of images that float32 is sure of.
     """
 
     name: str
     precision: Precision
     p50_ms: float | None
     evidence: tuple[LimitEvidence, ...]
-    flips: tuple[int, ...] = ()
+    flips: tuple[Flip, ...] = ()
 
     @property
     def word(self) -> Word:
@@ -202,7 +212,7 @@ def _made(bundle: Bundle, job: Race, progress: Progress) -> tuple[Bundle, dict[s
 
 def _accuracy(
     measured: Measurement, bundle: Bundle, name: str, limits: GateLimits
-) -> tuple[Evidence | None, tuple[int, ...]]:
+) -> tuple[Evidence | None, tuple[Flip, ...]]:
     """Return what is shown of a variant's accuracy, and which images flip; None where the point verdict is taken."""
     manifest = bundle.manifest
     if name == measured.reference or bundle.variant(name).precision == _REFERENCE:
@@ -218,7 +228,16 @@ def _accuracy(
     max_drop = MAX_DROP if limits.max_drop is None else limits.max_drop
     flipped = reference.argmax(axis=1) != logits.argmax(axis=1)
     sure = _margins(reference) >= SURE_MARGIN
-    flips = tuple(int(each) for each in np.flatnonzero(flipped & sure)[:100])
+    names = manifest.outcomes or tuple(map(str, range(manifest.classes)))
+    flips = tuple(
+        Flip(
+            image=measured.describe(place),
+            float32=names[int(reference[place].argmax())],
+            variant=names[int(logits[place].argmax())],
+            label=None if measured.labels is None else names[int(measured.labels[place])],
+        )
+        for place in np.flatnonzero(flipped & sure)[:_MOST_FLIPS].tolist()
+    )
     if measured.labels is None:
         return flips_evidence(int((flipped & sure).sum()), int(sure.sum()), len(logits), max_drop), flips
     before, after = (statistics.top_k_hits(each, measured.labels, 1) for each in (reference, logits))
@@ -233,7 +252,7 @@ def _margins(logits: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, n
     return found
 
 
-def _entrant(variant: Variant, accuracy: Evidence | None, flips: tuple[int, ...], job: Race) -> Entrant:
+def _entrant(variant: Variant, accuracy: Evidence | None, flips: tuple[Flip, ...], job: Race) -> Entrant:
     assert accuracy is not None  # noqa: S101 - each has one by now
     latency = variant.latency
     evidence = [_limit("accuracy", accuracy)]

@@ -69,7 +69,7 @@ class Measurement:
     """What variants answered to the same images, and the variant that they are compared with, ``reference``.
 
     ``logits`` (N, classes) are by variant; those of a model with outputs of other kinds are ``compared`` only.
-    ``labels`` (N,) are None where there are none.
+    ``labels`` (N,) are None where there are none; ``describe`` says what image 0..N-1 is called.
     """
 
     names: tuple[str, ...]
@@ -79,6 +79,7 @@ class Measurement:
     labels: NDArray[np.int64] | None
     data: str
     data_sha256: str
+    describe: Callable[[int], str]
 
     def accuracy(
         self,
@@ -145,6 +146,7 @@ def measure(
         data=shareable(images.name),
         # Of the images that were measured alone: others may not even be there.
         data_sha256=Subset(dataset, measured).fingerprint(progress),
+        describe=lambda place: dataset.describe(int(measured[place])),
     )
 
 

@@ -161,6 +161,17 @@ def test_without_labels_images_that_float32_is_sure_of_decide(quantized, times, 
     assert int8.word in ("not shown", "failed")
 
 
+def test_flips_say_which_image_and_both_answers(quantized, times):
+    found = race(with_broken_scale(quantized), data="shapes:size=16,count=256")
+    (int8,) = [each for each in found.entrants if each.precision == "int8"]
+    labels = Bundle.open(quantized).manifest.labels
+    assert int8.flips
+    assert len({flip.image for flip in int8.flips}) == len(int8.flips)
+    for flip in int8.flips:
+        assert flip.float32 != flip.variant
+        assert {flip.float32, flip.variant, flip.label} <= set(labels)
+
+
 def test_embeddings_are_judged_by_their_cosine(embedding, times):
     found = race(embedding, data=SHAPES, min_cosine=0.9)
     (int8,) = [each for each in found.entrants if each.precision == "int8"]
