@@ -15,6 +15,7 @@ from edgevit.evaluation.evidence import (
     mean_evidence,
     speed_evidence,
 )
+from edgevit.statistics import wilson_interval
 
 REPEATS = 1000
 
@@ -125,3 +126,10 @@ def test_a_speed_up_is_shown_by_its_interval(speedup, interval, word):
     assert (found.needed is not None) == (word == "not shown")
     if found.needed:
         assert found.needed == pytest.approx(40)
+
+
+@pytest.mark.parametrize(("trials", "rate"), [(1000, 0.75), (300, 0.9), (100, 0.5)])
+def test_wilsons_interval_covers_the_truth(trials, rate):
+    counts = np.random.default_rng(6).binomial(trials, rate, REPEATS)
+    inside = np.mean([low <= rate <= high for low, high in (wilson_interval(int(each), trials) for each in counts)])
+    assert 0.93 <= inside <= 0.97
