@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -104,11 +105,17 @@ def bundle(
     }
     preprocess = Preprocess(size=(32, 32), resize=32, mean=(0.5,) * 3, std=(0.25,) * 3)
     Checkpoint(spec, weights, preprocess, tuple("abcdefgh"), source="random").save(folder / "random.safetensors")
-    made = folder / "random.edgevit"
+    made, recipe = folder / "random.edgevit", folder / "all-int8.toml"
+    # Of random weights INT8 is far from float32: with a limit to keep, too few layers would be left in integers.
+    default = (ROOT / "calibration/recipes/default.toml").read_text(encoding="utf-8")
+    recipe.write_text(re.sub(r"\n\[fallback\]\n[^\[]*", "\n", default), encoding="utf-8")
     _edgevit(place, "export", folder / "random.safetensors", "-o", made, "--data", DATA)
     if engine == "onnxruntime":
-        _edgevit(place, "quantize", made, "--dialect", "portable", "--data", DATA)
-    for precision, data in {**dict.fromkeys(ON_IMAGES, ("--data", DATA)), **dict.fromkeys(WITHOUT, ())}.items():
+        _edgevit(place, "quantize", made, "--dialect", "portable", "--data", DATA, "--recipe", recipe)
+    for precision, data in {
+        **dict.fromkeys(ON_IMAGES, ("--data", DATA, "--recipe", recipe)),
+        **dict.fromkeys(WITHOUT, ()),
+    }.items():
         if precision not in leave_out:
             _edgevit(place, "quantize", made, "--dialect", engine, "--precision", precision, *data)
     return {

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from edgevit.api.images import images_of
+from edgevit.bundle.store import Bundle
 from edgevit.errors import VerificationError
 from edgevit.mobile import process
 from edgevit.mobile.formats import CONVERTERS
@@ -172,3 +174,13 @@ def test_answers_that_are_no_json_are_no_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(process.sys, "executable", "/bin/true")
     with pytest.raises(VerificationError, match="it ended with code 0"):
         process.convert(ConversionJob("coreml"), CONVERTERS["coreml"], tmp_path)
+
+
+@pytest.mark.parametrize("rewrites", [(), ("smoothed",), ("rotated", "smoothed")])
+def test_rewrites_leave_the_answers_as_they_are(exported, answering, tmp_path, rewrites):
+    answering(lambda logits, _: logits)
+    images = images_of(SHAPES, "train", samples=16)
+    made = pack_mobile.pack_mobile(Bundle.open(exported), "litert", tmp_path / "out", images=images, rewrites=rewrites)
+    assert made.content.rewrites == rewrites
+    assert made.content.models[0].check.difference <= 1e-4
+    assert (made.content.models[0].check.difference > 0) == bool(rewrites)
