@@ -37,7 +37,7 @@ class Converter(ABC):
     quantized: ClassVar[Quantized | None] = None
     #: Whether its quantizer looks at images, each (1, C, H, W).
     calibrates: ClassVar[bool] = False
-    #: Changes to the graph that its quantizer gains by, as benchmarks/mobile_formats.py measures.
+    #: Changes to the graph that its quantizer gains by, as benchmarks/mobile_formats.py measures: smoothing is none.
     rewrites: ClassVar[tuple[Rewrite, ...]] = ("rotated",)
     #: Whether its engine runs on this kind of machine, so that what was converted can be checked.
     runs: ClassVar[bool] = True
