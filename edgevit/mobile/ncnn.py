@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.errors import GraphError
 from edgevit.mobile.converter import Converter, Image
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Ncnn(Converter):
         for path in list(folder.iterdir()):
             if path.name not in (_PARAM, _BIN):
                 path.unlink()
+        _check_layers(folder / _PARAM)
         return folder / _PARAM
 
     def answers(self, model: Path, images: Sequence[Image] | Image) -> list[list[NDArray[np.float32]]]:
@@ -54,7 +56,7 @@ class Ncnn(Converter):
             setattr(net.opt, option, False)
         net.opt.num_threads = 1
         if net.load_param(str(model)) or net.load_model(str(model.with_name(_BIN))):
-            raise RuntimeError("ncnn does not open what pnnx has written: an operator is not ncnn's")
+            raise RuntimeError("ncnn does not open what pnnx has written")
         (given,), names = net.input_names(), net.output_names()
         found = []
         for image in images:
@@ -63,3 +65,16 @@ class Ncnn(Converter):
             extractor.input(given, ncnn.Mat(np.ascontiguousarray(image)).clone())
             found.append([np.array(extractor.extract(name)[1]) for name in names])
         return found
+
+
+def _check_layers(param: Path) -> None:
+    """Check that all layers are ncnn's own: pnnx leaves others in the file, with the names that torch has for them.
+
+    Raises:
+        GraphError: if one is not.
+
+    """
+    layers = [line.split()[0] for line in param.read_text(encoding="utf-8").splitlines() if line.strip()]
+    foreign = sorted({layer for layer in layers if "." in layer})
+    if foreign:
+        raise GraphError(f"ncnn has no layer for {', '.join(foreign)}", remedy="take another format")

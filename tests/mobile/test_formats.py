@@ -141,3 +141,12 @@ def test_a_pack_of_an_embedding_model_is_handed_over_and_stays_as_it_is(tiny_emb
     assert said["labels"] == []
     assert sha256_of(packed) == before
     assert {path.name for path in tmp_path.iterdir()} == {packed.name, "out"}
+
+
+def test_a_layer_that_ncnn_lacks_is_named(tmp_path):
+    from edgevit.errors import GraphError
+    from edgevit.mobile.ncnn import _check_layers
+
+    (tmp_path / "model.ncnn.param").write_text("7767517\n2 2\nInput in0 0 1 in0\ntorch.roll roll_0 1 1 in0 out0\n")
+    with pytest.raises(GraphError, match=r"ncnn has no layer for torch\.roll"):
+        _check_layers(tmp_path / "model.ncnn.param")
