@@ -84,7 +84,7 @@ def test_a_toy_is_named_where_engines_are_and_not_believed_blindly(toy, tmp_path
 
 
 #: Where engines may be called by their names: what is there is of one engine alone.
-OF_ENGINES = ("backends/", "quantization/emit/")
+OF_ENGINES = ("backends/", "quantization/emit/", "video/")
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -35,9 +35,10 @@ def pack(
         Literal[Format, MobileFormat],
         typer.Option(
             "--format",
-            help="One file for EdgeViT's runtimes; a model repository (a folder) for Triton; or a folder with one "
-            "variant for the video pipelines DeepStream and DL Streamer; or a folder with the model for an engine of "
-            "phones, converted from float32.",
+            metavar="FORMAT",
+            help="zip: one file for EdgeViT's runtimes; triton: a model repository; deepstream, dlstreamer: one "
+            "variant for a video pipeline; coreml, executorch, litert, ncnn: the model for an engine of phones, "
+            "converted from float32. All but zip are folders.",
         ),
     ] = "zip",
     variant: Variants = None,
