@@ -217,6 +217,27 @@ def write_atomically(path: Path, content: bytes) -> None:
         draft.write_bytes(content)
 
 
+class _TriedError(Exception):
+    """A file could be written, and is not to take its place."""
+
+
+def check_writable(path: Path, *, remedy: str) -> None:
+    """Check that a file can be written to ``path``, before work of minutes whose result is to go there.
+
+    Raises:
+        StorageError: with ``remedy``, if nothing can.
+
+    """
+    if path.exists() and not path.is_file():
+        raise StorageError(f"cannot write {path}: it is no file", remedy=remedy)
+    try:
+        with suppress(_TriedError), atomic_path(path) as draft:
+            draft.touch()
+            raise _TriedError
+    except StorageError as error:
+        raise StorageError(error.message, remedy=remedy) from error
+
+
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """Yield a temporary folder for what is needed for a while; it is removed afterwards.

@@ -16,8 +16,9 @@ from edgevit.recipes import GateLimits, Recipe, load_recipe
 from edgevit.runtime.arguments import path_given, threads_given, whole_number
 from edgevit.stages.benchmark import Load
 from edgevit.stages.chosen import precision_called
-from edgevit.stages.race import Race, RaceResult
+from edgevit.stages.race import Race
 from edgevit.stages.race import race as stage
+from edgevit.stages.race_result import RaceResult
 from edgevit.targets import load_target
 
 _DEFAULT = Load()

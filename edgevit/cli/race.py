@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +17,11 @@ from edgevit.bundle.manifest import PRECISIONS
 from edgevit.cli import completion, options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, Root, StrictImages
+from edgevit.errors import StorageError
+from edgevit.files import check_writable
 from edgevit.report.junit import write_junit
 from edgevit.stages.benchmark import Load
-from edgevit.stages.race import Entrant, RaceResult
+from edgevit.stages.race_result import Entrant, RaceResult
 
 _DEFAULT = Load()
 
@@ -79,6 +82,8 @@ def race(
     strict: StrictImages = False,
 ) -> Result:
     """Make and measure all that a target takes, and name the fastest that is shown to pass; exit 1 if none is."""
+    if junit is not None:
+        check_writable(junit, remedy="give --junit a file in a folder that you may write to")
     with progress() as bars:
         found = edgevit.race(
             bundle,
@@ -101,18 +106,28 @@ def race(
             strict=strict,
             progress=bars,
         )
-    if junit is not None:
-        write_junit(junit, f"edgevit race {found.target}", {each.name: each.evidence for each in found.entrants})
+    lost = None if junit is None else _written(junit, found)
     return Result(
-        data=found.to_dict(),
+        data=found.to_dict() | ({} if lost is None else {"junit_error": lost.message}),
         text=Group(
             _table(found),
             *(Text(f"{each.name}: {each.word}: {each.reason}") for each in found.entrants),
             *(Text(f"{name} is left out: {reason}") for name, reason in found.left_out.items()),
             Text(f"\n{_conclusion(found)}\nnext: {_following(bundle, found)}"),
+            *([] if lost is None else [Text(f"error: {lost.message}\n  try: {lost.remedy}")]),
         ),
-        exit_code=0 if found.passed else 1,
+        exit_code=lost.exit_code if lost is not None else 0 if found.passed else 1,
     )
+
+
+def _written(junit: Path, found: RaceResult) -> StorageError | None:
+    """Write the verdicts; return why that failed, as they took minutes and are shown nevertheless."""
+    verdicts = {each.name: each.evidence for each in found.entrants}
+    try:
+        write_junit(junit, f"edgevit race {found.target}", verdicts, found.left_out)
+    except StorageError as error:
+        return error
+    return None
 
 
 def _table(found: RaceResult) -> Table:
@@ -145,7 +160,16 @@ def _following(bundle: Path, found: RaceResult) -> str:
     place = shlex.quote(str(bundle))
     if found.winner is not None:
         return f"edgevit pack {place} --variant {shlex.quote(found.winner)}"
-    needed = [limit.needed for each in found.entrants for limit in each.evidence if limit.needed]
-    if needed and any(limit.limit == "accuracy" for each in found.entrants for limit in each.evidence if limit.needed):
-        return f"give --data {int(max(needed))} images or more"
-    return "edgevit quantize with a limit returns layers to float until it is kept"
+    limits = [limit for each in found.entrants for limit in each.evidence if limit.word != "passed"]
+    needed = {"accuracy": 0.0, "speed": 0.0}
+    for limit in limits:
+        needed[limit.limit] = max(needed.get(limit.limit, 0.0), limit.needed or 0.0)
+    if needed["accuracy"]:
+        return f"give --data {math.ceil(needed['accuracy'])} images or more"
+    if needed["speed"]:
+        return f"race again with --duration {math.ceil(needed['speed'])}"
+    if any(limit.word == "not shown" and limit.limit == "speed" for limit in limits):
+        return "race again while nothing else runs on this machine"
+    if any(limit.limit == "accuracy" for limit in limits):
+        return "edgevit quantize with a limit returns layers to float until it is kept"
+    return "allow more than that limit, or race for another target"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 from xml.etree import ElementTree as ET
@@ -25,16 +26,20 @@ class JUnitCase(Protocol):
         """Why."""
 
 
-def write_junit(path: Path, suite: str, cases: dict[str, tuple[JUnitCase, ...]]) -> None:
+def write_junit(
+    path: Path, suite: str, cases: Mapping[str, tuple[JUnitCase, ...]], left_out: Mapping[str, str] | None = None
+) -> None:
     """Write the limits of each variant to ``path``; what is not shown is an error: CI must not take it for well.
+
+    ``left_out`` are what there are no verdicts on, with the reasons; they are skipped cases.
 
     Raises:
         StorageError: if it cannot be written.
 
     """
     root = ET.Element("testsuites")
-    whole = ET.SubElement(root, "testsuite", name=suite)
-    counts = {"tests": 0, "failures": 0, "errors": 0}
+    whole = ET.SubElement(root, "testsuite", name=_printable(suite))
+    counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     for variant, limits in cases.items():
         for limit in limits:
             case = ET.SubElement(whole, "testcase", classname=variant, name=limit.limit)
@@ -47,6 +52,11 @@ def write_junit(path: Path, suite: str, cases: dict[str, tuple[JUnitCase, ...]])
                 ET.SubElement(case, "error", message=_printable(f"not shown: {limit.reason}"))
             else:
                 ET.SubElement(case, "system-out").text = _printable(limit.reason)
+    for name, reason in (left_out or {}).items():
+        case = ET.SubElement(whole, "testcase", classname=_printable(name), name="made")
+        ET.SubElement(case, "skipped", message=_printable(reason))
+        counts["tests"] += 1
+        counts["skipped"] += 1
     whole.attrib.update({name: str(count) for name, count in counts.items()})
     write_atomically(path, ET.tostring(root, encoding="utf-8", xml_declaration=True))
 

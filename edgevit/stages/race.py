@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from edgevit import statistics
+from edgevit import backends, statistics
 from edgevit.bundle.manifest import Latency, Precision, Variant
+from edgevit.bundle.reading import MANIFEST
 from edgevit.bundle.store import Bundle
-from edgevit.errors import EdgeViTError, InputError
+from edgevit.errors import (
+    BundleError,
+    DataError,
+    EdgeViTError,
+    InputError,
+    MissingDataError,
+    MissingDependencyError,
+    StorageError,
+)
 from edgevit.evaluation.evidence import (
     SURE_MARGIN,
     Evidence,
-    Word,
     drop_evidence,
     flips_evidence,
     mean_evidence,
     speed_evidence,
 )
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
+from edgevit.files import check_writable
 from edgevit.numerals import exactly
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import GateLimits, Recipe
@@ -30,91 +40,15 @@ from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.images import DataSource
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize
+from edgevit.stages.race_result import Entrant, Flip, LimitEvidence, RaceResult
 from edgevit.stages.rules import Rules
 from edgevit.stages.validate import Measurement, measure
 from edgevit.targets import Target
 
 _REFERENCE: Precision = "float32"
 _MOST_FLIPS = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitEvidence:
-    """What is shown of one limit; ``needed`` images or seconds would show what these do not, None if not known."""
-
-    limit: str
-    word: Word
-    reason: str
-    needed: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flip:
-    """An image that float32 and a variant answer otherwise, with both answers, and the right one where it is known."""
-
-    image: str
-    float32: str
-    variant: str
-    label: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entrant:
-    """A variant in a race: what is shown of each limit, milliseconds for a batch, and answers that are not float32's.
-
-    ``flips`` are the first hundred of these, of images that float32 is sure of.
-    """
-
-    name: str
-    precision: Precision
-    p50_ms: float | None
-    evidence: tuple[LimitEvidence, ...]
-    flips: tuple[Flip, ...] = ()
-
-    @property
-    def word(self) -> Word:
-        """The verdict: failed if one limit is, else not shown if one is not, else passed."""
-        words = {each.word for each in self.evidence}
-        return "failed" if "failed" in words else "not shown" if "not shown" in words else "passed"
-
-    @property
-    def reason(self) -> str:
-        """Why the verdict is as it is."""
-        return "; ".join(each.reason for each in self.evidence if each.word == self.word) or "there is no limit for it"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RaceResult:
-    """Who was in the race, the fastest first, and who won it: the fastest that passed; None if nothing did.
-
-    ``left_out`` are precisions of which no variant could be made, with the reasons.
-    """
-
-    bundle: Bundle
-    target: str
-    data: str
-    images: int
-    entrants: tuple[Entrant, ...]
-    winner: str | None
-    left_out: Mapping[str, str]
-
-    @property
-    def passed(self) -> bool:
-        """Whether there is a winner."""
-        return self.winner is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what ``edgevit race --json`` prints."""
-        entrants = [msgspec.to_builtins(each) | {"verdict": each.word, "reason": each.reason} for each in self.entrants]
-        return {
-            "bundle": str(self.bundle.path),
-            "target": self.target,
-            "data": self.data,
-            "images": self.images,
-            "winner": self.winner,
-            "variants": entrants,
-            "left_out": dict(self.left_out),
-        }
+#: What no precision can help: the user's images, the bundle, or the disk.
+_NOT_OF_A_PRECISION = (BundleError, DataError, MissingDataError, StorageError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +71,12 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
     ``edgevit.load`` takes the winner afterwards: what failed, or is not shown to pass, counts as failed there.
 
     Raises:
-        InputError: if a limit means nothing for the model, or the target does not take a precision that is named.
+        InputError: if a limit means nothing for the model, the target does not take a precision that is named, or none
+            could be made.
         DataError: if the images cannot be used.
         BundleError: if files are damaged.
-        MissingDependencyError: if nothing of it runs here.
+        MissingDependencyError: if the target's engine does not run here.
+        StorageError: if the bundle cannot be written.
     """
     manifest = bundle.manifest
     check_limits(
@@ -155,9 +91,20 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
             f"{job.name} does not take {', '.join(unknown)}", remedy=f"it takes: {', '.join(job.target.precisions)}"
         )
     job.load.check()
+    place = bundle.path / MANIFEST
+    check_writable(place, remedy="copy the bundle to where you may write, and race the copy: it notes the verdicts")
+    with _on_this_machine(job):  # before minutes go into what could not be timed
+        backends.get_backend(job.target.backend)
     bundle, left_out = _made(bundle, job, progress)
     names = [each.name for each in bundle.manifest.variants if _races(each, job)]
-    measured = measure(bundle, job.images, variants=names, progress=progress)
+    if not names:
+        reasons = "; ".join(f"{precision}: {reason}" for precision, reason in left_out.items())
+        raise InputError(
+            f"there is nothing to race for {job.name}{': ' * bool(reasons)}{reasons}",
+            remedy="race on the device, or name another target with --target, or other precisions with --precision",
+        )
+    with _on_this_machine(job):
+        measured = measure(bundle, job.images, variants=names, progress=progress)
     judged = {name: _accuracy(measured, bundle, name, job.limits) for name in measured.names}
     for name, (evidence, _) in judged.items():
         accuracy = measured.accuracy(name, manifest, max_drop=job.limits.max_drop, min_cosine=job.limits.min_cosine)
@@ -184,6 +131,18 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
     )
 
 
+@contextmanager
+def _on_this_machine(job: Race) -> Iterator[None]:
+    """Say what to do about an engine or a device that is not here."""
+    try:
+        yield
+    except MissingDependencyError as error:
+        raise MissingDependencyError(
+            f"nothing for {job.name} can be raced on this machine: {error.message}",
+            remedy="race on the device, or for an engine that is here with --target; edgevit doctor says which is",
+        ) from error
+
+
 def _races(variant: Variant, job: Race) -> bool:
     wanted = job.precisions or (_REFERENCE, *job.target.precisions)
     return variant.target == job.name and variant.precision in {_REFERENCE, *wanted}
@@ -201,6 +160,8 @@ def _made(bundle: Bundle, job: Race, progress: Progress) -> tuple[Bundle, dict[s
         images = job.calibration if precision in NEED_IMAGES else None
         try:
             made = quantize(bundle, images, {job.name: job.target}, precision, rules=rules, progress=progress)
+        except _NOT_OF_A_PRECISION:
+            raise
         except EdgeViTError as error:
             left_out[precision] = error.message
             progress.note(f"Leaving out {precision}: {error.message}")

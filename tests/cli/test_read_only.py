@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import content
+from tiny import SHAPES, content
 
 MOUNT = """mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@" """
 
@@ -48,6 +48,14 @@ def test_build(read_only, quantized):
     assert done.returncode == 3
     assert f"error: cannot write {quantized}" in done.stderr
     assert "  try: " in done.stderr
+
+
+def test_race_says_so_before_it_measures(read_only, quantized):
+    done = read_only("race", quantized, "--target", "x86-onnxruntime", "--precision", "int8", "--data", SHAPES)
+    assert done.returncode == 3
+    assert f"error: cannot write {quantized}" in done.stderr
+    assert "race the copy" in done.stderr
+    assert "Validating" not in done.stderr
 
 
 def test_quantize(read_only, exported):

@@ -14,7 +14,8 @@ import edgevit as public
 from edgevit.bundle.manifest import Environment, Latency
 from edgevit.bundle.reading import encode_manifest
 from edgevit.bundle.store import Bundle
-from edgevit.errors import InputError
+from edgevit.errors import BundleError, DataError, InputError, MissingDependencyError, StorageError
+from edgevit.report.junit import write_junit
 from edgevit.runtime import load
 from edgevit.stages import race as stage
 
@@ -198,13 +199,95 @@ def test_a_user_and_ci_read_the_verdicts(edgevit, quantized, times, tmp_path):
     assert done.code == 0
     assert "int8-onnxruntime wins" in done.out
     suite = ET.parse(path).getroot()[0]
-    assert suite.attrib == {"name": "edgevit race x86-onnxruntime", "tests": "2", "failures": "0", "errors": "0"}
+    assert suite.attrib == {
+        "name": "edgevit race x86-onnxruntime",
+        "tests": "2",
+        "failures": "0",
+        "errors": "0",
+        "skipped": "0",
+    }
     failing = edgevit(*command, "--max-p99", "0.1", "--junit", path)
     assert failing.code == 1
     assert "nothing is shown to pass" in failing.out
     assert ET.parse(path).getroot()[0].get("failures") == "2"
     told = edgevit(*command, "--json").data()
     assert {each["verdict"] for each in told["variants"]} <= {"passed", "failed", "not shown"}
+
+
+@pytest.mark.parametrize("junit", ["/proc/verdicts.xml", "/dev/null"])
+def test_a_place_that_takes_no_verdicts_is_refused_before_the_race(edgevit, quantized, times, junit, monkeypatch):
+    monkeypatch.setattr(stage, "measure", lambda *_, **__: pytest.fail("it raced"))
+    command = ("race", quantized, "--target", "x86-onnxruntime", "--data", SHAPES, "--junit", junit)
+    failed = edgevit(*command)
+    assert failed.code == 3
+    assert f"cannot write {junit}" in failed.err
+    assert "--junit" in failed.err
+
+
+def test_verdicts_are_shown_where_their_file_cannot_be_written_any_more(
+    edgevit, quantized, times, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise StorageError("cannot write x.xml: No space left on device", remedy="free some space")
+
+    monkeypatch.setattr("edgevit.cli.race.write_junit", full)
+    command = ("race", quantized, "--target", "x86-onnxruntime", "--data", SHAPES, "--precision", "int8")
+    done = edgevit(*command, "--junit", tmp_path / "x.xml", "--json")
+    assert done.code == 3
+    assert "No space left" in done.data()["junit_error"]
+    assert done.data()["variants"]
+    done = edgevit(*command, "--junit", tmp_path / "x.xml")
+    assert done.code == 3
+    assert "error: cannot write x.xml: No space left on device" in done.out
+    assert "int8-onnxruntime" in done.out
+
+
+def test_junit_holds_what_xml_cannot_and_what_was_left_out(tmp_path):
+    path = tmp_path / "x.xml"
+    write_junit(path, 'a\x00\x1b\ud800<&"', {}, {"int8": "it does\x00 not ]]> pay"})
+    (suite,) = ET.parse(path).getroot()
+    assert suite.attrib == {"name": 'a<&"', "tests": "1", "failures": "0", "errors": "0", "skipped": "1"}
+    assert suite[0][0].attrib == {"message": "it does not ]]> pay"}
+
+
+def test_images_that_cannot_be_used_are_no_reason_to_leave_a_precision_out(exported, times, tmp_path):
+    with pytest.raises(DataError, match="missing"):
+        race(exported, calibration_data=str(tmp_path / "missing"), data=SHAPES)
+
+
+def test_a_damaged_variant_is_an_error(quantized, times):
+    model = next((quantized / "int8-onnxruntime").glob("*.onnx"))
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    with pytest.raises(BundleError, match="damaged"):
+        race(quantized, data=SHAPES)
+
+
+def test_an_engine_that_is_not_here_is_said_before_anything_is_made(exported, times, monkeypatch):
+    def missing(name):
+        raise MissingDependencyError(f"there is no {name}", remedy="pip install it")
+
+    monkeypatch.setattr(stage.backends, "get_backend", missing)
+    monkeypatch.setattr(stage, "quantize", lambda *_, **__: pytest.fail("it was quantized"))
+    with pytest.raises(MissingDependencyError, match="nothing for jetson-thor can be raced") as error:
+        race(exported, target="jetson-thor", precisions=[], data=SHAPES)
+    assert "on the device" in error.value.remedy
+
+
+@pytest.mark.parametrize(("bundle", "target"), [("exported", "x86-onnxruntime"), ("quantized", "arm64-onnxruntime")])
+def test_nothing_to_race_is_an_error_and_no_race_of_others(request, times, bundle, target):
+    with pytest.raises(InputError, match=f"nothing to race for {target}"):
+        race(request.getfixturevalue(bundle), target=target, precisions=["float32"], data=SHAPES)
+
+
+def test_what_comes_next_depends_on_what_is_not_shown(edgevit, quantized, times):
+    command = ("race", quantized, "--target", "x86-onnxruntime", "--precision", "int8", "--data")
+    times |= {"float32-onnxruntime": (1.0, False), "int8-onnxruntime": (1.0, False)}
+    assert "race again while nothing else runs" in edgevit(*command, "shapes:size=16,count=96", "--max-drop", "100").out
+    times |= {"float32-onnxruntime": (1.0, True), "int8-onnxruntime": (0.5, True)}
+    few = edgevit(*command, SHAPES, "--max-p99", "0.01", "--min-speedup", "1.95").out
+    assert "images or more" in few
 
 
 def test_a_recipe_may_have_the_limits_and_options_go_before_it(quantized, times, tmp_path):

@@ -1,0 +1,92 @@
+"""What a race of variants shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from edgevit.bundle.manifest import Precision
+from edgevit.bundle.store import Bundle
+from edgevit.evaluation.evidence import Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitEvidence:
+    """What is shown of one limit; ``needed`` images or seconds would show what these do not, None if not known."""
+
+    limit: str
+    word: Word
+    reason: str
+    needed: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """An image that float32 and a variant answer otherwise, with both answers, and the right one where it is known."""
+
+    image: str
+    float32: str
+    variant: str
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrant:
+    """A variant in a race: what is shown of each limit, milliseconds for a batch, and answers that are not float32's.
+
+    ``flips`` are the first hundred of these, of images that float32 is sure of.
+    """
+
+    name: str
+    precision: Precision
+    p50_ms: float | None
+    evidence: tuple[LimitEvidence, ...]
+    flips: tuple[Flip, ...] = ()
+
+    @property
+    def word(self) -> Word:
+        """The verdict: failed if one limit is, else not shown if one is not, else passed."""
+        words = {each.word for each in self.evidence}
+        return "failed" if "failed" in words else "not shown" if "not shown" in words else "passed"
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is as it is."""
+        return "; ".join(each.reason for each in self.evidence if each.word == self.word) or "there is no limit for it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaceResult:
+    """Who was in the race, the fastest first, and who won it: the fastest that passed; None if nothing did.
+
+    ``left_out`` are precisions of which no variant could be made, with the reasons.
+    """
+
+    bundle: Bundle
+    target: str
+    data: str
+    images: int
+    entrants: tuple[Entrant, ...]
+    winner: str | None
+    left_out: Mapping[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is a winner."""
+        return self.winner is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``edgevit race --json`` prints."""
+        entrants = [msgspec.to_builtins(each) | {"verdict": each.word, "reason": each.reason} for each in self.entrants]
+        return {
+            "bundle": str(self.bundle.path),
+            "target": self.target,
+            "data": self.data,
+            "images": self.images,
+            "winner": self.winner,
+            "variants": entrants,
+            "left_out": dict(self.left_out),
+        }
