@@ -203,6 +203,27 @@ def test_golden_logits_are_pythons(visit, pack, tiny_quantized, variant):
     assert (logits.argmax(1) == expected.argmax(1)).all()
 
 
+def test_threads_answer_the_same_where_the_page_is_isolated(chromium, site, pack):
+    threads = """async () => {
+        const ort = await import("/ort/ort.wasm.min.mjs");
+        ort.env.wasm.numThreads = 2;
+        const { load } = await import("/src/web.js");
+        const model = await load("/model.edgevit.zip", { variant: "float32" });
+        const data = new Uint8Array(20 * 20).fill(99);
+        const { logits } = await model.run({ data, width: 20, height: 20, format: "grey" });
+        return [model.engineName, Array.from(logits)];
+    }"""
+    with served(site, isolated=True) as (address, _):
+        page = chromium.open(address)  # under the page's own policy of what may be loaded
+        page.wait(OPENED)
+        engine, logits = page(threads)
+        page.close()
+    assert "2 threads" in engine
+    with load(pack, variant="float32", threads=1) as model:
+        expected = model.infer_images([np.full((20, 20), 99, np.uint8)])[0]
+    np.testing.assert_allclose(np.asarray(logits, np.float32), expected, atol=1e-5)
+
+
 def test_a_dropped_photo_gets_pythons_labels(visit, pack, tmp_path):
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(image_files()["jpeg-turned"])
