@@ -78,10 +78,10 @@ if (Number(count) > 0) {
 console.log(JSON.stringify(found));
 await model.close();
 """
-_PAGE = """async (variant, encoded, width, height) => {
+_PAGE = """async (pack, variant, encoded, width, height) => {
     const data = Uint8Array.from(atob(encoded), (each) => each.charCodeAt(0));
     const image = { data, width, height, format: "rgb" };
-    const [MODULE, pack] = ["/src/web.js", "/model.edgevit.zip"];
+    const MODULE = "/src/web.js";
     START TURNS
     Object.assign(self, { model, image, turns });
     return started;
@@ -176,10 +176,11 @@ def _chromium(
     height, width = pixels.shape[:2]
 
     def opened(pack: Path) -> tuple[Page, list[float]]:
-        (site / "model.edgevit.zip").unlink(missing_ok=True)
-        (site / "model.edgevit.zip").symlink_to(pack)
+        if not (site / pack.name).exists():  # by its own name: browsers keep what they fetched
+            (site / pack.name).symlink_to(pack)
         page = chromium.open(f"{address}/blank.html")
-        return page, _floats(page(code, variant, base64.b64encode(pixels.tobytes()).decode(), width, height))
+        encoded = base64.b64encode(pixels.tobytes()).decode()
+        return page, _floats(page(code, f"/{pack.name}", variant, encoded, width, height))
 
     def start() -> list[float]:
         page, seconds = opened(pack)

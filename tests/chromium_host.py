@@ -31,6 +31,9 @@ _OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # a page that asks anyone else gets nothing
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
+    "--disable-renderer-backgrounding",  # no tab is slower because another was opened after it
+    "--disable-backgrounding-occluded-windows",
+    "--disable-background-timer-throttling",
     "--js-flags=--expose-gc",
     "--remote-debugging-pipe",
 )
