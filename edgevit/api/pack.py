@@ -101,13 +101,13 @@ def pack(
     shown = progress_to(progress)
     if format == "zip":
         _only_for("triton", name=name)
-        _only_for("deepstream and dlstreamer", frame=frame)
+        _only_for("deepstream or dlstreamer", frame=frame)
         return pack_zip(source, place, variants=chosen, key=key, existing=existing, progress=shown)
     if format == "triton":
-        _only_for("deepstream and dlstreamer", frame=frame)
+        _only_for("deepstream or dlstreamer", frame=frame)
         return pack_triton(source, place, variants=chosen, name=called, key=key, existing=existing, progress=shown)
     _only_for("triton", name=name)
-    _only_for("zip and triton", sign=sign)
+    _only_for("zip or triton", sign=sign)
     options = VideoOptions() if frame is None else VideoOptions(frame=_frame(frame))
     return pack_video(source, place, format=format, options=options, variants=chosen, existing=existing)
 
@@ -121,7 +121,7 @@ def _only_for(formats: str, **given: object) -> None:
     """
     for name, value in given.items():
         if value is not None:
-            raise InputError(f"{name} is only for the formats {formats}", remedy=f"leave --{name} out")
+            raise InputError(f"--{name} is only for --format {formats}", remedy=f"leave --{name} out")
 
 
 def _frame(given: object) -> tuple[int, int]:

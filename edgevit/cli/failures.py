@@ -108,7 +108,7 @@ def _recipe_keys() -> dict[str, str]:
 
 
 def _describe_usage(error: Any) -> Failure:  # noqa: ANN401  # click's UsageError, wherever it lives
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace(": Value error, ", ": ")  # which is pydantic's word
     command = error.ctx.command_path if error.ctx else "edgevit"
     remedy = f"{command} --help"
     if hasattr(error, "possibilities") and hasattr(error, "option_name"):

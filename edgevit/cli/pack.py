@@ -80,30 +80,38 @@ def pack(
             rich_help_panel=_PHONES,
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Calibration images.", rich_help_panel=_PHONES)] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Draws them.", rich_help_panel=_PHONES)] = 0,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Calibration images.", show_default="128", rich_help_panel=_PHONES)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws them.", show_default="0", rich_help_panel=_PHONES)
+    ] = None,
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
     """Write a bundle, or some of its variants, as one file that apps load, or for another program."""
+    of_images = {"--samples": samples is not None, "--seed": seed is not None, "--root": root, "--strict": strict}
     if format == "coreml" or format == "executorch" or format == "litert" or format == "ncnn":
         of_others = {"--variant": variant, "--sign": sign, "--name": name, "--frame": frame}
-        _refuse([option for option, given in of_others.items() if given], format)
+        _refuse([option for option, given in of_others.items() if given is not None], f"with --format {format}")
+        if data is None:
+            _refuse([option for option, given in of_images.items() if given], "without --data")
         with progress() as bars:
             handed = edgevit.pack_mobile(
                 bundle,
                 format,
                 output,
                 data=data,
-                samples=samples,
-                seed=seed,
+                samples=128 if samples is None else samples,
+                seed=seed or 0,
                 root=root,
                 strict=strict,
                 overwrite=overwrite,
                 progress=bars,
             )
         return Result(data=handed.to_dict(), text=Text("\n".join(_handed(handed))))
-    _refuse(["--data"] if data is not None else [], format)
+    of_phones = {"--data": data is not None, **of_images}
+    _refuse([option for option, given in of_phones.items() if given], f"with --format {format}")
     with progress() as bars:
         made: PackResult | TritonResult | VideoResult = edgevit.pack(
             bundle,
@@ -153,9 +161,9 @@ def _video(made: VideoResult) -> list[str]:
     return [*lines, f"next:   follow {made.path / 'README.md'}"]
 
 
-def _refuse(options: list[str], format: str) -> None:  # noqa: A002
+def _refuse(options: list[str], where: str) -> None:
     if options:
-        raise InputError(f"{options[0]} does not go with --format {format}", remedy=f"leave {options[0]} out")
+        raise InputError(f"{options[0]} does not go {where}", remedy=f"leave {options[0]} out")
 
 
 def _handed(made: HandOverResult) -> list[str]:

@@ -9,6 +9,7 @@ this was written: the ONNX file is run in tests, the configuration is held again
 from __future__ import annotations
 
 import shlex
+import unicodedata
 from pathlib import Path
 
 from edgevit.bundle.manifest import Manifest, Variant
@@ -59,7 +60,10 @@ def write(bundle: Bundle, variant: Variant, folder: Path, options: VideoOptions)
     ]
     changed = sum(_plain(label) != label for label in labels)
     if changed:
-        notes.append(f"{changed} labels have a ';' or a line break, which became a comma: DeepStream has no escape")
+        notes.append(
+            f"{changed} of the labels are written otherwise, as DeepStream knows no escape: ';' became a comma, "
+            "line breaks and other control characters a space"
+        )
     return notes
 
 
@@ -80,7 +84,7 @@ def _onnx_file(bundle: Bundle, variant: Variant) -> Path:
 
 def _plain(label: str) -> str:
     """Return a label as the labels' one line can hold it."""
-    return " ".join(label.replace(_SEPARATOR, ",").split("\n")).replace("\r", " ")
+    return "".join(" " if unicodedata.category(each) == "Cc" else each for each in label.replace(_SEPARATOR, ","))
 
 
 def _config(manifest: Manifest) -> list[str]:

@@ -127,3 +127,8 @@ def test_a_pack_is_signed_and_checked(edgevit, quantized, tmp_path):
     assert "signed by the trusted key" in checked.out
     assert edgevit("verify", quantized, "--trusted-key", tmp_path / "public.pem").code == 1
     assert edgevit("verify", path, "--trusted-key", tmp_path / "absent.pem").code == 2
+
+
+def test_a_format_that_there_is_not_is_said_in_our_words(edgevit, quantized):
+    message, _ = edgevit("pack", quantized, "--format", "banana").failure()
+    assert message.startswith("Invalid value for '--format': 'banana' is not one of 'zip'")

@@ -1,6 +1,7 @@
 """A tool runs in a process of its own: how it fails is said, and nothing is written where its answers are wrong."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from edgevit.api.images import images_of
 from edgevit.bundle.store import Bundle
 from edgevit.errors import VerificationError
 from edgevit.mobile import process
+from edgevit.mobile.converter import how_to_install
 from edgevit.mobile.formats import CONVERTERS
 from edgevit.mobile.messages import ANSWERS, IMAGES, MODEL, ConversionMade, ConvertedModel
 from edgevit.stages import pack_mobile
@@ -140,12 +142,27 @@ def test_a_folder_is_replaced_only_if_it_is_one_of_these_and_asked_for(edgevit, 
         (("--format", "ncnn", "--variant", "float32"), "--variant does not go with --format ncnn"),
         (("--format", "ncnn", "--sign", "key.pem"), "--sign does not go with --format ncnn"),
         (("--data", SHAPES), "--data does not go with --format zip"),
+        (("--samples", "5"), "--samples does not go with --format zip"),
+        (("--root", "."), "--root does not go with --format zip"),
+        (("--format", "triton", "--strict"), "--strict does not go with --format triton"),
+        (("--format", "deepstream", "--seed", "0"), "--seed does not go with --format deepstream"),
+        (("--format", "ncnn", "--name", ""), "--name does not go with --format ncnn"),
+        (("--format", "ncnn", "--samples", "5"), "--samples does not go without --data"),
+        (("--name", "x"), "--name is only for --format triton"),
+        (("--frame", "8x8"), "--frame is only for --format deepstream or dlstreamer"),
+        (("--format", "dlstreamer", "--sign", "key.pem"), "--sign is only for --format zip or triton"),
     ],
 )
 def test_what_does_not_go_together_is_refused(edgevit, exported, options, said):
     message, remedy = edgevit("pack", exported, *options).failure()
     assert said in message
     assert remedy.startswith("leave ")
+
+
+def test_the_line_to_type_takes_a_path_with_a_space(monkeypatch, tmp_path):
+    monkeypatch.setattr("edgevit.resources.folder", lambda _: tmp_path / "my tools")
+    *_, path = shlex.split(how_to_install(CONVERTERS["ncnn"]))
+    assert path == str(tmp_path / "my tools/mobile/ncnn.txt")
 
 
 def test_a_pack_without_float32_is_refused(edgevit, quantized, answering):

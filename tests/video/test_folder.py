@@ -81,13 +81,13 @@ def test_nvinfer_is_told_what_its_documentation_has(exported):
 
 def test_labels_that_nvinfer_would_split_stay_whole(exported):
     labels = Bundle.open(exported).manifest.labels
-    odd = ("cat; tabby", "dog\nhound", "[property]", *labels[3:])
+    odd = ("cat; tabby", "dog\nhound", "[property]", "nul\x00\x1b\x85", *labels[4:])
     relabelled(exported, labels=odd)
     made = write_pack(exported, exported.parent / "ds", format="deepstream")
     # As Gst-nvinfer's parseLabelsFile does: each line is one classifier, and ';' is between the names of its classes.
     (line,) = (made.path / "labels.txt").read_text().split("\n")
-    assert line.split(";") == ["cat, tabby", "dog hound", "[property]", *labels[3:]]
-    assert "2 labels" in " ".join(made.notes)
+    assert line.split(";") == ["cat, tabby", "dog hound", "[property]", "nul   ", *labels[4:]]
+    assert "3 of the labels" in " ".join(made.notes)
 
 
 def test_dl_streamer_gets_the_ir_as_it_was_validated(quantized):
