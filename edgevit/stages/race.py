@@ -37,7 +37,7 @@ from edgevit.numerals import exactly
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import GateLimits, Recipe
 from edgevit.stages.benchmark import Load, benchmark
-from edgevit.stages.images import DataSource
+from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize
 from edgevit.stages.race_result import Entrant, Flip, LimitEvidence, RaceResult
@@ -93,8 +93,10 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
     job.load.check()
     place = bundle.path / MANIFEST
     check_writable(place, remedy="copy the bundle to where you may write, and race the copy: it notes the verdicts")
-    with _on_this_machine(job):  # before minutes go into what could not be timed
+    # Before minutes go into what could not be timed, or on images whose labels are not the model's:
+    with _on_this_machine(job):
         backends.get_backend(job.target.backend)
+    LabelledBatches.of(job.images.load(progress), manifest.outcomes, several=several_labels(manifest))
     bundle, left_out = _made(bundle, job, progress)
     names = [each.name for each in bundle.manifest.variants if _races(each, job)]
     if not names:

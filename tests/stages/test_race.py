@@ -255,6 +255,15 @@ def test_images_that_cannot_be_used_are_no_reason_to_leave_a_precision_out(expor
         race(exported, calibration_data=str(tmp_path / "missing"), data=SHAPES)
 
 
+def test_images_with_labels_of_another_model_are_refused_before_anything_is_made(exported, times, monkeypatch):
+    from edgevit.data.shapes import load_shapes
+
+    images = [load_shapes("test", "size=16,count=2").image(index) for index in range(2)]
+    monkeypatch.setattr(stage, "quantize", lambda *_, **__: pytest.fail("it was quantized"))
+    with pytest.raises(DataError, match="dog"):
+        race(exported, data=images, labels=["cat", "dog"], calibration_data=SHAPES)
+
+
 def test_a_damaged_variant_is_an_error(quantized, times):
     model = next((quantized / "int8-onnxruntime").glob("*.onnx"))
     content = bytearray(model.read_bytes())
