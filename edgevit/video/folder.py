@@ -117,9 +117,10 @@ def only_variant(manifest: Manifest, fitting: Sequence[str], kind: str, remedy: 
     """Return the one of the variants ``fitting`` that is of lower precision, or the only one.
 
     Raises:
-        InputError: if there is none, or a choice.
+        InputError: if there is none, or a choice, or no variant of this model would be taken.
 
     """
+    labels_of(manifest, kind)  # first: the remedy for a missing variant would lead to a second refusal
     precisions = {variant.name: variant.precision for variant in manifest.variants}
     lower = [name for name in fitting if precisions[name] != "float32"]
     wanted = lower or list(fitting)

@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(quantized, wanted, reas
 def test_several_labels_at_once_are_refused(exported, activation):
     relabelled(exported, activation=activation)
     for kind in ("deepstream", "dlstreamer"):
-        with pytest.raises(EdgeViTError, match=r"one of several classes|no variant"):
+        with pytest.raises(EdgeViTError, match="one of several classes"):
             write_pack(exported, exported.parent / "out", format=kind)
 
 
