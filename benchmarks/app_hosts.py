@@ -93,7 +93,8 @@ class Costs(NamedTuple):
     """What a host costs: bytes on disk, a function that starts it, and one that gives memory in bytes over calls.
 
     ``start`` gives the seconds of the import, and those until the first prediction; ``turns`` the seconds of `infer`
-    and of the engine's own run, None where they cannot be told apart.
+    and of the engine's own run, None where they cannot be told apart. ``bytecode`` are those of the bytes that Python
+    makes of sources as it installs them, which ``pip install --no-compile`` leaves out.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Costs(NamedTuple):
     start: Callable[[], list[float]]
     turns: Callable[[int], dict[str, list[float]]] | None
     memory: Callable[[Path, int], list[int]]
+    bytecode: int = 0
 
 
 def hosts(pack: Path, variant: str, pixels: NDArray[np.uint8], folder: Path, stack: ExitStack) -> list[Costs]:

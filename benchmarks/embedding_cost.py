@@ -83,15 +83,16 @@ def run(python: Path, code: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
 
 
-def installed(folder: Path) -> tuple[Path, int]:
-    """Return the Python of a new environment, and the bytes of its packages without pip and setuptools."""
+def installed(folder: Path) -> tuple[Path, int, int]:
+    """Return the Python of a new environment, the bytes of its packages without pip and setuptools, and of bytecode."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin/python"
     pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
     subprocess.run([*pip, f"{ROOT}[onnxruntime]"], check=True)
     subprocess.run([python, "-m", "pip", "uninstall", "-qq", "-y", "setuptools", "pip"], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    return python, sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+    sizes = {path: path.stat().st_size for path in site.rglob("*") if path.is_file()}
+    return python, sum(sizes.values()), sum(size for path, size in sizes.items() if path.suffix == ".pyc")
 
 
 def quartiles(values: Any, unit: float = 1e3, digits: int = 1) -> str:  # noqa: ANN401
@@ -109,7 +110,7 @@ class Row(NamedTuple):
 
 def python_host(pack: Path, image: Path, variant: str, folder: Path) -> Costs:
     """Return Python, in an environment of its own."""
-    python, size = installed(folder / "venv")
+    python, size, bytecode = installed(folder / "venv")
 
     def start() -> list[float]:
         imported = float(run(python, _TIMED.format("import edgevit.runtime")))
@@ -124,7 +125,7 @@ def python_host(pack: Path, image: Path, variant: str, folder: Path) -> Costs:
         found: list[int] = json.loads(run(python, _MEMORY, str(pack), str(folder / "pixels.npy"), variant, str(count)))
         return found
 
-    return Costs("Python", size, start, turns, memory)
+    return Costs("Python", size, start, turns, memory, bytecode)
 
 
 def rows_of(hosts: Sequence[Costs], small: Path, predictions: int) -> list[Row]:
@@ -147,7 +148,7 @@ def rows_of(hosts: Sequence[Costs], small: Path, predictions: int) -> list[Row]:
         ]
 
     return [
-        Row("packages, with the engine", [f"{host.bytes / 1e6:.0f} MB" for host in hosts]),
+        Row("packages, with the engine", [_size(host) for host in hosts]),
         Row("import", started(0)),
         Row("import, load, first prediction", started(1)),
         Row("the engine's own run", called(lambda _, raw: f"{quartiles(raw, digits=2)} ms")),
@@ -155,6 +156,11 @@ def rows_of(hosts: Sequence[Costs], small: Path, predictions: int) -> list[Row]:
         Row(f"memory after {predictions:,} calls, against a tenth of them", [f"{own[-1]:+.1f} MB" for own in grown]),
         Row("the most that it was in between", [f"{max(own):+.1f} MB" for own in grown]),
     ]
+
+
+def _size(host: Costs) -> str:
+    without = f", {(host.bytes - host.bytecode) / 1e6:.0f} without bytecode" if host.bytecode else ""
+    return f"{host.bytes / 1e6:.0f} MB{without}"
 
 
 def main() -> None:
