@@ -52,17 +52,12 @@ def drop_evidence(lost: int, gained: int, images: int, max_drop: float) -> Evide
         f"top-1 changed by {_points((gained - lost) / images)} points, {_points(-high)} to {_points(-low)} with 90 % "
         f"confidence; a loss of {exactly(max_drop)} is allowed"
     )
-    limit = max_drop / 100
-    if high <= limit:
-        return Evidence("passed", said)
-    if low > limit:
-        return Evidence("failed", said)
 
     def decided(count: int) -> bool:
         share = count / images
-        return not _tango(lost * share, gained * share, count, limit) ** 2 < _Z * _Z
+        return not _tango(lost * share, gained * share, count, max_drop / 100) ** 2 < _Z * _Z
 
-    return _not_shown(said, decided, images)
+    return _at_most(said, (low, high), max_drop / 100) or _not_shown(said, decided, images)
 
 
 def drop_interval(lost: float, gained: float, images: float) -> tuple[float, float]:
@@ -85,17 +80,11 @@ def flips_evidence(flips: int, sure: int, images: int, max_drop: float) -> Evide
         f"no labels; of {sure} images (of {images}) that float32 is sure of, {flips} flip: {100 * low:.2f} to "
         f"{100 * high:.2f} % with 90 % confidence; {exactly(max_drop)} are allowed"
     )
-    limit = max_drop / 100
-    if high <= limit:
-        return Evidence("passed", said)
-    if low > limit:
-        return Evidence("failed", said)
 
     def decided(count: int) -> bool:
-        lower, upper = _one_sided(flips / sure * count, count)
-        return upper <= limit or lower > limit
+        return _at_most(said, _one_sided(flips / sure * count, count), max_drop / 100) is not None
 
-    return _not_shown(said, decided, sure, each=images / sure)
+    return _at_most(said, (low, high), max_drop / 100) or _not_shown(said, decided, sure, each=images / sure)
 
 
 def mean_evidence(values: NDArray[np.float64], least: float, what: str) -> Evidence:
@@ -108,10 +97,8 @@ def mean_evidence(values: NDArray[np.float64], least: float, what: str) -> Evide
     low, high = (float(each) for each in np.percentile(means, (5, 95)))
     mean = float(values.mean())
     said = f"mean {what} {mean:.5f}, {low:.5f} to {high:.5f} with 90 % confidence; at least {exactly(least)} is wanted"
-    if low >= least:
-        return Evidence("passed", said)
-    if high < least:
-        return Evidence("failed", said)
+    if (shown := _at_least(said, (low, high), least)) is not None:
+        return shown
     distance = abs(mean - least)
     needed = math.ceil(len(values) * ((high - low) / 2 / distance) ** 2) if distance else _MOST_IMAGES
     if needed >= _MOST_IMAGES:
@@ -126,15 +113,25 @@ def speed_evidence(speedup: float, interval: tuple[float, float], least: float, 
     """
     low, high = interval
     said = f"{speedup:.2f}x float32's speed ({low:.2f} to {high:.2f}), at least {exactly(least)} wanted"
-    if low >= least:
-        return Evidence("passed", said)
-    if high < least:
-        return Evidence("failed", said)
+    if (shown := _at_least(said, interval, least)) is not None:
+        return shown
     distance = abs(speedup - least)
     needed = seconds * ((high - low) / 2 / distance) ** 2 if distance else math.inf
     if needed > 3600 or needed <= seconds:
         return Evidence("not shown", f"{said}: it is on the limit")
     return Evidence("not shown", f"{said}: --duration {math.ceil(needed)} would show it", needed)
+
+
+def _at_most(said: str, interval: tuple[float, float], most: float) -> Evidence | None:
+    """Return what an interval shows of a figure that is to be at most ``most``; None if it holds the limit."""
+    low, high = interval
+    return Evidence("passed", said) if high <= most else Evidence("failed", said) if low > most else None
+
+
+def _at_least(said: str, interval: tuple[float, float], least: float) -> Evidence | None:
+    """Return what an interval shows of a figure that is to be at least ``least``; None if it holds the limit."""
+    low, high = interval
+    return Evidence("passed", said) if low >= least else Evidence("failed", said) if high < least else None
 
 
 def _not_shown(said: str, decided: Callable[[int], bool], images: int, *, each: float = 1.0) -> Evidence:

@@ -32,6 +32,7 @@ from edgevit.evaluation.evidence import (
     speed_evidence,
 )
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
+from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.files import check_writable
 from edgevit.numerals import exactly
 from edgevit.progress import SILENT, Progress
@@ -85,6 +86,8 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
         min_cosine=job.limits.min_cosine,
         dense=bool(manifest.typed_outputs),
     )
+    # What means nothing for any of its outputs is refused, as in ``validate``:
+    OutputLimits(max_drop=job.limits.max_drop, min_cosine=job.limits.min_cosine).check(manifest.typed_outputs)
     unknown = [each for each in job.precisions if each not in (_REFERENCE, *job.target.precisions)]
     if unknown:
         raise InputError(
@@ -107,13 +110,14 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
         )
     with _on_this_machine(job):
         measured = measure(bundle, job.images, variants=names, progress=progress)
+    images = 0
     judged = {name: _accuracy(measured, bundle, name, job.limits) for name in measured.names}
     for name, (evidence, _) in judged.items():
         accuracy = measured.accuracy(name, manifest, max_drop=job.limits.max_drop, min_cosine=job.limits.min_cosine)
         if evidence is not None:
             reason = evidence.reason if evidence.word == "passed" else f"{evidence.word}: {evidence.reason}"
             accuracy = msgspec.structs.replace(accuracy, passed=evidence.word == "passed", reason=reason)
-        bundle = bundle.update_variant(name, accuracy=accuracy)
+        bundle, images = bundle.update_variant(name, accuracy=accuracy), accuracy.images
         if evidence is None:
             judged[name] = (_as_it_is(passed=accuracy.passed, reason=accuracy.reason), ())
     bundle, _ = benchmark(bundle, job.load, variants=measured.names, progress=progress)
@@ -126,7 +130,7 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
         bundle=bundle,
         target=job.name,
         data=measured.data,
-        images=len(next(iter(measured.logits.values()), ())),
+        images=images,
         entrants=tuple(entrants),
         winner=timed[0].name if timed else None,
         left_out=left_out,
@@ -245,14 +249,16 @@ def _of_latency(variant: Variant, latency: Latency, job: Race) -> list[LimitEvid
         else:
             shown = speed_evidence(latency.speedup_vs_float32, latency.speedup_ci95, least, job.load.duration_s)
             found.append(_limit("speed", shown))
-    if limits.max_p99_ms is not None and latency.p99_ms is not None:
+    if limits.max_p99_ms is not None:
         found.append(_limit("p99", _at_most(latency.p99_ms, limits.max_p99_ms, "ms at the 99th percentile")))
-    if limits.max_memory_mb is not None and latency.rss_mb is not None:
+    if limits.max_memory_mb is not None:
         found.append(_limit("memory", _at_most(latency.rss_mb, limits.max_memory_mb, "MB of memory")))
     return found
 
 
-def _at_most(value: float, most: float, unit: str) -> Evidence:
+def _at_most(value: float | None, most: float, unit: str) -> Evidence:
+    if value is None:
+        return Evidence("not shown", f"{unit} could not be measured here; {exactly(most)} allowed")
     return _as_it_is(passed=value <= most, reason=f"{value:.4g} {unit}, {exactly(most)} allowed")
 
 

@@ -55,8 +55,7 @@ def validate(
     """
     manifest = bundle.manifest
     check_limits(classes=manifest.classes, max_drop=max_drop, min_cosine=min_cosine, dense=bool(manifest.typed_outputs))
-    limits = _with_others(limits, max_drop, min_cosine)
-    limits.check(manifest.typed_outputs)
+    _with_others(limits, max_drop, min_cosine).check(manifest.typed_outputs)
     measured = measure(bundle, images, variants=variants, progress=progress)
     for name in measured.names:
         accuracy = measured.accuracy(name, manifest, max_drop=max_drop, min_cosine=min_cosine, limits=limits)
@@ -90,8 +89,9 @@ class Measurement:
         min_cosine: float | None,
         limits: OutputLimits = _NO_LIMITS,
     ) -> Accuracy:
-        """Return the figures of a variant, with the verdict on them as they are."""
+        """Return the figures of a variant, with the verdict on them as they are; the limits are as in ``validate``."""
         if manifest.typed_outputs:
+            limits = _with_others(limits, max_drop, min_cosine)
             return self.compared[name].accuracy(limits, data=self.data, data_sha256=self.data_sha256)
         figures = _measure(manifest, max_drop, min_cosine)
         return figures(

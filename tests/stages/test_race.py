@@ -309,3 +309,34 @@ def test_a_recipe_may_have_the_limits_and_options_go_before_it(quantized, times,
     recipe.write_text("[gate]\nmax_loss = 2\n")
     with pytest.raises(InputError, match="max_loss"):
         race(quantized, recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("limits", "word"),
+    [
+        ({"min_cosine": 0.5, "max_drop": 5.0}, "passed"),
+        ({"min_cosine": 1.0, "max_drop": 5.0}, "failed"),
+        ({"min_cosine": 0.5, "max_drop": 0.0}, "failed"),
+    ],
+)
+def test_limits_count_for_models_of_other_outputs_too(dense, times, limits, word):
+    found = race(dense, data=SHAPES, **limits)
+    (int8,) = [each for each in found.entrants if each.precision == "int8"]
+    assert (int8.word, found.images) == (word, 96), int8.reason
+
+
+def test_what_was_not_measured_does_not_pass(quantized, times, monkeypatch):
+    times |= {"float32-onnxruntime": (2.0, True), "int8-onnxruntime": (1.0, True)}
+    timed = stage.benchmark
+
+    def without_memory(bundle, load, *, variants, progress):
+        bundle, names = timed(bundle, load, variants=variants, progress=progress)
+        for name in names:
+            latency = msgspec.structs.replace(bundle.variant(name).latency, rss_mb=None)
+            bundle = bundle.update_variant(name, latency=latency)
+        return bundle, names
+
+    monkeypatch.setattr(stage, "benchmark", without_memory)
+    found = race(quantized, max_drop=2.0, max_memory=1000)
+    assert set(words(found).values()) == {"not shown"}
+    assert found.winner is None
