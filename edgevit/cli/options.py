@@ -124,6 +124,16 @@ PrecisionName = Annotated[
         autocompletion=completion.precisions,
     ),
 ]
+CalibrationData = Annotated[
+    str | None, typer.Option(help="Calibration images.", show_default="the training part of --data")
+]
+RecipeName = Annotated[
+    str,
+    typer.Option(help="How to calibrate: a name (edgevit recipes) or a TOML file.", autocompletion=completion.recipes),
+]
+TimedBatch = Annotated[int, typer.Option(help="Images per timed inference.", rich_help_panel=TIMING)]
+TimedThreads = Annotated[int, typer.Option(help="Threads of a timed inference; 0: all cores.", rich_help_panel=TIMING)]
+TimedDuration = Annotated[float, typer.Option(help="Seconds of timing, per variant.", rich_help_panel=TIMING)]
 MaxDrop = Annotated[
     float | None,
     typer.Option(

@@ -11,11 +11,12 @@ from rich.text import Text
 
 from edgevit.bundle.manifest import PRECISIONS, Variant
 from edgevit.bundle.store import Bundle
-from edgevit.cli import completion, options, values
+from edgevit.cli import completion, values
 from edgevit.cli.built import not_made
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     Activation,
+    CalibrationData,
     Data,
     Heads,
     ImageSize,
@@ -31,10 +32,14 @@ from edgevit.cli.options import (
     Outputs,
     Overwrite,
     RawWeights,
+    RecipeName,
     Root,
     SourceArgument,
     StrictImages,
     Targets,
+    TimedBatch,
+    TimedDuration,
+    TimedThreads,
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
@@ -69,15 +74,8 @@ def pipeline(
             autocompletion=completion.precisions,
         ),
     ] = None,
-    calibration_data: Annotated[
-        str | None, typer.Option(help="Calibration images.", show_default="the training part of --data")
-    ] = None,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="How to calibrate: a name (edgevit recipes) or a TOML file.", autocompletion=completion.recipes
-        ),
-    ] = "default",
+    calibration_data: CalibrationData = None,
+    recipe: RecipeName = "default",
     max_drop: MaxDrop = None,
     min_cosine: MinCosine = None,
     min_miou: MinMiou = None,
@@ -85,15 +83,9 @@ def pipeline(
     min_box_agreement: MinBoxAgreement = None,
     max_abs_rel: MaxAbsRel = None,
     min_integer_share: MinIntegerShare = None,
-    batch: Annotated[
-        int, typer.Option(help="Images per timed inference.", rich_help_panel=options.TIMING)
-    ] = _DEFAULT.batch,
-    threads: Annotated[
-        int, typer.Option(help="Threads of a timed inference; 0: all cores.", rich_help_panel=options.TIMING)
-    ] = _DEFAULT.threads,
-    duration: Annotated[
-        float, typer.Option(help="Seconds of timing, per variant.", rich_help_panel=options.TIMING)
-    ] = _DEFAULT.duration_s,
+    batch: TimedBatch = _DEFAULT.batch,
+    threads: TimedThreads = _DEFAULT.threads,
+    duration: TimedDuration = _DEFAULT.duration_s,
     image_size: ImageSize = None,
     heads: Heads = None,
     activation: Activation = None,

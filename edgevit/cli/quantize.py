@@ -21,6 +21,7 @@ from edgevit.cli.options import (
     BundlePath,
     MinIntegerShare,
     PrecisionName,
+    RecipeName,
     Root,
     StrictImages,
 )
@@ -51,12 +52,7 @@ def quantize(
             help=f"Q/DQ layout to write: {', '.join(('auto', *DIALECTS))}; auto: one per installed engine.",
         ),
     ] = "auto",
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="How to calibrate: a name (edgevit recipes) or a TOML file.", autocompletion=completion.recipes
-        ),
-    ] = "default",
+    recipe: RecipeName = "default",
     max_drop: Annotated[
         float | None,
         typer.Option(

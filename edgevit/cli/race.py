@@ -16,7 +16,19 @@ import edgevit
 from edgevit.bundle.manifest import PRECISIONS
 from edgevit.cli import completion, options
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath, Data, MaxDrop, MinCosine, Root, StrictImages
+from edgevit.cli.options import (
+    BundlePath,
+    CalibrationData,
+    Data,
+    MaxDrop,
+    MinCosine,
+    RecipeName,
+    Root,
+    StrictImages,
+    TimedBatch,
+    TimedDuration,
+    TimedThreads,
+)
 from edgevit.errors import StorageError
 from edgevit.files import check_writable
 from edgevit.report.junit import write_junit
@@ -42,15 +54,8 @@ def race(
             autocompletion=completion.precisions,
         ),
     ] = None,
-    calibration_data: Annotated[
-        str | None, typer.Option(help="Calibration images.", show_default="the training part of --data")
-    ] = None,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="How to calibrate: a name (edgevit recipes) or a TOML file.", autocompletion=completion.recipes
-        ),
-    ] = "default",
+    calibration_data: CalibrationData = None,
+    recipe: RecipeName = "default",
     samples: Annotated[int | None, typer.Option(min=1, help="Draw so many of the images.", show_default="all")] = None,
     max_drop: MaxDrop = None,
     min_cosine: MinCosine = None,
@@ -68,15 +73,9 @@ def race(
     max_memory: Annotated[
         float | None, typer.Option(min=0, help="Most memory while it runs, in MB.", rich_help_panel=options.LIMITS)
     ] = None,
-    batch: Annotated[
-        int, typer.Option(help="Images per timed inference.", rich_help_panel=options.TIMING)
-    ] = _DEFAULT.batch,
-    threads: Annotated[
-        int, typer.Option(help="Threads of a timed inference; 0: all cores.", rich_help_panel=options.TIMING)
-    ] = _DEFAULT.threads,
-    duration: Annotated[
-        float, typer.Option(help="Seconds of timing, per variant.", rich_help_panel=options.TIMING)
-    ] = _DEFAULT.duration_s,
+    batch: TimedBatch = _DEFAULT.batch,
+    threads: TimedThreads = _DEFAULT.threads,
+    duration: TimedDuration = _DEFAULT.duration_s,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML, for CI.")] = None,
     root: Root = None,
     strict: StrictImages = False,
