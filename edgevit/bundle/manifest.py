@@ -6,6 +6,8 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from edgevit.bundle.measured import EndToEnd, Energy, MachineState, Sweep, Transfers, WarmUp
+from edgevit.bundle.scalars import Bytes, Change, Count, FolderName, Quantity, Rate, Reason, RelativePath, Sha256
 from edgevit.data.preprocess import Preprocess
 from edgevit.models.licenses import License
 from edgevit.models.outputs import Output, OutputKind, width_of
@@ -13,7 +15,7 @@ from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation,
 
 #: Raised whenever an older EdgeViT could not read a new manifest, or would misunderstand it. An older one is brought up
 #: to date by ``reading.MIGRATIONS``.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: int8 and fp8 are static, with ranges from calibration images; int8-dynamic finds them as it runs; int8-weights and
 #: int4-weights are files of small weights, whose activations are float, or in what the engine finds fast.
@@ -21,21 +23,6 @@ Precision = Literal["float32", "fp16", "fp8", "int8", "int8-dynamic", "int8-weig
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 #: Those whose Linear layers must run in integers.
 INTEGER_PRECISIONS: tuple[Precision, ...] = ("int8", "int8-dynamic")
-
-#: Forward slashes, and names that are the same on every file system; no absolute path, no "..", nothing hidden.
-RelativePath = Annotated[
-    str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*\Z", max_length=512)
-]
-#: Names a folder, and has no dot: the store puts one between the name and a number.
-FolderName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9_-]*\Z", max_length=128)]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Bytes = Annotated[int, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-#: A share of something, with room for rounding, and what such a share has changed by.
-Rate = Annotated[float, msgspec.Meta(ge=-1e-6, le=1 + 1e-6)]
-Change = Annotated[float, msgspec.Meta(ge=-1 - 1e-6, le=1 + 1e-6)]
-#: Times, speeds and sizes.
-Quantity = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,6 +176,11 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ``speedup_vs_float32`` is the median of the ratios of interleaved blocks, float32 on the same backend, with its
     bootstrap interval. A figure that could not be measured is None; then ``valid`` is False and ``invalid_reason``
     says why. ``operators`` say what the time goes to, the most first; none where the engine does not.
+
+    ``partial`` figures are of a run that was interrupted. ``p50_ci95`` is the interval of the median, by ``rounds``
+    blocks; ``quantiles_ms`` are the times at 0, 5, ... 100 %. ``load_ms`` is what opening the file took, ``first_ms``
+    the first inference, ``rss_mb`` the most memory that the process ever had; ``cold_start_ms`` is all of the start,
+    with that of the process. ``energy_reason`` says why there is no ``energy``.
     """
 
     batch: int
@@ -205,6 +197,19 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     invalid_reason: str | None
     environment: Environment
     operators: tuple[OperatorTime, ...] = ()
+    partial: bool = False
+    rounds: Count = 0
+    p50_ci95: tuple[Quantity, Quantity] | None = None
+    quantiles_ms: Annotated[tuple[Quantity, ...], msgspec.Meta(max_length=101)] = ()
+    load_ms: Quantity | None = None
+    first_ms: Quantity | None = None
+    warm_up: WarmUp | None = None
+    machine: MachineState | None = None
+    energy: Energy | None = None
+    energy_reason: Reason | None = None
+    end_to_end: EndToEnd | None = None
+    transfers: Transfers | None = None
+    sweep: Sweep | None = None
 
     @property
     def is_whole(self) -> bool:

@@ -63,8 +63,16 @@ def _without_void_accuracy(manifest: Manifest) -> Manifest:
     return msgspec.structs.replace(manifest, variants=kept)
 
 
+def _as_it_is(manifest: Manifest) -> Manifest:
+    """Return a manifest whose next version has only more fields, each with a default."""
+    return manifest
+
+
 #: What brings a manifest of a version to the next one. It is written with the newest when the bundle is changed.
-MIGRATIONS: Mapping[int, Callable[[Manifest], Manifest]] = {1: _without_void_accuracy}
+MIGRATIONS: Mapping[int, Callable[[Manifest], Manifest]] = {
+    1: _without_void_accuracy,
+    2: _as_it_is,
+}
 
 
 def _parsed(content: bytes, kind: type[T]) -> T:

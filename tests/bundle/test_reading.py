@@ -181,6 +181,16 @@ MEASURED = {
 }  # fmt: skip
 
 
+def test_an_older_manifest_gains_what_it_could_not_say():
+    content = json.loads(changed(schema_version=2))
+    content["variants"][0] |= copy.deepcopy(MEASURED)
+    manifest = decode_manifest(json.dumps(content).encode())
+    latency = manifest.variants[0].latency
+    assert (manifest.schema_version, latency.p50_ms) == (SCHEMA_VERSION, 1.0)
+    assert (latency.partial, latency.machine, latency.energy, latency.quantiles_ms) == (False, None, None, ())
+    assert decode_manifest(encode_manifest(manifest)) == manifest
+
+
 @pytest.mark.parametrize(
     ("kind", "figure", "value"),
     [
@@ -191,6 +201,10 @@ MEASURED = {
         ("latency", "p50_ms", None),
         ("latency", "p90_ms", None),
         ("latency", "speedup_ci95", [1.0, 1e308]),
+        ("latency", "quantiles_ms", [-1.0]),
+        ("latency", "quantiles_ms", [1.0] * 102),
+        ("latency", "machine", {"governor": "x" * 129}),
+        ("latency", "machine", {"other_load": 2.0}),
     ],
 )
 def test_figures_that_cannot_be_are_refused(kind, figure, value):

@@ -14,7 +14,8 @@ import msgspec
 from edgevit.backends.base import BatchProfile, ComputeCapability
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, numbers
 from edgevit.backends.tensorrt.settings import TensorRTSettings
-from edgevit.bundle.manifest import Precision, Sha256
+from edgevit.bundle.manifest import Precision
+from edgevit.bundle.scalars import Sha256
 from edgevit.errors import BundleError
 from edgevit.files import sha256_of
 from edgevit.json_file import JSONFile

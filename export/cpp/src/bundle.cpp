@@ -15,7 +15,7 @@
 namespace edgevit {
 namespace {
 
-constexpr int64_t kNewestSchema = 2;
+constexpr int64_t kNewestSchema = 3;
 constexpr size_t kMostManifest = 16 << 20;
 constexpr size_t kMostValues = 1 << 28;
 

@@ -2,7 +2,7 @@ import { badPack, EdgeViTError } from "./errors.js";
 import { Field } from "./fields.js";
 
 /** Newest version of manifests that is understood. */
-const NEWEST = 2;
+const NEWEST = 3;
 const MOST_BYTES = 16 << 20;
 const MOST_EDGE = 8192;
 const MOST_PIXELS = 4096 * 4096;
