@@ -283,6 +283,22 @@ class LimitVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     dialects: tuple[str, ...] = ()
 
 
+#: What is shown of a limit: that it is kept, that it is missed, or neither.
+Word = Literal["passed", "failed", "not shown"]
+
+
+class LimitEvidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a race shows of one limit, and why, in a line.
+
+    ``needed`` images or seconds would show what these do not; None if that is not known.
+    """
+
+    limit: Annotated[str, msgspec.Meta(max_length=128)]
+    word: Word
+    reason: str
+    needed: Quantity | None = None
+
+
 class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One precision of the model for one backend: its files, and what was measured on them.
 
@@ -290,7 +306,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint. ``versions``
     are those of the backend that the target is for, as in PEP 440. ``fallback`` are the layers that are
     float on purpose, ``limit`` the verdict where quantizing was to keep a limit. ``convolution_stages`` are those of a
-    network whose convolutions were raced stage by stage.
+    network whose convolutions were raced stage by stage. ``evidence`` is what the last race showed of ``accuracy`` and
+    ``latency``; there is none where they were measured since.
     """
 
     name: FolderName
@@ -306,6 +323,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
     convolution_stages: tuple[ConvolutionStage, ...] = ()
+    evidence: tuple[LimitEvidence, ...] = ()
 
     @property
     def bytes(self) -> int:

@@ -19,6 +19,7 @@ from edgevit.bundle.manifest import (
     File,
     Kernels,
     Latency,
+    LimitEvidence,
     LimitVerdict,
     Manifest,
     Precision,
@@ -313,8 +314,11 @@ class Bundle(msgspec.Struct, frozen=True):
         accuracy: Accuracy | None = None,
         latency: Latency | None = None,
         kernels: Kernels | None = None,
+        evidence: Sequence[LimitEvidence] = (),
     ) -> Bundle:
         """Note what was measured on a variant of this bundle; None leaves what was noted before.
+
+        ``evidence`` is what these figures show; that of figures that were replaced goes with them.
 
         A pack is never changed: the bundle that is returned has the figures, the file has not.
 
@@ -332,6 +336,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 accuracy=accuracy or variant.accuracy,
                 latency=latency or variant.latency,
                 kernels=kernels or variant.kernels,
+                evidence=tuple(evidence) if evidence or accuracy or latency else variant.evidence,
             )
 
         measured = self.variant(name)

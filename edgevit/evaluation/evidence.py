@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.bundle.manifest import Word
 from edgevit.numerals import exactly
-
-Word = Literal["passed", "failed", "not shown"]
 
 #: The normal distribution's quantile of the one-sided level of 95 %.
 _Z = 1.6448536269514722

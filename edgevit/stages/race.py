@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from edgevit import backends, statistics
-from edgevit.bundle.manifest import Latency, Precision, Variant
+from edgevit.bundle.manifest import Latency, LimitEvidence, Precision, Variant
 from edgevit.bundle.reading import MANIFEST
 from edgevit.bundle.store import Bundle
 from edgevit.errors import (
@@ -41,7 +41,7 @@ from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize
-from edgevit.stages.race_result import Entrant, Flip, LimitEvidence, RaceResult
+from edgevit.stages.race_result import Entrant, Flip, RaceResult
 from edgevit.stages.rules import Rules
 from edgevit.stages.validate import Measurement, measure
 from edgevit.targets import Target
@@ -125,6 +125,8 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
         (_entrant(bundle.variant(name), *judged[name], job) for name in measured.names),
         key=lambda each: (each.p50_ms is None, each.p50_ms or 0.0),
     )
+    for each in entrants:
+        bundle = bundle.update_variant(each.name, evidence=each.evidence)
     timed = [each for each in entrants if each.word == "passed" and each.p50_ms is not None]
     return RaceResult(
         bundle=bundle,

@@ -8,19 +8,8 @@ from typing import Any
 
 import msgspec
 
-from edgevit.bundle.manifest import Precision
+from edgevit.bundle.manifest import LimitEvidence, Precision, Word
 from edgevit.bundle.store import Bundle
-from edgevit.evaluation.evidence import Word
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitEvidence:
-    """What is shown of one limit; ``needed`` images or seconds would show what these do not, None if not known."""
-
-    limit: str
-    word: Word
-    reason: str
-    needed: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

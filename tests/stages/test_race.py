@@ -108,6 +108,17 @@ def test_the_fastest_that_is_shown_to_pass_wins_and_is_what_load_takes(quantized
         assert model.variant.name == found.winner
 
 
+def test_the_bundle_keeps_what_was_shown_until_something_is_measured_again(quantized, times):
+    found = race(quantized, max_drop=2.0)
+    kept = Bundle.open(quantized)
+    assert {each.name: each.evidence for each in found.entrants} == {
+        each.name: each.evidence for each in kept.manifest.variants if each.evidence
+    }
+    public.validate(quantized, data=SHAPES, variants=["int8-onnxruntime"])
+    assert not Bundle.open(quantized).variant("int8-onnxruntime").evidence
+    assert Bundle.open(quantized).variant("float32-onnxruntime").evidence
+
+
 def test_a_variant_with_one_wrong_scale_fails(quantized, times):
     times["int8-onnxruntime"] = (0.1, True)
     found = race(with_broken_scale(quantized))
