@@ -331,6 +331,44 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return sum(file.bytes for file in self.files)
 
 
+#: Whether a variant answers to the golden images as where the bundle was made.
+GoldenAnswers = Literal["as exported", "differs", "fails", "not run here"]
+#: What a user calls another device; it is shown in tables, and never is a path.
+DeviceName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.:-]*\Z", max_length=128)]
+
+
+class DeviceVariant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was measured of a variant on another device, in the terms of ``Variant``.
+
+    ``sha256`` is that of the file that its backend opened there, ``bytes`` the size of all its files. A variant that
+    was made there, such as an engine of TensorRT, is not among the bundle's own, or has another file there. ``answers``
+    is what the golden check found, None where it was not made.
+    """
+
+    name: FolderName
+    precision: Precision
+    backend: Annotated[str, msgspec.Meta(max_length=128)]
+    target: Annotated[str, msgspec.Meta(max_length=512)]
+    sha256: Sha256
+    bytes: Bytes
+    answers: GoldenAnswers | None = None
+    accuracy: Accuracy | None = None
+    latency: Latency | None = None
+    kernels: Kernels | None = None
+
+
+class MeasuredDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was measured on another device, called ``name``: nothing of it counts on this one.
+
+    ``environment`` is of the last run there, ``edgevit`` the version that measured.
+    """
+
+    name: DeviceName
+    environment: Environment
+    edgevit: Annotated[str, msgspec.Meta(max_length=128)]
+    variants: Annotated[tuple[DeviceVariant, ...], msgspec.Meta(max_length=256)] = ()
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where a model came from and what it was exported with.
 
@@ -359,6 +397,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     A model that gives anything but one row of logits or features has ``outputs``, in the order in which its files have
     them. Labels are then those of one of these, and golden logits hold all outputs, flattened, one after the other.
+
+    ``devices`` are the others that it was measured on, each once.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -373,6 +413,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     extra: tuple[File, ...] = ()
     activation: OutputActivation = "softmax"
     outputs: tuple[Output, ...] | msgspec.UnsetType = msgspec.UNSET
+    devices: Annotated[tuple[MeasuredDevice, ...], msgspec.Meta(max_length=64)] = ()
 
     @property
     def typed_outputs(self) -> tuple[Output, ...]:

@@ -30,8 +30,8 @@ def write_pack(
 ) -> Manifest:
     """Write ``variants`` of ``bundle`` to the file ``path`` as a pack, whole or not at all; return its manifest.
 
-    Calibration and report stay behind. The same variants give the same bytes. ``key`` is the file of a private Ed25519
-    key that signs the pack.
+    Calibration, report and what was measured on other devices stay behind. The same variants give the same bytes.
+    ``key`` is the file of a private Ed25519 key that signs the pack.
 
     Raises:
         BundleError: if there is no such variant, a file is damaged, or they are more than a pack holds.
@@ -52,13 +52,13 @@ def write_pack(
 
 
 def _packed(manifest: Manifest, variants: Sequence[str]) -> Manifest:
-    """Return the manifest of a pack: with some variants, no further files, and folders without numbers."""
+    """Return the manifest of a pack: with some variants, no further files or devices, and folders without numbers."""
     kept = tuple(
         msgspec.structs.replace(variant, files=_logical(variant.files))
         for variant in manifest.variants
         if variant.name in variants
     )
-    return msgspec.structs.replace(manifest, variants=kept, golden=_logical(manifest.golden), extra=())
+    return msgspec.structs.replace(manifest, variants=kept, golden=_logical(manifest.golden), extra=(), devices=())
 
 
 def _logical(files: Sequence[File]) -> tuple[File, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from edgevit.bundle.manifest import SCHEMA_VERSION, File, Manifest, Variant
+from edgevit.bundle.manifest import SCHEMA_VERSION, DeviceVariant, File, Manifest, Variant
 from edgevit.bundle.model_files import check_model_file
 from edgevit.errors import BundleError
 from edgevit.files import sha256_of
@@ -117,13 +117,29 @@ def _contradiction(manifest: Manifest) -> str | None:
         return f"images of {size[0]}x{size[1]} are larger than any model takes - at `$.preprocess.size`"
     if size != spec.image_size or manifest.preprocess.channels != spec.channels:
         return "images are preprocessed to another size than the model takes - at `$.preprocess`"
-    if any(one.accuracy and one.accuracy.agreement is None for one in manifest.variants) and not manifest.typed_outputs:
-        return "there is no agreement - at `$.variants[...].accuracy.agreement`"
-    if any(_is_of_another_kind(one, manifest) for one in manifest.variants):
-        return "a variant was measured as another kind of model than it is - at `$.variants`"
-    if any(one.latency and not one.latency.is_whole for one in manifest.variants):
-        return "some of a variant's times are missing - at `$.variants`"
-    return _contradiction_of_outputs(manifest)
+    measured: list[tuple[str, Sequence[Variant | DeviceVariant]]] = [("variants", manifest.variants)]
+    measured += [(f"devices.{device.name}", device.variants) for device in manifest.devices]
+    found = (_contradiction_of_figures(place, variants, manifest) for place, variants in measured)
+    return next(filter(None, found), None) or _contradiction_of_devices(manifest) or _contradiction_of_outputs(manifest)
+
+
+def _contradiction_of_figures(
+    place: str, variants: Sequence[Variant | DeviceVariant], manifest: Manifest
+) -> str | None:
+    if any(one.accuracy and one.accuracy.agreement is None for one in variants) and not manifest.typed_outputs:
+        return f"there is no agreement - at `$.{place}[...].accuracy.agreement`"
+    if any(_is_of_another_kind(one, manifest) for one in variants):
+        return f"a variant was measured as another kind of model than it is - at `$.{place}`"
+    if any(one.latency and not one.latency.is_whole for one in variants):
+        return f"some of a variant's times are missing - at `$.{place}`"
+    return None
+
+
+def _contradiction_of_devices(manifest: Manifest) -> str | None:
+    names = [[device.name for device in manifest.devices], *([v.name for v in d.variants] for d in manifest.devices)]
+    if any(len(set(those)) < len(those) for those in names):
+        return "two devices, or two variants of one, have the same name - at `$.devices`"
+    return None
 
 
 def _contradiction_of_outputs(manifest: Manifest) -> str | None:
@@ -135,7 +151,7 @@ def _contradiction_of_outputs(manifest: Manifest) -> str | None:
     return None
 
 
-def _is_of_another_kind(variant: Variant, manifest: Manifest) -> bool:
+def _is_of_another_kind(variant: Variant | DeviceVariant, manifest: Manifest) -> bool:
     found = variant.accuracy
     if found is None:
         return False

@@ -22,6 +22,7 @@ from edgevit.bundle.manifest import (
     LimitEvidence,
     LimitVerdict,
     Manifest,
+    MeasuredDevice,
     Precision,
     Provenance,
     Variant,
@@ -350,6 +351,24 @@ class Bundle(msgspec.Struct, frozen=True):
                     f"variant {name} has been replaced since it was measured", remedy="measure the new one"
                 )
             return Bundle(self.path, change.publish(_with_variant(manifest, noted(variant))))
+
+    def update_device(self, measured: MeasuredDevice) -> Bundle:
+        """Note what was measured on another device, beside what was measured there before on the same files.
+
+        Figures of this machine stay as they are. A pack is never changed, as in ``update_variant``.
+
+        Raises:
+            BundleError: if another process is changing the bundle, or the figures cannot be of this model.
+            StorageError: if the disk is full or not writable; the bundle is as it was before.
+
+        """
+        from edgevit.bundle.devices import with_device
+        from edgevit.bundle.transaction import transaction
+
+        if self.pack is not None:
+            return msgspec.structs.replace(self, manifest=with_device(self.manifest, measured))
+        with transaction(self.path) as change:
+            return Bundle(self.path, change.publish(with_device(_current(change), measured)))
 
     def add_extra(self, folder: str, fill: Callable[[Path], Sequence[Path]]) -> Bundle:
         """Add a folder of further files, such as ``calibration`` or ``report``, in place of the one of that name.

@@ -14,6 +14,7 @@ from edgevit.bundle.manifest import (
     Kernels,
     Latency,
     LimitVerdict,
+    MeasuredDevice,
     Precision,
     Provenance,
 )
@@ -63,6 +64,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Provenance
     golden_images: int
     variants: tuple[VariantSummary, ...]
+    devices: tuple[MeasuredDevice, ...]
     extra: tuple[str, ...]
     problems: tuple[str, ...]
 
@@ -83,6 +85,7 @@ def summary(bundle: Bundle) -> Summary:
         provenance=manifest.provenance,
         golden_images=max(0, len(manifest.golden) - 1),
         variants=tuple(_variant(bundle, variant.name) for variant in manifest.variants),
+        devices=manifest.devices,
         extra=tuple(logical_path(file) for file in manifest.extra),
         problems=tuple(
             problem for file in (*manifest.golden, *manifest.extra) if (problem := _damage_reason(bundle, [file]))

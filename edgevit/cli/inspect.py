@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Group
+from msgspec.structs import replace
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from edgevit.bundle.manifest import Provenance
+from edgevit.bundle.devices import measured_on
+from edgevit.bundle.manifest import MeasuredDevice, Provenance
 from edgevit.bundle.store import Bundle
 from edgevit.bundle.summary import summary
 from edgevit.cli.console import Result, progress
@@ -66,8 +68,27 @@ def _contents(opened: Bundle) -> Result:
     stay_float = [*output_figures(those), *convolution_stages(those), *float_layers(those)]
     return Result(
         data=found,
-        text=Group(*(Text(line) for line in lines), table, *(Text(line) for line in (*stay_float, *damaged))),
+        text=Group(
+            *(Text(line) for line in lines),
+            table,
+            *(Text(line) for line in stay_float),
+            *(part for device in found.devices for part in _on_device(opened, device)),
+            *(Text(line) for line in damaged),
+        ),
         exit_code=1 if damaged else 0,
+    )
+
+
+def _on_device(opened: Bundle, device: MeasuredDevice) -> Iterator[RenderableType]:
+    """Yield what was measured on another device, in the table that this machine's figures have."""
+    there = device.environment
+    yield Text(f"\non {device.name}: {there.cpu}, {there.machine}, {there.cores} cores, {there.measured_at}")
+    seen = replace(opened, manifest=measured_on(opened.manifest, device))
+    yield variants_table(seen, [each.name for each in device.variants])
+    yield from (
+        Text(f"{each.name}: answers to the golden images: {each.answers}")
+        for each in device.variants
+        if each.answers not in (None, "as exported")
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from edgevit.bundle.manifest import Accuracy, Manifest, Variant
+from edgevit.bundle.devices import is_shipped, measured_on
+from edgevit.bundle.manifest import Accuracy, Manifest, MeasuredDevice, Variant
 from edgevit.evaluation.figures import MAX_BLOCK_SPREAD, MAX_INTERVAL_WIDTH, MIN_ROUNDS
 from edgevit.evaluation.latency import baseline_of
 from edgevit.files import shareable
@@ -31,7 +32,8 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
 
     Figures are in the manifest's units: rates in 0..1, milliseconds, MiB, bytes. ``variants[].on_front`` says whether
     no other variant is both faster and more accurate (the Pareto front), ``variants[].baseline`` names the float32
-    variant that it is compared with, ``headline`` the fastest variant that passed everything.
+    variant that it is compared with, ``headline`` the fastest variant that passed everything. ``devices`` are
+    the others that it was measured on; nothing else is said of those.
     """
     manifest = consistent(_without_folders(manifest))
     axis = accuracy_axis(manifest)
@@ -71,6 +73,7 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
             }
             for variant in manifest.variants
         ],
+        "devices": [_device(manifest, each) for each in manifest.devices],
         "files": (*manifest.golden, *manifest.extra),
         "commands": _commands(manifest),
         "rules": {
@@ -82,6 +85,34 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
     # By way of JSON, so that the page is the same whether it is drawn from here or from report.json.
     plain: dict[str, Any] = decode(msgspec.json.encode(data), dict[str, Any])
     return plain
+
+
+def _device(manifest: Manifest, device: MeasuredDevice) -> dict[str, Any]:
+    """Return what was measured on another device; ``shipped`` says whether a variant is still the bundle's own."""
+    seen = consistent(_without_folders(measured_on(manifest, device)))
+    own = {each.name: each for each in manifest.variants}
+    axis = accuracy_axis(seen)
+    return {
+        "name": device.name,
+        "environment": device.environment,
+        "accuracy_axis": axis,
+        "variants": [
+            {
+                "name": variant.name,
+                "precision": variant.precision,
+                "backend": variant.backend,
+                "target": variant.target,
+                "bytes": variant.bytes,
+                "shipped": is_shipped(own.get(variant.name), there),
+                "answers": there.answers,
+                "accuracy": variant.accuracy,
+                "latency": variant.latency,
+                "verdict": outcome(variant)._asdict(),
+                "rate": None if variant.accuracy is None else rate_on(variant.accuracy, axis),
+            }
+            for variant, there in zip(seen.variants, device.variants, strict=True)
+        ],
+    }
 
 
 def _kept_float(variant: Variant) -> list[dict[str, str]]:
