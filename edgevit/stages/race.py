@@ -37,6 +37,7 @@ from edgevit.files import check_writable
 from edgevit.numerals import exactly
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import GateLimits, Recipe
+from edgevit.stages.accuracy_details import keep_details
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.precisions import NEED_IMAGES
@@ -120,6 +121,7 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
         bundle, images = bundle.update_variant(name, accuracy=accuracy), accuracy.images
         if evidence is None:
             judged[name] = (_as_it_is(passed=accuracy.passed, reason=accuracy.reason), ())
+    bundle = keep_details(bundle, measured)
     bundle, _ = benchmark(bundle, job.load, variants=measured.names, progress=progress)
     entrants = sorted(
         (_entrant(bundle.variant(name), *judged[name], job) for name in measured.names),
@@ -184,6 +186,8 @@ def _accuracy(
 ) -> tuple[Evidence | None, tuple[Flip, ...]]:
     """Return what is shown of a variant's accuracy, and which images flip; None where the point verdict is taken."""
     manifest = bundle.manifest
+    if (wrong := measured.wrong(name)) is not None:
+        return Evidence("failed", wrong), ()
     if name == measured.reference or bundle.variant(name).precision == _REFERENCE:
         return _as_it_is(passed=True, reason="it is float32"), ()
     if manifest.typed_outputs or manifest.independent:
