@@ -90,12 +90,19 @@ NO_FALLBACK = FallbackLimits()
 class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a variant must keep in a race (``edgevit race``); None for the gate's own, or for no limit.
 
-    ``max_drop`` is in points of top-1, ``min_cosine`` the mean of an embedding model's features with float32's,
-    ``min_speedup`` over float32; the others are in ms at the 99th percentile, and in MB of files and of memory.
+    ``max_drop`` is in points of top-1, ``max_kl`` the mean of KL(float32 || variant) in nats, which decides alone where
+    no ``max_drop`` is given, ``min_cosine`` the mean of an embedding model's features with float32's. ``min_miou``,
+    ``min_delta1``, ``max_abs_rel`` and ``min_box_agreement`` are of masks, depth and boxes, with float32's as truth.
+    ``min_speedup`` is over float32; the others are in ms at the 99th percentile, and in MB of files and of memory.
     """
 
     max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    max_kl: Annotated[float, msgspec.Meta(ge=0, le=1000)] | None = None
     min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    min_miou: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    min_delta1: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    min_box_agreement: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    max_abs_rel: Annotated[float, msgspec.Meta(ge=0)] | None = None
     min_speedup: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_p99_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_size_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None

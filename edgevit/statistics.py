@@ -159,8 +159,8 @@ def _log_softmax(logits: Logits) -> NDArray[np.float64]:
     return result
 
 
-def mean_kl(reference: Logits, logits: Logits, *, independent: bool = False) -> float:
-    """Return the mean over images of KL(softmax(reference) || softmax(logits)), in nats; both are (N, classes).
+def kl_divergences(reference: Logits, logits: Logits, *, independent: bool = False) -> NDArray[np.float64]:
+    """Return, for each image (N,), KL(softmax(reference) || softmax(logits)), in nats; both are (N, classes).
 
     With ``independent`` logits it is the sum over them of the divergences of sigmoids.
     """
@@ -168,10 +168,15 @@ def mean_kl(reference: Logits, logits: Logits, *, independent: bool = False) -> 
         one, other = reference.astype(np.float64), logits.astype(np.float64)
         yes, no = np.logaddexp(0, -other) - np.logaddexp(0, -one), np.logaddexp(0, other) - np.logaddexp(0, one)
         share = np.exp(-np.logaddexp(0, -one))
-        return max(0.0, float((share * yes + (1 - share) * no).sum(axis=1).mean()))
+        return np.asarray((share * yes + (1 - share) * no).sum(axis=1))
     p, q = _log_softmax(reference), _log_softmax(logits)
+    return np.asarray((np.exp(p) * (p - q)).sum(axis=1))
+
+
+def mean_kl(reference: Logits, logits: Logits, *, independent: bool = False) -> float:
+    """Return the mean over images of ``kl_divergences``, in nats."""
     # Never below zero but for rounding, when both are the same.
-    return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).mean()))
+    return max(0.0, float(kl_divergences(reference, logits, independent=independent).mean()))
 
 
 def sqnr_db(reference: Logits, logits: Logits) -> float | None:

@@ -35,7 +35,12 @@ def race(
     recipe: Recipe | str | os.PathLike[str] = "default",
     samples: int | None = None,
     max_drop: float | None = None,
+    max_kl: float | None = None,
     min_cosine: float | None = None,
+    min_miou: float | None = None,
+    min_delta1: float | None = None,
+    min_box_agreement: float | None = None,
+    max_abs_rel: float | None = None,
     min_speedup: float | None = None,
     max_p99: float | None = None,
     max_size: float | None = None,
@@ -64,7 +69,13 @@ def race(
         recipe: How to calibrate: a name (``edgevit recipes``), a TOML file, or an ``edgevit.recipes.Recipe``.
         samples: So many of the images; all without it.
         max_drop: Largest loss of a classifier's top-1, in points. Limits that are not given are the recipe's.
+        max_kl: Largest mean KL divergence of a classifier's probabilities from float32's, in nats; it decides alone
+            where no ``max_drop`` is given.
         min_cosine: Smallest mean cosine of an embedding model's features with float32's.
+        min_miou: Smallest mean IoU of masks with float32's.
+        min_delta1: Smallest share of depths within a factor of 1.25 of float32's.
+        min_box_agreement: Smallest share of boxes that match float32's.
+        max_abs_rel: Largest mean relative difference of depths from float32's.
         min_speedup: Smallest speed-up over float32.
         max_p99: Largest 99th percentile of the latency, in ms.
         max_size: Largest size of a variant's files, in MB.
@@ -107,7 +118,12 @@ def race(
         ),
         limits=GateLimits(
             max_drop=number("max_drop", max_drop, least=0, most=100),
+            max_kl=number("max_kl", max_kl, least=0),
             min_cosine=number("min_cosine", min_cosine, least=0, most=1),
+            min_miou=number("min_miou", min_miou, least=0, most=1),
+            min_delta1=number("min_delta1", min_delta1, least=0, most=1),
+            min_box_agreement=number("min_box_agreement", min_box_agreement, least=0, most=1),
+            max_abs_rel=number("max_abs_rel", max_abs_rel, least=0),
             min_speedup=number("min_speedup", min_speedup, least=0),
             max_p99_ms=number("max_p99", max_p99, least=0),
             max_size_mb=number("max_size", max_size, least=0),

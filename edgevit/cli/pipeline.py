@@ -43,16 +43,17 @@ from edgevit.cli.options import (
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
-from edgevit.evaluation.output_limits import OutputLimits
+from edgevit.cli.verdicts import conclusion, reasons
 from edgevit.graph.interface import onnx_outputs_in
 from edgevit.models.requested import requests_in
-from edgevit.recipes import load_recipe
+from edgevit.recipes import GateLimits, load_recipe
 from edgevit.report.table import output_figures
 from edgevit.report.verdict import outcome
 from edgevit.stages.benchmark import Load
 from edgevit.stages.chosen import chosen_targets, precision_called
 from edgevit.stages.pipeline import PipelineJob
 from edgevit.stages.pipeline import pipeline as stage
+from edgevit.stages.race_result import winner_of
 from edgevit.stages.report import PAGE
 from edgevit.stages.results import failures, integer_share, path_of, really_failed, without_pay
 
@@ -96,7 +97,7 @@ def pipeline(
     strict: StrictImages = False,
     overwrite: Overwrite = False,
 ) -> Result:
-    """Export, quantize, validate, benchmark and report; exit 1 if a variant loses too much."""
+    """Export, quantize, validate, benchmark, name the winner and report; exit 1 if a variant loses too much."""
     place, outputs = values.bundle_and_outputs(output)
     job = PipelineJob(
         source=source,
@@ -107,10 +108,13 @@ def pipeline(
         targets=chosen_targets(target),
         recipe=load_recipe(recipe),
         load=Load(batch=batch, threads=threads, duration_s=duration),
-        max_drop=max_drop,
-        min_cosine=min_cosine,
-        limits=OutputLimits(
-            min_miou=min_miou, min_delta1=min_delta1, min_box_agreement=min_box_agreement, max_abs_rel=max_abs_rel
+        gate=GateLimits(
+            max_drop=max_drop,
+            min_cosine=min_cosine,
+            min_miou=min_miou,
+            min_delta1=min_delta1,
+            min_box_agreement=min_box_agreement,
+            max_abs_rel=max_abs_rel,
         ),
         min_integer_share=min_integer_share,
         precisions=tuple(dict.fromkeys(precision_called(name) for name in precision or ["int8"])),
@@ -125,7 +129,7 @@ def pipeline(
         existing="replace" if overwrite else "refuse",
     )
     with progress() as bars:
-        bundle, failed, missed = stage(job, progress=bars)
+        bundle, failed, missed, entrants = stage(job, progress=bars)
     variants = bundle.manifest.variants
     names = [variant.name for variant in variants]
     page = bundle.verify_extra(PAGE).path
@@ -134,6 +138,8 @@ def pipeline(
         *output_figures(variants),
         *shares,
         *not_made(failed),
+        *reasons(each for each in entrants if each.word != "passed"),
+        conclusion(entrants, max((each.accuracy.images for each in variants if each.accuracy), default=0)),
         f"Report: {page}",
         f"next:   edgevit predict {place} IMAGE",
     )
@@ -146,6 +152,7 @@ def pipeline(
             "failed": failures(failed),
             "does_not_pay": without_pay(failed),
             "shares_missed": missed,
+            "winner": winner_of(entrants),
         },
         text=Group(table, *(Text(line) for line in following)),
         exit_code=0 if not really_failed(failed) and not missed and all(map(_passed, variants)) else 1,

@@ -20,8 +20,12 @@ from edgevit.cli.options import (
     BundlePath,
     CalibrationData,
     Data,
+    MaxAbsRel,
     MaxDrop,
+    MinBoxAgreement,
     MinCosine,
+    MinDelta1,
+    MinMiou,
     RecipeName,
     Root,
     StrictImages,
@@ -29,11 +33,12 @@ from edgevit.cli.options import (
     TimedDuration,
     TimedThreads,
 )
+from edgevit.cli.verdicts import conclusion, reasons
 from edgevit.errors import StorageError
 from edgevit.files import check_writable
 from edgevit.report.junit import write_junit
 from edgevit.stages.benchmark import Load
-from edgevit.stages.race_result import Entrant, RaceResult
+from edgevit.stages.race_result import COSTS, RaceResult
 
 _DEFAULT = Load()
 
@@ -58,7 +63,20 @@ def race(
     recipe: RecipeName = "default",
     samples: Annotated[int | None, typer.Option(min=1, help="Draw so many of the images.", show_default="all")] = None,
     max_drop: MaxDrop = None,
+    max_kl: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Largest mean KL divergence of a classifier from float32, in nats; alone, it replaces --max-drop.",
+            show_default="none",
+            rich_help_panel=options.LIMITS,
+        ),
+    ] = None,
     min_cosine: MinCosine = None,
+    min_miou: MinMiou = None,
+    min_delta1: MinDelta1 = None,
+    min_box_agreement: MinBoxAgreement = None,
+    max_abs_rel: MaxAbsRel = None,
     min_speedup: Annotated[
         float | None,
         typer.Option(min=0, help="Smallest speed-up over float32 that passes.", rich_help_panel=options.LIMITS),
@@ -93,7 +111,12 @@ def race(
             recipe=recipe,
             samples=samples,
             max_drop=max_drop,
+            max_kl=max_kl,
             min_cosine=min_cosine,
+            min_miou=min_miou,
+            min_delta1=min_delta1,
+            min_box_agreement=min_box_agreement,
+            max_abs_rel=max_abs_rel,
             min_speedup=min_speedup,
             max_p99=max_p99,
             max_size=max_size,
@@ -110,9 +133,9 @@ def race(
         data=found.to_dict() | ({} if lost is None else {"junit_error": lost.message}),
         text=Group(
             _table(found),
-            *(Text(f"{each.name}: {each.word}: {each.reason}") for each in found.entrants),
+            *map(Text, reasons(found.entrants)),
             *(Text(f"{name} is left out: {reason}") for name, reason in found.left_out.items()),
-            Text(f"\n{_conclusion(found)}\nnext: {_following(bundle, found)}"),
+            Text(f"\n{conclusion(found.entrants, found.images)}\nnext: {_following(bundle, found)}"),
             *([] if lost is None else [Text(f"error: {lost.message}\n  try: {lost.remedy}")]),
         ),
         exit_code=lost.exit_code if lost is not None else 0 if found.passed else 1,
@@ -143,32 +166,18 @@ def _table(found: RaceResult) -> Table:
     return table
 
 
-def _conclusion(found: RaceResult) -> str:
-    if found.winner is None:
-        return "nothing is shown to pass"
-    winner = next(each for each in found.entrants if each.name == found.winner)
-    return f"{winner.name} wins: the fastest of {_count(found.entrants)} shown to pass on {found.images} images"
-
-
-def _count(entrants: tuple[Entrant, ...]) -> str:
-    passed = sum(each.word == "passed" for each in entrants)
-    return f"{passed} of {len(entrants)}"
-
-
 def _following(bundle: Path, found: RaceResult) -> str:
     place = shlex.quote(str(bundle))
     if found.winner is not None:
         return f"edgevit pack {place} --variant {shlex.quote(found.winner)}"
     limits = [limit for each in found.entrants for limit in each.evidence if limit.word != "passed"]
-    needed = {"accuracy": 0.0, "speed": 0.0}
-    for limit in limits:
-        needed[limit.limit] = max(needed.get(limit.limit, 0.0), limit.needed or 0.0)
-    if needed["accuracy"]:
-        return f"give --data {math.ceil(needed['accuracy'])} images or more"
-    if needed["speed"]:
-        return f"race again with --duration {math.ceil(needed['speed'])}"
-    if any(limit.word == "not shown" and limit.limit == "speed" for limit in limits):
+    speed, accuracy = ([each for each in limits if (each.limit in COSTS) is cost] for cost in (True, False))
+    if images := max((each.needed or 0 for each in accuracy), default=0):
+        return f"give --data {math.ceil(images)} images or more"
+    if seconds := max((each.needed or 0 for each in speed), default=0):
+        return f"race again with --duration {math.ceil(seconds)}"
+    if any(limit.word == "not shown" and limit.limit == "speed" for limit in speed):
         return "race again while nothing else runs on this machine"
-    if any(limit.limit == "accuracy" for limit in limits):
+    if accuracy:
         return "edgevit quantize with a limit returns layers to float until it is kept"
     return "allow more than that limit, or race for another target"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.evaluation.bootstrap import ImageFigure
+from edgevit.evaluation.evidence import ratio
 from edgevit.models.outputs import BOX_KINDS, Output
 
 Numbers = NDArray[np.float32]
@@ -35,7 +37,7 @@ class Boxes:
 
     def __init__(self, boxes: Output, scores: Output | None) -> None:
         self._boxes, self._scores = boxes, scores
-        self._matched = self._found = 0
+        self._counts: list[tuple[int, int]] = []
         self._overlap = self._difference = 0.0
 
     @classmethod
@@ -56,11 +58,15 @@ class Boxes:
                 one = self._detections(before, index, most=_BEST)
             self._match(one, self._detections(after, index, most=_BEST if none else None))
 
+    def of_images(self) -> dict[str, ImageFigure]:
+        """Return how many boxes of both models match on each image, and how many there are."""
+        return {"box_agreement": ImageFigure(np.array(self._counts, dtype=np.float64).reshape(-1, 2) * (2, 1), ratio)}
+
     def figures(self) -> dict[str, float | None]:
         """Return how far boxes agree."""
-        matched = self._matched
+        matched = sum(each for each, _ in self._counts)
         return {
-            "box_agreement": 2 * matched / self._found if self._found else 1.0,
+            "box_agreement": self.of_images()["box_agreement"].value,
             "box_iou": self._overlap / matched if matched else None,
             "score_difference": self._difference / matched if matched and self._scores else None,
         }
@@ -77,18 +83,18 @@ class Boxes:
         return _Detections(boxes[chosen], classes[chosen], scores[chosen])
 
     def _match(self, one: _Detections, other: _Detections) -> None:
-        self._found += len(one.boxes) + len(other.boxes)
-        if not len(one.boxes) or not len(other.boxes):
-            return
-        overlaps = _overlaps(one.boxes, other.boxes)
-        overlaps[one.classes[:, None] != other.classes[None]] = 0
-        for place in range(len(one.boxes)):
-            best = int(overlaps[place].argmax())
-            if overlaps[place, best] >= _FOUND:
-                self._matched += 1
-                self._overlap += float(overlaps[place, best])
-                self._difference += abs(float(one.scores[place] - other.scores[best]))
-                overlaps[:, best] = 0
+        matched, found = 0, len(one.boxes) + len(other.boxes)
+        if len(one.boxes) and len(other.boxes):
+            overlaps = _overlaps(one.boxes, other.boxes)
+            overlaps[one.classes[:, None] != other.classes[None]] = 0
+            for place in range(len(one.boxes)):
+                best = int(overlaps[place].argmax())
+                if overlaps[place, best] >= _FOUND:
+                    matched += 1
+                    self._overlap += float(overlaps[place, best])
+                    self._difference += abs(float(one.scores[place] - other.scores[best]))
+                    overlaps[:, best] = 0
+        self._counts.append((matched, found))
 
 
 def _corners(boxes: NDArray[np.float64], *, centred: bool) -> NDArray[np.float64]:

@@ -12,15 +12,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Word
+from edgevit.evaluation.bootstrap import ImageFigure, Numbers, bca_interval
 from edgevit.numerals import exactly
 
 #: The normal distribution's quantile of the one-sided level of 95 %.
 _Z = 1.6448536269514722
 #: More images than this are not asked for: the difference is on the limit, for all that can be shown.
 _MOST_IMAGES = 10_000_000
+#: Of fewer images a bootstrap shows nothing: it knows only the values that it has seen.
+LEAST_IMAGES = 30
 #: Float32 is sure of an image if its two largest probabilities are so far apart; nearer ones are coin tosses.
 SURE_MARGIN = 0.1
 
@@ -33,8 +35,8 @@ class Evidence(NamedTuple):
     needed: float | None = None
 
 
-def drop_evidence(lost: int, gained: int, images: int, max_drop: float) -> Evidence:
-    """Return what ``images`` show of a loss of top-1 of at most ``max_drop`` percentage points.
+def drop_evidence(lost: int, gained: int, images: int, max_drop: float, *, what: str = "top-1") -> Evidence:
+    """Return what ``images`` show of a loss of top-1, or of ``what``, of at most ``max_drop`` percentage points.
 
     ``lost`` of them only float32 has right, ``gained`` only the variant. The test is Tango's score test of a difference
     of paired proportions (Tango 1998, "Equivalence test and confidence interval for the difference in proportions for
@@ -48,7 +50,7 @@ def drop_evidence(lost: int, gained: int, images: int, max_drop: float) -> Evide
         raise ValueError(f"{lost} and {gained} of {images} images are no counts")
     low, high = drop_interval(lost, gained, images)
     said = (
-        f"top-1 changed by {_points((gained - lost) / images)} points, {_points(-high)} to {_points(-low)} with 90 % "
+        f"{what} changed by {_points((gained - lost) / images)} points, {_points(-high)} to {_points(-low)} with 90 % "
         f"confidence; a loss of {exactly(max_drop)} is allowed"
     )
 
@@ -86,23 +88,45 @@ def flips_evidence(flips: int, sure: int, images: int, max_drop: float) -> Evide
     return _at_most(said, (low, high), max_drop / 100) or _not_shown(said, decided, sure, each=images / sure)
 
 
-def mean_evidence(values: NDArray[np.float64], least: float, what: str) -> Evidence:
-    """Return what ``values`` (N,), one for each image, show of a mean of at least ``least``.
+def figure_evidence(
+    found: ImageFigure, what: str, *, least: float | None = None, most: float | None = None
+) -> Evidence:
+    """Return what images show of a figure that is to be at ``least``, or at ``most``, so much.
 
-    The limits are bootstrap percentiles of the mean (Efron 1979): cosines near 1 are far from normal.
+    The limits are those of ``bootstrap.bca_interval``.
+
+    Raises:
+        ValueError: if neither is given, or there are no images.
+
     """
-    rng = np.random.default_rng(0)
-    means = np.array([rng.choice(values, len(values)).mean() for _ in range(2000)])
-    low, high = (float(each) for each in np.percentile(means, (5, 95)))
-    mean = float(values.mean())
-    said = f"mean {what} {mean:.5f}, {low:.5f} to {high:.5f} with 90 % confidence; at least {exactly(least)} is wanted"
-    if (shown := _at_least(said, (low, high), least)) is not None:
+    limit = least if least is not None else most
+    if limit is None:
+        raise ValueError("there is no limit to show anything of")
+    images = len(found.parts)
+    low, high = bca_interval(found)
+    wanted = f"at least {exactly(limit)} is wanted" if least is not None else f"{exactly(limit)} is allowed"
+    said = f"{what} {found.value:.5g}, {low:.5g} to {high:.5g} with 90 % confidence; {wanted}"
+    if images < LEAST_IMAGES:
+        return Evidence("not shown", f"{said}: {images} images are too few, {LEAST_IMAGES} might do", LEAST_IMAGES)
+    shown = (_at_most if least is None else _at_least)(said, (low, high), limit)
+    if shown is not None:
         return shown
-    distance = abs(mean - least)
-    needed = math.ceil(len(values) * ((high - low) / 2 / distance) ** 2) if distance else _MOST_IMAGES
+    distance = abs(found.value - limit)
+    needed = math.ceil(images * ((high - low) / 2 / distance) ** 2) if distance else _MOST_IMAGES
     if needed >= _MOST_IMAGES:
         return Evidence("not shown", f"{said}: it is on the limit")
+    needed = max(needed, images + 1)
     return Evidence("not shown", f"{said}: about {needed} images would show it", needed)
+
+
+def mean_of(values: Numbers) -> ImageFigure:
+    """Return the mean of ``values`` (N,), one for each image, as what limits are found of."""
+    return ImageFigure(np.stack([values, np.ones_like(values)], axis=1), ratio)
+
+
+def ratio(sums: Numbers) -> Numbers:
+    """Return the first of two sums (R, 2) over the second; 1 where that is nothing: all of nothing is right."""
+    return np.divide(sums[:, 0], sums[:, 1], out=np.ones(len(sums)), where=sums[:, 1] > 0)
 
 
 def speed_evidence(speedup: float, interval: tuple[float, float], least: float, seconds: float) -> Evidence:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 from edgevit.bundle.manifest import OutputAccuracy
 from edgevit.errors import InputError
+from edgevit.evaluation.bootstrap import ImageFigure
+from edgevit.evaluation.evidence import Evidence, figure_evidence
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, GateVerdict
 from edgevit.models.outputs import Output, OutputKind
 from edgevit.numerals import ROUNDING, exactly, floored, within
@@ -98,6 +100,29 @@ class OutputLimits:
         """Judge boxes by how many match one of float32's."""
         least = MIN_BOX_AGREEMENT if self.min_box_agreement is None else self.min_box_agreement
         return _at_least(found.box_agreement or 0.0, least, "box agreement")
+
+    def evidence(self, kind: OutputKind, found: Mapping[str, ImageFigure]) -> list[Evidence]:
+        """Return what images show of an output of ``kind``, by figures that are called as in ``OutputAccuracy``."""
+        match decided_by(kind):
+            case "max_drop":
+                allowed = MAX_DROP if self.max_drop is None else self.max_drop
+                least = 1 - allowed / 100
+                return [figure_evidence(found["agreement"], "share of float32's answers", least=least)]
+            case "min_miou":
+                least = MIN_MIOU if self.min_miou is None else self.min_miou
+                return [figure_evidence(found["miou"], "mIoU with float32", least=least)]
+            case "min_delta1":
+                least = MIN_DELTA1 if self.min_delta1 is None else self.min_delta1
+                shown = [figure_evidence(found["delta1"], "delta-1 with float32", least=least)]
+                if self.max_abs_rel is not None:
+                    shown.append(figure_evidence(found["abs_rel"], "AbsRel with float32", most=self.max_abs_rel))
+                return shown
+            case "min_box_agreement":
+                least = MIN_BOX_AGREEMENT if self.min_box_agreement is None else self.min_box_agreement
+                return [figure_evidence(found["box_agreement"], "box agreement with float32", least=least)]
+            case _:
+                least = MIN_COSINE if self.min_cosine is None else self.min_cosine
+                return [figure_evidence(found["cosine_mean"], "mean cosine with float32", least=least)]
 
 
 _JUDGES: dict[str, Callable[[OutputLimits, OutputAccuracy], GateVerdict]] = {

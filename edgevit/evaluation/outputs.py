@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Accuracy, OutputAccuracy
 from edgevit.errors import DataError
+from edgevit.evaluation.bootstrap import ImageFigure
 from edgevit.evaluation.boxes import Boxes
+from edgevit.evaluation.evidence import Evidence, ratio
 from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.models.outputs import BOX_KINDS, Output, parts
 from edgevit.progress import SILENT, Progress
@@ -35,6 +37,8 @@ class _Measure(Protocol):
     def add(self, reference: Numbers, found: Numbers) -> None: ...
 
     def figures(self) -> dict[str, float | None]: ...
+
+    def of_images(self) -> dict[str, ImageFigure]: ...
 
 
 def compare_outputs(
@@ -111,6 +115,22 @@ class OutputsMeasure:
             outputs=found,
         )
 
+    def evidence(self, limits: OutputLimits) -> dict[str, list[Evidence]]:
+        """Return what the images show of each output by its name."""
+        return {output.name: self._shown(place, output, limits) for place, output in enumerate(self._outputs)}
+
+    def _shown(self, place: int, output: Output, limits: OutputLimits) -> list[Evidence]:
+        judged = self._judged(place, output, limits)
+        boxes = output.kind in BOX_KINDS and not all(self._finite)  # which need their scores
+        if not self._finite[place] or boxes or (output.kind == "depth" and judged.delta1 is None):
+            return [Evidence("failed", "some numbers are not finite" if boxes else judged.reason)]
+        found: dict[str, ImageFigure] = {}
+        for measure in self._measures[place]:
+            found |= measure.of_images()
+        if output.kind in BOX_KINDS and self._boxes is not None:
+            found |= self._boxes.of_images()
+        return limits.evidence(output.kind, found)
+
     def _judged(self, place: int, output: Output, limits: OutputLimits) -> OutputAccuracy:
         figures: dict[str, float | None] = {}
         if self._finite[place]:
@@ -131,6 +151,7 @@ class Distance:
         self._signal = self._noise = 0.0
         self._cosines: list[NDArray[np.float64]] = []
         self._ratios: list[NDArray[np.float64]] = []
+        self._of_images: list[NDArray[np.float64]] = []
 
     def add(self, reference: Numbers, found: Numbers) -> None:
         """Take the output of some images."""
@@ -139,6 +160,7 @@ class Distance:
         lengths = np.sqrt(signal * np.square(other).sum(axis=1))
         same = noise == 0
         self._cosines.append(np.where(same, 1.0, (one * other).sum(axis=1) / np.maximum(lengths, _EPSILON)))
+        self._of_images.append(self._cosines[-1].reshape(len(reference), -1).mean(axis=1))
         with np.errstate(divide="ignore"):
             self._ratios.append(10 * np.log10(np.maximum(signal, _EPSILON) / noise)[~same])
         self._signal += float(signal.sum())
@@ -151,6 +173,11 @@ class Distance:
         if self._kind == "features":
             return np.moveaxis(numbers, 1, -1).reshape(-1, numbers.shape[1])
         return numbers.reshape(len(numbers), -1)
+
+    def of_images(self) -> dict[str, ImageFigure]:
+        """Return each image's mean cosine."""
+        cosines = np.concatenate(self._of_images)
+        return {"cosine_mean": ImageFigure(np.stack([cosines, np.ones_like(cosines)], axis=1), ratio)}
 
     def figures(self) -> dict[str, float | None]:
         """Return cosines and ratios; None where there is no difference to relate to."""
@@ -170,17 +197,21 @@ class Agreement:
     """The share of places whose largest logit is float32's."""
 
     def __init__(self) -> None:
-        self._same = self._all = 0
+        self._counts: list[NDArray[np.float64]] = []
 
     def add(self, reference: Numbers, found: Numbers) -> None:
         """Take logits (B, ..., classes)."""
         same = classes_in(reference, axis=-1) == classes_in(found, axis=-1)
-        self._same += int(same.sum())
-        self._all += same.size
+        same = same.reshape(len(same), -1)
+        self._counts.append(np.stack([same.sum(axis=1), np.full(len(same), same.shape[1])], axis=1).astype(np.float64))
+
+    def of_images(self) -> dict[str, ImageFigure]:
+        """Return how many places of each image are the same, and how many there are."""
+        return {"agreement": ImageFigure(np.concatenate(self._counts), ratio)}
 
     def figures(self) -> dict[str, float | None]:
         """Return the share."""
-        return {"agreement": self._same / self._all}
+        return {name: each.value for name, each in self.of_images().items()}
 
 
 class Masks:
@@ -188,14 +219,16 @@ class Masks:
 
     def __init__(self, classes: int) -> None:
         self._classes = max(2, classes)
-        self._both = np.zeros((self._classes, self._classes), dtype=np.int64)
+        self._counts: list[NDArray[np.float64]] = []
         self._threshold: float | None = None
 
     def add(self, reference: Numbers, found: Numbers) -> None:
         """Take scores (B, C, H, W)."""
-        before, after = self._labels(reference), self._labels(found)
-        pairs = self._classes * before.ravel() + after.ravel()
-        self._both += np.bincount(pairs, minlength=self._classes**2).reshape(self._both.shape)
+        for one, other in zip(self._labels(reference), self._labels(found), strict=True):
+            hits, before, after = (
+                np.bincount(labels.ravel(), minlength=self._classes) for labels in (one[one == other], one, other)
+            )
+            self._counts.append(np.concatenate([hits, before, after]).astype(np.float64))
 
     def _labels(self, scores: Numbers) -> NDArray[np.int64]:
         """Return the class of each pixel; of one channel, float32's first images tell whether it is a probability."""
@@ -203,41 +236,49 @@ class Masks:
             return np.asarray(scores.argmax(axis=1), dtype=np.int64)
         if self._threshold is None:
             self._threshold = 0.5 if float(scores.min()) >= 0 and float(scores.max()) <= 1 else 0.0
-        return np.asarray(scores > self._threshold, dtype=np.int64)
+        return np.asarray(scores[:, 0] > self._threshold, dtype=np.int64)
+
+    def of_images(self) -> dict[str, ImageFigure]:
+        """Return each class's pixels (N, 3 C) on each image: that are the same, that float32 has, that were found."""
+        return {"miou": ImageFigure(np.stack(self._counts), mean_iou)}
 
     def figures(self) -> dict[str, float | None]:
         """Return both, of the classes that either has somewhere."""
-        hits = np.diag(self._both)
-        union = self._both.sum(axis=0) + self._both.sum(axis=1) - hits
-        present = union > 0
-        return {
-            "miou": float((hits[present] / union[present]).mean()),
-            "pixel_accuracy": float(hits.sum() / self._both.sum()),
-        }
+        hits, before, _ = np.split(np.sum(self._counts, axis=0), 3)
+        return {"miou": self.of_images()["miou"].value, "pixel_accuracy": float(hits.sum() / before.sum())}
+
+
+def mean_iou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over classes of hits over union (R,), from pixels (R, 3 C) as ``Masks.of_images`` has them."""
+    hits, before, after = np.split(sums, 3, axis=1)
+    union = before + after - hits
+    rates = np.divide(hits, union, out=np.zeros_like(hits), where=union > 0)
+    return np.asarray(rates.sum(axis=1) / (union > 0).sum(axis=1))
 
 
 class Depths:
     """delta-1 and AbsRel of depth, with float32's as the truth, where that is not next to nothing."""
 
     def __init__(self) -> None:
-        self._near = self._all = 0
-        self._relative = 0.0
+        self._sums: list[tuple[float, float, float]] = []
 
     def add(self, reference: Numbers, found: Numbers) -> None:
         """Take depths (B, ..., H, W)."""
-        one, other = (each.reshape(len(each), -1).astype(np.float64) for each in (reference, found))
-        least = np.maximum(_LEAST_DEPTH * one.max(axis=1, keepdims=True), _EPSILON)
-        one, other = one[one > least], other[one > least]
-        ratio = np.maximum(other / one, one / np.maximum(other, _EPSILON))
-        self._near += int((ratio < _NEAR).sum())
-        self._relative += float((np.abs(other - one) / one).sum())
-        self._all += len(one)
+        for truth, depths in zip(reference.astype(np.float64), found.astype(np.float64), strict=True):
+            known = truth > max(_LEAST_DEPTH * float(truth.max()), _EPSILON)
+            one, other = truth[known], depths[known]
+            factor = np.maximum(other / one, one / np.maximum(other, _EPSILON))
+            self._sums.append((float((factor < _NEAR).sum()), float((np.abs(other - one) / one).sum()), len(one)))
+
+    def of_images(self) -> dict[str, ImageFigure]:
+        """Return, for each image, the pixels that are near, and the sum of relative differences, and all pixels."""
+        sums = np.array(self._sums)
+        return {"delta1": ImageFigure(sums[:, [0, 2]], ratio), "abs_rel": ImageFigure(sums[:, [1, 2]], ratio)}
 
     def figures(self) -> dict[str, float | None]:
         """Return both; None where no depth is above 0."""
-        if not self._all:
-            return {"delta1": None, "abs_rel": None}
-        return {"delta1": self._near / self._all, "abs_rel": self._relative / self._all}
+        known = sum(count for *_, count in self._sums)
+        return {name: each.value if known else None for name, each in self.of_images().items()}
 
 
 def classes_in(scores: Numbers, *, axis: int) -> NDArray[np.int64]:

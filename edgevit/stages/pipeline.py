@@ -1,4 +1,4 @@
-"""``edgevit pipeline``: all stages in a row, from a checkpoint to a report."""
+"""``edgevit pipeline``: all stages in a row, from a checkpoint to a verdict and a report."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ from edgevit.bundle.store import Bundle, Existing
 from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
 from edgevit.errors import EdgeViTError
-from edgevit.evaluation.gate import check_integer_share, check_limits
-from edgevit.evaluation.output_limits import OutputLimits
+from edgevit.evaluation.gate import check_integer_share
 from edgevit.graph.interface import WantedOutput
 from edgevit.graph.metadata_overrides import MetadataOverrides
 from edgevit.models.requested import Requests
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import SILENT, Progress
-from edgevit.recipes import Recipe
+from edgevit.recipes import NO_GATE, GateLimits, Recipe
 from edgevit.stages.benchmark import Load, benchmark
 from edgevit.stages.export import CHECKED, classes_of, export, outputs_of
 from edgevit.stages.images import DataSource, LabelledBatches, shared_images
+from edgevit.stages.judging import check_gate, judge, output_limits
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import check_unique_variants, quantize
+from edgevit.stages.race_result import Entrant
 from edgevit.stages.report import report
 from edgevit.stages.results import shares_missed
 from edgevit.stages.rules import Rules
 from edgevit.stages.source import load_source
-from edgevit.stages.validate import validate
+from edgevit.stages.validate import measure
 from edgevit.targets import Target
 
 if TYPE_CHECKING:
     from edgevit.stages.export import Exportable
 
-_NO_LIMITS = OutputLimits()
-
 
 @dataclass(frozen=True, slots=True)
 class PipelineJob:
-    """What to take through the pipeline, and how; ``max_drop``, ``min_cosine`` and ``limits`` are as in ``validate``.
+    """What to take through the pipeline, and how; the limits of ``gate`` go before the recipe's own.
 
     ``precisions`` are those to make beside float32. ``calibration_data`` is where the calibration images come from, if
     not the training part of ``data``. With ``image_size`` (height, width) the model is taken to another resolution than
@@ -58,9 +57,7 @@ class PipelineJob:
     recipe: Recipe
     load: Load
     unreadable: Unreadable
-    max_drop: float | None = None
-    min_cosine: float | None = None
-    limits: OutputLimits = _NO_LIMITS
+    gate: GateLimits = NO_GATE
     min_integer_share: float | None = None
     precisions: tuple[Precision, ...] = ("int8",)
     calibration_data: str | None = None
@@ -76,7 +73,7 @@ class PipelineJob:
 
 
 class PipelineResult(NamedTuple):
-    """The bundle with everything that was measured.
+    """The bundle with everything that was measured, and ``entrants``: what is shown of each variant, fastest first.
 
     ``failed`` are the variants that could not be made, ``shares_missed`` those with too few of their multiply-adds in
     integers, each with the reason.
@@ -85,10 +82,11 @@ class PipelineResult(NamedTuple):
     bundle: Bundle
     failed: Mapping[str, EdgeViTError]
     shares_missed: Mapping[str, str]
+    entrants: tuple[Entrant, ...]
 
 
 def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult:
-    """Export, quantize, validate, benchmark and report.
+    """Export, quantize, validate, benchmark, judge and report.
 
     A new bundle grows stage by stage at ``job.output``. One that is there already is replaced by the whole new one once
     the last stage is through, whether the gate lets its variants pass or not.
@@ -111,7 +109,7 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     check_integer_share(job.min_integer_share, job.precisions)
     for precision in job.precisions:
         check_unique_variants(job.targets, precision)
-    progress.note(f"1/5 Export {job.source}")
+    progress.note(f"1/6 Export {job.source}")
     model = load_source(
         job.source,
         MetadataOverrides(image_size=job.image_size, activation=job.activation, outputs=job.onnx_outputs),
@@ -123,8 +121,8 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     for note in model.notes:
         progress.note(f"    {note}")
     classes, typed = classes_of(model), outputs_of(model)
-    check_limits(classes=classes, max_drop=job.max_drop, min_cosine=job.min_cosine, dense=bool(typed))
-    replace(job.limits, max_drop=job.max_drop, min_cosine=job.min_cosine).check(typed)
+    limits = job.gate.or_else(job.recipe.gate)
+    check_gate(limits, classes=classes, typed=typed)
     seen, tested = calibration.load(progress), test.load(progress)
     LabelledBatches.of(tested, model.labels, several=model.activation == "sigmoid" and classes > 1)
     if shared := shared_images(seen, tested):
@@ -132,25 +130,29 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     with ExitStack() as stack:
         replaced = job.existing == "replace" and is_bundle(job.output)
         output = stack.enter_context(rebuilding(job.output)) if replaced else job.output
-        failed = _stages(job, model, output, test, calibration, progress)
+        failed, entrants = _stages(job, limits, model, output, test, calibration, progress)
     made = Bundle.open(job.output)
     share = job.recipe.min_integer_share if job.min_integer_share is None else job.min_integer_share
-    return PipelineResult(made, failed, shares_missed(made.manifest.variants, share, failed))
+    return PipelineResult(made, failed, shares_missed(made.manifest.variants, share, failed), entrants)
 
 
 def _stages(
     job: PipelineJob,
+    limits: GateLimits,
     model: Exportable,
     output: Path,
     test: DataSource,
     calibration: DataSource,
     progress: Progress,
-) -> Mapping[str, EdgeViTError]:
-    """Export ``model`` to ``output``, and take it through the other stages there; return what could not be made."""
+) -> tuple[Mapping[str, EdgeViTError], tuple[Entrant, ...]]:
+    """Export ``model`` to ``output``, and take it through the other stages there.
+
+    Return what could not be made, and what is shown of all else.
+    """
     failed: dict[str, EdgeViTError] = {}
     checked = replace(test, samples=CHECKED)
     bundle = export(model, output, checked, existing=job.existing, progress=progress)
-    progress.note(f"2/5 Quantize for {', '.join(job.targets)}")
+    progress.note(f"2/6 Quantize for {', '.join(job.targets)}")
     for precision in job.precisions:
         images = calibration if precision in NEED_IMAGES else None
         made = quantize(
@@ -163,12 +165,13 @@ def _stages(
         )
         bundle = made.bundle
         failed |= made.failed
-    progress.note(f"3/5 Validate on {job.data}")
-    bundle, _ = validate(
-        bundle, test, max_drop=job.max_drop, min_cosine=job.min_cosine, limits=job.limits, progress=progress
-    )
-    progress.note("4/5 Benchmark on this machine")
+    progress.note(f"3/6 Validate on {job.data}")
+    measured = measure(bundle, test, progress=progress)
+    bundle = measured.noted(bundle, output_limits(limits))
+    progress.note("4/6 Benchmark on this machine")
     bundle, _ = benchmark(bundle, job.load, progress=progress)
-    progress.note("5/5 Report")
+    progress.note("5/6 Race: what is shown of each variant")
+    bundle, entrants = judge(bundle, measured, limits, seconds=job.load.duration_s, strict=False)
+    progress.note("6/6 Report")
     report(bundle)
-    return failed
+    return failed, entrants

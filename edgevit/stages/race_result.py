@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,9 @@ import msgspec
 
 from edgevit.bundle.manifest import LimitEvidence, Precision, Word
 from edgevit.bundle.store import Bundle
+
+#: Limits on what a variant costs; all others are on how near its answers are to float32's.
+COSTS = ("speed", "p99", "size", "memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,12 @@ class Flip:
     float32: str
     variant: str
     label: str | None = None
+
+
+def word_of(evidence: Iterable[LimitEvidence]) -> Word:
+    """Return the verdict on a variant: failed if one limit is missed, else not shown if one is not, else passed."""
+    words = {each.word for each in evidence}
+    return "failed" if "failed" in words else "not shown" if "not shown" in words else "passed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +46,18 @@ class Entrant:
 
     @property
     def word(self) -> Word:
-        """The verdict: failed if one limit is, else not shown if one is not, else passed."""
-        words = {each.word for each in self.evidence}
-        return "failed" if "failed" in words else "not shown" if "not shown" in words else "passed"
+        """The verdict; see ``word_of``."""
+        return word_of(self.evidence)
 
     @property
     def reason(self) -> str:
         """Why the verdict is as it is."""
         return "; ".join(each.reason for each in self.evidence if each.word == self.word) or "there is no limit for it"
+
+
+def winner_of(entrants: Iterable[Entrant]) -> str | None:
+    """Return who won of ``entrants``, the fastest first: the fastest that passed; None if nothing did."""
+    return next((each.name for each in entrants if each.word == "passed" and each.p50_ms is not None), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from edgevit.data.batches import Unreadable
 from edgevit.graph import torch_export
 from edgevit.models.loading import load_checkpoint
 from edgevit.progress import Silent
-from edgevit.recipes import load_recipe
+from edgevit.recipes import GateLimits, load_recipe
 from edgevit.stages.benchmark import Load
 from edgevit.stages.pipeline import PipelineJob, pipeline
 from edgevit.targets import load_target
@@ -34,7 +34,7 @@ class Killer(Silent):
         self.step = step
 
     def note(self, message):
-        if message.startswith(f"{self.step}/5"):
+        if message.startswith(f"{self.step}/6"):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -51,7 +51,7 @@ def run(checkpoint, path, step):
                 recipe=load_recipe("default"),
                 load=Load(threads=1, duration_s=0.1),
                 unreadable=Unreadable(),
-                max_drop=100.0,
+                gate=GateLimits(max_drop=100.0),
                 existing="replace",
             )
             pipeline(job, progress=Killer(step))

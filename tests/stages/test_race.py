@@ -81,11 +81,17 @@ def with_broken_scale(path):
     broken = numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(10), f"{scale.name}.broken")
     model.graph.initializer.append(broken)
     node.input[1] = broken.name
-    onnx.save(model, place)
-    content = place.read_bytes()
+    return with_file(path, variant.name, model.SerializeToString())
+
+
+def with_file(path, name, content):
+    """Give a variant another model file, as if it had been made so."""
+    bundle = Bundle.open(path)
+    variant = bundle.variant(name)
+    (path / variant.files[0].path).write_bytes(content)
     file = msgspec.structs.replace(variant.files[0], bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     changed = msgspec.structs.replace(variant, files=(file, *variant.files[1:]))
-    variants = tuple(changed if each.name == variant.name else each for each in bundle.manifest.variants)
+    variants = tuple(changed if each.name == name else each for each in bundle.manifest.variants)
     (path / "manifest.json").write_bytes(encode_manifest(msgspec.structs.replace(bundle.manifest, variants=variants)))
     return path
 
@@ -327,7 +333,7 @@ def test_a_recipe_may_have_the_limits_and_options_go_before_it(quantized, times,
     [
         ({"min_cosine": 0.5, "max_drop": 5.0}, "passed"),
         ({"min_cosine": 1.0, "max_drop": 5.0}, "failed"),
-        ({"min_cosine": 0.5, "max_drop": 0.0}, "failed"),
+        ({"min_cosine": 0.5, "max_drop": 0.0}, "not shown"),
     ],
 )
 def test_limits_count_for_models_of_other_outputs_too(dense, times, limits, word):
@@ -351,3 +357,39 @@ def test_what_was_not_measured_does_not_pass(quantized, times, monkeypatch):
     found = race(quantized, max_drop=2.0, max_memory=1000)
     assert set(words(found).values()) == {"not shown"}
     assert found.winner is None
+
+
+def test_outputs_are_judged_one_by_one_and_few_images_show_nothing(dense, times):
+    found = race(dense, data=MANY, min_cosine=0.5, max_drop=5.0)
+    (int8,) = [each for each in found.entrants if each.precision == "int8"]
+    outputs = {f"accuracy of {output.name}" for output in found.bundle.manifest.typed_outputs}
+    assert {each.limit for each in int8.evidence} == outputs
+    assert int8.word == "passed", int8.reason
+    few = race(dense, data="shapes:size=16,count=20", min_cosine=0.5, max_drop=5.0)
+    (int8,) = [each for each in few.entrants if each.precision == "int8"]
+    assert (int8.word, int8.evidence[0].needed) == ("not shown", 30)
+
+
+def test_a_limit_on_kl_decides_alone(quantized, times):
+    found = race(quantized, data=SHAPES, max_kl=0.05)
+    (int8,) = [each for each in found.entrants if each.precision == "int8"]
+    assert [each.limit for each in int8.evidence] == ["kl"]
+    assert int8.word == "passed", int8.reason
+    both = race(quantized, data=SHAPES, max_kl=1e-9, max_drop=90.0)
+    (int8,) = [each for each in both.entrants if each.precision == "int8"]
+    assert {each.limit: each.word for each in int8.evidence} == {"accuracy": "passed", "kl": "failed"}
+
+
+def test_float32_of_an_engine_that_answers_otherwise_must_show_that_it_keeps_the_limits(quantized, times):
+    int8 = Bundle.open(quantized).variant("int8-onnxruntime")
+    with_file(quantized, "float32-onnxruntime", (quantized / int8.files[0].path).read_bytes())
+    found = race(quantized, data=SHAPES)
+    (float32,) = [each for each in found.entrants if each.name == "float32-onnxruntime"]
+    assert float32.word == "not shown"
+    assert found.winner is None
+
+
+@pytest.mark.parametrize("limits", [{"max_kl": 1.0}, {"min_miou": 0.9}])
+def test_a_limit_of_another_kind_of_model_is_refused(embedding, times, limits):
+    with pytest.raises(InputError):
+        race(embedding, data=SHAPES, **limits)

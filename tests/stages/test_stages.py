@@ -137,7 +137,7 @@ def test_a_pipeline_that_fails_leaves_the_bundle_that_it_was_to_replace(tiny_che
         assert not Bundle.open(quantized).manifest.variants[0].accuracy, "the old bundle serves meanwhile"
         raise VerificationError("the stage before failed", remedy="none")
 
-    monkeypatch.setattr(stages, "validate", failing)
+    monkeypatch.setattr(stages, "measure", failing)
     job = pipeline_job(tiny_checkpoint, quantized, existing="replace")
     with pytest.raises(VerificationError, match="the stage before failed"):
         pipeline(job)
