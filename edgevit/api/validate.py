@@ -9,6 +9,7 @@ from pathlib import Path
 from edgevit.api.arguments import names, number
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
+from edgevit.evaluation.accuracy_details import MOST_FLIPS
 from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.stages.results import ValidationResult
@@ -29,6 +30,7 @@ def validate(
     min_box_agreement: float | None = None,
     max_abs_rel: float | None = None,
     min_integer_share: float | None = None,
+    thumbnails: int = MOST_FLIPS,
     root: str | os.PathLike[str] | None = None,
     strict: bool = False,
     progress: Progress | ProgressCallback | None = None,
@@ -50,6 +52,7 @@ def validate(
         min_box_agreement: Smallest share of boxes that match float32's that passes.
         max_abs_rel: Largest mean relative difference of depths from float32's that passes; none without it.
         min_integer_share: Share of the multiply-adds, in 0..1, that INT8 variants must run in integers to pass.
+        thumbnails: Keep so many small pictures of images whose answer changed, for each variant; 0 keeps none.
         root: Folder that the paths in a CSV start from.
         strict: Stop at the first image that cannot be read.
         progress: Called with a ``ProgressEvent`` for each step and each note.
@@ -64,6 +67,7 @@ def validate(
     share = number("min_integer_share", min_integer_share, least=0, most=1)
     place = root if root is None else Path(root)
     images = images_of(data, "test", labels=labels, root=place, samples=samples, strict=strict)
+    kept = number("thumbnails", thumbnails, least=0, most=MOST_FLIPS)
     measured, chosen = stage(
         opened(bundle),
         images,
@@ -76,6 +80,7 @@ def validate(
             min_box_agreement=number("min_box_agreement", min_box_agreement, least=0, most=1),
             max_abs_rel=number("max_abs_rel", max_abs_rel, least=0),
         ),
+        thumbnails=MOST_FLIPS if kept is None else int(kept),
         progress=progress_to(progress),
     )
     unreadable = images.unreadable.names

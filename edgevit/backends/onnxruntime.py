@@ -45,8 +45,13 @@ _FATAL = 4  # log severity: errors reach the caller as exceptions, and nothing e
 
 #: What can be set, and to what; the first is taken by itself. ``images`` is how those of a batch go through the model:
 #: where activations are quantized as they come, a whole batch shares a range, and what is said of an image would depend
-#: on those beside it. INPUT is what the model is built to take, as OpenVINO's is.
-_VALUES: Final[Mapping[str, tuple[str, ...]]] = {"images": ("together", "one-by-one"), "INPUT": INPUTS}
+#: on those beside it. INPUT is what the model is built to take, as OpenVINO's is. ``optimize`` off runs the file node
+#: by node as it is written: what optimising it changed can be seen then.
+_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
+    "images": ("together", "one-by-one"),
+    "INPUT": INPUTS,
+    "optimize": ("on", "off"),
+}
 
 
 class OnnxRuntime(Backend):
@@ -156,8 +161,10 @@ class OnnxRuntime(Backend):
         return self._opened(model, threads, settings)
 
     def _opened(self, model: Path | PackedModel, threads: int, settings: Mapping[str, str]) -> OnnxRuntimeSession:
-        largest_batch = 1 if checked(settings)["images"] == "one-by-one" else None
-        return OnnxRuntimeSession(self._engine, model, threads, largest_batch=largest_batch)
+        asked = checked(settings)
+        largest_batch = 1 if asked["images"] == "one-by-one" else None
+        optimize = asked["optimize"] == "on"
+        return OnnxRuntimeSession(self._engine, model, threads, largest_batch=largest_batch, optimize=optimize)
 
     def operator_times(
         self,
@@ -212,6 +219,7 @@ class OnnxRuntimeSession:
         threads: int,
         *,
         largest_batch: int | None = None,
+        optimize: bool = True,
         profile: str | None = None,
     ) -> None:
         self._largest_batch = largest_batch
@@ -223,6 +231,8 @@ class OnnxRuntimeSession:
 
         self._errors = ENGINE_ERRORS
         options = self._options()
+        if not optimize:
+            options.graph_optimization_level = engine.GraphOptimizationLevel.ORT_DISABLE_ALL
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, profile
         self._session = self._load(options)

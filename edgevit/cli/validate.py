@@ -26,6 +26,7 @@ from edgevit.cli.options import (
     Variants,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
+from edgevit.evaluation.accuracy_details import MOST_FLIPS
 from edgevit.evaluation.gate import limit_option
 from edgevit.report.table import output_figures
 from edgevit.stages.results import ValidationResult
@@ -44,6 +45,9 @@ def validate(
     min_box_agreement: MinBoxAgreement = None,
     max_abs_rel: MaxAbsRel = None,
     min_integer_share: MinIntegerShare = None,
+    thumbnails: Annotated[
+        int, typer.Option(min=0, max=MOST_FLIPS, help="Small pictures of images whose answer changed to keep.")
+    ] = MOST_FLIPS,
     root: Root = None,
     strict: StrictImages = False,
 ) -> Result:
@@ -61,6 +65,7 @@ def validate(
             min_box_agreement=min_box_agreement,
             max_abs_rel=max_abs_rel,
             min_integer_share=min_integer_share,
+            thumbnails=thumbnails,
             root=root,
             strict=strict,
             progress=bars,

@@ -66,6 +66,10 @@ class Dataset(ABC):
     def describe(self, index: int) -> str:
         """Return what to call image ``index`` in a message, such as its path."""
 
+    def short_name(self, index: int) -> str:
+        """Return what to call image ``index`` in a report that others read: without the folders of this machine."""
+        return self.describe(index)
+
     def image_sha256(self, index: int) -> str:
         """Return a SHA-256 of image ``index``: of its pixels, or of its file where it has one.
 
@@ -157,6 +161,10 @@ class FileDataset(Dataset):
         path = str(self.paths[index])
         return f"{path} ({self._places[index]})" if self._places else path
 
+    def short_name(self, index: int) -> str:
+        """Return the name of the file, and of the folder that it is in, which may name its class."""
+        return "/".join(self.paths[index].parts[-2:]).lstrip("/")
+
     def image_sha256(self, index: int) -> str:
         """Return the SHA-256 of the file.
 
@@ -190,6 +198,10 @@ class Subset(Dataset):
     def describe(self, index: int) -> str:
         """Return what the whole set calls the image."""
         return self.dataset.describe(int(self.indices[index]))
+
+    def short_name(self, index: int) -> str:
+        """Return what the whole set does."""
+        return self.dataset.short_name(int(self.indices[index]))
 
     def image_sha256(self, index: int) -> str:
         """Return what the whole set says."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,3 +28,22 @@ def let_go(model: ir.Model) -> None:
     """
     for value in model.graph.initializers.values():
         value.const_value = None
+
+
+def largest_weights(path: Path, count: int = 4) -> list[bytes]:
+    """Return the content of the ``count`` largest constants of the ONNX file ``path``, by which it is recognised.
+
+    Raises:
+        GraphError: if it is damaged.
+
+    """
+    import onnx
+
+    from edgevit.errors import GraphError
+
+    try:
+        tensors = onnx.load(str(path), load_external_data=False).graph.initializer
+        arrays = [onnx.numpy_helper.to_array(each) for each in tensors]
+    except (OSError, ValueError, TypeError) as error:
+        raise GraphError(f"{path} is not a valid ONNX model: {error}", remedy="export the model again") from error
+    return [each.tobytes() for each in sorted(arrays, key=lambda array: -array.nbytes)[:count]]

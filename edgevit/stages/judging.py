@@ -105,6 +105,8 @@ def _of_accuracy(
 ) -> list[LimitEvidence]:
     """Return what is shown of the ``accuracy`` of a variant that was measured, one entry for each limit on it."""
     name = variant.name
+    if (wrong := measured.wrong(name)) is not None:
+        return [_limit("accuracy", Evidence("failed", wrong))]
     if name == measured.reference or (variant.precision == _REFERENCE and _same(accuracy)):
         return [_limit("accuracy", _known(passed=True, reason="it is float32"))]
     if manifest.typed_outputs:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.backends.base import Session
 from edgevit.backends.variants import backend_for, open_variant
 from edgevit.bundle.manifest import Accuracy, Manifest
 from edgevit.bundle.store import Bundle
-from edgevit.data.dataset import Subset
+from edgevit.data.dataset import Dataset, Subset
 from edgevit.errors import MissingDependencyError
 from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
+from edgevit.evaluation.accuracy_details import MOST_FLIPS, EngineSteps
 from edgevit.evaluation.decisions import measure_decisions
 from edgevit.evaluation.embedding import measure_embedding
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
@@ -23,13 +26,17 @@ from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.evaluation.outputs import OutputsMeasure, compare_outputs
 from edgevit.files import shareable
 from edgevit.progress import SILENT, Progress
+from edgevit.stages.accuracy_details import keep_details
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
+from edgevit.stages.own_onnx import compare_steps
 from edgevit.stages.runnable import runnable
 
 _REFERENCE = "float32"
 _BATCH = 32
 _NUMBERS = 1 << 22  # of outputs that are looked at together, where an image has many
 _NO_LIMITS = OutputLimits()
+#: Of so many images one is run once more, in the ONNX that a variant was built from: what it costs stays small.
+_ONE_IN, _FEWEST_STEPS, _MOST_STEPS = 32, 4, 32
 
 
 def validate(
@@ -40,9 +47,13 @@ def validate(
     max_drop: float | None = None,
     min_cosine: float | None = None,
     limits: OutputLimits = _NO_LIMITS,
+    thumbnails: int = MOST_FLIPS,
     progress: Progress = SILENT,
 ) -> tuple[Bundle, tuple[str, ...]]:
     """Measure ``variants`` (all if none are named) on ``images``, note it in the bundle, and return whom it measured.
+
+    What lies behind the figures goes beside the manifest (``evaluation/accuracy_details``), with so many ``thumbnails``
+    of images whose answer changed for each variant.
 
     ``max_drop`` is the largest loss of top-1 in points that passes, or of decisions where each logit is one;
     ``min_cosine`` the smallest mean cosine similarity with float32 of an embedding model's features. None stands for
@@ -58,7 +69,7 @@ def validate(
     limits = _with_others(limits, max_drop, min_cosine)
     limits.check(manifest.typed_outputs)
     measured = measure(bundle, images, variants=variants, progress=progress)
-    return measured.noted(bundle, limits), measured.names
+    return measured.noted(bundle, limits, thumbnails=thumbnails), measured.names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,34 +77,53 @@ class Measurement:
     """What variants answered to the same images, and the variant that they are compared with, ``reference``.
 
     ``logits`` (N, classes) are by variant; those of a model with outputs of other kinds are ``compared`` only.
-    There were so many ``images``. ``labels`` (N,) are None where there are none; ``describe`` says what image 0..N-1 is
-    called.
+    ``labels`` (N,) are None where there are none; ``describe`` says what image 0..N-1 of ``dataset`` is called.
+    ``steps`` tell by variant whether its engine computes what it was built from.
     """
 
     names: tuple[str, ...]
     reference: str
     logits: Mapping[str, NDArray[np.float32]]
     compared: Mapping[str, OutputsMeasure]
-    images: int
     labels: NDArray[np.int64] | None
     data: str
     data_sha256: str
-    describe: Callable[[int], str]
+    dataset: Dataset
+    steps: Mapping[str, EngineSteps] = field(default_factory=dict)
+
+    @property
+    def images(self) -> int:
+        """How many images were measured."""
+        return len(self.dataset)
+
+    def describe(self, place: int) -> str:
+        """Return what image 0..N-1 is called."""
+        return self.dataset.describe(place)
+
+    def wrong(self, name: str) -> str | None:
+        """Say why the engine of a variant is not what it was built from; None if it is, or that is not known."""
+        steps = self.steps.get(name)
+        return None if steps is None else steps.wrong
 
     def accuracy(self, name: str, manifest: Manifest, limits: OutputLimits) -> Accuracy:
-        """Return the figures of a variant, with the verdict on them as they are."""
-        if manifest.typed_outputs:
-            return self.compared[name].accuracy(limits, data=self.data, data_sha256=self.data_sha256)
-        figures = _measure(manifest, limits.max_drop, limits.min_cosine)
-        return figures(
-            self.logits[self.reference], self.logits[name], self.labels, data=self.data, data_sha256=self.data_sha256
-        )
+        """Return the figures of a variant, with the verdict on them as they are.
 
-    def noted(self, bundle: Bundle, limits: OutputLimits) -> Bundle:
-        """Write the figures of all variants, and the verdicts on them as they are, into the bundle."""
+        An engine that does not compute what it was built from fails, however near float32 it is.
+        """
+        if manifest.typed_outputs:
+            found = self.compared[name].accuracy(limits, data=self.data, data_sha256=self.data_sha256)
+        else:
+            figures = _measure(manifest, limits.max_drop, limits.min_cosine)
+            both = self.logits[self.reference], self.logits[name]
+            found = figures(*both, self.labels, data=self.data, data_sha256=self.data_sha256)
+        wrong = self.wrong(name)
+        return found if wrong is None else msgspec.structs.replace(found, passed=False, reason=wrong)
+
+    def noted(self, bundle: Bundle, limits: OutputLimits, *, thumbnails: int = MOST_FLIPS) -> Bundle:
+        """Write the figures of all variants, the verdicts on them as they are, and what lies behind into the bundle."""
         for name in self.names:
             bundle = bundle.update_variant(name, accuracy=self.accuracy(name, bundle.manifest, limits))
-        return bundle
+        return keep_details(bundle, self, thumbnails=thumbnails)
 
 
 def measure(
@@ -114,10 +144,14 @@ def measure(
     if several_labels(manifest) and wanted.labels is None and (dataset.labels >= 0).any():
         progress.note("Labels of images are not looked at: one for each does not say which of several are right")
     seen: list[NDArray[np.int64]] = []
+    first: list[NDArray[np.float32]] = []
     size = max(1, min(_BATCH, _NUMBERS // manifest.width))
+    few = min(max(len(wanted) // _ONE_IN, _FEWEST_STEPS), _MOST_STEPS, size)
 
     def read() -> Iterator[NDArray[np.float32]]:
         for batch in wanted.read(bundle.manifest.preprocess, batch_size=size, unreadable=images.unreadable):
+            if not first:
+                first.append(batch.images[:few].copy())
             seen.append(batch.indices)
             yield batch.images
 
@@ -133,19 +167,33 @@ def measure(
             compared = compare_outputs(manifest.typed_outputs, reference, sessions, read(), total, progress)
         else:
             logits = collect_logits(sessions, read(), total=total, progress=progress)
+        answers = {name: _first_answers(logits, name, session, first[0]) for name, session in sessions.items()}
+    steps = {}
+    for name in progress.track(names, total=len(names), label="Comparing engines with their ONNX"):
+        steps[name] = compare_steps(bundle, name, first[0], answers[reference], answers[name])
+        if (wrong := steps[name].wrong) is not None:
+            progress.note(f"{name}: {wrong}")
     measured = np.concatenate(seen)
+    subset = Subset(dataset, measured)
     return Measurement(
         names=names,
         reference=reference,
         logits=logits,
         compared=compared,
-        images=len(measured),
         labels=None if wanted.labels is None else wanted.labels[measured],
         data=shareable(images.name),
         # Of the images that were measured alone: others may not even be there.
-        data_sha256=Subset(dataset, measured).fingerprint(progress),
-        describe=lambda place: dataset.describe(int(measured[place])),
+        data_sha256=subset.fingerprint(progress),
+        dataset=subset,
+        steps=steps,
     )
+
+
+def _first_answers(
+    logits: Mapping[str, NDArray[np.float32]], name: str, session: Session, images: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the outputs (N, width) of the first images, which are there already but for those of several kinds."""
+    return logits[name][: len(images)] if name in logits else session.infer(images)
 
 
 def _with_others(limits: OutputLimits, max_drop: float | None, min_cosine: float | None) -> OutputLimits:
