@@ -113,7 +113,7 @@ LIBRARIES = {
     "transformers": {"models"},
     "torchvision": set(),
     "nncf": set(),
-    "scipy": set(),
+    "scipy": {"data"},
 }
 
 #: What `pip install edgevit` brings: all that the rooms of a device may import when they are imported.

@@ -14,6 +14,7 @@ from edgevit.data.csv_table import load_csv
 from edgevit.data.dataset import Dataset, FileDataset, Subset
 from edgevit.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_sample
 from edgevit.data.folder import load_folder
+from edgevit.data.imagenet_validation import load_imagenet_validation
 from edgevit.data.labels import map_labels as map_labels  # where others look for it
 from edgevit.data.shapes import load_shapes
 from edgevit.data.splits import SplitName
@@ -66,6 +67,9 @@ def load_dataset(
 
 def _from_files(source: str, split: SplitName, root: Path | None, *, labelled: bool) -> FileDataset:
     path = expanded(source)
+    imagenet = load_imagenet_validation(path, split, labelled=labelled) if root is None else None
+    if imagenet is not None:
+        return imagenet
     if path.is_dir():
         return load_folder(path, split, labelled=labelled)
     if path.is_file() and path.suffix.lower() in _TABLES:

@@ -1,0 +1,185 @@
+"""ImageNet-1k's validation images as they are handed out: one folder of files, with their classes somewhere beside it.
+
+Three layouts are usual. Folders of classes (``val/n01440764/...``) are read as any other folder is. In the others all
+images lie in one folder, and their classes are found in Kaggle's ``LOC_val_solution.csv``, in the development kit
+(``ILSVRC2012_devkit_t12``), in Caffe's ``val.txt``, or in the files' own names, as on the Hugging Face Hub.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgevit.data.dataset import FileDataset
+from edgevit.data.folder import load_folder
+from edgevit.data.imagenet import imagenet_synsets
+from edgevit.data.splits import SplitName
+from edgevit.data.walk import children
+from edgevit.dependencies import require
+from edgevit.errors import DataError
+
+_IMAGE = re.compile(r"ILSVRC2012_val_([0-9]{8})(?:_(n[0-9]{8}))?\.jpe?g", re.IGNORECASE)
+_BELOW = ("", "val", "ILSVRC2012_img_val", "Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val")
+#: Kaggle's images lie four folders below its table.
+_LEVELS = 5
+_SOLUTION, _CAFFE = "LOC_val_solution.csv", "val.txt"
+_TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+_KITS = ("ILSVRC2012_devkit_t12/data", "data", "")
+_MOST_BYTES = 16 << 20  # Kaggle's table has less than 3 MB
+_REMEDY = (
+    f"put {_SOLUTION}, or the folder ILSVRC2012_devkit_t12, or Caffe's {_CAFFE}, beside the images; "
+    "or sort them into folders of classes"
+)
+
+#: From the number of an image, from 1, to its class's index; None where it is not known.
+_Truth = Callable[[int], "int | None"]
+
+
+class _Found(NamedTuple):
+    """The images of a folder by their numbers, with the WordNet ids in their names."""
+
+    folder: Path
+    images: dict[int, Path]
+    ids: dict[int, str]
+
+
+def load_imagenet_validation(source: Path, split: SplitName, *, labelled: bool = True) -> FileDataset | None:
+    """Return ImageNet-1k's validation images at ``source``, which may be partial; None if it is no such place.
+
+    ``source`` is the folder of the images, one above it, or the file that has their classes. With Kaggle's folder,
+    ``split`` "train" is its training images where they are there.
+
+    Raises:
+        DataError: if the images need to be ``labelled`` and their classes are not found, or a file of classes is not
+            as it is handed out.
+        MissingDependencyError: if the development kit's classes cannot be read without SciPy.
+
+    """
+    root = source
+    if source.is_file():
+        if source.name not in (_SOLUTION, _CAFFE, _TRUTH):
+            return None
+        root = source.parent.parent.parent if source.name == _TRUTH else source.parent
+    found = _images(root)
+    if found is None:
+        return None
+    training = found.folder.parent / "train"
+    if split == "train" and found.folder != root and training.is_dir():
+        return load_folder(found.folder.parent, split, labelled=labelled)
+    numbers = sorted(found.images)
+    truth, origin = _truth(found)
+    if truth is None:
+        if labelled:
+            raise DataError(f"{found.folder} has ImageNet's images, but not their classes", remedy=_REMEDY)
+        return None
+    labels = [truth(number) for number in numbers]
+    unknown = [number for number, label in zip(numbers, labels, strict=True) if label is None]
+    if unknown:
+        raise DataError(
+            f"{origin} does not tell the class of {found.images[unknown[0]].name} or {len(unknown) - 1} others",
+            remedy=f"fetch {origin.name} again, or take it away",
+        )
+    return FileDataset(
+        str(source),
+        [found.images[number] for number in numbers],
+        np.asarray(labels, dtype=np.int64),
+        imagenet_synsets(),
+        notes=[f"{len(numbers)} of ImageNet's 50,000 validation images, with the classes of {origin}"],
+    )
+
+
+def _images(root: Path) -> _Found | None:
+    for below in _BELOW:
+        folder = root / below
+        if not folder.is_dir():
+            continue
+        images, ids = {}, {}
+        for path in children(folder):
+            match = _IMAGE.fullmatch(path.name)
+            if match is not None:
+                images[int(match[1])] = path
+                if match[2]:
+                    ids[int(match[1])] = match[2]
+        if images:
+            return _Found(folder, images, ids)
+    return None
+
+
+def _truth(found: _Found) -> tuple[_Truth | None, Path]:
+    """Return what tells the classes of images, and where it is from."""
+    places = {id_: index for index, id_ in enumerate(imagenet_synsets())}
+    if len(found.ids) == len(found.images):
+        return lambda number: places.get(found.ids[number]), found.folder
+    for folder in (found.folder, *found.folder.parents[:_LEVELS]):
+        if (file := folder / _SOLUTION).is_file():
+            return _of_solution(file, places), file
+        if (file := folder / _CAFFE).is_file():
+            return _of_caffe(file), file
+        for kit in _KITS:
+            if (file := folder / kit / _TRUTH).is_file():
+                return _of_devkit(file, places), file
+    return None, found.folder
+
+
+def _of_solution(file: Path, places: Mapping[str, int]) -> _Truth:
+    """Read lines such as ``ILSVRC2012_val_00048981,n03995372 85 1 499 272``: the class, and boxes."""
+    known = {}
+    for line in _lines(file)[1:]:
+        match = re.match(r"ILSVRC2012_val_([0-9]{8}),(n[0-9]{8})\b", line)
+        if match is None:
+            raise _unreadable(file, line)
+        known[int(match[1])] = places.get(match[2])
+    return known.get
+
+
+def _of_caffe(file: Path) -> _Truth:
+    """Read lines such as ``ILSVRC2012_val_00000001.JPEG 65``: classes are indices in the order of their ids."""
+    known = {}
+    for line in _lines(file):
+        match = re.fullmatch(r"ILSVRC2012_val_([0-9]{8})\.JPEG\s+([0-9]{1,3})", line)
+        if match is None:
+            raise _unreadable(file, line)
+        known[int(match[1])] = int(match[2])
+    return known.get
+
+
+def _of_devkit(file: Path, places: Mapping[str, int]) -> _Truth:
+    """Read a line for each image in their order, the class's ``ILSVRC2012_ID``, which meta.mat gives the ids of."""
+    numbers = _lines(file)
+    wrong = next((each for each in numbers if re.fullmatch(r"[0-9]{1,4}", each) is None), None)
+    if wrong is not None:
+        raise _unreadable(file, wrong)
+    ids = _ids_of_devkit(file.with_name(_META))
+    classes = [places.get(ids.get(int(number), "")) for number in numbers]
+    return lambda number: classes[number - 1] if 0 < number <= len(classes) else None
+
+
+def _ids_of_devkit(file: Path) -> dict[int, str]:
+    """Return the WordNet ids by ``ILSVRC2012_ID``, as MATLAB keeps them."""
+    if not file.is_file():
+        raise DataError(f"there is no {file}, which says what the classes' numbers mean", remedy=_REMEDY)
+    scipy = require("scipy.io", extra="imagenet")
+    try:
+        synsets: Any = scipy.loadmat(file, squeeze_me=True, variable_names=["synsets"])["synsets"]
+        return {int(each["ILSVRC2012_ID"]): str(each["WNID"]) for each in synsets}
+    except Exception as error:  # SciPy raises whatever the damage leads to
+        raise _unreadable(file, str(error)) from error
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{file} has more than {_MOST_BYTES >> 20} MiB", remedy=_REMEDY)
+        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {file}: {error}", remedy=_REMEDY) from error
+
+
+def _unreadable(file: Path, what: str) -> DataError:
+    return DataError(
+        f"{file} is not as ImageNet has it: {what[:100]!r}", remedy=f"fetch {file.name} again, or {_REMEDY}"
+    )
