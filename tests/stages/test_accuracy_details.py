@@ -1,6 +1,8 @@
 """What ``validate`` keeps behind the figures, and engines that are not what they were built from."""
 
 import shutil
+import subprocess
+import sys
 
 import msgspec
 import numpy as np
@@ -211,3 +213,8 @@ def test_keeping_nothing_new_keeps_what_there_was(quantized):
     known = read_details(bundle)
     measured = stage.measure(bundle, public.api.images.images_of(SHAPES, "test"), variants=["int8-onnxruntime"])
     assert read_details(keep_details(bundle, measured)).details == known.details
+
+
+def test_a_device_measures_without_what_writes_onnx():
+    hidden = "for name in ('onnx', 'onnx_ir', 'torch', 'jinja2'): sys.modules[name] = None"
+    subprocess.run([sys.executable, "-c", f"import sys\n{hidden}\nimport edgevit.stages.validate"], check=True)
