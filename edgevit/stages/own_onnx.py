@@ -16,7 +16,7 @@ from edgevit.errors import BundleError, EdgeViTError
 from edgevit.evaluation.accuracy_details import EngineSteps
 from edgevit.evaluation.engine_steps import engine_steps, without_onnx
 from edgevit.files import scratch_folder
-from edgevit.quantization.emit import dialect_called
+from edgevit.graph.needed import check_graph_packages
 from edgevit.targets import load_target, split_name, target_names
 
 # What writes ONNX is imported where it is used: a device measures without it.
@@ -71,12 +71,12 @@ def own_onnx(bundle: Bundle, variant: Variant, scratch: Path) -> OwnOnnx:
             f"{variant.name} was built for {variant.target}, of which no profile comes with EdgeViT",
             remedy="build it for a target that edgevit targets lists",
         )
-    target = load_target(variant.target)
-    dialect_called(target.dialect)  # says which package is missing
+    check_graph_packages()
     from edgevit.quantization.float_fallback import float_in
     from edgevit.quantization.ptq import PtqModel
     from edgevit.stages.precisions import load_decided, write_source
 
+    target = load_target(variant.target)
     decided = load_decided(bundle, variant.precision, target)
     if isinstance(decided, PtqModel):
         decided = float_in(decided, target.dialect)
