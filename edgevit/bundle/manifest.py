@@ -141,7 +141,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     of images that are decided rightly, by a single logit or in all of their labels.
 
     A model with ``outputs`` of its own has the figures of each of them, and ``sqnr_db`` is the worst one's; all else
-    that is said of classes is None.
+    that is said of classes is None. They are ``partial`` where Ctrl-C ended the measuring, and passed nothing then.
     """
 
     data: str
@@ -161,6 +161,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     similarity: Similarity | None = None
     decisions: Decisions | None = None
     outputs: tuple[OutputAccuracy, ...] = ()
+    partial: bool = False
 
 
 class OperatorTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

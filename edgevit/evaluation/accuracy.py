@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,29 +19,48 @@ from edgevit.progress import SILENT, Progress
 UNLABELLED = -1
 
 
-def collect_logits(
+class Interruption:
+    """Whether Ctrl-C ended a pass over images whose beginning is worth keeping."""
+
+    def __init__(self) -> None:
+        self.raised = False
+
+
+def answers_of(
     sessions: Mapping[str, Session],
     batches: Iterable[NDArray[np.float32]],
     *,
     total: int,
     progress: Progress = SILENT,
-) -> dict[str, NDArray[np.float32]]:
-    """Return each session's logits (N, classes) of all images in ``batches`` of (B, C, H, W), read once.
+    interruption: Interruption | None = None,
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield each session's outputs (B, width) of each of ``total`` batches of images (B, C, H, W).
 
-    ``total`` is the number of batches.
+    With an ``interruption``, Ctrl-C ends this after a batch was answered as if there were no more images.
 
     Raises:
         DataError: if there is not one batch.
 
     """
-    logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in sessions}
     count = 0
-    for images in progress.track(batches, total=total, label="Validating"):
-        for name, session in sessions.items():
-            logits[name].append(session.infer(images))
-        count += 1
+    try:
+        for images in progress.track(batches, total=total, label="Validating"):
+            yield {name: session.infer(images) for name, session in sessions.items()}
+            count += 1
+    except KeyboardInterrupt:
+        if interruption is None or not count:
+            raise
+        interruption.raised = True
     if not count:
         raise DataError("there are no images to measure on", remedy="give --data a source with at least one image")
+
+
+def collect_logits(answers: Iterable[Mapping[str, NDArray[np.float32]]]) -> dict[str, NDArray[np.float32]]:
+    """Return each session's logits (N, classes) of all images, of what ``answers_of`` yields."""
+    logits: dict[str, list[NDArray[np.float32]]] = {}
+    for found in answers:
+        for name, rows in found.items():
+            logits.setdefault(name, []).append(rows)
     return {name: np.concatenate(parts).astype(np.float32, copy=False) for name, parts in logits.items()}
 
 

@@ -12,15 +12,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Accuracy, OutputAccuracy
-from edgevit.errors import DataError
 from edgevit.evaluation.bootstrap import ImageFigure
 from edgevit.evaluation.boxes import Boxes
 from edgevit.evaluation.evidence import Evidence, ratio
 from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.models.outputs import BOX_KINDS, Output, parts
-from edgevit.progress import SILENT, Progress
 from edgevit.statistics import percentiles
 
 Numbers = NDArray[np.float32]
@@ -42,28 +39,13 @@ class _Measure(Protocol):
 
 
 def compare_outputs(
-    outputs: Sequence[Output],
-    reference: str,
-    sessions: Mapping[str, Session],
-    batches: Iterable[Numbers],
-    total: int,
-    progress: Progress = SILENT,
+    outputs: Sequence[Output], reference: str, answers: Iterable[Mapping[str, Numbers]]
 ) -> dict[str, OutputsMeasure]:
-    """Run all ``batches`` of images (B, C, H, W), ``total`` in number, and compare each session with ``reference``.
-
-    Raises:
-        DataError: if there is not one batch.
-
-    """
-    compared = {name: OutputsMeasure(outputs) for name in sessions}
-    seen = False
-    for images in progress.track(batches, total=total, label="Validating"):
-        expected = sessions[reference].infer(images)
-        for name, session in sessions.items():
-            compared[name].add(expected, expected if name == reference else session.infer(images))
-        seen = True
-    if not seen:
-        raise DataError("there are no images to measure on", remedy="give --data a source with at least one image")
+    """Compare what ``accuracy.answers_of`` yields of each session with what the session ``reference`` gives."""
+    compared: dict[str, OutputsMeasure] = {}
+    for found in answers:
+        for name, rows in found.items():
+            compared.setdefault(name, OutputsMeasure(outputs)).add(found[reference], rows)
     return compared
 
 
@@ -75,6 +57,11 @@ class OutputsMeasure:
         self._measures: list[list[_Measure]] = [[Distance(output), *_own(output)] for output in self._outputs]
         self._boxes = Boxes.among(self._outputs)
         self._images, self._finite = 0, [True] * len(self._outputs)
+
+    @property
+    def images(self) -> int:
+        """How many images were compared."""
+        return self._images
 
     def add(self, reference: Numbers, found: Numbers) -> None:
         """Take rows (B, width) of the same images."""

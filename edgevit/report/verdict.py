@@ -20,8 +20,10 @@ class GateOutcome(NamedTuple):
 def outcome(variant: Variant) -> GateOutcome:
     """Say what came of a variant: wrong beats slow, slow beats doubtful, and only what was measured counts."""
     accuracy, kernels, latency = variant.accuracy, variant.kernels, variant.latency
+    tone: Tone
     if accuracy is not None and not accuracy.passed:
-        return GateOutcome("failed", "bad", accuracy.reason)
+        word, tone = ("partial", "doubt") if accuracy.partial else ("failed", "bad")
+        return GateOutcome(word, tone, accuracy.reason)
     if variant.precision in INTEGER_PRECISIONS and kernels is not None and kernels.float_linears:
         missing = len(set(kernels.float_linears) - {each.layer for each in variant.fallback})
         if missing:

@@ -167,7 +167,7 @@ def _stages(
         failed |= made.failed
     progress.note(f"3/6 Validate on {job.data}")
     measured = measure(bundle, test, progress=progress)
-    bundle = measured.noted(bundle, output_limits(limits))
+    bundle = measured.noted(bundle, output_limits(limits), progress=progress)
     progress.note("4/6 Benchmark on this machine")
     bundle, _ = benchmark(bundle, job.load, progress=progress)
     progress.note("5/6 Race: what is shown of each variant")

@@ -89,7 +89,7 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
         )
     with _on_this_machine(job):
         measured = measure(bundle, job.images, variants=names, progress=progress)
-    bundle = measured.noted(bundle, output_limits(job.limits))
+    bundle = measured.noted(bundle, output_limits(job.limits), progress=progress)
     bundle, _ = benchmark(bundle, job.load, variants=measured.names, progress=progress)
     bundle, entrants = judge(bundle, measured, job.limits, seconds=job.load.duration_s, strict=True)
     return RaceResult(

@@ -17,7 +17,7 @@ from edgevit.bundle.manifest import Accuracy, Manifest
 from edgevit.bundle.store import Bundle
 from edgevit.data.dataset import Dataset, Subset
 from edgevit.errors import MissingDependencyError
-from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
+from edgevit.evaluation.accuracy import Interruption, answers_of, collect_logits, measure_accuracy
 from edgevit.evaluation.accuracy_details import MOST_FLIPS, EngineSteps
 from edgevit.evaluation.decisions import measure_decisions
 from edgevit.evaluation.embedding import measure_embedding
@@ -69,7 +69,7 @@ def validate(
     limits = _with_others(limits, max_drop, min_cosine)
     limits.check(manifest.typed_outputs)
     measured = measure(bundle, images, variants=variants, progress=progress)
-    return measured.noted(bundle, limits, thumbnails=thumbnails), measured.names
+    return measured.noted(bundle, limits, thumbnails=thumbnails, progress=progress), measured.names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,8 @@ class Measurement:
 
     ``logits`` (N, classes) are by variant; those of a model with outputs of other kinds are ``compared`` only.
     ``labels`` (N,) are None where there are none; ``describe`` says what image 0..N-1 of ``dataset`` is called.
-    ``steps`` tell by variant whether its engine computes what it was built from.
+    ``steps`` tell by variant whether its engine computes what it was built from. Where Ctrl-C ended it,
+    ``interrupted_of`` is how many images there would have been.
     """
 
     names: tuple[str, ...]
@@ -90,6 +91,7 @@ class Measurement:
     data_sha256: str
     dataset: Dataset
     steps: Mapping[str, EngineSteps] = field(default_factory=dict)
+    interrupted_of: int | None = None
 
     @property
     def images(self) -> int:
@@ -119,17 +121,44 @@ class Measurement:
         wrong = self.wrong(name)
         return found if wrong is None else msgspec.structs.replace(found, passed=False, reason=wrong)
 
-    def noted(self, bundle: Bundle, limits: OutputLimits, *, thumbnails: int = MOST_FLIPS) -> Bundle:
-        """Write the figures of all variants, the verdicts on them as they are, and what lies behind into the bundle."""
+    def noted(
+        self, bundle: Bundle, limits: OutputLimits, *, thumbnails: int = MOST_FLIPS, progress: Progress = SILENT
+    ) -> Bundle:
+        """Write the figures of all variants, the verdicts on them as they are, and what lies behind into the bundle.
+
+        Where Ctrl-C ended the measuring, what there is goes to variants without whole figures, and says that it is
+        partial.
+
+        Raises:
+            KeyboardInterrupt: then, in the end.
+        """
+        if self.interrupted_of is not None:
+            self._note_partial(bundle, limits, self.interrupted_of, progress)
+            raise KeyboardInterrupt
         for name in self.names:
             bundle = bundle.update_variant(name, accuracy=self.accuracy(name, bundle.manifest, limits))
         return keep_details(bundle, self, thumbnails=thumbnails)
+
+    def _note_partial(self, bundle: Bundle, limits: OutputLimits, asked: int, progress: Progress) -> None:
+        said = f"partial: {self.images} of {asked} images were measured"
+        noted = []
+        for name in self.names:
+            before = bundle.variant(name).accuracy
+            if before is not None and not before.partial:
+                continue
+            found = self.accuracy(name, bundle.manifest, limits)
+            found = msgspec.structs.replace(found, passed=False, partial=True, reason=f"{said}; {found.reason}")
+            bundle = bundle.update_variant(name, accuracy=found)
+            noted.append(name)
+        progress.note(f"{said}; noted for {', '.join(noted)}" if noted else f"{said}; the figures of before are kept")
 
 
 def measure(
     bundle: Bundle, images: DataSource, *, variants: Sequence[str] = (), progress: Progress = SILENT
 ) -> Measurement:
     """Run ``variants`` (all if none are named), and the float32 that they are compared with, on ``images``.
+
+    Ctrl-C after a batch ends it there; see ``Measurement.noted``.
 
     Raises:
         BundleError: if there is no such variant, or its files are damaged.
@@ -143,6 +172,7 @@ def measure(
     progress.note(f"Validating {', '.join(names)} on {len(wanted)} images of {dataset.name}")
     if several_labels(manifest) and wanted.labels is None and (dataset.labels >= 0).any():
         progress.note("Labels of images are not looked at: one for each does not say which of several are right")
+    interruption = Interruption()
     seen: list[NDArray[np.int64]] = []
     first: list[NDArray[np.float32]] = []
     size = max(1, min(_BATCH, _NUMBERS // manifest.width))
@@ -161,19 +191,22 @@ def measure(
             for name in dict.fromkeys((reference, *names))
         }
         total = -(-len(wanted) // size)
+        answers = answers_of(sessions, read(), total=total, progress=progress, interruption=interruption)
         compared: Mapping[str, OutputsMeasure] = {}
         logits: Mapping[str, NDArray[np.float32]] = {}
         if manifest.typed_outputs:
-            compared = compare_outputs(manifest.typed_outputs, reference, sessions, read(), total, progress)
+            compared = compare_outputs(manifest.typed_outputs, reference, answers)
         else:
-            logits = collect_logits(sessions, read(), total=total, progress=progress)
-        answers = {name: _first_answers(logits, name, session, first[0]) for name, session in sessions.items()}
-    steps = {}
-    for name in progress.track(names, total=len(names), label="Comparing engines with their ONNX"):
-        steps[name] = compare_steps(bundle, name, first[0], answers[reference], answers[name])
-        if (wrong := steps[name].wrong) is not None:
-            progress.note(f"{name}: {wrong}")
-    measured = np.concatenate(seen)
+            logits = collect_logits(answers)
+        measured = np.concatenate(seen)
+        steps: Mapping[str, EngineSteps] = {}
+        if interruption.raised:
+            rows = compared[reference].images if compared else len(logits[reference])
+            measured = measured[:rows]
+        else:
+            few_answers = {name: _first_answers(logits, name, session, first[0]) for name, session in sessions.items()}
+    if not interruption.raised:
+        steps = _steps(bundle, names, first[0], few_answers, reference, progress)
     subset = Subset(dataset, measured)
     return Measurement(
         names=names,
@@ -186,7 +219,25 @@ def measure(
         data_sha256=subset.fingerprint(progress),
         dataset=subset,
         steps=steps,
+        interrupted_of=len(wanted) if interruption.raised else None,
     )
+
+
+def _steps(
+    bundle: Bundle,
+    names: Sequence[str],
+    images: NDArray[np.float32],
+    answers: Mapping[str, NDArray[np.float32]],
+    reference: str,
+    progress: Progress,
+) -> dict[str, EngineSteps]:
+    """Return by variant whether its engine computes what it was built from, on a few ``images`` with their answers."""
+    steps = {}
+    for name in progress.track(names, total=len(names), label="Comparing engines with their ONNX"):
+        steps[name] = compare_steps(bundle, name, images, answers[reference], answers[name])
+        if (wrong := steps[name].wrong) is not None:
+            progress.note(f"{name}: {wrong}")
+    return steps
 
 
 def _first_answers(

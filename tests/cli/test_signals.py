@@ -4,8 +4,13 @@ import os
 import signal
 import time
 
+import msgspec
 import pytest
 from tiny import Outcome, content, entries, start
+
+from edgevit.bundle.store import Bundle
+from edgevit.errors import MissingDependencyError
+from edgevit.runtime.selection import rank_variants
 
 ENDINGS = {
     signal.SIGINT: (130, "error: interrupted; nothing was left half-written"),
@@ -77,12 +82,29 @@ def test_quantize(stop, quantized, number):
     assert content(quantized) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_validate(stop, quantized, number):
+def test_validate(stop, quantized):
     before = content(quantized)
-    done = stop("validate", quantized, "--data", ENDLESS, "--json", at="Validating", number=number)
+    done = stop("validate", quantized, "--data", ENDLESS, "--json", at="Validating", number=signal.SIGTERM)
     assert '"error"' in done.out
     assert content(quantized) == before
+
+
+def test_a_validation_that_is_interrupted_keeps_what_it_has_measured_as_partial(stop, edgevit, quantized):
+    done = stop("validate", quantized, "--data", ENDLESS, at="Validating", after=3)
+    assert "images were measured; noted for float32" in done.err
+    manifest = Bundle.open(quantized).manifest
+    for variant in manifest.variants:
+        assert variant.accuracy.partial
+        assert not variant.accuracy.passed
+        assert 0 < variant.accuracy.images < 1_000_000
+    assert "partial" in edgevit("inspect", quantized).out
+    with pytest.raises(MissingDependencyError):  # nothing of it is validated
+        rank_variants(
+            msgspec.structs.replace(
+                manifest, variants=tuple(each for each in manifest.variants if each.precision != "float32")
+            ),
+            ["onnxruntime", "openvino"],
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,7 +8,7 @@ import pytest
 
 from edgevit.bundle.manifest import Accuracy
 from edgevit.errors import DataError
-from edgevit.evaluation.accuracy import collect_logits, measure_accuracy
+from edgevit.evaluation.accuracy import Interruption, answers_of, collect_logits, measure_accuracy
 from edgevit.statistics import mcnemar_p, wilson_interval
 
 
@@ -114,13 +114,42 @@ def test_collect_logits_keeps_the_order_and_tells_progress():
     images = np.arange(14, dtype=np.float32).reshape(7, 1, 1, 2)
     progress = Recorder()
     batches = (images[start : start + 3] for start in (0, 3, 6))
-    logits = collect_logits({"a": Doubler(), "b": Doubler()}, batches, total=3, progress=progress)
+    answers = answers_of({"a": Doubler(), "b": Doubler()}, batches, total=3, progress=progress)
+    logits = collect_logits(answers)
     assert list(logits) == ["a", "b"]
     for values in logits.values():
         assert np.array_equal(values, 2 * images.reshape(7, 2))
     assert progress.tracked == [(3, "Validating")] * 3
 
 
-def test_collect_logits_wants_images():
+def test_answers_want_images():
     with pytest.raises(DataError, match="no images"):
-        collect_logits({"a": Doubler()}, [], total=0)
+        list(answers_of({"a": Doubler()}, [], total=0))
+
+
+class Stopping(Doubler):
+    """Is interrupted in its third batch."""
+
+    def __init__(self, after=2):
+        self.left = after
+
+    def infer(self, images):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return super().infer(images)
+
+
+def test_ctrl_c_keeps_the_batches_that_all_have_answered():
+    images, interruption = np.ones((2, 1, 1, 2), dtype=np.float32), Interruption()
+    sessions = {"a": Doubler(), "b": Stopping()}
+    logits = collect_logits(answers_of(sessions, [images] * 5, total=5, interruption=interruption))
+    assert interruption.raised
+    assert {name: len(rows) for name, rows in logits.items()} == {"a": 4, "b": 4}
+
+
+@pytest.mark.parametrize("interruption", [None, Interruption()])
+def test_ctrl_c_before_a_batch_was_answered_ends_it(interruption):
+    images = np.ones((2, 1, 1, 2), dtype=np.float32)
+    with pytest.raises(KeyboardInterrupt):
+        list(answers_of({"a": Stopping(0)}, [images], total=1, interruption=interruption))

@@ -18,6 +18,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError, MissingDependencyError, VerificationError
+from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.models.spec import ModelSpec
 from edgevit.progress import Progress, Silent
 from edgevit.quantization.kernel_check import check_kernels
@@ -32,7 +33,7 @@ from edgevit.stages.export import CHECKED, GOLDEN, default_images, export
 from edgevit.stages.images import DataSource
 from edgevit.stages.pipeline import PipelineJob, pipeline
 from edgevit.stages.quantize import quantize
-from edgevit.stages.validate import validate
+from edgevit.stages.validate import measure, validate
 from edgevit.targets import load_target
 
 IMAGES = DataSource(SHAPES, "train", Unreadable(), samples=16)
@@ -73,6 +74,15 @@ def test_a_layer_that_a_dialect_misses_is_float_there_and_another_target_is_made
     assert bundle.variant("int8-portable").fallback == ()
     (kept,) = bundle.variant("int8-openvino").fallback
     assert (kept.layer, kept.reason) == ("head", "onnxruntime runs it in float (Gemm)")
+
+
+def test_a_validation_that_is_interrupted_does_not_replace_whole_figures(quantized):
+    bundle = validate(Bundle.open(quantized), IMAGES, max_drop=100.0)[0]
+    before = content(quantized)
+    cut = replace(measure(bundle, IMAGES), interrupted_of=1000)
+    with pytest.raises(KeyboardInterrupt):
+        cut.noted(bundle, OutputLimits())
+    assert content(quantized) == before
 
 
 def test_what_gives_the_same_variant_is_refused_before_the_work(quantized):
