@@ -29,7 +29,9 @@ from torch import nn
 from edgevit.backends import get_backend
 from edgevit.bundle.manifest import Latency, Variant
 from edgevit.data.batches import Strict, batches
-from edgevit.evaluation.latency import Candidate, measure_latency
+from edgevit.evaluation.candidates import Candidate
+from edgevit.evaluation.latency import measure_latency
+from edgevit.evaluation.load import Load
 from edgevit.files import write_atomically
 from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
@@ -175,7 +177,9 @@ def measure(name: str, options: argparse.Namespace) -> list[str]:
         images = np.concatenate([batch.images for batch in read])
         found = [Measured(each, outputs_of(each, images), said.get(each.name, "")) for each in candidates]
         times = measure_latency(
-            candidates, spec=bundle.manifest.model, threads=options.threads, duration_s=options.duration
+            candidates,
+            Load(threads=options.threads, duration_s=options.duration),
+            spec=bundle.manifest.model,
         )
         rows = [row(each, latency, found[0].outputs) for each, latency in zip(found, times, strict=True)]
         remarks = [f"- {line}" for line in float_layers(variants)]

@@ -37,6 +37,11 @@ class InductorSession:
         self._torch = torch
         self._model = torch.compile(torch.export.load(path).module())
 
+    @property
+    def largest_batch(self) -> int | None:
+        """Say nothing: it takes what it was exported for."""
+        return None
+
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes) of images (B, C, H, W), which must be as many as at export."""
         with self._torch.no_grad():

@@ -19,7 +19,9 @@ from comparison import Entry, machine, markdown, missing_lines, prepare
 
 from edgevit.bundle.manifest import Latency
 from edgevit.data.batches import Strict
-from edgevit.evaluation.latency import Candidate, measure_latency
+from edgevit.evaluation.candidates import Candidate
+from edgevit.evaluation.latency import measure_latency
+from edgevit.evaluation.load import Load
 from edgevit.files import write_atomically
 from edgevit.recipes import load_recipe
 from edgevit.report.formats import NOTHING, milliseconds, ratio, ratio_interval
@@ -71,9 +73,8 @@ def measure(source: str, calibration: DataSource, options: argparse.Namespace) -
         made = [entry for entry in entries if entry.model is not None]
         found = measure_latency(
             [candidate(entry) for entry in made],
+            Load(threads=options.threads, duration_s=options.duration),
             spec=bundle.manifest.model,
-            threads=options.threads,
-            duration_s=options.duration,
             command=WORKER,
         )
     rows = [row(entry, latency) for entry, latency in zip(made, found, strict=True)]

@@ -93,7 +93,8 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ``max_drop`` is in points of top-1, ``max_kl`` the mean of KL(float32 || variant) in nats, which decides alone where
     no ``max_drop`` is given, ``min_cosine`` the mean of an embedding model's features with float32's. ``min_miou``,
     ``min_delta1``, ``max_abs_rel`` and ``min_box_agreement`` are of masks, depth and boxes, with float32's as truth.
-    ``min_speedup`` is over float32; the others are in ms at the 99th percentile, and in MB of files and of memory.
+    ``min_speedup`` is over float32; the others are in ms at the 99th percentile, in MB of files and of memory, and in
+    mJ of an inference.
     """
 
     max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
@@ -107,6 +108,7 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_p99_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_size_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_memory_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_energy_mj: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
     def or_else(self, other: GateLimits) -> GateLimits:
         """Return these limits, with those of ``other`` where there are none."""

@@ -24,6 +24,7 @@ BASE = {
     "json_file",
     "likeness",
     "limits",
+    "machine",
     "memory",
     "numerals",
     "processor",
@@ -41,6 +42,7 @@ WORKSHOP = DEVICE | {"targets", "recipes", "graph", "quantization", "evaluation"
 ROOMS = {
     "errors": set(),
     "limits": {"errors", "memory"},
+    "machine": {"errors", "system"},
     "memory": {"errors", "processor", "system"},
     "processor": set(),
     "progress": {"errors"},
@@ -99,6 +101,7 @@ LIBRARIES = {
     "fastapi": {"server", "cli"},  # cli: to name what is missing
     "uvicorn": {"server", "cli"},
     "prometheus_client": {"server", "cli"},
+    "pynvml": {"machine"},
     # Tools of phones' engines.
     "executorch": {"mobile"},
     "torchao": {"mobile"},

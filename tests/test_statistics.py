@@ -57,35 +57,51 @@ def test_mcnemar_wants_counts():
         statistics.mcnemar_p(-1, 2)
 
 
-def test_bootstrap_median_is_like_scipys():
-    values = np.random.default_rng(3).lognormal(0.5, 0.2, 40)
-    low, high = statistics.bootstrap_median(values.tolist(), seed=1)
-    reference = scipy.stats.bootstrap(
-        (values,), np.median, method="percentile", n_resamples=4000, rng=np.random.default_rng(2)
-    ).confidence_interval
-    assert (low, high) == pytest.approx((reference.low, reference.high), rel=0.02)
+@pytest.mark.parametrize("count", [6, 9, 10, 24, 31, 200])
+def test_the_interval_of_a_median_lies_between_those_of_order_statistics(count):
+    values = np.random.default_rng(3).lognormal(0.5, 0.2, count)
+    low, high = statistics.median_interval(values.tolist())
+    # scipy's is that of the nearest order statistics outside: it covers 95 % or more.
+    outer = scipy.stats.quantile_test(values, q=np.median(values), p=0.5).confidence_interval(confidence_level=0.95)
+    ordered = np.sort(values)
+    place = int(np.searchsorted(ordered, outer.low))
+    assert ordered[place] <= low < ordered[place + 1]
+    assert ordered[-place - 2] < high <= ordered[-place - 1]
 
 
 @settings(max_examples=30)
-@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=40), st.integers(0, 2**32))
-def test_bootstrap_median_is_repeatable_and_within_the_values(values, seed):
-    low, high = statistics.bootstrap_median(values, seed=seed)
-    assert (low, high) == statistics.bootstrap_median(values, seed=seed)
-    assert min(values) <= low <= high <= max(values)
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=40))
+def test_the_interval_of_a_median_is_around_it_and_within_the_values(values):
+    low, high = statistics.median_interval(values)
+    assert min(values) <= low <= np.median(values) * (1 + 1e-12)
+    assert np.median(values) * (1 - 1e-12) <= high <= max(values)
 
 
-def test_bootstrap_median_covers_the_true_median_about_as_often_as_it_says():
-    rng = np.random.default_rng(0)
+def test_the_interval_of_the_median_of_many_values_is_no_problem_of_floats():
+    values = np.random.default_rng(0).normal(size=2001)
+    low, high = statistics.median_interval(values.tolist())
+    assert -0.1 < low < np.median(values) < high < 0.1
+
+
+@pytest.mark.parametrize("rounds", [10, 30])
+@pytest.mark.parametrize("noise", ["normal", "skewed", "heavy"])
+def test_intervals_of_a_speed_up_cover_it_in_95_of_100_runs(rounds, noise):
+    rng = np.random.default_rng(7)
+    draws = {
+        "normal": lambda: rng.normal(0, 1, rounds),
+        "skewed": lambda: rng.exponential(1, rounds) - math.log(2),
+        "heavy": lambda: rng.standard_t(2, rounds),
+    }
     hits = 0
-    for trial in range(200):
-        low, high = statistics.bootstrap_median(rng.lognormal(0, 0.3, 30).tolist(), seed=trial, resamples=500)
-        hits += low <= 1.0 <= high
-    assert 0.90 <= hits / 200 <= 0.99
+    for _ in range(1000):
+        low, high = statistics.median_interval((2.0 * (1 + 0.03 * draws[noise]())).tolist())
+        hits += low <= 2.0 <= high
+    assert 930 <= hits <= 970
 
 
-def test_bootstrap_median_wants_values():
+def test_the_interval_of_a_median_wants_values():
     with pytest.raises(ValueError, match="no values"):
-        statistics.bootstrap_median([], seed=0)
+        statistics.median_interval([])
 
 
 @settings(max_examples=60)

@@ -96,7 +96,7 @@ def test_numbers_are_read_from_anything(tmp_path, content):
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nothing_else_reads_proc_or_sys(path):
-    if path == PACKAGE / "system.py":
+    if path == PACKAGE / "system.py" or path.is_relative_to(PACKAGE / "machine"):
         return
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgevit.api.arguments import names, number
+from edgevit.api.arguments import names, number, text
 from edgevit.api.bundles import BundleLike, opened
+from edgevit.evaluation.load import Load
+from edgevit.machine.power import AUTO
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import threads_given, whole_number
-from edgevit.stages.benchmark import Load
 from edgevit.stages.benchmark import benchmark as stage
 from edgevit.stages.results import BenchmarkResult
 
@@ -22,11 +23,15 @@ def benchmark(
     batch: int = _DEFAULT.batch,
     threads: int = _DEFAULT.threads,
     duration: float = _DEFAULT.duration_s,
+    precision: float | None = _DEFAULT.precision,
+    energy_from: str = _DEFAULT.energy_from,
+    sweep: bool = _DEFAULT.sweep,
     progress: Progress | ProgressCallback | None = None,
 ) -> BenchmarkResult:
-    """Measure latency, speed-up over float32, cold start and memory on this machine, and note them in ``bundle``.
+    """Measure latency, speed-up over float32, memory and energy on this machine, and note them in ``bundle``.
 
-    Each variant runs in a process of its own, in turns with the others.
+    Each variant runs in a process of its own, in turns with the others. What is interrupted (``KeyboardInterrupt``)
+    leaves in ``bundle`` what was measured so far, marked partial.
 
     Args:
         bundle: What ``edgevit.export`` made.
@@ -34,10 +39,15 @@ def benchmark(
         batch: Images per inference.
         threads: Threads; 0 takes all cores.
         duration: Seconds of measuring, per variant.
+        precision: End once 95 % intervals of the median and of the speed-up reach so far to each side, as a share of
+            it, such as 0.02; ``duration`` is then the most that it takes.
+        energy_from: Where energy is read from: auto, none, ina3221, rapl, nvml, battery, the name of a hwmon chip, or
+            the path of a sensor's file.
+        sweep: Measure throughput over batch and streams, too.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
-        InputError: if a number is out of range.
+        InputError: if a number is out of range, or energy cannot be read from what is named.
         BundleError: if the bundle is damaged, or has no such variant.
         MissingDependencyError: if an engine is not installed, or in a version that does not serve a variant.
 
@@ -46,6 +56,9 @@ def benchmark(
         batch=whole_number("batch", batch, least=1),
         threads=threads_given(threads),
         duration_s=number("duration", duration, least=0) or 0.0,
+        precision=number("precision", precision, least=0, most=1),
+        energy_from=text("energy_from", energy_from) or AUTO,
+        sweep=bool(sweep),
     )
     measured, chosen = stage(opened(bundle), load, variants=names("variants", variants), progress=progress_to(progress))
     return BenchmarkResult(bundle=measured, names=chosen)

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgevit.api.arguments import names, number
+from edgevit.api.arguments import names, number, text
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
 from edgevit.bundle.manifest import Precision
+from edgevit.evaluation.load import Load
+from edgevit.machine.power import AUTO
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import GateLimits, Recipe, load_recipe
 from edgevit.runtime.arguments import path_given, threads_given, whole_number
-from edgevit.stages.benchmark import Load
 from edgevit.stages.chosen import precision_called
 from edgevit.stages.race import Race
 from edgevit.stages.race import race as stage
@@ -45,9 +46,11 @@ def race(
     max_p99: float | None = None,
     max_size: float | None = None,
     max_memory: float | None = None,
+    max_energy: float | None = None,
     batch: int = _DEFAULT.batch,
     threads: int = _DEFAULT.threads,
     duration: float = _DEFAULT.duration_s,
+    energy_from: str = _DEFAULT.energy_from,
     root: str | os.PathLike[str] | None = None,
     strict: bool = False,
     progress: Progress | ProgressCallback | None = None,
@@ -80,9 +83,11 @@ def race(
         max_p99: Largest 99th percentile of the latency, in ms.
         max_size: Largest size of a variant's files, in MB.
         max_memory: Largest resident memory while it runs, in MB.
+        max_energy: Most energy of an inference, above what the idle machine takes, in mJ.
         batch: Images per timed inference.
         threads: Threads of a timed inference; 0 takes all cores.
         duration: Seconds of timing, per variant.
+        energy_from: Where energy is read from, as in ``benchmark``.
         root: Folder that the paths in a CSV start from.
         strict: Stop at the first image that cannot be read.
         progress: Called with a ``ProgressEvent`` for each step and each note.
@@ -115,6 +120,7 @@ def race(
             batch=whole_number("batch", batch, least=1),
             threads=threads_given(threads),
             duration_s=number("duration", duration, least=0) or 0.0,
+            energy_from=text("energy_from", energy_from) or AUTO,
         ),
         limits=GateLimits(
             max_drop=number("max_drop", max_drop, least=0, most=100),
@@ -128,6 +134,7 @@ def race(
             max_p99_ms=number("max_p99", max_p99, least=0),
             max_size_mb=number("max_size", max_size, least=0),
             max_memory_mb=number("max_memory", max_memory, least=0),
+            max_energy_mj=number("max_energy", max_energy, least=0),
         ).or_else(chosen.gate),
         precisions=tuple(precision_called(each) for each in names("precisions", precisions)),
     )

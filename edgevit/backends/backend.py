@@ -79,6 +79,8 @@ class Backend(ABC):
     cross_compiles: ClassVar[bool] = False
     #: Whether it gives several outputs, and others than one row of numbers for each image.
     several_outputs: ClassVar[bool] = True
+    #: Whether it runs on an NVIDIA GPU, whose clocks and energy then count.
+    nvidia: ClassVar[bool] = False
     #: Whether dynamic INT8 is operators of its own, which are written into the file; else it is a setting.
     dynamic_operators: ClassVar[bool] = False
     #: With a setting: that which keeps it from rounding activations at all.

@@ -175,7 +175,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How fast a variant is: milliseconds per batch, images per second, MiB.
 
     ``speedup_vs_float32`` is the median of the ratios of interleaved blocks, float32 on the same backend, with its
-    bootstrap interval. A figure that could not be measured is None; then ``valid`` is False and ``invalid_reason``
+    interval. A figure that could not be measured is None; then ``valid`` is False and ``invalid_reason``
     says why. ``operators`` say what the time goes to, the most first; none where the engine does not.
 
     ``partial`` figures are of a run that was interrupted. ``p50_ci95`` is the interval of the median, by ``rounds``

@@ -114,6 +114,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     ``threads`` is how many of the engine's each stream may use. The ``knee`` is the smallest load from which doubling
     the load again gains less than ``min_gain`` of throughput; None where the largest that was tried still gained.
+    ``invalid_reason`` says what disturbed the machine, or what ended the sweep early.
     """
 
     streams_are: Literal["threads", "processes"]
@@ -121,3 +122,5 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     min_gain: Rate
     points: Annotated[tuple[LoadPoint, ...], msgspec.Meta(max_length=256)]
     knee: LoadPoint | None = None
+    valid: bool = True
+    invalid_reason: Reason | None = None

@@ -50,7 +50,7 @@ COMMANDS = {
     ),
     "benchmark": (
         "Measure",
-        "Measure latency, speed-up over float32, cold start and memory here; exit 1 if a variant does not run.",
+        "Measure latency, speed-up over float32, memory and energy here; exit 1 if a variant does not run.",
     ),
     "race": (
         "Measure",

@@ -10,10 +10,12 @@ from rich.text import Text
 
 import edgevit
 from edgevit.bundle.pack import is_pack
+from edgevit.cli import values
 from edgevit.cli.console import Result, progress
-from edgevit.cli.options import BundlePath, Variants
+from edgevit.cli.measured import measured_beside
+from edgevit.cli.options import BundlePath, EnergyFrom, Variants
 from edgevit.cli.tables import variants_table
-from edgevit.stages.benchmark import Load
+from edgevit.evaluation.load import Load
 
 _DEFAULT = Load()
 
@@ -25,16 +27,37 @@ def benchmark(
     batch: Annotated[int, typer.Option(help="Images per inference.")] = _DEFAULT.batch,
     threads: Annotated[int, typer.Option(help="Threads; 0 takes all cores.")] = _DEFAULT.threads,
     duration: Annotated[float, typer.Option(help="Seconds of measuring, per variant.")] = _DEFAULT.duration_s,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="End once 95 % intervals are so narrow to each side, such as 2%, and after --duration at the latest.",
+            show_default="--duration decides",
+        ),
+    ] = None,
+    energy_from: EnergyFrom = _DEFAULT.energy_from,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Measure throughput over batch and streams, too, and name the knee.")
+    ] = _DEFAULT.sweep,
 ) -> Result:
-    """Measure latency, speed-up over float32, cold start and memory here; exit 1 if a variant does not run."""
+    """Measure latency, speed-up over float32, memory and energy here; exit 1 if a variant does not run."""
     with progress() as bars:
         found = edgevit.benchmark(
-            bundle, variants=variant or (), batch=batch, threads=threads, duration=duration, progress=bars
+            bundle,
+            variants=variant or (),
+            batch=batch,
+            threads=threads,
+            duration=duration,
+            precision=values.share("--precision", precision),
+            energy_from=energy_from,
+            sweep=sweep,
+            progress=bars,
         )
     return Result(
         data=found.to_dict(),
         text=Group(
             variants_table(found.bundle, found.names, ("variant", "size", "p50", "speedup", "verdict")),
+            *(Text(line) for line in measured_beside(found.latencies)),
             Text(f"\nnext: edgevit report {bundle}{' -o site' * is_pack(bundle)}"),
         ),
         exit_code=0 if found.passed else 1,

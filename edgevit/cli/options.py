@@ -13,6 +13,7 @@ from edgevit.cli import completion
 from edgevit.data.batches import Strict, Unreadable
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE
 from edgevit.evaluation.output_limits import MIN_BOX_AGREEMENT, MIN_DELTA1, MIN_MIOU
+from edgevit.machine.power import NAMES as ENERGY_NAMES
 from edgevit.models.outputs import OUTPUT_KINDS
 
 #: Groups of options in the help.
@@ -134,6 +135,20 @@ RecipeName = Annotated[
 TimedBatch = Annotated[int, typer.Option(help="Images per timed inference.", rich_help_panel=TIMING)]
 TimedThreads = Annotated[int, typer.Option(help="Threads of a timed inference; 0: all cores.", rich_help_panel=TIMING)]
 TimedDuration = Annotated[float, typer.Option(help="Seconds of timing, per variant.", rich_help_panel=TIMING)]
+EnergyFrom = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|PATH",
+        help=f"Where energy is read from: {', '.join(ENERGY_NAMES)}, a hwmon chip, or a sensor's file.",
+        rich_help_panel=TIMING,
+    ),
+]
+MaxEnergy = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="Most energy of an inference, above idle, in mJ.", show_default="none", rich_help_panel=LIMITS
+    ),
+]
 MaxDrop = Annotated[
     float | None,
     typer.Option(

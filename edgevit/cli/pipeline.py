@@ -18,6 +18,7 @@ from edgevit.cli.options import (
     Activation,
     CalibrationData,
     Data,
+    EnergyFrom,
     Heads,
     ImageSize,
     L2Normalize,
@@ -44,12 +45,12 @@ from edgevit.cli.options import (
 )
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.cli.verdicts import conclusion, reasons
+from edgevit.evaluation.load import Load
 from edgevit.graph.interface import onnx_outputs_in
 from edgevit.models.requested import requests_in
 from edgevit.recipes import GateLimits, load_recipe
 from edgevit.report.table import output_figures
 from edgevit.report.verdict import outcome
-from edgevit.stages.benchmark import Load
 from edgevit.stages.chosen import chosen_targets, precision_called
 from edgevit.stages.pipeline import PipelineJob
 from edgevit.stages.pipeline import pipeline as stage
@@ -87,6 +88,7 @@ def pipeline(
     batch: TimedBatch = _DEFAULT.batch,
     threads: TimedThreads = _DEFAULT.threads,
     duration: TimedDuration = _DEFAULT.duration_s,
+    energy_from: EnergyFrom = _DEFAULT.energy_from,
     image_size: ImageSize = None,
     heads: Heads = None,
     activation: Activation = None,
@@ -107,7 +109,7 @@ def pipeline(
         onnx_outputs=onnx_outputs_in(values.onnx_outputs(onnx_output)),
         targets=chosen_targets(target),
         recipe=load_recipe(recipe),
-        load=Load(batch=batch, threads=threads, duration_s=duration),
+        load=Load(batch=batch, threads=threads, duration_s=duration, energy_from=energy_from),
         gate=GateLimits(
             max_drop=max_drop,
             min_cosine=min_cosine,

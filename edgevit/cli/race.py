@@ -20,8 +20,10 @@ from edgevit.cli.options import (
     BundlePath,
     CalibrationData,
     Data,
+    EnergyFrom,
     MaxAbsRel,
     MaxDrop,
+    MaxEnergy,
     MinBoxAgreement,
     MinCosine,
     MinDelta1,
@@ -35,9 +37,9 @@ from edgevit.cli.options import (
 )
 from edgevit.cli.verdicts import conclusion, reasons
 from edgevit.errors import StorageError
+from edgevit.evaluation.load import Load
 from edgevit.files import check_writable
 from edgevit.report.junit import write_junit
-from edgevit.stages.benchmark import Load
 from edgevit.stages.race_result import COSTS, RaceResult
 
 _DEFAULT = Load()
@@ -91,9 +93,11 @@ def race(
     max_memory: Annotated[
         float | None, typer.Option(min=0, help="Most memory while it runs, in MB.", rich_help_panel=options.LIMITS)
     ] = None,
+    max_energy: MaxEnergy = None,
     batch: TimedBatch = _DEFAULT.batch,
     threads: TimedThreads = _DEFAULT.threads,
     duration: TimedDuration = _DEFAULT.duration_s,
+    energy_from: EnergyFrom = _DEFAULT.energy_from,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML, for CI.")] = None,
     root: Root = None,
     strict: StrictImages = False,
@@ -121,9 +125,11 @@ def race(
             max_p99=max_p99,
             max_size=max_size,
             max_memory=max_memory,
+            max_energy=max_energy,
             batch=batch,
             threads=threads,
             duration=duration,
+            energy_from=energy_from,
             root=root,
             strict=strict,
             progress=bars,
@@ -176,6 +182,8 @@ def _following(bundle: Path, found: RaceResult) -> str:
         return f"give --data {math.ceil(images)} images or more"
     if seconds := max((each.needed or 0 for each in speed), default=0):
         return f"race again with --duration {math.ceil(seconds)}"
+    if any(limit.word == "not shown" and limit.limit == "energy" for limit in speed):
+        return "name a sensor with --energy-from, or race without a limit on energy"
     if any(limit.word == "not shown" and limit.limit == "speed" for limit in speed):
         return "race again while nothing else runs on this machine"
     if accuracy:

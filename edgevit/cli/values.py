@@ -84,6 +84,20 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         ) from None
 
 
+def share(option: str, text: str | None) -> float | None:
+    """Return the share that a user gave to ``option``: 2%, or 0.02.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*(%?)\s*", text, re.ASCII)
+    if match is None:
+        raise InputError(f"'{text[:_LONGEST_NUMBERS]}' is no share", remedy=f"write {option} 2%, or {option} 0.02")
+    return float(match[1]) / (100 if match[2] else 1)
+
+
 def resizing(text: str | None) -> Resize | None:
     """Return what a user wants of the size before the crop: the short edge, in pixels, or a word.
 

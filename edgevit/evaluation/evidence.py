@@ -138,8 +138,22 @@ def speed_evidence(speedup: float, interval: tuple[float, float], least: float, 
     said = f"{speedup:.2f}x float32's speed ({low:.2f} to {high:.2f}), at least {exactly(least)} wanted"
     if (shown := _at_least(said, interval, least)) is not None:
         return shown
-    distance = abs(speedup - least)
-    needed = seconds * ((high - low) / 2 / distance) ** 2 if distance else math.inf
+    return _not_shown_in(said, abs(speedup - least), high - low, seconds)
+
+
+def energy_evidence(mj: float, interval: tuple[float, float], most: float, seconds: float) -> Evidence:
+    """Return what a measurement of so many ``seconds`` shows of at most ``most`` mJ for an inference, above idle.
+
+    ``interval`` is its 95 % interval, which narrows as that of a speed-up does.
+    """
+    low, high = interval
+    said = f"{mj:.4g} mJ above idle ({low:.4g} to {high:.4g}), {exactly(most)} allowed"
+    return _at_most(said, interval, most) or _not_shown_in(said, abs(mj - most), high - low, seconds)
+
+
+def _not_shown_in(said: str, distance: float, width: float, seconds: float) -> Evidence:
+    """Return that so many ``seconds`` show nothing, with those that would: widths fall with the root of the time."""
+    needed = seconds * (width / 2 / distance) ** 2 if distance else math.inf
     if needed > 3600 or needed <= seconds:
         return Evidence("not shown", f"{said}: it is on the limit")
     return Evidence("not shown", f"{said}: --duration {math.ceil(needed)} would show it", needed)

@@ -3,62 +3,74 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import NamedTuple
 
 from edgevit import statistics
 from edgevit.bundle.manifest import Environment, Latency
+from edgevit.bundle.measured import MachineState
+from edgevit.evaluation.messages import Timings
+from edgevit.evaluation.start import Start
 
 #: Rounds that a valid result needs at least.
 MIN_ROUNDS = 10
 #: A valid speed-up has an interval no wider than this share of itself.
 MAX_INTERVAL_WIDTH = 0.20
+#: Of the times, in per cent: what a drawing of their distribution needs.
+QUANTILES = tuple(range(0, 101, 5))
 #: Block medians are invalid if their interquartile range is more than this share of their median.
 MAX_BLOCK_SPREAD = 0.20
 
 
 @dataclass(kw_only=True, slots=True)
 class Record:
-    """What one candidate's worker has given: a list of times (ns) per round, and why it stopped, if it did."""
+    """What one candidate's worker has given: how it started, one block per round, and why it stopped, if it did."""
 
     name: str
-    cold_start_ms: float = math.nan
-    rss_mb: float = math.nan
-    blocks: list[list[int]] = field(default_factory=list)
+    start: Start | None = None
+    blocks: list[Timings] = field(default_factory=list)
     stopped: str | None = None
 
     @property
     def medians(self) -> list[float]:
         """The median time of each block, in nanoseconds."""
-        return [median(block) for block in self.blocks]
+        return [median(block.inference_ns) for block in self.blocks]
 
 
 class Setup(NamedTuple):
-    """What all candidates of a run have in common; ``invalid_reasons`` say what disturbed the machine."""
+    """What all candidates of a run have in common; ``invalid_reasons`` say what disturbed the machine.
+
+    ``precision`` is the relative half-width of intervals that was asked for; None if a time was.
+    """
 
     batch: int
     threads: int
-    seed: int
     duration_s: float
     environment: Environment
-    invalid_reasons: tuple[str, ...]
+    invalid_reasons: tuple[str, ...] = ()
+    precision: float | None = None
+    machine: MachineState | None = None
+    partial: bool = False
 
 
 class _Speedup(NamedTuple):
     ratio: float
     interval: tuple[float, float]
-    rounds: int
 
 
 def latency_of(record: Record, baseline: Record, setup: Setup) -> Latency:
     """Return the figures of one candidate against its baseline, which may be itself."""
-    if record.stopped is not None:
-        return _nothing(record.stopped, setup)
-    speedup = None if baseline.stopped is not None else _speedup(record, baseline, setup.seed)
-    reasons = [*_invalid_reasons(record, baseline, speedup, setup.duration_s), *setup.invalid_reasons]
-    inference_ms = [duration / 1e6 for block in record.blocks for duration in block]
+    if record.stopped is not None or not record.blocks or record.start is None:
+        return _nothing(record.stopped or "it was interrupted before it was timed", setup)
+    speedup = _speedup(record, baseline) if baseline.stopped is None and baseline.blocks else None
+    inference_ms = [duration / 1e6 for block in record.blocks for duration in block.inference_ns]
     p50, p90, p99 = statistics.percentiles(inference_ms, (50, 90, 99))
+    low, high = statistics.median_interval(record.medians)
+    reasons = [*_invalid_reasons(record, baseline, speedup, setup), *setup.invalid_reasons]
+    if setup.partial:
+        reasons.insert(0, f"it was interrupted after {len(record.blocks)} round{'s' * (len(record.blocks) != 1)}")
     return Latency(
         batch=setup.batch,
         threads=setup.threads,
@@ -68,12 +80,40 @@ def latency_of(record: Record, baseline: Record, setup: Setup) -> Latency:
         throughput_ips=1000 * setup.batch / fmean(inference_ms),
         speedup_vs_float32=speedup and speedup.ratio,
         speedup_ci95=speedup and speedup.interval,
-        rss_mb=record.rss_mb,
-        cold_start_ms=record.cold_start_ms,
+        rss_mb=record.blocks[-1].rss_mb,
+        cold_start_ms=record.start.cold_start_ms,
         valid=not reasons,
         invalid_reason="; ".join(reasons) or None,
         environment=setup.environment,
+        partial=setup.partial,
+        rounds=len(record.blocks),
+        p50_ci95=(low / 1e6, high / 1e6),
+        quantiles_ms=tuple(statistics.percentiles(inference_ms, QUANTILES)),
+        load_ms=record.start.load_ms,
+        first_ms=record.start.first_ms,
+        warm_up=record.start.warm_up,
+        machine=setup.machine,
     )
+
+
+def precise(records: Sequence[Record], baselines: Sequence[Record], precision: float) -> bool:
+    """Return whether the intervals of all medians, and of all speed-ups, are as narrow as ``precision``.
+
+    To stop at a width that is wanted, rather than at a number that is set, keeps the coverage of intervals for small
+    widths (Chow and Robbins 1965, "On the asymptotic theory of fixed-width sequential confidence intervals").
+    """
+    pairs = [pair for pair in zip(records, baselines, strict=True) if pair[0].stopped is None]
+    return all(_half_width(*pair) <= precision for pair in pairs)
+
+
+def _half_width(record: Record, baseline: Record) -> float:
+    """Return half the width of the interval of the median, or of the speed-up if that is wider, as a share of it."""
+    low, high = statistics.median_interval(record.medians)
+    widths = [(high - low) / median(record.medians)]
+    if baseline is not record and baseline.stopped is None:
+        ratio, (low, high) = _speedup(record, baseline)
+        widths.append((high - low) / ratio)
+    return max(widths) / 2
 
 
 def _nothing(reason: str, setup: Setup) -> Latency:
@@ -91,25 +131,34 @@ def _nothing(reason: str, setup: Setup) -> Latency:
         valid=False,
         invalid_reason=reason,
         environment=setup.environment,
+        partial=setup.partial,
+        machine=setup.machine,
     )
 
 
-def _speedup(record: Record, baseline: Record, seed: int) -> _Speedup:
+def _speedup(record: Record, baseline: Record) -> _Speedup:
     ratios = [slow / fast for slow, fast in zip(baseline.medians, record.medians, strict=True)]
-    return _Speedup(median(ratios), statistics.bootstrap_median(ratios, seed=seed), len(ratios))
+    return _Speedup(median(ratios), statistics.median_interval(ratios))
 
 
-def _invalid_reasons(record: Record, baseline: Record, speedup: _Speedup | None, duration_s: float) -> list[str]:
+def _invalid_reasons(record: Record, baseline: Record, speedup: _Speedup | None, setup: Setup) -> list[str]:
     """Say why the figures cannot be trusted, as far as they themselves show it."""
     reasons = []
+    rounds = len(record.blocks)
+    if rounds < MIN_ROUNDS:
+        longer = math.ceil(setup.duration_s * MIN_ROUNDS / rounds)
+        reasons.append(f"only {rounds} round{'s' * (rounds != 1)}, {MIN_ROUNDS} are needed: use --duration {longer}")
+    if setup.precision is not None and (half := _half_width(record, baseline)) > setup.precision:
+        wanted = setup.duration_s * (half / setup.precision) ** 2  # intervals narrow with the root of the time
+        reasons.append(
+            f"the precision of {100 * setup.precision:g} % that was asked for was not reached, "
+            f"it is {100 * half:.1f} %: use --duration {math.ceil(wanted)}"
+        )
     if speedup is None:
-        reasons.append(f"there is no speed-up, for '{baseline.name}' stopped: {baseline.stopped}")
+        why = f"stopped: {baseline.stopped}" if baseline.stopped else "was not timed"
+        reasons.append(f"there is no speed-up, for '{baseline.name}' {why}")
     else:
         low, high = speedup.interval
-        if speedup.rounds < MIN_ROUNDS:
-            counted = f"{speedup.rounds} round{'s' * (speedup.rounds != 1)}"
-            longer = math.ceil(duration_s * MIN_ROUNDS / speedup.rounds)
-            reasons.append(f"only {counted}, {MIN_ROUNDS} are needed: use --duration {longer}")
         if (width := (high - low) / speedup.ratio) > MAX_INTERVAL_WIDTH:
             reasons.append(
                 f"the speed-up's confidence interval is {100 * width:.0f} % wide, "

@@ -1,8 +1,8 @@
 """One candidate of a benchmark, alone in its process: ``python -m edgevit.evaluation.worker``.
 
-Messages are lines of JSON. The first on standard input is a ``BenchmarkJob``; each further one is a ``TimedBlock`` to
-measure, until the input ends. The answers on standard output are ``Opened``, then one ``Timings`` per block, or
-``Failed``. Whatever else the backend prints goes to standard error.
+Messages are lines of JSON. The first on standard input is a ``BenchmarkJob``; each further one is a block to measure,
+until the input ends. The answers on standard output are ``Opened``, then one for each block, or ``Failed``. Whatever
+else the backend prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,10 +23,27 @@ from numpy.typing import NDArray
 
 from edgevit.backends import get_backend
 from edgevit.backends.base import Session
+from edgevit.data.images import decode as decode_image
 from edgevit.errors import EdgeViTError
-from edgevit.evaluation.messages import BenchmarkJob, Failed, Opened, TimedBlock, Timings
+from edgevit.evaluation.messages import (
+    Answer,
+    BenchmarkJob,
+    Block,
+    EndToEndBlock,
+    EndToEndTimings,
+    Failed,
+    Opened,
+    StreamsBlock,
+    StreamTimings,
+    TimedBlock,
+    Timings,
+)
+from edgevit.evaluation.steady import warm_up
 from edgevit.json import decode
 from edgevit.system import peak_rss_mb
+
+#: Answers to one picture, the first of which does not count.
+_LEAST_ANSWERS, _MOST_ANSWERS = 4, 10_000
 
 
 def _infer_ns(session: Session, images: NDArray[np.float32], times: int) -> list[int]:
@@ -36,20 +55,80 @@ def _infer_ns(session: Session, images: NDArray[np.float32], times: int) -> list
     return durations
 
 
-def serve(job: BenchmarkJob, blocks: Iterator[TimedBlock]) -> Iterator[Opened | Timings]:
+def serve(job: BenchmarkJob, blocks: Iterator[Block]) -> Iterator[Answer]:
     """Open the job's model, then measure block after block."""
     backend = get_backend(job.backend)
     started = time.monotonic_ns()
-    images = np.random.default_rng(job.seed).standard_normal(job.shape, dtype=np.float32)
+    images = _input(job, job.shape[0])
     input_ns = time.monotonic_ns() - started
+    opening_ns = time.monotonic_ns()
     with backend.open(Path(job.model), threads=job.threads, settings=job.settings) as session:
+        opened_ns = time.monotonic_ns()
         session.infer(images)
-        # Making up an input is no part of starting.
-        cold_start_ns = time.monotonic_ns() - job.spawned_ns - input_ns
-        yield Opened(cold_start_ms=cold_start_ns / 1e6, warmup_ns=_infer_ns(session, images, job.warmup))
+        now_ns = time.monotonic_ns()
+        warmed = warm_up(lambda times: _infer_ns(session, images, times), least=job.warmup, limit_s=job.warmup_s)
+        yield Opened(
+            cold_start_ms=(now_ns - job.spawned_ns - input_ns) / 1e6,  # making up an input is no part of starting
+            load_ms=(opened_ns - opening_ns) / 1e6,
+            first_ms=(now_ns - opened_ns) / 1e6,
+            warmup_ns=warmed.inference_ns,
+            steady=warmed.steady,
+            largest_batch=session.largest_batch,
+        )
         for block in blocks:
-            _infer_ns(session, images, block.warmup)
-            yield Timings(inference_ns=_infer_ns(session, images, block.inferences), rss_mb=peak_rss_mb())
+            if isinstance(block, StreamsBlock):
+                yield _streams(session, _input(job, block.batch), block)
+            elif isinstance(block, EndToEndBlock):
+                yield _end_to_end(session, block)
+            else:
+                yield _timed(session, images, block)
+
+
+def _input(job: BenchmarkJob, batch: int) -> NDArray[np.float32]:
+    """Return random-normal images (batch, C, H, W)."""
+    return np.random.default_rng(job.seed).standard_normal((batch, *job.shape[1:]), dtype=np.float32)
+
+
+def _timed(session: Session, images: NDArray[np.float32], block: TimedBlock) -> Timings:
+    _infer_ns(session, images, block.warmup)
+    started_ns = time.monotonic_ns()
+    inference_ns = _infer_ns(session, images, block.inferences)
+    ended_ns = time.monotonic_ns()
+    return Timings(inference_ns=inference_ns, rss_mb=peak_rss_mb(), started_ns=started_ns, ended_ns=ended_ns)
+
+
+def _streams(session: Session, images: NDArray[np.float32], block: StreamsBlock) -> StreamTimings:
+    """Run the streams of ``block`` until its time is up; each has one inference at least."""
+    _infer_ns(session, images, 1)  # with this batch: what an engine prepares for it is no part
+    ready = threading.Barrier(block.streams)
+
+    def run() -> list[int]:
+        ready.wait()
+        began = time.monotonic_ns()
+        own: list[int] = []
+        while not own or time.monotonic_ns() - began < block.seconds * 1e9:
+            own += _infer_ns(session, images, 1)
+        return own
+
+    with ThreadPoolExecutor(block.streams) as pool:
+        running = [pool.submit(run) for _ in range(block.streams)]
+    return StreamTimings(inference_ns=[each for stream in running for each in stream.result()])
+
+
+def _end_to_end(session: Session, block: EndToEndBlock) -> EndToEndTimings:
+    """Answer to one picture again and again, as the runtime does: it decodes, prepares, and runs the model."""
+    parts: list[tuple[int, int, int]] = []
+    deadline_ns = time.monotonic_ns() + round(block.seconds * 1e9)
+    while len(parts) < _LEAST_ANSWERS or (time.monotonic_ns() < deadline_ns and len(parts) < _MOST_ANSWERS):
+        start = time.perf_counter_ns()
+        image = decode_image(block.picture)
+        decoded = time.perf_counter_ns()
+        images = np.stack([block.preprocess(image)])
+        prepared = time.perf_counter_ns()
+        session.infer(images)
+        parts.append((decoded - start, prepared - decoded, time.perf_counter_ns() - prepared))
+    decode_ns, prepare_ns, model_ns = (list(each) for each in zip(*parts[1:], strict=True))  # the first warms up
+    return EndToEndTimings(decode_ns=decode_ns, prepare_ns=prepare_ns, model_ns=model_ns)
 
 
 def _claim_stdout() -> BinaryIO:
@@ -66,7 +145,7 @@ def main() -> int:
     lines = iter(sys.stdin.buffer.readline, b"")
     with _claim_stdout() as answers:
         job = decode(next(lines), BenchmarkJob)
-        blocks = (decode(line, TimedBlock) for line in lines)
+        blocks: Iterator[Block] = (decode(line, Block) for line in lines)
         try:
             for answer in serve(job, blocks):
                 answers.write(encode(answer) + b"\n")

@@ -11,15 +11,29 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
-from edgevit.evaluation.messages import BenchmarkJob, Failed, Opened, TimedBlock, Timings
+from edgevit.evaluation.messages import (
+    Answer,
+    BenchmarkJob,
+    Block,
+    EndToEndBlock,
+    EndToEndTimings,
+    Failed,
+    Opened,
+    StreamsBlock,
+    StreamTimings,
+    TimedBlock,
+    Timings,
+)
 from edgevit.json import JSONError, decode
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+T = TypeVar("T", Opened, Timings, StreamTimings, EndToEndTimings)
 
 WORKER = (sys.executable, "-m", "edgevit.evaluation.worker")
 
@@ -62,17 +76,19 @@ class WorkerProcess:
 
     def open(self, job: BenchmarkJob, *, timeout_s: float) -> Opened:
         """Let the worker open its model; raises WorkerStopped if it cannot."""
-        answer = self._ask(job, timeout_s)
-        if not isinstance(answer, Opened):
-            raise WorkerStopped("the worker answered out of turn")
-        return answer
+        return self._ask(job, Opened, timeout_s)
 
     def measure(self, block: TimedBlock, *, timeout_s: float) -> Timings:
         """Let the worker run a block; raises WorkerStopped if it cannot."""
-        answer = self._ask(block, timeout_s)
-        if not isinstance(answer, Timings):
-            raise WorkerStopped("the worker answered out of turn")
-        return answer
+        return self._ask(block, Timings, timeout_s)
+
+    def run_streams(self, block: StreamsBlock, *, timeout_s: float) -> StreamTimings:
+        """Let the worker run several streams at once; raises WorkerStopped if it cannot."""
+        return self._ask(block, StreamTimings, timeout_s)
+
+    def run_end_to_end(self, block: EndToEndBlock, *, timeout_s: float) -> EndToEndTimings:
+        """Let the worker answer to a picture; raises WorkerStopped if it cannot."""
+        return self._ask(block, EndToEndTimings, timeout_s)
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -89,18 +105,20 @@ class WorkerProcess:
     ) -> None:
         self.close()
 
-    def _ask(self, message: BenchmarkJob | TimedBlock, timeout_s: float) -> Opened | Timings:
+    def _ask(self, message: BenchmarkJob | Block, kind: type[T], timeout_s: float) -> T:
         try:
             self._jobs.write(msgspec.json.encode(message) + b"\n")
         except BrokenPipeError:
             raise WorkerStopped(self._last_words()) from None
         try:
             line = self._line(time.monotonic() + timeout_s, timeout_s)
-            answer: Opened | Timings | Failed = decode(line, Opened | Timings | Failed)
+            answer: Answer = decode(line, Answer)
         except JSONError as error:
             raise WorkerStopped(f"the worker's answer cannot be read: {error}") from None
         if isinstance(answer, Failed):
             raise WorkerStopped(answer.message)
+        if not isinstance(answer, kind):
+            raise WorkerStopped("the worker answered out of turn")
         return answer
 
     def _line(self, deadline: float, timeout_s: float) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from edgevit.bundle.manifest import Latency, Manifest, Variant
-from edgevit.evaluation.latency import baseline_of
+from edgevit.evaluation.candidates import baseline_of
 
 #: How far the ratio of two medians may lie outside of the speed-up's interval: they are taken over other sets of times.
 _SLACK = 0.10

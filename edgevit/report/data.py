@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from edgevit.bundle.devices import is_shipped, measured_on
 from edgevit.bundle.manifest import Accuracy, Manifest, MeasuredDevice, Variant
+from edgevit.evaluation.candidates import baseline_of
 from edgevit.evaluation.figures import MAX_BLOCK_SPREAD, MAX_INTERVAL_WIDTH, MIN_ROUNDS
-from edgevit.evaluation.latency import baseline_of
 from edgevit.files import shareable
 from edgevit.json import decode
 from edgevit.report.arithmetic import few_integers, share_in_integers

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from msgspec.structs import replace
 
 from edgevit import backends
 from edgevit.backends.variants import backend_for
-from edgevit.bundle.manifest import OperatorTime
+from edgevit.bundle.manifest import Latency, OperatorTime
 from edgevit.bundle.store import Bundle
-from edgevit.errors import EdgeViTError, MissingDependencyError
-from edgevit.evaluation.latency import Candidate, baseline_of, candidates_of, check_load, measure_latency
+from edgevit.errors import BundleError, EdgeViTError, MissingDependencyError
+from edgevit.evaluation.candidates import Candidate, baseline_of, candidates_of
+from edgevit.evaluation.extras import Picture, picture_of
+from edgevit.evaluation.latency import measure_latency
+from edgevit.evaluation.load import Load
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.runnable import runnable
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What a variant is timed under: images per inference, threads (0: all cores), seconds of measuring for each."""
-
-    batch: int = 1
-    threads: int = 0
-    duration_s: float = 10.0
-
-    def check(self) -> None:
-        """Check that it can be measured.
-
-        Raises:
-            InputError: if a number is out of range.
-        """
-        check_load(batch=self.batch, threads=self.threads, duration_s=self.duration_s)
 
 
 def benchmark(
@@ -53,18 +38,43 @@ def benchmark(
         backend_for(bundle.variant(candidate.name))
     names = tuple(candidate.name for candidate in candidates)
     progress.note(f"Timing {', '.join(names)} for about {load.duration_s:g} s each, one process per variant")
+
+    def keep(partial: Sequence[Latency]) -> None:
+        _noted(bundle, candidates, partial)
+        progress.note("What was measured so far is in the bundle, marked partial")
+
     latencies = measure_latency(
         candidates,
+        load,
         spec=bundle.manifest.model,
-        batch=load.batch,
-        threads=load.threads,
-        duration_s=load.duration_s,
+        picture=_picture(bundle),
+        keep=keep,
         progress=progress,
     )
+    detailed = [
+        latency if latency.p50_ms is None else _with_engines_own(candidate, latency, bundle, load)
+        for candidate, latency in zip(candidates, latencies, strict=True)
+    ]
+    return _noted(bundle, candidates, detailed), names
+
+
+def _noted(bundle: Bundle, candidates: Sequence[Candidate], latencies: Sequence[Latency]) -> Bundle:
     for candidate, latency in zip(candidates, latencies, strict=True):
-        operators = () if latency.p50_ms is None else _operators(candidate, bundle, load)
-        bundle = bundle.update_variant(candidate.name, latency=replace(latency, operators=operators))
-    return bundle, names
+        bundle = bundle.update_variant(candidate.name, latency=latency)
+    return bundle
+
+
+def _picture(bundle: Bundle) -> Picture | None:
+    """Return what answers from end to end are given to; None where a bundle has no image."""
+    try:
+        return picture_of(bundle.golden().images[0], bundle.manifest.preprocess)
+    except BundleError:
+        return None
+
+
+def _with_engines_own(candidate: Candidate, latency: Latency, bundle: Bundle, load: Load) -> Latency:
+    """Return ``latency`` with what the engine itself tells of its time."""
+    return replace(latency, operators=_operators(candidate, bundle, load))
 
 
 def _operators(candidate: Candidate, bundle: Bundle, load: Load) -> tuple[OperatorTime, ...]:

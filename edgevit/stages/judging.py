@@ -16,6 +16,7 @@ from edgevit.evaluation.evidence import (
     SURE_MARGIN,
     Evidence,
     drop_evidence,
+    energy_evidence,
     figure_evidence,
     flips_evidence,
     mean_of,
@@ -172,7 +173,7 @@ def _margins(logits: Logits) -> NDArray[np.float64]:
 
 
 def _of_costs(variant: Variant, limits: GateLimits, *, seconds: float) -> list[LimitEvidence]:
-    """Return what is shown of speed, memory and size, where there is a limit on it, by so many ``seconds`` of timing.
+    """Return what is shown of each cost that there is a limit on, by so many ``seconds`` of timing.
 
     That it was not timed, or not validly, is evidence too: nothing is shown of its speed then.
     """
@@ -200,7 +201,16 @@ def _of_latency(variant: Variant, latency: Latency, limits: GateLimits, seconds:
         found.append(_limit("p99", _at_most(latency.p99_ms, limits.max_p99_ms, "ms at the 99th percentile")))
     if limits.max_memory_mb is not None:
         found.append(_limit("memory", _at_most(latency.rss_mb, limits.max_memory_mb, "MB of memory")))
+    if limits.max_energy_mj is not None:
+        found.append(_limit("energy", _of_energy(latency, limits.max_energy_mj, seconds)))
     return found
+
+
+def _of_energy(latency: Latency, most: float, seconds: float) -> Evidence:
+    if latency.energy is None:
+        reason = latency.energy_reason or "nothing here measures it"
+        return Evidence("not shown", f"energy could not be measured ({reason}); {exactly(most)} mJ allowed")
+    return energy_evidence(latency.energy.mj, latency.energy.mj_ci95, most, seconds)
 
 
 def _at_most(value: float | None, most: float, unit: str) -> Evidence:

@@ -14,13 +14,14 @@ from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
 from edgevit.errors import EdgeViTError
 from edgevit.evaluation.gate import check_integer_share
+from edgevit.evaluation.load import Load
 from edgevit.graph.interface import WantedOutput
 from edgevit.graph.metadata_overrides import MetadataOverrides
 from edgevit.models.requested import Requests
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import NO_GATE, GateLimits, Recipe
-from edgevit.stages.benchmark import Load, benchmark
+from edgevit.stages.benchmark import benchmark
 from edgevit.stages.export import CHECKED, classes_of, export, outputs_of
 from edgevit.stages.images import DataSource, LabelledBatches, shared_images
 from edgevit.stages.judging import check_gate, judge, output_limits

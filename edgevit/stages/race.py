@@ -19,10 +19,11 @@ from edgevit.errors import (
     MissingDependencyError,
     StorageError,
 )
+from edgevit.evaluation.load import Load
 from edgevit.files import check_writable
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import GateLimits, Recipe
-from edgevit.stages.benchmark import Load, benchmark
+from edgevit.stages.benchmark import benchmark
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.judging import check_gate, judge, output_limits
 from edgevit.stages.precisions import NEED_IMAGES

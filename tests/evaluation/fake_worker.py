@@ -34,6 +34,7 @@ class FakeSession:
         self.ns = [round(float(settings.get("ms", "1")) * share * 1e6) for share in JITTER]
         self.threads = threads
         self.calls = 0
+        self.largest_batch = int(settings["batch"]) if "batch" in settings else None
 
     def __enter__(self):
         return self
@@ -48,6 +49,9 @@ class FakeSession:
             os._exit(3)
         if self.behaviour == "hangs" and self.calls > 3:
             time.sleep(3600)
+        if self.behaviour == "full" and len(images) > 2:
+            os.write(2, b"out of memory, says the library\n")
+            os._exit(4)
         if self.behaviour == "chatters":
             sys.stdout.write("a line on standard output\n")
             sys.stdout.flush()

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevit.evaluation.latency import Candidate, measure_latency
+from edgevit.evaluation.candidates import Candidate
+from edgevit.evaluation.latency import measure_latency
+from edgevit.evaluation.load import Load
 from edgevit.models.spec import ModelSpec
 
 SPEC = ModelSpec(image_size=(8, 8), patch_size=(8, 8), width=4, depth=1, heads=1, classes=3, channels=1)
@@ -39,7 +41,7 @@ def test_a_real_backend_is_timed_in_its_own_process(backend, model, tmp_path):
 
     built = get_backend(backend).build(model, tmp_path / "built")[0]
     candidate = Candidate(name="float32", backend=backend, model=built, settings={}, baseline="float32")
-    result = measure_latency([candidate], spec=SPEC, batch=2, threads=1, duration_s=0.1)[0]
+    result = measure_latency([candidate], Load(batch=2, threads=1, duration_s=0.1), spec=SPEC)[0]
     assert result.p50_ms is not None, result.invalid_reason
     assert 0 < result.p50_ms <= result.p90_ms <= result.p99_ms
     assert result.throughput_ips > 0
@@ -52,13 +54,13 @@ def test_a_file_that_is_no_model_is_a_reason(tmp_path):
     broken = tmp_path / "model.onnx"
     broken.write_bytes(b"not a model")
     candidate = Candidate(name="float32", backend="onnxruntime", model=broken, settings={}, baseline="float32")
-    result = measure_latency([candidate], spec=SPEC, threads=1, duration_s=0.1)[0]
+    result = measure_latency([candidate], Load(threads=1, duration_s=0.1), spec=SPEC)[0]
     assert not result.valid
     assert str(broken) in result.invalid_reason
 
 
 def test_a_backend_that_does_not_exist_is_a_reason(model):
     candidate = Candidate(name="float32", backend="abacus", model=model, settings={}, baseline="float32")
-    result = measure_latency([candidate], spec=SPEC, threads=1, duration_s=0.1)[0]
+    result = measure_latency([candidate], Load(threads=1, duration_s=0.1), spec=SPEC)[0]
     assert not result.valid
     assert "abacus" in result.invalid_reason

@@ -20,11 +20,11 @@ from traces import keep
 from edgevit.bundle.reading import all_files, verify
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
+from edgevit.evaluation.load import Load
 from edgevit.graph import torch_export
 from edgevit.models.loading import load_checkpoint
 from edgevit.progress import Silent
 from edgevit.recipes import GateLimits, load_recipe
-from edgevit.stages.benchmark import Load
 from edgevit.stages.pipeline import PipelineJob, pipeline
 from edgevit.targets import load_target
 

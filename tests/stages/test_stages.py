@@ -18,6 +18,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError, MissingDependencyError, VerificationError
+from edgevit.evaluation.load import Load
 from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.models.spec import ModelSpec
 from edgevit.progress import Progress, Silent
@@ -27,7 +28,7 @@ from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load
 from edgevit.stages import pipeline as stages
-from edgevit.stages.benchmark import Load, benchmark
+from edgevit.stages.benchmark import benchmark
 from edgevit.stages.build import build
 from edgevit.stages.export import CHECKED, GOLDEN, default_images, export
 from edgevit.stages.images import DataSource

@@ -50,6 +50,7 @@ class _TensorRTBase(Backend):
     precisions = ("fp16", "int8", "fp8")
     formats = (".engine", ".onnx")
     devices = ("GPU",)
+    nvidia = True
     settings = DEFAULTS
     builds_on_device = True
     several_outputs = False
