@@ -2,6 +2,7 @@
 
 import hashlib
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -12,11 +13,13 @@ from tiny import SHAPES
 
 import edgevit as public
 from edgevit.bundle.manifest import Environment, Latency
+from edgevit.bundle.measured import Energy
 from edgevit.bundle.reading import encode_manifest
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, DataError, InputError, MissingDependencyError, StorageError
 from edgevit.report.junit import write_junit
 from edgevit.runtime import load
+from edgevit.stages import judging
 from edgevit.stages import race as stage
 
 MANY = "shapes:size=16,count=4096"  # enough to show a loss of 0.5 points, or none
@@ -354,9 +357,30 @@ def test_what_was_not_measured_does_not_pass(quantized, times, monkeypatch):
         return bundle, names
 
     monkeypatch.setattr(stage, "benchmark", without_memory)
-    found = race(quantized, max_drop=2.0, max_memory=1000)
+    found = race(quantized, max_drop=2.0, max_memory=1000, max_energy=40)
     assert set(words(found).values()) == {"not shown"}
     assert found.winner is None
+    for each in found.entrants:
+        assert {"memory", "energy"} <= {limit.limit for limit in each.evidence if limit.word == "not shown"}
+
+
+@pytest.mark.parametrize(
+    ("energy", "word"),
+    [((30.0, 28.0, 32.0), "passed"), ((50.0, 48.0, 52.0), "failed"), ((41.0, 35.0, 47.0), "not shown")],
+)
+def test_energy_is_judged_by_its_interval(energy, word):
+    mj, low, high = energy
+    measured = Energy(mj=mj, mj_ci95=(low, high), source="s", covers="c", idle_w=1, load_w=2, blocks=20)
+    latency = SimpleNamespace(energy=measured, energy_reason=None)
+    shown = judging._of_energy(latency, 40.0, 10.0)
+    assert shown.word == word
+    assert "above idle" in shown.reason
+    assert (shown.needed is not None) == (word == "not shown")
+
+
+def test_why_energy_was_not_measured_is_said():
+    shown = judging._of_energy(SimpleNamespace(energy=None, energy_reason="only root may"), 40.0, 10.0)
+    assert shown == ("not shown", "energy could not be measured (only root may); 40 mJ allowed", None)
 
 
 def test_outputs_are_judged_one_by_one_and_few_images_show_nothing(dense, times):
