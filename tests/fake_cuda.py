@@ -10,6 +10,8 @@ from typing import Any
 ERRORS = {1: b"CUDA_ERROR_INVALID_VALUE", 2: b"CUDA_ERROR_OUT_OF_MEMORY", 100: b"CUDA_ERROR_NO_DEVICE"}
 INVALID, OUT_OF_MEMORY, NO_DEVICE = ERRORS
 STREAM_CAPTURE_UNSUPPORTED = 900
+#: What work takes on the GPU's clock: all that TensorRT enqueues at once, a copy to it, one back.
+COMPUTE_MS, TO_DEVICE_MS, TO_HOST_MS = 4.0, 0.5, 0.25
 
 _DEVICE_BASE = 0x7F00_0000_0000  # far from addresses of the host: mistaking one for the other fails
 _MIB = 1 << 20
@@ -36,6 +38,8 @@ class FakeCuda:
         self.streams: dict[int, Stream] = {}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.contexts = 0
+        self.now_ms = 0.0
+        self.events: dict[int, float | None] = {}
         self._next = _DEVICE_BASE
 
     def __getattribute__(self, name: str) -> Any:
@@ -51,7 +55,7 @@ class FakeCuda:
 
     def alive(self) -> int:
         """Return how many things have not been freed."""
-        return sum(map(len, (self.memory, self.pinned, self.streams, self.graphs))) + self.contexts
+        return sum(map(len, (self.memory, self.pinned, self.streams, self.graphs, self.events))) + self.contexts
 
     def new(self) -> int:
         self._next += 0x1000_0000
@@ -59,9 +63,13 @@ class FakeCuda:
 
     # What TensorRT does on the GPU.
 
-    def enqueue(self, stream: int, work: Callable[[], None]) -> bool:
+    def enqueue(self, stream: int, work: Callable[[], None], takes_ms: float = COMPUTE_MS) -> bool:
+        def timed() -> None:
+            work()
+            self.now_ms += takes_ms
+
         found = self.streams[stream]
-        (found.queue if found.captured is None else found.captured).append(work)
+        (found.queue if found.captured is None else found.captured).append(timed)
         return True
 
     def read(self, address: int, size: int) -> bytes:
@@ -137,13 +145,33 @@ class FakeCuda:
         while queue:
             queue.pop(0)()
 
+    def cuEventCreate(self, event, flags):
+        event._obj.value = self.new()
+        self.events[event._obj.value] = None
+
+    def cuEventDestroy_v2(self, event):
+        del self.events[event.value]
+
+    def cuEventRecord(self, event, stream):
+        self.enqueue(stream.value, lambda: self.events.update({event.value: self.now_ms}), 0.0)
+
+    def cuEventElapsedTime(self, found, start, end):
+        if self.events[start.value] is None or self.events[end.value] is None:
+            return INVALID
+        found._obj.value = self.events[end.value] - self.events[start.value]
+        return None
+
     def cuMemcpyHtoDAsync_v2(self, to, source, size, stream):
         self._check_pinned(source.value, size.value)
-        self.enqueue(stream.value, lambda: self.write(to.value, ctypes.string_at(source.value, size.value)))
+        self.enqueue(
+            stream.value, lambda: self.write(to.value, ctypes.string_at(source.value, size.value)), TO_DEVICE_MS
+        )
 
     def cuMemcpyDtoHAsync_v2(self, to, source, size, stream):
         self._check_pinned(to.value, size.value)
-        self.enqueue(stream.value, lambda: ctypes.memmove(to.value, self.read(source.value, size.value), size.value))
+        self.enqueue(
+            stream.value, lambda: ctypes.memmove(to.value, self.read(source.value, size.value), size.value), TO_HOST_MS
+        )
 
     def _check_pinned(self, address: int, size: int) -> None:
         assert any(start <= address and address + size <= start + len(memory) for start, memory in self.pinned.items())

@@ -15,6 +15,7 @@ from edgevit import dependencies
 from edgevit.backends.base import ANY_DEVICE, BuildOptions, Session, merge_settings
 from edgevit.backends.triton import TritonModel
 from edgevit.bundle.manifest import Precision
+from edgevit.bundle.measured import Transfers
 from edgevit.bundle.pack import PackedModel
 from edgevit.progress import SILENT, Progress
 
@@ -220,6 +221,21 @@ class Backend(ABC):
             BundleError: as ``open`` does.
         """
         return {}
+
+    def transfer_times(
+        self,
+        model: Path,  # noqa: ARG002
+        *,
+        settings: Mapping[str, str],  # noqa: ARG002
+        images: NDArray[np.float32],  # noqa: ARG002
+    ) -> Transfers | None:
+        """Return what copies and computing of preprocessed ``images`` (B, C, H, W) take; None where none are made.
+
+        Raises:
+            BundleError: as ``open`` does.
+            MissingDependencyError: as ``open`` does.
+        """
+        return None
 
     @abstractmethod
     def open(self, model: Path, *, threads: int, settings: Mapping[str, str], progress: Progress = SILENT) -> Session:

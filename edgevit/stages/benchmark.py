@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from edgevit import backends
+from edgevit.backends.backend import Backend
 from edgevit.backends.variants import backend_for
 from edgevit.bundle.manifest import Latency, OperatorTime
 from edgevit.bundle.store import Bundle
@@ -74,15 +76,21 @@ def _picture(bundle: Bundle) -> Picture | None:
 
 def _with_engines_own(candidate: Candidate, latency: Latency, bundle: Bundle, load: Load) -> Latency:
     """Return ``latency`` with what the engine itself tells of its time."""
-    return replace(latency, operators=_operators(candidate, bundle, load))
-
-
-def _operators(candidate: Candidate, bundle: Bundle, load: Load) -> tuple[OperatorTime, ...]:
-    """Return what the time of ``candidate`` goes to, as its engine counts it; most first, none if it does not."""
     model = bundle.manifest.model
     shape = (load.batch, model.channels, *model.image_size)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     backend = backends.get_backend(candidate.backend)
+    try:
+        transfers = backend.transfer_times(candidate.model, settings=candidate.settings, images=images)
+    except EdgeViTError:  # as with operators
+        transfers = None
+    return replace(latency, operators=_operators(backend, candidate, images, load), transfers=transfers)
+
+
+def _operators(
+    backend: Backend, candidate: Candidate, images: NDArray[np.float32], load: Load
+) -> tuple[OperatorTime, ...]:
+    """Return what the time of ``candidate`` goes to, as its engine counts it; most first, none if it does not."""
     try:
         times = backend.operator_times(
             candidate.model, threads=load.threads, settings=candidate.settings, images=images

@@ -221,6 +221,44 @@ def test_benchmark(edgevit, quantized):
     assert said["variants"][4]["integer_linears"] == QUANTIZED
 
 
+def test_benchmark_tells_what_lies_beside_the_times(edgevit, quantized):
+    options = ("--duration", "0.2", "--precision", "50%", "--sweep", "--variant", "float32")
+    done = edgevit("benchmark", quantized, *options, "--energy-from", "none", "--threads", "1")
+    assert done.code == 0, done.err
+    assert "end to end" in done.out
+    assert "images/s" in done.out
+    assert "no energy: it was not asked for" in done.out
+    (latency,) = [each.latency for each in Bundle.open(quantized).manifest.variants if each.latency is not None]
+    whole = latency.end_to_end
+    assert whole.p50_ms >= max(whole.decode_ms, whole.prepare_ms, whole.model_ms)
+    assert whole.image.startswith("JPEG of 640x480")
+    assert (latency.sweep.points[0].batch, latency.sweep.points[0].streams) == (1, 1)
+    assert latency.machine.rounds >= latency.rounds >= 10
+    assert latency.warm_up.inferences >= 3
+    assert latency.cold_start_ms > latency.load_ms > 0
+    assert len(latency.quantiles_ms) == 21
+    assert list(latency.quantiles_ms) == sorted(latency.quantiles_ms)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--precision", "narrow"), "'narrow' is no share"),
+        (("--precision", "0"), "precision is 0"),
+        (("--precision", "100%"), "precision is 1"),
+        (("--energy-from", "/nowhere/power1_input"), "no number can be read there"),
+        (("--energy-from", "hamster"), "no hwmon chip is called so"),
+    ],
+)
+def test_benchmark_refuses_what_cannot_be_measured(edgevit, quantized, options, words):
+    before = content(quantized)
+    done = edgevit("benchmark", quantized, *options)
+    assert done.code == 2
+    assert words in done.err
+    assert "try: " in done.err
+    assert content(quantized) == before
+
+
 def test_benchmark_of_one_variant_times_its_float32_too(edgevit, quantized):
     done = edgevit("benchmark", quantized, "--duration", "0.1", "--variant", "int8-openvino")
     assert done.code == 0

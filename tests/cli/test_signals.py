@@ -115,6 +115,18 @@ def test_benchmark(stop, quantized, number, at):
     assert content(quantized) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_benchmark_that_is_interrupted_keeps_whole_rounds_as_partial(stop, quantized, number):
+    arguments = ("benchmark", quantized, "--variant", "float32", "--duration", "4", "--energy-from", "none")
+    done = stop(*arguments, at="Opening variants: 1/1", after=1.5, number=number)
+    assert "What was measured so far is in the bundle, marked partial" in done.err
+    (latency,) = [each.latency for each in Bundle.open(quantized).manifest.variants if each.latency is not None]
+    assert (latency.partial, latency.valid) == (True, False)
+    assert 1 <= latency.rounds < 30
+    assert latency.p50_ms > 0
+    assert latency.invalid_reason.startswith(f"it was interrupted after {latency.rounds} round")
+
+
 def test_train_and_go_on(stop, tmp_path):
     run = tmp_path / "run"
     arguments = ("train", "--data", "shapes:size=28,count=64", "--epochs", "100000", "--batch-size", "16", "-o", run)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edgevit import system
 from edgevit.backends.backend import Backend, TargetFields
@@ -32,6 +34,7 @@ from edgevit.backends.tensorrt.settings import DEFAULTS, build_settings, parse_s
 from edgevit.backends.tensorrt.sidecar import ENGINE, SIDECAR, SOURCE, EngineInfo
 from edgevit.backends.tensorrt.trtexec import Trtexec, build_with_trtexec, find_trtexec
 from edgevit.backends.triton import TritonModel
+from edgevit.bundle.measured import Transfers
 from edgevit.bundle.model_files import metadata_of_onnx
 from edgevit.errors import BundleError, MissingDependencyError
 from edgevit.files import atomic_folder, atomic_path, cache_folder, sha256_of, write_atomically
@@ -230,6 +233,13 @@ class _TensorRTBase(Backend):
             )
         engine = self._rebuilt(model, info, bindings.version, Device(driver).compute_capability, progress)
         return TensorRTSession(bindings, driver, engine, chosen)
+
+    def transfer_times(
+        self, model: Path, *, settings: Mapping[str, str], images: NDArray[np.float32]
+    ) -> Transfers | None:
+        """Return what copies and computing take, by CUDA events."""
+        with self.open(model, threads=0, settings=settings) as session:
+            return session.transfers(images)
 
     def _bindings(self) -> Bindings:
         if isinstance(self._driver, Trtexec):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from contextlib import ExitStack
-from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ _FIRST = 0  # of the GPUs that CUDA_VISIBLE_DEVICES leaves
 _NAME_BYTES = 128
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no waiting for the default stream
+_TIMED = 0  # CU_EVENT_DEFAULT
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do does not spoil a capture
 
 
@@ -175,6 +176,30 @@ class Device:
         self._driver.call("cuStreamCreate", byref(handle), c_uint(_NON_BLOCKING))
         self._stack.callback(self._driver.call, "cuStreamDestroy_v2", handle)
         return Stream(self._driver, self._stack, handle)
+
+    def event(self) -> Event:
+        """Return a new mark in time; it ends with the device."""
+        handle = c_void_p()
+        self._driver.call("cuEventCreate", byref(handle), c_uint(_TIMED))
+        self._stack.callback(self._driver.call, "cuEventDestroy_v2", handle)
+        return Event(self._driver, handle)
+
+
+class Event:
+    """A mark in a stream: the moment at which the GPU has done all before it."""
+
+    def __init__(self, driver: Driver, handle: c_void_p) -> None:
+        self._driver, self._event = driver, handle
+
+    def record(self, stream: Stream) -> None:
+        """Put the mark into ``stream``."""
+        self._driver.call("cuEventRecord", self._event, c_void_p(stream.handle))
+
+    def since_ms(self, earlier: Event) -> float:
+        """Return the milliseconds from ``earlier`` on, by the GPU's clock; both must have been reached."""
+        found = c_float()
+        self._driver.call("cuEventElapsedTime", byref(found), earlier._event, self._event)
+        return found.value
 
 
 class Stream:

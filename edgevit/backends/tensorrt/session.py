@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from ctypes import c_void_p
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +18,17 @@ from edgevit.backends.base import BatchProfile, LinearKernel, check_images
 from edgevit.backends.kernel_report import KERNELS, KernelReport
 from edgevit.backends.pool import Pool
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings
-from edgevit.backends.tensorrt.cuda import Device, Driver
+from edgevit.backends.tensorrt.cuda import Device, Driver, Event
 from edgevit.backends.tensorrt.log import Log, make_logger
 from edgevit.backends.tensorrt.settings import TensorRTSettings
+from edgevit.bundle.measured import Transfers
 from edgevit.errors import BundleError, MissingError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+#: Runs whose copies and computing are timed apart, and those before them that do not count.
+_RUNS, _WARM_UP = 11, 3
 
 
 class TensorRTSession:
@@ -70,6 +76,26 @@ class TensorRTSession:
             for lane in lanes:
                 lane.collect()
         return logits
+
+    def transfers(self, images: NDArray[np.float32]) -> Transfers:
+        """Return what copying and computing of as many ``images`` (B, C, H, W) as the engine takes at once take.
+
+        They are medians of runs one after the other, by CUDA events, and not of a CUDA graph, in which they cannot be
+        told apart: computing takes a little longer than it does there.
+
+        Raises:
+            DataError: if the images do not fit the model.
+            MissingError: if the GPU cannot go on.
+
+        """
+        check_images(images, (None, *self._tensors.sizes))
+        self._device.use()
+        part = images[: self._tensors.batch.max]
+        marks = [self._device.event() for _ in range(4)]
+        with self._lanes.borrow() as (lane,):
+            runs = [lane.timed(part, marks) for _ in range(_WARM_UP + _RUNS)][_WARM_UP:]
+        to_device_ms, compute_ms, to_host_ms = (median(each) for each in zip(*runs, strict=True))
+        return Transfers(to_device_ms=to_device_ms, compute_ms=compute_ms, to_host_ms=to_host_ms)
 
     def linear_kernels(self) -> list[LinearKernel]:
         """Return how each Linear layer is executed, from the report of the engine's kernels that lies beside it.
@@ -191,11 +217,28 @@ class _Lane:
     def submit(self, images: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
         """Begin with ``images``, at most as many as the engine takes; ``collect`` fills ``logits``."""
         self.collect()
+        count = self._fill(images)
+        self._pending = logits
+        self._run(count)
+
+    def timed(self, images: NDArray[np.float32], marks: Sequence[Event]) -> tuple[float, ...]:
+        """Run ``images`` once; return the milliseconds between the four ``marks``, with one step between each two."""
+        self.collect()
+        count = self._fill(images)
+        self._set_count(count)
+        marks[0].record(self._stream)
+        for step, mark in zip(self._steps(count), marks[1:], strict=True):
+            step()
+            mark.record(self._stream)
+        self._stream.wait()
+        return tuple(later.since_ms(earlier) for earlier, later in itertools.pairwise(marks))
+
+    def _fill(self, images: NDArray[np.float32]) -> int:
+        """Put ``images`` where the GPU reads them; return how many it computes."""
         count = max(len(images), self._tensors.batch.min)
         self._images[: len(images)] = images
         self._images[len(images) : count] = 0  # where an engine takes no fewer
-        self._pending = logits
-        self._run(count)
+        return count
 
     def collect(self) -> None:
         """Wait for what was begun, and hand it over."""
@@ -222,14 +265,24 @@ class _Lane:
         self._context.set_input_shape(self._tensors.input, (count, *self._tensors.sizes))
 
     def _enqueue(self, count: int) -> None:
+        for step in self._steps(count):
+            step()
+
+    def _steps(self, count: int) -> tuple[Callable[[], None], ...]:
+        """Return what puts copying to the GPU, computing, and copying back into the stream."""
         where_in, where_out = self._addresses
-        self._stream.copy_in(where_in, self._images[:count])
+        return (
+            lambda: self._stream.copy_in(where_in, self._images[:count]),
+            self._compute,
+            lambda: self._stream.copy_out(self._logits[:count], where_out),
+        )
+
+    def _compute(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
             raise MissingError(
                 f"TensorRT cannot run the model: {self._log.reason()}",
                 remedy="close other programs that use the GPU, or build this variant again on this machine",
             )
-        self._stream.copy_out(self._logits[:count], where_out)
 
     def _captured(self, count: int) -> c_void_p | None:
         """Return the work for ``count`` images as a CUDA graph; None where that cannot be: it runs as well without."""

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from fake_cuda import OUT_OF_MEMORY, FakeCuda
+from fake_cuda import COMPUTE_MS, OUT_OF_MEMORY, TO_DEVICE_MS, TO_HOST_MS, FakeCuda
 from fake_tensorrt import Fake, expected_logits
 from trt_contract import listings
 
@@ -392,3 +392,23 @@ def test_the_builder_alone_is_not_started_without_the_driver(install, gpu, model
     install("10.16.1")
     with pytest.raises(SystemError, match="would have ended"):  # the fake's stand-in for a crash: the guard is real
         build_engine(load_bindings("tensorrt"), EngineBuild(model=model, compute_capability="8.6"))
+
+
+@pytest.mark.parametrize("count", [1, 5, 20])  # fewer and more than the engine takes at once
+def test_copies_and_computing_are_told_apart(fake, built, count):
+    images = np.random.default_rng(0).standard_normal((count, 1, 4, 4), dtype=np.float32)
+    found = get_backend(fake.flavour).transfer_times(built, settings={}, images=images)
+    assert (found.to_device_ms, found.compute_ms, found.to_host_ms) == (TO_DEVICE_MS, COMPUTE_MS, TO_HOST_MS)
+
+
+def test_answers_are_right_after_copies_were_timed(fake, built):
+    images = np.random.default_rng(0).standard_normal((4, 1, 4, 4), dtype=np.float32)
+    with open_engine(fake, built) as session:
+        before = session.infer(images)
+        session.transfers(images)
+        np.testing.assert_array_equal(session.infer(images), before)
+
+
+def test_images_of_another_size_are_not_timed(fake, built):
+    with pytest.raises(DataError):
+        get_backend(fake.flavour).transfer_times(built, settings={}, images=np.zeros((1, 1, 5, 5), np.float32))

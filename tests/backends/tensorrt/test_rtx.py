@@ -236,6 +236,14 @@ def test_logits_of_tensorrt_on_a_gpu_are_those_of_onnx(model, images, tmp_path, 
             np.testing.assert_allclose(session.infer(images[:count]), expected[:count], atol=1e-4)
 
 
+@pytest.mark.gpu
+@needs_gpu
+def test_copies_and_computing_are_told_apart_on_a_gpu(backend, model, images, tmp_path):
+    engine = backend.build(model, tmp_path, BuildOptions(batch=FOR_SM86.batch, precision="float32"))[0]
+    found = backend.transfer_times(engine, settings={}, images=images[:2])
+    assert min(found.to_device_ms, found.compute_ms, found.to_host_ms) > 0
+
+
 @pytest.mark.shared
 @pytest.mark.slow
 def test_deit_compiles_with_all_of_its_attention_fused(backend, deit, tmp_path):
