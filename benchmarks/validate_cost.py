@@ -2,9 +2,9 @@
 
     python benchmarks/validate_cost.py BUNDLE --data IMAGES [--samples 500] [--pairs 5]
 
-The same images, in turns: once as ``edgevit.validate`` does it, with the figures, their intervals, and what lies behind
-them; once as little as possible: each image is decoded and prepared once, and each variant's session is run on batches of
-the same size. Both open the variants. Writes benchmarks/results/validate-cost.md.
+The same images, in turns: once as ``edgevit.validate`` does it, with the figures, their intervals, and what lies
+behind them; once as little as possible: each image is decoded and prepared once, and each variant's session is run on
+batches of the same size. Both open the variants. Writes benchmarks/results/validate-cost.md.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def race(
         min_delta1: Smallest share of depths within a factor of 1.25 of float32's.
         min_box_agreement: Smallest share of boxes that match float32's.
         max_abs_rel: Largest mean relative difference of depths from float32's.
-        min_speedup: Smallest speed-up over float32.
+        min_speedup: Smallest speed-up over float32; 1 without it, and 0 for none.
         max_p99: Largest 99th percentile of the latency, in ms.
         max_size: Largest size of a variant's files, in MB.
         max_memory: Largest resident memory while it runs, in MB.

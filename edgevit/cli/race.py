@@ -40,6 +40,7 @@ from edgevit.errors import StorageError
 from edgevit.evaluation.load import Load
 from edgevit.files import check_writable
 from edgevit.report.junit import write_junit
+from edgevit.stages.judging import MIN_SPEEDUP
 from edgevit.stages.race_result import COSTS, RaceResult
 
 _DEFAULT = Load()
@@ -81,7 +82,12 @@ def race(
     max_abs_rel: MaxAbsRel = None,
     min_speedup: Annotated[
         float | None,
-        typer.Option(min=0, help="Smallest speed-up over float32 that passes.", rich_help_panel=options.LIMITS),
+        typer.Option(
+            min=0,
+            help="Smallest speed-up over float32 that passes; 0: none.",
+            show_default=f"{MIN_SPEEDUP:g}",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = None,
     max_p99: Annotated[
         float | None,

@@ -19,15 +19,13 @@ class GateOutcome(NamedTuple):
 
 def outcome(variant: Variant) -> GateOutcome:
     """Say what came of a variant: wrong beats slow, slow beats doubtful, and only what was measured counts."""
-    accuracy, kernels, latency = variant.accuracy, variant.kernels, variant.latency
+    accuracy, latency = variant.accuracy, variant.latency
     tone: Tone
     if accuracy is not None and not accuracy.passed:
         word, tone = ("partial", "doubt") if accuracy.partial else ("failed", "bad")
         return GateOutcome(word, tone, accuracy.reason)
-    if variant.precision in INTEGER_PRECISIONS and kernels is not None and kernels.float_linears:
-        missing = len(set(kernels.float_linears) - {each.layer for each in variant.fallback})
-        if missing:
-            return GateOutcome("failed", "bad", f"{missing} of {kernels.linears} Linear layers run in float")
+    if (slow := float_layers_reason(variant)) is not None:
+        return GateOutcome("failed", "bad", slow)
     if accuracy is None and variant.limit is not None and not variant.limit.passed:
         return GateOutcome("limit missed", "bad", variant.limit.reason)
     if accuracy is None:
@@ -42,6 +40,15 @@ def outcome(variant: Variant) -> GateOutcome:
     if variant.precision == "float32":
         return GateOutcome("reference", "neutral", "what the others are compared with")
     return _speed(latency, kept, accuracy.reason)
+
+
+def float_layers_reason(variant: Variant) -> str | None:
+    """Say how many layers of an integer variant run in float that are not meant to; None if none does."""
+    kernels = variant.kernels
+    if variant.precision not in INTEGER_PRECISIONS or kernels is None:
+        return None
+    missing = len(set(kernels.float_linears) - {each.layer for each in variant.fallback})
+    return f"{missing} of {kernels.linears} Linear layers run in float" if missing else None
 
 
 def _speed(latency: Latency, kept: str, reason: str) -> GateOutcome:

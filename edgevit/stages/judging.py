@@ -27,9 +27,13 @@ from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.models.outputs import Output
 from edgevit.numerals import exactly
 from edgevit.recipes import GateLimits
+from edgevit.report.verdict import float_layers_reason
 from edgevit.stages.race_result import Entrant, Flip, word_of
 from edgevit.stages.validate import Measurement
 from edgevit.statistics import Logits
+
+#: Smallest speed-up over float32 that passes, unless the user says otherwise; 0 is no limit.
+MIN_SPEEDUP = 1.0
 
 _REFERENCE: Precision = "float32"
 _MOST_FLIPS = 100
@@ -175,6 +179,8 @@ def _margins(logits: Logits) -> NDArray[np.float64]:
 def _of_costs(variant: Variant, limits: GateLimits, *, seconds: float) -> list[LimitEvidence]:
     """Return what is shown of each cost that there is a limit on, by so many ``seconds`` of timing.
 
+    What is not float32 is to be no slower than that, unless a limit says otherwise.
+
     That it was not timed, or not validly, is evidence too: nothing is shown of its speed then.
     """
     latency, found = variant.latency, []
@@ -183,6 +189,8 @@ def _of_costs(variant: Variant, limits: GateLimits, *, seconds: float) -> list[L
         found.append(LimitEvidence(limit="speed", word="not shown", reason=f"its time: {reason}"))
     else:
         found += _of_latency(variant, latency, limits, seconds)
+    if (slow := float_layers_reason(variant)) is not None:
+        found.append(_limit("kernels", Evidence("failed", slow)))
     if limits.max_size_mb is not None:
         found.append(_limit("size", _at_most(variant.bytes / 1e6, limits.max_size_mb, "MB of files")))
     return found
@@ -190,8 +198,8 @@ def _of_costs(variant: Variant, limits: GateLimits, *, seconds: float) -> list[L
 
 def _of_latency(variant: Variant, latency: Latency, limits: GateLimits, seconds: float) -> list[LimitEvidence]:
     found = []
-    least = limits.min_speedup
-    if least is not None and variant.precision != _REFERENCE:
+    least = MIN_SPEEDUP if limits.min_speedup is None else limits.min_speedup
+    if least and variant.precision != _REFERENCE:
         if latency.speedup_vs_float32 is None or latency.speedup_ci95 is None:
             found.append(LimitEvidence(limit="speed", word="not shown", reason="there is no float32 to compare with"))
         else:

@@ -12,7 +12,7 @@ from edgevit.bundle.manifest import LimitEvidence, Precision, Word
 from edgevit.bundle.store import Bundle
 
 #: Limits on what a variant costs; all others are on how near its answers are to float32's.
-COSTS = ("speed", "p99", "size", "memory", "energy")
+COSTS = ("speed", "p99", "size", "memory", "energy", "kernels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,8 +32,8 @@ def times(monkeypatch):
 
     def benchmark(bundle, load, *, variants, progress):
         for name in variants:
-            milliseconds, valid = found.get(name, (1.0, True))
-            base = found.get("float32-onnxruntime", (1.0, True))[0]
+            milliseconds, valid = found.get(name, (2.0 if name.startswith("float32") else 1.0, True))
+            base = found.get("float32-onnxruntime", (2.0, True))[0]
             speedup = base / milliseconds
             latency = Latency(
                 batch=1,
@@ -112,6 +112,7 @@ def test_the_fastest_that_is_shown_to_pass_wins_and_is_what_load_takes(quantized
         assert model.variant.name == found.winner
     times["int8-onnxruntime"] = (3.0, True)  # slower than float32, as INT8 often is
     found = race(quantized, max_drop=2.0)
+    assert words(found) == {"int8-onnxruntime": "failed", "float32-onnxruntime": "passed"}
     assert found.winner == "float32-onnxruntime"
     with load(quantized) as model:
         assert model.variant.name == found.winner
@@ -133,6 +134,17 @@ def test_a_variant_with_one_wrong_scale_fails(quantized, times):
     found = race(with_broken_scale(quantized))
     assert words(found)["int8-onnxruntime"] == "failed"
     assert found.winner == "float32-onnxruntime"
+
+
+def test_layers_that_run_in_float_though_they_should_not_fail(quantized, times):
+    bundle = Bundle.open(quantized)
+    kernels = bundle.variant("int8-onnxruntime").kernels
+    seen = msgspec.structs.replace(kernels, float_linears=("head",), integer_linears=kernels.linears - 1)
+    bundle.update_variant("int8-onnxruntime", kernels=seen)
+    times["float32-onnxruntime"] = (2.0, True)
+    found = race(quantized, max_drop=2.0)
+    (int8,) = [each for each in found.entrants if each.precision == "int8"]
+    assert (int8.word, int8.reason) == ("failed", f"1 of {kernels.linears} Linear layers run in float")
 
 
 def test_too_few_images_show_nothing_and_are_told_how_many_would(exported, times):
@@ -221,7 +233,7 @@ def test_a_user_and_ci_read_the_verdicts(edgevit, quantized, times, tmp_path):
     suite = ET.parse(path).getroot()[0]
     assert suite.attrib == {
         "name": "edgevit race x86-onnxruntime",
-        "tests": "2",
+        "tests": "3",
         "failures": "0",
         "errors": "0",
         "skipped": "0",
@@ -387,7 +399,7 @@ def test_outputs_are_judged_one_by_one_and_few_images_show_nothing(dense, times)
     found = race(dense, data=MANY, min_cosine=0.5, max_drop=5.0)
     (int8,) = [each for each in found.entrants if each.precision == "int8"]
     outputs = {f"accuracy of {output.name}" for output in found.bundle.manifest.typed_outputs}
-    assert {each.limit for each in int8.evidence} == outputs
+    assert {each.limit for each in int8.evidence} == {*outputs, "speed"}
     assert int8.word == "passed", int8.reason
     few = race(dense, data="shapes:size=16,count=20", min_cosine=0.5, max_drop=5.0)
     (int8,) = [each for each in few.entrants if each.precision == "int8"]
@@ -397,11 +409,15 @@ def test_outputs_are_judged_one_by_one_and_few_images_show_nothing(dense, times)
 def test_a_limit_on_kl_decides_alone(quantized, times):
     found = race(quantized, data=SHAPES, max_kl=0.05)
     (int8,) = [each for each in found.entrants if each.precision == "int8"]
-    assert [each.limit for each in int8.evidence] == ["kl"]
+    assert [each.limit for each in int8.evidence] == ["kl", "speed"]
     assert int8.word == "passed", int8.reason
     both = race(quantized, data=SHAPES, max_kl=1e-9, max_drop=90.0)
     (int8,) = [each for each in both.entrants if each.precision == "int8"]
-    assert {each.limit: each.word for each in int8.evidence} == {"accuracy": "passed", "kl": "failed"}
+    assert {each.limit: each.word for each in int8.evidence} == {
+        "accuracy": "passed",
+        "kl": "failed",
+        "speed": "passed",
+    }
 
 
 def test_float32_of_an_engine_that_answers_otherwise_must_show_that_it_keeps_the_limits(quantized, times):
