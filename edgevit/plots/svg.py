@@ -24,6 +24,12 @@ stroke-width: 4px; stroke-linejoin: round; }
 .curve { fill: none; stroke-width: 1.75; stroke-linejoin: round; }
 .curve.c0 { stroke: var(--float32); } .curve.c1 { stroke: var(--int8); } .curve.c2 { stroke: var(--fp16); }
 .dot.c0 { fill: var(--float32); } .dot.c1 { fill: var(--int8); } .dot.c2 { fill: var(--fp16); }
+.dot.k0, .key .dot.k0 { fill: var(--int8); } .curve.k0, .ring.k0 { stroke: var(--int8); }
+.dot.k1, .key .dot.k1 { fill: var(--fp16); } .curve.k1, .ring.k1 { stroke: var(--fp16); }
+.dot.k2, .key .dot.k2 { fill: var(--violet); } .curve.k2, .ring.k2 { stroke: var(--violet); }
+.dot.k3, .key .dot.k3 { fill: var(--float32); } .curve.k3, .ring.k3 { stroke: var(--float32); }
+.dot.k9 { fill: var(--ink); } .ring.k9 { stroke: var(--ink); }
+.ring { fill: var(--paper); stroke-width: 2; } .curve.thin { stroke-width: 1.1; opacity: .55; }
 .cell { fill: var(--int8); }
 .plot .count { fill: var(--ink); } .plot .count.dense { fill: var(--paper); }
 """
@@ -31,11 +37,11 @@ stroke-width: 4px; stroke-linejoin: round; }
 #: The colours of a plot that stands alone, on light and on dark screens.
 COLOURS = """\
 svg { --paper: #ffffff; --ink: #171a1f; --soft: #5a626e; --faint: #8a93a0; --line: #e1e4e8;
-  --int8: #0b6e6e; --float32: #6a7482; --fp16: #a2570e;
+  --int8: #0b6e6e; --float32: #6a7482; --fp16: #a2570e; --violet: #6b4fb3;
   --sans: "Inter", system-ui, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif; }
 @media (prefers-color-scheme: dark) {
   svg { --paper: #14171b; --ink: #e8eaed; --soft: #a5adb8; --faint: #7b8491; --line: #2c323a;
-    --int8: #4fc4bf; --float32: #9aa4b2; --fp16: #e5a04f; }
+    --int8: #4fc4bf; --float32: #9aa4b2; --fp16: #e5a04f; --violet: #b39df0; }
 }
 .paper { fill: var(--paper); }
 """
@@ -55,6 +61,11 @@ def element(tag: str, *inner: str, **attributes: str | float) -> str:
 def text(words: str, x: float, y: float, **attributes: str | float) -> str:
     """Return the text of a line of words, whatever is in them."""
     return element("text", html.escape(_visible(words)), x=x, y=y, **attributes)
+
+
+def escaped(words: str) -> str:
+    """Return words as they stand between tags, whatever is in them."""
+    return html.escape(_visible(words))
 
 
 def plot(parts: Iterable[str], width: int, height: int, label: str, name: str = "") -> str:

@@ -15,8 +15,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 18.0, 46.0
 class PlottedVariant(NamedTuple):
     """What is known of a variant: its median latency, and a rate in per cent with its interval.
 
-    ``p90_ms`` draws how far slow inferences are from the median one. ``on_front`` says that no other variant is both
-    faster and better.
+    ``p90_ms`` draws how far slow inferences are from the median one, ``interval_ms`` where the median itself may lie.
+    ``on_front`` says that no other variant is both faster and better.
     """
 
     text: str
@@ -27,6 +27,12 @@ class PlottedVariant(NamedTuple):
     high: float
     on_front: bool = False
     p90_ms: float | None = None
+    interval_ms: tuple[float, float] | None = None
+
+    @property
+    def far_ms(self) -> float:
+        """The largest time that is drawn."""
+        return max(self.p50_ms, self.p90_ms or 0.0, self.interval_ms[1] if self.interval_ms else 0.0)
 
 
 class Point(NamedTuple):
@@ -52,7 +58,7 @@ def tradeoff(variants: Sequence[PlottedVariant], width: int, height: int) -> Tra
     """Lay out ``variants``; None if there are fewer than two, which are no plot."""
     if len(variants) < 2:
         return None
-    slowest = max(variant.p90_ms or variant.p50_ms for variant in variants)
+    slowest = max(variant.far_ms for variant in variants)
     bottom, top = min(variant.low for variant in variants), max(variant.high for variant in variants)
     x = nice_scale(0.0, slowest * 1.15, _LEFT, width - _RIGHT, ticks=width // 90)
     y = nice_scale(bottom, top, height - _BOTTOM, _TOP, ticks=5)
@@ -64,7 +70,7 @@ def tradeoff(variants: Sequence[PlottedVariant], width: int, height: int) -> Tra
 
 
 def _place(variant: PlottedVariant, x: Scale, y: Scale) -> LabelPlace:
-    middle, far = x.at(variant.p50_ms), x.at(max(variant.p50_ms, variant.p90_ms or 0.0))
+    middle, far = x.at(variant.p50_ms), x.at(variant.far_ms)
     return LabelPlace(middle, y.at(variant.rate), y.at(variant.low), y.at(variant.high), far)
 
 
@@ -80,7 +86,7 @@ def draw(plot: Tradeoff, rate: str, name: str = "", *, titled: bool = False) -> 
         corners = " ".join(f"{x:g},{y:g}" for x, y in plot.front)
         parts.append(svg.element("polyline", class_="front", points=corners))
     for point in plot.points:
-        parts.extend(_whiskers(point))
+        parts.extend(_whiskers(point, plot.x))
     for variant, place, label in plot.points:
         parts.append(mark(variant.precision, place.x, place.y))
         parts.append(svg.text(variant.text, label.x, label.y, class_="name", text_anchor=label.anchor))
@@ -94,12 +100,15 @@ def mark(precision: str, x: float, y: float) -> str:
     return svg.element("circle", class_=f"mark {precision}", cx=x, cy=y, r=5.5 if precision == "float32" else 6)
 
 
-def _whiskers(point: Point) -> Iterator[str]:
+def _whiskers(point: Point, scale: Scale) -> Iterator[str]:
     x, y, low, high, far = point.place
     kind = f"whisker {_kind(point.variant.precision)}"
     if low != high:
         yield svg.element("path", class_=kind, d=f"M{x:g} {low:g}V{high:g}m-4 0h8M{x - 4:g} {low:g}h8")
-    if far != x:
+    if point.variant.interval_ms is not None:
+        first, last = (scale.at(each) for each in point.variant.interval_ms)
+        yield svg.element("path", class_=kind, d=f"M{first:g} {y - 4:g}v8m0 -4H{last:g}m0 -4v8")
+    elif far != x:
         yield svg.element("path", class_=kind, d=f"M{x:g} {y:g}H{far:g}m0 -4v8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -18,7 +19,8 @@ from edgevit.json import decode
 from edgevit.report.arithmetic import few_integers, share_in_integers
 from edgevit.report.consistency import consistent
 from edgevit.report.headline import headline, missing
-from edgevit.report.operators import time_in
+from edgevit.report.insights import MOST_PICTURES, NO_INSIGHTS, Insights
+from edgevit.report.operators import operator_shares, time_in
 from edgevit.report.table import output_figures, several
 from edgevit.report.verdict import outcome
 
@@ -27,8 +29,11 @@ SCHEMA_VERSION = 1
 T = TypeVar("T")
 
 
-def report_data(manifest: Manifest) -> dict[str, Any]:
+def report_data(manifest: Manifest, insights: Insights = NO_INSIGHTS) -> dict[str, Any]:
     """Return the report of a bundle: strings, numbers, lists and dictionaries only.
+
+    ``insights`` are what is shown beside the manifest; pictures among them are in base64, as many as a small page has
+    room for.
 
     Figures are in the manifest's units: rates in 0..1, milliseconds, MiB, bytes. ``variants[].on_front`` says whether
     no other variant is both faster and more accurate (the Pareto front), ``variants[].baseline`` names the float32
@@ -65,6 +70,8 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
                 "integers": None if variant.kernels is None else share_in_integers(variant.kernels),
                 "few_integers": few_integers(variant),
                 "time_in": time_in(variant.latency),
+                "operator_shares": operator_shares(variant.latency),
+                "details": insights.details.get(variant.name),
                 "kept_float": _kept_float(variant),
                 "verdict": outcome(variant)._asdict(),
                 "on_front": variant.name in front,
@@ -74,6 +81,10 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
             for variant in manifest.variants
         ],
         "devices": [_device(manifest, each) for each in manifest.devices],
+        "layers": insights.layers,
+        "attention": insights.attention,
+        "calibrations": insights.calibrations,
+        "not_shown": insights.missing,
         "files": (*manifest.golden, *manifest.extra),
         "commands": _commands(manifest),
         "rules": {
@@ -81,10 +92,23 @@ def report_data(manifest: Manifest) -> dict[str, Any]:
             "max_interval_width": MAX_INTERVAL_WIDTH,
             "max_block_spread": MAX_BLOCK_SPREAD,
         },
+        "pictures": _pictures(insights),
     }
     # By way of JSON, so that the page is the same whether it is drawn from here or from report.json.
     plain: dict[str, Any] = decode(msgspec.json.encode(data), dict[str, Any])
     return plain
+
+
+def _pictures(insights: Insights) -> dict[str, str]:
+    """Return the pictures in base64: those of maps first, then as many flipped images as there is room for."""
+    shown: dict[str, str] = {}
+    room = MOST_PICTURES
+    flips = {flip.thumbnail for each in insights.details.values() for flip in each.flips}
+    for name, content in sorted(insights.pictures.items(), key=lambda item: item[0] in flips):
+        if len(content) <= room:
+            room -= len(content)
+            shown[name] = base64.b64encode(content).decode()
+    return shown
 
 
 def _device(manifest: Manifest, device: MeasuredDevice) -> dict[str, Any]:

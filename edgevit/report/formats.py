@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edgevit.bundle.manifest import Accuracy
 from edgevit.numerals import floored, within
@@ -54,6 +54,24 @@ def three_digits(value: float) -> str:
         if value < limit:
             return f"{value:.{decimals}f}"
     return f"{value:,.0f}"
+
+
+def signed_digits(value: float | None) -> str:
+    """Write a number that may be negative to three significant digits."""
+    if value is None:
+        return NOTHING
+    return f"{_MINUS}{three_digits(-value)}" if value < 0 else three_digits(value)
+
+
+def part(value: float | None, whole: float) -> str:
+    """Write which part of ``whole`` a value is as CSS wants a length, from 0 to 100 %."""
+    share = 0.0 if value is None or not whole else value / whole
+    return f"{100 * min(1.0, max(0.0, share)):.2f}%"
+
+
+def weighted(bins: Sequence[Mapping[str, float]], key: str) -> float:
+    """Return the mean of a figure of ``bins``, each as often as it has answers."""
+    return sum(each["count"] * each[key] for each in bins) / max(1, sum(each["count"] for each in bins))
 
 
 def ratio(value: float | None) -> str:

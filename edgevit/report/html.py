@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from edgevit.bundle.manifest import Manifest
 from edgevit.dependencies import require
 from edgevit.errors import InputError
 from edgevit.files import write_atomically
-from edgevit.plots import svg, tradeoff
+from edgevit.plots import layers, svg, tradeoff
 from edgevit.report import formats
+from edgevit.report.columns import comparison, device_columns
 from edgevit.report.data import report_data
-from edgevit.report.plot import by_name, by_number, plotted, scatter
+from edgevit.report.insights import NO_INSIGHTS, Insights
+from edgevit.report.plot import by_name, by_number, layer_plots, plotted, scatter
 
-_PAGE, _DATA = "index.html", "report.json"
+_PAGE, _DATA, _COMPARED = "index.html", "report.json", "comparison.json"
+_PARTS = "page"
 
 
 def render_html(data: dict[str, Any]) -> str:
@@ -28,22 +32,11 @@ def render_html(data: dict[str, Any]) -> str:
         MissingDependencyError: if jinja2 is not installed.
 
     """
-    jinja2 = require("jinja2", extra="report")
-    engine = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    engine.filters.update(
-        {
-            name: getattr(formats, name)
-            for name in (
-                *("percent", "percent_interval", "points", "milliseconds", "three_digits", "ratio", "ratio_interval"),
-                *("megabytes", "mebibytes", "p_value", "nats", "decibels", "cosine", "printable"),
-            )
-        }
-    )
-    template = engine.from_string(resources.files("edgevit.report").joinpath("template.html").read_text("utf-8"))
     axis, variants = data["accuracy_axis"], data["variants"]
     named = {entry["name"]: entry for entry in variants}
     best = named.get(data["headline"])
-    page: str = template.render(
+    return _rendered(
+        "template.html",
         **data,
         best=best,
         best_baseline=best and named.get(best["baseline"]),
@@ -54,15 +47,60 @@ def render_html(data: dict[str, Any]) -> str:
         plotted=plotted(variants),
         draw=tradeoff.draw,
         mark=tradeoff.mark,
-        plot_style=svg.STYLE,
+        layer_plots=layer_plots(data["layers"]),
+        layer_key=layers.key,
+        layer_ring=layers.ring,
         slowest=max((_bar_end(entry) for entry in variants), default=0.0),
+        device_columns=device_columns(data),
     )
+
+
+def render_comparison(data: dict[str, Any]) -> str:
+    """Return the page for ``comparison``'s dictionary; every text in it is escaped.
+
+    Raises:
+        MissingDependencyError: if jinja2 is not installed.
+
+    """
+    return _rendered("compare.html", **data)
+
+
+def _rendered(part: str, /, **values: Any) -> str:  # noqa: ANN401
+    jinja2 = require("jinja2", extra="report")
+    engine = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_part),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.filters.update(
+        {
+            name: getattr(formats, name)
+            for name in (
+                *("percent", "percent_interval", "points", "milliseconds", "three_digits", "ratio", "ratio_interval"),
+                *("megabytes", "mebibytes", "p_value", "nats", "decibels", "cosine", "printable", "signed_digits"),
+                *("part", "weighted"),
+            )
+        }
+    )
+    page: str = engine.get_template(part).render(**values, plot_style=svg.STYLE)
     return page
+
+
+def _part(name: str) -> str:
+    """Return the text of a part of the page, which comes with EdgeViT."""
+    folder = resources.files("edgevit.report")
+    place = folder.joinpath(name) if name == "template.html" else folder.joinpath(_PARTS, name)
+    return place.read_text("utf-8")
 
 
 def _bar_end(entry: dict[str, Any]) -> float:
     latency = entry["latency"]
-    return float(latency["p90_ms"] or 0.0) if latency else 0.0
+    if not latency:
+        return 0.0
+    ends = (latency["p90_ms"], latency["p99_ms"] if len(latency["quantiles_ms"]) > 1 else None)
+    return max((float(end) for end in ends if end is not None), default=0.0)
 
 
 def refuse_report(folder: Path) -> None:
@@ -72,22 +110,43 @@ def refuse_report(folder: Path) -> None:
         InputError: if it would.
 
     """
-    for path in (folder / _PAGE, folder / _DATA):
+    for path in (folder / _PAGE, folder / _DATA, folder / _COMPARED):
         if os.path.lexists(path):
             raise InputError(f"{path} exists already", remedy="add --overwrite, or give another folder with -o")
 
 
-def write_report(manifest: Manifest, folder: Path) -> tuple[Path, Path]:
+def write_report(manifest: Manifest, folder: Path, insights: Insights = NO_INSIGHTS) -> tuple[Path, Path]:
     """Write ``index.html`` and ``report.json`` into ``folder``, each whole or not at all, and return their paths.
+
+    ``insights`` are what is shown beside the manifest.
 
     Raises:
         MissingDependencyError: if jinja2 is not installed.
         StorageError: if the disk is full or not writable.
 
     """
-    data = report_data(manifest)
-    page = render_html(data)
-    html_path, json_path = folder / _PAGE, folder / _DATA
+    data = report_data(manifest, insights)
+    return _write(folder, render_html(data), _DATA, data)
+
+
+def write_comparison(
+    manifests: Sequence[tuple[str, Manifest]], paths: Sequence[str], folder: Path
+) -> tuple[Path, Path]:
+    """Write ``index.html`` and ``comparison.json`` of several bundles into ``folder``, and return their paths.
+
+    Each manifest comes with its title; ``paths`` are the bundles as they were given.
+
+    Raises:
+        MissingDependencyError: if jinja2 is not installed.
+        StorageError: if the disk is full or not writable.
+
+    """
+    data = comparison([(title, report_data(manifest)) for title, manifest in manifests], paths)
+    return _write(folder, render_comparison(data), _COMPARED, data)
+
+
+def _write(folder: Path, page: str, name: str, data: dict[str, Any]) -> tuple[Path, Path]:
+    html_path, json_path = folder / _PAGE, folder / name
     write_atomically(html_path, page.encode("utf-8", "replace"))
     write_atomically(json_path, msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
     return html_path, json_path

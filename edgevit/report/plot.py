@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edgevit.plots import layers
 from edgevit.plots.tradeoff import PlottedVariant, Tradeoff, tradeoff
 from edgevit.report.formats import printable
+
+_WORST, _FLOATS = 5, 12
 
 #: What to write beside the point of a variant, given its number and itself.
 Caption = Callable[[int, dict[str, Any]], str]
@@ -28,11 +31,44 @@ def plotted(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["accuracy"] and entry["latency"] and entry["latency"]["p50_ms"]]
 
 
+def layer_plots(seen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the plots of ``report_data``'s layers, with the worst of them and those that are float."""
+    found = []
+    for each in seen:
+        points = [
+            layers.PlottedLayer(printable(layer["layer"]), layer["sqnr_db"], layer["kept_float"] is not None)
+            for layer in each["layers"]
+        ]
+        noisy = [layer for layer in each["layers"] if layer["sqnr_db"] is not None]
+        found.append(
+            {
+                "variants": each["variants"],
+                "images": each["images"],
+                "kinds": layers.kinds_of(points),
+                "wide": layers.draw(points, 880, 340, "wide"),
+                "narrow": layers.draw(points, 360, 300, "narrow"),
+                "worst": sorted(noisy, key=lambda layer: layer["sqnr_db"])[:_WORST],
+                "floats": [layer for layer in each["layers"] if layer["kept_float"] is not None][:_FLOATS],
+            }
+        )
+    return found
+
+
 def _variant(entry: dict[str, Any], axis: str, text: str) -> PlottedVariant:
     rate = entry["rate"]
     low, high = (entry["accuracy"]["top1_ci95"] if axis == "top1" else None) or (rate, rate)
-    time = entry["latency"]["p50_ms"]
-    return PlottedVariant(text, entry["precision"], time, 100 * rate, 100 * low, 100 * high, entry["on_front"])
+    latency = entry["latency"]
+    interval = latency["p50_ci95"]
+    return PlottedVariant(
+        text,
+        entry["precision"],
+        latency["p50_ms"],
+        100 * rate,
+        100 * low,
+        100 * high,
+        entry["on_front"],
+        interval_ms=None if interval is None else (interval[0], interval[1]),
+    )
 
 
 def by_name(index: int, entry: dict[str, Any]) -> str:  # noqa: ARG001  # a Caption
