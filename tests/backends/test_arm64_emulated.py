@@ -28,6 +28,7 @@ def why_not():
 
 
 @pytest.mark.slow
+@pytest.mark.emulated
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 def test_answers_on_arm64_are_this_machines():

@@ -23,7 +23,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 ROOT = os.environ.get("EDGEVIT_ARM64_ROOT")
 VARIANTS = ("float32", "float32-onnxruntime", "int8-onnxruntime")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.emulated, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
