@@ -18,7 +18,6 @@ EXTRAS = {
     "onnx_ir": "quantize",
     "threadpoolctl": "quantize",
     "jinja2": "report",
-    "scipy": "imagenet",
     "cryptography": "sign",
     "fastapi": "serve",
     "uvicorn": "serve",

@@ -116,7 +116,7 @@ LIBRARIES = {
     "transformers": {"models"},
     "torchvision": set(),
     "nncf": set(),
-    "scipy": {"data"},
+    "scipy": set(),
 }
 
 #: What `pip install edgevit` brings: all that the rooms of a device may import when they are imported.

@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from edgevit.data.dataset import FileDataset
 from edgevit.data.folder import load_folder
 from edgevit.data.imagenet import imagenet_synsets
+from edgevit.data.mat_file import read_structs
 from edgevit.data.splits import SplitName
 from edgevit.data.walk import children
-from edgevit.dependencies import require
 from edgevit.errors import DataError
 
 _IMAGE = re.compile(r"ILSVRC2012_val_([0-9]{8})(?:_(n[0-9]{8}))?\.jpe?g", re.IGNORECASE)
@@ -56,7 +56,6 @@ def load_imagenet_validation(source: Path, split: SplitName, *, labelled: bool =
     Raises:
         DataError: if the images need to be ``labelled`` and their classes are not found, or a file of classes is not
             as it is handed out.
-        MissingDependencyError: if the development kit's classes cannot be read without SciPy.
 
     """
     root = source
@@ -162,11 +161,11 @@ def _ids_of_devkit(file: Path) -> dict[int, str]:
     """Return the WordNet ids by ``ILSVRC2012_ID``, as MATLAB keeps them."""
     if not file.is_file():
         raise DataError(f"there is no {file}, which says what the classes' numbers mean", remedy=_REMEDY)
-    scipy = require("scipy.io", extra="imagenet")
     try:
-        synsets: Any = scipy.loadmat(file, squeeze_me=True, variable_names=["synsets"])["synsets"]
+        content = file.read_bytes() if file.stat().st_size <= _MOST_BYTES else b""
+        synsets = read_structs(content, "synsets", ("ILSVRC2012_ID", "WNID"))
         return {int(each["ILSVRC2012_ID"]): str(each["WNID"]) for each in synsets}
-    except Exception as error:  # SciPy raises whatever the damage leads to
+    except (OSError, ValueError, OverflowError) as error:
         raise _unreadable(file, str(error)) from error
 
 
