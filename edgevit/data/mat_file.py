@@ -30,7 +30,7 @@ class _Element(NamedTuple):
 
 class _Matrix(NamedTuple):
     kind: int
-    count: int
+    cells: int
     name: str
     rest: Iterator[_Element]
 
@@ -110,7 +110,7 @@ def _structs(matrix: _Matrix, fields: tuple[str, ...], order: str) -> list[Mappi
     if missing := set(fields) - set(known):
         raise MatError(f"{matrix.name} has no {', '.join(sorted(missing))}")
     found: list[Mapping[str, str | float]] = []
-    for _ in range(matrix.count):
+    for _ in range(matrix.cells):
         values = {name: next(matrix.rest) for name in known}
         found.append({name: _value(values[name], order) for name in fields})
     return found
@@ -126,7 +126,7 @@ def _value(element: _Element, order: str) -> str | float:
         if encoding == "utf-16":
             encoding += "-le" if order == "<" else "-be"
         return data.content.decode(encoding)
-    if matrix.count == 1 and data.type in _NUMBERS:
+    if matrix.cells == 1 and data.type in _NUMBERS:
         (number,) = struct.unpack(order + _NUMBERS[data.type], data.content)
         return float(number)
     raise MatError("a field is neither a text nor one number")
