@@ -24,7 +24,8 @@ class GpuState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class MachineState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the machine did while it was measured; None for what the system does not tell.
 
-    ``clock_mhz`` are least, median and most of the fastest core's clock, seen right after each block of the run;
+    ``clock_mhz`` are least, median and most of the fastest core's clock, seen right after each block of the run,
+    ``core_clocks_mhz`` the median of each core that may be used;
     ``temperature_c`` is the hottest sensor's at the start and at the most. ``throttled`` says whether something held
     the clocks down, ``throttle_reasons`` what. ``other_load`` and ``steal`` are the shares of the usable cores' time
     that other processes and the hypervisor took in the rounds that count. Of ``rounds`` that were measured,
@@ -32,6 +33,7 @@ class MachineState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     clock_mhz: _Three | None = None
+    core_clocks_mhz: Annotated[tuple[Quantity, ...], msgspec.Meta(max_length=1024)] = ()
     temperature_c: tuple[Signed, Signed] | None = None
     governor: Name | None = None
     power_mode: Name | None = None

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from edgevit import system
 from edgevit.bundle.measured import GpuState, MachineState
-from edgevit.machine.nvml import GpuReading, Nvml
+from edgevit.machine.gpus import Gpus
+from edgevit.machine.nvml import GpuReading
 from edgevit.machine.state import State, state
 from edgevit.machine.throttling import Throttling, happened, throttling
 
@@ -30,7 +31,7 @@ MAX_CLOCK_LOSS = 0.15
 _SLACK_TICKS = 2
 #: Seconds between looks at clocks and sensors while blocks run.
 _LOOK_S = 0.5
-_MOST_REASONS, _LONGEST = 16, 1024
+_MOST_REASONS, _LONGEST, _MOST_CORES = 16, 1024, 1024
 
 
 class Counters(NamedTuple):
@@ -73,7 +74,7 @@ class Conditions:
     where something runs on them.
     """
 
-    def __init__(self, workers: Iterable[int], *, root: Path = Path("/"), gpus: Nvml | None = None) -> None:
+    def __init__(self, workers: Iterable[int], *, root: Path = Path("/"), gpus: Gpus | None = None) -> None:
         self._root, self._gpus = root, gpus
         self._workers = tuple(workers)
         self._cpus = system.usable_cpus()
@@ -127,8 +128,9 @@ class Conditions:
         if not rounds:
             return []
         found = [*too_much(_sum(rounds)), *dict.fromkeys(what for each in rounds for what in _held(each))]
-        if loss := clock_loss([clock for each in rounds if (clock := _clock(each)) is not None]):
-            found.append(f"the processor's clock fell by {100 * loss:.0f} % during the run")
+        for what, clock_of in (("processor", _clock), ("GPU", _gpu_clock)):
+            if loss := clock_loss([clock for each in rounds if (clock := clock_of(each)) is not None]):
+                found.append(f"the {what}'s clock fell by {100 * loss:.0f} % during the run")
         first, last = self._first.state, rounds[-1].looks[-1].state
         for what, before, after in (
             ("governor", first.governor, last.governor),
@@ -151,6 +153,7 @@ class Conditions:
         last = looks[-1].state
         return MachineState(
             clock_mhz=_three(clocks),
+            core_clocks_mhz=_of_cores(looks),
             temperature_c=(heat[0], max(heat)) if heat else None,
             governor=last.governor,
             power_mode=last.power_mode,
@@ -215,7 +218,13 @@ def _held(watched: Watched) -> list[str]:
 
 def _clock(watched: Watched) -> float | None:
     """Return the fastest core's clock in a round."""
-    return max((look.state.clock_mhz for look in watched.looks if look.state.clock_mhz is not None), default=None)
+    return max((clock for look in watched.looks for clock in look.state.clocks_mhz), default=None)
+
+
+def _gpu_clock(watched: Watched) -> float | None:
+    """Return the fastest GPU's clock in a round."""
+    found = (gpu.clock_mhz for look in watched.looks for gpu in look.gpus if gpu.clock_mhz is not None)
+    return max(found, default=None)
 
 
 def _sum(rounds: Sequence[Watched]) -> Shares:
@@ -229,9 +238,15 @@ def _share(seconds: float, available_s: float) -> float | None:
 def _tells(looks: Sequence[Look]) -> bool:
     """Return whether the system says anything of clocks, heat or throttling: of silence nothing follows."""
     return any(
-        look.state.clock_mhz is not None or look.state.temperature_c is not None or look.throttling.active or look.gpus
+        look.state.clocks_mhz or look.state.temperature_c is not None or look.throttling.active or look.gpus
         for look in looks
     )
+
+
+def _of_cores(looks: Sequence[Look]) -> tuple[float, ...]:
+    """Return the median of each core's clock."""
+    told = [look.state.clocks_mhz for look in looks if look.state.clocks_mhz]
+    return tuple(median(each) for each in zip(*told, strict=False))[:_MOST_CORES]
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float] | None:

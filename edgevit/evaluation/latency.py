@@ -28,8 +28,8 @@ from edgevit.evaluation.rounds import MIN_INFERENCES, Plan, Round, Turn, measure
 from edgevit.evaluation.start import start_of
 from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
 from edgevit.files import scratch_folder
+from edgevit.machine.gpus import Gpus
 from edgevit.machine.meter import Meter
-from edgevit.machine.nvml import Nvml
 from edgevit.machine.power import NoSource, Source, source
 from edgevit.models.spec import AnySpec
 from edgevit.progress import SILENT, Progress
@@ -105,7 +105,7 @@ def measure_latency(
                 opened.append((record, worker))
         _tell_unsteady(opened, progress)
         conditions = run.conditions = Conditions(
-            (worker.pid for _, worker in opened), root=root, gpus=Nvml() if nvidia else None
+            (worker.pid for _, worker in opened), root=root, gpus=Gpus(root) if nvidia else None
         )
         if isinstance(energy, Source):
             run.meter = stack.enter_context(Meter(energy))
@@ -128,12 +128,12 @@ def measure_latency(
             for turn in progress.track(turns, total=len(turns), label="End to end and throughput"):
                 if turn.record.stopped is None:
                     _measure_extras(turn, run, conditions, picture, progress)
+            return latencies(run)
         except BaseException as signal:
             if isinstance(signal, Exception) or keep is None or not run.rounds:
                 raise
             keep(latencies(run, partial=True))
             raise
-        return latencies(run)
 
 
 def _check(candidates: Sequence[Candidate], load: Load) -> None:

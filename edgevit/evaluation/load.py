@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 from edgevit.errors import InputError
-from edgevit.machine.power import AUTO
+from edgevit.machine.power import AUTO, NoSource, source
 from edgevit.processor import most_threads
 
 
@@ -30,7 +31,7 @@ class Load:
         """Check that it can be measured.
 
         Raises:
-            InputError: if a number is out of range.
+            InputError: if a number is out of range, or energy cannot be read from what is named.
         """
         for name, value, least in (("batch", self.batch, 1), ("threads", self.threads, 0)):
             if value < least:
@@ -45,3 +46,6 @@ class Load:
             raise InputError(
                 f"precision is {self.precision}", remedy="use a --precision between 0 and 100 %, such as 2%"
             )
+        if self.energy_from != AUTO:
+            with suppress(NoSource):
+                source(self.energy_from)

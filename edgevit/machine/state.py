@@ -26,9 +26,9 @@ _LONGEST = 128
 
 
 class State(NamedTuple):
-    """What can be seen at once: the fastest core's clock, the hottest sensor in degrees Celsius, and settings."""
+    """What can be seen at once: each core's clock, the hottest sensor in degrees Celsius, and settings."""
 
-    clock_mhz: float | None
+    clocks_mhz: tuple[float, ...]
     temperature_c: float | None
     governor: str | None
     power_mode: str | None
@@ -38,9 +38,8 @@ class State(NamedTuple):
 def state(cpus: Iterable[int], root: Path = Path("/")) -> State:
     """Return the state of the machine now, of the cores ``cpus``."""
     cores = sorted(cpus)
-    clocks = system.clocks_khz(cores, root)
     return State(
-        clock_mhz=max(clocks) / 1000 if clocks else None,
+        clocks_mhz=tuple(clock / 1000 for clock in system.clocks_khz(cores, root)),
         temperature_c=max(temperatures_c(root), default=None),
         governor=governor(cores, root),
         power_mode=power_mode(cores, root),

@@ -13,7 +13,7 @@ from edgevit.backends.backend import Backend
 from edgevit.backends.variants import backend_for
 from edgevit.bundle.manifest import Latency, OperatorTime
 from edgevit.bundle.store import Bundle
-from edgevit.errors import BundleError, EdgeViTError, MissingDependencyError
+from edgevit.errors import EdgeViTError, MissingDependencyError
 from edgevit.evaluation.candidates import Candidate, baseline_of, candidates_of
 from edgevit.evaluation.extras import Picture, picture_of
 from edgevit.evaluation.latency import measure_latency
@@ -23,9 +23,16 @@ from edgevit.stages.runnable import runnable
 
 
 def benchmark(
-    bundle: Bundle, load: Load, *, variants: Sequence[str] = (), progress: Progress = SILENT
+    bundle: Bundle,
+    load: Load,
+    *,
+    variants: Sequence[str] = (),
+    keep_partial: bool = True,
+    progress: Progress = SILENT,
 ) -> tuple[Bundle, tuple[str, ...]]:
     """Time ``variants`` (all if none are named) and the float32 they are compared with; return whom it timed.
+
+    What a signal interrupts is noted as partial if ``keep_partial``, and the signal goes on.
 
     Raises:
         BundleError: if there is no such variant, or its files are damaged.
@@ -45,14 +52,17 @@ def benchmark(
         _noted(bundle, candidates, partial)
         progress.note("What was measured so far is in the bundle, marked partial")
 
+    keeps = keep_partial and bundle.pack is None  # a pack is never changed
+
     latencies = measure_latency(
         candidates,
         load,
         spec=bundle.manifest.model,
         picture=_picture(bundle),
-        keep=keep,
+        keep=keep if keeps else None,
         progress=progress,
     )
+    bundle = _noted(bundle, candidates, latencies)  # what follows takes a while, and may be interrupted
     detailed = [
         latency if latency.p50_ms is None else _with_engines_own(candidate, latency, bundle, load)
         for candidate, latency in zip(candidates, latencies, strict=True)
@@ -68,10 +78,9 @@ def _noted(bundle: Bundle, candidates: Sequence[Candidate], latencies: Sequence[
 
 def _picture(bundle: Bundle) -> Picture | None:
     """Return what answers from end to end are given to; None where a bundle has no image."""
-    try:
-        return picture_of(bundle.golden().images[0], bundle.manifest.preprocess)
-    except BundleError:
+    if not bundle.manifest.golden:
         return None
+    return picture_of(bundle.golden().images[0], bundle.manifest.preprocess)
 
 
 def _with_engines_own(candidate: Candidate, latency: Latency, bundle: Bundle, load: Load) -> Latency:

@@ -170,7 +170,8 @@ def _stages(
     measured = measure(bundle, test, progress=progress)
     bundle = measured.noted(bundle, output_limits(limits), progress=progress)
     progress.note("4/6 Benchmark on this machine")
-    bundle, _ = benchmark(bundle, job.load, progress=progress)
+    # What replaces a bundle is gone with all that was measured of it, if it is interrupted.
+    bundle, _ = benchmark(bundle, job.load, keep_partial=output == job.output, progress=progress)
     progress.note("5/6 Race: what is shown of each variant")
     bundle, entrants = judge(bundle, measured, limits, seconds=job.load.duration_s, strict=False)
     progress.note("6/6 Report")

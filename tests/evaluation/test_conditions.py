@@ -11,6 +11,7 @@ import pytest
 from boards import AMD_SERVER, BOARDS, CPUS, INTEL_LAPTOP, JETSON_ORIN_NANO, cores, stat, write
 
 from edgevit.evaluation.conditions import Conditions, Counters, clock_loss, shares_between, too_much
+from edgevit.machine.gpus import Gpus
 from edgevit.machine.nvml import GpuReading
 
 HERTZ = os.sysconf("SC_CLK_TCK")
@@ -76,6 +77,8 @@ def test_a_jetson_is_summed_up(tmp_path):
     rounds = watched(conditions, root, {}, cores(1_190_400, "schedutil", 729_600, 1_728_000) | hot, {})
     found = conditions.summary(rounds, rounds)
     assert found.clock_mhz == (1190.4, 1728, 1728)
+    assert len(found.core_clocks_mhz) == len(CPUS)
+    assert set(found.core_clocks_mhz) <= {1190.4, (1190.4 + 1728) / 2, 1728}
     assert found.temperature_c == (49.062, 61.5)
     assert (found.governor, found.power_mode) == ("schedutil", "nvpmodel 2 (MAXN_SUPER)")
     assert (found.throttled, found.throttle_reasons, found.on_battery) == (False, (), None)
@@ -135,7 +138,18 @@ def test_a_clock_that_falls_over_the_rounds_makes_a_run_invalid(tmp_path):
     assert conditions.invalid_reasons(rounds) == ["the processor's clock fell by 39 % during the run"]
 
 
-class Gpus:
+def test_a_gpu_whose_clock_falls_makes_a_run_invalid(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    root = write(tmp_path, JETSON_ORIN_NANO | stat(100))
+    conditions = Conditions([], root=root, gpus=Gpus(root))
+    slower = {"sys/class/devfreq/17000000.gpu/cur_freq": "510000000"}
+    rounds = watched(conditions, root, *[{}] * 4, *[slower] * 5)
+    assert conditions.invalid_reasons(rounds) == ["the GPU's clock fell by 50 % during the run"]
+    (gpu,) = conditions.summary(rounds, rounds).gpus
+    assert gpu.name == "Jetson 17000000.gpu"
+
+
+class HotGpus:
     """A GPU that gets too hot at its fourth reading."""
 
     def __init__(self):
@@ -148,7 +162,7 @@ class Gpus:
 
 
 def test_a_gpu_that_slows_down_disturbs_its_round_and_is_summed_up(tmp_path):
-    conditions = Conditions([], root=tmp_path, gpus=Gpus())
+    conditions = Conditions([], root=tmp_path, gpus=HotGpus())
     rounds = watched(conditions, tmp_path, {}, {}, {}, {})
     assert [each.reasons for each in rounds] == [(), (), ("the GPU: hardware thermal slowdown",), ()]
     (gpu,) = conditions.summary(rounds, rounds).gpus

@@ -1,5 +1,7 @@
 """The real worker command with the real backends, on a model of one layer."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from edgevit.evaluation.candidates import Candidate
 from edgevit.evaluation.latency import measure_latency
 from edgevit.evaluation.load import Load
 from edgevit.models.spec import ModelSpec
+from edgevit.system import usable_cores
 
 SPEC = ModelSpec(image_size=(8, 8), patch_size=(8, 8), width=4, depth=1, heads=1, classes=3, channels=1)
 
@@ -47,6 +50,27 @@ def test_a_real_backend_is_timed_in_its_own_process(backend, model, tmp_path):
     assert result.throughput_ips > 0
     assert result.rss_mb > 20
     assert result.cold_start_ms > result.p50_ms
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux's /proc")
+def test_hogs_on_the_machine_make_a_run_invalid(model):
+    """Half of the cores are more than a tenth of their time; nothing is stubbed here."""
+    pytest.importorskip("onnxruntime")
+    hog = "print(flush=True)\nwhile True: pass"
+    command = [sys.executable, "-c", hog]
+    hogs = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(max(2, usable_cores() // 2))]
+    try:
+        for each in hogs:
+            each.stdout.readline()
+        candidate = Candidate(name="float32", backend="onnxruntime", model=model, settings={}, baseline="float32")
+        result = measure_latency([candidate], Load(threads=1, duration_s=0.8), spec=SPEC)[0]
+    finally:
+        for each in hogs:
+            each.kill()
+            each.communicate()
+    assert not result.valid
+    assert "other processes took" in result.invalid_reason
+    assert result.machine.other_load > 0.1
 
 
 def test_a_file_that_is_no_model_is_a_reason(tmp_path):

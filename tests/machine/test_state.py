@@ -9,10 +9,10 @@ from edgevit.machine.state import State, state
 @pytest.mark.parametrize(
     ("board", "expected"),
     [
-        ("jetson", State(1728, 49.062, "schedutil", "nvpmodel 2 (MAXN_SUPER)", None)),
-        ("pi", State(2400, 61.95, "ondemand", None, None)),
-        ("laptop", State(3400, 72.0, "powersave", "balanced", True)),
-        ("server", State(2450, 57.875, "performance", None, None)),
+        ("jetson", State((1728,) * len(CPUS), 49.062, "schedutil", "nvpmodel 2 (MAXN_SUPER)", None)),
+        ("pi", State((2400,) * len(CPUS), 61.95, "ondemand", None, None)),
+        ("laptop", State((3400,) * len(CPUS), 72.0, "powersave", "balanced", True)),
+        ("server", State((2450,) * len(CPUS), 57.875, "performance", None, None)),
     ],
 )
 def test_each_board_tells_what_its_files_say(tmp_path, board, expected):
@@ -20,7 +20,7 @@ def test_each_board_tells_what_its_files_say(tmp_path, board, expected):
 
 
 def test_a_system_that_tells_nothing_is_unknown(tmp_path):
-    assert state(CPUS, tmp_path) == State(None, None, None, None, None)
+    assert state(CPUS, tmp_path) == State((), None, None, None, None)
 
 
 def test_jetson_clocks_shows_in_a_lowest_clock_that_is_the_highest(tmp_path):
