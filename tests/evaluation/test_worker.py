@@ -63,7 +63,7 @@ def test_hogs_on_the_machine_make_a_run_invalid(model):
         for each in hogs:
             each.stdout.readline()
         candidate = Candidate(name="float32", backend="onnxruntime", model=model, settings={}, baseline="float32")
-        result = measure_latency([candidate], Load(threads=1, duration_s=0.8), spec=SPEC)[0]
+        result = measure_latency([candidate], Load(threads=1, duration_s=0.4), spec=SPEC)[0]
     finally:
         for each in hogs:
             each.kill()
