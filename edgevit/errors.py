@@ -16,6 +16,7 @@
     └── MissingError                3   something is not on this machine
         ├── MissingDependencyError  3   a Python package or driver
         ├── MissingDataError        3   a data set or file that would have to be fetched
+        ├── HostError               3   another device cannot be reached, or lacks what a run needs
         └── StorageError            3   the disk is full or read-only
 
 Every error carries a ``remedy``: what to type or change next.
@@ -30,6 +31,7 @@ __all__ = [
     "DoesNotPayError",
     "EdgeViTError",
     "GraphError",
+    "HostError",
     "ImageError",
     "InputError",
     "MissingDataError",
@@ -114,6 +116,10 @@ class MissingDependencyError(MissingError):
 
 class MissingDataError(MissingError):
     """A data set or file is not on this machine and could not be fetched."""
+
+
+class HostError(MissingError):
+    """Another device cannot be reached, lacks what a run there needs, or does not answer as it should."""
 
 
 class StorageError(MissingError):

@@ -78,8 +78,9 @@ ROOMS = {
     "evaluation": DEVICE | {"targets", "quantization", "graph"},
     "report": WORKSHOP | {"plots"},
     "stages": WORKSHOP | {"mobile", "report", "runtime", "training", "tritonserver", "video"},
-    "api": WORKSHOP | {"mobile", "report", "runtime", "stages", "video"},
-    "cli": WORKSHOP | {"mobile", "report", "runtime", "server", "training", "tritonserver", "stages", "api"},
+    "hosts": WORKSHOP | {"report", "stages"},
+    "api": WORKSHOP | {"hosts", "mobile", "report", "runtime", "stages", "video"},
+    "cli": WORKSHOP | {"hosts", "mobile", "report", "runtime", "server", "training", "tritonserver", "stages", "api"},
     "__main__": {"cli"},
     "edgevit": {"api", "bundle", "errors", "progress", "runtime"},  # its public names, looked up when they are used
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgevit.api.arguments import names, number, text
 from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.hosts import OnHosts, on_hosts
 from edgevit.evaluation.load import Load
 from edgevit.machine.power import AUTO
 from edgevit.progress import Progress, ProgressCallback, progress_to
@@ -26,6 +27,9 @@ def benchmark(
     precision: float | None = _DEFAULT.precision,
     energy_from: str = _DEFAULT.energy_from,
     sweep: bool = _DEFAULT.sweep,
+    hosts: Sequence[str] = (),
+    python: str | None = None,
+    keep: bool = False,
     progress: Progress | ProgressCallback | None = None,
 ) -> BenchmarkResult:
     """Measure latency, speed-up over float32, memory and energy on this machine, and note them in ``bundle``.
@@ -44,14 +48,20 @@ def benchmark(
         energy_from: Where energy is read from: auto, none, ina3221, rapl, nvml, battery, the name of a hwmon chip, or
             the path of a sensor's file.
         sweep: Measure throughput over batch and streams, too.
+        hosts: Measure on these devices in place of this machine: USER@HOST, HOST, USER@HOST:PORT, or names of
+            ``edgevit devices``. What they find goes into ``bundle`` by their names.
+        python: The interpreter to use there; without it an environment is made, with what the engines need.
+        keep: Leave there what was sent and installed, so that the next run has it.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
+        HostError: if the only host cannot be measured on; of several, that is in the result.
         InputError: if a number is out of range, or energy cannot be read from what is named.
         BundleError: if the bundle is damaged, or has no such variant.
         MissingDependencyError: if an engine is not installed, or in a version that does not serve a variant.
 
     """
+    given, where = locals(), OnHosts.given(hosts, python, keep=keep)
     load = Load(
         batch=whole_number("batch", batch, least=1),
         threads=threads_given(threads),
@@ -60,5 +70,9 @@ def benchmark(
         energy_from=text("energy_from", energy_from) or AUTO,
         sweep=bool(sweep),
     )
+    load.check()
+    if where is not None:
+        noted, found = on_hosts("benchmark", opened(bundle), where, given, progress=progress_to(progress))
+        return BenchmarkResult(bundle=noted, names=(), hosts=found)
     measured, chosen = stage(opened(bundle), load, variants=names("variants", variants), progress=progress_to(progress))
     return BenchmarkResult(bundle=measured, names=chosen)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgevit.api.arguments import names, number, text
 from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.hosts import OnHosts, on_hosts
 from edgevit.api.images import Images, images_of
 from edgevit.bundle.manifest import Precision
 from edgevit.evaluation.load import Load
@@ -53,6 +54,9 @@ def race(
     energy_from: str = _DEFAULT.energy_from,
     root: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    hosts: Sequence[str] = (),
+    python: str | None = None,
+    keep: bool = False,
     progress: Progress | ProgressCallback | None = None,
 ) -> RaceResult:
     """Name the fastest variant for ``target`` that is shown to be accurate enough on this machine.
@@ -90,15 +94,21 @@ def race(
         energy_from: Where energy is read from, as in ``benchmark``.
         root: Folder that the paths in a CSV start from.
         strict: Stop at the first image that cannot be read.
+        hosts: Measure on these devices in place of this machine: USER@HOST, HOST, USER@HOST:PORT, or names of
+            ``edgevit devices``. What they find goes into ``bundle`` by their names.
+        python: The interpreter to use there; without it an environment is made, with what the engines need.
+        keep: Leave there what was sent and installed, so that the next run has it.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
+        HostError: if the only host cannot be measured on; of several, that is in the result.
         InputError: if a limit means nothing for this model, or the target does not take a precision.
         DataError: if images or labels cannot be used.
         BundleError: if the bundle is damaged.
         MissingDependencyError: if nothing of it runs here.
 
     """
+    given, where = locals(), OnHosts.given(hosts, python, keep=keep)
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path_given("recipe", recipe))
     place = None if root is None else Path(root)
     images = images_of(data, "test", labels=labels, root=place, samples=samples, strict=strict)
@@ -138,4 +148,11 @@ def race(
         ).or_else(chosen.gate),
         precisions=tuple(precision_called(each) for each in names("precisions", precisions)),
     )
+    if where is not None:
+        noted, found = on_hosts(
+            "race", opened(bundle), where, given, images=images, race=job, progress=progress_to(progress)
+        )
+        return RaceResult(
+            bundle=noted, target=name, data=images.name, images=0, entrants=(), winner=None, left_out={}, hosts=found
+        )
     return stage(opened(bundle, to_change=True), job, progress=progress_to(progress))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgevit.api.arguments import names, number
 from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.hosts import OnHosts, on_hosts
 from edgevit.api.images import Images, images_of
 from edgevit.evaluation.accuracy_details import MOST_FLIPS
 from edgevit.evaluation.output_limits import OutputLimits
@@ -33,6 +34,9 @@ def validate(
     thumbnails: int = MOST_FLIPS,
     root: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    hosts: Sequence[str] = (),
+    python: str | None = None,
+    keep: bool = False,
     progress: Progress | ProgressCallback | None = None,
 ) -> ValidationResult:
     """Measure the accuracy of every variant of ``bundle`` against float32, and note it there.
@@ -55,19 +59,28 @@ def validate(
         thumbnails: Keep so many small pictures of images whose answer changed, for each variant; 0 keeps none.
         root: Folder that the paths in a CSV start from.
         strict: Stop at the first image that cannot be read.
+        hosts: Measure on these devices in place of this machine: USER@HOST, HOST, USER@HOST:PORT, or names of
+            ``edgevit devices``. What they find goes into ``bundle`` by their names.
+        python: The interpreter to use there; without it an environment is made, with what the engines need.
+        keep: Leave there what was sent and installed, so that the next run has it.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
+        HostError: if the only host cannot be measured on; of several, that is in the result.
         InputError: if there is a limit of the kind that means nothing for this model.
         DataError: if images or labels cannot be used.
         BundleError: if the bundle is damaged, or has no such variant.
         MissingDependencyError: if no variant can be run here.
 
     """
+    given, where = locals(), OnHosts.given(hosts, python, keep=keep)
     share = number("min_integer_share", min_integer_share, least=0, most=1)
     place = root if root is None else Path(root)
     images = images_of(data, "test", labels=labels, root=place, samples=samples, strict=strict)
     kept = number("thumbnails", thumbnails, least=0, most=MOST_FLIPS)
+    if where is not None:
+        noted, found = on_hosts("validate", opened(bundle), where, given, images=images, progress=progress_to(progress))
+        return ValidationResult(bundle=noted, names=(), data=images.name, min_integer_share=share, hosts=found)
     measured, chosen = stage(
         opened(bundle),
         images,

@@ -31,6 +31,7 @@ def _over(before: DeviceVariant | None, now: DeviceVariant) -> DeviceVariant:
         accuracy=now.accuracy or before.accuracy,
         latency=now.latency or before.latency,
         kernels=now.kernels or before.kernels,
+        evidence=now.evidence if now.evidence or now.accuracy or now.latency else before.evidence,
     )
 
 
@@ -54,7 +55,9 @@ def is_shipped(own: Variant | None, measured: DeviceVariant) -> bool:
 def _as_variant(own: Variant | None, measured: DeviceVariant) -> Variant:
     accuracy, latency, kernels = measured.accuracy, measured.latency, measured.kernels
     if own is not None and is_shipped(own, measured):
-        return replace(own, accuracy=accuracy, latency=latency, kernels=kernels or own.kernels)
+        return replace(
+            own, accuracy=accuracy, latency=latency, kernels=kernels or own.kernels, evidence=measured.evidence
+        )
     return Variant(
         name=measured.name,
         precision=measured.precision,
@@ -64,4 +67,5 @@ def _as_variant(own: Variant | None, measured: DeviceVariant) -> Variant:
         accuracy=accuracy,
         latency=latency,
         kernels=kernels,
+        evidence=measured.evidence,
     )

@@ -356,6 +356,7 @@ class DeviceVariant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     accuracy: Accuracy | None = None
     latency: Latency | None = None
     kernels: Kernels | None = None
+    evidence: Annotated[tuple[LimitEvidence, ...], msgspec.Meta(max_length=64)] = ()
 
 
 class MeasuredDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,7 +39,7 @@ def write_pack(
         StorageError: if the disk is full or not writable; what was at ``path`` is as it was before.
 
     """
-    manifest = _packed(bundle.manifest, variants)
+    manifest = packed(bundle.manifest, variants)
     content = encode_manifest(manifest)
     sources: dict[str, _Source] = {MANIFEST: content}
     if key is not None:
@@ -51,7 +51,7 @@ def write_pack(
     return manifest
 
 
-def _packed(manifest: Manifest, variants: Sequence[str]) -> Manifest:
+def packed(manifest: Manifest, variants: Collection[str]) -> Manifest:
     """Return the manifest of a pack: with some variants, no further files or devices, and folders without numbers."""
     kept = tuple(
         msgspec.structs.replace(variant, files=_logical(variant.files))

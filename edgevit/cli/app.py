@@ -68,6 +68,7 @@ COMMANDS = {
     "models": ("Information", "List the built-in models, and the architectures that can be trained."),
     "targets": ("Information", "List the devices that EdgeViT builds for, or show one and its reasons."),
     "recipes": ("Information", "List the calibration recipes, or print one as TOML."),
+    "devices": ("Information", "Remember other devices by names, for --host of validate, benchmark and race."),
     "doctor": (
         "Information",
         "Try every engine, and say what can be built and run here, and how to add the rest; exit 3 if no engine runs.",
@@ -93,6 +94,7 @@ EXAMPLES = {
     "models": "edgevit models",
     "targets": "edgevit targets jetson-orin-nano",
     "recipes": "edgevit recipes default",
+    "devices": "edgevit devices add orin jetson@192.168.1.20",
     "doctor": "edgevit doctor",
 }
 

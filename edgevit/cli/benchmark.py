@@ -12,8 +12,9 @@ import edgevit
 from edgevit.bundle.pack import is_pack
 from edgevit.cli import values
 from edgevit.cli.console import Result, progress
+from edgevit.cli.hosts import result_of_hosts
 from edgevit.cli.measured import measured_beside
-from edgevit.cli.options import BundlePath, EnergyFrom, Variants
+from edgevit.cli.options import BundlePath, EnergyFrom, HostPython, Hosts, Keep, Variants
 from edgevit.cli.tables import variants_table
 from edgevit.evaluation.load import Load
 
@@ -39,6 +40,9 @@ def benchmark(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Measure throughput over batch and streams, too, and name the knee.")
     ] = _DEFAULT.sweep,
+    hosts: Hosts = None,
+    python: HostPython = None,
+    keep: Keep = False,
 ) -> Result:
     """Measure latency, speed-up over float32, memory and energy here; exit 1 if a variant does not run."""
     with progress() as bars:
@@ -51,8 +55,13 @@ def benchmark(
             precision=values.share("--precision", precision),
             energy_from=energy_from,
             sweep=sweep,
+            hosts=hosts or (),
+            python=python,
+            keep=keep,
             progress=bars,
         )
+    if found.hosts:
+        return result_of_hosts(found, found.hosts, ("size", "p50", "speedup", "verdict"))
     return Result(
         data=found.to_dict(),
         text=Group(

@@ -12,6 +12,7 @@ from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Bundle
 from edgevit.data.sources import BUILT_IN
 from edgevit.errors import EdgeViTError
+from edgevit.hosts.remembered import remembered
 from edgevit.models.spec import BUILTIN, PRESETS
 from edgevit.recipes import recipe_names
 from edgevit.targets import load_profile, target_names
@@ -49,6 +50,14 @@ def sources(incomplete: str) -> list[str]:
 def architectures(incomplete: str) -> list[str]:
     """Offer what can be trained."""
     return _beginning(PRESETS, incomplete)
+
+
+def devices(incomplete: str) -> list[str]:
+    """Offer the devices that have names."""
+    try:
+        return _beginning([each.name for each in remembered()], incomplete)
+    except EdgeViTError:  # it says so when the command runs
+        return []
 
 
 def variants(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
+import typer
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -17,10 +19,16 @@ EXIT_MISSING = 3
 _BUILD = {"yes": "yes", "onnx": "as ONNX", "no": "no"}
 
 
-def doctor() -> Result:
+def doctor(
+    *,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Try this engine alone; can be given again.", show_default="all"),
+    ] = None,
+) -> Result:
     """Try every engine, and say what can be built and run here, and how to add the rest; exit 3 if no engine runs."""
     with progress() as bars:
-        found = examine(bars)
+        found = examine(bars, engines=engine or ())
     return Result(data=found, text=_page(found), exit_code=0 if found.runs else EXIT_MISSING)
 
 
@@ -30,7 +38,8 @@ def _page(found: Diagnosis) -> Group:
         _table("commands", ("command", "works"), map(_command, found.commands)),
         _table("targets", ("target", "build here", "run here"), map(_target, found.targets)),
     )
-    return Group(Text("\n".join(_machine(found.machine))), *tables, Text("\n".join(_remedies(found))))
+    shown = tables[:1] if not found.commands else tables
+    return Group(Text("\n".join(_machine(found.machine))), *shown, Text("\n".join(_remedies(found))))
 
 
 def _machine(machine: ThisMachine) -> Iterable[str]:

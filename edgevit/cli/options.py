@@ -20,6 +20,7 @@ from edgevit.models.outputs import OUTPUT_KINDS
 MODEL = "The model"
 TIMING = "Timing"
 READING = "Reading images"
+ELSEWHERE = "On other devices"
 LIMITS = "What passes"
 OF_ONNX = "What an ONNX file does not say itself"
 
@@ -112,6 +113,31 @@ StrictImages = Annotated[
 Variants = Annotated[
     list[str] | None,
     typer.Option("--variant", help="Only this variant; can be given again.", autocompletion=completion.variants),
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host",
+        metavar="USER@HOST[:PORT]",
+        help="Do it there, over ssh, or on a device of 'edgevit devices'; can be given again.",
+        show_default="on this machine",
+        autocompletion=completion.devices,
+        rich_help_panel=ELSEWHERE,
+    ),
+]
+HostPython = Annotated[
+    str | None,
+    typer.Option(
+        "--python",
+        metavar="PATH",
+        help="The Python there that has an engine.",
+        show_default="an environment is made",
+        rich_help_panel=ELSEWHERE,
+    ),
+]
+Keep = Annotated[
+    bool,
+    typer.Option("--keep", help="Leave there what was sent, for the next run.", rich_help_panel=ELSEWHERE),
 ]
 Targets = Annotated[
     list[str] | None,

@@ -13,14 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 import edgevit
-from edgevit.bundle.manifest import PRECISIONS
+from edgevit.bundle.manifest import PRECISIONS, LimitEvidence
 from edgevit.cli import completion, options
 from edgevit.cli.console import Result, progress
+from edgevit.cli.hosts import result_of_hosts
 from edgevit.cli.options import (
     BundlePath,
     CalibrationData,
     Data,
     EnergyFrom,
+    HostPython,
+    Hosts,
+    Keep,
     MaxAbsRel,
     MaxDrop,
     MaxEnergy,
@@ -107,6 +111,9 @@ def race(
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML, for CI.")] = None,
     root: Root = None,
     strict: StrictImages = False,
+    hosts: Hosts = None,
+    python: HostPython = None,
+    keep: Keep = False,
 ) -> Result:
     """Make and measure all that a target takes, and name the fastest that is shown to pass; exit 1 if none is."""
     if junit is not None:
@@ -138,9 +145,14 @@ def race(
             energy_from=energy_from,
             root=root,
             strict=strict,
+            hosts=hosts or (),
+            python=python,
+            keep=keep,
             progress=bars,
         )
     lost = None if junit is None else _written(junit, found)
+    if found.hosts:
+        return result_of_hosts(found, found.hosts, ("p50", "speedup", "verdict"), lost)
     return Result(
         data=found.to_dict() | ({} if lost is None else {"junit_error": lost.message}),
         text=Group(
@@ -156,12 +168,24 @@ def race(
 
 def _written(junit: Path, found: RaceResult) -> StorageError | None:
     """Write the verdicts; return why that failed, as they took minutes and are shown nevertheless."""
-    verdicts = {each.name: each.evidence for each in found.entrants}
+    verdicts, left_out = _verdicts(found)
     try:
-        write_junit(junit, f"edgevit race {found.target}", verdicts, found.left_out)
+        write_junit(junit, f"edgevit race {found.target}", verdicts, left_out)
     except StorageError as error:
         return error
     return None
+
+
+def _verdicts(found: RaceResult) -> tuple[dict[str, tuple[LimitEvidence, ...]], dict[str, str]]:
+    """Return what is shown of each variant, on each host where there are any, and what was left out."""
+    if not found.hosts:
+        return {each.name: each.evidence for each in found.entrants}, dict(found.left_out)
+    verdicts = {f"{host.name}/{name}": tuple(those) for host in found.hosts for name, those in host.evidence.items()}
+    for host in found.hosts:
+        if host.problem is not None:
+            verdicts[host.name] = (LimitEvidence(limit="raced", word="failed", reason=host.problem.message),)
+    left_out = {f"{host.name}/{name}": why for host in found.hosts for name, why in host.left_out.items()}
+    return verdicts, left_out
 
 
 def _table(found: RaceResult) -> Table:

@@ -11,9 +11,13 @@ from rich.text import Text
 
 import edgevit
 from edgevit.cli.console import Result, progress
+from edgevit.cli.hosts import result_of_hosts
 from edgevit.cli.options import (
     BundlePath,
     Data,
+    HostPython,
+    Hosts,
+    Keep,
     MaxAbsRel,
     MaxDrop,
     MinBoxAgreement,
@@ -50,6 +54,9 @@ def validate(
     ] = MOST_FLIPS,
     root: Root = None,
     strict: StrictImages = False,
+    hosts: Hosts = None,
+    python: HostPython = None,
+    keep: Keep = False,
 ) -> Result:
     """Measure every variant's accuracy against float32; exit 1 if one loses too much."""
     with progress() as bars:
@@ -68,8 +75,13 @@ def validate(
             thumbnails=thumbnails,
             root=root,
             strict=strict,
+            hosts=hosts or (),
+            python=python,
+            keep=keep,
             progress=bars,
         )
+    if found.hosts:
+        return result_of_hosts(found, found.hosts, ("size", "top1", "change", "agreement", "verdict"))
     columns = ("variant", "size", "top1", "change", "agreement", "verdict")
     table = variants_table(found.bundle, found.names, columns)
     return Result(

@@ -16,6 +16,7 @@ from edgevit.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_sa
 from edgevit.data.folder import load_folder
 from edgevit.data.imagenet_validation import load_imagenet_validation
 from edgevit.data.labels import map_labels as map_labels  # where others look for it
+from edgevit.data.listing import ENDING, load_listing
 from edgevit.data.shapes import load_shapes
 from edgevit.data.splits import SplitName
 from edgevit.errors import DataError
@@ -74,6 +75,8 @@ def _from_files(source: str, split: SplitName, root: Path | None, *, labelled: b
         return load_folder(path, split, labelled=labelled)
     if path.is_file() and path.suffix.lower() in _TABLES:
         return load_csv(path, root, split)
+    if path.is_file() and path.name.endswith(ENDING):
+        return load_listing(path)
     raise _unknown(source, path)
 
 

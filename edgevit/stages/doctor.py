@@ -54,13 +54,26 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
         return any(finding.runs for finding in self.engines)
 
 
-def examine(progress: Progress = SILENT, *, command: Sequence[str] = (sys.executable, "-m")) -> Diagnosis:
+def examine(
+    progress: Progress = SILENT,
+    *,
+    command: Sequence[str] = (sys.executable, "-m"),
+    engines: Sequence[str] = (),
+) -> Diagnosis:
     """Try every engine and every optional package in a process of its own, and judge targets and commands by that.
 
+    Of ``engines``, where some are named, these alone are tried, and nothing is judged.
+
     Raises:
+        InputError: if there is no such engine.
         StorageError: if there is no room for temporary files.
     """
-    found = run_probes(PROBES, progress, command=command)
+    for name in engines:
+        backend_class(name)
+    found = run_probes(dict.fromkeys(engines) or PROBES, progress, command=command)
+    if engines:
+        named = tuple(finding for those in found.values() for finding in those)
+        return Diagnosis(machine=this_machine(), engines=named, commands=(), targets=())
     findings = [finding for name in PROBES for finding in found[name]]
     extras = {finding.name for finding in findings} & {"train", "quantize", "report"}
     profiles = {name: load_profile(name) for name in target_names()}

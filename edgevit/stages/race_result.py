@@ -10,6 +10,7 @@ import msgspec
 
 from edgevit.bundle.manifest import LimitEvidence, Precision, Word
 from edgevit.bundle.store import Bundle
+from edgevit.stages.host_result import HostResult, all_passed, of_hosts
 
 #: Limits on what a variant costs; all others are on how near its answers are to float32's.
 COSTS = ("speed", "p99", "size", "memory", "energy", "kernels")
@@ -64,7 +65,8 @@ def winner_of(entrants: Iterable[Entrant]) -> str | None:
 class RaceResult:
     """Who was in the race, the fastest first, and who won it: the fastest that passed; None if nothing did.
 
-    ``left_out`` are precisions of which no variant could be made, with the reasons.
+    ``left_out`` are precisions of which no variant could be made, with the reasons. Where other devices raced,
+    ``hosts`` say what came of that, and nobody was in a race here.
     """
 
     bundle: Bundle
@@ -74,14 +76,17 @@ class RaceResult:
     entrants: tuple[Entrant, ...]
     winner: str | None
     left_out: Mapping[str, str]
+    hosts: tuple[HostResult, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether there is a winner."""
-        return self.winner is not None
+        return all_passed(self.hosts) if self.hosts else self.winner is not None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit race --json`` prints."""
+        if self.hosts:
+            return of_hosts(self.hosts)
         entrants = [msgspec.to_builtins(each) | {"verdict": each.word, "reason": each.reason} for each in self.entrants]
         return {
             "bundle": str(self.bundle.path),

@@ -15,6 +15,7 @@ from edgevit.errors import DoesNotPayError, EdgeViTError
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.plan import LayerSensitivity
 from edgevit.report.arithmetic import share_missed, share_wanted
+from edgevit.stages.host_result import HostResult, all_passed, of_hosts
 
 _NONE: Mapping[str, EdgeViTError] = {}
 
@@ -170,13 +171,17 @@ def _said(failed: Mapping[str, EdgeViTError]) -> list[dict[str, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationResult:
-    """The accuracy of variants against float32, as the bundle has it now."""
+    """The accuracy of variants against float32, as the bundle has it now.
+
+    Where other devices measured, ``hosts`` say what came of that, and this machine has measured nothing.
+    """
 
     bundle: Bundle
     names: tuple[str, ...]
     data: str
     unreadable: tuple[str, ...] = ()
     min_integer_share: float | None = None
+    hosts: tuple[HostResult, ...] = ()
 
     @property
     def accuracies(self) -> Mapping[str, Accuracy]:
@@ -187,12 +192,16 @@ class ValidationResult:
     @property
     def images(self) -> int:
         """How many images that was measured on."""
-        return next(iter(self.accuracies.values())).images
+        return next((accuracy.images for accuracy in self.accuracies.values()), 0)
 
     @property
     def passed(self) -> bool:
         """Whether no variant lost more than the limit, and each has enough of its multiply-adds in integers."""
-        return all(accuracy.passed for accuracy in self.accuracies.values()) and not self.shares_missed
+        return (
+            all_passed(self.hosts)
+            and all(accuracy.passed for accuracy in self.accuracies.values())
+            and not self.shares_missed
+        )
 
     @property
     def shares_missed(self) -> Mapping[str, str]:
@@ -201,6 +210,8 @@ class ValidationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit validate --json`` prints."""
+        if self.hosts:
+            return of_hosts(self.hosts)
         measured = self.accuracies
         return _plain(
             {
@@ -218,10 +229,11 @@ class ValidationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkResult:
-    """The latency of variants on this machine, as the bundle has it now."""
+    """The latency of variants on this machine, as the bundle has it now; ``hosts`` are as in ``ValidationResult``."""
 
     bundle: Bundle
     names: tuple[str, ...]
+    hosts: tuple[HostResult, ...] = ()
 
     @property
     def latencies(self) -> Mapping[str, Latency]:
@@ -232,10 +244,12 @@ class BenchmarkResult:
     @property
     def passed(self) -> bool:
         """Whether every variant ran."""
-        return all(latency.p50_ms is not None for latency in self.latencies.values())
+        return all_passed(self.hosts) and all(latency.p50_ms is not None for latency in self.latencies.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit benchmark --json`` prints."""
+        if self.hosts:
+            return of_hosts(self.hosts)
         return _plain(
             {
                 "environment": next(latency.environment for latency in self.latencies.values()),

@@ -1,0 +1,1 @@
+"""Measures bundles on other devices, over the user's own OpenSSH client."""

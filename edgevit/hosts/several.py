@@ -1,0 +1,118 @@
+"""Measures on several hosts at once: one thread for each, and one that fails does not undo the others."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from edgevit.bundle.store import Bundle
+from edgevit.errors import EdgeViTError
+from edgevit.hosts.link import Patience
+from edgevit.hosts.measuring import HostJob, Outcome, folder_of, measure
+from edgevit.hosts.remembered import Wanted
+from edgevit.progress import Progress
+from edgevit.stages.host_result import HostResult
+
+T = TypeVar("T")
+
+_PATIENCE = Patience()
+_END = object()
+
+
+class _OfHost:
+    """The progress of one host among several: it says whose it is, and waits for its turn to speak."""
+
+    def __init__(self, progress: Progress, name: str, turn: threading.Lock) -> None:
+        self._progress, self._name, self._turn = progress, name, turn
+
+    def track(self, items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+        """Yield ``items``, and show how many have passed."""
+        passed = iter(self._progress.track(range(total), total=total, label=f"{self._name}: {label}"))
+        for item in items:
+            with self._turn:
+                next(passed, _END)
+            yield item
+        with self._turn:
+            next(passed, _END)
+
+    def note(self, message: str) -> None:
+        """Say one line."""
+        with self._turn:
+            self._progress.note(f"{self._name}: {message}")
+
+
+def measure_on(
+    bundle: Bundle,
+    job: HostJob,
+    hosts: Sequence[Wanted],
+    *,
+    keep: bool,
+    progress: Progress,
+    patience: Patience = _PATIENCE,
+) -> tuple[Bundle, tuple[HostResult, ...]]:
+    """Measure on all ``hosts``, and note in ``bundle`` what each found, as soon as it has.
+
+    An interruption ends the runs there, and removes what was put there.
+
+    Raises:
+        EdgeViTError: what the only host failed with; of several, that is in its result.
+        StorageError: if the bundle cannot be written.
+    """
+    turn, cancel = threading.Lock(), threading.Event()
+
+    def on(host: Wanted) -> Outcome:
+        return measure(
+            job,
+            host,
+            folder_of(bundle),
+            keep=keep,
+            cancelled=cancel.is_set,
+            progress=_OfHost(progress, host.name, turn),
+            patience=patience,
+        )
+
+    results: dict[str, HostResult] = {}
+    with ThreadPoolExecutor(len(hosts), thread_name_prefix="host") as threads, _cancelling(cancel):
+        waiting = {threads.submit(on, host): host for host in hosts}
+        while waiting:
+            for future in wait(waiting, timeout=0.5, return_when="FIRST_COMPLETED").done:
+                host = waiting.pop(future)
+                bundle, results[host.name] = _noted(bundle, host, future)
+    found = tuple(results[host.name] for host in hosts)
+    if len(found) == 1 and found[0].problem is not None:
+        raise found[0].problem
+    return bundle, found
+
+
+@contextlib.contextmanager
+def _cancelling(cancel: threading.Event) -> Iterator[None]:
+    """Let the threads know when they are to end."""
+    try:
+        yield
+    except BaseException:
+        cancel.set()
+        raise
+
+
+def _noted(bundle: Bundle, host: Wanted, future: Future[Outcome]) -> tuple[Bundle, HostResult]:
+    address = str(host.address)
+    try:
+        outcome = future.result()
+    except EdgeViTError as error:
+        return bundle, HostResult(name=host.name, address=address, problem=error)
+    bundle = bundle.update_device(outcome.device)
+    device = next(each for each in bundle.manifest.devices if each.name == host.name)
+    race = outcome.race
+    return bundle, HostResult(
+        name=host.name,
+        address=address,
+        device=device,
+        names=outcome.names,
+        passed=outcome.passed,
+        winner=None if race is None else race.winner,
+        evidence={} if race is None else {each.name: each.evidence for each in race.variants},
+        left_out={} if race is None else race.left_out,
+    )

@@ -1,0 +1,291 @@
+"""One connection to a board: the user's own ``ssh``, and the program in ``board.py`` behind it.
+
+Nothing is put into a shell here: ``ssh`` is started with a list of arguments. What the board's login shell gets is
+fixed but for paths, which are quoted.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import resources
+from typing import IO
+
+from edgevit.errors import HostError, MissingDependencyError
+from edgevit.hosts.address import Address
+from edgevit.hosts.board import GREETING
+from edgevit.report.formats import printable
+
+#: Host keys are checked whatever the configuration says; nothing asks, and a connection that is dead is noticed.
+OPTIONS = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "yes",
+    "ConnectTimeout": "15",
+    "ServerAliveInterval": "5",
+    "ServerAliveCountMax": "3",
+    "ClearAllForwardings": "yes",
+    "ForwardAgent": "no",
+    "PermitLocalCommand": "no",
+    "RequestTTY": "no",
+    "RemoteCommand": "none",
+    "EscapeChar": "none",
+}
+_PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(14, 9, -1)))
+_MACHINE = b"EDGEVIT-MACHINE "
+_NO_PYTHON = b"EDGEVIT-NO-PYTHON"
+#: For sh on the board, in one line: finds a Python that is new enough, and lets it run the program that is sent.
+_FIND_PYTHON = (
+    'b=$1; shift; echo "EDGEVIT-MACHINE $(uname -m)"; for p in "$@"; do '
+    'if "$p" -c "import sys; sys.exit(sys.version_info < (3, 10))" 2>/dev/null; then exec "$p" -I -c "$b"; fi; done; '
+    'echo "EDGEVIT-NO-PYTHON $(for p in "$@"; do command -v "$p" >/dev/null 2>&1 && "$p" --version 2>&1; done '
+    '| head -n 1)"'
+)
+_LONGEST_LINE = 1 << 24
+_MOST_NOISE = 1 << 20
+_SLICE_S = 0.2
+
+
+class ConnectionLostError(HostError):
+    """A connection that was there has gone; it may come back."""
+
+
+class Connection:
+    """A connection that is open; each request is answered by one line of JSON, and bytes.
+
+    ``cancelled`` is asked while it waits; where it says so, waiting ends as if the connection were lost.
+    ``patience_s`` is how long an answer may take.
+
+    Raises:
+        HostError: if there is no way to the board, or no Python there that is new enough.
+        MissingDependencyError: if there is no ``ssh`` on this machine.
+    """
+
+    def __init__(
+        self, name: str, address: Address, python: str | None, *, cancelled: Callable[[], bool], patience_s: float
+    ) -> None:
+        self._name, self._address = name, address
+        self._cancelled, self._patience_s = cancelled, patience_s
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._pending = b""
+        self.machine = ""
+        program = (resources.files("edgevit.hosts") / "board.py").read_bytes()
+        self._process = self._started(python, len(program))
+        try:
+            self._greet(program, python)
+        except BaseException:
+            self.close()
+            raise
+
+    def _started(self, python: str | None, size: int) -> subprocess.Popen[bytes]:
+        boot = (
+            f"import sys; s = sys.stdin.buffer.read({size}); "
+            'exec(compile(s, "board.py", "exec"), {"__name__": "__main__", "SOURCE": s})'
+        )
+        pythons = _PYTHONS if python is None else (python,)
+        command = shlex.join(["sh", "-c", _FIND_PYTHON, "sh", boot, *pythons])
+        options = [part for name, value in OPTIONS.items() for part in ("-o", f"{name}={value}")]
+        port = [] if self._address.port is None else ["-p", str(self._address.port)]
+        user = [] if self._address.user is None else ["-l", self._address.user]
+        try:
+            # A session of its own: Ctrl-C here must not end the connection by which the run there is ended.
+            return subprocess.Popen(
+                ["ssh", "-T", *options, *port, *user, "--", self._address.host, command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                start_new_session=True,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        except FileNotFoundError as error:
+            raise MissingDependencyError(
+                "there is no ssh on this machine", remedy="sudo apt install openssh-client"
+            ) from error
+
+    def _greet(self, program: bytes, python: str | None) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        os.set_blocking(self._process.stdin.fileno(), False)
+        deadline = time.monotonic() + self._patience_s
+        noise = 0
+        while noise < _MOST_NOISE:
+            line = self._line(deadline)
+            noise += len(line)
+            if line.startswith(_MACHINE):
+                self.machine = printable(line.removeprefix(_MACHINE).decode(errors="replace").strip(), limit=32)
+                self.write(program)
+            elif line.startswith(_NO_PYTHON):
+                raise self._no_python(line.removeprefix(_NO_PYTHON), python)
+            elif line.startswith(GREETING):
+                return
+        raise HostError(
+            f"{self._name} says more before it answers than can be read", remedy=f"look what this prints: {self._ssh()}"
+        )
+
+    def _no_python(self, said: bytes, python: str | None) -> HostError:
+        version = printable(said.decode(errors="replace").strip(), limit=60)
+        where = f"{python} on {self._name}" if python else f"the Python on {self._name}"
+        if version:
+            return HostError(
+                f"{where} is {version}, and EdgeViT needs Python 3.10 or later",
+                remedy="install a later one there, and name it with --python PATH",
+            )
+        if python:
+            return HostError(
+                f"there is no Python {printable(python)} on {self._name} that runs",
+                remedy="give --python the path of one there, or leave it out",
+            )
+        return HostError(
+            f"there is no Python on {self._name}", remedy=f"{self._ssh()} sudo apt install python3 python3-venv"
+        )
+
+    def write(self, content: bytes) -> None:
+        """Send ``content``.
+
+        Raises:
+            ConnectionLostError: if the connection is lost, or the board does not take it.
+        """
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        pipe, left = self._process.stdin.fileno(), memoryview(content)
+        deadline = time.monotonic() + self._patience_s
+        while left:
+            _, ready, _ = select.select([], [pipe], [], _SLICE_S)
+            if ready:
+                try:
+                    left = left[os.write(pipe, left) :]
+                except OSError as error:
+                    raise self.failure() from error
+            self._check(deadline)
+
+    def line(self) -> bytes:
+        """Return the next line, without its end.
+
+        Raises:
+            ConnectionLostError: if the connection is lost, or the board does not answer in time.
+        """
+        return self._line(time.monotonic() + self._patience_s)
+
+    def _line(self, deadline: float) -> bytes:
+        while b"\n" not in self._pending:
+            if len(self._pending) > _LONGEST_LINE:
+                raise HostError(f"{self._name} answers with a line that has no end", remedy="check what runs there")
+            self._pending += self._read(deadline)
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def exactly(self, size: int) -> bytes:
+        """Return the next ``size`` bytes.
+
+        Raises:
+            ConnectionLostError: as ``line``.
+        """
+        deadline = time.monotonic() + self._patience_s
+        parts, there = [self._pending], len(self._pending)
+        while there < size:
+            parts.append(self._read(deadline))
+            there += len(parts[-1])
+        whole = b"".join(parts)
+        self._pending = whole[size:]
+        return whole[:size]
+
+    def _read(self, deadline: float) -> bytes:
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        pipe = self._process.stdout.fileno()
+        while True:
+            ready, _, _ = select.select([pipe], [], [], _SLICE_S)
+            if ready:
+                content = os.read(pipe, 1 << 16)
+                if not content:
+                    raise self.failure()
+                return content
+            self._check(deadline)
+
+    def _check(self, deadline: float) -> None:
+        if self._cancelled():
+            raise ConnectionLostError(f"the run on {self._name} is interrupted", remedy="")
+        if time.monotonic() > deadline:
+            raise ConnectionLostError(f"{self._name} does not answer any more", remedy=f"try: {self._ssh()} uptime")
+
+    def failure(self) -> HostError:
+        """Return why the connection has ended, as ``ssh`` says it."""
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._errors.seek(0)
+        said = self._errors.read(1 << 16).decode(errors="replace")
+        return reason(said, self._name, self._ssh())
+
+    def _ssh(self) -> str:
+        port = [] if self._address.port is None else ["-p", str(self._address.port)]
+        user = f"{self._address.user}@" if self._address.user else ""
+        return shlex.join(["ssh", *port, f"{user}{self._address.host}"])
+
+    def close(self) -> None:
+        """End the connection."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+
+#: What ssh says, and what that means: words of a message and of a remedy, with the device's name and the ssh command.
+_REASONS = (
+    (
+        "IDENTIFICATION HAS CHANGED",
+        "the host key of {name} is not the one that is known: it was installed anew, or another machine answers",
+        "if it was installed anew, take the old key away with ssh-keygen -R, and compare the new one: {ssh}",
+    ),
+    (
+        "host key is known for",
+        "the host key of {name} is not known yet",
+        "connect once by hand, and compare the key's fingerprint with the board's: {ssh}",
+    ),
+    (
+        "Host key verification failed",
+        "the host key of {name} is not known, or not the right one",
+        "connect once by hand, and compare the key's fingerprint with the board's: {ssh}",
+    ),
+    ("Could not resolve hostname", "there is no host {name}", "check the name; edgevit devices shows those remembered"),
+    (
+        "Permission denied",
+        "{name} refuses the key",
+        "let it in with ssh-copy-id, or name the user and the key in ~/.ssh/config; then this must work: {ssh}",
+    ),
+    (
+        "Too many authentication failures",
+        "{name} refuses the keys",
+        "name the right one in ~/.ssh/config (IdentityFile)",
+    ),
+    ("Connection refused", "{name} does not take connections", "start its SSH server, and check the port: {ssh}"),
+    ("Connection timed out", "{name} does not answer", "check that it is on, and in this network: {ssh}"),
+    ("Operation timed out", "{name} does not answer", "check that it is on, and in this network: {ssh}"),
+    (
+        "No route to host",
+        "there is no way to {name} in this network",
+        "check that it is on, and in this network: {ssh}",
+    ),
+    ("Network is unreachable", "there is no network to {name}", "check this machine's network: {ssh}"),
+)
+#: These do not pass by waiting.
+_LASTING = ("IDENTIFICATION HAS CHANGED", "host key is known for", "Host key verification failed", "Permission denied")
+
+
+def reason(said: str, name: str, ssh: str) -> HostError:
+    """Return the error that what ``ssh`` printed means; what may pass is a ``ConnectionLostError``."""
+    kind = HostError if any(mark in said for mark in _LASTING) else ConnectionLostError
+    for mark, message, remedy in _REASONS:
+        if mark in said:
+            return kind(message.format(name=name), remedy=remedy.format(name=name, ssh=ssh))
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("Warning:")]
+    detail = f": {printable(lines[-1].strip())}" if lines else ""
+    return ConnectionLostError(f"the connection to {name} has ended{detail}", remedy=f"this must work: {ssh} uptime")
