@@ -10,7 +10,7 @@ FIND_DATA := from edgevit.data.fashion_mnist import available; print("fashion-mn
 DATA ?= $(shell $(BIN)/python -c '$(FIND_DATA)')
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-triton triton test-web test-mobile test-pythons test-arm64 test-old-engines old-engines fuzz lint check bench constraints clean
+.PHONY: help quickstart test test-triton triton test-web test-hosts test-mobile test-pythons test-arm64 test-old-engines old-engines fuzz lint check bench constraints clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -40,6 +40,11 @@ SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
 test-web: $(VENV)/.installed-dev  ## run the tests of Node and of the page in Chromium, which apt brings
 	command -v chromium > /dev/null || $(SUDO) apt-get install -y --no-install-recommends chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_web.py tests/export/test_page.py
+
+# Of OpenSSH's server, without which the tests of hosts skip, they start one of their own, on loopback.
+test-hosts: $(VENV)/.installed-dev  ## run the tests of measuring over SSH, on a server that apt brings
+	PATH="$$PATH:/usr/sbin" command -v sshd > /dev/null || $(SUDO) apt-get install -y --no-install-recommends openssh-server openssh-client
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/hosts -n auto
 
 # The converters of phones' engines take 1.2 GB, and lie beside what all else needs.
 test-mobile: $(VENV)/.installed-mobile  ## install the tools of phones' engines, and test the hand-over with them

@@ -78,6 +78,7 @@ def desk(tmp_path, monkeypatch, things):
     shutil.copytree(things["/"], folder / "photos")
     shutil.copy(things[".csv"], folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("EDGEVIT_CONFIG", str(tmp_path / "config"))
     words = {
         "fashion-micro": str(things[".safetensors"]),
         **dict.fromkeys(("fashion-mnist", "fashion-mnist-sample", "IMAGES"), "photos.csv"),
