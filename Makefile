@@ -37,9 +37,10 @@ test-ray: $(VENV)/.installed-dev $(RAY)/.installed  ## run the deployment for Ra
 
 # Debian's Chromium is fetched where it is not there: without it the tests of the page skip.
 SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
-test-web: $(VENV)/.installed-dev  ## run the tests of Node and of the page in Chromium, which apt brings
+test-web: $(VENV)/.installed-dev  ## run the tests of Node and of pages in Chromium, which apt brings
 	command -v chromium > /dev/null || $(SUDO) apt-get install -y --no-install-recommends chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_web.py tests/export/test_page.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export/test_web.py tests/export/test_page.py \
+	    tests/report/test_in_chromium.py
 
 # Of OpenSSH's server, without which the tests of hosts skip, they start one of their own, on loopback.
 test-hosts: $(VENV)/.installed-dev  ## run the tests of measuring over SSH, on a server that apt brings

@@ -57,7 +57,7 @@ def _column(
     images = {each["accuracy"]["data"]: each["accuracy"]["images"] for each in variants if each["accuracy"]}
     facts += [f"{count:,} images of {name}" for name, count in images.items()]
     loads = {(each["latency"]["batch"], each["latency"]["threads"]) for each in variants if each["latency"]}
-    facts += [f"timed with batch {batch} on {threads} threads" for batch, threads in sorted(loads)]
+    facts += [f"timed with batch {batch} on {threads} thread{'s' * (threads != 1)}" for batch, threads in sorted(loads)]
     keys = ("precision", "bytes", "accuracy", "latency", "verdict", "rate")
     return {
         "title": title,
@@ -81,7 +81,7 @@ def _rows(columns: Sequence[dict[str, Any]]) -> list[str]:
 
 def _verdict(columns: Sequence[dict[str, Any]]) -> str:
     """Say which variant is the fastest that passed, in each column."""
-    said = []
+    said, found = [], False
     for column in columns:
         passed = {
             name: entry["latency"]["p50_ms"]
@@ -89,8 +89,11 @@ def _verdict(columns: Sequence[dict[str, Any]]) -> str:
             if entry["verdict"]["word"] == "passed" and entry["latency"]
         }
         best = min(passed, key=passed.__getitem__) if passed else None
+        found = found or best is not None
         shown = "nothing has been shown to pass" if best is None else f"{best}, {milliseconds(passed[best])}"
         said.append(f"{column['title']}: {shown}")
+    if not found:
+        return "Nothing has been shown to pass in any of these yet."
     return f"The fastest that passed. {'; '.join(said)}."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from edgevit.bundle.manifest import INTEGER_PRECISIONS, Latency, Variant
+from edgevit.bundle.manifest import INTEGER_PRECISIONS, Latency, Variant, Word
 
 Tone = Literal["good", "bad", "doubt", "neutral"]
 
@@ -21,6 +21,8 @@ def outcome(variant: Variant) -> GateOutcome:
     """Say what came of a variant: wrong beats slow, slow beats doubtful, and only what was measured counts."""
     accuracy, latency = variant.accuracy, variant.latency
     tone: Tone
+    if (raced := _raced(variant)) is not None:
+        return raced
     if accuracy is not None and not accuracy.passed:
         word, tone = ("partial", "doubt") if accuracy.partial else ("failed", "bad")
         return GateOutcome(word, tone, accuracy.reason)
@@ -40,6 +42,15 @@ def outcome(variant: Variant) -> GateOutcome:
     if variant.precision == "float32":
         return GateOutcome("reference", "neutral", "what the others are compared with")
     return _speed(latency, kept, accuracy.reason)
+
+
+def _raced(variant: Variant) -> GateOutcome | None:
+    """Return what a race has shown against a variant, or could not show for it; None if nothing."""
+    tones: dict[Word, Tone] = {"failed": "bad", "not shown": "doubt"}
+    for word, tone in tones.items():
+        if reasons := [f"{each.limit}: {each.reason}" for each in variant.evidence if each.word == word]:
+            return GateOutcome(word, tone, "; ".join(reasons))
+    return None
 
 
 def float_layers_reason(variant: Variant) -> str | None:

@@ -7,9 +7,20 @@ from html.parser import HTMLParser
 
 import pytest
 
+from edgevit.bundle.manifest import LimitEvidence
 from edgevit.errors import InputError, MissingDependencyError, StorageError
+from edgevit.evaluation.accuracy_details import (
+    AccuracyDetails,
+    ClassChange,
+    ConfusionShift,
+    EngineSteps,
+    FlippedImage,
+    OutputDistance,
+)
+from edgevit.quantization.accuracy.noise import LayerNoise
 from edgevit.report.data import SCHEMA_VERSION, report_data
 from edgevit.report.html import refuse_report, render_html, write_report
+from edgevit.report.insights import AttentionSeen, Insights, LayersSeen, MapsSeen
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 HOSTILE = (
@@ -103,8 +114,39 @@ def test_the_page_is_well_formed_and_loads_nothing(sample, name):
     assert "default-src 'none'" in page
 
 
+def hostile_insights(manifest):
+    flip = FlippedImage(
+        image=HOSTILE, label=HOSTILE, float32=HOSTILE, variant=HOSTILE, float32_margin=1, variant_margin=0
+    )
+    change = ClassChange(
+        label=HOSTILE, images=1, float32=1, variant=0, lost=1, gained=0, interval=(-1, 0), p=1, changed=True
+    )
+    none = OutputDistance(finite=False, sqnr_db=None, kl=None, agreement=None)
+    details = AccuracyDetails(
+        variant="v",
+        file_sha256="a" * 64,
+        data_sha256="a" * 64,
+        images=1,
+        labelled=True,
+        classes=(change,),
+        shifts=(ConfusionShift(label=HOSTILE, answer=HOSTILE, float32=0, variant=1),),
+        flips=(flip,),
+        flips_total=1,
+        steps=EngineSteps(images=1, missing=HOSTILE, engine_to_float32=none, wrong=HOSTILE),
+    )
+    seen = MapsSeen(variant=HOSTILE, said=HOSTILE, last=(HOSTILE,), rollout=(HOSTILE,), overlap_last=0.5)
+    noise = LayerNoise(layer=HOSTILE, sqnr_db=9, kept_float=HOSTILE)
+    return Insights(
+        details={each.name: details for each in manifest.variants},
+        layers=(LayersSeen(variants=(HOSTILE,), images=1, layers=(noise,)),),
+        attention=AttentionSeen(photos=(HOSTILE,), of_class_token=True, models=(seen, seen)),
+        missing=(HOSTILE,),
+    )
+
+
 def test_hostile_text_stays_text(sample):
-    data = report_data(hostile_manifest(sample))
+    manifest = hostile_manifest(sample)
+    data = report_data(manifest, hostile_insights(manifest))
     parsed = Page(render_html(data))
     assert parsed.open == []
     assert parsed.elements.isdisjoint({"script", "img"})
@@ -128,6 +170,35 @@ def test_troubles_are_told_in_words(sample):
     words = Page(render_html(report_data(sample.TROUBLED))).words
     for phrase in ("other processes took 31 %", "signal 9", "accurate, but slower", "int8-onnxruntime, failed"):
         assert phrase in words
+
+
+def test_what_a_race_has_shown_is_the_verdict(sample):
+    def shown(**words):
+        found = (LimitEvidence(limit=limit, word=word, reason=f"why {limit}") for limit, word in words.items())
+        figures = {"accuracy": sample.accuracy(), "latency": sample.latency(), "evidence": tuple(found)}
+        int8 = sample.variant("int8", "int8", "onnxruntime", **figures)
+        data = report_data(sample.manifest(sample.FULL.variants[0], int8))
+        return data["variants"][1]["verdict"]["word"], data["headline"], Page(render_html(data)).words
+
+    word, headline, words = shown(accuracy="passed", speed="passed")
+    assert (word, headline) == ("passed", "int8")
+    assert "Shown by the race: accuracy passed (why accuracy); speed passed (why speed)" in words
+    word, headline, words = shown(accuracy="not shown", speed="passed")
+    assert (word, headline) == ("not shown", None)
+    assert "accuracy: why accuracy" in words
+    word, headline, words = shown(accuracy="not shown", p99="failed")
+    assert (word, headline) == ("failed", None)
+    assert "p99: why p99" in words
+
+
+def test_latencies_are_drawn_with_what_there_is_of_them(sample):
+    quantiles = tuple(0.5 + 0.02 * step for step in range(21))
+    fuller = sample.latency(0.7, p50_ci95=(0.69, 0.72), quantiles_ms=quantiles)
+    int8 = sample.variant("int8", "int8", "onnxruntime", accuracy=sample.accuracy(), latency=fuller)
+    page = render_html(report_data(sample.manifest(sample.FULL.variants[0], int8)))
+    assert page.count('class="box"') == 1
+    assert page.count('class="tail"') == 1  # of the one whose quarters are not known
+    assert "interval 0.690-0.720" in Page(page).words
 
 
 def test_unlabelled_images_have_a_headline_of_agreement(sample):

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from tiny import SHAPES
 
 import edgevit as public
+from edgevit.backends.onnxruntime import OnnxRuntimeSession
 from edgevit.bundle.manifest import Environment, Latency
 from edgevit.bundle.measured import Energy
 from edgevit.bundle.reading import encode_manifest
@@ -145,6 +146,24 @@ def test_layers_that_run_in_float_though_they_should_not_fail(quantized, times):
     found = race(quantized, max_drop=2.0)
     (int8,) = [each for each in found.entrants if each.precision == "int8"]
     assert (int8.word, int8.reason) == ("failed", f"1 of {kernels.linears} Linear layers run in float")
+
+
+def test_an_engine_that_is_not_its_onnx_fails_whatever_its_answers_are(quantized, times, monkeypatch):
+    infer, opened = OnnxRuntimeSession.infer, OnnxRuntimeSession.__init__
+
+    def init(self, *arguments, optimize=True, **options):
+        opened(self, *arguments, optimize=optimize, **options)
+        self.is_wrong = optimize and "int8" in str(self._model)
+
+    monkeypatch.setattr(OnnxRuntimeSession, "__init__", init)
+    monkeypatch.setattr(
+        OnnxRuntimeSession, "infer", lambda self, images: infer(self, images) * np.float32(0.5 if self.is_wrong else 1)
+    )
+    result = race(quantized)
+    (int8,) = [each for each in result.entrants if each.precision == "int8"]
+    assert int8.word == "failed"
+    assert "the engine is wrong: onnxruntime is " in int8.reason
+    assert result.winner != int8.name
 
 
 def test_too_few_images_show_nothing_and_are_told_how_many_would(exported, times):
