@@ -162,6 +162,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decisions: Decisions | None = None
     outputs: tuple[OutputAccuracy, ...] = ()
     partial: bool = False
+    delta_top1_ci95: tuple[Change, Change] | None = None
 
 
 class OperatorTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from edgevit import statistics
 from edgevit.backends.base import Session
 from edgevit.bundle.manifest import Accuracy
 from edgevit.errors import DataError
+from edgevit.evaluation.evidence import drop_interval
 from edgevit.evaluation.gate import MAX_DROP, top1_verdict
 from edgevit.progress import SILENT, Progress
 
@@ -72,6 +73,7 @@ class Rates(NamedTuple):
     top5: float | None = None
     delta_top1: float | None = None
     mcnemar_p: float | None = None
+    delta_top1_ci95: tuple[float, float] | None = None
 
 
 def measure_accuracy(
@@ -129,12 +131,14 @@ def rates_of_hits(before: NDArray[np.bool_], after: NDArray[np.bool_], top5: flo
     """Return the rates of images (N,) that float32 was right on ``before``, and a variant ``after``."""
     images = len(after)
     right, lost, gained = int(after.sum()), int((before & ~after).sum()), int((after & ~before).sum())
+    low, high = drop_interval(lost, gained, images, confidence=0.95)
     return Rates(
         top1=right / images,
         top1_ci95=statistics.wilson_interval(right, images),
         top5=top5,
         delta_top1=(gained - lost) / images,
         mcnemar_p=statistics.mcnemar_p(lost, gained),
+        delta_top1_ci95=(-high, -low),
     )
 
 

@@ -43,6 +43,14 @@ def points(change: float | None, images: int = 10_000) -> str:
     return f"{sign}{number}"
 
 
+def points_interval(interval: Sequence[float] | None, images: int = 10_000) -> str:
+    """Write the interval of a change in percentage points, such as ``-0.42 to +0.11``."""
+    if interval is None:
+        return NOTHING
+    low, high = (points(each, images) for each in interval)
+    return f"{low} to {high}"
+
+
 def milliseconds(value: float | None) -> str:
     """Write a time in milliseconds, to three digits."""
     return NOTHING if value is None else f"{three_digits(value)}{_SPACE}ms"

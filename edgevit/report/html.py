@@ -78,9 +78,9 @@ def _rendered(part: str, /, **values: Any) -> str:  # noqa: ANN401
         {
             name: getattr(formats, name)
             for name in (
-                *("percent", "percent_interval", "points", "milliseconds", "three_digits", "ratio", "ratio_interval"),
-                *("megabytes", "mebibytes", "p_value", "nats", "decibels", "cosine", "printable", "signed_digits"),
-                *("part", "weighted"),
+                *("percent", "percent_interval", "points", "points_interval", "milliseconds", "three_digits"),
+                *("ratio", "ratio_interval", "megabytes", "mebibytes", "p_value", "nats", "decibels", "cosine"),
+                *("printable", "signed_digits", "part", "weighted"),
             )
         }
     )

@@ -42,6 +42,14 @@ def test_intervals_cover_the_truth_and_the_tests_error_is_at_most_5_percent(imag
     assert max(passed, failed) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / REPEATS)
 
 
+@pytest.mark.parametrize(
+    ("images", "lost", "gained"), [(200, 0.03, 0.02), (1000, 0.02, 0.01), (5000, 0.01, 0.008), (300, 0.06, 0.01)]
+)
+def test_95_percent_intervals_of_a_change_cover_the_truth(images, lost, gained):
+    found = [drop_interval(*counts, images, confidence=0.95) for counts in drawn(7, images, lost, gained)]
+    assert 0.93 <= np.mean([low <= lost - gained <= high for low, high in found]) <= 0.97
+
+
 def test_more_images_show_what_few_do_not():
     (counts,) = drawn(2, 50_000, 0.010, 0.007, 1)
     assert drop_evidence(*counts, 50_000, 0.5).word == "passed"  # 0.3 points worse
