@@ -54,9 +54,15 @@ class Board:
     def __init__(self, source: bytes) -> None:
         self._source = source
         self._folder = Path()
+        self._python = sys.executable
 
     def hello(self, stream: BinaryIO, request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """Take the run's folder, and say what this board is."""
+        """Take the run's folder, and say what this board is; ``python`` is the interpreter that was asked for.
+
+        It may be a script that starts one, which is what runs there then, too.
+        """
+        found = shutil.which(request["python"]) if request["python"] else None
+        self._python = sys.executable if found is None else str(Path(found).absolute())
         runs = Path(RUNS).expanduser()
         self._folder = runs / request["folder"]
         if self._folder.is_symlink() or self._folder.parent != runs:
@@ -69,7 +75,7 @@ class Board:
         (self._folder / "board.py").write_bytes(self._source)
         return {
             "folder": str(self._folder),
-            "executable": sys.executable,
+            "executable": self._python,
             "python": platform.python_version(),
             "bits": 64 if sys.maxsize > 1 << 32 else 32,
             "libc": " ".join(platform.libc_ver()).strip(),
@@ -229,7 +235,7 @@ class Board:
         (self._folder / "state.json").write_text(json.dumps({"token": request["token"], "codes": [], "done": False}))
         with (self._folder / "log").open("ab") as log:
             subprocess.Popen(
-                [sys.executable, "-I", str(self._folder / "board.py"), "supervise", str(self._folder)],
+                [self._python, "-I", str(self._folder / "board.py"), "supervise", str(self._folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -130,13 +130,24 @@ def _check_imports(link: Link, runtime: Runtime) -> None:
 def _install(link: Link, name: str, what: str, say: Callable[[str], None]) -> None:
     python = f"{link.facts.folder}/{name}/bin/python"
     ready = f"import pathlib, numpy, PIL, msgspec, typer; pathlib.Path({name!r}, {_READY!r}).touch()"
-    pip = (python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off", "-q")
+    pip = (
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+        "--no-cache-dir",
+        "-q",
+    )
     commands = [
         RemoteCommand((link.facts.executable, "-m", "venv", "--clear", "--system-site-packages", name), "venv"),
         RemoteCommand((*pip, what), "pip"),
         RemoteCommand((python, "-c", ready), "ready"),
     ]
-    ended = run(link, commands, {"PIP_CACHE_DIR": f"{link.facts.folder}/pip"}, say)
+    ended = run(link, commands, {}, say)
     if ended.codes == (0, 0, 0):
         return
     output = tuple(line for line in ended.said if line)

@@ -110,7 +110,8 @@ class Link:
             patience_s=self._patience.answer_s,
         )
         self.machine = self._connection.machine
-        return self._once(BoardFacts, "hello", b"", {"folder": self._folder, "session": self._session})[0]
+        request = {"folder": self._folder, "session": self._session, "python": self._python}
+        return self._once(BoardFacts, "hello", b"", request)[0]
 
     def request(self, kind: type[T], operation: str, payload: bytes = b"", **fields: Any) -> T:  # noqa: ANN401
         """Return what the board answers to a request.
@@ -211,6 +212,14 @@ class Link:
         if kind == "ended":
             return RunEndedError(f"{self.name}: {message}", remedy="was it switched off? Run the command again")
         return HostError(f"{self.name}: {message}", remedy="check that its home can be written to, and run it again")
+
+    def stop(self) -> None:
+        """End the run there, if it can be reached."""
+        self._closing = True
+        with suppress(HostError):
+            if self._connection is None:
+                self._connect()
+            self.request(Acknowledged, "stop")
 
     def clean(self) -> str | None:
         """End the run there, and remove its folder; return why that was not possible, None if it was."""

@@ -84,13 +84,18 @@ def measure(
     with Link(
         host.name, host.address, host.python, folder, cancelled=cancelled, note=progress.note, patience=patience
     ) as link:
+        measured = False
         try:
-            return _measured(job, host, link, progress)
+            outcome = _measured(job, host, link, progress)
+            measured = True
         finally:
             if not keep or cancelled():
                 left = link.clean()
                 if left is not None:
                     progress.note(f"{link.facts.folder} is left there: {left}; the next run removes it, or: rm -r")
+            elif not measured:
+                link.stop()
+        return outcome
 
 
 def _measured(job: HostJob, host: Wanted, link: Link, progress: Progress) -> Outcome:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from edgevit.bundle.manifest import MeasuredDevice
 from edgevit.bundle.store import Bundle
-from edgevit.errors import EdgeViTError
+from edgevit.errors import BundleError, EdgeViTError
 from edgevit.hosts.link import Patience
 from edgevit.hosts.measuring import HostJob, Outcome, folder_of, measure
 from edgevit.hosts.remembered import Wanted
@@ -20,6 +22,8 @@ T = TypeVar("T")
 
 _PATIENCE = Patience()
 _END = object()
+#: How often, and after which pause, the bundle is changed again while another process does.
+_TRIES, _PAUSE_S = 20, 0.25
 
 
 class _OfHost:
@@ -97,13 +101,22 @@ def _cancelling(cancel: threading.Event) -> Iterator[None]:
         raise
 
 
+def _with_device(bundle: Bundle, device: MeasuredDevice) -> Bundle:
+    """Note what a device measured; another process may be noting what it found just then."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BundleError):
+            return bundle.update_device(device)
+        time.sleep(_PAUSE_S)
+    return bundle.update_device(device)
+
+
 def _noted(bundle: Bundle, host: Wanted, future: Future[Outcome]) -> tuple[Bundle, HostResult]:
     address = str(host.address)
     try:
         outcome = future.result()
     except EdgeViTError as error:
         return bundle, HostResult(name=host.name, address=address, problem=error)
-    bundle = bundle.update_device(outcome.device)
+    bundle = _with_device(bundle, outcome.device)
     device = next(each for each in bundle.manifest.devices if each.name == host.name)
     race = outcome.race
     return bundle, HostResult(

@@ -259,7 +259,7 @@ _REASONS = (
     (
         "Permission denied",
         "{name} refuses the key",
-        "let it in with ssh-copy-id, or name the user and the key in ~/.ssh/config; then this must work: {ssh}",
+        "let it in with ssh-copy-id, unlock it with ssh-add, or name it in ~/.ssh/config; this must work: {ssh}",
     ),
     (
         "Too many authentication failures",
