@@ -67,7 +67,7 @@ ARM64 ?= $(or $(EDGEVIT_CACHE),$(HOME)/.cache/edgevit)/arm64
 test-arm64: $(VENV)/.installed-dev  ## run bundles and the C library as ARM64 does, in an emulation of it
 	$(BIN)/python scripts/check_arm64.py --prepare --root $(ARM64)
 	EDGEVIT_ARM64_ROOT=$(ARM64) $(BIN)/python -m pytest \
-	    tests/backends/test_arm64_emulated.py tests/export/test_cpp_arm64.py
+	    tests/backends/test_arm64_emulated.py tests/export/test_cpp_arm64.py tests/hosts/test_emulated.py
 
 CASES ?= 7000
 fuzz: $(VENV)/.installed-dev  ## read CASES damaged files of each kind
