@@ -13,6 +13,7 @@ from edgevit.bundle.manifest import Environment, Latency
 from edgevit.bundle.measured import MachineState
 from edgevit.evaluation.messages import Timings
 from edgevit.evaluation.start import Start
+from edgevit.evaluation.stopping import CONFIDENCE, USUAL_CONFIDENCE
 
 #: Rounds that a valid result needs at least.
 MIN_ROUNDS = 10
@@ -64,10 +65,11 @@ def latency_of(record: Record, baseline: Record, setup: Setup) -> Latency:
     """Return the figures of one candidate against its baseline, which may be itself."""
     if record.stopped is not None or not record.blocks or record.start is None:
         return _nothing(record.stopped or "it was interrupted before it was timed", setup)
-    speedup = _speedup(record, baseline) if baseline.stopped is None and baseline.blocks else None
+    confidence = USUAL_CONFIDENCE if setup.precision is None else CONFIDENCE
+    speedup = _speedup(record, baseline, confidence) if baseline.stopped is None and baseline.blocks else None
     inference_ms = [duration / 1e6 for block in record.blocks for duration in block.inference_ns]
     p50, p90, p99 = statistics.percentiles(inference_ms, (50, 90, 99))
-    low, high = statistics.median_interval(record.medians)
+    low, high = statistics.median_interval(record.medians, confidence=confidence)
     reasons = [*_invalid_reasons(record, baseline, speedup, setup), *setup.invalid_reasons]
     if setup.partial:
         reasons.insert(0, f"it was interrupted after {len(record.blocks)} round{'s' * (len(record.blocks) != 1)}")
@@ -96,22 +98,18 @@ def latency_of(record: Record, baseline: Record, setup: Setup) -> Latency:
     )
 
 
-def precise(records: Sequence[Record], baselines: Sequence[Record], precision: float) -> bool:
-    """Return whether the intervals of all medians, and of all speed-ups, are as narrow as ``precision``.
-
-    To stop at a width that is wanted, rather than at a number that is set, keeps the coverage of intervals for small
-    widths (Chow and Robbins 1965, "On the asymptotic theory of fixed-width sequential confidence intervals").
-    """
+def widest(records: Sequence[Record], baselines: Sequence[Record]) -> float:
+    """Return half the widest of the intervals of all medians and speed-ups, as a share of these."""
     pairs = [pair for pair in zip(records, baselines, strict=True) if pair[0].stopped is None]
-    return all(_half_width(*pair) <= precision for pair in pairs)
+    return max((_half_width(*pair) for pair in pairs), default=0.0)
 
 
 def _half_width(record: Record, baseline: Record) -> float:
     """Return half the width of the interval of the median, or of the speed-up if that is wider, as a share of it."""
-    low, high = statistics.median_interval(record.medians)
+    low, high = statistics.median_interval(record.medians, confidence=CONFIDENCE)
     widths = [(high - low) / median(record.medians)]
     if baseline is not record and baseline.stopped is None:
-        ratio, (low, high) = _speedup(record, baseline)
+        ratio, (low, high) = _speedup(record, baseline, CONFIDENCE)
         widths.append((high - low) / ratio)
     return max(widths) / 2
 
@@ -136,9 +134,9 @@ def _nothing(reason: str, setup: Setup) -> Latency:
     )
 
 
-def _speedup(record: Record, baseline: Record) -> _Speedup:
+def _speedup(record: Record, baseline: Record, confidence: float) -> _Speedup:
     ratios = [slow / fast for slow, fast in zip(baseline.medians, record.medians, strict=True)]
-    return _Speedup(median(ratios), statistics.median_interval(ratios))
+    return _Speedup(median(ratios), statistics.median_interval(ratios, confidence=confidence))
 
 
 def _invalid_reasons(record: Record, baseline: Record, speedup: _Speedup | None, setup: Setup) -> list[str]:

@@ -20,12 +20,13 @@ from edgevit.evaluation.conditions import Conditions, too_much
 from edgevit.evaluation.energy import Idle, measure_idle
 from edgevit.evaluation.environment import environment
 from edgevit.evaluation.extras import Extras, Picture, measure_end_to_end, measure_sweep
-from edgevit.evaluation.figures import Record, precise
+from edgevit.evaluation.figures import Record, widest
 from edgevit.evaluation.load import Load
 from edgevit.evaluation.messages import BenchmarkJob, TimedBlock
 from edgevit.evaluation.results import BenchmarkRun, latencies
 from edgevit.evaluation.rounds import MIN_INFERENCES, Plan, Round, Turn, measure_rounds, plan_blocks
 from edgevit.evaluation.start import start_of
+from edgevit.evaluation.stopping import UntilPrecise
 from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopped
 from edgevit.files import scratch_folder
 from edgevit.machine.gpus import Gpus
@@ -121,7 +122,7 @@ def measure_latency(
                 duration_s=load.duration_s,
                 shuffler=random.Random(seed),  # noqa: S311  # shuffles, hides nothing
                 conditions=conditions,
-                enough=lambda rounds: load.precision is not None and _precise(run, rounds, load.precision),
+                enough=_enough(run),
                 progress=progress,
             )
             run.tell_disturbed(progress)
@@ -221,7 +222,16 @@ def _measure_extras(
         extras.sweep = measure_sweep(turn, run.load.duration_s, run.threads, disturbed, progress)
 
 
-def _precise(run: BenchmarkRun, rounds: Sequence[Round], precision: float) -> bool:
-    run.use(rounds)
+def _enough(run: BenchmarkRun) -> Callable[[Sequence[Round]], bool]:
+    """Return what says whether the rounds that count are enough; never, where a time was asked for."""
+    if run.load.precision is None:
+        return lambda _: False
+    until = UntilPrecise(run.load.precision)
     records = [run.records[candidate.name] for candidate in run.candidates]
-    return precise(records, [run.records[candidate.baseline] for candidate in run.candidates], precision)
+    baselines = [run.records[candidate.baseline] for candidate in run.candidates]
+
+    def enough(rounds: Sequence[Round]) -> bool:
+        run.use(rounds)
+        return until(len(rounds), lambda: widest(records, baselines))
+
+    return enough

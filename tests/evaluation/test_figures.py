@@ -4,7 +4,7 @@ import pytest
 
 from edgevit.bundle.manifest import Environment
 from edgevit.bundle.measured import WarmUp
-from edgevit.evaluation.figures import Record, Setup, latency_of, precise
+from edgevit.evaluation.figures import Record, Setup, latency_of, widest
 from edgevit.evaluation.messages import Timings
 from edgevit.evaluation.start import Start
 
@@ -80,11 +80,12 @@ def test_a_precision_that_was_not_reached_is_said_with_the_time_that_would_do():
     assert latency_of(record("int8", wide), record("float32", [2] * 20), setup(precision=0.05)).valid
 
 
-def test_it_is_precise_once_medians_and_ratios_are():
+def test_how_precise_a_run_is_goes_by_its_widest_interval():
     steady, drifting = record("float32", [2] * 20), record("int8", [1.0, 1.04] * 10)
-    assert precise([steady], [steady], 0.001)
-    assert not precise([steady, drifting], [steady, steady], 0.01)
-    assert precise([steady, drifting], [steady, steady], 0.03)
+    stopped = Record(name="fp16", stopped="it died")
+    assert widest([steady], [steady]) == 0
+    assert widest([steady, drifting], [steady, steady]) == pytest.approx(0.02, rel=0.05)
+    assert widest([steady, stopped], [steady, steady]) == 0
 
 
 def test_the_start_and_the_distribution_are_told():
