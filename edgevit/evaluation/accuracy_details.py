@@ -88,8 +88,9 @@ class EngineSteps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Float32, a variant's own ONNX in onnxruntime, and the engine that runs it, on the same few ``images``.
 
     ``onnx`` says in words what stands for the variant's ONNX; ``missing`` why nothing does, and then the other figures
-    of it are None. ``least_db`` is how far the engine must be from its ONNX; ``wrong`` says why it is not what it was
-    built from, None if it is.
+    of it are None, or why nothing is judged by it.
+    ``least_db`` is how far the engine must be from its ONNX; ``wrong`` says why it is not what it was built from, None
+    if it is.
     """
 
     images: Count

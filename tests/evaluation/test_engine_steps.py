@@ -54,6 +54,16 @@ def test_an_engine_that_differs_beyond_rounding_is_wrong_with_the_figures(seed):
     assert steps("float32", FLOAT32, noisy(FLOAT32, 30, seed)).wrong is not None
 
 
+def test_what_is_near_float32_is_not_wrong_because_its_onnx_cannot_be_run_well():
+    found = steps("int4-weights", FLOAT32[::-1] * np.float32(0.05), noisy(FLOAT32, 18, 2))
+    assert found.wrong is None
+    assert found.missing.startswith("not judged: toy is nearer to float32")
+    overflowed = FLOAT32.copy()
+    overflowed[0, 0] = np.nan
+    assert "not judged" in steps("fp16", overflowed, noisy(FLOAT32, 50, 3)).missing
+    assert steps("int8", noisy(FLOAT32, 30, 1), noisy(FLOAT32, 29, 2)).missing is None
+
+
 def test_which_step_lost_it_is_seen():
     found = steps("fp16", FLOAT32, np.roll(FLOAT32, 1, axis=1))
     assert found.onnx_to_float32.sqnr_db is None
