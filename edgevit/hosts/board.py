@@ -5,7 +5,8 @@ of JSON, with ``op`` and ``payload``, the number of bytes that follow it; so is 
 after a connection was cut, and does no harm the second time.
 
 All files lie in one folder, which only its user may read: ``files/SHA256`` as they were sent, ``SHA256.part`` those
-that are not whole yet, and folders that are laid out of these. The commands of a run go on when the connection is cut.
+that are not whole yet, and folders that are laid out of these. The commands of a run go on when the connection is cut:
+their parent is the program in ``supervisor.py``.
 """
 
 from __future__ import annotations
@@ -51,8 +52,7 @@ class RequestRefused(Exception):
 class Board:
     """The folder of one run, and what can be asked of it."""
 
-    def __init__(self, source: bytes) -> None:
-        self._source = source
+    def __init__(self) -> None:
         self._folder = Path()
         self._python = sys.executable
 
@@ -72,7 +72,7 @@ class Board:
         self._take(request["session"])
         for name in ("files", "tmp"):
             (self._folder / name).mkdir(exist_ok=True)
-        (self._folder / "board.py").write_bytes(self._source)
+        (self._folder / "supervisor.py").write_text(request["supervisor"])
         return {
             "folder": str(self._folder),
             "executable": self._python,
@@ -235,7 +235,7 @@ class Board:
         (self._folder / "state.json").write_text(json.dumps({"token": request["token"], "codes": [], "done": False}))
         with (self._folder / "log").open("ab") as log:
             subprocess.Popen(
-                [self._python, "-I", str(self._folder / "board.py"), "supervise", str(self._folder)],
+                [self._python, "-I", str(self._folder / "supervisor.py"), str(self._folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -352,46 +352,6 @@ def _locked(folder: Path) -> bool:
     return False
 
 
-def supervise(folder: Path) -> None:
-    """Run the commands of ``run.json`` one after the other, until one ends with a code that it may not end with."""
-    run = json.loads((folder / "run.json").read_text())
-    state: dict[str, Any] = {"token": run["token"], "codes": [], "done": False, "group": os.getpid()}
-    with (folder / "lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _note(folder, state)
-        for command in run["commands"]:
-            code = _run(folder, command, run["environment"], lock.fileno())
-            state["codes"].append(code)
-            _note(folder, state)
-            if code not in command["allowed"]:
-                break
-        state["done"] = True
-        _note(folder, state)
-
-
-def _run(folder: Path, command: dict[str, Any], environment: dict[str, str], lock: int) -> int:
-    with (folder / command["out"]).open("wb") as out:
-        try:
-            return subprocess.run(
-                command["arguments"],
-                check=False,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                cwd=folder,
-                env={**os.environ, "TMPDIR": str(folder / "tmp"), **environment},
-                pass_fds=[lock],
-            ).returncode
-        except OSError as error:
-            sys.stderr.write(f"{command['arguments'][0]}: {error.strerror}\n")
-            return 127
-
-
-def _note(folder: Path, state: dict[str, Any]) -> None:
-    draft = folder / "state.json.new"
-    draft.write_text(json.dumps(state))
-    draft.replace(folder / "state.json")
-
-
 def answer(board: Board, stream: BinaryIO, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """Return the answer to a request, and the bytes that follow it."""
     if request["op"] not in OPERATIONS:
@@ -408,10 +368,10 @@ def answer(board: Board, stream: BinaryIO, request: dict[str, Any]) -> tuple[dic
     return found, found.pop("bytes", b"")
 
 
-def serve(source: bytes) -> None:
+def serve() -> None:
     """Answer requests until the connection is closed."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    board = Board(source)
+    board = Board()
     answers.write(GREETING + platform.python_version().encode() + b"\n")
     answers.flush()
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -423,7 +383,4 @@ def serve(source: bytes) -> None:
 
 if __name__ == "__main__":
     os.umask(0o077)
-    if sys.argv[1:2] == ["supervise"]:
-        supervise(Path(sys.argv[2]))
-    else:
-        serve(globals()["SOURCE"])
+    serve()

@@ -13,7 +13,7 @@ import msgspec
 
 from edgevit.errors import HostError
 from edgevit.hosts.address import Address
-from edgevit.hosts.ssh import Connection, ConnectionLostError
+from edgevit.hosts.ssh import Connection, ConnectionLostError, program_text
 from edgevit.json import JSONError, decode
 from edgevit.report.formats import printable
 
@@ -111,6 +111,7 @@ class Link:
         )
         self.machine = self._connection.machine
         request = {"folder": self._folder, "session": self._session, "python": self._python}
+        request["supervisor"] = program_text("supervisor")
         return self._once(BoardFacts, "hello", b"", request)[0]
 
     def request(self, kind: type[T], operation: str, payload: bytes = b"", **fields: Any) -> T:  # noqa: ANN401

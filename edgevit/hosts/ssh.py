@@ -50,6 +50,11 @@ _MOST_NOISE = 1 << 20
 _SLICE_S = 0.2
 
 
+def program_text(name: str) -> str:
+    """Return the text of one of the programs that are sent to boards."""
+    return (resources.files("edgevit.hosts") / f"{name}.py").read_text(encoding="utf-8")
+
+
 class ConnectionLostError(HostError):
     """A connection that was there has gone; it may come back."""
 
@@ -73,7 +78,7 @@ class Connection:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._pending = b""
         self.machine = ""
-        program = (resources.files("edgevit.hosts") / "board.py").read_bytes()
+        program = program_text("board").encode()
         self._process = self._started(python, len(program))
         try:
             self._greet(program, python)
@@ -84,7 +89,7 @@ class Connection:
     def _started(self, python: str | None, size: int) -> subprocess.Popen[bytes]:
         boot = (
             f"import sys; s = sys.stdin.buffer.read({size}); "
-            'exec(compile(s, "board.py", "exec"), {"__name__": "__main__", "SOURCE": s})'
+            'exec(compile(s, "board.py", "exec"), {"__name__": "__main__"})'
         )
         pythons = _PYTHONS if python is None else (python,)
         command = shlex.join(["sh", "-c", _FIND_PYTHON, "sh", boot, *pythons])

@@ -38,6 +38,17 @@ def test_doctor_without_any_engine_ends_with_3_and_says_what_to_type(edgevit, mo
     assert done.out.count("│ no ") >= len(target_names())
 
 
+def test_one_engine_is_tried_alone(edgevit):
+    done = edgevit("doctor", "--engine", "onnxruntime", "--json")
+    assert done.code == 0
+    found = done.data()
+    assert [each["name"] for each in found["engines"]] == ["onnxruntime"]
+    assert (found["commands"], found["targets"]) == ([], [])
+    done = edgevit("doctor", "--engine", "onnxruntim")
+    assert done.code == 2
+    assert "no backend 'onnxruntim'" in done.failure()[0]
+
+
 def test_targets_are_listed_in_groups(edgevit):
     out = edgevit("targets").out
     groups = ["onnxruntime on the CPU", "openvino on the NPU", "tensorrt on the GPU", "tensorrt-rtx on the GPU"]

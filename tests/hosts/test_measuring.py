@@ -311,6 +311,26 @@ def test_options_of_hosts_go_with_hosts(exported, edgevit):
 
 
 @pytest.mark.slow
+def test_a_race_there_makes_what_is_missing(exported, board, edgevit, photos, tmp_path):
+    done = edgevit(
+        "race", exported, "--data", photos, "--calibration-data", photos, "--target", "x86-onnxruntime",
+        "--precision", "int8", "--max-drop", "100", "--duration", "1", "--threads", "1",
+        "--host", "pi", "--python", PYTHON, "--junit", tmp_path / "verdicts.xml", "--json",
+    )  # fmt: skip
+    (found,) = done.data()["hosts"]
+    assert {each["name"] for each in found["variants"]} == {"float32-onnxruntime", "int8-onnxruntime"}
+    assert all(each["answers"] == "as exported" for each in found["variants"])
+    assert {each["limit"] for each in found["evidence"]["int8-onnxruntime"]} >= {"accuracy"}
+    assert "pi/int8-onnxruntime" in (tmp_path / "verdicts.xml").read_text()
+    opened = Bundle.open(exported)
+    assert [each.name for each in opened.manifest.variants] == ["float32"]
+    (made,) = [each for each in opened.manifest.devices[0].variants if each.name == "int8-onnxruntime"]
+    assert made.kernels.integer_linears == made.kernels.linears
+    assert made.accuracy.data == "list.csv"
+    assert board.left() == []
+
+
+@pytest.mark.slow
 def test_an_environment_is_made_where_none_is_named(exported, board, edgevit):
     done = edgevit("benchmark", exported, "--host", "pi", "--threads", "1", "--duration", "0.1", "--keep")
     if done.code == 3 and "package index" in done.failure()[0]:

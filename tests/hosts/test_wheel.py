@@ -1,3 +1,4 @@
+import ast
 import base64
 import csv
 import hashlib
@@ -6,8 +7,19 @@ import subprocess
 import sys
 import zipfile
 
+import pytest
+
 from edgevit import __version__
+from edgevit.hosts.ssh import program_text
 from edgevit.hosts.wheel import write_wheel
+
+
+@pytest.mark.parametrize("program", ["board", "supervisor"])
+def test_what_is_sent_as_text_needs_nothing_but_python(program):
+    tree = ast.parse(program_text(program), feature_version=(3, 10))
+    names = [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
+    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
 
 
 def test_the_wheel_is_what_runs_here(tmp_path):
