@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _ROOT = Path("/")
+#: Of a number in a file: the kernel's counters have 64 bits.
+_MOST_DIGITS = 20
 
 
 class Memory(NamedTuple):
@@ -132,4 +134,4 @@ def read_text(path: Path) -> str:
 def read_number(path: Path) -> int:
     """Return the whole number that a file has; 0 where there is none."""
     text = read_text(path).strip()
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else 0
