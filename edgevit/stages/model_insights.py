@@ -80,7 +80,8 @@ class _ModelProbes:
         pixels = [_pixels(manifest, image) for image in samples]
         photos = tuple(self._keep(f"photo-{place}", photo(each)) for place, each in enumerate(pixels))
         models = [self._drawn("float32", "the exported file", float32, pixels)]
-        wanted = [each for each in manifest.variants if each.precision != "float32"][:_VARIANTS]
+        quantized = [each for each in manifest.variants if each.precision != "float32"]
+        wanted = sorted(quantized, key=lambda each: each.precision != "int8")[:_VARIANTS]
         for variant in progress.track(wanted, total=len(wanted), label="Drawing attention"):
             try:
                 path, said = self._graph_of(variant)

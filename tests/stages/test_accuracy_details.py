@@ -16,8 +16,7 @@ from edgevit.backends.onnxruntime import OnnxRuntimeSession
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError, StorageError
 from edgevit.evaluation.accuracy_details import AccuracyDetails
-from edgevit.stages import validate as stage
-from edgevit.stages.accuracy_details import keep_details, read_details
+from edgevit.stages.accuracy_details import read_details
 
 MANY = "shapes:size=16,count=512"
 
@@ -156,14 +155,6 @@ def test_an_engine_that_differs_from_its_onnx_fails_though_its_answers_are_the_s
     assert edgevit("validate", quantized, "--data", SHAPES, "--variant", "int8-onnxruntime").code == 1
 
 
-def test_every_engine_here_computes_what_it_was_built_from(quantized):
-    public.validate(quantized, data=SHAPES)
-    for name, found in read_details(Bundle.open(quantized)).details.items():
-        assert found.steps.missing is None, name
-        assert found.steps.wrong is None, name
-        assert found.steps.engine_to_onnx.sqnr_db is None or found.steps.engine_to_onnx.sqnr_db > found.steps.least_db
-
-
 def test_an_engine_of_another_calibration_is_not_compared_with_this_one(quantized):
     stale = shutil.copytree(quantized / "int8-openvino", quantized.parent / "stale")
     public.quantize(quantized, data="shapes:size=16,count=48", seed=7)
@@ -185,19 +176,6 @@ def test_an_engine_of_another_calibration_is_not_compared_with_this_one(quantize
     assert steps.engine_to_float32.sqnr_db > 5
 
 
-def test_the_steps_take_few_images(quantized, monkeypatch):
-    seen = []
-    compare = stage.compare_steps
-
-    def count(bundle, name, images, *answers):
-        seen.append(len(images))
-        return compare(bundle, name, images, *answers)
-
-    monkeypatch.setattr(stage, "compare_steps", count)
-    public.validate(quantized, data=MANY, variants=["int8-onnxruntime"])
-    assert seen == [16]
-
-
 def test_an_embedding_model_has_steps_alone(embedding):
     public.quantize(embedding, data="shapes:size=16,count=48")
     public.validate(embedding, data=SHAPES)
@@ -205,14 +183,6 @@ def test_an_embedding_model_has_steps_alone(embedding):
     assert (found.flips, found.classes, found.calibration) == ((), (), None)
     assert found.steps.engine_to_onnx.kl is None
     assert found.steps.wrong is None
-
-
-def test_keeping_nothing_new_keeps_what_there_was(quantized):
-    public.validate(quantized, data=SHAPES, variants=["int8-onnxruntime"])
-    bundle = Bundle.open(quantized)
-    known = read_details(bundle)
-    measured = stage.measure(bundle, public.api.images.images_of(SHAPES, "test"), variants=["int8-onnxruntime"])
-    assert read_details(keep_details(bundle, measured)).details == known.details
 
 
 def test_a_device_measures_without_what_writes_onnx():

@@ -2,7 +2,9 @@
 
 import base64
 import json
+from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from tiny import SHAPES
@@ -13,15 +15,31 @@ from edgevit.backends.variants import open_variant
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.quantization.accuracy import layer_noise
+from edgevit.quantization.float_fallback import note_float_in
+from edgevit.quantization.ptq import PtqModel
 from edgevit.report import data
 from edgevit.report.html import render_html, write_report
+from edgevit.stages import model_insights
 from edgevit.stages.insights import look_into
 from edgevit.statistics import sqnr_db
 
 
-def test_layers_and_maps_of_each_int8_variant(quantized):
-    bundle = Bundle.open(quantized)
-    found = look_into(bundle)
+@pytest.fixture(scope="module")
+def looked(tiny_quantized):
+    """Return a bundle, and what is seen in it."""
+    bundle = Bundle.open(tiny_quantized)
+    return bundle, look_into(bundle)
+
+
+def layers_of(path):
+    """Return the layers of a bundle by their names; attention is not drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_insights, "_VARIANTS", 0)
+        return {each.layer: each for each in look_into(Bundle.open(path)).layers[0].layers}
+
+
+def test_layers_and_maps_of_each_int8_variant(looked):
+    bundle, found = looked
     assert found.missing == ()
     (layers,) = found.layers
     assert layers.variants == ("int8-onnxruntime", "int8-openvino")
@@ -51,8 +69,8 @@ def test_layers_and_maps_of_each_int8_variant(quantized):
     assert (calibration.scheme, calibration.integer_layers, calibration.layers) == ("asymmetric", 10, 10)
 
 
-def test_a_broken_layer_shows_where_the_noise_begins(quantized, monkeypatch):
-    whole = look_into(Bundle.open(quantized)).layers[0].layers
+def test_a_broken_layer_shows_where_the_noise_begins(looked, tiny_quantized, monkeypatch):
+    before = {each.layer: each.sqnr_db for each in looked[1].layers[0].layers}
     emit = layer_noise.emit
 
     def with_a_wrong_weight(ptq, dialect, path, **options):
@@ -68,15 +86,45 @@ def test_a_broken_layer_shows_where_the_noise_begins(quantized, monkeypatch):
         return found
 
     monkeypatch.setattr(layer_noise, "emit", with_a_wrong_weight)
-    broken = {each.layer: each.sqnr_db for each in look_into(Bundle.open(quantized)).layers[0].layers}
-    before = {each.layer: each.sqnr_db for each in whole}
+    broken = {name: each.sqnr_db for name, each in layers_of(tiny_quantized).items()}
     assert broken["blocks.1.mlp.fc1"] < 2 < before["blocks.1.mlp.fc1"]
     assert broken["blocks.1.attn.proj"] == pytest.approx(before["blocks.1.attn.proj"], abs=0.01)
 
 
-def test_a_recipe_that_is_not_known_leaves_layers_out_and_says_so(quantized, monkeypatch):
+def test_a_layer_that_went_back_to_float_is_marked(looked, tiny_quantized, monkeypatch):
+    load = PtqModel.load
+
+    def with_one_in_float(model, plan):
+        found = load(model, plan)
+        return replace(found, plan=note_float_in(found.plan, "onnxruntime", {"blocks.0.mlp.fc2": "it has no kernel"}))
+
+    before = {each.layer: each for each in looked[1].layers[0].layers}
+    monkeypatch.setattr(PtqModel, "load", with_one_in_float)
+    after = layers_of(tiny_quantized)
+    assert after["blocks.0.mlp.fc2"].kept_float == "it has no kernel"
+    assert [each.layer for each in after.values() if each.kept_float] == ["blocks.0.mlp.fc2"]
+    assert after["blocks.0.mlp.fc1"] == before["blocks.0.mlp.fc1"]
+    assert after["blocks.0.mlp.fc2"].sqnr_db > before["blocks.0.mlp.fc2"].sqnr_db
+
+
+def test_a_table_of_other_images_is_not_taken_for_the_plans(tiny_quantized, monkeypatch):
+    load = PtqModel.load
+
+    def of_others(model, plan):
+        found = load(model, plan)
+        return replace(found, plan=msgspec.structs.replace(found.plan, images_sha256="0" * 64))
+
+    monkeypatch.setattr(PtqModel, "load", of_others)
+    monkeypatch.setattr(model_insights, "_VARIANTS", 0)
+    found = look_into(Bundle.open(tiny_quantized))
+    assert found.layers == ()
+    assert any("calibrated again since" in line for line in found.missing)
+
+
+def test_a_recipe_that_is_not_known_leaves_layers_out_and_says_so(tiny_quantized, monkeypatch):
     monkeypatch.setattr(layer_noise, "recipe_names", lambda: ())
-    found = look_into(Bundle.open(quantized))
+    monkeypatch.setattr(model_insights, "_VARIANTS", 0)
+    found = look_into(Bundle.open(tiny_quantized))
     assert found.layers == ()
     assert found.attention is not None
     assert "the recipe of the calibration is none" in found.missing[0]
@@ -117,9 +165,8 @@ def is_jpeg(content):
     return content.startswith(b"\xff\xd8\xff")
 
 
-def test_pictures_stop_where_the_page_would_be_large(quantized, monkeypatch):
-    bundle = Bundle.open(quantized)
-    found = look_into(bundle)
+def test_pictures_stop_where_the_page_would_be_large(looked, monkeypatch):
+    bundle, found = looked
     monkeypatch.setattr(data, "MOST_PICTURES", 10_000)
     shown = data.report_data(bundle.manifest, found)
     assert 0 < sum(len(base64.b64decode(each)) for each in shown["pictures"].values()) <= 10_000

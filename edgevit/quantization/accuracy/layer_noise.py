@@ -46,10 +46,15 @@ def float_twin(
     whose twin gives what the ``float32`` file gives for ``images`` (N, C, H, W).
 
     Raises:
-        GraphError: if none does, as after a recipe of one's own.
+        GraphError: if none does, as after a recipe of one's own, or if the ``table`` is of other images than the plan.
         BundleError: if the table or the plan is of another model.
 
     """
+    if table.images_sha256 != ptq.plan.images_sha256:
+        raise GraphError(
+            "the layers cannot be shown in float: the bundle was calibrated again since, on other images",
+            remedy="quantize these variants again to see the error of each layer",
+        )
     given = [image[None] for image in images[:1]]
     expected = outputs_of(float32.path, given)
     names = {linear.of: "shown in float" for linear in (*ptq.plan.linears, *ptq.plan.convolutions)}
