@@ -61,8 +61,8 @@ def _end_to_end(found: EndToEnd) -> str:
 
 def _energy(found: Energy) -> str:
     low, high = found.mj_ci95
-    idle = f"{found.idle_w:.3g} W idle subtracted"
-    return f"{found.mj:.4g} mJ ({low:.4g} to {high:.4g}) of the {printable(found.covers)}, {idle}"
+    idle = f"above {found.idle_w:.3g} W of idle power"
+    return f"{found.mj:.4g} mJ ({low:.4g} to {high:.4g}) {idle}, for {printable(found.covers)}"
 
 
 def _sweep(found: Sweep) -> str:

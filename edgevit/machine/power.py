@@ -26,7 +26,7 @@ NAMES = (AUTO, NONE, "ina3221", "rapl", "nvml", "battery")
 #: Seconds between samples: of a counter, which only has to be read before it starts again and near a block's ends, and
 #: of a power sensor, which may sit behind a slow bus.
 _COUNTER_S, _POWER_S = 0.02, 0.1
-_LONGEST = 128
+_LONGEST, _MOST_NAMED = 128, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ def _rapl(root: Path) -> Source:
                 f"sudo chmod a+r {shlex.quote(str(counter.parent.parent))}/intel-rapl:*/energy_uj, until the next start"
             )
         channels.append(Channel(_scaled(counter, 1e-6), counts=True, wraps_at=most / 1e6 if most else None))
-    memory = " and memory" if any(name == "dram" for _, name in chosen) else ""
-    return Source(f"RAPL {', '.join(name for _, name in chosen)}"[:_LONGEST], f"processor{memory}", tuple(channels))
+    memory = " and its memory" if any(name == "dram" for _, name in chosen) else ""
+    return Source(f"RAPL {', '.join(name for _, name in chosen)}"[:_LONGEST], f"the processor{memory}", tuple(channels))
 
 
 def _ina3221(root: Path) -> Source:
@@ -193,7 +193,7 @@ def _chips_with_power(root: Path) -> Iterator[str]:
 
 
 def _sensors(chip: Path) -> Iterator[Path]:
-    """Yield the files of a hwmon chip that give power or energy: one for each of its channels."""
+    """Yield the files of a hwmon chip that give energy, else power."""
     for kind in ("energy*_input", "power*_input", "power*_average"):
         if found := sorted(chip.glob(kind)):
             yield from found
@@ -207,8 +207,9 @@ def _chip(name: str, root: Path) -> Source:
     files = [file for chip in sorted(chips) for file in _sensors(chip)]
     if not files:
         raise NoSource("this hwmon chip has neither power nor energy")
-    sources = [_file(file) for file in files]
-    return Source(name[:_LONGEST], "what its sensors are wired to", tuple(each.channels[0] for each in sources))
+    if len(files) > 1:  # what goes in and what goes out of a supply, or parts and their sum, must not be added up
+        raise NoSource(f"it has several sensors, name one: {', '.join(map(str, files[:_MOST_NAMED]))}")
+    return Source(name[:_LONGEST], "what it is wired to", _file(files[0]).channels)
 
 
 def _file(path: Path) -> Source:

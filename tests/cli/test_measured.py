@@ -38,11 +38,13 @@ def test_the_start_and_the_memory_are_told():
 
 def test_answers_energy_and_throughput_are_told():
     whole = EndToEnd(image="i", images=9, p50_ms=3.0, p90_ms=4, p99_ms=5, decode_ms=0.9, prepare_ms=1.0, model_ms=1.1)
-    energy = Energy(mj=12.5, mj_ci95=(12.0, 13.0), source="s", covers="processor", idle_w=2.0, load_w=9.0, blocks=30)
+    energy = Energy(
+        mj=12.5, mj_ci95=(12.0, 13.0), source="s", covers="the processor", idle_w=2.0, load_w=9.0, blocks=30
+    )
     swept = Sweep(streams_are="threads", threads=2, min_gain=0.1, points=(KNEE, MOST), knee=KNEE)
     (line,) = said(end_to_end=whole, energy=energy, sweep=swept)
     assert "end to end 3 ms (decode 0.9, prepare 1, model 1.1)" in line
-    assert "12.5 mJ (12 to 13) of the processor, 2 W idle subtracted" in line
+    assert "12.5 mJ (12 to 13) above 2 W of idle power, for the processor" in line
     assert "at most 950 images/s (batch 8, 2 streams), knee at 900 images/s (batch 4, 1 stream)" in line
 
 

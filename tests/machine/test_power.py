@@ -34,7 +34,7 @@ def test_an_agx_orin_has_rails_that_are_added_up(tmp_path):
 
 def test_a_laptop_has_its_packages_and_not_what_is_part_of_them(tmp_path):
     found = source(root=write(tmp_path, INTEL_LAPTOP))
-    assert (found.name, found.covers, found.lags) == ("RAPL package-0", "processor", False)
+    assert (found.name, found.covers, found.lags) == ("RAPL package-0", "the processor", False)
     assert read(found) == pytest.approx([262_143.0])
     assert found.channels[0].wraps_at == pytest.approx(262_143.328850)
 
@@ -43,7 +43,7 @@ def test_a_server_has_all_packages_and_their_memory(tmp_path):
     memory = {"name": "dram", "energy_uj": "3000000", "max_energy_range_uj": "65532610987"}
     files = AMD_SERVER | {f"sys/class/powercap/intel-rapl:0:0/{name}": text for name, text in memory.items()}
     found = source(root=write(tmp_path, files))
-    assert (found.name, found.covers) == ("RAPL package-0, dram, package-1", "processor and memory")
+    assert (found.name, found.covers) == ("RAPL package-0, dram, package-1", "the processor and its memory")
     assert read(found) == pytest.approx([1.0, 3.0, 2.0])
 
 
@@ -75,13 +75,22 @@ def test_a_chip_is_named_where_one_was_added(tmp_path):
     files = RASPBERRY_PI_5 | {f"sys/class/hwmon/hwmon7/{name}": text for name, text in added.items()}
     root = write(tmp_path, files)
     found = source("ina226", root=root)
-    assert (found.name, found.covers, found.lags) == ("ina226", "what its sensors are wired to", True)
+    assert (found.name, found.covers, found.lags) == ("ina226", "what it is wired to", True)
     assert read(found) == [5.25]
     with pytest.raises(InputError, match="no hwmon chip is called so") as caught:
         source("ina219", root=root)
     assert "ina226" in caught.value.remedy
     with pytest.raises(InputError, match="neither power nor energy"):
         source("rp1_adc", root=root)
+
+
+def test_of_several_sensors_one_must_be_named(tmp_path):
+    """A power supply's, for one: what goes in is not added to what comes out."""
+    supply = {"name": "psu", "power1_label": "pin", "power1_input": "9", "power2_label": "pout1", "power2_input": "8"}
+    root = write(tmp_path, {f"sys/class/hwmon/hwmon7/{name}": text for name, text in supply.items()})
+    with pytest.raises(InputError, match=r"several sensors, name one: .*power1_input, .*power2_input"):
+        source("psu", root=root)
+    assert read(source(str(root / "sys/class/hwmon/hwmon7/power1_input"))) == pytest.approx([9e-6])
 
 
 @pytest.mark.parametrize(
@@ -140,9 +149,9 @@ def test_a_gpu_is_added_to_what_the_processor_takes(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", library(**WHOLE))
     root = write(tmp_path, AMD_SERVER)
     found = source(gpu=True, root=root)
-    assert (found.name, found.covers) == ("RAPL package-0, package-1 + NVML", "processor + 2 NVIDIA GPUs")
+    assert (found.name, found.covers) == ("RAPL package-0, package-1 + NVML", "the processor + 2 NVIDIA GPUs")
     assert read(found) == pytest.approx([1.0, 2.0, 1234.5, 1234.5])
-    assert source(root=root).covers == "processor"
+    assert source(root=root).covers == "the processor"
     assert source(gpu=True, root=tmp_path / "nothing").covers == "2 NVIDIA GPUs"
 
 
