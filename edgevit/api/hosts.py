@@ -13,6 +13,7 @@ import numpy as np
 
 from edgevit.api.arguments import names as strings
 from edgevit.backends import REFERENCE, backend_class
+from edgevit.bundle.manifest import MOST_DEVICES
 from edgevit.bundle.pack import is_pack
 from edgevit.bundle.reading import MANIFEST
 from edgevit.bundle.store import Bundle
@@ -102,6 +103,7 @@ def on_hosts(
     if not is_pack(bundle.path):
         remedy = "copy the bundle to where you may write: it notes the figures"
         check_writable(bundle.path / MANIFEST, remedy=remedy)
+    _check_room(bundle, [host.name for host in hosts])
     variants = tuple(given.get("variants", ()))
     names = _raced(bundle, race) if race is not None else names_with_references(bundle, variants)
     inputs, options, targets = _inputs(given)
@@ -132,6 +134,14 @@ def on_hosts(
             builds=builds,
         )
         return measure_on(bundle, job, hosts, keep=where.keep, progress=progress)
+
+
+def _check_room(bundle: Bundle, names: Sequence[str]) -> None:
+    if len({*names, *(device.name for device in bundle.manifest.devices)}) > MOST_DEVICES:
+        raise InputError(
+            f"{bundle.path} has figures of {len(bundle.manifest.devices)} devices, and keeps {MOST_DEVICES}",
+            remedy="measure other devices with a copy of the bundle",
+        )
 
 
 def _raced(bundle: Bundle, race: Race) -> tuple[str, ...]:

@@ -333,6 +333,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return sum(file.bytes for file in self.files)
 
 
+#: How many others a bundle keeps figures of.
+MOST_DEVICES = 64
 #: Whether a variant answers to the golden images as where the bundle was made.
 GoldenAnswers = Literal["as exported", "differs", "fails", "not run here"]
 #: What a user calls another device; it is shown in tables, and never is a path.
@@ -416,7 +418,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     extra: tuple[File, ...] = ()
     activation: OutputActivation = "softmax"
     outputs: tuple[Output, ...] | msgspec.UnsetType = msgspec.UNSET
-    devices: Annotated[tuple[MeasuredDevice, ...], msgspec.Meta(max_length=64)] = ()
+    devices: Annotated[tuple[MeasuredDevice, ...], msgspec.Meta(max_length=MOST_DEVICES)] = ()
 
     @property
     def typed_outputs(self) -> tuple[Output, ...]:

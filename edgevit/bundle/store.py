@@ -368,7 +368,10 @@ class Bundle(msgspec.Struct, frozen=True):
         if self.pack is not None:
             return msgspec.structs.replace(self, manifest=with_device(self.manifest, measured))
         with transaction(self.path) as change:
-            return Bundle(self.path, change.publish(with_device(_current(change), measured)))
+            manifest = _current(change)
+            if manifest.provenance.weights_sha256 != self.manifest.provenance.weights_sha256:
+                raise BundleError("the bundle has been replaced since it was measured", remedy="measure the new one")
+            return Bundle(self.path, change.publish(with_device(manifest, measured)))
 
     def add_extra(self, folder: str, fill: Callable[[Path], Sequence[Path]]) -> Bundle:
         """Add a folder of further files, such as ``calibration`` or ``report``, in place of the one of that name.

@@ -13,7 +13,8 @@ import msgspec
 
 from edgevit.errors import HostError
 from edgevit.hosts.address import Address
-from edgevit.hosts.ssh import Connection, ConnectionLostError, program_text
+from edgevit.hosts.reasons import ConnectionLostError
+from edgevit.hosts.ssh import Connection, program_text
 from edgevit.json import JSONError, decode
 from edgevit.report.formats import printable
 
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 _MOST_JSON = 1 << 20
 _MOST_BYTES = 32 << 20
+#: A request that the board does not survive is not repeated for ever.
+_MOST_REPEATS = 8
 _PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -128,13 +131,14 @@ class Link:
         Raises:
             HostError: as ``request``.
         """
-        while True:
+        for attempt in range(_MOST_REPEATS):
             try:
                 return self._once(kind, operation, payload, fields)
             except ConnectionLostError as error:  # noqa: PERF203 - it is tried again
-                if self._closing or self._cancelled():
+                if self._closing or self._cancelled() or attempt == _MOST_REPEATS - 1:
                     raise
                 self._again(error)
+        raise AssertionError  # the last attempt has returned or raised
 
     def once(self, kind: type[T], operation: str, payload: bytes, **fields: Any) -> T:  # noqa: ANN401
         """Return what the board answers to a request that is not simply to be repeated.

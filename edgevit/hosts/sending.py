@@ -19,7 +19,7 @@ _SMALL = 1 << 18
 _ASKED_AT_ONCE = 4096
 _WHOLE = -1
 #: How often a piece may arrive without the file getting longer.
-_MOST_REPAIRS = 3
+_MOST_STALLED = 8
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -118,7 +118,7 @@ def _steps(link: Link, groups: Iterable[Sequence[Parcel]], large: Iterable[tuple
 
 
 def _sent(link: Link, each: Parcel, offset: int) -> Iterable[None]:
-    repairs = 0
+    stalled = damaged = 0
     while offset != _WHOLE:
         piece = _piece(each, offset)
         if len(piece) < min(_PIECE, each.size - offset):
@@ -126,17 +126,15 @@ def _sent(link: Link, each: Parcel, offset: int) -> Iterable[None]:
         try:
             found = link.once(_Offset, "put", bytes(piece), sha256=each.sha256, offset=offset, size=each.size).offset
         except ReconnectedError:  # a part of the piece has arrived: a link that is cut often gets on, too
-            offset = _offsets(link, [each])[each.sha256]
-            continue
+            found = _offsets(link, [each])[each.sha256]
         except DamagedError:
-            found = 0  # a piece of an older attempt was damaged: all of the file again
-        if found != _WHOLE and found <= offset:
-            repairs += 1
-            if repairs > _MOST_REPAIRS:
-                raise HostError(
-                    f"{link.name} does not keep what it is sent, or a file has changed meanwhile",
-                    remedy="check the disk there, and run it again",
-                )
+            found, damaged = 0, damaged + 1  # by a piece of an older attempt: all of the file again
+        stalled += found != _WHOLE and found <= offset
+        if stalled > _MOST_STALLED or damaged > 1:
+            raise HostError(
+                f"{link.name} does not keep what it is sent, or a file has changed meanwhile",
+                remedy="check the disk there, and run it again",
+            )
         offset = found if found == _WHOLE else min(found, each.size)
         yield
 

@@ -19,11 +19,13 @@ from typing import IO
 from edgevit.errors import HostError, MissingDependencyError
 from edgevit.hosts.address import Address
 from edgevit.hosts.board import GREETING
+from edgevit.hosts.reasons import ConnectionLostError, reason
 from edgevit.report.formats import printable
 
 #: Host keys are checked whatever the configuration says; nothing asks, and a connection that is dead is noticed.
 OPTIONS = {
     "BatchMode": "yes",
+    "LogLevel": "ERROR",
     "StrictHostKeyChecking": "yes",
     "ConnectTimeout": "15",
     "ServerAliveInterval": "5",
@@ -48,15 +50,12 @@ _FIND_PYTHON = (
 _LONGEST_LINE = 1 << 24
 _MOST_NOISE = 1 << 20
 _SLICE_S = 0.2
+_MOST_WAITS = 10
 
 
 def program_text(name: str) -> str:
     """Return the text of one of the programs that are sent to boards."""
     return (resources.files("edgevit.hosts") / f"{name}.py").read_text(encoding="utf-8")
-
-
-class ConnectionLostError(HostError):
-    """A connection that was there has gone; it may come back."""
 
 
 class Connection:
@@ -156,7 +155,8 @@ class Connection:
         """
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         pipe, left = self._process.stdin.fileno(), memoryview(content)
-        deadline = time.monotonic() + self._patience_s
+        started = deadline = time.monotonic()
+        deadline += self._patience_s
         while left:
             _, ready, _ = select.select([], [pipe], [], _SLICE_S)
             if ready:
@@ -164,6 +164,7 @@ class Connection:
                     left = left[os.write(pipe, left) :]
                 except OSError as error:
                     raise self.failure() from error
+                deadline = self._later(started)
             self._check(deadline)
 
     def line(self) -> bytes:
@@ -188,10 +189,10 @@ class Connection:
         Raises:
             ConnectionLostError: as ``line``.
         """
-        deadline = time.monotonic() + self._patience_s
+        started = time.monotonic()
         parts, there = [self._pending], len(self._pending)
         while there < size:
-            parts.append(self._read(deadline))
+            parts.append(self._read(self._later(started)))
             there += len(parts[-1])
         whole = b"".join(parts)
         self._pending = whole[size:]
@@ -208,6 +209,10 @@ class Connection:
                     raise self.failure()
                 return content
             self._check(deadline)
+
+    def _later(self, started: float) -> float:
+        """Return until when to wait after something went through: a slow line gets on, and not without an end."""
+        return min(time.monotonic() + self._patience_s, started + _MOST_WAITS * self._patience_s)
 
     def _check(self, deadline: float) -> None:
         if self._cancelled():
@@ -241,56 +246,3 @@ class Connection:
             self._process.kill()
             self._process.wait()
         self._errors.close()
-
-
-#: What ssh says, and what that means: words of a message and of a remedy, with the device's name and the ssh command.
-_REASONS = (
-    (
-        "IDENTIFICATION HAS CHANGED",
-        "the host key of {name} is not the one that is known: it was installed anew, or another machine answers",
-        "if it was installed anew, take the old key away with ssh-keygen -R, and compare the new one: {ssh}",
-    ),
-    (
-        "host key is known for",
-        "the host key of {name} is not known yet",
-        "connect once by hand, and compare the key's fingerprint with the board's: {ssh}",
-    ),
-    (
-        "Host key verification failed",
-        "the host key of {name} is not known, or not the right one",
-        "connect once by hand, and compare the key's fingerprint with the board's: {ssh}",
-    ),
-    ("Could not resolve hostname", "there is no host {name}", "check the name; edgevit devices shows those remembered"),
-    (
-        "Permission denied",
-        "{name} refuses the key",
-        "let it in with ssh-copy-id, unlock it with ssh-add, or name it in ~/.ssh/config; this must work: {ssh}",
-    ),
-    (
-        "Too many authentication failures",
-        "{name} refuses the keys",
-        "name the right one in ~/.ssh/config (IdentityFile)",
-    ),
-    ("Connection refused", "{name} does not take connections", "start its SSH server, and check the port: {ssh}"),
-    ("Connection timed out", "{name} does not answer", "check that it is on, and in this network: {ssh}"),
-    ("Operation timed out", "{name} does not answer", "check that it is on, and in this network: {ssh}"),
-    (
-        "No route to host",
-        "there is no way to {name} in this network",
-        "check that it is on, and in this network: {ssh}",
-    ),
-    ("Network is unreachable", "there is no network to {name}", "check this machine's network: {ssh}"),
-)
-#: These do not pass by waiting.
-_LASTING = ("IDENTIFICATION HAS CHANGED", "host key is known for", "Host key verification failed", "Permission denied")
-
-
-def reason(said: str, name: str, ssh: str) -> HostError:
-    """Return the error that what ``ssh`` printed means; what may pass is a ``ConnectionLostError``."""
-    kind = HostError if any(mark in said for mark in _LASTING) else ConnectionLostError
-    for mark, message, remedy in _REASONS:
-        if mark in said:
-            return kind(message.format(name=name), remedy=remedy.format(name=name, ssh=ssh))
-    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("Warning:")]
-    detail = f": {printable(lines[-1].strip())}" if lines else ""
-    return ConnectionLostError(f"the connection to {name} has ended{detail}", remedy=f"this must work: {ssh} uptime")

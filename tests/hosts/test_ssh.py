@@ -1,0 +1,76 @@
+import shlex
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from edgevit.errors import HostError
+from edgevit.hosts import ssh
+from edgevit.hosts.environment import check_board
+from edgevit.hosts.link import BoardFacts
+from edgevit.hosts.reasons import ConnectionLostError, reason
+
+BOOT = 'import sys; print(f"it\'s {sys.stdin.read()}")'
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash", "tcsh", "fish", "zsh", "busybox sh"])
+def test_whatever_the_login_shell_is_a_path_stays_a_path(shell, tmp_path):
+    if shutil.which(shell.split()[0]) is None:
+        pytest.skip(f"{shell} is not installed")
+    odd = f"{tmp_path}/no 'such' $(touch {tmp_path}/made) \"python\";`touch {tmp_path}/made`"
+    command = shlex.join(["sh", "-c", ssh._FIND_PYTHON, "sh", BOOT, odd, sys.executable])
+    done = subprocess.run([*shell.split(), "-c", command], input="booted", capture_output=True, text=True)
+    machine, said = done.stdout.splitlines()
+    assert machine.startswith("EDGEVIT-MACHINE ")
+    assert said == "it's booted"
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "lasting"),
+    [
+        ("ssh: Could not resolve hostname pi: Name or service not known", "there is no host pi", False),
+        (
+            "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.",
+            "the host key",
+            True,
+        ),
+        ("No ED25519 host key is known for pi and you have requested strict checking.", "the host key", True),
+        ("me@pi: Permission denied (publickey).", "pi refuses the key", True),
+        ("ssh: connect to host pi port 22: Connection refused", "pi does not take connections", False),
+        ("ssh: connect to host pi port 22: No route to host", "there is no way to pi", False),
+        ("ssh: connect to host pi port 22: Connection timed out", "pi does not answer", False),
+        ("Warning: x\n\nkex_exchange_identification: \x1b[2Jodd\n", "the connection to pi has ended: kex", False),
+        ("", "the connection to pi has ended", False),
+    ],
+)
+def test_what_ssh_says_is_told_in_one_line(said, message, lasting):
+    error = reason(said, "pi", "ssh pi")
+    assert error.message.startswith(message)
+    assert (error.message + error.remedy).isprintable()
+    assert isinstance(error, ConnectionLostError) is not lasting
+
+
+FACTS = {"folder": "/f", "executable": "/p", "python": "3.11.2", "bits": 64, "libc": "glibc 2.36", "free": 1}
+
+
+@pytest.mark.parametrize(
+    ("machine", "facts", "own_python", "message"),
+    [
+        ("riscv64", {}, False, "a processor of the kind riscv64"),
+        ("aarch64", {"bits": 32}, False, "the system of pi has 32 bits"),
+        ("x86_64", {}, False, "it is for aarch64, and pi is x86_64"),
+        ("aarch64", {"libc": ""}, True, "pi has no glibc"),
+        ("aarch64", {"libc": ""}, False, None),
+        ("arm64", {}, True, None),
+    ],
+)
+def test_boards_that_cannot_serve_are_refused(machine, facts, own_python, message):
+    link = SimpleNamespace(name="pi", machine=machine, facts=BoardFacts(**FACTS | facts))
+    if message is None:
+        check_board(link, ("aarch64",), "it", own_python=own_python)
+        return
+    with pytest.raises(HostError, match=message):
+        check_board(link, ("aarch64",), "it", own_python=own_python)
