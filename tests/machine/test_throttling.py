@@ -1,5 +1,7 @@
 """What holds clocks down, read from boards' files (tests/boards.py)."""
 
+import os
+
 import pytest
 from boards import BOARDS, CPUS, INTEL_LAPTOP, JETSON_ORIN_NANO, RASPBERRY_PI_5, write
 
@@ -70,3 +72,22 @@ def test_the_limit_of_a_container_holds_it_back(tmp_path, place):
     }
     after = {f"sys/fs/cgroup/{place}cpu.stat": "usage_usec 9\nnr_periods 19\nnr_throttled 4\nthrottled_usec 9"}
     assert events(tmp_path, files, after) == ["the container's limit of processor time held it back"]
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("echo throttled=0x50005", {"the firmware throttles the processor", "the supply's voltage is too low"}),
+        ("echo throttled=0x0", set()),
+        ("echo 'VCHI initialization failed'; exit 255", set()),
+        ("exec sleep 60", set()),
+    ],
+)
+def test_the_firmwares_own_command_is_asked_where_the_kernel_does_not_tell(tmp_path, monkeypatch, script, found):
+    command = tmp_path / "vcgencmd"
+    command.write_text(f"#!/bin/sh\n[ $1 = get_throttled ] || exit 1\n{script}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("edgevit.machine.throttling._VCGENCMD_S", 0.3)
+    monkeypatch.setattr("edgevit.system.board", lambda root: "Raspberry Pi 4 Model B Rev 1.4")
+    assert throttling([]).active - {"the kernel lowered the processor's clock because of heat"} == found
