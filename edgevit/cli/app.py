@@ -42,7 +42,7 @@ COMMANDS = {
     "build": ("Make", "Compile one precision for a target."),
     "pipeline": (
         "Make",
-        "Export, quantize, validate, benchmark and report; exit 1 if a variant loses too much.",
+        "Export, quantize, validate, benchmark, name the winner and report; exit 1 if a variant loses too much.",
     ),
     "validate": (
         "Measure",
@@ -56,7 +56,7 @@ COMMANDS = {
         "Measure",
         "Make and measure all that a target takes, and name the fastest that is shown to pass; exit 1 if none is.",
     ),
-    "report": ("Measure", "Write what was measured as one HTML page and its JSON."),
+    "report": ("Measure", "Write what was measured as one HTML page and its JSON; of several bundles, side by side."),
     "pack": ("Use", "Write a bundle, or some of its variants, as one file that apps load, or for another program."),
     "verify": (
         "Use",
