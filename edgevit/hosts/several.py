@@ -20,7 +20,7 @@ from edgevit.stages.host_result import HostResult
 
 T = TypeVar("T")
 
-_PATIENCE = Patience()
+PATIENCE = Patience()
 _END = object()
 #: How often, and after which pause, the bundle is changed again while another process does.
 _TRIES, _PAUSE_S = 20, 0.25
@@ -55,7 +55,6 @@ def measure_on(
     *,
     keep: bool,
     progress: Progress,
-    patience: Patience = _PATIENCE,
 ) -> tuple[Bundle, tuple[HostResult, ...]]:
     """Measure on all ``hosts``, and note in ``bundle`` what each found, as soon as it has.
 
@@ -75,7 +74,7 @@ def measure_on(
             keep=keep,
             cancelled=cancel.is_set,
             progress=_OfHost(progress, host.name, turn),
-            patience=patience,
+            patience=PATIENCE,
         )
 
     results: dict[str, HostResult] = {}

@@ -107,6 +107,7 @@ class Connection:
                 env={**os.environ, "LC_ALL": "C"},
             )
         except FileNotFoundError as error:
+            self._errors.close()
             raise MissingDependencyError(
                 "there is no ssh on this machine", remedy="sudo apt install openssh-client"
             ) from error

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgevit.errors import HostError
+from edgevit.errors import HostError, MissingDependencyError
 from edgevit.hosts import ssh
+from edgevit.hosts.address import Address
 from edgevit.hosts.environment import check_board
 from edgevit.hosts.link import BoardFacts
 from edgevit.hosts.reasons import ConnectionLostError, reason
@@ -51,6 +52,12 @@ def test_what_ssh_says_is_told_in_one_line(said, message, lasting):
     assert error.message.startswith(message)
     assert (error.message + error.remedy).isprintable()
     assert isinstance(error, ConnectionLostError) is not lasting
+
+
+def test_no_ssh_here_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match="no ssh on this machine"):
+        ssh.Connection("pi", Address("pi"), None, cancelled=lambda: False, patience_s=1.0)
 
 
 FACTS = {"folder": "/f", "executable": "/p", "python": "3.11.2", "bits": 64, "libc": "glibc 2.36", "free": 1}
