@@ -32,6 +32,7 @@ from edgevit.cli.options import (
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.evaluation.accuracy_details import MOST_FLIPS
 from edgevit.evaluation.gate import limit_option
+from edgevit.report.formats import printable
 from edgevit.report.table import output_figures
 from edgevit.stages.results import ValidationResult
 
@@ -89,6 +90,7 @@ def validate(
         text=Group(
             with_unreadable(Group(table, Text(_measured_on(found))), found.unreadable),
             *(Text(line) for line in output_figures(map(found.bundle.variant, found.names))),
+            *(Text(printable(f"{name}: {said}")) for name, each in found.details.items() if (said := each.say())),
             *(Text(f"{name}: share missed: {why}") for name, why in found.shares_missed.items()),
             Text(f"\nnext: {_following(bundle, found)}"),
         ),

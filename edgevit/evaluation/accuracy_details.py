@@ -6,7 +6,7 @@ of images whose answer changed. All of it is bounded, whatever the data set.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from edgevit.json_file import JSONFile
 #: The folder of a bundle that has them, and where the thumbnails lie in it.
 FOLDER, THUMBNAILS = "accuracy", "thumbnails"
 
+_NAMED = 3
 MOST_CLASSES = 100
 MOST_SHIFTS = 20
 MOST_FLIPS = 24
@@ -130,3 +131,29 @@ class AccuracyDetails(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields
     calibration: CalibrationError | None = None
     float32_calibration: CalibrationError | None = None
     steps: EngineSteps | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the short of it, as ``edgevit validate --json`` prints it beside the figures."""
+        own, float32 = self.calibration, self.float32_calibration
+        to_onnx = None if self.steps is None else self.steps.engine_to_onnx
+        return {
+            "flips": self.flips_total,
+            "classes_changed": [each.label for each in self.classes if each.changed],
+            "calibration_error": None if own is None else own.ece,
+            "float32_calibration_error": None if float32 is None else float32.ece,
+            "engine_to_onnx_db": None if to_onnx is None else to_onnx.sqnr_db,
+            "engine_wrong": None if self.steps is None else self.steps.wrong,
+        }
+
+    def say(self) -> str | None:
+        """Say in a line what changed; None where nothing did."""
+        if not self.flips_total:
+            return None
+        said = f"{self.flips_total} of {self.images:,} answers changed"
+        if not self.labelled:
+            return said
+        changed = [each.label for each in self.classes if each.changed]
+        if not changed:
+            return f"{said}, no class beyond chance" if self.classes_judged else said
+        named = ", ".join(changed[:_NAMED]) + (f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else "")
+        return f"{said}; beyond chance: {named}"

@@ -12,9 +12,11 @@ import msgspec
 from edgevit.bundle.manifest import Accuracy, Latency, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import DoesNotPayError, EdgeViTError
+from edgevit.evaluation.accuracy_details import AccuracyDetails
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.plan import LayerSensitivity
 from edgevit.report.arithmetic import share_missed, share_wanted
+from edgevit.stages.accuracy_details import read_details
 from edgevit.stages.host_result import HostResult, all_passed, of_hosts
 
 _NONE: Mapping[str, EdgeViTError] = {}
@@ -190,6 +192,12 @@ class ValidationResult:
         return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
 
     @property
+    def details(self) -> Mapping[str, AccuracyDetails]:
+        """What lies behind the figures, by variant; a pack keeps none."""
+        kept = {} if self.bundle.pack is not None else read_details(self.bundle).details
+        return {name: kept[name] for name in self.names if name in kept}
+
+    @property
     def images(self) -> int:
         """How many images that was measured on."""
         return next((accuracy.images for accuracy in self.accuracies.values()), 0)
@@ -213,6 +221,7 @@ class ValidationResult:
         if self.hosts:
             return of_hosts(self.hosts)
         measured = self.accuracies
+        details = {name: each.to_dict() for name, each in self.details.items()}
         return _plain(
             {
                 "data": self.data,
@@ -220,7 +229,7 @@ class ValidationResult:
                 "unreadable": self.unreadable,
                 "shares_missed": self.shares_missed,
                 "variants": [
-                    _head(self.bundle.variant(name)) | msgspec.to_builtins(accuracy)
+                    _head(self.bundle.variant(name)) | msgspec.to_builtins(accuracy) | {"details": details.get(name)}
                     for name, accuracy in measured.items()
                 ],
             }

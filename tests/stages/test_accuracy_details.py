@@ -15,7 +15,7 @@ import edgevit as public
 from edgevit.backends.onnxruntime import OnnxRuntimeSession
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError, StorageError
-from edgevit.evaluation.accuracy_details import AccuracyDetails
+from edgevit.evaluation.accuracy_details import AccuracyDetails, ClassChange
 from edgevit.stages.accuracy_details import read_details
 
 MANY = "shapes:size=16,count=512"
@@ -61,6 +61,25 @@ def test_what_changed_is_kept_beside_the_manifest(quantized):
     names = {each.thumbnail for each in found.flips}
     assert names <= set(read_details(Bundle.open(quantized)).thumbnails)
     assert (quantized / "manifest.json").stat().st_size < 64 << 10
+    (said,) = before.to_dict()["variants"]
+    assert said["details"]["flips"] == found.flips_total
+    assert said["details"]["calibration_error"] == found.calibration.ece
+    assert said["details"]["engine_wrong"] is None
+    assert found.say().startswith(f"{found.flips_total} of 512 answers changed")
+
+
+def test_a_line_says_what_changed_beyond_chance():
+    change = ClassChange(
+        label="owl", images=99, float32=90, variant=60, lost=30, gained=0, interval=(-0.4, -0.2), p=1e-9, changed=True
+    )
+    basis = AccuracyDetails(variant="v", file_sha256="a" * 64, data_sha256="a" * 64, images=1000, labelled=True)
+    assert basis.say() is None
+    flipped = msgspec.structs.replace(basis, flips_total=30, classes_judged=5)
+    assert flipped.say() == "30 of 1,000 answers changed, no class beyond chance"
+    changed = msgspec.structs.replace(flipped, classes=(change,) * 5)
+    assert changed.say() == "30 of 1,000 answers changed; beyond chance: owl, owl, owl and 2 more"
+    assert changed.to_dict()["classes_changed"] == ["owl"] * 5
+    assert msgspec.structs.replace(flipped, labelled=False).say() == "30 of 1,000 answers changed"
 
 
 def test_details_of_variants_that_are_not_measured_stay_and_those_of_replaced_files_do_not(quantized):
