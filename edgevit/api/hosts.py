@@ -212,7 +212,7 @@ def _data(
         arguments = ["--data", images.name]
         arguments += [] if images.samples is None else ["--samples", str(images.samples)]
     else:
-        folders[IMAGES] = image_parcels(dataset, progress)
+        folders[IMAGES] = image_parcels(dataset, images.unreadable, progress)
         arguments = ["--data", listing_at(IMAGES)]
     if race is None or not _calibrates(manifest_of, race):
         return folders, arguments
@@ -221,7 +221,7 @@ def _data(
         arguments += ["--calibration-data", source.name]
     else:
         drawn = replace(source, samples=None if source.samples is None else source.samples + _BESIDE)
-        folders[CALIBRATION] = image_parcels(drawn.load(progress), progress)
+        folders[CALIBRATION] = image_parcels(drawn.load(progress), source.unreadable, progress)
         arguments += ["--calibration-data", listing_at(CALIBRATION)]
     return folders, arguments
 

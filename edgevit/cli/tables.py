@@ -93,5 +93,10 @@ def with_unreadable(shown: RenderableType, names: Sequence[str]) -> RenderableTy
     """Add one line on the images that could not be read, if there are any: how many, and the first ``names``."""
     if not names:
         return shown
+    return Group(shown, Text(left_out(names)))
+
+
+def left_out(names: Sequence[str]) -> str:
+    """Return how many images could not be read, and the first ``names``."""
     first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return Group(shown, Text(f"left out {len(names)} image{'s' * (len(names) > 1)} that cannot be read: {first}"))
+    return f"left out {len(names)} image{'s' * (len(names) > 1)} that cannot be read: {first}"

@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar
 import msgspec
 import numpy as np
 
+from edgevit.data.batches import Unreadable
 from edgevit.data.dataset import Dataset, FileDataset, LabelSets, Subset
 from edgevit.errors import BundleError, DataError, ImageError
 from edgevit.json_file import JSONFile
@@ -94,12 +95,16 @@ def load_listing(path: Path) -> ListedImages:
     return ListedImages(listing, path.parent)
 
 
-def contents(dataset: Dataset, progress: Progress) -> Iterator[tuple[int, Path | bytes]]:
-    """Yield the index of each image that can be read, and its file: where it lies, or a PNG of its pixels."""
+def contents(dataset: Dataset, unreadable: Unreadable, progress: Progress) -> Iterator[tuple[int, Path | bytes]]:
+    """Yield the index of each image that can be read, and its file: where it lies, or a PNG of its pixels.
+
+    What cannot be read is noted in ``unreadable``.
+    """
     for index in progress.track(range(len(dataset)), total=len(dataset), label="Reading the images"):
         try:
             yield index, _content(dataset, index)
         except ImageError as error:  # noqa: PERF203 - it is left out, as where it is measured
+            unreadable.add(dataset.describe(index), error)
             progress.note(f"Leaving out {dataset.describe(index)}: {error.message}")
 
 

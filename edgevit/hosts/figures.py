@@ -109,6 +109,8 @@ class Printed(msgspec.Struct, frozen=True):
     """What ``validate`` and ``benchmark`` print with ``--json``, as far as it is looked at."""
 
     variants: Annotated[list[MeasuredName], msgspec.Meta(max_length=256)]
+    unreadable: list[_Word] = []
+    shares_missed: dict[str, _Word] = {}
 
 
 class RacePrinted(msgspec.Struct, frozen=True):

@@ -51,12 +51,18 @@ class HostJob(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a board measured: figures, who was measured, whether all passed; of a race what it printed."""
+    """What a board measured: figures, who was measured, whether all passed, the rest that it said.
+
+    Of ``validate``, ``unreadable`` are images that it could not read, ``shares_missed`` says by variant why too few of
+    the multiply-adds are in integers; of a race there is what it printed.
+    """
 
     device: MeasuredDevice
     names: tuple[str, ...]
     passed: bool
     race: RacePrinted | None = None
+    unreadable: tuple[str, ...] = ()
+    shares_missed: dict[str, str] = {}
 
 
 def folder_of(bundle: Bundle) -> str:
@@ -169,7 +175,8 @@ def _outcome(job: HostJob, link: Link, *, passed: bool) -> Outcome:
     )
     content = printed(_RESULT)
     race = figures.said(content, RacePrinted, link.name) if job.step == "race" else None
-    there = race or figures.said(content, Printed, link.name)
+    plain = figures.said(content, Printed, link.name)
+    there = race or plain
     known = {each.name for each in device.variants}
     names = tuple(each.name for each in there.variants if each.name in known)
     if not names:
@@ -177,4 +184,4 @@ def _outcome(job: HostJob, link: Link, *, passed: bool) -> Outcome:
     answers = {each.name: each.answers for each in device.variants}
     shipped = names if race is None else (race.winner,)
     right = all(answers.get(each or "") == "as exported" for each in shipped)
-    return Outcome(device, names, passed and right, race)
+    return Outcome(device, names, passed and right, race, tuple(plain.unreadable), plain.shares_missed)

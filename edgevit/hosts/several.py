@@ -124,6 +124,8 @@ def _noted(bundle: Bundle, host: Wanted, future: Future[Outcome]) -> tuple[Bundl
         device=device,
         names=outcome.names,
         passed=outcome.passed,
+        unreadable=outcome.unreadable,
+        shares_missed=outcome.shares_missed,
         winner=None if race is None else race.winner,
         evidence={} if race is None else {each.name: each.evidence for each in race.variants},
         left_out={} if race is None else race.left_out,

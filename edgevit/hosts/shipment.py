@@ -13,6 +13,7 @@ from edgevit.bundle.manifest import Manifest, Variant
 from edgevit.bundle.packing import packed
 from edgevit.bundle.reading import MANIFEST, encode_manifest, logical_path
 from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Unreadable
 from edgevit.data.dataset import Dataset
 from edgevit.data.listing import ENDING, ListedSets, Listing, contents, is_of_pixels
 from edgevit.errors import DataError
@@ -92,15 +93,18 @@ def bundle_parcels(
     return manifest, tuple(parcels)
 
 
-def image_parcels(dataset: Dataset, progress: Progress) -> tuple[Parcel, ...]:
+def image_parcels(dataset: Dataset, unreadable: Unreadable, progress: Progress) -> tuple[Parcel, ...]:
     """Return the images of ``dataset``, with a list that says what they are, as files of one folder.
 
+    What cannot be read is left out, and noted in ``unreadable``.
+
     Raises:
+        ImageError: if one cannot be read, and ``unreadable`` does not put up with it.
         DataError: if none can be read.
     """
     images: list[Parcel] = []
     indices: list[int] = []
-    for index, content in contents(dataset, progress):
+    for index, content in contents(dataset, unreadable, progress):
         found = parcel("", content)
         images.append(replace(found, path=found.sha256))
         indices.append(index)

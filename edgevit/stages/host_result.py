@@ -18,7 +18,8 @@ class HostResult:
 
     ``device`` is what the bundle has of it now, ``names`` are the variants that were measured in this run; ``passed``
     says whether all of them passed and gave the validated answers. Of a race there are the ``winner``, what is shown of
-    each limit, by variant, and what was ``left_out``, with the reasons.
+    each limit, by variant, and what was ``left_out``, with the reasons. ``unreadable`` are images that could not be
+    read there, ``shares_missed`` says by variant why it has too few of its multiply-adds in integers.
     """
 
     name: str
@@ -29,6 +30,8 @@ class HostResult:
     winner: str | None = None
     evidence: Mapping[str, Sequence[LimitEvidence]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+    shares_missed: Mapping[str, str] = field(default_factory=dict)
     problem: EdgeViTError | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,6 +43,7 @@ class HostResult:
         if self.device is not None:
             measured = [msgspec.to_builtins(each) for each in self.device.variants if each.name in self.names]
             found |= {"environment": msgspec.to_builtins(self.device.environment), "variants": measured}
+            found |= {"unreadable": self.unreadable, "shares_missed": dict(self.shares_missed)}
         if self.evidence:
             evidence = {name: [msgspec.to_builtins(each) for each in those] for name, those in self.evidence.items()}
             found |= {"winner": self.winner, "evidence": evidence, "left_out": dict(self.left_out)}

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgevit.data.batches import Strict, Unreadable
 from edgevit.data.dataset import Subset
 from edgevit.data.in_memory import ImageList
 from edgevit.data.labels import map_several
 from edgevit.data.listing import ENDING, Listing, load_listing
 from edgevit.data.shapes import load_shapes
 from edgevit.data.sources import load_dataset
-from edgevit.errors import DataError
+from edgevit.errors import DataError, ImageError
 from edgevit.hosts.shipment import image_parcels
 from edgevit.progress import SILENT
 
@@ -25,7 +26,7 @@ SHAPES = load_shapes("test", "size=12,count=12")
 def sent(dataset, folder):
     """Return the data set as it is where its files were sent to."""
     folder.mkdir()
-    for each in image_parcels(dataset, SILENT):
+    for each in image_parcels(dataset, Unreadable(), SILENT):
         target = folder / each.path
         if isinstance(each.content, bytes):
             target.write_bytes(each.content)
@@ -80,10 +81,12 @@ def test_what_cannot_be_read_is_left_out_and_said(files, tmp_path):
     dataset.paths[3].unlink()
     found = sent(dataset, tmp_path / "sent")
     assert len(found) == 11
+    with pytest.raises(ImageError, match="cannot read"):
+        image_parcels(dataset, Strict(), SILENT)
     for path in dataset.paths:
         path.unlink(missing_ok=True)
     with pytest.raises(DataError, match="no image of"):
-        image_parcels(dataset, SILENT)
+        image_parcels(dataset, Unreadable(), SILENT)
 
 
 GOOD = {

@@ -218,6 +218,17 @@ def test_answers_that_differ_there_are_no_pass(exported, board, edgevit, fake):
     assert Bundle.open(exported).manifest.devices[0].variants[0].answers == "differs"
 
 
+def test_what_validate_says_beside_the_figures_is_told(exported, board, edgevit, fake, photos):
+    fake(
+        "if step == 'validate': note(); print(json.dumps({'variants': [{'name': 'float32'}], "
+        "'unreadable': ['a/1.png'], 'shares_missed': {'float32': 'too few'}})); sys.exit(1)"
+    )
+    done = edgevit("validate", exported, "--data", photos, "--host", "pi", "--python", PYTHON)
+    assert done.code == 1
+    assert "pi: left out 1 image that cannot be read: a/1.png" in done.out
+    assert "pi: float32: share missed: too few" in done.out
+
+
 def test_a_pack_is_measured_and_stays_as_it_is(exported, board, edgevit, fake, tmp_path):
     assert edgevit("pack", exported, "-o", tmp_path / "tiny.edgevit.zip").code == 0
     before = (tmp_path / "tiny.edgevit.zip").read_bytes()
