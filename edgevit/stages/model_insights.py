@@ -42,13 +42,13 @@ def look_into_models(bundle: Bundle, found: Insights, progress: Progress = SILEN
     """
     try:
         images = np.stack([bundle.manifest.preprocess(image) for image in bundle.golden().images])
-    except EdgeViTError as error:
+        progress.note("Looking into the models for the report")
+        with scratch_folder() as scratch:
+            look = _ModelProbes(bundle, images, scratch)
+            attention = look.attention(progress)
+            layers = look.layers(progress)
+    except EdgeViTError as error:  # damaged golden images, or no room to work in
         return msgspec.structs.replace(found, missing=(*found.missing, f"No model was looked into: {error.message}."))
-    progress.note("Looking into the models for the report")
-    with scratch_folder() as scratch:
-        look = _ModelProbes(bundle, images, scratch)
-        attention = look.attention(progress)
-        layers = look.layers(progress)
     return msgspec.structs.replace(
         found,
         layers=layers,
