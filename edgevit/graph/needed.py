@@ -6,11 +6,10 @@ from edgevit.dependencies import require
 
 
 def check_graph_packages() -> None:
-    """Check that the packages that read and write ONNX graphs, and the engine that runs them, are installed.
+    """Check that the packages that read and write ONNX graphs are installed.
 
     Raises:
-        MissingDependencyError: if one is not; the remedy is the command that installs it.
+        MissingDependencyError: if they are not; the remedy is the command that installs them.
 
     """
     require("onnx_ir", extra="quantize")
-    require("onnxruntime", extra="onnxruntime")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from edgevit import system
+from edgevit.backends import REFERENCE, get_backend
 from edgevit.bundle.reading import logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import EdgeViTError, MissingDependencyError
@@ -47,6 +48,7 @@ def look_into(bundle: Bundle, *, models: bool = True, progress: Progress = SILEN
 def _why_not(bundle: Bundle) -> str | None:
     try:
         check_graph_packages()
+        get_backend(REFERENCE)
     except MissingDependencyError as error:
         return f"{error.message} ({error.remedy})"
     if bundle.pack is not None:

@@ -20,7 +20,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.layer_noise import float_twin, layer_noise, write_unfused
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.statistics import CalibrationTable
-from edgevit.quantization.emit import scheme_of
+from edgevit.quantization.emit import UNFUSED, scheme_of
 from edgevit.quantization.ptq import PtqModel
 from edgevit.report.heatmap import heatmap, photo
 from edgevit.report.insights import AttentionSeen, Insights, LayersSeen, MapsSeen
@@ -31,8 +31,6 @@ from edgevit.targets import load_target, split_name, target_names
 
 #: Samples that maps are drawn of, and variants beside float32.
 _SAMPLES, _VARIANTS = 3, 3
-#: In each way to store activations, the dialect that fuses nothing, so that all values are there to be looked at.
-_UNFUSED: dict[Scheme, str] = {"asymmetric": "openvino", "symmetric": "portable"}
 
 
 def look_into_models(bundle: Bundle, found: Insights, progress: Progress = SILENT) -> Insights:
@@ -101,9 +99,9 @@ class _ModelProbes:
                 table = CalibrationTable.load(self.bundle.verify_extra(TABLE).path)
                 engine = load_target(variants[0].target).dialect
                 float_twin(
-                    self._planned(scheme), self.bundle.verify_float32(), table, _UNFUSED[scheme], self.images, twin
+                    self._planned(scheme), self.bundle.verify_float32(), table, UNFUSED[scheme], self.images, twin
                 )
-                write_unfused(self._planned(scheme), engine, _UNFUSED[scheme], integers, attention=False)
+                write_unfused(self._planned(scheme), engine, UNFUSED[scheme], integers, attention=False)
                 layers = layer_noise(self._planned(scheme), twin, integers, engine, self.images, progress)
             except EdgeViTError as error:
                 self.missing.append(f"The error of each layer is not shown: {error.message}.")
@@ -129,7 +127,7 @@ class _ModelProbes:
             dialect = load_target(variant.target).dialect
             scheme = scheme_of(dialect)
             path = folder / "unfused.onnx"
-            write_unfused(self._planned(scheme), dialect, _UNFUSED[scheme], path, attention=False)
+            write_unfused(self._planned(scheme), dialect, UNFUSED[scheme], path, attention=False)
             return path, "the same integers with attention in single steps, in onnxruntime: the engine fuses it"
         return own.path, f"{own.said}, in onnxruntime"
 

@@ -29,6 +29,9 @@ DIALECTS: dict[str, str] = {
     "tensorrt-legacy": "edgevit.quantization.emit.tensorrt_legacy",
 }
 
+#: For each way to store activations, the dialect that fuses nothing: all values of its files are there to be looked at.
+UNFUSED: dict[Scheme, str] = {"asymmetric": "openvino", "symmetric": "portable"}
+
 #: What the two products of attention are multiplied in: float, or what Linear layers are.
 AttentionForm = Literal["float", "quantized"]
 
