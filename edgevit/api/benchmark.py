@@ -35,7 +35,7 @@ def benchmark(
     """Measure latency, speed-up over float32, memory and energy on this machine, and note them in ``bundle``.
 
     Each variant runs in a process of its own, in turns with the others. What is interrupted (``KeyboardInterrupt``)
-    leaves in ``bundle`` what was measured so far, marked partial.
+    leaves in ``bundle`` what was measured so far, marked partial, of variants without whole and valid figures.
 
     Args:
         bundle: What ``edgevit.export`` made.

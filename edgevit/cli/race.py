@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 import edgevit
-from edgevit.bundle.manifest import PRECISIONS, LimitEvidence
+from edgevit.bundle.manifest import COSTS, PRECISIONS, LimitEvidence
 from edgevit.cli import completion, options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.hosts import result_of_hosts
@@ -45,7 +45,7 @@ from edgevit.evaluation.load import Load
 from edgevit.files import check_writable
 from edgevit.report.junit import write_junit
 from edgevit.stages.judging import MIN_SPEEDUP
-from edgevit.stages.race_result import COSTS, RaceResult
+from edgevit.stages.race_result import RaceResult
 
 _DEFAULT = Load()
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from edgevit import processor
 from edgevit.backends import BACKENDS, backend_class
-from edgevit.bundle.manifest import INTEGER_PRECISIONS, Manifest, Variant
+from edgevit.bundle.manifest import COSTS, INTEGER_PRECISIONS, Manifest, Variant
 from edgevit.errors import MissingDependencyError
 
 
@@ -16,8 +16,9 @@ def rank_variants(
     """Return the variants that run on a machine with these ``backends``, the one that serves best first.
 
     That is the fastest of those that were validly measured and passed the gate on accuracy; if none was measured, an
-    INT8 one that passed, then float32, then any other that passed. What nobody validated comes last. One that failed
-    the gate is never taken, nor is one of ``elsewhere``.
+    INT8 one that passed, then float32, then any other that passed. Behind these is what a race did not show to keep a
+    limit on speed or another cost. What nobody validated comes last. One that failed the gate is never taken, nor is
+    one of ``elsewhere``.
 
     ``features`` are the processor's (``processor.features_in``). Figures of a processor of this kind go before those of
     another kind, and what this one lacks (see ``unsuited_reason``) comes last; without features nothing is known of it.
@@ -86,15 +87,16 @@ def failed(variant: Variant) -> bool:
     return variant.precision != "float32" and variant.accuracy is not None and not variant.accuracy.passed
 
 
-def _rank(variant: Variant, *, believed: bool) -> tuple[int, float]:
+def _rank(variant: Variant, *, believed: bool) -> tuple[bool, int, float]:
     """Return what sorts the best variant first; of equals, sorting keeps the first in the manifest first.
 
     Figures that are not ``believed`` count as none.
     """
+    dear = believed and any(each.limit in COSTS and each.word != "passed" for each in variant.evidence)
     milliseconds = _milliseconds_per_image(variant) if believed else None
     if milliseconds is not None and validated(variant):
-        return 0, milliseconds
-    return {"int8": 1, "float32": 2}.get(variant.precision, 3), 0.0
+        return dear, 0, milliseconds
+    return dear, {"int8": 1, "float32": 2}.get(variant.precision, 3), 0.0
 
 
 def _milliseconds_per_image(variant: Variant) -> float | None:

@@ -32,7 +32,8 @@ def benchmark(
 ) -> tuple[Bundle, tuple[str, ...]]:
     """Time ``variants`` (all if none are named) and the float32 they are compared with; return whom it timed.
 
-    What a signal interrupts is noted as partial if ``keep_partial``, and the signal goes on.
+    What a signal interrupts is noted as partial if ``keep_partial``, of variants without whole and valid figures, and
+    the signal goes on.
 
     Raises:
         BundleError: if there is no such variant, or its files are damaged.
@@ -49,8 +50,11 @@ def benchmark(
     progress.note(f"Timing {', '.join(names)} for about {load.duration_s:g} s each, one process per variant")
 
     def keep(partial: Sequence[Latency]) -> None:
-        _noted(bundle, candidates, partial)
-        progress.note("What was measured so far is in the bundle, marked partial")
+        kept = ", ".join(name for name in names if _is_whole(bundle, name))
+        new = [pair for pair in zip(candidates, partial, strict=True) if not _is_whole(bundle, pair[0].name)]
+        _noted(bundle, [candidate for candidate, _ in new], [latency for _, latency in new])
+        noted = "What was measured so far is in the bundle, marked partial" if new else "Nothing new is in the bundle"
+        progress.note(f"{noted}; the whole figures of before are kept of {kept}" if kept else noted)
 
     keeps = keep_partial and bundle.pack is None  # a pack is never changed
 
@@ -68,6 +72,12 @@ def benchmark(
         for candidate, latency in zip(candidates, latencies, strict=True)
     ]
     return _noted(bundle, candidates, detailed), names
+
+
+def _is_whole(bundle: Bundle, name: str) -> bool:
+    """Return whether there are figures of a variant that a partial run is no match for."""
+    latency = bundle.variant(name).latency
+    return latency is not None and latency.valid and not latency.partial
 
 
 def _noted(bundle: Bundle, candidates: Sequence[Candidate], latencies: Sequence[Latency]) -> Bundle:

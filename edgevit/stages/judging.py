@@ -191,6 +191,9 @@ def _of_costs(variant: Variant, limits: GateLimits, *, seconds: float) -> list[L
         found += _of_latency(variant, latency, limits, seconds)
     if (slow := float_layers_reason(variant)) is not None:
         found.append(_limit("kernels", Evidence("failed", slow)))
+    if limits.max_memory_mb is not None:  # which other programs do not disturb
+        memory = None if latency is None else latency.rss_mb
+        found.append(_limit("memory", _at_most(memory, limits.max_memory_mb, "MB of memory")))
     if limits.max_size_mb is not None:
         found.append(_limit("size", _at_most(variant.bytes / 1e6, limits.max_size_mb, "MB of files")))
     return found
@@ -207,8 +210,6 @@ def _of_latency(variant: Variant, latency: Latency, limits: GateLimits, seconds:
             found.append(_limit("speed", shown))
     if limits.max_p99_ms is not None:
         found.append(_limit("p99", _at_most(latency.p99_ms, limits.max_p99_ms, "ms at the 99th percentile")))
-    if limits.max_memory_mb is not None:
-        found.append(_limit("memory", _at_most(latency.rss_mb, limits.max_memory_mb, "MB of memory")))
     if limits.max_energy_mj is not None:
         found.append(_limit("energy", _of_energy(latency, limits.max_energy_mj, seconds)))
     return found

@@ -12,9 +12,6 @@ from edgevit.bundle.manifest import LimitEvidence, Precision, Word
 from edgevit.bundle.store import Bundle
 from edgevit.stages.host_result import HostResult, all_passed, of_hosts
 
-#: Limits on what a variant costs; all others are on how near its answers are to float32's.
-COSTS = ("speed", "p99", "size", "memory", "energy", "kernels")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:

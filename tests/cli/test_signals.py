@@ -127,6 +127,17 @@ def test_a_benchmark_that_is_interrupted_keeps_whole_rounds_as_partial(stop, qua
     assert latency.invalid_reason.startswith(f"it was interrupted after {latency.rounds} round")
 
 
+def test_a_benchmark_that_is_interrupted_replaces_no_whole_and_valid_figures(stop, edgevit, quantized):
+    edgevit("benchmark", quantized, "--variant", "float32", "--duration", "0.1", "--energy-from", "none")
+    measured = Bundle.open(quantized).variant("float32").latency
+    whole = msgspec.structs.replace(measured, valid=True, invalid_reason=None)  # however busy this machine is
+    before = Bundle.open(quantized).update_variant("float32", latency=whole).variant("float32").latency
+    arguments = ("benchmark", quantized, "--variant", "float32", "--duration", "4", "--energy-from", "none")
+    done = stop(*arguments, at="Opening variants: 1/1", after=1.5)
+    assert "Nothing new is in the bundle; the whole figures of before are kept of float32" in done.err
+    assert Bundle.open(quantized).variant("float32").latency == before
+
+
 def test_train_and_go_on(stop, tmp_path):
     run = tmp_path / "run"
     arguments = ("train", "--data", "shapes:size=28,count=64", "--epochs", "100000", "--batch-size", "16", "-o", run)

@@ -31,6 +31,7 @@ from PIL import Image
 
 import edgevit as public
 from edgevit.bundle import zip_layout
+from edgevit.bundle.manifest import LimitEvidence
 from edgevit.bundle.pack import is_aligned
 from edgevit.bundle.reading import encode_manifest
 from edgevit.bundle.store import Bundle
@@ -155,6 +156,11 @@ def test_the_best_variant_is_pythons(library, tiny_quantized, tmp_path):
     public.validate(bundle, data="shapes:size=16,count=64")
     with library.open(bundle) as model, load(bundle) as expected:
         assert model.variant == expected.variant.name
+    missed = LimitEvidence(limit="speed", word="not shown", reason="a race")
+    measured = Bundle.open(bundle).variant(expected.variant.name)
+    Bundle.open(bundle).update_variant(measured.name, accuracy=measured.accuracy, evidence=[missed])
+    with library.open(bundle) as model, load(bundle) as next_best:
+        assert model.variant == next_best.variant.name != expected.variant.name
 
 
 @pytest.mark.parametrize(

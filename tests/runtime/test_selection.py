@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevit.bundle.manifest import Accuracy, Environment, File, Latency, Manifest, Provenance, Variant
+from edgevit.bundle.manifest import Accuracy, Environment, File, Latency, LimitEvidence, Manifest, Provenance, Variant
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import MissingDependencyError, VerificationError
 from edgevit.models.spec import ModelSpec
@@ -134,6 +134,23 @@ def test_a_variant_that_failed_the_gate_is_never_chosen():
     assert selected(FLOAT32, failed, measured(INT8_OPENVINO, 9.0)) == "int8-openvino"
     with pytest.raises(MissingDependencyError):
         selected(failed)
+
+
+@pytest.mark.parametrize("word", ["failed", "not shown"])
+@pytest.mark.parametrize("limit", ["speed", "p99", "size", "memory", "energy", "kernels"])
+def test_what_a_race_does_not_show_to_keep_its_costs_waits_behind_what_does(limit, word):
+    def raced(one, said):
+        return msgspec.structs.replace(one, evidence=(LimitEvidence(limit=limit, word=said, reason=""),))
+
+    fast, slow = measured(INT8, 1.0), measured(FLOAT32, 3.0)
+    assert selected(slow, raced(fast, word)) == "float32"
+    assert selected(FLOAT32, raced(fast, word)) == "float32"
+    assert selected(slow, raced(fast, "passed")) == "int8"
+    assert selected(raced(fast, word), INT8_OPENVINO) == "int8", "better than what nobody validated"
+    assert selected(raced(slow, word), raced(fast, word)) == "int8", "where nothing keeps them"
+    there = raced(measured(INT8, 1.0, features=VNNI), word)
+    assert selected(measured(FLOAT32, 3.0, features=VNNI), there, features=VNNI) == "float32"
+    assert selected(there, measured(variant("fp16"), 0.5, features=BF16), features=("asimd",)) == "fp16"
 
 
 def test_speed_without_accuracy_proves_nothing():

@@ -119,6 +119,20 @@ def test_the_fastest_that_is_shown_to_pass_wins_and_is_what_load_takes(quantized
         assert model.variant.name == found.winner
 
 
+def test_load_takes_the_winner_where_a_limit_on_costs_decides(quantized, times):
+    times |= {"float32-onnxruntime": (2.0, True), "int8-onnxruntime": (1.0, True)}
+    found = race(quantized, max_drop=2.0, min_speedup=3.0)
+    assert words(found) == {"int8-onnxruntime": "failed", "float32-onnxruntime": "passed"}
+    with load(quantized) as model:
+        assert model.variant.name == found.winner == "float32-onnxruntime"
+
+
+def test_memory_is_judged_where_other_programs_disturbed_the_times(quantized, times):
+    times["int8-onnxruntime"] = (1.0, False)
+    assert words(race(quantized, max_drop=2.0, max_memory=200))["int8-onnxruntime"] == "not shown"
+    assert words(race(quantized, max_drop=2.0, max_memory=50))["int8-onnxruntime"] == "failed"
+
+
 def test_the_bundle_keeps_what_was_shown_until_something_is_measured_again(quantized, times):
     found = race(quantized, max_drop=2.0)
     kept = Bundle.open(quantized)

@@ -80,6 +80,10 @@ Variant variant_of(const Json &from) {
   const Json &accuracy = from["accuracy"], &latency = from["latency"];
   found.measured = !accuracy.is_null() || found.precision == "float32";
   found.passed = found.precision == "float32" || accuracy.is_null() || accuracy["passed"].boolean;
+  if (from["evidence"].kind == Json::Kind::list)
+    for (const Json &each : from["evidence"].items)
+      for (const char *cost : {"speed", "p99", "size", "memory", "energy", "kernels"})
+        found.dear |= each["limit"].text_or("") == cost && each["word"].text_or("") != "passed";
   if (latency["valid"].boolean && latency["p50_ms"].kind == Json::Kind::number)
     found.milliseconds = latency["p50_ms"].number / std::max(1.0, latency["batch"].as_number("a batch"));
   return found;

@@ -28,6 +28,7 @@ struct Variant {
   std::map<std::string, std::string> settings;
   std::vector<VariantFile> files;
   bool measured = false, passed = true;
+  bool dear = false;        // a race did not show that it keeps a limit on what it costs
   double milliseconds = -1;  // per image, where it is known; else below 0
 };
 

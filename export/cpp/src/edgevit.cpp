@@ -71,12 +71,13 @@ std::string unavailable(const Variant &variant, const EngineOptions &options) {
 }
 
 // What sorts the best variant first, as in Python: the fastest that was measured and passed, then INT8 that passed, then
-// float32, then the rest.
+// float32, then the rest; behind these what a race did not show to keep a limit on what it costs.
 std::pair<int, double> rank(const Variant &variant) {
-  if (!variant.passed) return {5, 0};
-  if (!variant.measured) return {4, 0};
-  if (variant.milliseconds >= 0) return {0, variant.milliseconds};
-  return {variant.precision == "int8" ? 1 : variant.precision == "float32" ? 2 : 3, 0};
+  if (!variant.passed) return {9, 0};
+  if (!variant.measured) return {8, 0};
+  const int behind = variant.dear ? 4 : 0;
+  if (variant.milliseconds >= 0) return {behind, variant.milliseconds};
+  return {behind + (variant.precision == "int8" ? 1 : variant.precision == "float32" ? 2 : 3), 0};
 }
 
 const Variant &chosen(const Bundle &bundle, const char *named, const EngineOptions &options) {
