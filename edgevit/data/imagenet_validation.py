@@ -17,9 +17,10 @@ import numpy as np
 from edgevit.data.dataset import FileDataset
 from edgevit.data.folder import load_folder
 from edgevit.data.imagenet import imagenet_synsets
+from edgevit.data.images import SUFFIXES
 from edgevit.data.mat_file import read_structs
 from edgevit.data.splits import SplitName
-from edgevit.data.walk import children
+from edgevit.data.walk import children, folders_in, shown
 from edgevit.errors import DataError
 
 _IMAGE = re.compile(r"ILSVRC2012_val_([0-9]{8})(?:_(n[0-9]{8}))?\.jpe?g", re.IGNORECASE)
@@ -40,11 +41,12 @@ _Truth = Callable[[int], "int | None"]
 
 
 class _Found(NamedTuple):
-    """The images of a folder by their numbers, with the WordNet ids in their names."""
+    """The images of a folder by their numbers, with the WordNet ids in their names, and images beside them."""
 
     folder: Path
     images: dict[int, Path]
     ids: dict[int, str]
+    others: list[Path]
 
 
 def load_imagenet_validation(source: Path, split: SplitName, *, labelled: bool = True) -> FileDataset | None:
@@ -78,16 +80,20 @@ def load_imagenet_validation(source: Path, split: SplitName, *, labelled: bool =
     labels = [truth(number) for number in numbers]
     unknown = [number for number, label in zip(numbers, labels, strict=True) if label is None]
     if unknown:
+        others = f" and of {len(unknown) - 1} others" if len(unknown) > 1 else ""
         raise DataError(
-            f"{origin} does not tell the class of {found.images[unknown[0]].name} or {len(unknown) - 1} others",
-            remedy=f"fetch {origin.name} again, or take it away",
+            f"{origin} does not tell the class of {found.images[unknown[0]].name}{others}",
+            remedy="take these images away" if origin.is_dir() else f"fetch {origin.name} again, or take it away",
         )
+    notes = [f"{len(numbers)} of ImageNet's 50,000 validation images, with the classes of {origin}"]
+    if found.others:
+        notes.append(f"left out {len(found.others)} others in the same folder: {shown(found.others)}")
     return FileDataset(
         str(source),
         [found.images[number] for number in numbers],
         np.asarray(labels, dtype=np.int64),
         imagenet_synsets(),
-        notes=[f"{len(numbers)} of ImageNet's 50,000 validation images, with the classes of {origin}"],
+        notes=notes,
     )
 
 
@@ -96,16 +102,22 @@ def _images(root: Path) -> _Found | None:
         folder = root / below
         if not folder.is_dir():
             continue
-        images, ids = {}, {}
+        found = _Found(folder, {}, {}, [])
         for path in children(folder):
             match = _IMAGE.fullmatch(path.name)
-            if match is not None:
-                images[int(match[1])] = path
+            if match is not None and int(match[1]) not in found.images:
+                found.images[int(match[1])] = path
                 if match[2]:
-                    ids[int(match[1])] = match[2]
-        if images:
-            return _Found(folder, images, ids)
+                    found.ids[int(match[1])] = match[2]
+            elif path.suffix.lower() in SUFFIXES:
+                found.others.append(path)
+        if found.images and not any(map(_has_images, folders_in(folder))):  # else it has folders of classes
+            return found
     return None
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in children(folder))
 
 
 def _truth(found: _Found) -> tuple[_Truth | None, Path]:
@@ -116,7 +128,7 @@ def _truth(found: _Found) -> tuple[_Truth | None, Path]:
     for folder in (found.folder, *found.folder.parents[:_LEVELS]):
         if (file := folder / _SOLUTION).is_file():
             return _of_solution(file, places), file
-        if (file := folder / _CAFFE).is_file():
+        if (file := folder / _CAFFE).is_file() and _is_caffes(file):
             return _of_caffe(file), file
         for kit in _KITS:
             if (file := folder / kit / _TRUTH).is_file():
@@ -126,23 +138,26 @@ def _truth(found: _Found) -> tuple[_Truth | None, Path]:
 
 def _of_solution(file: Path, places: Mapping[str, int]) -> _Truth:
     """Read lines such as ``ILSVRC2012_val_00048981,n03995372 85 1 499 272``: the class, and boxes."""
-    known = {}
+    known: dict[int, int | None] = {}
     for line in _lines(file)[1:]:
         match = re.match(r"ILSVRC2012_val_([0-9]{8}),(n[0-9]{8})\b", line)
-        if match is None:
+        if match is None or known.setdefault(int(match[1]), places.get(match[2])) != places.get(match[2]):
             raise _unreadable(file, line)
-        known[int(match[1])] = places.get(match[2])
     return known.get
+
+
+def _is_caffes(file: Path) -> bool:
+    """Say whether ``file`` is of ImageNet: others call files so, too."""
+    return any(_IMAGE.fullmatch(line.partition(" ")[0].strip()) for line in _lines(file)[:1])
 
 
 def _of_caffe(file: Path) -> _Truth:
     """Read lines such as ``ILSVRC2012_val_00000001.JPEG 65``: classes are indices in the order of their ids."""
-    known = {}
+    known: dict[int, int] = {}
     for line in _lines(file):
-        match = re.fullmatch(r"ILSVRC2012_val_([0-9]{8})\.JPEG\s+([0-9]{1,3})", line)
-        if match is None:
+        match = re.fullmatch(r"ILSVRC2012_val_([0-9]{8})\.jpe?g\s+([0-9]{1,3})", line, re.IGNORECASE)
+        if match is None or known.setdefault(int(match[1]), int(match[2])) != int(match[2]):
             raise _unreadable(file, line)
-        known[int(match[1])] = int(match[2])
     return known.get
 
 

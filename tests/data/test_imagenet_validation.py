@@ -145,3 +145,45 @@ def test_damaged_files_of_classes_are_refused_by_name(tmp_path, layout, file, co
         load_dataset(str(root), split="test")
     assert place.name in error.value.message
     assert error.value.remedy
+
+
+def test_other_images_of_the_folder_are_left_out_and_named(tmp_path):
+    root = caffe(tmp_path / "imagenet")
+    for name in ("mine.jpg", "ilsvrc2012_val_00000001.jpg"):  # the second is a number that is there already
+        Image.new("RGB", (4, 4)).save(root / "val" / name)
+    found = load_dataset(str(root), split="test")
+    assert map_labels(found, imagenet_labels()).tolist() == list(CLASSES)
+    assert "left out 2 others in the same folder" in found.notes[1]
+
+
+def test_names_in_lower_case_are_read(tmp_path):
+    fill(tmp_path / "val", [image(number).lower() for number in NUMBERS])
+    lines = [f"{image(number).lower()} {label}\r\n" for number, label in zip(NUMBERS, CLASSES, strict=True)]
+    (tmp_path / "val.txt").write_text("".join(lines))
+    assert map_labels(load_dataset(str(tmp_path), split="test"), imagenet_labels()).tolist() == list(CLASSES)
+
+
+@pytest.mark.parametrize("place", ["", "val"])
+def test_folders_of_classes_are_read_as_such_whatever_lies_beside_them(tmp_path, place):
+    fill(tmp_path / place / "cat", ["1.jpg", "2.jpg"])
+    fill(tmp_path / place / "dog", ["1.jpg"])
+    Image.new("RGB", (4, 4)).save(tmp_path / place / image(1))
+    (tmp_path / "val.txt").write_text(f"{image(1)} 65\n")
+    found = load_dataset(str(tmp_path), split="test")
+    assert (found.class_names, found.labels.tolist()) == (("cat", "dog"), [0, 0, 1])
+
+
+def test_what_else_is_called_val_txt_is_passed_over(tmp_path):
+    folder = fill(tmp_path / "mine/photos", map(image, NUMBERS))
+    (tmp_path / "val.txt").write_text("cat/1.jpg\ndog/1.jpg\n")
+    assert len(load_dataset(str(folder), split="test", labelled=False)) == len(NUMBERS)
+    with pytest.raises(DataError, match="not their classes"):
+        load_dataset(str(folder), split="test")
+
+
+def test_an_image_with_two_classes_is_refused(tmp_path):
+    root = caffe(tmp_path / "imagenet")
+    with (root / "val.txt").open("a") as stream:
+        stream.write(f"\n{image(1)} 66\n")
+    with pytest.raises(DataError, match="00000001"):
+        load_dataset(str(root), split="test")
