@@ -37,7 +37,7 @@ def decisions_evidence(
     shown = [drop_evidence(lost, gained, len(logits), max_drop, what="what is decided rightly")]
     if several:
         both = ImageFigure(np.concatenate([_counts(truth, before), _counts(truth, after)], axis=1), _change_of_f1)
-        shown.append(figure_evidence(both, "change of the labels' F1", least=-max_drop / 100))
+        shown.append(figure_evidence(both, "change of the labels' F1", least=-max_drop / 100, worst=-1.0))
     return shown
 
 

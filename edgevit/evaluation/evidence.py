@@ -94,11 +94,13 @@ def flips_evidence(flips: int, sure: int, images: int, max_drop: float) -> Evide
 
 
 def figure_evidence(
-    found: ImageFigure, what: str, *, least: float | None = None, most: float | None = None
+    found: ImageFigure, what: str, *, least: float | None = None, most: float | None = None, worst: float = 0.0
 ) -> Evidence:
     """Return what images show of a figure that is to be at ``least``, or at ``most``, so much.
 
-    The limits are those of ``bootstrap.bca_interval``.
+    The limits are those of ``bootstrap.bca_interval``. Where all images are alike, a bootstrap takes all others to be
+    so, too. Then a figure that is to be at ``least`` so much has the lower limit that it has if a share of all images
+    is at ``worst`` which as many as these fail to show once in twenty times (Clopper and Pearson 1934).
 
     Raises:
         ValueError: if neither is given, or there are no images.
@@ -109,8 +111,16 @@ def figure_evidence(
         raise ValueError("there is no limit to show anything of")
     images = len(found.parts)
     low, high = bca_interval(found)
+    alike = low == high and least is not None
+    if alike:
+        unseen = 1 - 0.05 ** (1 / images)
+        low -= unseen * (low - worst)
     wanted = f"at least {exactly(limit)} is wanted" if least is not None else f"{exactly(limit)} is allowed"
     said = f"{what} {found.value:.5g}, {low:.5g} to {high:.5g} with 90 % confidence; {wanted}"
+    if alike and low < limit < found.value:
+        needed = math.ceil(math.log(0.05) / math.log((limit - worst) / (found.value - worst)))
+        needed = max(needed, LEAST_IMAGES)
+        return Evidence("not shown", f"{said}: about {needed} images would show it", needed)
     if images < LEAST_IMAGES:
         return Evidence("not shown", f"{said}: {images} images are too few, {LEAST_IMAGES} might do", LEAST_IMAGES)
     shown = (_at_most if least is None else _at_least)(said, (low, high), limit)

@@ -123,7 +123,8 @@ def test_a_mean_on_its_limit_passes_in_one_case_of_twenty():
     most = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
     assert words.count("passed") / 300 <= most
     assert words.count("failed") / 300 <= most
-    assert figure_evidence(mean_of(np.full(40, 0.999)), "cosine", least=0.99).word == "passed"
+    random = np.random.default_rng(7)
+    assert figure_evidence(mean_of(random.uniform(0.998, 0.9999, 40)), "cosine", least=0.99).word == "passed"
     assert figure_evidence(mean_of(np.full(40, 0.9)), "cosine", least=0.99).word == "failed"
 
 
@@ -139,8 +140,25 @@ def test_a_figure_that_is_to_be_small_is_shown_from_the_other_side():
 
 def test_few_images_show_nothing_though_they_are_all_alike():
     found = figure_evidence(mean_of(np.ones(LEAST_IMAGES - 1)), "cosine", least=0.99)
-    assert (found.word, found.needed) == ("not shown", LEAST_IMAGES)
-    assert figure_evidence(mean_of(np.ones(LEAST_IMAGES)), "cosine", least=0.99).word == "passed"
+    assert (found.word, found.needed) == ("not shown", 299)
+    assert figure_evidence(mean_of(np.ones(298)), "agreement", least=0.99).word == "not shown"
+    assert figure_evidence(mean_of(np.ones(299)), "agreement", least=0.99).word == "passed"
+    assert figure_evidence(mean_of(np.ones(LEAST_IMAGES - 1)), "agreement", least=0.5).needed == LEAST_IMAGES
+    assert figure_evidence(mean_of(np.zeros(30)), "change", least=-0.05, worst=-1.0).word == "not shown"
+    assert figure_evidence(mean_of(np.zeros(59)), "change", least=-0.05, worst=-1.0).word == "passed"
+
+
+@pytest.mark.parametrize(("images", "least"), [(30, 0.95), (60, 0.9), (100, 0.95), (598, 0.995)])
+def test_a_share_of_images_on_its_limit_passes_in_one_case_of_twenty(images, least):
+    """All counts of images that another answer is given for, with their probabilities, where the share is ``least``."""
+    passed = 0.0
+    for wrong in range(images):
+        values = np.ones(images)
+        values[:wrong] = 0
+        if figure_evidence(mean_of(values), "agreement", least=least).word != "passed":
+            break
+        passed += math.comb(images, wrong) * (1 - least) ** wrong * least ** (images - wrong)
+    assert passed <= 0.055
 
 
 @pytest.mark.parametrize(
