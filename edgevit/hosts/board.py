@@ -54,6 +54,7 @@ class Board:
 
     def __init__(self) -> None:
         self._folder = Path()
+        self._session = ""
         self._python = sys.executable
 
     def hello(self, stream: BinaryIO, request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
@@ -88,11 +89,22 @@ class Board:
             owner, seen = mark.read_text(), mark.stat().st_mtime
         except OSError:
             owner, seen = session, 0.0
-        if owner != session and time.time() - seen < ABANDONED_S:
+        # A board without a clock of its own may have started in the past.
+        if owner != session and abs(time.time() - seen) < ABANDONED_S:
             raise RequestRefused("busy", "another run of this bundle is on this device")
         mark.write_text(session)
+        self._session = session
         if owner != session:
             self.stop(sys.stdin.buffer, {})
+
+    def check_owner(self) -> None:
+        """Refuse whoever has not taken the folder, or was away for so long that another run took it over."""
+        try:
+            owner = (self._folder / "session").read_text()
+        except FileNotFoundError:
+            owner = ""
+        if not self._session or owner != self._session:
+            raise RequestRefused("busy", "another run of this bundle has taken the folder")
 
     def seen(self) -> None:
         """Note that whoever started the run is there."""
@@ -357,6 +369,8 @@ def answer(board: Board, stream: BinaryIO, request: dict[str, Any]) -> tuple[dic
     if request["op"] not in OPERATIONS:
         return {"error": "storage", "message": "it is asked for what it does not know"}, b""
     try:
+        if request["op"] != "hello":
+            board.check_owner()
         found = getattr(board, request["op"])(stream, request)
         if request["op"] not in ("hello", "clean"):
             board.seen()

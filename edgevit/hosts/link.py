@@ -45,7 +45,7 @@ class BoardFacts(msgspec.Struct, frozen=True):
     python: Annotated[str, msgspec.Meta(max_length=64)]
     bits: int
     libc: Annotated[str, msgspec.Meta(max_length=64)]
-    free: Annotated[int, msgspec.Meta(ge=0)]
+    free: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
 class _BoardAnswer(msgspec.Struct, frozen=True):

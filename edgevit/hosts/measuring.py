@@ -22,6 +22,7 @@ from edgevit.hosts.running import RemoteCommand, RunEnd
 from edgevit.hosts.sending import Parcel, lay_out, send
 from edgevit.hosts.shipment import BUNDLE, Shipment
 from edgevit.progress import Progress
+from edgevit.report.formats import printable
 
 Step = Literal["benchmark", "validate", "race"]
 _DOCTOR, _BUILD, _VERIFY, _RESULT = "doctor.json", "build.json", "verify.json", "result.json"
@@ -98,7 +99,8 @@ def measure(
             if not keep or cancelled():
                 left = link.clean()
                 if left is not None:
-                    progress.note(f"{link.facts.folder} is left there: {left}; the next run removes it, or: rm -r")
+                    place = printable(link.facts.folder)
+                    progress.note(f"{place} is left there: {left}; the next run removes it, or: rm -r")
             elif not measured:
                 link.stop()
         return outcome
@@ -107,7 +109,7 @@ def measure(
 def _measured(job: HostJob, host: Wanted, link: Link, progress: Progress) -> Outcome:
     own_python = host.python is None
     environment.check_board(link, job.machines, job.why, own_python=own_python)
-    progress.note(f"{link.machine}, Python {link.facts.python}, {link.facts.free / 1e9:,.1f} GB free")
+    progress.note(f"{link.machine}, Python {printable(link.facts.python)}, {link.facts.free / 1e9:,.1f} GB free")
     spare = 0
     if own_python and not environment.has_environment(link, job.extras):
         spare = environment.ENVIRONMENT_BYTES

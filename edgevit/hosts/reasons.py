@@ -29,7 +29,7 @@ _REASONS = (
     ),
     ("Could not resolve hostname", "there is no host {name}", "check the name; edgevit devices shows those remembered"),
     (
-        "Permission denied",
+        "Permission denied (",
         "{name} refuses the key",
         "let it in with ssh-copy-id, unlock it with ssh-add, or name it in ~/.ssh/config; this must work: {ssh}",
     ),
@@ -49,7 +49,12 @@ _REASONS = (
     ("Network is unreachable", "there is no network to {name}", "check this machine's network: {ssh}"),
 )
 #: These do not pass by waiting.
-_LASTING = ("IDENTIFICATION HAS CHANGED", "host key is known for", "Host key verification failed", "Permission denied")
+_LASTING = (
+    "IDENTIFICATION HAS CHANGED",
+    "host key is known for",
+    "Host key verification failed",
+    "Permission denied (",
+)
 
 
 def reason(said: str, name: str, ssh: str) -> HostError:

@@ -10,11 +10,10 @@ import os
 import select
 import shlex
 import subprocess
-import tempfile
+import threading
 import time
 from collections.abc import Callable
 from importlib import resources
-from typing import IO
 
 from edgevit.errors import HostError, MissingDependencyError
 from edgevit.hosts.address import Address
@@ -32,6 +31,8 @@ OPTIONS = {
     "ServerAliveCountMax": "3",
     "ClearAllForwardings": "yes",
     "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "ControlPath": "none",
     "PermitLocalCommand": "no",
     "RequestTTY": "no",
     "RemoteCommand": "none",
@@ -40,15 +41,17 @@ OPTIONS = {
 _PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(14, 9, -1)))
 _MACHINE = b"EDGEVIT-MACHINE "
 _NO_PYTHON = b"EDGEVIT-NO-PYTHON"
-#: For sh on the board, in one line: finds a Python that is new enough, and lets it run the program that is sent.
+#: For sh on the board, in one line: finds a Python that is new enough, and lets it run the program that is sent. What a
+#: login shell prints before may end within a line.
 _FIND_PYTHON = (
-    'b=$1; shift; echo "EDGEVIT-MACHINE $(uname -m)"; for p in "$@"; do '
+    'b=$1; shift; echo; echo "EDGEVIT-MACHINE $(uname -m)"; for p in "$@"; do '
     'if "$p" -c "import sys; sys.exit(sys.version_info < (3, 10))" 2>/dev/null; then exec "$p" -I -c "$b"; fi; done; '
     'echo "EDGEVIT-NO-PYTHON $(for p in "$@"; do command -v "$p" >/dev/null 2>&1 && "$p" --version 2>&1; done '
     '| head -n 1)"'
 )
 _LONGEST_LINE = 1 << 24
 _MOST_NOISE = 1 << 20
+_MOST_SAID = 1 << 16
 _SLICE_S = 0.2
 _MOST_WAITS = 10
 
@@ -74,11 +77,13 @@ class Connection:
     ) -> None:
         self._name, self._address = name, address
         self._cancelled, self._patience_s = cancelled, patience_s
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._errors = b""
         self._pending = b""
         self.machine = ""
         program = program_text("board").encode()
         self._process = self._started(python, len(program))
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         try:
             self._greet(program, python)
         except BaseException:
@@ -101,16 +106,22 @@ class Connection:
                 ["ssh", "-T", *options, *port, *user, "--", self._address.host, command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._errors,
+                stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
-                env={**os.environ, "LC_ALL": "C"},
+                env={**os.environ, "LC_ALL": "C", "SSH_ASKPASS_REQUIRE": "never"},
             )
         except FileNotFoundError as error:
-            self._errors.close()
             raise MissingDependencyError(
                 "there is no ssh on this machine", remedy="sudo apt install openssh-client"
             ) from error
+
+    def _listen(self) -> None:
+        """Keep the end of what ``ssh`` and the board say beside the answers, however much that is."""
+        assert self._process.stderr is not None  # noqa: S101 - it is a pipe
+        with self._process.stderr as stream:
+            while said := os.read(stream.fileno(), 1 << 16):
+                self._errors = (self._errors + said)[-_MOST_SAID:]
 
     def _greet(self, program: bytes, python: str | None) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
@@ -227,9 +238,8 @@ class Connection:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._errors.seek(0)
-        said = self._errors.read(1 << 16).decode(errors="replace")
-        return reason(said, self._name, self._ssh())
+        self._listener.join(timeout=1)
+        return reason(self._errors.decode(errors="replace"), self._name, self._ssh())
 
     def _ssh(self) -> str:
         port = [] if self._address.port is None else ["-p", str(self._address.port)]
@@ -246,4 +256,4 @@ class Connection:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._errors.close()
+        self._listener.join(timeout=1)

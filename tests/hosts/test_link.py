@@ -51,6 +51,25 @@ def test_files_are_sent_once_by_their_hash(board, connected, tmp_path):
     assert board.left() == []
 
 
+def test_who_has_lost_the_folder_to_another_run_changes_nothing_in_it(board, connected):
+    file = parcel("small.txt", b"small")
+    with connected() as first:
+        mark = board.runs / "0123/session"
+        with pytest.raises(HostError, match="another run of this bundle"):
+            connected()
+        os.utime(mark, (0, time.time() - 600))  # it slept
+        with connected() as second:
+            send(second, [file], SILENT)
+            with pytest.raises(HostError, match="another run of this bundle"):
+                send(first, [file], SILENT)
+            assert "another run of this bundle" in first.clean()
+            assert content(board) == {file.sha256: b"small"}
+            os.utime(mark, (0, time.time() + 6000))  # of a board whose clock has gone back since
+            with connected() as third:
+                assert third.clean() is None
+    assert board.left() == []
+
+
 def read_of(each):
     return each.content if isinstance(each.content, bytes) else each.content.read_bytes()
 
