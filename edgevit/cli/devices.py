@@ -15,7 +15,9 @@ from edgevit.cli.console import Result
 from edgevit.errors import InputError
 from edgevit.hosts.remembered import Remembered, forget, remember, remembered
 from edgevit.likeness import nearest
+from edgevit.report.formats import printable
 
+_MADE = "an environment is made"
 _ACTIONS = ("list", "add", "remove")
 
 
@@ -31,7 +33,7 @@ def devices(
     *,
     python: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="The Python there to use.", show_default="an environment is made"),
+        typer.Option(metavar="PATH", help="The Python there to use.", show_default=_MADE),
     ] = None,
 ) -> Result:
     """Remember other devices by names, for --host of validate, benchmark and race."""
@@ -50,7 +52,7 @@ def devices(
 def _shown(found: tuple[Remembered, ...]) -> Result:
     table = Table("device", "address", "python")
     for each in found:
-        table.add_row(*map(Text, (each.name, each.address, each.python or "an environment is made")))
+        table.add_row(*map(Text, (each.name, printable(each.address), printable(each.python or _MADE))))
     data = {"devices": [msgspec.to_builtins(each) for each in found]}
     if not found:
         return Result(data, "no device has a name yet: edgevit devices add NAME USER@HOST")

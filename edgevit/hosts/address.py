@@ -1,4 +1,7 @@
-"""Addresses of other devices, as users write them: ``[USER@]HOST[:PORT]``."""
+"""Addresses of other devices, as users write them: ``[USER@]HOST[:PORT]``.
+
+One of IPv6 is in brackets, and may have a zone: ``pi@[fe80::1%eth0]:22``.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from edgevit.errors import InputError
 
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}"
 _HOST = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}"
+_ZONE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,15}"
 _ADDRESS = re.compile(
-    rf"(?:(?P<user>{_USER})@)?(?:(?P<host>{_HOST})|\[(?P<v6>[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>\d{{1,5}}))?"
+    rf"(?:(?P<user>{_USER})@)?(?:(?P<host>{_HOST})|\[(?P<v6>[0-9A-Fa-f:.]{{2,45}}(?:%{_ZONE})?)\])(?::(?P<port>\d{{1,5}}))?"
 )
 _MOST_SHOWN = 100
 
@@ -27,7 +31,7 @@ class Address:
     @property
     def device(self) -> str:
         """What the device is called in a bundle, where no name is remembered for it."""
-        name = f"v6-{self.host}" if ":" in self.host else self.host
+        name = f"v6-{self.host.replace('%', '-')}" if ":" in self.host else self.host
         return name if self.port is None else f"{name}:{self.port}"
 
     def __str__(self) -> str:

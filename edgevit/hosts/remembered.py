@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
 
-from edgevit.errors import InputError
+from edgevit.errors import BundleError, InputError, StorageError
 from edgevit.files import expanded
 from edgevit.hosts.address import Address, address_of
 from edgevit.json_file import JSONFile
 from edgevit.likeness import alike
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+_NAME = r"\A[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z"
+
+_ELSEWHERE = "make it readable and writable for you, with room; or name another folder in EDGEVIT_CONFIG"
+_LONGEST_NAME = 128  # of a device, in a bundle
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A device by its name; ``python`` is the interpreter there that runs use, None makes one of their own."""
 
-    name: Annotated[str, msgspec.Meta(max_length=64)]
+    name: Annotated[str, msgspec.Meta(pattern=_NAME)]
     address: Annotated[str, msgspec.Meta(max_length=512)]
     python: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
 
@@ -60,11 +66,18 @@ def remembered() -> tuple[Remembered, ...]:
     """Return the devices that have names, by these.
 
     Raises:
-        BundleError: if the file is damaged.
+        BundleError: if the file is damaged, or cannot be read.
     """
     path = place()
-    if not path.exists():
+    try:
+        path.lstat()
+    except FileNotFoundError:
         return ()
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read: {error.strerror}",
+            remedy=_ELSEWHERE,
+        ) from error
     return RememberedDevices.load(path).devices
 
 
@@ -73,13 +86,14 @@ def remember(name: str, address: str, python: str | None = None) -> tuple[Rememb
 
     Raises:
         InputError: if the name, the address or the path will not do.
+        BundleError: if the file is damaged.
         StorageError: if it cannot be written.
     """
-    if not _NAME.fullmatch(name):
+    if re.match(_NAME, name) is None:
         raise InputError(f"{name[:100]!r} cannot name a device", remedy="use letters, digits, - and _, up to 64")
     found = Remembered(name=name, address=str(address_of(address)), python=checked_python(python))
-    by_name = {each.name: each for each in remembered()} | {name: found}
-    return _saved(by_name)
+    with _changing():
+        return _saved({each.name: each for each in remembered()} | {name: found})
 
 
 def forget(name: str) -> tuple[Remembered, ...]:
@@ -87,21 +101,47 @@ def forget(name: str) -> tuple[Remembered, ...]:
 
     Raises:
         InputError: if there is none.
+        BundleError: if the file is damaged.
         StorageError: if it cannot be written.
     """
-    by_name = {each.name: each for each in remembered()}
-    if name not in by_name:
-        close = alike(name, list(by_name))
+    names = [each.name for each in remembered()]
+    if name not in names:
+        close = alike(name, names)
         raise InputError(
             f"no device is called {name[:100]!r}", remedy=f"use {' or '.join(close)}" if close else "edgevit devices"
         )
-    del by_name[name]
-    return _saved(by_name)
+    with _changing():
+        return _saved({each.name: each for each in remembered() if each.name != name})
+
+
+@contextlib.contextmanager
+def _changing() -> Iterator[None]:
+    """Let no other process change the names meanwhile.
+
+    Raises:
+        StorageError: if there is no folder for them.
+    """
+    folder = place().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"cannot write to {folder}: {error.strerror}", remedy=_ELSEWHERE) from error
+    try:
+        with contextlib.suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _saved(by_name: dict[str, Remembered]) -> tuple[Remembered, ...]:
     devices = tuple(by_name[name] for name in sorted(by_name))
-    RememberedDevices(schema_version=RememberedDevices.schema, devices=devices).save(place())
+    path = Path(os.path.realpath(place()))  # it may be a link to where the user keeps settings
+    try:
+        RememberedDevices(schema_version=RememberedDevices.schema, devices=devices).save(path)
+    except StorageError as error:
+        raise StorageError(error.message, remedy=_ELSEWHERE) from error
     return devices
 
 
@@ -132,10 +172,15 @@ def wanted(hosts: list[str] | tuple[str, ...], python: str | None = None) -> tup
             Wanted(
                 name=address.device if known is None else known.name,
                 address=address,
-                python=checked_python(python) or (None if known is None else known.python),
+                python=checked_python(known.python if known is not None and python is None else python),
             )
         )
     for index, each in enumerate(found):
+        if len(each.name) > _LONGEST_NAME:
+            raise InputError(
+                f"the host {each.name[:_LONGEST_NAME]}… has too long a name for a bundle",
+                remedy="give it another: edgevit devices add NAME USER@HOST, and then --host NAME",
+            )
         if any(each.name == other.name or each.address == other.address for other in found[:index]):
             raise InputError(f"the host {each.name} is given twice", remedy="give each host once")
     return tuple(found)

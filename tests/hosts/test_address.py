@@ -14,6 +14,7 @@ from edgevit.hosts.address import Address, address_of
         ("jetson@orin.local:2222", Address("orin.local", "jetson", 2222), "orin.local:2222"),
         ("root@[fe80::1]:22", Address("fe80::1", "root", 22), "v6-fe80::1:22"),
         ("[::1]", Address("::1"), "v6-::1"),
+        ("pi@[fe80::1%eth0.5]:22", Address("fe80::1%eth0.5", "pi", 22), "v6-fe80::1-eth0.5:22"),
     ],
 )
 def test_addresses_are_read_and_written_back(text, address, device):
@@ -26,7 +27,8 @@ def test_addresses_are_read_and_written_back(text, address, device):
     "text",
     [
         "", "-oProxyCommand=x", "user@-oProxyCommand=x", "-l@host", "@host", "user@", "host:", "host:0", "host:65536",
-        "a b", "host\n", "host;reboot", "$(reboot)", "[fe80]", "[::1", "user@host@host", "ssh://host", "h" * 300,
+        "a b", "host\n", "host;reboot", "$(reboot)", "[fe80]", "[::1",
+        "[fe80::1%]", "[fe80::1%-o]", "[fe80::1%a b]", "user@host@host", "ssh://host", "h" * 300,
     ],
 )  # fmt: skip
 def test_what_is_no_host_is_refused(text):

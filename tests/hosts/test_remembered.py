@@ -1,8 +1,9 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edgevit.errors import BundleError, InputError
+from edgevit.errors import BundleError, InputError, StorageError
 from edgevit.hosts.address import Address
 from edgevit.hosts.remembered import forget, remember, remembered, wanted
 
@@ -68,6 +69,46 @@ def test_a_damaged_file_is_an_error(config, content):
     (config / "devices.json").write_bytes(content)
     with pytest.raises(BundleError, match=r"devices\.json"):
         wanted(["pi"])
+
+
+def test_names_that_are_given_at_once_are_all_kept(config):
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda index: remember(f"pi{index}", f"host{index}"), range(24)))
+    assert len(remembered()) == 24
+
+
+def test_a_link_to_the_file_stays_one(config, tmp_path):
+    (tmp_path / "settings").mkdir()
+    (config / "devices.json").symlink_to(tmp_path / "settings/names.json")
+    (tmp_path / "settings/names.json").write_text('{"schema_version": 1}')
+    remember("pi", "host")
+    assert (config / "devices.json").is_symlink()
+    assert [each.name for each in remembered()] == ["pi"]
+
+
+@pytest.mark.parametrize("folder", ["x" * 300, "file"])
+def test_a_folder_that_cannot_be_is_one_line(config, monkeypatch, folder):
+    (config / "file").touch()
+    monkeypatch.setenv("EDGEVIT_CONFIG", str(config / folder))
+    for call in (remembered, lambda: remember("pi", "host")):
+        with pytest.raises((BundleError, StorageError)) as caught:
+            call()
+        assert "EDGEVIT_CONFIG" in caught.value.remedy
+
+
+def test_names_and_interpreters_of_the_file_are_looked_at(config):
+    for change in ({"name": "\x1b[2J"}, {"python": "-c"}):
+        entry = {"name": "pi", "address": "host"} | change
+        (config / "devices.json").write_text(json.dumps({"schema_version": 1, "devices": [entry]}))
+        with pytest.raises((BundleError, InputError)):
+            wanted(["pi"])
+
+
+def test_a_name_that_no_bundle_keeps_is_refused_before_anything_is_measured():
+    with pytest.raises(InputError, match="too long a name"):
+        wanted(["x" * 200])
+    remember("pi", "x" * 200)
+    assert wanted(["pi"])[0].name == "pi"
 
 
 def test_an_address_in_the_file_that_is_none_is_refused(config):
