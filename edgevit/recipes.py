@@ -103,12 +103,12 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     min_miou: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     min_delta1: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     min_box_agreement: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    max_abs_rel: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    min_speedup: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    max_p99_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    max_size_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    max_memory_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    max_energy_mj: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_abs_rel: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
+    min_speedup: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
+    max_p99_ms: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
+    max_size_mb: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
+    max_memory_mb: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
+    max_energy_mj: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
 
     def or_else(self, other: GateLimits) -> GateLimits:
         """Return these limits, with those of ``other`` where there are none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from edgevit.errors import (
     MissingDependencyError,
     StorageError,
 )
+from edgevit.evaluation.candidates import baseline_of
 from edgevit.evaluation.load import Load
-from edgevit.files import check_writable
+from edgevit.files import check_writable, shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import GateLimits, Recipe
 from edgevit.stages.benchmark import benchmark
+from edgevit.stages.build import variant_name
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.judging import check_gate, judge, output_limits
 from edgevit.stages.precisions import NEED_IMAGES
@@ -51,6 +54,10 @@ class Race:
     load: Load
     limits: GateLimits
     precisions: tuple[Precision, ...] = ()
+
+    def is_for(self, variant: Variant) -> bool:
+        """Return whether ``variant`` was made for the target, whose file is noted by its name alone."""
+        return variant.target in (self.name, shareable(self.name))
 
 
 def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResult:
@@ -80,8 +87,11 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
     with _on_this_machine(job):
         backends.get_backend(job.target.backend)
     LabelledBatches.of(job.images.load(progress), manifest.outcomes, several=several_labels(manifest))
+    _refuse_to_replace(bundle, job)
     bundle, left_out = _made(bundle, job, progress)
-    names = [each.name for each in bundle.manifest.variants if _races(each, job)]
+    racing = [each for each in bundle.manifest.variants if _races(each, job)]
+    compared = {each.name for each in (baseline_of(one, bundle.manifest.variants) for one in racing) if each}
+    names = [each.name for each in bundle.manifest.variants if each in racing or each.name in compared]
     if not names:
         reasons = "; ".join(f"{precision}: {reason}" for precision, reason in left_out.items())
         raise InputError(
@@ -118,14 +128,31 @@ def _on_this_machine(job: Race) -> Iterator[None]:
 
 def _races(variant: Variant, job: Race) -> bool:
     wanted = job.precisions or (_REFERENCE, *job.target.precisions)
-    return variant.target == job.name and variant.precision in {_REFERENCE, *wanted}
+    return job.is_for(variant) and variant.precision in {_REFERENCE, *wanted}
+
+
+def _refuse_to_replace(bundle: Bundle, job: Race) -> None:
+    """Check that no variant of another target has the name of one that would be made.
+
+    Raises:
+        InputError: if one has.
+    """
+    names = {variant_name(job.target, each): each for each in job.precisions or job.target.precisions}
+    for variant in bundle.manifest.variants:
+        if variant.name in names and variant.precision != _REFERENCE and not job.is_for(variant):
+            place, target = (shlex.quote(str(each)) for each in (bundle.path, job.name))
+            raise InputError(
+                f"{variant.name} is there for {variant.target}, and one for {job.name} would take its place",
+                remedy="race with another bundle of the model; or give that one up: edgevit quantize "
+                f"{place} --target {target} --precision {names[variant.name]} --data IMAGES",
+            )
 
 
 def _made(bundle: Bundle, job: Race, progress: Progress) -> tuple[Bundle, dict[str, str]]:
     """Add the variants of the target that are missing; return the bundle, and what could not be made."""
     left_out: dict[str, str] = {}
     for precision in job.precisions or job.target.precisions:
-        there = [each for each in bundle.manifest.variants if each.target == job.name and each.precision == precision]
+        there = [each for each in bundle.manifest.variants if job.is_for(each) and each.precision == precision]
         if there or precision == _REFERENCE:
             continue
         manifest = bundle.manifest

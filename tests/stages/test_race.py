@@ -1,6 +1,7 @@
 """Races of a real bundle; times are given, as those of a machine that runs tests show nothing."""
 
 import hashlib
+import shutil
 import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from tiny import SHAPES
+from tiny import SHAPES, content
 
 import edgevit as public
 from edgevit.backends.onnxruntime import OnnxRuntimeSession
@@ -125,6 +126,33 @@ def test_load_takes_the_winner_where_a_limit_on_costs_decides(quantized, times):
     assert words(found) == {"int8-onnxruntime": "failed", "float32-onnxruntime": "passed"}
     with load(quantized) as model:
         assert model.variant.name == found.winner == "float32-onnxruntime"
+
+
+OWN_TARGET = """
+description = "mine"
+backend = "onnxruntime"
+dialect = "onnxruntime"
+precisions = ["float32", "int8"]
+why = "weights of 7 bits"
+weight_bits = 7
+"""
+
+
+def test_a_race_for_a_target_of_ones_own_replaces_no_other_targets_variant(quantized, tiny_exported, tmp_path, times):
+    target = tmp_path / "own.toml"
+    target.write_text(OWN_TARGET)
+    before = content(quantized)
+    with pytest.raises(InputError, match="is there for x86-onnxruntime") as error:
+        race(quantized, target=target, max_drop=2.0)
+    assert f"edgevit quantize {quantized} --target {target} --precision int8" in error.value.remedy
+    assert content(quantized) == before
+    own = shutil.copytree(tiny_exported, tmp_path / "own.edgevit")
+    found = race(own, target=str(target), max_drop=2.0, calibration_data=SHAPES)
+    assert words(found)["int8-onnxruntime"] == "passed"
+    assert found.winner == "int8-onnxruntime"
+    assert any(name.startswith("float32") for name in words(found))
+    again = race(own, target=str(target), max_drop=2.0)
+    assert words(again) == words(found)
 
 
 def test_memory_is_judged_where_other_programs_disturbed_the_times(quantized, times):
