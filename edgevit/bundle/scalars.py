@@ -13,7 +13,7 @@ RelativePath = Annotated[
 #: Names a folder, and has no dot: the store puts one between the name and a number.
 FolderName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9_-]*\Z", max_length=128)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Bytes = Annotated[int, msgspec.Meta(ge=0)]
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 #: A share of something, with room for rounding, and what such a share has changed by.
 Rate = Annotated[float, msgspec.Meta(ge=-1e-6, le=1 + 1e-6)]

@@ -29,6 +29,7 @@ T = TypeVar("T")
 MOST_BYTES = 16 << 20
 _LONGEST = 1024
 _MOST_ITEMS = 4096
+_LARGEST = 1 << 53
 #: Of one device in a manifest, whose own limit is 16 MiB.
 _MOST_OF_A_DEVICE = 1 << 20
 
@@ -134,13 +135,19 @@ def said(content: bytes, kind: type[T], device: str) -> T:
 
 
 def cleaned(found: T, kind: Any) -> T:  # noqa: ANN401 - a type, or a union
-    """Return ``found``, of the type ``kind``, with printable texts alone, none of them or of its lists too long."""
+    """Return ``found``, of the type ``kind``, with printable texts alone, none of them or of its lists too long.
+
+    Raises:
+        msgspec.ValidationError: if it is no ``kind`` then, or has an integer that nothing is as large as.
+    """
     plain = msgspec.to_builtins(found)
     result: T = msgspec.convert(_plain(plain), kind, strict=True)
     return result
 
 
 def _plain(part: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(part, int) and abs(part) > _LARGEST:
+        raise msgspec.ValidationError("an integer is too large")
     if isinstance(part, str):
         return printable(part, limit=_LONGEST)
     if isinstance(part, list | tuple):
@@ -157,14 +164,16 @@ def measured_device(
     environment: Environment,
     verified: Verified,
     names: Mapping[str, str],
+    *,
+    makes: bool,
 ) -> MeasuredDevice:
     """Return what the manifest ``content``, as it is on the board after the run, says of variants beside ``sent``.
 
     Only what was sent without figures, or was made there, has any. ``names`` are what the user calls targets and data,
-    by what they were called there.
+    by what they were called there. Unless it ``makes`` variants, there are none but those that were sent.
 
     Raises:
-        HostError: if it is not the manifest of this model, or has no figures.
+        HostError: if it is not the manifest of this model, or has figures of other variants or files.
     """
     try:
         there = decode_manifest(content)
@@ -174,6 +183,8 @@ def measured_device(
         raise _unexpected(device, "it measured another model")
     answers = {each.name: each.status for each in verified.variants}
     own = {each.name: each for each in sent.variants}
+    if not makes and any(each.name not in own or each.files != own[each.name].files for each in there.variants):
+        raise _unexpected(device, "it measured other files than it was sent")
     found = MeasuredDevice(
         name=device,
         environment=environment,

@@ -173,7 +173,13 @@ def _outcome(job: HostJob, link: Link, *, passed: bool) -> Outcome:
     verified = figures.said(printed(_VERIFY), Verified, link.name)
     manifest = running.read(link, f"{BUNDLE}/{MANIFEST}", figures.MOST_BYTES)
     device = figures.measured_device(
-        link.name, job.shipment.manifest, manifest, diagnosed.machine.environment, verified, job.names
+        link.name,
+        job.shipment.manifest,
+        manifest,
+        diagnosed.machine.environment,
+        verified,
+        job.names,
+        makes=job.step == "race" or bool(job.builds),
     )
     content = printed(_RESULT)
     race = figures.said(content, RacePrinted, link.name) if job.step == "race" else None

@@ -61,8 +61,8 @@ def measure_on(
     An interruption ends the runs there, and removes what was put there.
 
     Raises:
-        EdgeViTError: what the only host failed with; of several, that is in its result.
-        StorageError: if the bundle cannot be written.
+        EdgeViTError: what the only host failed with, or why its figures cannot be noted; of several, that is in its
+            result.
     """
     turn, cancel = threading.Lock(), threading.Event()
 
@@ -113,9 +113,9 @@ def _noted(bundle: Bundle, host: Wanted, future: Future[Outcome]) -> tuple[Bundl
     address = str(host.address)
     try:
         outcome = future.result()
+        bundle = _with_device(bundle, outcome.device)
     except EdgeViTError as error:
         return bundle, HostResult(name=host.name, address=address, problem=error)
-    bundle = _with_device(bundle, outcome.device)
     device = next(each for each in bundle.manifest.devices if each.name == host.name)
     race = outcome.race
     return bundle, HostResult(

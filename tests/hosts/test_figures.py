@@ -32,10 +32,11 @@ def sent(tiny_exported):
 def measured(sent):
     """Return a function that takes what a board's manifest says, with changes, for its figures."""
 
-    def take(latency=LATENCY, **changes):
+    def take(latency=LATENCY, *, makes=False, more=(), **changes):
         content = json.loads(encode_manifest(sent)) | changes
         content["variants"][0]["latency"] = latency
-        return measured_device("pi", sent, json.dumps(content).encode(), ENVIRONMENT, Verified([]), {})
+        content["variants"] += more
+        return measured_device("pi", sent, json.dumps(content).encode(), ENVIRONMENT, Verified([]), {}, makes=makes)
 
     return take
 
@@ -50,7 +51,8 @@ def test_what_was_measured_is_taken(measured):
     "latency",
     [
         LATENCY | {"p50_ms": None}, LATENCY | {"p50_ms": 1e99}, LATENCY | {"p50_ms": -1}, LATENCY | {"p50_ms": "5"},
-        LATENCY | {"more": 1}, {}, [], LATENCY | {"operators": [{"operator": "x" * 999, "ms": 1.0}]},
+        LATENCY | {"more": 1}, {}, [], LATENCY | {"batch": 10**400},
+        LATENCY | {"operators": [{"operator": "x" * 999, "ms": 1.0}]},
     ],
 )  # fmt: skip
 def test_times_that_cannot_be_are_refused(measured, latency):
@@ -64,6 +66,19 @@ def test_another_model_is_refused(measured, sent):
         measured(spec=spec | {"depth": 7})
     with pytest.raises(HostError, match="cannot be"):
         measured(schema_version=99)
+
+
+def test_figures_of_what_was_not_sent_are_those_of_a_run_that_makes_it(measured, sent):
+    (variant,) = json.loads(encode_manifest(sent))["variants"]
+    file = {"path": "int8-magic/model.onnx", "sha256": "0" * 64, "bytes": 9}
+    other = variant | {"name": "int8-magic", "files": [file], "latency": LATENCY}
+    assert len(measured(more=[other], makes=True).variants) == 2
+    swapped = variant | {"files": [variant["files"][0] | {"sha256": "0" * 64}]}
+    for changes in ({"more": [other]}, {"variants": [swapped]}):
+        with pytest.raises(HostError, match="it measured other files than it was sent"):
+            measured(**changes)
+    with pytest.raises(HostError, match="cannot be"):
+        measured(more=[other | {"files": [file | {"bytes": 10**400}]}], makes=True)
 
 
 def test_more_than_a_bundle_keeps_is_refused(measured):
