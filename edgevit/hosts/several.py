@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -78,8 +78,9 @@ def measure_on(
         )
 
     results: dict[str, HostResult] = {}
-    with ThreadPoolExecutor(len(hosts), thread_name_prefix="host") as threads, _cancelling(cancel):
-        waiting = {threads.submit(on, host): host for host in hosts}
+    waiting: dict[Future[Outcome], Wanted] = {}
+    with ThreadPoolExecutor(len(hosts), thread_name_prefix="host") as threads, _cancelling(cancel, waiting):
+        waiting |= {threads.submit(on, host): host for host in hosts}
         while waiting:
             for future in wait(waiting, timeout=0.5, return_when="FIRST_COMPLETED").done:
                 host = waiting.pop(future)
@@ -91,12 +92,15 @@ def measure_on(
 
 
 @contextlib.contextmanager
-def _cancelling(cancel: threading.Event) -> Iterator[None]:
-    """Let the threads know when they are to end."""
+def _cancelling(cancel: threading.Event, waiting: Collection[Future[Outcome]]) -> Iterator[None]:
+    """Let the threads know when they are to end, and let them clean up, even if that is interrupted once more."""
     try:
         yield
     except BaseException:
         cancel.set()
+        with contextlib.suppress(BaseException):
+            wait(waiting)
+        wait(waiting)
         raise
 
 

@@ -282,13 +282,15 @@ def test_a_board_that_dies_in_the_middle_leaves_the_bundle_whole(exported, board
     os.killpg(json.loads(state.read_text())["group"], signal.SIGKILL)
 
 
-def test_ctrl_c_ends_the_run_there_and_cleans_up(exported, board, tmp_path):
+def test_ctrl_c_and_another_that_follows_end_the_run_there_and_clean_up(exported, board, tmp_path):
     before = content(exported)
     options = ["--host", "pi", "--python", PYTHON, "--duration", "60", "--threads", "1"]
     process = start("benchmark", exported, *options, scratch=tmp_path / "scratch")
     deadline = time.monotonic() + 60
     while not processes_in(board.runs) and time.monotonic() < deadline:
         time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert done.code == 130, done.err
