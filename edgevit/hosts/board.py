@@ -68,12 +68,18 @@ class Board:
         self._folder = runs / request["folder"]
         if self._folder.is_symlink() or self._folder.parent != runs:
             raise RequestRefused("storage", f"{self._folder} is a link")
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.chmod(0o700)
-        self._take(request["session"])
-        for name in ("files", "tmp"):
-            (self._folder / name).mkdir(exist_ok=True)
-        (self._folder / "supervisor.py").write_text(request["supervisor"])
+        there = self._folder.exists()
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.chmod(0o700)
+            self._take(request["session"])
+            for name in ("files", "tmp"):
+                (self._folder / name).mkdir(exist_ok=True)
+            (self._folder / "supervisor.py").write_text(request["supervisor"])
+        except OSError:
+            if not there:
+                self._remove()
+            raise
         return {
             "folder": str(self._folder),
             "executable": self._python,
@@ -270,6 +276,8 @@ class Board:
             if said or not running or time.monotonic() > deadline:
                 done = bool(state.get("done"))
                 if not (said or running or done):
+                    if shutil.disk_usage(self._folder).free < _PIECE:
+                        raise RequestRefused("space", "the run there ended, as the disk is full")
                     raise RequestRefused("ended", "the run there ended before it was through")
                 return {"codes": state.get("codes", []), "done": done and not running and not said, "bytes": said}
             time.sleep(_LOOK_S)
@@ -302,12 +310,15 @@ class Board:
     def clean(self, stream: BinaryIO, request: dict[str, Any]) -> dict[str, Any]:
         """End the run, and remove the folder."""
         self.stop(stream, request)
+        self._remove()
+        return {"left": self._folder.exists()}
+
+    def _remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         parent = self._folder.parent
         with contextlib.suppress(OSError):  # others have folders there
             parent.rmdir()
             parent.parent.rmdir()
-        return {"left": self._folder.exists()}
 
 
 OPERATIONS = (

@@ -64,6 +64,11 @@ def check_board(link: Link, machines: Collection[str], why: str, *, own_python: 
             f"{why} is for {' or '.join(sorted(machines))}, and {link.name} is {machine}",
             remedy="choose a target for that board: edgevit targets",
         )
+    if ":" in link.facts.folder:  # PYTHONPATH would be two folders
+        raise HostError(
+            f"the home on {link.name} has a colon in its path, with which Python finds no packages there",
+            remedy="measure as another user",
+        )
     if own_python and not link.facts.libc.startswith("glibc"):
         raise HostError(
             f"{link.name} has no glibc, and engines have packages for no other C library",

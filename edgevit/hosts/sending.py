@@ -68,7 +68,7 @@ def send(link: Link, parcels: Sequence[Parcel], progress: Progress, *, spare: in
     left = sum(wanted[sha256].size - offset for sha256, offset in missing.items())
     if left + spare > link.facts.free:
         raise NoSpaceError(
-            f"{link.name} has {link.facts.free / 1e6:,.0f} MB free, and {(left + spare) / 1e6:,.0f} MB are needed",
+            f"{link.name} has {link.facts.free / 1e6:,.1f} MB free, and {(left + spare) / 1e6:,.1f} MB are needed",
             remedy="free some space there, or measure fewer variants or images, with --variant and --samples",
         )
     large = [(wanted[sha256], offset) for sha256, offset in missing.items() if wanted[sha256].size > _SMALL]

@@ -228,12 +228,27 @@ def test_a_small_disk_is_measured_before_and_met_on_the_way(board, connected):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(board.home)], check=True)
     try:
         with connected() as link:
-            with pytest.raises(NoSpaceError, match="2 MB free, and 4 MB are needed"):
+            with pytest.raises(NoSpaceError, match=r"2\.1 MB free, and 4\.0 MB are needed"):
                 send(link, [parcel("model.onnx", noise(4_000_000))], SILENT)
             link.facts = msgspec.structs.replace(link.facts, free=1 << 40)  # others fill it meanwhile
             with pytest.raises(NoSpaceError, match="the disk of pi is full"):
                 send(link, [parcel("model.onnx", noise(4_000_000))], SILENT)
+            fill = (PYTHON, "-c", "file = open('tmp/x', 'wb', 0)\nwhile True: file.write(b'x')")
+            with pytest.raises(NoSpaceError, match="the disk of pi is full"):
+                run(link, [RemoteCommand(fill, "out")], {}, connected.notes.append)
             assert link.clean() is None
+        assert board.left() == []
+    finally:
+        subprocess.run(["umount", "-l", str(board.home)], check=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a small disk")
+def test_a_disk_that_takes_no_more_files_is_full_and_nothing_is_left(board, connected):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=6", "tmpfs", str(board.home)], check=True)
+    try:
+        with pytest.raises(NoSpaceError, match="the disk of pi is full"):
+            connected()
+        assert list(board.home.iterdir()) in ([], [board.home / ".cache"])
         assert board.left() == []
     finally:
         subprocess.run(["umount", "-l", str(board.home)], check=True)

@@ -92,6 +92,7 @@ FACTS = {"folder": "/f", "executable": "/p", "python": "3.11.2", "bits": 64, "li
         ("riscv64", {}, False, "a processor of the kind riscv64"),
         ("aarch64", {"bits": 32}, False, "the system of pi has 32 bits"),
         ("x86_64", {}, False, "it is for aarch64, and pi is x86_64"),
+        ("aarch64", {"folder": "/home/a:b/x"}, False, "has a colon in its path"),
         ("aarch64", {"libc": ""}, True, "pi has no glibc"),
         ("aarch64", {"libc": ""}, False, None),
         ("arm64", {}, True, None),
