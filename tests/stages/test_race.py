@@ -18,6 +18,7 @@ from edgevit.bundle.manifest import Environment, Latency
 from edgevit.bundle.measured import Energy
 from edgevit.bundle.reading import encode_manifest
 from edgevit.bundle.store import Bundle
+from edgevit.data.sources import load_dataset
 from edgevit.errors import BundleError, DataError, InputError, MissingDependencyError, StorageError
 from edgevit.report.junit import write_junit
 from edgevit.runtime import load
@@ -126,6 +127,18 @@ def test_load_takes_the_winner_where_a_limit_on_costs_decides(quantized, times):
     assert words(found) == {"int8-onnxruntime": "failed", "float32-onnxruntime": "passed"}
     with load(quantized) as model:
         assert model.variant.name == found.winner == "float32-onnxruntime"
+
+
+def test_labels_that_float32_itself_is_never_right_by_show_nothing(quantized, times):
+    dataset = load_dataset("shapes:size=16,count=256", split="test")
+    with load(quantized, variant="float32") as model:
+        pictures = [dataset.image(place) for place in range(len(dataset))]
+        answers = [int(model.infer_images([each]).argmax()) for each in pictures]
+    classes = len(dataset.class_names)
+    found = race(with_broken_scale(quantized), data=pictures, labels=[(each + 1) % classes for each in answers])
+    assert words(found)["int8-onnxruntime"] == "not shown"
+    assert "float32 itself is right on 0.00 %" in next(e.reason for e in found.entrants if e.precision == "int8")
+    assert found.winner == "float32-onnxruntime"
 
 
 OWN_TARGET = """
