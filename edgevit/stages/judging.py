@@ -112,7 +112,8 @@ def _of_accuracy(
     name = variant.name
     if (wrong := measured.wrong(name)) is not None:
         return [_limit("accuracy", Evidence("failed", wrong))]
-    if name == measured.reference or (variant.precision == _REFERENCE and _same(accuracy)):
+    finite = manifest.typed_outputs or np.isfinite(measured.logits[name]).all()
+    if (name == measured.reference and finite) or (variant.precision == _REFERENCE and _same(accuracy)):
         return [_limit("accuracy", _known(passed=True, reason="it is float32"))]
     if manifest.typed_outputs:
         outputs = measured.compared[name].evidence(output_limits(limits))
@@ -120,6 +121,8 @@ def _of_accuracy(
     reference, logits = measured.logits[measured.reference], measured.logits[name]
     if not np.isfinite(logits).all():
         return [_limit("accuracy", Evidence("failed", "some outputs are not finite numbers"))]
+    if not np.isfinite(reference).all():
+        return [_limit("accuracy", Evidence("not shown", "some outputs of float32 itself are not finite numbers"))]
     if not manifest.classes:
         least = MIN_COSINE if limits.min_cosine is None else limits.min_cosine
         cosines = mean_of(statistics.cosines(reference, logits))

@@ -37,7 +37,6 @@ from edgevit.stages.validate import measure
 from edgevit.targets import Target
 
 _REFERENCE: Precision = "float32"
-_MOST_FLIPS = 100
 #: What no precision can help: the user's images, the bundle, or the disk.
 _NOT_OF_A_PRECISION = (BundleError, DataError, MissingDataError, StorageError)
 

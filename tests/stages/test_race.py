@@ -221,6 +221,20 @@ def test_an_engine_that_is_not_its_onnx_fails_whatever_its_answers_are(quantized
     assert result.winner != int8.name
 
 
+@pytest.mark.parametrize("limits", [{}, {"max_kl": 0.1}])
+def test_float32_without_finite_numbers_shows_nothing_and_does_not_win(quantized, times, monkeypatch, limits):
+    infer = OnnxRuntimeSession.infer
+
+    def answers(self, images):
+        found = infer(self, images)
+        return found if "int8" in str(self._model) else np.where(np.arange(len(found))[:, None] == 0, np.nan, found)
+
+    monkeypatch.setattr(OnnxRuntimeSession, "infer", answers)
+    result = race(quantized, data=SHAPES, **limits)
+    assert set(words(result).values()) <= {"not shown", "failed"}
+    assert result.winner is None
+
+
 def test_too_few_images_show_nothing_and_are_told_how_many_would(exported, times):
     times["int8-onnxruntime"] = (0.1, True)
     found = race(exported, data=SHAPES)
