@@ -133,7 +133,11 @@ def on_hosts(
             | ({} if images is None else {listing_at(IMAGES): images.name}),
             builds=builds,
         )
-        return measure_on(bundle, job, hosts, keep=where.keep, progress=progress)
+        bundle, found = measure_on(bundle, job, hosts, keep=where.keep, progress=progress)
+    missing = () if images is None else images.unreadable.names  # which were not sent
+    return bundle, tuple(
+        each if each.device is None else replace(each, unreadable=(*missing, *each.unreadable)) for each in found
+    )
 
 
 def _check_room(bundle: Bundle, names: Sequence[str]) -> None:

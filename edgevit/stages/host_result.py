@@ -19,7 +19,7 @@ class HostResult:
     ``device`` is what the bundle has of it now, ``names`` are the variants that were measured in this run; ``passed``
     says whether all of them passed and gave the validated answers. Of a race there are the ``winner``, what is shown of
     each limit, by variant, and what was ``left_out``, with the reasons. ``unreadable`` are images that could not be
-    read there, ``shares_missed`` says by variant why it has too few of its multiply-adds in integers.
+    read here or there, ``shares_missed`` says by variant why it has too few of its multiply-adds in integers.
     """
 
     name: str

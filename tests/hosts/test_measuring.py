@@ -218,14 +218,18 @@ def test_answers_that_differ_there_are_no_pass(exported, board, edgevit, fake):
     assert Bundle.open(exported).manifest.devices[0].variants[0].answers == "differs"
 
 
-def test_what_validate_says_beside_the_figures_is_told(exported, board, edgevit, fake, photos):
+def test_what_validate_says_beside_the_figures_is_told(exported, board, edgevit, fake, photos, tmp_path):
     fake(
         "if step == 'validate': note(); print(json.dumps({'variants': [{'name': 'float32'}], "
         "'unreadable': ['a/1.png'], 'shares_missed': {'float32': 'too few'}})); sys.exit(1)"
     )
-    done = edgevit("validate", exported, "--data", photos, "--host", "pi", "--python", PYTHON)
+    circles = tmp_path / "classes/circle"
+    circles.mkdir(parents=True)
+    shutil.copy(next(photos.parent.glob("a/*.png")), circles)
+    (circles / "lost.png").symlink_to(circles / "not there")
+    done = edgevit("validate", exported, "--data", circles.parent, "--host", "pi", "--python", PYTHON)
     assert done.code == 1
-    assert "pi: left out 1 image that cannot be read: a/1.png" in done.out
+    assert f"pi: left out 2 images that cannot be read: {circles}/lost.png, a/1.png" in done.out
     assert "pi: float32: share missed: too few" in done.out
 
 
