@@ -44,7 +44,7 @@ from edgevit.cli.options import (
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
-from edgevit.cli.verdicts import conclusion, reasons
+from edgevit.cli.verdicts import conclusion, following, reasons
 from edgevit.evaluation.load import Load
 from edgevit.graph.interface import onnx_outputs_in
 from edgevit.models.requested import requests_in
@@ -136,14 +136,14 @@ def pipeline(
     names = [variant.name for variant in variants]
     page = bundle.verify_extra(PAGE).path
     shares = (f"{name}: share missed: {why}" for name, why in missed.items())
-    following = (
+    lines = (
         *output_figures(variants),
         *shares,
         *not_made(failed),
         *reasons(each for each in entrants if each.word != "passed"),
         conclusion(entrants, max((each.accuracy.images for each in variants if each.accuracy), default=0)),
         f"Report: {page}",
-        f"next:   edgevit predict {place} IMAGE",
+        f"next:   edgevit predict {place} IMAGE; {following(place, entrants)}",
     )
     table = with_unreadable(variants_table(bundle, names), job.unreadable.names)
     return Result(
@@ -156,7 +156,7 @@ def pipeline(
             "shares_missed": missed,
             "winner": winner_of(entrants),
         },
-        text=Group(table, *(Text(line) for line in following)),
+        text=Group(table, *(Text(line) for line in lines)),
         exit_code=0 if not really_failed(failed) and not missed and all(map(_passed, variants)) else 1,
     )
 

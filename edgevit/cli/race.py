@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import edgevit
-from edgevit.bundle.manifest import COSTS, PRECISIONS, LimitEvidence
+from edgevit.bundle.manifest import PRECISIONS, LimitEvidence
 from edgevit.cli import completion, options
 from edgevit.cli.console import Result, progress
 from edgevit.cli.hosts import result_of_hosts
@@ -39,7 +37,7 @@ from edgevit.cli.options import (
     TimedDuration,
     TimedThreads,
 )
-from edgevit.cli.verdicts import conclusion, reasons
+from edgevit.cli.verdicts import conclusion, following, reasons
 from edgevit.errors import StorageError
 from edgevit.evaluation.load import Load
 from edgevit.files import check_writable
@@ -159,7 +157,7 @@ def race(
             _table(found),
             *map(Text, reasons(found.entrants)),
             *(Text(f"{name} is left out: {reason}") for name, reason in found.left_out.items()),
-            Text(f"\n{conclusion(found.entrants, found.images)}\nnext: {_following(bundle, found)}"),
+            Text(f"\n{conclusion(found.entrants, found.images)}\nnext: {following(bundle, found.entrants)}"),
             *([] if lost is None else [Text(f"error: {lost.message}\n  try: {lost.remedy}")]),
         ),
         exit_code=lost.exit_code if lost is not None else 0 if found.passed else 1,
@@ -200,22 +198,3 @@ def _table(found: RaceResult) -> Table:
             each.word,
         )
     return table
-
-
-def _following(bundle: Path, found: RaceResult) -> str:
-    place = shlex.quote(str(bundle))
-    if found.winner is not None:
-        return f"edgevit pack {place} --variant {shlex.quote(found.winner)}"
-    limits = [limit for each in found.entrants for limit in each.evidence if limit.word != "passed"]
-    speed, accuracy = ([each for each in limits if (each.limit in COSTS) is cost] for cost in (True, False))
-    if images := max((each.needed or 0 for each in accuracy), default=0):
-        return f"give --data {math.ceil(images)} images or more"
-    if seconds := max((each.needed or 0 for each in speed), default=0):
-        return f"race again with --duration {math.ceil(seconds)}"
-    if any(limit.word == "not shown" and limit.limit == "energy" for limit in speed):
-        return "name a sensor with --energy-from, or race without a limit on energy"
-    if any(limit.word == "not shown" and limit.limit == "speed" for limit in speed):
-        return "race again while nothing else runs on this machine"
-    if accuracy:
-        return "edgevit quantize with a limit returns layers to float until it is kept"
-    return "allow more than that limit, or race for another target"

@@ -35,7 +35,9 @@ def report(
         refuse_report(output)
     if len(bundles) > 1:
         if output is None:
-            raise InputError("a comparison is in none of the bundles", remedy="give a folder for it: -o FOLDER")
+            raise InputError(
+                "there is no place for the comparison of several bundles", remedy="say where to write it: -o FOLDER"
+            )
         page, data = compare(bundles, output)
         return Result(data={"report": page, "json": data}, text=str(page))
     opened = Bundle.open(bundles[0])

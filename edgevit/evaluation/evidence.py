@@ -51,8 +51,8 @@ def drop_evidence(lost: int, gained: int, images: int, max_drop: float, *, what:
         raise ValueError(f"{lost} and {gained} of {images} images are no counts")
     low, high = drop_interval(lost, gained, images)
     said = (
-        f"{what} changed by {_points((gained - lost) / images)} points, {_points(-high)} to {_points(-low)} with 90 % "
-        f"confidence; a loss of {exactly(max_drop)} is allowed"
+        f"{what} changed by {_points((gained - lost) / images)} points, {_points(-high)} to {_points(-low)} (one-sided "
+        f"95 % limits); a loss of {exactly(max_drop)} is allowed"
     )
 
     def decided(count: int) -> bool:
@@ -84,7 +84,7 @@ def flips_evidence(flips: int, sure: int, images: int, max_drop: float) -> Evide
     low, high = _one_sided(flips, sure)
     said = (
         f"no labels; of {sure} images (of {images}) that float32 is sure of, {flips} flip: {100 * low:.2f} to "
-        f"{100 * high:.2f} % with 90 % confidence; {exactly(max_drop)} are allowed"
+        f"{100 * high:.2f} % (one-sided 95 % limits); {exactly(max_drop)} are allowed"
     )
 
     def decided(count: int) -> bool:
@@ -116,11 +116,11 @@ def figure_evidence(
         unseen = 1 - 0.05 ** (1 / images)
         low -= unseen * (low - worst)
     wanted = f"at least {exactly(limit)} is wanted" if least is not None else f"{exactly(limit)} is allowed"
-    said = f"{what} {found.value:.5g}, {low:.5g} to {high:.5g} with 90 % confidence; {wanted}"
+    said = f"{what} {found.value:.5g}, {low:.5g} to {high:.5g} (one-sided 95 % limits); {wanted}"
     if alike and low < limit < found.value:
         needed = math.ceil(math.log(0.05) / math.log((limit - worst) / (found.value - worst)))
         needed = max(needed, LEAST_IMAGES)
-        return Evidence("not shown", f"{said}: about {needed} images would show it", needed)
+        return Evidence("not shown", f"{said}: about {needed} images like these would show it", needed)
     if images < LEAST_IMAGES:
         return Evidence("not shown", f"{said}: {images} images are too few, {LEAST_IMAGES} might do", LEAST_IMAGES)
     shown = (_at_most if least is None else _at_least)(said, (low, high), limit)
@@ -131,7 +131,7 @@ def figure_evidence(
     if needed >= _MOST_IMAGES:
         return Evidence("not shown", f"{said}: it is on the limit")
     needed = max(needed, images + 1)
-    return Evidence("not shown", f"{said}: about {needed} images would show it", needed)
+    return Evidence("not shown", f"{said}: about {needed} images like these would show it", needed)
 
 
 def mean_of(values: Numbers) -> ImageFigure:
@@ -201,7 +201,7 @@ def _not_shown(said: str, decided: Callable[[int], bool], images: int, *, each: 
         middle = (low + high) // 2
         low, high = (low, middle) if decided(middle) else (middle, high)
     needed = math.ceil(high * each)
-    return Evidence("not shown", f"{said}: about {needed} images would show it", needed)
+    return Evidence("not shown", f"{said}: about {needed} images like these would show it", needed)
 
 
 def _tango(lost: float, gained: float, images: float, drop: float) -> float:

@@ -106,7 +106,7 @@ def measure_rounds(
             yield
 
     with conditions.watching():
-        for _ in progress.track(wanted(), total=plan.rounds, label="Timing"):
+        for _ in progress.track(wanted(), total=plan.rounds, label="Timing"):  # more where some are measured again
             shuffler.shuffle(turns)
             conditions.begin()
             blocks = {}

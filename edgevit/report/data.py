@@ -208,9 +208,11 @@ def _commands(manifest: Manifest) -> dict[str, list[str]]:
         for variant in manifest.variants
         if variant.latency
     )
+    raced = _distinct({"target": variant.target} for variant in manifest.variants if variant.evidence)
     sets = _distinct({"data": variant.accuracy.data} for variant in manifest.variants if variant.accuracy)
     return {
         "files": [f"edgevit quantize {bundle} --data DATA", f"edgevit inspect {bundle}"],
         "accuracy": [f"edgevit validate {bundle} --data {shlex.quote(entry['data'])}" for entry in sets],
         "latency": [f"edgevit benchmark {bundle} --batch {run['batch']} --threads {run['threads']}" for run in runs],
+        "verdict": [f"edgevit race {bundle} --target {shlex.quote(each['target'])} --data DATA" for each in raced],
     }

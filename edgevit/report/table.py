@@ -67,7 +67,12 @@ def remarks(manifest: Manifest, names: Collection[str] | None = None) -> list[st
     Of ``names`` alone, if they are given. What holds for several variants is said once.
     """
     found: dict[str, list[str]] = {}
+    sets = {(each.accuracy.data_sha256, each.accuracy.images) for each in manifest.variants if each.accuracy}
     for variant in consistent(manifest).variants:
+        if len(sets) > 1 and variant.accuracy is not None and (names is None or variant.name in names):
+            seen = f"{variant.accuracy.images:,} images of {variant.accuracy.data}"
+            said = f"measured on {seen}, and others on other images: compare such rows alone"
+            found.setdefault(said, []).append(variant.name)
         if names is None or variant.name in names:
             for said in _remarks(variant):
                 found.setdefault(said, []).append(variant.name)

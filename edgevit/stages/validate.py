@@ -136,6 +136,9 @@ class Measurement:
             self._note_partial(bundle, limits, self.interrupted_of, progress)
             raise KeyboardInterrupt
         for name in self.names:
+            before = bundle.variant(name).accuracy
+            if before is not None and before.images > self.images:
+                progress.note(f"{name}: figures of {before.images} images are replaced by those of {self.images}")
             bundle = bundle.update_variant(name, accuracy=self.accuracy(name, bundle.manifest, limits))
         return keep_details(bundle, self, thumbnails=thumbnails)
 
