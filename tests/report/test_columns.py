@@ -80,7 +80,7 @@ def test_a_user_compares_two_bundles(edgevit, quantized, tiny_exported, tmp_path
     assert done.data() == {"report": str(page), "json": str(tmp_path / "both" / "comparison.json")}
     assert "int8-openvino" in page.read_text("utf-8")
     message, remedy = edgevit("report", quantized, exported).failure()
-    assert "none of the bundles" in message
+    assert "comparison of several bundles" in message
     assert "-o" in remedy
     assert "exists already" in edgevit("report", quantized, exported, "-o", tmp_path / "both").failure()[0]
     assert edgevit("report", quantized, exported, "-o", tmp_path / "both", "--overwrite").code == 0
