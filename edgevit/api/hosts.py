@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -238,8 +237,3 @@ def _calibrates(bundle: Bundle, race: Race) -> bool:
     """Return whether the race makes a variant that is calibrated."""
     there = {each.precision for each in bundle.manifest.variants if each.target == race.name}
     return bool({*(race.precisions or race.target.precisions)} & set(NEED_IMAGES) - there)
-
-
-def next_command(bundle: Path) -> str:
-    """Return what shows the figures of all devices."""
-    return shlex.join(["edgevit", "inspect", str(bundle)])
