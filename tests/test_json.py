@@ -117,6 +117,8 @@ def test_what_is_no_file_is_said_and_not_waited_for(tmp_path):
 def test_nothing_else_reads_json(path):
     if path == PACKAGE / "json.py":
         return
+    if path in (PACKAGE / "hosts/board.py", PACKAGE / "hosts/supervisor.py"):
+        return  # sent to a board as text, and run there before anything is installed
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             assert ast.unparse(node) not in ("json.load", "json.loads", "msgspec.json.decode", "msgspec.json.Decoder")

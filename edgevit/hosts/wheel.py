@@ -15,7 +15,7 @@ from edgevit.errors import MissingDataError
 
 #: What setuptools maps into the package, where it is installed.
 _MAPPED = (("_resources", "export"), ("_resources", "calibration"))
-_OF_INSTALLATION = ("METADATA", "entry_points.txt", "top_level.txt")
+_OF_INSTALLATION = ("entry_points.txt", "top_level.txt")
 #: A zip archive knows no time before; the same files give the same archive.
 _TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -35,11 +35,16 @@ def write_wheel(folder: Path) -> Path:
         raise MissingDataError(
             "EdgeViT is not installed, so nothing says what a board needs", remedy="pip install -e ."
         ) from error
+    # In a checkout the folder edgevit.egg-info may come first, where the same text has another name.
+    metadata = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO")
+    if not metadata:
+        raise MissingDataError("what EdgeViT depends on is not noted where it is installed", remedy="pip install -e .")
     information = f"edgevit-{distribution.version}.dist-info"
     path = folder / f"edgevit-{distribution.version}-py3-none-any.whl"
     lines = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in _files(distribution, information):
+        archived = {f"{information}/METADATA": metadata.encode()}
+        for name, content in (*_files(distribution, information), *archived.items()):
             archive.writestr(zipfile.ZipInfo(name, _TIME), content, zipfile.ZIP_DEFLATED)
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             lines.append(f"{name},sha256={digest},{len(content)}\n")

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 
 from edgevit import __version__
+from edgevit.errors import MissingDataError
 from edgevit.hosts.ssh import program_text
 from edgevit.hosts.wheel import write_wheel
 
@@ -20,6 +21,20 @@ def test_what_is_sent_as_text_needs_nothing_but_python(program):
     names = [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
     names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_a_checkout_whose_own_notes_come_first_gives_the_same_metadata(tmp_path, monkeypatch):
+    """As where Python starts in a checkout with edgevit.egg-info."""
+    notes = tmp_path / "checkout/edgevit.egg-info"
+    notes.mkdir(parents=True)
+    said = f"Metadata-Version: 2.4\nName: edgevit\nVersion: {__version__}\nRequires-Dist: numpy\n"
+    (notes / "PKG-INFO").write_text(said)
+    monkeypatch.syspath_prepend(notes.parent)
+    with zipfile.ZipFile(write_wheel(tmp_path)) as wheel:
+        assert wheel.read(f"edgevit-{__version__}.dist-info/METADATA").decode() == said
+    (notes / "PKG-INFO").write_text("")
+    with pytest.raises(MissingDataError):
+        write_wheel(tmp_path)
 
 
 def test_the_wheel_is_what_runs_here(tmp_path):
