@@ -83,7 +83,7 @@ def kept(bundle: Bundle, command: str, device: str | None) -> Kept:
     rows = [_row(each, getattr(each, "evidence", ())) for each in timed]
     place = latency.environment
     return Kept(
-        device=device or f"{place.cpu}, {place.cores} cores, {' '.join(place.cpu_features)}",
+        device=device or f"{place.cpu}, {place.cores} cores",
         model=f"{manifest.name}, {timed[0].accuracy.images if timed[0].accuracy else 0} images, batch {latency.batch}, "
         f"{latency.threads} threads",
         command=command,
@@ -122,7 +122,8 @@ def _section(found: Kept) -> Iterator[str]:
         f"{name} {place.packages[name]}" for name in ("onnxruntime", "openvino") if name in place.packages
     )
     yield f"## {found.device}: {found.model}\n"
-    yield f"`{found.command}`, {place.measured_at[:10]}: {place.os}, Python {place.python}, {engines}.\n"
+    where = f"{place.cpu}, {' '.join(place.cpu_features)}; {place.os}, Python {place.python}, {engines}"
+    yield f"`{found.command}`, {place.measured_at[:10]}: {where}.\n"
     yield f"| {' | '.join(HEADER)} |"
     yield f"|{' --- |' * len(HEADER)}"
     for row in found.variants:
