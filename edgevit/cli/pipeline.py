@@ -44,7 +44,7 @@ from edgevit.cli.options import (
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
-from edgevit.cli.verdicts import conclusion, following, reasons
+from edgevit.cli.verdicts import conclusion, following
 from edgevit.evaluation.load import Load
 from edgevit.graph.interface import onnx_outputs_in
 from edgevit.models.requested import requests_in
@@ -140,7 +140,6 @@ def pipeline(
         *output_figures(variants),
         *shares,
         *not_made(failed),
-        *reasons(each for each in entrants if each.word != "passed"),
         conclusion(entrants, max((each.accuracy.images for each in variants if each.accuracy), default=0)),
         f"Report: {page}",
         f"next:   edgevit predict {place} IMAGE; {following(place, entrants)}",
