@@ -99,13 +99,15 @@ def _row(variant: Variant | DeviceVariant, evidence: tuple[LimitEvidence, ...]) 
     doubt = "" if latency.valid else " ?"
     interval = percent_interval(accuracy.top1_ci95, accuracy.images)
     speed = f"{ratio(latency.speedup_vs_float32)} ({ratio_interval(latency.speedup_ci95)}){doubt}"
+    reference = variant.precision == "float32"
+    word = word_of(evidence) if evidence else "passed" if accuracy.passed else "failed"
     return [
         variant.name,
         NOTHING if accuracy.top1 is None else f"{percent(accuracy.top1, accuracy.images)} ({interval})",
         points(accuracy.delta_top1, accuracy.images),
         f"{milliseconds(latency.p50_ms)}{doubt}",
-        NOTHING if latency.speedup_vs_float32 is None else speed,
-        word_of(evidence) if evidence else "passed" if accuracy.passed else "failed",
+        NOTHING if reference or latency.speedup_vs_float32 is None else speed,
+        "reference" if reference and word == "passed" else word,
     ]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from afterwards import afterwards
+from chromium_host import Chromium, executable
 from hypothesis import settings
 from memory_folder import memory_folder
 from once import once, shelf
@@ -55,6 +56,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-export", action="store_true", help="export each model that loads, not one of each kind")
     parser.addoption("--measure-families", action="store_true", help="measure INT8 of each family for docs/models.md")
     parser.addoption("--every-kernel", action="store_true", help="compile every form of every model for each GPU")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    """Return a browser; the tests skip where there is none."""
+    if (path := executable()) is None:
+        pytest.skip("needs Chromium: sudo apt install chromium, or make test-web")
+    browser = Chromium(path)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ MIN_SPEEDUP = 1.0
 
 _REFERENCE: Precision = "float32"
 _MOST_FLIPS = 100
-#: Float32 on two engines differs by rounding alone, which is over 100 dB away; whatever is nearer counts as another
+#: The least SQNR of another engine's float32, whose rounding alone leaves over 100 dB. With less it counts as another
 #: precision, and must show that it keeps the limits.
 _SAME_DB = 60.0
 

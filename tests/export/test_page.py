@@ -11,7 +11,7 @@ from pathlib import Path
 import node_host
 import numpy as np
 import pytest
-from chromium_host import Chromium, executable, served
+from chromium_host import served
 from export_cases import picture
 from pack_files import files_of, written
 from PIL import Image, ImageCms, PngImagePlugin
@@ -25,15 +25,6 @@ OPENED = "document.querySelector('#loaded').textContent !== 'none'"
 ANSWERED = "Number(document.body.dataset.answers) > 0"
 REFUSED = "!document.querySelector('#error').hidden && document.querySelector('#error').textContent"
 STATUS = "document.querySelector('#status').textContent"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if (path := executable()) is None:
-        pytest.skip("needs Chromium: sudo apt install chromium, or make test-web")
-    browser = Chromium(path)
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from chromium_host import Chromium, executable
 from once import once
 from tiny import SHAPES, must_run
 
@@ -28,15 +27,6 @@ def script():
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if (path := executable()) is None:
-        pytest.skip("needs Chromium: sudo apt install chromium, or make test-web")
-    browser = Chromium(path)
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")
