@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +24,9 @@ class AttentionSubgraph:
 
     ``query``, ``key`` and ``value`` are (B, N, D) before heads are split, ``output`` (B, N, D) after they are joined.
     ``scores`` multiplies query and key, ``mixed`` the softmax and the values. ``query_path`` are the nodes on the way
-    from ``query`` to ``output``, in the order in which they run; ``scaling`` is the one of them that multiplies the
-    query by ``scale``, None where it is not scaled.
+    from ``query`` to ``output``, in the order in which they run, ``other_paths`` those from key and value to the
+    products; ``scaling`` is the one that multiplies the query by ``scale``, None where it is not scaled. ``bias`` is
+    (B, 1, 1, N), what is added to all scores of a key, None where nothing is.
     """
 
     softmax: ir.Node
@@ -38,6 +40,8 @@ class AttentionSubgraph:
     heads: int
     scale: float
     query_path: tuple[ir.Node, ...]
+    other_paths: tuple[ir.Node, ...]
+    bias: ir.Value | None
 
     @property
     def name(self) -> str:
@@ -168,7 +172,12 @@ def _attention(softmax: ir.Node) -> AttentionSubgraph | None:
     if found is None or softmax.attributes.get_int("axis", -1) not in (-1, 3):
         return None
     scores, mixed = found.scores, found.mixed
-    if not _feeds_only(scores, softmax) or not _feeds_only(softmax, mixed):
+    biased = _producer(softmax.inputs[0], "Add")
+    added = () if biased is None else (biased,)
+    bias = None if biased is None else biased.inputs[1]
+    if not all(_feeds_only(*pair) for pair in pairwise((scores, *added, softmax, mixed))):
+        return None
+    if biased is not None and not _is_of_keys(bias):
         return None
     scaled = _producer(scores.inputs[0], "Mul")
     unscaled, scale = (scores.inputs[0], 1.0) if scaled is None else _factor(scaled)
@@ -194,8 +203,16 @@ def _attention(softmax: ir.Node) -> AttentionSubgraph | None:
         output=joined[-1].outputs[0],
         heads=query.heads,
         scale=scale,
-        query_path=(*query.nodes, *scaling, scores, softmax, mixed, *joined),
+        query_path=(*query.nodes, *scaling, scores, *added, softmax, mixed, *joined),
+        other_paths=(*key.nodes, *value.nodes),
+        bias=bias,
     )
+
+
+def _is_of_keys(bias: ir.Value | None) -> bool:
+    """Say whether ``bias`` is (B, 1, 1, N): the same for all queries, in each head."""
+    shape = None if bias is None else bias.shape
+    return shape is not None and len(shape) == 4 and shape[1] == shape[2] == 1
 
 
 class _Heads(NamedTuple):

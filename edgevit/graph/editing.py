@@ -71,6 +71,34 @@ def float_constant(value: ir.Value | None) -> NDArray[np.float32] | None:
     return None if tensor is None or tensor.dtype != ir.DataType.FLOAT else tensor.numpy()
 
 
+class NodeBuilder:
+    """Makes nodes for a graph, one behind another, whose names begin with ``prefix``; ``nodes`` go in together."""
+
+    def __init__(self, graph: ir.Graph, prefix: str) -> None:
+        self.nodes: list[ir.Node] = []
+        self._graph, self._prefix = graph, prefix
+
+    def constant(self, name: str, values: NDArray[np.generic] | list[int] | float) -> ir.Value:
+        """Register a constant: integers are int64, a float is float32."""
+        array = np.asarray(values, dtype=np.float32 if isinstance(values, float) else None)
+        return add_constant(self._graph, f"{self._prefix}.{name}", array)
+
+    def op(self, op_type: str, inputs: Sequence[ir.Value], name: str, **attributes: int | list[int]) -> ir.Value:
+        """Add a node of one output, and return that."""
+        return self.ops(op_type, inputs, name, 1, **attributes)[0]
+
+    def ops(
+        self, op_type: str, inputs: Sequence[ir.Value], name: str, outputs: int, **attributes: int | list[int]
+    ) -> Sequence[ir.Value]:
+        """Add a node of several ``outputs``, and return them."""
+        called = free_name(self._graph, f"{self._prefix}.{name}")
+        node = ir.node(op_type, inputs, attributes=attributes, num_outputs=outputs, name=called)
+        for number, value in enumerate(node.outputs):
+            value.name = free_name(self._graph, f"{called}.output" + (f"_{number}" if outputs > 1 else ""))
+        self.nodes.append(node)
+        return node.outputs
+
+
 def node_like(
     graph: ir.Graph, name: str, op_type: str, inputs: list[ir.Value], like: ir.Value, **attributes: int | list[int]
 ) -> ir.Node:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -33,6 +33,7 @@ from edgevit.futures import as_done
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import LinearLayer, find_linears, load_graph
 from edgevit.graph.node_facts import Role, role_of
+from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.running import largest_difference, outputs_of
 from edgevit.graph.saving import save
 from edgevit.progress import SILENT, Progress
@@ -123,16 +124,21 @@ class FloatModel:
     rotated: bool
 
     @classmethod
-    def read(cls, path: Path, sha256: str, *, rotate: bool = True) -> FloatModel:
+    def read(cls, path: Path, sha256: str, *, rotate: bool = True, token_schedule: Sequence[int] = ()) -> FloatModel:
         """Read the float32 ONNX file ``path`` with that SHA-256, and ``rotate`` its residual stream.
 
+        Tokens are merged by ``token_schedule``, if there is one, one number for each block.
+
         Raises:
-            GraphError: if it is no float32 ONNX model.
+            GraphError: if it is no float32 ONNX model, or its tokens cannot be merged.
 
         """
         model = load_graph(path)
         common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
-        return cls(model, sha256, rotate and rotate_stream(model.graph))
+        rotated = rotate and rotate_stream(model.graph)  # what merges tokens would be in its way
+        if any(token_schedule):
+            MergeTokens(token_schedule)(model)
+        return cls(model, sha256, rotated)
 
 
 class ExactRewrites:

@@ -9,29 +9,7 @@ import onnx_ir as ir
 
 from edgevit.graph.attention import find_attentions
 from edgevit.graph.editing import add_constant
-
-TOKEN_AXIS = 1  # the axis of tokens in (B, N, D)
-
-#: Operators that treat each token by itself, with the positions of the inputs that hold tokens.
-_ROW_WISE = {
-    "Add": (0, 1),
-    "Attention": (0,),  # each query looks at all keys and values, but at no other query
-    "Cast": (0,),
-    "DequantizeLinear": (0,),
-    "Div": (0, 1),
-    "Erf": (0,),
-    "Gelu": (0,),
-    "LayerNormalization": (0,),
-    "MatMul": (0,),
-    "MatMulIntegerToFloat": (0,),
-    "Mul": (0, 1),
-    "MultiHeadAttention": (0,),  # as Attention
-    "QuantizeLinear": (0,),
-    "Relu": (0,),
-    "Sigmoid": (0,),
-    "Sub": (0, 1),
-    "Tanh": (0,),
-}
+from edgevit.graph.row_wise import ROW_WISE, TOKEN_AXIS, is_row_wise, same_for_all, tokens_of
 
 
 class PruneToClassToken(ir.passes.InPlacePass):
@@ -64,7 +42,7 @@ def pooled_token(graph: ir.Graph) -> PooledToken | None:
     """
     if len(graph.outputs) > 1:
         return None
-    choices = [(_index(node), _tokens(node.inputs[0])) for node in graph if _pools_token(node)]
+    choices = [(_index(node), tokens_of(node.inputs[0])) for node in graph if _pools_token(node)]
     tokens = {PooledToken(index, count) for index, count in choices if index is not None and count is not None}
     return tokens.pop() if len(tokens) == 1 else None
 
@@ -74,7 +52,7 @@ def _pools_token(node: ir.Node) -> bool:
         node.op_type == "Gather"
         and node.attributes.get_int("axis", 0) == TOKEN_AXIS
         and _index(node) is not None
-        and (_tokens(node.inputs[0]) or 0) > 1
+        and (tokens_of(node.inputs[0]) or 0) > 1
     )
 
 
@@ -110,8 +88,8 @@ def _behind_choice(
             query_paths.append(attention.query_path)
             single |= dict.fromkeys(attention.query_path, ())
             single[attention.query_path[0]] = (0,)
-        elif _is_row_wise(node):
-            single[node] = _ROW_WISE[node.op_type]
+        elif is_row_wise(node):
+            single[node] = ROW_WISE[node.op_type]
     return single, query_paths
 
 
@@ -121,44 +99,6 @@ def _serves_only(node: ir.Node, single: dict[ir.Node, tuple[int, ...]]) -> bool:
         return False
     uses = node.outputs[0].uses()
     return bool(uses) and all(user in single and index in single[user] for user, index in uses)
-
-
-def _is_row_wise(node: ir.Node) -> bool:
-    """Say whether ``node`` treats each token (B, N, D) by itself, and all that it takes is known to hold tokens."""
-    tokens = _tokens(node.outputs[0])
-    if node.op_type not in _ROW_WISE or tokens is None:
-        return False
-    inputs = [node.inputs[position] for position in _ROW_WISE[node.op_type]]
-    if not all(_tokens(value) == tokens or _same_for_all(value) for value in inputs):
-        return False
-    match node.op_type:
-        case "LayerNormalization":
-            return node.attributes.get_int("axis", -1) in (-1, 2)
-        case "MatMul" | "MatMulIntegerToFloat":
-            return _rank(node.inputs[1]) == 2
-        case "QuantizeLinear" | "DequantizeLinear":
-            return _rank(node.inputs[1]) == 0
-        case "Attention" | "MultiHeadAttention":
-            return len(node.inputs) == 3  # no mask
-        case _:
-            return True
-
-
-def _rank(value: ir.Value | None) -> int | None:
-    return None if value is None or value.shape is None else len(value.shape)
-
-
-def _tokens(value: ir.Value | None) -> int | None:
-    """Return how many tokens ``value`` holds as (B, N, D), None if it is anything else."""
-    shape = None if value is None else value.shape
-    size = shape[TOKEN_AXIS] if shape is not None and len(shape) == 3 else None
-    return size if isinstance(size, int) else None
-
-
-def _same_for_all(value: ir.Value | None) -> bool:
-    """Say whether ``value`` is a constant with nothing of its own for each token."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return tensor is not None and (len(tensor.shape) < 2 or tensor.shape[-2] == 1)
 
 
 def _index(choice: ir.Node) -> int | None:
@@ -184,7 +124,7 @@ def _cut(graph: ir.Graph, choice: ir.Node, single: dict[ir.Node, tuple[int, ...]
     for node, positions in single.items():
         for position in positions:
             value = node.inputs[position]
-            if value is None or value.producer() in single or _tokens(value) is None or _same_for_all(value):
+            if value is None or value.producer() in single or tokens_of(value) is None or same_for_all(value):
                 continue
             if value not in chosen:
                 chosen[value] = _gather(graph, value, first)

@@ -9,7 +9,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgevit.graph.attention import AttentionSubgraph, TurnedAttention, find_attentions, find_turned_attentions
-from edgevit.graph.editing import add_constant
+from edgevit.graph.editing import NodeBuilder, add_constant
+from edgevit.graph.row_wise import tokens_of
 
 _DOMAIN = "com.microsoft"
 
@@ -38,7 +39,8 @@ class FuseAttention(ir.passes.InPlacePass):
         standard = _can_be_standard(model)
         for attention in attentions:
             even = attention.heads % 2 == 0
-            node = _attention(attention) if standard and even else _of_microsoft(attention)
+            plain = attention.bias is None
+            node = _attention(attention) if standard and even and plain else _of_microsoft(graph, attention)
             new, old = node.outputs[0], attention.output
             new.shape, new.type = old.shape, old.type
             ir.convenience.replace_nodes_and_values(graph, attention.query_path[-1], [], [node], [old], [new])
@@ -113,9 +115,21 @@ def _standard(inputs: Sequence[ir.Value | None], heads: int, scale: float, name:
     return ir.node("Attention", inputs, attributes=attributes, name=name)
 
 
-def _of_microsoft(attention: AttentionSubgraph) -> ir.Node:
-    inputs = [attention.query, attention.key, attention.value]
+def _of_microsoft(graph: ir.Graph, attention: AttentionSubgraph) -> ir.Node:
+    inputs: list[ir.Value | None] = [attention.query, attention.key, attention.value]
+    if attention.bias is not None:
+        inputs += [None, None, _of_all_queries(graph, attention, attention.bias)]
     return multi_head_attention(inputs, attention.heads, attention.scale, f"{attention.name}.attention")
+
+
+def _of_all_queries(graph: ir.Graph, attention: AttentionSubgraph, bias: ir.Value) -> ir.Value:
+    """Return ``bias`` (B, 1, 1, N) as the operator takes it: (B, 1, n, N), with n queries."""
+    queries = tokens_of(attention.query)
+    build = NodeBuilder(graph, attention.name)
+    shape = build.constant("bias.shape", [1, 1, queries or 1, 1])
+    expanded = build.op("Expand", [bias, shape], "bias")
+    graph.insert_after(attention.query_path[-1], build.nodes)
+    return expanded
 
 
 def multi_head_attention(inputs: Sequence[ir.Value | None], heads: int, scale: float, name: str | None) -> ir.Node:

@@ -22,7 +22,8 @@ import onnx_ir as ir
 from edgevit.graph.editing import add_constant, node_like
 from edgevit.graph.linears import LinearLayer, find_linears
 from edgevit.graph.node_facts import Role, before_fake_quant, is_marked, layer_of, mark, role_of
-from edgevit.graph.passes.prune_tokens import TOKEN_AXIS, forget_tokens
+from edgevit.graph.passes.prune_tokens import forget_tokens
+from edgevit.graph.row_wise import TOKEN_AXIS
 from edgevit.quantization.plan import LinearQuantization
 from edgevit.quantization.rewrites.channel_equalization import comes_from_activation
 from edgevit.quantization.rewrites.smoothing_mappings import ValueProducer, find_smoothing_mappings

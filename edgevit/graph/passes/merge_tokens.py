@@ -1,0 +1,220 @@
+"""Merge tokens that are alike, so that what follows has fewer of them to multiply (ToMe, Bolya et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from edgevit.errors import GraphError
+from edgevit.graph import token_merging
+from edgevit.graph.attention import AttentionSubgraph
+from edgevit.graph.editing import NodeBuilder, add_constant
+from edgevit.graph.row_wise import TOKEN_AXIS
+from edgevit.graph.token_merging import TokenSets
+from edgevit.graph.token_stream import Block, TokenStream, find_token_stream, unmergeable
+
+_QUERY_AXIS, _KEY_AXIS = 2, 3  # of scores (B, h, n, n)
+
+
+class MergeTokens(ir.passes.InPlacePass):
+    """Merges ``schedule[i]`` tokens behind the attention of block i, by their keys' mean over heads.
+
+    A token that stands for s patches counts s times in the attention behind it: log s is added to the scores of its
+    key. Class token, distillation token and registers are never merged. What looks at all tokens, as a mean or an
+    output of tokens, sees each in its own place again, with what the one has that it went into. So outputs keep their
+    shapes, and a mean is one over patches.
+
+    The operators are standard ones of opset 20; shapes are static but for the batch. Values must have shapes.
+    """
+
+    def __init__(self, schedule: Sequence[int]) -> None:
+        super().__init__()
+        self._schedule = schedule
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph.
+
+        Raises:
+            GraphError: if its blocks are not recognised, or ``schedule`` does not fit them.
+
+        """
+        stream = find_token_stream(model.graph)
+        check_schedule(stream, self._schedule)
+        if not any(self._schedule):
+            return ir.passes.PassResult(model, modified=False)
+        _Merger(model.graph, stream).merge(self._schedule)
+        model.graph.sort()
+        common.ShapeInferencePass()(model)
+        return ir.passes.PassResult(model, modified=True)
+
+
+def check_schedule(stream: TokenStream, schedule: Sequence[int]) -> None:
+    """Check that ``schedule`` can be done: a block can merge half of the patches' tokens that are left.
+
+    Raises:
+        GraphError: if not.
+
+    """
+    if len(schedule) != len(stream.blocks):
+        raise GraphError(
+            f"the schedule is of {len(schedule)} blocks, the model has {len(stream.blocks)}",
+            remedy="give one number for each block",
+        )
+    left = stream.tokens
+    for number, count in enumerate(schedule):
+        most = most_merged(left, stream.prefix)
+        if not 0 <= count <= most:
+            raise GraphError(f"block {number} cannot merge {count} of {left} tokens", remedy=f"merge 0 to {most} there")
+        left -= count
+
+
+def most_merged(tokens: int, prefix: int) -> int:
+    """Return how many of ``tokens`` one block can merge, none of the first ``prefix``."""
+    sets = TokenSets(tokens, prefix, 0)
+    return max(0, min(sets.in_a - 1, sets.in_b))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """What is known of the tokens at a place of the stream; values are None where nothing was merged yet.
+
+    How many there are, for how many patches each stands (B, n, 1), the logarithm of that as a bias of attention
+    (B, 1, 1, n), and at which place each of the first N tokens is now (B, N, 1).
+    """
+
+    count: int
+    sizes: ir.Value | None = None
+    bias: ir.Value | None = None
+    places: ir.Value | None = None
+
+
+class _Merger:
+    """Goes along the stream, merges, and tells what comes behind how many tokens there are."""
+
+    def __init__(self, graph: ir.Graph, stream: TokenStream) -> None:
+        self._graph, self._stream = graph, stream
+        self._of: dict[ir.Value, _Tokens] = {}
+        self._restored: dict[ir.Value, ir.Value] = {}
+
+    def merge(self, schedule: Sequence[int]) -> None:
+        stream = self._stream
+        merging = {block.residual: (block, count) for block, count in zip(stream.blocks, schedule, strict=True)}
+        attentions = {block.attention.output: block.attention for block in stream.blocks}
+        for value in stream.values:
+            tokens = self._tokens_at(value, attentions.get(value))
+            self._of[value] = tokens
+            value.shape = _resized(value.shape, {TOKEN_AXIS: tokens.count})
+            block, count = merging.get(value, (None, 0))
+            if block is not None and count:
+                self._merge(block, count, tokens)
+        for node, index in stream.readers:
+            taken = node.inputs[index]
+            assert taken is not None  # noqa: S101 - so is a reader found
+            node.replace_input_with(index, self._restore(taken))
+        for value in stream.outputs:
+            self._restore_output(value)
+
+    def _tokens_at(self, value: ir.Value, attention: AttentionSubgraph | None) -> _Tokens:
+        if attention is not None:
+            tokens = self._of[attention.query]
+            if tokens.bias is not None:
+                self._attend(attention, tokens.count, tokens.bias)
+            return tokens
+        node = value.producer()
+        taken = [self._of[each] for each in (() if node is None else node.inputs) if each in self._of]
+        if len({tokens.count for tokens in taken}) > 1:
+            raise unmergeable("tokens of a block are added to those of a later one")
+        return taken[0] if taken else _Tokens(self._stream.tokens)
+
+    def _attend(self, attention: AttentionSubgraph, count: int, bias: ir.Value) -> None:
+        """Let ``attention`` look at ``count`` tokens, with ``bias`` added to the scores."""
+        for node in (*attention.query_path, *attention.other_paths):
+            (output,) = node.outputs
+            match node.op_type:
+                case "Reshape":
+                    self._reshape(node, count)
+                    output.shape = _resized(output.shape, {TOKEN_AXIS: count})
+                case "Transpose":
+                    source = None if node.inputs[0] is None else node.inputs[0].shape
+                    perm = node.attributes.get_ints("perm", ())
+                    output.shape = None if source is None else ir.Shape([source[axis] for axis in perm])
+                case _:  # (B, h, n, d), or (B, h, n, n)
+                    square = {_KEY_AXIS: count} if node in (attention.scores, attention.softmax) else {}
+                    output.shape = _resized(output.shape, {_QUERY_AXIS: count, **square})
+        build = NodeBuilder(self._graph, attention.name)
+        product = attention.scores.outputs[0]
+        biased = build.op("Add", [product, bias], "token_sizes")
+        biased.shape, biased.type = product.shape, product.type
+        self._graph.insert_before(attention.softmax, build.nodes)
+        attention.softmax.replace_input_with(0, biased)
+
+    def _reshape(self, node: ir.Node, count: int) -> None:
+        tensor = None if node.inputs[1] is None else ir.convenience.get_const_tensor(node.inputs[1])
+        assert tensor is not None  # noqa: S101 - so is an attention found
+        shape = np.array(tensor.numpy())
+        shape[TOKEN_AXIS] = count
+        node.replace_input_with(1, add_constant(self._graph, f"{node.name}.shape", shape))
+
+    def _merge(self, block: Block, count: int, tokens: _Tokens) -> None:
+        value, attention = block.residual, block.attention
+        users = list(value.uses())
+        sets = TokenSets(tokens.count, self._stream.prefix, count)
+        build = NodeBuilder(self._graph, f"{attention.name}.merge")
+        width = attention.key.shape[2]  # type: ignore[index]
+        assert isinstance(width, int)  # noqa: S101 - the stream has shapes
+        metric = token_merging.mean_over_heads(build, attention.key, attention.heads, tokens.count, width)
+        matching = token_merging.match(build, metric, sets)
+        sizes = self._ones(build, value, tokens.count) if tokens.sizes is None else tokens.sizes
+        merged, sizes = token_merging.merge(build, value, sizes, matching)
+        merged.shape, merged.type = _resized(value.shape, {TOKEN_AXIS: sets.left}), value.type
+        shape = build.constant("bias.shape", [-1, 1, 1, sets.left])
+        bias = build.op("Reshape", [build.op("Log", [sizes], "sizes.log"), shape], "bias")
+        bias.shape, bias.type = ir.Shape([value.shape[0], 1, 1, sets.left]), value.type  # type: ignore[index]
+        places: ir.Value | None = None
+        if self._stream.readers or self._stream.outputs:
+            places = token_merging.places_after(build, matching)
+            if tokens.places is not None:
+                places = token_merging.pick(build, places, tokens.places, "places.of_all")
+        producer = value.producer()
+        assert producer is not None  # noqa: S101 - a residual sum
+        self._graph.insert_after(producer, build.nodes)
+        for node, index in users:
+            node.replace_input_with(index, merged)
+        self._of[merged] = _Tokens(sets.left, sizes, bias, places)
+
+    def _ones(self, build: NodeBuilder, value: ir.Value, count: int) -> ir.Value:
+        """Return the sizes (B, n, 1) of tokens of which none was merged."""
+        batch = build.op("Shape", [value], "batch", start=0, end=1)
+        shape = build.op("Concat", [batch, build.constant("sizes.once", [1, 1])], "sizes.shape", axis=0)
+        return build.op("Expand", [build.constant("ones", np.ones((1, count, 1), np.float32)), shape], "sizes.ones")
+
+    def _restore(self, value: ir.Value) -> ir.Value:
+        """Return ``value`` with a row for each of the first tokens again."""
+        tokens = self._of[value]
+        if tokens.places is None:
+            return value
+        if value not in self._restored:
+            build = NodeBuilder(self._graph, f"{value.name}.unmerge")
+            whole = token_merging.pick(build, value, tokens.places, "tokens")
+            whole.shape, whole.type = _resized(value.shape, {TOKEN_AXIS: self._stream.tokens}), value.type
+            producer = value.producer()
+            assert producer is not None  # noqa: S101 - it is made of the images
+            self._graph.insert_after(producer, build.nodes)
+            self._restored[value] = whole
+        return self._restored[value]
+
+    def _restore_output(self, value: ir.Value) -> None:
+        whole = self._restore(value)
+        if whole is value:
+            return
+        index = self._graph.outputs.index(value)
+        self._graph.outputs[index] = whole
+        value.name, whole.name = f"{value.name}.merged", value.name
+
+
+def _resized(shape: ir.Shape | None, sizes: dict[int, int]) -> ir.Shape | None:
+    return None if shape is None else ir.Shape([sizes.get(axis, size) for axis, size in enumerate(shape)])

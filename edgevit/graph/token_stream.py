@@ -1,0 +1,185 @@
+"""Follow a ViT's tokens through its blocks: what treats each by itself, what mixes them, what looks at all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from edgevit.errors import GraphError
+from edgevit.graph.attention import AttentionSubgraph, find_attentions, find_turned_attentions
+from edgevit.graph.row_wise import TOKEN_AXIS, is_row_wise, same_for_all, tokens_of
+
+_RANK = 3
+_FEATURES = (2, -1)  # the last axis of (B, N, D)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An attention and the sum of what came in and what it gave, ``residual`` (B, N, D)."""
+
+    attention: AttentionSubgraph
+    residual: ir.Value
+
+
+@dataclass(slots=True)
+class TokenStream:
+    """The tokens (B, N, D) of a ViT, from the first block's residual sum on.
+
+    Of ``tokens`` the first ``prefix`` are no patches, but class token, distillation token or registers. ``values``
+    hold a row for each token, in the order in which they are computed; those of attention between heads are left out.
+    ``readers`` are inputs of other nodes, at which all tokens are looked at; ``outputs`` those that the graph gives.
+    """
+
+    tokens: int
+    prefix: int
+    blocks: list[Block]
+    values: list[ir.Value] = field(default_factory=list)
+    readers: list[tuple[ir.Node, int]] = field(default_factory=list)
+    outputs: list[ir.Value] = field(default_factory=list)
+
+    @property
+    def patches(self) -> int:
+        """How many of the tokens are of patches."""
+        return self.tokens - self.prefix
+
+
+def find_token_stream(graph: ir.Graph) -> TokenStream:
+    """Return the tokens of ``graph``; values must have shapes.
+
+    Raises:
+        GraphError: if its blocks are not recognised: attention in another form, tokens that are moved between blocks.
+
+    """
+    attentions = find_attentions(graph)
+    if not attentions:
+        raise unmergeable(_why_no_attention(graph))
+    blocks = [Block(attention, _residual(attention)) for attention in attentions]
+    count = tokens_of(blocks[0].residual)
+    assert count is not None  # noqa: S101 - so is a residual sum found
+    stream = TokenStream(count, _prefix(graph, blocks[0]), blocks)
+    _follow(graph, stream)
+    return stream
+
+
+def unmergeable(reason: str) -> GraphError:
+    """Return the error that says for what ``reason`` tokens of a model cannot be merged."""
+    return GraphError(
+        f"tokens cannot be merged in this model: {reason}",
+        remedy="quantize it without --token-budget",
+    )
+
+
+def _why_no_attention(graph: ir.Graph) -> str:
+    if find_turned_attentions(graph):
+        return "its attention depends on the positions of queries and keys, and a merged token has several"
+    return "no attention of the usual form is found in it"
+
+
+def _residual(attention: AttentionSubgraph) -> ir.Value:
+    """Return the sum of what ``attention`` gives, projected, and what came into the block."""
+    value = attention.output
+    while len(value.uses()) == 1:
+        ((node, _),) = value.uses()
+        if not is_row_wise(node):
+            break
+        if node.op_type == "Add" and not any(same_for_all(each) for each in node.inputs):
+            return node.outputs[0]
+        value = node.outputs[0]
+    raise unmergeable(f"what {attention.name} gives is not added to what came into it")
+
+
+def _prefix(graph: ir.Graph, first: Block) -> int:
+    """Return how many tokens come before the patches, the same for all images: class token, registers."""
+    of_images = _depending_on_images(graph)
+    producer = first.residual.producer()
+    value = None if producer is None else next((each for each in producer.inputs if each is not None), None)
+    if value is not None and _comes_from(value, first.attention.output):
+        value = producer.inputs[1]  # type: ignore[union-attr]
+    prefix = 0
+    while value is not None and (node := value.producer()) is not None:
+        if node.op_type == "Concat" and node.attributes.get_int("axis", 0) in (TOKEN_AXIS, TOKEN_AXIS - _RANK):
+            *before, value = node.inputs
+            counts = [tokens_of(each) for each in before]
+            if any(each in of_images for each in before) or value not in of_images or None in counts:
+                raise unmergeable("its patches are not the last of its tokens")
+            prefix += sum(count or 0 for count in counts)
+        elif is_row_wise(node) or node.op_type == "Add":  # of positions
+            value = next((each for each in node.inputs if each in of_images), None)
+        else:
+            break
+    return prefix
+
+
+def _depending_on_images(graph: ir.Graph) -> set[ir.Value | None]:
+    found: set[ir.Value | None] = {value for value in graph.inputs if not value.is_initializer()}
+    for node in graph:
+        if node.op_type not in ("Shape", "Size") and not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return found
+
+
+def _comes_from(value: ir.Value, other: ir.Value) -> bool:
+    """Say whether ``value`` is ``other``, or made of it by nodes that treat each token by itself."""
+    while value is not other:
+        node = value.producer()
+        if node is None or not is_row_wise(node):
+            return False
+        made = [each for each in node.inputs if each is not None and not same_for_all(each)]
+        if len(made) != 1:
+            return False
+        (value,) = made
+    return True
+
+
+def _follow(graph: ir.Graph, stream: TokenStream) -> None:
+    """Find the values and the readers of ``stream``."""
+    inside = {node for block in stream.blocks for node in _nodes(block.attention)}
+    attentions = {block.attention.output: block.attention for block in stream.blocks}
+    seen: dict[ir.Value | None, None] = {stream.blocks[0].residual: None}
+    for node in graph:
+        attention = attentions.get(node.outputs[0])
+        taken = [index for index, value in enumerate(node.inputs) if value in seen]
+        if attention is not None and {attention.query, attention.key, attention.value} <= seen.keys():
+            seen[attention.output] = None
+        elif node in inside or not taken:
+            continue
+        elif is_row_wise(node) or _splits_features(node):
+            seen.update(dict.fromkeys(node.outputs))
+        elif not _takes_prefix(node, stream.prefix):
+            stream.readers += [(node, index) for index in taken]
+    stream.values = [value for value in seen if value is not None]
+    stream.outputs = [value for value in graph.outputs if value in seen]
+    for block in stream.blocks:
+        name = block.attention.name
+        if block.residual not in seen:
+            raise unmergeable(f"other operators than Linear layers and norms change the tokens before {name}")
+        if tokens_of(block.residual) != stream.tokens:
+            raise unmergeable(f"{name} has another number of tokens than the first")
+
+
+def _nodes(attention: AttentionSubgraph) -> Iterator[ir.Node]:
+    yield from attention.query_path
+    yield from attention.other_paths
+
+
+def _splits_features(node: ir.Node) -> bool:
+    return node.op_type == "Split" and node.attributes.get_int("axis", 0) in _FEATURES
+
+
+def _takes_prefix(node: ir.Node, prefix: int) -> bool:
+    """Say whether ``node`` looks at class token or registers alone, which stay where they are."""
+    constants = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:]]
+    if any(constant is None for constant in constants):
+        return False
+    numbers = [constant.numpy().reshape(-1).tolist() for constant in constants if constant is not None]
+    match node.op_type:
+        case "Gather":
+            return node.attributes.get_int("axis", 0) == TOKEN_AXIS and all(0 <= each < prefix for each in numbers[0])
+        case "Slice":
+            starts, ends, *more = numbers
+            axes = more[0] if more else list(range(len(starts)))
+            return axes == [TOKEN_AXIS] and starts[0] >= 0 and 0 <= ends[0] <= prefix
+        case _:
+            return node.op_type in ("Shape", "Size")
