@@ -16,7 +16,7 @@ _FEATURES = (2, -1)  # the last axis of (B, N, D)
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class EncoderBlock:
     """An attention and the sum of what came in and what it gave, ``residual`` (B, N, D)."""
 
     attention: AttentionSubgraph
@@ -34,7 +34,7 @@ class TokenStream:
 
     tokens: int
     prefix: int
-    blocks: list[Block]
+    blocks: list[EncoderBlock]
     values: list[ir.Value] = field(default_factory=list)
     readers: list[tuple[ir.Node, int]] = field(default_factory=list)
     outputs: list[ir.Value] = field(default_factory=list)
@@ -55,7 +55,7 @@ def find_token_stream(graph: ir.Graph) -> TokenStream:
     attentions = find_attentions(graph)
     if not attentions:
         raise unmergeable(_why_no_attention(graph))
-    blocks = [Block(attention, _residual(attention)) for attention in attentions]
+    blocks = [EncoderBlock(attention, _residual(attention)) for attention in attentions]
     count = tokens_of(blocks[0].residual)
     assert count is not None  # noqa: S101 - so is a residual sum found
     stream = TokenStream(count, _prefix(graph, blocks[0]), blocks)
@@ -90,7 +90,7 @@ def _residual(attention: AttentionSubgraph) -> ir.Value:
     raise unmergeable(f"what {attention.name} gives is not added to what came into it")
 
 
-def _prefix(graph: ir.Graph, first: Block) -> int:
+def _prefix(graph: ir.Graph, first: EncoderBlock) -> int:
     """Return how many tokens come before the patches, the same for all images: class token, registers."""
     of_images = _depending_on_images(graph)
     producer = first.residual.producer()

@@ -15,7 +15,7 @@ from edgevit.graph.attention import AttentionSubgraph
 from edgevit.graph.editing import NodeBuilder, add_constant
 from edgevit.graph.row_wise import TOKEN_AXIS
 from edgevit.graph.token_merging import TokenSets
-from edgevit.graph.token_stream import Block, TokenStream, find_token_stream, unmergeable
+from edgevit.graph.token_stream import EncoderBlock, TokenStream, find_token_stream, unmergeable
 
 _QUERY_AXIS, _KEY_AXIS = 2, 3  # of scores (B, h, n, n)
 
@@ -159,7 +159,7 @@ class _Merger:
         shape[TOKEN_AXIS] = count
         node.replace_input_with(1, add_constant(self._graph, f"{node.name}.shape", shape))
 
-    def _merge(self, block: Block, count: int, tokens: _Tokens) -> None:
+    def _merge(self, block: EncoderBlock, count: int, tokens: _Tokens) -> None:
         value, attention = block.residual, block.attention
         users = list(value.uses())
         sets = TokenSets(tokens.count, self._stream.prefix, count)
