@@ -7,19 +7,22 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import kept_shapes
 import pytest
 from afterwards import afterwards
 from chromium_host import Chromium, executable
+from fork_server import Forked, ForkServer
 from hypothesis import settings
 from memory_folder import memory_folder
 from once import once, shelf
 from oracles import import_timm
-from tiny import SHAPES, VARIANTS, CommandLine, must_run, write_checkpoint, write_headless
+from tiny import SHAPES, VARIANTS, CommandLine, fork, must_run, write_checkpoint, write_headless
 
 if TYPE_CHECKING:
     from deit import Deit
@@ -114,14 +117,19 @@ def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def loaded_for_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Change what is loaded, for the fixtures of all scopes, too: exports are kept, and threads that wait sleep."""
+    """Change what is loaded, for fixtures of all scopes, too: exports and shapes are kept, threads that wait sleep."""
 
     def keep_exports(_: ModuleType) -> None:
         from traces import keep
 
         keep(shelf(tmp_path_factory))
 
-    with afterwards({"edgevit.graph.torch_export": keep_exports, "onnxruntime": do_not_spin}):
+    then = {
+        "edgevit.graph.torch_export": keep_exports,
+        "edgevit.data.shapes": kept_shapes.keep,
+        "onnxruntime": do_not_spin,
+    }
+    with afterwards(then):
         yield
 
 
@@ -149,6 +157,22 @@ def no_limit_is_left() -> Iterator[None]:
 def edgevit(capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """Return a function that runs the command line with its arguments."""
     return CommandLine(capsys)
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Callable[..., Forked]]:
+    """Return what starts the command line as ``tiny.start`` does, in processes that have the engines loaded."""
+    commands = [f"edgevit.{of}.{name}" for of in ("cli", "stages") for name in ("quantize", "validate", "benchmark")]
+    with closing(ForkServer(*commands, "edgevit.stages.report", "onnxruntime", "openvino")) as server:
+        yield partial(fork, server)
+
+
+@pytest.fixture(scope="session")
+def forked_with_torch() -> Iterator[Callable[..., Forked]]:
+    """Return what starts the command line so, in processes that have loaded what exports and trains."""
+    modules = ("edgevit.cli.export", "edgevit.stages.export", "edgevit.graph.torch_export", "edgevit.training.loop")
+    with closing(ForkServer(*modules, "edgevit.cli.train")) as server:
+        yield partial(fork, server)
 
 
 @pytest.fixture(scope="session")

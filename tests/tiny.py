@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from fork_server import Forked, ForkServer
 
 from edgevit.backends import BACKENDS, backend_class
 from edgevit.cli.app import run
@@ -121,27 +122,35 @@ def start(*arguments: object, scratch: Path, file_size: int | None = None) -> su
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
-    scratch.mkdir(exist_ok=True)
-    root = str(Path(__file__).resolve().parents[1])
     return subprocess.Popen(
         [sys.executable, "-m", "edgevit", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": root,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "TMPDIR": str(scratch),
-            # torch makes its compiler's cache in TMPDIR for good, unless it has another place.
-            "TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / "edgevit-tests-torchinductor"),
-        },
+        env=_environment(scratch),
         start_new_session=True,
         preexec_fn=prepare,  # the test run has no threads that hold locks then
     )
 
 
-def finish(process: subprocess.Popen[str]) -> Outcome:
+def fork(server: ForkServer, *arguments: object, scratch: Path, file_size: int | None = None) -> Forked:
+    """Do what ``start`` does where it is not asked whether Python and the libraries start, too."""
+    return server.start([str(argument) for argument in arguments], _environment(scratch), file_size)
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    scratch.mkdir(exist_ok=True)
+    return {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(scratch),
+        # torch makes its compiler's cache in TMPDIR for good, unless it has another place.
+        "TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / "edgevit-tests-torchinductor"),
+    }
+
+
+def finish(process: subprocess.Popen[str] | Forked) -> Outcome:
     """Wait for a process that ``start`` began."""
     out, err = process.communicate(timeout=200)
     return Outcome(process.returncode, out, err)

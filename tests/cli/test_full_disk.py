@@ -4,15 +4,16 @@ Files may not grow beyond a limit, which also native code that writes files meet
 """
 
 import pytest
-from tiny import SHAPES, content, entries, finish, start
+from tiny import SHAPES, content, entries, finish
 
 
 @pytest.fixture
-def refused(tmp_path):
+def refused(tmp_path, forked, request):
     """Return a function that runs a command which meets a full disk, and gives its error and remedy."""
 
     def run(*arguments, limit):
         scratch = tmp_path / "scratch"
+        start = request.getfixturevalue("forked_with_torch") if arguments[0] in ("export", "train") else forked
         done = finish(start(*arguments, scratch=scratch, file_size=limit))
         assert done.code == 3, done.err
         message, remedy = done.failure()
@@ -57,13 +58,13 @@ def test_a_report_elsewhere(refused, quantized, tmp_path):
 
 
 @pytest.mark.parametrize("limit", [0, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_train(refused, tmp_path, limit):
+def test_train(refused, forked_with_torch, tmp_path, limit):
     run = tmp_path / "run"
     options = ("--data", "shapes:size=28,count=32", "--epochs", "1", "--batch-size", "16")
     message, _ = refused("train", *options, "-o", run, limit=limit)
     assert f"cannot write {run}" in message
     if limit:
         assert entries(run) == ["job.json", "train.toml"]
-        done = finish(start("train", *options, "-o", run, "--resume", scratch=tmp_path / "scratch"))
+        done = finish(forked_with_torch("train", *options, "-o", run, "--resume", scratch=tmp_path / "scratch"))
         assert done.code == 0, done.err
         assert (run / "model.safetensors").is_file()

@@ -6,7 +6,7 @@ import time
 
 import msgspec
 import pytest
-from tiny import Outcome, content, entries, start
+from tiny import Outcome, content, entries
 
 from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingDependencyError
@@ -20,11 +20,12 @@ ENDINGS = {
 
 
 @pytest.fixture
-def stop(tmp_path):
+def stop(tmp_path, forked, request):
     """Return a function that runs a command until it says something, and then signals it and its children."""
 
     def run(*arguments, at, number=signal.SIGINT, after=0.3):
         scratch = tmp_path / "scratch"
+        start = request.getfixturevalue("forked_with_torch") if arguments[0] in ("export", "train") else forked
         process = start(*arguments, scratch=scratch)
         said = ""
         for line in process.stderr:

@@ -11,6 +11,12 @@ from edgevit.errors import DataError
 CLASSES = 8
 
 
+@pytest.fixture(autouse=True)
+def drawn_anew(monkeypatch):
+    """Draw each time: that is what is tested here."""
+    monkeypatch.setattr(Shapes, "image", Shapes.image.drawn)
+
+
 def pixels(dataset, index):
     return np.asarray(dataset.image(index))
 

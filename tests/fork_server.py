@@ -1,0 +1,168 @@
+"""The command line in processes of their own that load no libraries: they are forked by a process that has them.
+
+To load them takes longer than most commands do. Whoever forks has no threads; what runs then is ``python -m edgevit``.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import resource
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+_NUMBER = Struct("i")
+_MOST = 1 << 18  # bytes of a request
+
+
+class ForkServer:
+    """Starts commands as ``tiny.start`` does, with ``modules`` loaded already."""
+
+    def __init__(self, *modules: str) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = Path(__file__).resolve().parents[1]
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno()), *modules],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # as those of the commands: Python asks what they are only when it starts
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        theirs.close()
+
+    def start(self, arguments: list[str], environment: dict[str, str], file_size: int | None) -> Forked:
+        """Run the command line with ``arguments``; see ``tiny.start``."""
+        request = json.dumps([arguments, environment, str(Path.cwd()), file_size]).encode()
+        pipes = [os.pipe() for _ in range(3)]
+        socket.send_fds(self._socket, [request], [theirs for _, theirs in pipes])
+        for _, theirs in pipes:
+            os.close(theirs)
+        stdout, stderr, status = (ours for ours, _ in pipes)
+        return Forked(stdout, stderr, status)
+
+    def close(self) -> None:
+        """End the server, which ends when nobody can ask any more."""
+        self._socket.close()
+        said = self._process.communicate(timeout=60)[0]
+        assert self._process.returncode == 0, said
+
+
+class Forked:
+    """A process that the server has forked: as much of ``subprocess.Popen`` as tests use."""
+
+    def __init__(self, stdout: int, stderr: int, status: int) -> None:
+        self.stdout, self.stderr = os.fdopen(stdout), os.fdopen(stderr)
+        self.returncode: int | None = None
+        self._status = os.fdopen(status, "rb", buffering=0)
+        self.pid = self._number()
+
+    def _number(self) -> int:
+        found: int = _NUMBER.unpack(self._status.read(_NUMBER.size) or b"")[0]
+        return found
+
+    def poll(self) -> int | None:
+        """Return how the process has ended, None while it runs."""
+        return self.wait(timeout=0)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Return how the process has ended, None if it has not in ``timeout`` seconds."""
+        if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+            self.returncode = self._number()
+            self._status.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float = 200) -> tuple[str, str]:
+        """Return the rest of what it writes, and wait for its end."""
+        with self.stdout, self.stderr, ThreadPoolExecutor(2) as pool:
+            said = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            if self.wait(timeout) is None:
+                os.killpg(self.pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired("edgevit", timeout)
+            return said[0].result(), said[1].result()
+
+
+def serve(server: socket.socket) -> list[str] | None:
+    """Fork a process for each request; return the arguments in it, and None in this one when no more come."""
+    while True:
+        message, descriptors, *_ = socket.recv_fds(server, _MOST, 3)
+        if not message:
+            return None
+        while _ended_children():
+            pass
+        arguments, *surroundings = json.loads(message)
+        if os.fork() == 0:
+            server.close()
+            if _is_command(descriptors, surroundings):
+                return arguments
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _ended_children() -> int:
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0]
+    except ChildProcessError:
+        return 0
+
+
+def _is_command(descriptors: list[int], surroundings: list[Any]) -> bool:
+    """Fork again, and return in the command's process alone; the other one tells when and how that has ended."""
+    stdout, stderr, status = descriptors
+    if (pid := os.fork()) == 0:
+        for place, descriptor in ((1, stdout), (2, stderr)):
+            os.dup2(descriptor, place)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _settle(*surroundings)
+        return True
+    os.close(stdout)
+    os.close(stderr)
+    os.write(status, _NUMBER.pack(pid))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.write(status, _NUMBER.pack(code))
+    os._exit(0)
+
+
+def _settle(environment: dict[str, str], folder: str, file_size: int | None) -> None:
+    """Be what ``tiny.start`` starts: with a process group, an environment, signals and limits of its own."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    tempfile.tempdir = None  # it is another one now
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # memory that is not looked at need not be copied
+    given = serve(socket.socket(fileno=int(sys.argv[1])))
+    if given is not None:
+        sys.argv[:] = ["edgevit", *given]
+        runpy.run_module("edgevit", run_name="__main__", alter_sys=True)
