@@ -53,13 +53,21 @@ def hugging_face_vit(*, head: bool = True) -> nn.Module:
     return _randomise(ViTForImageClassification(config) if head else ViTModel(config))
 
 
-def write_old(model: nn.Module, path: Path, *, batch: int | None = None, opset: int = 17, **options: Any) -> Path:
+def write_old(
+    model: nn.Module,
+    path: Path,
+    *,
+    batch: int | None = None,
+    opset: int = 17,
+    size: tuple[int, int, int] = (3, 32, 32),
+    **options: Any,
+) -> Path:
     """Write ``model`` by torch's older exporter; with ``batch`` None it takes any number of images."""
     import torch
 
     axes = {} if batch else {"dynamic_axes": {"x": {0: "b"}}}
     options = {"input_names": ["x"], "output_names": ["y"], **axes, **options}
-    images = torch.zeros(batch or 1, 3, 32, 32)
+    images = torch.zeros(batch or 1, *size)
     return _quietly(
         lambda: torch.onnx.export(model, (images,), path, dynamo=False, opset_version=opset, **options), path
     )

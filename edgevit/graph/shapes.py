@@ -28,6 +28,7 @@ SIZES = (2, 3)
 #: Operators that give numbers about a tensor, not of it.
 ABOUT = ("Shape", "Size")
 _FATAL = 4  # log severity
+_IR_VERSION = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,28 @@ def probe(model: ir.Model, sizes: Sequence[int], shapes: Iterable[ir.Value], num
     of_shapes = [[tuple(map(int, answer[index])) for answer in answers] for index in range(len(shapes))]
     of_numbers = [[answer[index] for answer in answers] for index in range(len(shapes), len(asked))]
     return Probe(dict(zip(shapes, of_shapes, strict=True)), dict(zip(numbers, of_numbers, strict=True)))
+
+
+def complete_shapes(graph: ir.Graph) -> None:
+    """Give the values of ``graph`` shapes that say all sizes but the batch, where inference has left some open.
+
+    Raises:
+        As ``probe``.
+
+    """
+    values = [value for node in graph for value in node.outputs if value.uses() or value.is_graph_output()]
+    open_ones = [value for value in values if value.shape is None or not _says_all(value.shape)]
+    if not open_ones:
+        return
+    batch = graph.inputs[0].shape[0] if graph.inputs[0].shape else None
+    sizes = (batch,) if isinstance(batch, int) else SIZES
+    found = probe(ir.Model(graph, ir_version=_IR_VERSION), sizes, open_ones, [])
+    for value, shapes in found.shapes.items():
+        value.shape = symbolic(shapes, sizes) or value.shape
+
+
+def _says_all(shape: ir.Shape) -> bool:
+    return all(isinstance(size, int) for size in shape[1:])
 
 
 def _run(proto: onnx.ModelProto, images: ir.Value, size: int, asked: list[str]) -> list[NDArray[np.generic]]:

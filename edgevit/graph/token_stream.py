@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from edgevit.errors import GraphError
 from edgevit.graph.attention import AttentionSubgraph, find_attentions, find_turned_attentions
-from edgevit.graph.row_wise import TOKEN_AXIS, is_row_wise, same_for_all, tokens_of
+from edgevit.graph.row_wise import ROW_WISE, TOKEN_AXIS, is_row_wise, same_for_all, tokens_of
+from edgevit.graph.shapes import complete_shapes
+from edgevit.graph.token_prefix import prefix_of
 
-_RANK = 3
 _FEATURES = (2, -1)  # the last axis of (B, N, D)
 
 
@@ -46,12 +47,13 @@ class TokenStream:
 
 
 def find_token_stream(graph: ir.Graph) -> TokenStream:
-    """Return the tokens of ``graph``; values must have shapes.
+    """Return the tokens of ``graph``; shapes of values are completed.
 
     Raises:
         GraphError: if its blocks are not recognised: attention in another form, tokens that are moved between blocks.
 
     """
+    complete_shapes(graph)
     attentions = find_attentions(graph)
     if not attentions:
         raise unmergeable(_why_no_attention(graph))
@@ -92,32 +94,13 @@ def _residual(attention: AttentionSubgraph) -> ir.Value:
 
 def _prefix(graph: ir.Graph, first: EncoderBlock) -> int:
     """Return how many tokens come before the patches, the same for all images: class token, registers."""
-    of_images = _depending_on_images(graph)
     producer = first.residual.producer()
-    value = None if producer is None else next((each for each in producer.inputs if each is not None), None)
-    if value is not None and _comes_from(value, first.attention.output):
-        value = producer.inputs[1]  # type: ignore[union-attr]
-    prefix = 0
-    while value is not None and (node := value.producer()) is not None:
-        if node.op_type == "Concat" and node.attributes.get_int("axis", 0) in (TOKEN_AXIS, TOKEN_AXIS - _RANK):
-            *before, value = node.inputs
-            counts = [tokens_of(each) for each in before]
-            if any(each in of_images for each in before) or value not in of_images or None in counts:
-                raise unmergeable("its patches are not the last of its tokens")
-            prefix += sum(count or 0 for count in counts)
-        elif is_row_wise(node) or node.op_type == "Add":  # of positions
-            value = next((each for each in node.inputs if each in of_images), None)
-        else:
-            break
+    assert producer is not None  # noqa: S101 - a residual sum
+    before = [each for each in producer.inputs if each is not None and not _comes_from(each, first.attention.output)]
+    prefix = prefix_of(graph, before[0]) if len(before) == 1 else None
+    if prefix is None:
+        raise unmergeable("its patches are not the last of its tokens")
     return prefix
-
-
-def _depending_on_images(graph: ir.Graph) -> set[ir.Value | None]:
-    found: set[ir.Value | None] = {value for value in graph.inputs if not value.is_initializer()}
-    for node in graph:
-        if node.op_type not in ("Shape", "Size") and not found.isdisjoint(node.inputs):
-            found.update(node.outputs)
-    return found
 
 
 def _comes_from(value: ir.Value, other: ir.Value) -> bool:
@@ -126,10 +109,11 @@ def _comes_from(value: ir.Value, other: ir.Value) -> bool:
         node = value.producer()
         if node is None or not is_row_wise(node):
             return False
-        made = [each for each in node.inputs if each is not None and not same_for_all(each)]
-        if len(made) != 1:
+        made = [node.inputs[position] for position in ROW_WISE[node.op_type]]
+        made = [each for each in made if each is not None and not same_for_all(each)]
+        if len(made) != 1 or made[0] is None:
             return False
-        (value,) = made
+        value = made[0]
     return True
 
 
@@ -145,7 +129,7 @@ def _follow(graph: ir.Graph, stream: TokenStream) -> None:
             seen[attention.output] = None
         elif node in inside or not taken:
             continue
-        elif is_row_wise(node) or _splits_features(node):
+        elif _keeps_rows(node, seen):
             seen.update(dict.fromkeys(node.outputs))
         elif not _takes_prefix(node, stream.prefix):
             stream.readers += [(node, index) for index in taken]
@@ -164,7 +148,14 @@ def _nodes(attention: AttentionSubgraph) -> Iterator[ir.Node]:
     yield from attention.other_paths
 
 
-def _splits_features(node: ir.Node) -> bool:
+def _keeps_rows(node: ir.Node, seen: Container[ir.Value | None]) -> bool:
+    """Say whether ``node`` gives a row for each row of ``seen`` values, and looks at no others."""
+    if is_row_wise(node):
+        given = [node.inputs[position] for position in ROW_WISE[node.op_type]]
+        return all(each in seen or same_for_all(each) for each in given)
+    if node.op_type == "Slice" and len(node.inputs) > 3 and node.inputs[3] is not None:
+        axes = ir.convenience.get_const_tensor(node.inputs[3])
+        return axes is not None and set(axes.numpy().tolist()) <= set(_FEATURES)
     return node.op_type == "Split" and node.attributes.get_int("axis", 0) in _FEATURES
 
 
