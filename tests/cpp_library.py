@@ -7,12 +7,13 @@ import importlib.util
 import shutil
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from once import kept, made
 from typing_extensions import Self
 
 SOURCES = Path(__file__).resolve().parents[1] / "export" / "cpp"
@@ -20,22 +21,34 @@ FORMATS = {"rgb": 0, "bgr": 1, "grey": 2, "rgba": 3, "bgra": 4}
 OK, BAD_ARGUMENT, BAD_BUNDLE, MISSING, FAILED = range(5)
 
 
-def build(folder: Path, *options: str) -> None:
+def built(
+    factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object], more: Iterable[Path] = ()
+) -> Path:
+    """Return where ``build`` built the library, of the sources and of ``more`` files, with what is installed here."""
+    missing = [tool for tool in ("cmake", "c++", "cc") if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)} to build the C library: sudo apt install cmake g++")
+    sources = [path for path in sorted(SOURCES.rglob("*")) if path.is_file()]
+    code = [Path(__file__), Path(build.__code__.co_filename), *sources, *more]
+    tools = [subprocess.check_output([tool, "--version"], text=True) for tool in ("cmake", "c++", "cc")]
+    packages = ("openvino",) if _openvino() else ()
+    return made(kept(factory, name, code, packages, *tools, str(_openvino())), name, build)
+
+
+def _openvino() -> Path | None:
+    spec = importlib.util.find_spec("openvino")
+    return None if spec is None else Path(str(spec.origin)).parent
+
+
+def build(folder: Path) -> None:
     """Build the library and its tool in ``folder``, with OpenVINO from the wheel where that is installed."""
-    openvino = importlib.util.find_spec("openvino")
-    places = [] if openvino is None else [f"-DOpenVINO_DIR={Path(str(openvino.origin)).parent / 'cmake'}"]
-    configure = ["cmake", "-S", SOURCES, "-B", folder, "-DEDGEVIT_TOOLS=ON", *places, *options]
+    places = [f"-DOpenVINO_DIR={place / 'cmake'}"] if (place := _openvino()) else []
+    configure = ["cmake", "-S", SOURCES, "-B", folder, "-DEDGEVIT_TOOLS=ON", *places]
     install = ["cmake", "--install", folder, "--prefix", folder / "prefix"]
     for command in (configure, ["cmake", "--build", folder, "-j2"], install):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "warning" not in done.stdout + done.stderr
-
-
-def skip_without_compiler() -> None:
-    missing = [tool for tool in ("cmake", "c++", "cc") if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)} to build the C library: sudo apt install cmake g++")
 
 
 def onnxruntime_library() -> Path:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import oracles
 import pytest
-from once import once
+from once import kept, made
 from oracles import import_timm
 
 if TYPE_CHECKING:
@@ -216,7 +217,8 @@ class ExternalVits:
     """A file of each kind, written when it is asked for: torch takes seconds for some."""
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
-        self._factory = factory
+        packages = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "timm", "transformers", "numpy")
+        self._shelf = kept(factory, "external", [Path(__file__), Path(oracles.__file__)], packages)
 
     def __getitem__(self, kind: str) -> Path:
         if kind in REWRITERS:
@@ -226,4 +228,4 @@ class ExternalVits:
         else:
             write = WRITERS[kind]
         name = kind.replace(", ", "-").replace(" ", "-") + ".onnx"
-        return once(self._factory, f"external-{name}", lambda folder: write(folder / name)) / name
+        return made(self._shelf, f"external-{name}", lambda folder: write(folder / name)) / name

@@ -4,24 +4,31 @@ import base64
 import json
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
-from once import once
+from once import kept, made
 
 SOURCES = Path(__file__).resolve().parents[1] / "export" / "web"
 
 
-def build(folder):
-    """Install what package-lock.json names, and compile."""
+def install(folder):
+    """Install what package-lock.json names."""
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(SOURCES / name, folder / name)
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+    if done.returncode != 0:
+        pytest.skip(f"npm cannot install the packages here: {done.stderr[-300:]}")
+
+
+def build(packages, folder):
+    """Compile, with the ``packages`` that were installed."""
     for name in ("package.json", "package-lock.json", "tsconfig.json", "src", "page", "tools"):
         copy = shutil.copytree if (SOURCES / name).is_dir() else shutil.copyfile
         copy(SOURCES / name, folder / name)
-    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
-    if done.returncode != 0:
-        (folder / "failed").write_text(done.stderr[-2000:])
-        return
+    (folder / "node_modules").symlink_to(packages / "node_modules")
     for script in ("build", "page"):
         done = subprocess.run(["npm", "run", script], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -31,10 +38,12 @@ def built(tmp_path_factory):
     """Return the folder where it was built, once for all tests; skip where that is not possible."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("needs Node 18 or later, with npm")
-    folder = once(tmp_path_factory, "web", build)
-    if (folder / "failed").exists():
-        pytest.skip(f"npm cannot install the packages here: {(folder / 'failed').read_text()[-300:]}")
-    return folder
+    tools = [subprocess.check_output([tool, "--version"], text=True) for tool in ("node", "npm")]
+    asked = [SOURCES / "package.json", SOURCES / "package-lock.json"]
+    packages = made(kept(tmp_path_factory, "web", asked, (), *tools), "packages", install)
+    sources = [path for path in sorted(SOURCES.rglob("*")) if path.is_file() and "node_modules" not in path.parts]
+    shelf = kept(tmp_path_factory, "web-built", [Path(__file__), *sources], (), *tools, str(packages))
+    return made(shelf, "web", partial(build, packages))
 
 
 def script(folder, code, *arguments):

@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cpp_library
 import msgspec
 import numpy as np
 import pytest
@@ -21,12 +22,10 @@ from cpp_library import (
     Refused,
     build,
     onnxruntime_library,
-    skip_without_compiler,
 )
 from export_cases import picture, preprocesses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from once import once
 from PIL import Image
 
 import edgevit as public
@@ -43,8 +42,7 @@ VARIANTS = ("float32", "float32-onnxruntime", "int8-onnxruntime", "float32-openv
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    skip_without_compiler()
-    return once(tmp_path_factory, "cpp", build)
+    return cpp_library.built(tmp_path_factory, "cpp", build)
 
 
 @pytest.fixture(scope="session")

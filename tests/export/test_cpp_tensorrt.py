@@ -7,12 +7,12 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cpp_library
 import msgspec
 import numpy as np
 import pytest
-from cpp_library import BAD_BUNDLE, MISSING, SOURCES, Library, Refused, skip_without_compiler
+from cpp_library import BAD_BUNDLE, MISSING, SOURCES, Library, Refused
 from export_cases import picture
-from once import once
 
 from edgevit.bundle.manifest import File
 from edgevit.bundle.reading import encode_manifest
@@ -35,8 +35,8 @@ def build(folder):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    skip_without_compiler()
-    return Library(once(tmp_path_factory, "cpp-fake-tensorrt", build) / "libedgevit.so")
+    headers = sorted(FAKE.iterdir())
+    return Library(cpp_library.built(tmp_path_factory, "cpp-fake-tensorrt", build, headers) / "libedgevit.so")
 
 
 @pytest.fixture
@@ -96,10 +96,7 @@ def test_an_engine_that_does_not_fit_is_refused(library, with_engine, engine, na
 
 
 def test_a_library_without_it_says_how_to_have_it(tmp_path_factory, with_engine):
-    from cpp_library import build as build_without
-
-    skip_without_compiler()
-    without = Library(once(tmp_path_factory, "cpp", build_without) / "libedgevit.so")
+    without = Library(cpp_library.built(tmp_path_factory, "cpp", cpp_library.build) / "libedgevit.so")
     with pytest.raises(Refused, match="EDGEVIT_TENSORRT") as error:
         without.open(with_engine("FAKE 3 16 16 8 0"), "int8-tensorrt")
     assert error.value.status == MISSING
