@@ -75,8 +75,11 @@ def unmergeable(reason: str) -> GraphError:
 
 def _why_no_attention(graph: ir.Graph) -> str:
     if find_turned_attentions(graph):
-        return "its attention depends on the positions of queries and keys, and a merged token has several"
-    return "no attention of the usual form is found in it"
+        return (
+            "its attention does more than compare queries with keys, such as by rotary positions, by a norm in each "
+            "head, or by a bias, which merged tokens have no place in"
+        )
+    return "no attention is found in it in which each token looks at all others, as in a plain ViT"
 
 
 def _residual(attention: AttentionSubgraph) -> ir.Value:
