@@ -20,7 +20,7 @@ from chromium_host import Chromium, executable
 from fork_server import Forked, ForkServer
 from hypothesis import settings
 from memory_folder import memory_folder
-from once import once
+from once import once, traces
 from oracles import import_timm
 from tiny import SHAPES, VARIANTS, CommandLine, fork, must_run, write_checkpoint, write_headless
 
@@ -122,7 +122,7 @@ def loaded_for_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     def keep_exports(_: ModuleType) -> None:
         from traces import keep
 
-        keep(tmp_path_factory)
+        keep(traces(tmp_path_factory))
 
     then = {
         "edgevit.graph.torch_export": keep_exports,

@@ -17,6 +17,7 @@ import pytest
 from edgevit.errors import StorageError
 from edgevit.files import cache_folder
 
+_ROOT = Path(__file__).resolve().parents[1]
 _WEEK = 7 * 24 * 3600  # seconds
 
 
@@ -55,6 +56,12 @@ def kept(
     except OSError:  # it cannot be written to
         return shelf(factory)
     return folder
+
+
+def traces(factory: pytest.TempPathFactory) -> Path:
+    """Return the shelf of what torch's exporter traces; see traces.py."""
+    package, packages = _ROOT / "edgevit", ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
+    return kept(factory, "traces", [package / "models", package / "graph", _ROOT / "tests/traces.py"], packages)
 
 
 @cache

@@ -10,9 +10,8 @@ import msgspec
 import numpy as np
 import onnx
 import onnx_ir as ir
-import pytest
 from numpy.typing import NDArray
-from once import kept, made
+from once import made
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from edgevit.graph import torch_export
@@ -22,15 +21,9 @@ trace = torch_export.trace
 _registry = cache(ONNXRegistry.from_torchlib)
 
 
-#: What a trace is made of: the code of models and exports, and what it calls.
-_ROOT = Path(torch_export.__file__).parents[1]
-_SOURCES = (_ROOT / "models", _ROOT / "graph", Path(__file__))
-_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
-
-
-def keep(factory: pytest.TempPathFactory) -> None:
-    """Export from now on with what is kept: traces, and the list of operators that torch can translate."""
-    torch_export.trace = partial(traced, kept(factory, "traces", _SOURCES, _PACKAGES))
+def keep(shelf: Path) -> None:
+    """Export from now on with what is kept: traces on ``shelf``, and the list of operators that torch can translate."""
+    torch_export.trace = partial(traced, shelf)
     ONNXRegistry.from_torchlib = staticmethod(_own_registry)
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from once import shelf
+from once import traces
 from tiny import PREPROCESS, SHAPES, content
 
 from edgevit.backends import backend_class, get_backend
@@ -96,7 +96,7 @@ def test_what_gives_the_same_variant_is_refused_before_the_work(quantized):
 def test_a_pipeline_that_is_killed_leaves_the_bundle_that_it_was_to_replace(
     tmp_path_factory, tiny_checkpoint, quantized, steps
 ):
-    here, files = Path(__file__).parent, (shelf(tmp_path_factory), tiny_checkpoint, quantized)
+    here, files = Path(__file__).parent, (traces(tmp_path_factory), tiny_checkpoint, quantized)
     done = subprocess.run(
         [sys.executable, str(here / "pipeline_kills.py"), *map(str, files), *steps],
         env={**os.environ, "PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here.parent}"},
