@@ -20,9 +20,10 @@ from edgevit.quantization.accuracy import range_search
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration import calibrate as calibration
 from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.exact_rewrites import ExactRewrites
 from edgevit.quantization.float16 import convert, scan
 from edgevit.quantization.plan import QuantizationPlan
-from edgevit.quantization.ptq import CalibrationImages, ExactRewrites, PtqModel, optimize, unrounded_weights
+from edgevit.quantization.ptq import CalibrationImages, PtqModel, optimize, unrounded_weights
 from edgevit.quantization.rewrites.passes import Options, apply_passes
 from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.weight_only import dynamic, packed
@@ -84,7 +85,7 @@ def optimize_files(
             rotated=True,
             progress=images.progress,
         )
-    check, found = ExactRewrites(path, images), {}
+    check, found = ExactRewrites(path, images.read), {}
     for scheme, place in places.items():
         made = optimize(model.clone(), table, images, scheme, check=check, observer=observer, rewrites=rewrites)
         weights = unrounded_weights(model.clone(), table, Options(scheme, table.images, observer, rewrites))

@@ -45,6 +45,8 @@ class Role(Enum):
     SHIFT = "shift"
     #: Divides each token of a layer's input by its scale.
     PER_TOKEN_SCALE = "token-scale"  # noqa: S105 - of a model, not of a person
+    #: Says which tokens are merged, behind an attention.
+    MATCHING = "matching"
     #: Helps one of the others.
     PART = "part"
 
@@ -58,7 +60,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def mark(node: ir.Node, role: Role, layer: str) -> ir.Node:
-    """Note that ``node`` was added as ``role`` for the Linear layer ``layer``; return it."""
+    """Note that ``node`` was added as ``role`` for the Linear layer, or the attention, ``layer``; return it."""
     node.metadata_props[_ROLE] = role.value
     node.metadata_props[_LAYER] = layer
     return node

@@ -18,7 +18,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -28,13 +27,11 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from edgevit.bundle.reading import VerifiedFile
-from edgevit.errors import VerificationError
 from edgevit.futures import as_done
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import LinearLayer, find_linears, load_graph
 from edgevit.graph.node_facts import Role, role_of
 from edgevit.graph.passes.merge_tokens import MergeTokens
-from edgevit.graph.running import largest_difference, outputs_of
 from edgevit.graph.saving import save
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
@@ -46,6 +43,7 @@ from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.calibration.resume import NOTHING_KEPT, Keeper
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.quantization.convolution_plan import plan_convolutions
+from edgevit.quantization.exact_rewrites import ExactRewrites
 from edgevit.quantization.linear_plan import make_plan
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_sha256
 from edgevit.quantization.rewrites.passes import FITTING, REFINING, SMOOTHING, Options, apply_passes
@@ -53,10 +51,7 @@ from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.rounding.gptq import HessianObserver, QuantizedWeight, quantize_weight
 from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 
-_CHECKED = 4  # images that the rewritten model is compared on
 _AT_ONCE = 2  # layers whose weights are rounded; each takes eight times the memory of its moments meanwhile
-_TOLERANCE = 1e-3  # of the largest number of an output; float32 in another order differs by about 1e-6 of it
-_LEAST = 1e-6  # an output of smaller numbers is nothing but rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,32 +134,6 @@ class FloatModel:
         if any(token_schedule):
             MergeTokens(token_schedule)(model)
         return cls(model, sha256, rotated)
-
-
-class ExactRewrites:
-    """Checks on the first calibration images that a rewritten model gives what the float32 file does."""
-
-    def __init__(self, float32: Path, images: CalibrationImages) -> None:
-        self._float32, self._images = float32, images
-        self._expected: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] | None = None
-
-    def check(self, rewritten: ir.Model) -> None:
-        """Compare ``rewritten``, which stays as it is.
-
-        Raises:
-            VerificationError: if it gives anything else.
-
-        """
-        if self._expected is None:
-            images = list(islice(one_by_one(self._images.read()), _CHECKED))
-            self._expected = images, outputs_of(self._float32, images)
-        images, expected = self._expected
-        difference = largest_difference(outputs_of(rewritten, images), expected, least=_LEAST)
-        if not difference <= _TOLERANCE:
-            raise VerificationError(
-                f"rewriting the model before quantization changed its answers by {difference:g} of the largest",
-                remedy="report it with the model's architecture: an exact rewrite took it for another",
-            )
 
 
 def optimize(

@@ -27,10 +27,10 @@ from edgevit.quantization.accuracy.range_search import search_ranges
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.image_pass import one_by_one
 from edgevit.quantization.emit import scheme_of
+from edgevit.quantization.exact_rewrites import ExactRewrites
 from edgevit.quantization.plan import LayerSensitivity, Trial
 from edgevit.quantization.ptq import (
     CalibrationImages,
-    ExactRewrites,
     FloatModel,
     PtqModel,
     optimize,
@@ -165,7 +165,7 @@ class Optimizer:
     def _optimize(self, source: FloatModel, selection: Selection) -> None:
         keeper = SecondPass(Draft(self._bundle.path), selection.sha256, self._images.unreadable, self._progress)
         images = CalibrationImages(selection.images_alone, len(selection.dataset), self._progress, keeper)
-        check, choices = ExactRewrites(self._float32.path, images), self._choices(source, images)
+        check, choices = ExactRewrites(self._float32.path, images.read), self._choices(source, images)
         for scheme, (options, trials) in choices.items():
             one = optimize(
                 # the last one uses it up
