@@ -71,14 +71,24 @@ class Attention(nn.Module):
         self.proj = nn.Linear(inner, spec.width)
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:  # (B, N, D) -> (B, N, D)
+        query, key, value = self.project(x, rotation)
+        return self.mix(query, key, value)
+
+    def project(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of ``x`` (B, N, D), each (B, h, N, d)."""
         query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, dim=-1))
         query, key = self.q_norm(query), self.k_norm(key)  # (B, N, h, d)
         if rotation is not None:
             query, key = rotate(query, *rotation), rotate(key, *rotation)
-        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)  # (B, h, N, d)
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:  # -> (B, N, D)
+        """Return what each query finds, projected; ``bias`` (B, 1, 1, N) is added to the scores of each key."""
         scores = query * self.scale @ key.transpose(-2, -1)  # (B, h, N, N)
         if self.relative is not None:
             scores = scores + self.relative()
+        if bias is not None:
+            scores = scores + bias
         weights = scores.softmax(dim=-1)
         mixed = weights.to(value.dtype) @ value  # (B, h, N, d); softmax stays in float32 under autocast
         return self.proj(self.norm(mixed.transpose(1, 2).flatten(2)))
@@ -171,16 +181,20 @@ class VisionTransformer(nn.Module):
 
     def forward_blocks(self, images: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:  # each (B, N, D)
         """Return all tokens as the blocks whose numbers are ``wanted`` give them, before the last norm."""
-        patches = self.patch_embed(images)
-        prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
-        x = torch.cat([*(token.expand(patches.shape[0], -1, -1) for token in prefix), patches], dim=1)  # (B, N, D)
-        x = self.norm_pre(x if self.pos_embed is None else x + self.pos_embed)
+        x = self.embed(images)
         found = {}
         for number, (block, rotation) in enumerate(zip(self.blocks, self._rotations(), strict=True)):
             x = block(x, rotation)
             if number in wanted:
                 found[number] = x
         return found
+
+    def embed(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, N, D)
+        """Return the tokens that the first block takes: the class token, the registers, the patches."""
+        patches = self.patch_embed(images)
+        prefix = [token for token in (self.cls_token, self.reg_token) if token is not None]
+        x = torch.cat([*(token.expand(patches.shape[0], -1, -1) for token in prefix), patches], dim=1)
+        return self.norm_pre(x if self.pos_embed is None else x + self.pos_embed)
 
     def _rotations(self) -> list[tuple[Tensor, Tensor] | None]:
         """Return by which angles each block turns queries and keys."""
@@ -210,7 +224,11 @@ class VisionTransformer(nn.Module):
                 return self.attn_pool(tokens[:, self.spec.prefix_tokens :] if self.spec.prefix_tokens else tokens)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes), or (B, features) without a head
-        x = self.head(self.pre_logits(self.fc_norm(self.pool(self.forward_features(images)))))
+        return self.forward_head(self.forward_features(images))
+
+    def forward_head(self, tokens: Tensor) -> Tensor:  # (B, N, D) -> (B, classes), or (B, features) without a head
+        """Return what the model makes of all its normalised tokens: logits or features."""
+        x = self.head(self.pre_logits(self.fc_norm(self.pool(tokens))))
         if not self.spec.l2_normalize:
             return x
         x = functional.normalize(x, dim=-1)
