@@ -15,7 +15,8 @@ from edgevit.cli.options import collector
 from edgevit.cli.tables import with_unreadable
 from edgevit.data.batches import Unreadable
 from edgevit.errors import InputError
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, USUAL_MODEL, Mode, TrainRecipe
+from edgevit.stages.recovery import SELF, check_budget, recover
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, RECOVERY, USUAL_MODEL, Mode, TrainRecipe
 from edgevit.training.recipe_file import Device, RunSettings, read_recipe, task, written
 
 _DEFAULTS = (FROM_SCRATCH, FINE_TUNING, LINEAR_PROBE)
@@ -47,9 +48,27 @@ def train(
         ),
     ] = None,
     mode: Annotated[
-        Mode | None, typer.Option(help="Train all weights, or a linear probe: the head alone.", show_default="full")
+        Mode | None,
+        typer.Option(
+            help="Train all weights, LayerNorms and biases, or a linear probe: the head alone.", show_default="full"
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE|self", help="Learn from this checkpoint too; with --token-budget from itself."),
+    ] = None,
+    token_budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Learn to do with fewer tokens: so much of the multiply-adds is left. Needs no labels.",
+        ),
     ] = None,
     epochs: Annotated[int | None, _option("epochs", "Passes over the images.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Train for so long instead.", show_default=f"{RECOVERY.minutes:g} with --token-budget"),
+    ] = None,
     batch_size: Annotated[int | None, _option("batch_size", "Images per step, over all processes.")] = None,
     learning_rate: Annotated[float | None, _option("learning_rate", "Peak learning rate.")] = None,
     device: Annotated[Device | None, typer.Option(help="Where to train.", show_default="auto")] = None,
@@ -64,12 +83,24 @@ def train(
 ) -> Result:
     """Train a ViT, or fine-tune one on your images; the run's folder is a SOURCE for 'edgevit export'.
 
+    With --token-budget, --from takes a bundle too, and the RUN is for 'edgevit quantize --student'.
+
     Defaults in brackets are for random weights / fine-tuning (--from) / a linear probe (--from, --mode probe).
     """
     settings, said = read_recipe(recipe) if recipe is not None else (RunSettings(), {})
-    options = {"mode": mode, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    settings = _with_options(settings, {"data": data, "source": source, "model": model, "device": device})
-    defaults = task(settings.source, mode or said.get("mode", "full"))
+    if epochs is not None and minutes:
+        raise InputError("--epochs and --minutes both say when to stop", remedy="leave out one of them")
+    options = {
+        "mode": mode,
+        "epochs": epochs,
+        "minutes": minutes,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    of_run = {"data": data, "source": source, "model": model, "teacher": teacher, "token_budget": token_budget}
+    settings = _with_options(settings, {**of_run, "device": device})
+    _check_tokens(settings)
+    defaults = task(settings.source, mode or said.get("mode"), recovery=settings.merges)
     chosen = _recipe(defaults, said, options, str(recipe))
     if print_recipe:
         text = written(settings, chosen)
@@ -86,6 +117,8 @@ def _train(settings: RunSettings, recipe: TrainRecipe, output: Path | None, *, r
         raise InputError("there is no folder for the run", remedy="give one with --output")
     unreadable = collector(strict=settings.strict)
     request = training.Request.of(settings, recipe, output, unreadable)
+    if settings.merges:
+        return _recover(request, settings, unreadable, resume=resume)
     begin = training.resume if resume else training.start
     with progress() as bars:
         if recipe.warmup_epochs < warmup:
@@ -111,6 +144,8 @@ def _recipe(defaults: TrainRecipe, said: dict[str, Any], options: dict[str, Any]
     """Return the recipe that a ``file`` and options give; a warm-up is no longer than a run that they shorten."""
     given = {name: value for name, value in options.items() if value is not None}
     if said:
+        if "epochs" in said and "minutes" not in said:
+            said = {"minutes": 0.0, **said}
         epochs = said.get("epochs", defaults.epochs)
         said = {"warmup_epochs": float(min(defaults.warmup_epochs, max(0, epochs))), **said}
         try:
@@ -118,8 +153,68 @@ def _recipe(defaults: TrainRecipe, said: dict[str, Any], options: dict[str, Any]
         except InputError as error:
             raise InputError(f"{file}: {error.message}", remedy=error.remedy) from error
     if (epochs := given.get("epochs")) is not None and epochs >= 1:
-        given["warmup_epochs"] = float(min(defaults.warmup_epochs, epochs))
+        given = {**given, "minutes": 0.0, "warmup_epochs": float(min(defaults.warmup_epochs, epochs))}
     return msgspec.structs.replace(defaults, **given)
+
+
+def _check_tokens(settings: RunSettings) -> None:
+    """See to it that what is said of fewer tokens goes together."""
+    if not settings.merges:
+        if settings.teacher == SELF:
+            raise InputError(
+                "a model learns nothing from itself as it is", remedy="give --token-budget 0.7, or another teacher"
+            )
+        return
+    check_budget(settings.token_budget)
+    if settings.teacher not in (None, SELF):
+        raise InputError(
+            "a model that merges tokens learns from itself with all of them", remedy="give --teacher self, or none"
+        )
+    if settings.source is None:
+        raise InputError(
+            "there is no model whose tokens could be merged", remedy="name a checkpoint or a bundle with --from"
+        )
+
+
+def _recover(request: Any, settings: RunSettings, unreadable: Unreadable, *, resume: bool) -> Result:  # noqa: ANN401
+    from edgevit.training.distributed import is_main
+
+    with progress() as bars:
+        result = recover(request, settings.token_budget, settings.token_schedule, resume=resume, progress=bars)
+    if not is_main():
+        raise typer.Exit  # the first process speaks for all
+    return _recovered(result, settings, unreadable)
+
+
+def _recovered(result: Any, settings: RunSettings, unreadable: Unreadable) -> Result:  # noqa: ANN401
+    before, after = result.before, result.after
+    run = result.folder.path
+    lines = [str(result.folder.model), str(result.folder.curves), ""]
+    if before is not None and after is not None:
+        lines = [
+            f"On {result.images} images held out, against all tokens, before and after:",
+            f"{result.measure} {before.likeness:.2%}, {after.likeness:.2%}; loss {before.loss:.4f}, {after.loss:.4f}",
+            *lines,
+        ]
+        if after.loss >= before.loss:
+            lines.insert(2, "Training did not pay: give more images or minutes, or a lower --learning-rate.")
+    bundle = settings.source if str(settings.source).endswith(".edgevit") else "BUNDLE"
+    budget = "" if settings.token_budget is None else f" --token-budget {settings.token_budget:g}"
+    lines.append(f"next: edgevit quantize {bundle}{budget} --student {run}")
+    return Result(
+        data={
+            "run": str(run),
+            "model": str(result.folder.model),
+            "curves": str(result.folder.curves),
+            "token_schedule": list(result.schedule),
+            "images": result.images,
+            "measure": result.measure,
+            "before": None if before is None else {"loss": before.loss, result.measure: before.likeness},
+            "after": None if after is None else {"loss": after.loss, result.measure: after.likeness},
+            "unreadable": sorted(unreadable.images),
+        },
+        text=with_unreadable(Text("\n".join(lines)), unreadable.names),
+    )
 
 
 def _check(settings: RunSettings) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgevit.progress import SILENT, Progress
 from edgevit.training.batch_plan import MicroBatch
 from edgevit.training.distributed import Processes
-from edgevit.training.objective import Objective
+from edgevit.training.objective import Loss
 
 _ROUNDS = 3
 _WORTHWHILE = 0.95  # of the time in float32: below that, bfloat16's rounding is paid for
@@ -19,7 +19,7 @@ _WORTHWHILE = 0.95  # of the time in float32: below that, bfloat16's rounding is
 
 def faster_in_bfloat16(
     model: nn.Module,
-    objective: Objective,
+    objective: Loss,
     inputs: Tensor,
     labels: Tensor,
     micro_batch: MicroBatch,
@@ -37,7 +37,7 @@ def faster_in_bfloat16(
 
 def _measure(
     model: nn.Module,
-    objective: Objective,
+    objective: Loss,
     inputs: Tensor,
     labels: Tensor,
     micro_batch: MicroBatch,

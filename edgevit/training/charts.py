@@ -13,14 +13,14 @@ from edgevit.training.run import EpochMetrics, RunFolder
 from edgevit.training.scoring import EvaluationScore
 
 
-def draw_curves(folder: RunFolder, metrics: Sequence[EpochMetrics]) -> None:
-    """Draw loss and accuracy over the epochs.
+def draw_curves(folder: RunFolder, metrics: Sequence[EpochMetrics], measure: str = "accuracy") -> None:
+    """Draw loss and accuracy, or another ``measure`` that is counted as that, over the epochs.
 
     Raises:
         StorageError: if the disk is full or not writable.
     """
-    panels = [Panel(name, tuple(_curves(metrics, name))) for name in ("loss", "accuracy")]
-    write_atomically(folder.curves, curves.draw(panels, "Loss and accuracy over the epochs"))
+    panels = [Panel(title, tuple(_curves(metrics, name))) for title, name in (("loss", "loss"), (measure, "accuracy"))]
+    write_atomically(folder.curves, curves.draw(panels, f"Loss and {measure} over the epochs"))
 
 
 def _curves(metrics: Sequence[EpochMetrics], name: str) -> Iterator[Curve]:

@@ -93,6 +93,12 @@ def freeze_backbone(model: nn.Module) -> None:
         parameter.requires_grad_(name.startswith("head"))
 
 
+def freeze_all_but_norms(model: nn.Module) -> None:
+    """Leave nothing to learn but LayerNorms and biases: the vectors among the weights of layers."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.ndim == 1 and "." in name)
+
+
 def features(
     model: VisionTransformer,
     dataset: Dataset,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,13 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import data as torch_data
 
+from edgevit.data.batches import load_pixels
 from edgevit.data.dataset import Dataset
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, ImageError
+from edgevit.progress import Progress
+from edgevit.system import usable_cores
 from edgevit.training.augment import augment
 from edgevit.training.batch_plan import MicroBatch, Purpose
+from edgevit.training.distributed import Processes
 from edgevit.training.pil_augmentation import draw
 from edgevit.training.recipe import TrainRecipe
+
+_IN_MEMORY = 1 << 30  # bytes; training images that take no more, as the model sees them, are read once
 
 
 class Loader(Protocol):
@@ -114,6 +122,29 @@ class FeatureLoader:
         """Yield the features of each micro-batch."""
         for micro_batch in micro_batches:
             yield self._features[torch.from_numpy(micro_batch.indices)]
+
+
+def loader_of(
+    training: Dataset,
+    labels: NDArray[np.int64],
+    preprocess: Preprocess,
+    recipe: TrainRecipe,
+    workers: int,
+    progress: Progress,
+) -> Loader:
+    """Return what reads ``training`` once, where the recipe and its size allow that, else each time, by ``workers``."""
+    size = len(training) * math.prod(preprocess.size) * preprocess.channels
+    if size <= _IN_MEMORY and not recipe.draws_on_whole_images:
+        return MemoryLoader(load_pixels(training, preprocess, progress=progress), labels, recipe)
+    return FileLoader(training, labels, preprocess, recipe, workers)
+
+
+def workers_of(asked: int | None, processes: Processes) -> int:
+    """Return how many processes read images for this one: as ``asked``, else one for each core, up to 8."""
+    if asked is not None:
+        return asked
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.count > 1 else 1
+    return max(1, min(8, usable_cores() // here))
 
 
 class Stopwatch:

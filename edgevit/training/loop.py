@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from edgevit.errors import TrainingError
 from edgevit.models.checkpoints import Checkpoint
+from edgevit.models.spec import OutputActivation
 from edgevit.progress import Progress
 from edgevit.training.autocast import faster_in_bfloat16
 from edgevit.training.batch_plan import micro_batches
 from edgevit.training.charts import draw_curves, write_confusion
 from edgevit.training.distributed import Processes
 from edgevit.training.loaders import Loader
-from edgevit.training.objective import Objective
+from edgevit.training.objective import Loss
 from edgevit.training.run import EpochMetrics, RunFolder, TrainJob
 from edgevit.training.scoring import EvaluationScore, EvaluationSet, score
 from edgevit.training.trainer import Epoch, Trainer
@@ -34,17 +35,18 @@ class TrainTask:
     """
 
     model: nn.Module
-    objective: Objective
+    objective: Loss
     loader: Loader
     validation: EvaluationSet | None
     test: EvaluationSet | None
     prefix: str = ""
     rest: Mapping[str, Tensor] | None = None
+    activation: OutputActivation = "softmax"
 
     def checkpoint(self, job: TrainJob, weights: Mapping[str, Tensor], source: str) -> Checkpoint:
         """Return the whole model with the ``weights`` that were learnt."""
         whole = {**(self.rest or {}), **{f"{self.prefix}{name}": tensor for name, tensor in weights.items()}}
-        return Checkpoint(job.spec, whole, job.preprocess, job.labels, source)
+        return Checkpoint(job.spec, whole, job.preprocess, job.labels, source, activation=self.activation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class _Run:
     def finished(self) -> bool:
         """Whether the last epoch is done, or no better one is to be expected."""
         in_vain = self.best is not None and self.trainer.epoch - self.best.epoch >= self.recipe.patience
-        return in_vain or self.trainer.epoch >= self.recipe.epochs
+        return in_vain or self.trainer.pace.is_over(self.trainer.epoch)
 
     def begin(self, state: Mapping[str, Any] | None) -> None:
         if state is None:
@@ -161,7 +163,7 @@ class _Run:
         self.metrics.append(row)
         self.processes.on_main(lambda: self.folder.save_metrics(self.metrics))
         self._save()
-        self.progress.note(_describe(row, self.recipe.epochs, result))
+        self.progress.note(self._describe(row, result))
 
     def _watch(self) -> tuple[EvaluationScore | None, EvaluationScore | None]:
         """Measure on the validation images; where there are none, watch the test images, which decide nothing."""
@@ -187,12 +189,12 @@ class _Run:
         self.trainer.restore(state)
         source = str(self.folder.path)
         self.task.checkpoint(self.job, self.trainer.averaged_weights(), source).save(self.folder.model)
-        draw_curves(self.folder, self.metrics)
+        draw_curves(self.folder, self.metrics, self.task.objective.measure)
 
     def finish(self) -> TrainOutcome:
         if self.best is not None:
             self.trainer.average.module.load_state_dict(self.best.weights)
-            ending = "stopped early" if self.trainer.epoch < self.recipe.epochs else "finished"
+            ending = "finished" if self.trainer.pace.is_over(self.trainer.epoch) else "stopped early"
             self.progress.note(
                 f"{ending} after epoch {self.trainer.epoch}; keeping the EMA weights of epoch {self.best.epoch}, "
                 f"the best on the validation images ({self.best.accuracy:.2%})"
@@ -205,12 +207,27 @@ class _Run:
 
         def write() -> None:
             checkpoint.save(self.folder.model)
-            draw_curves(self.folder, self.metrics)
+            draw_curves(self.folder, self.metrics, self.task.objective.measure)
             if evaluation_set is not None and result is not None:
                 write_confusion(self.folder, result, evaluation_set.name, self.job.labels)
 
         self.processes.on_main(write)
         return TrainOutcome(checkpoint, result, evaluation_set.name if evaluation_set is not None else None)
+
+    def _describe(self, row: EpochMetrics, result: Epoch) -> str:
+        watched = ", ".join(
+            f"{part} accuracy {accuracy:.2%}"
+            for part, accuracy in (("validation", row.validation_accuracy), ("test", row.test_accuracy))
+            if accuracy is not None
+        )
+        pace = self.trainer.pace
+        waiting = result.waited / max(1e-9, result.seconds)
+        return (
+            f"epoch {row.epoch}{'' if pace.timed else f'/{self.recipe.epochs}'}: loss {row.train_loss:.4f}, "
+            f"{self.task.objective.measure} {row.train_accuracy:.2%}, "
+            f"{watched + ', ' if watched else ''}{row.seconds:.0f} s ({waiting:.0%} waiting for images)"
+            + ("" if pace.is_over(row.epoch) else f", about {pace.left(row.epoch) / 60:.0f} min left")
+        )
 
 
 def speed_limit(metrics: list[EpochMetrics], remedy: str) -> str:
@@ -219,18 +236,3 @@ def speed_limit(metrics: list[EpochMetrics], remedy: str) -> str:
     if share > _SLOW_LOADER:
         return f"the data limit the speed: {share:.0%} of the time was spent waiting for images; {remedy}"
     return f"the model limits the speed, not the data: {share:.0%} of the time was spent waiting for images"
-
-
-def _describe(row: EpochMetrics, epochs: int, result: Epoch) -> str:
-    watched = ", ".join(
-        f"{part} accuracy {accuracy:.2%}"
-        for part, accuracy in (("validation", row.validation_accuracy), ("test", row.test_accuracy))
-        if accuracy is not None
-    )
-    left = (epochs - row.epoch) * row.seconds / 60
-    waiting = result.waited / max(1e-9, result.seconds)
-    return (
-        f"epoch {row.epoch}/{epochs}: loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}, "
-        f"{watched + ', ' if watched else ''}{row.seconds:.0f} s ({waiting:.0%} waiting for images)"
-        + (f", about {left:.0f} min left" if row.epoch < epochs else "")
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,21 @@ def as_channels(pixels: Tensor, theirs: ChannelOrder, ours: ChannelOrder) -> Ten
     return pixels.flip(1)
 
 
+class Loss(Protocol):
+    """From what a loader gives and labels to a loss, and something else that is counted beside it."""
+
+    @property
+    def measure(self) -> str:
+        """What is counted, such as accuracy."""
+        ...
+
+    def __call__(
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, micro_batch: MicroBatch
+    ) -> tuple[Tensor, float]:
+        """Return the loss, and the measure, each summed over the images of ``micro_batch``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """From pixels and labels to a loss; ``normalise`` makes the model's input of pixels."""
@@ -100,8 +116,11 @@ class Objective:
     classes: int
     normalise: nn.Module
     teacher: Teacher | None = None
+    measure: str = "accuracy"
 
-    def __call__(self, model: nn.Module, inputs: Tensor, labels: Tensor, micro_batch: MicroBatch) -> tuple[Tensor, int]:
+    def __call__(
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, micro_batch: MicroBatch
+    ) -> tuple[Tensor, float]:
         """Return the loss, summed over the images of ``micro_batch``, and how many were classified as labelled."""
         pixels = inputs.float()
         targets = functional.one_hot(labels, self.classes).float()

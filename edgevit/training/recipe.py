@@ -10,8 +10,10 @@ import msgspec
 from edgevit.errors import InputError
 
 Autocast = Literal["float32", "bfloat16", "auto"]
-Mode = Literal["full", "probe"]
+Mode = Literal["full", "norms", "probe"]
 Sampling = Literal["shuffled", "balanced"]
+
+_FINE = 1000  # steps of an epoch where the time is what counts
 
 
 class TrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,7 +22,8 @@ class TrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``learning_rate`` is the peak that is reached after ``warmup_epochs`` and falls to zero along a cosine;
     ``layer_decay`` multiplies it once for each layer below the head. ``batch_size`` images make one step, in
     ``accumulate`` parts on each process. ``ema_decay`` is per step. ``autocast`` is the type that matrix products run
-    in; "auto" measures. ``mode`` "probe" trains the head alone.
+    in; "auto" measures. ``mode`` "probe" trains the head alone, "norms" LayerNorms and all biases. With ``minutes`` of
+    training the run ends when they are over, whatever ``epochs`` says, and the learning rate follows the time.
 
     ``crop`` is the smallest share of an image that is cut out (1: the crop that the model is used with), and
     ``randaugment`` the number of random operations on it, of strength ``magnitude`` (0..10). ``shift`` is the largest
@@ -39,6 +42,7 @@ class TrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     mode: Mode = "full"
     epochs: int = 30
+    minutes: float = 0.0
     batch_size: int = 128
     accumulate: int = 1
     learning_rate: float = 1e-3
@@ -68,6 +72,7 @@ class TrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
             "epochs": (1, 1_000_000),
+            "minutes": (0, 1_000_000),
             "batch_size": (1, 1_000_000),
             "accumulate": (1, self.batch_size),
             "learning_rate": (1e-12, 100),
@@ -110,6 +115,10 @@ class TrainRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             return self.learning_rate * (step + 1) / (warmup + 1)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
+    def rate_after(self, share: float) -> float:
+        """Return the learning rate when ``share``, 0..1, of the ``minutes`` is over; the same curve."""
+        return self.rate(round(min(1.0, share) * self.epochs * _FINE), _FINE)
+
     @property
     def draws_on_whole_images(self) -> bool:
         """Whether an image is changed before it is scaled to the model's size, so that it must be read each time."""
@@ -144,6 +153,25 @@ FINE_TUNING = TrainRecipe(
     erase=0.1,
     stochastic_depth=0.05,
     patience=4,
+    autocast="auto",
+)
+#: For a model that learns to do with fewer tokens, from itself with all of them.
+RECOVERY = TrainRecipe(
+    mode="norms",
+    epochs=20,
+    minutes=15.0,
+    batch_size=32,
+    learning_rate=1e-3,
+    weight_decay=0.0,
+    warmup_epochs=1.0,
+    label_smoothing=0.0,
+    ema_decay=0.99,
+    crop=0.5,
+    shift=0,
+    erase=0.0,
+    validation_share=0.1,
+    teacher_weight=1.0,
+    teacher_temperature=1.0,
     autocast="auto",
 )
 LINEAR_PROBE = TrainRecipe(

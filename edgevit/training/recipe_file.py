@@ -17,10 +17,11 @@ from edgevit import toml
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
 from edgevit.toml import FieldError
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, Mode, TrainRecipe
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, RECOVERY, Mode, TrainRecipe
 
 Device = Literal["auto", "cpu", "cuda"]
 _Levels = float | Annotated[tuple[float, ...], Meta(min_length=1, max_length=3)]
+_Count = Annotated[int, Meta(ge=0, le=1 << 20)]
 _Pixels = Annotated[int, Meta(ge=1, le=99_999)]
 # No tuple[_Pixels, _Pixels]: beside an integer with limits, msgspec 0.22 reads its length from the wrong place.
 _Size = _Pixels | Annotated[tuple[_Pixels, ...], Meta(min_length=2, max_length=2)]
@@ -52,12 +53,19 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     source: str | None = msgspec.field(name="from", default=None)
     model: str | None = None
     teacher: str | None = None
+    token_budget: float | None = None
+    token_schedule: tuple[_Count, ...] | None = None
     image_size: _Size | None = None
     heads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     raw_weights: bool = False
     workers: Annotated[int, Meta(ge=0, le=256)] | None = None
     device: Device = "auto"
     images: ImageSettings = ImageSettings()
+
+    @property
+    def merges(self) -> bool:
+        """Whether a model is to learn to do with fewer tokens."""
+        return self.token_budget is not None or self.token_schedule is not None
 
 
 #: A whole file: of a recipe's keys those that it has.
@@ -83,7 +91,7 @@ _GROUPS: dict[str, tuple[Key, ...]] = {
     "What to train": (
         Key("from", "the checkpoint to fine-tune, as in edgevit export", '"vit.safetensors"'),
         Key("model", "or the architecture to train from random weights (edgevit models)", '"vit-micro"'),
-        Key("mode", "full trains all weights, probe the head alone"),
+        Key("mode", "full trains all weights, norms LayerNorms and biases, probe the head alone"),
         Key("image_size", "another resolution for the checkpoint: a side, or [height, width]", "384"),
         Key("heads", "attention heads of a checkpoint without a config", "6"),
         Key("raw_weights", "take the weights of the last step, where a file has averaged ones"),
@@ -97,6 +105,7 @@ _GROUPS: dict[str, tuple[Key, ...]] = {
     ),
     "Schedule": (
         Key("epochs", "passes over the images"),
+        Key("minutes", "of training in all; 0: as many epochs as are said"),
         Key("batch_size", "images per step, over all processes"),
         Key("accumulate", "parts that a step is cut into, to save memory"),
         Key("learning_rate", "at its peak"),
@@ -122,9 +131,13 @@ _GROUPS: dict[str, tuple[Key, ...]] = {
         Key("cutmix", "alpha of CutMix; 0 turns it off"),
     ),
     "Teacher": (
-        Key("teacher", "a checkpoint to learn from, too", '"large.safetensors"'),
+        Key("teacher", "a checkpoint to learn from, too; with token_budget self", '"large.safetensors"'),
         Key("teacher_weight", "its share in the loss"),
         Key("teacher_temperature", "softmax temperature of its targets"),
+    ),
+    "Fewer tokens": (
+        Key("token_budget", "share of the multiply-adds that merging tokens leaves", "0.7"),
+        Key("token_schedule", "or how many tokens each block merges", "[0, 0, 0, 16, 16, 16, 16, 0]"),
     ),
     "Machine": (
         Key("autocast", "type of the matrix products; auto measures which is faster"),
@@ -143,17 +156,25 @@ _IMAGES = (
 )
 
 
-def task(source: str | None, mode: Mode) -> TrainRecipe:
+def task(source: str | None, mode: Mode | None = None, *, recovery: bool = False) -> TrainRecipe:
     """Return what holds where nothing is said: for random weights, for fine-tuning ``source``, or for a probe of it.
 
+    ``recovery`` has ``source`` learn to do with fewer tokens.
+
     Raises:
-        InputError: if a probe has no source.
+        InputError: if a probe has no source, or is to do with fewer tokens.
     """
+    if recovery:
+        if mode == "probe":
+            raise InputError(
+                "a head alone cannot make up for tokens that are merged before it", remedy="use --mode norms or full"
+            )
+        return RECOVERY
     if source is None:
         if mode == "probe":
             raise InputError("a probe needs a trained backbone", remedy="name a checkpoint with --from")
         return FROM_SCRATCH
-    return FINE_TUNING if mode == "full" else LINEAR_PROBE
+    return LINEAR_PROBE if mode == "probe" else FINE_TUNING
 
 
 def read_recipe(path: Path) -> tuple[RunSettings, dict[str, Any]]:

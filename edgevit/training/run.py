@@ -37,7 +37,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """All that decides what a run ends with: two runs of one job on one machine give the same weights.
 
     ``initial_sha256`` is of the weights that it starts from, ``teacher_sha256`` of the teacher's and
-    ``validation_sha256`` of the images that choose the epoch; both are "" without any.
+    ``validation_sha256`` of the images that choose the epoch; both are "" without any. ``token_schedule`` says how many
+    tokens each block merges, ``token_budget`` the share of the multiply-adds that was asked for.
     """
 
     data: str
@@ -49,6 +50,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     preprocess: Preprocess
     labels: tuple[str, ...]
     recipe: TrainRecipe
+    token_budget: float | None = None
+    token_schedule: tuple[int, ...] = ()
 
 
 class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +24,10 @@ from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.spec import ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
-from edgevit.system import usable_cores
 from edgevit.training.batch_plan import batch_size, steps_per_epoch
 from edgevit.training.distributed import Processes, joined
-from edgevit.training.heads import features, fit_head, freeze_backbone, head_labels
-from edgevit.training.loaders import FeatureLoader, FileLoader, Loader, MemoryLoader
+from edgevit.training.heads import features, fit_head, freeze_all_but_norms, freeze_backbone, head_labels
+from edgevit.training.loaders import FeatureLoader, loader_of, workers_of
 from edgevit.training.loop import TrainOutcome, TrainTask, train
 from edgevit.training.objective import Normalise, Objective, Teacher
 from edgevit.training.recipe import USUAL_MODEL, TrainRecipe
@@ -42,7 +39,6 @@ from edgevit.training.training_data import TrainingData, TrainingSplits, load_sp
 _NOTHING = Overrides()
 _FEW = 10  # an epoch may leave out one in so many images without a word
 _STATISTICS_IMAGES = 10_000  # enough for the mean and deviation of a channel to four digits
-_MEMORY = 1 << 30  # bytes; training images that take no more, as the model sees them, are read once
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +232,16 @@ def _task(
         else None
         for name, dataset in (("validation", splits.validation), ("test", splits.test))
     ]
+    if recipe.mode == "norms":
+        freeze_all_but_norms(model)
     if recipe.mode == "probe":
         freeze_backbone(model)
         # Inputs that never change give features that never change; a teacher has to see the images, though.
         if recipe.shows_images_unchanged and teacher is None:
             return _task_on_features(job, model, splits, processes, progress)
     objective = Objective(recipe, job.spec.classes, Normalise(job.preprocess).to(processes.device), teacher)
-    loader = _loader(splits.training, job, _workers(request.workers, processes), progress)
+    labels, workers = map_labels(splits.training, job.labels), workers_of(request.workers, processes)
+    loader = loader_of(splits.training, labels, job.preprocess, recipe, workers, progress)
     return TrainTask(model, objective, loader, evaluation_sets[0], evaluation_sets[1])
 
 
@@ -264,21 +263,6 @@ def _task_on_features(
     rest = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
     objective = Objective(job.recipe, job.spec.classes, nn.Identity())
     return TrainTask(model.head, objective, loader, evaluation_sets[0], evaluation_sets[1], prefix="head.", rest=rest)
-
-
-def _loader(training: Dataset, job: TrainJob, workers: int, progress: Progress) -> Loader:
-    labels = map_labels(training, job.labels)
-    size = len(training) * math.prod(job.preprocess.size) * job.preprocess.channels
-    if size <= _MEMORY and not job.recipe.draws_on_whole_images:
-        return MemoryLoader(load_pixels(training, job.preprocess, progress=progress), labels, job.recipe)
-    return FileLoader(training, labels, job.preprocess, job.recipe, workers)
-
-
-def _workers(asked: int | None, processes: Processes) -> int:
-    if asked is not None:
-        return asked
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.count > 1 else 1
-    return max(1, min(8, usable_cores() // here))
 
 
 def _measured_preprocess(spec: ModelSpec, training: Dataset, progress: Progress) -> Preprocess:

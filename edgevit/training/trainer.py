@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from edgevit.errors import TrainingError
 from edgevit.progress import Progress
 from edgevit.training import optimizer as optimizers
-from edgevit.training.batch_plan import MicroBatch, batch_size, micro_batches, steps_per_epoch
+from edgevit.training.batch_plan import MicroBatch, micro_batches, steps_per_epoch
 from edgevit.training.distributed import Processes
 from edgevit.training.drop_path import StochasticDepth
 from edgevit.training.loaders import Loader, Stopwatch
-from edgevit.training.objective import Objective
+from edgevit.training.objective import Loss
+from edgevit.training.pace import Pace
 from edgevit.training.recipe import TrainRecipe
 
 
@@ -37,7 +37,7 @@ class Epoch:
 class Trainer:
     """Trains ``model`` step by step; ``average`` follows it, smoother and usually better."""
 
-    def __init__(self, model: nn.Module, objective: Objective, recipe: TrainRecipe, processes: Processes) -> None:
+    def __init__(self, model: nn.Module, objective: Loss, recipe: TrainRecipe, processes: Processes) -> None:
         self.recipe = recipe
         self.processes = processes
         self.model = model.to(processes.device)
@@ -49,12 +49,14 @@ class Trainer:
         self._parallel = processes.parallel(self.model)
         self.bfloat16 = recipe.autocast == "bfloat16"
         self.epoch = 0
+        self.pace = Pace(recipe, processes)
         self.learning_rate = 0.0
 
     def state(self) -> dict[str, Any]:
         """Return all that decides how training goes on."""
         return {
             "epoch": self.epoch,
+            "seconds": self.pace.seconds,
             "bfloat16": self.bfloat16,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -64,6 +66,7 @@ class Trainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state``."""
         self.epoch = state["epoch"]
+        self.pace.seconds = state.get("seconds", 0.0)  # a run of before it was counted has none
         self.bfloat16 = state["bfloat16"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -74,33 +77,37 @@ class Trainer:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.average.module.state_dict().items()}
 
     def run_epoch(self, loader: Loader, progress: Progress) -> Epoch:
-        """Pass once over the images.
+        """Pass once over the images, or over as many as there is time for.
 
         Raises:
             TrainingError: if the loss or the gradient is no longer a number.
         """
-        started = time.monotonic()
+        self.pace.begin_epoch()
         examples = len(loader.labels)
         steps = steps_per_epoch(self.recipe, examples)
         plan = list(micro_batches(loader.labels, self.recipe, self.epoch, self.processes.rank, self.processes.count))
         watch = Stopwatch(loader.inputs(plan))
         self.model.train(self.recipe.mode == "full")
         sums = torch.zeros(2, dtype=torch.float64)  # of the losses, and of the images that were classified rightly
+        seen = 0
         step_loss = torch.zeros(1, dtype=torch.float64)
-        label = f"epoch {self.epoch + 1}/{self.recipe.epochs}"
+        label = f"epoch {self.epoch + 1}" + ("" if self.pace.timed else f"/{self.recipe.epochs}")
         for micro_batch, inputs in zip(plan, progress.track(watch, total=len(plan), label=label), strict=True):
             loss, correct = self._backward(micro_batch, inputs, torch.from_numpy(loader.labels[micro_batch.indices]))
             sums += torch.tensor([loss, correct], dtype=torch.float64)
             step_loss += loss
             if micro_batch.last:
-                self.learning_rate = self.recipe.rate(self.epoch * steps + micro_batch.step, steps)
+                self.learning_rate = self.pace.rate(self.epoch, micro_batch.step, steps)
                 self._step(float(self.processes.total(step_loss)) / len(micro_batch.batch))
                 step_loss.zero_()
+                seen += len(micro_batch.batch)
+                if self.pace.epoch_is_over():
+                    break
         self.epoch += 1
-        loss, correct = (self.processes.total(sums) / (steps * batch_size(self.recipe, examples))).tolist()
-        return Epoch(loss, correct, time.monotonic() - started, watch.waited)
+        loss, correct = (self.processes.total(sums) / seen).tolist()
+        return Epoch(loss, correct, self.pace.end_epoch(), watch.waited)
 
-    def _backward(self, micro_batch: MicroBatch, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
+    def _backward(self, micro_batch: MicroBatch, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
         """Add the gradient of ``micro_batch``; return the sum of its losses, and how many were right."""
         device = self.processes.device
         inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)

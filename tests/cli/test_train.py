@@ -245,7 +245,7 @@ sys.exit("torch" in sys.modules)
 
 def test_options_that_are_keys_now_are_told(capsys):
     parameters = set(inspect.signature(cli_train).parameters) - {"recipe", "print_recipe"}
-    assert len(parameters) == 10
+    assert len(parameters) == 13
     for option, key in places().items():
         if option.replace("-", "_") in parameters | {"from"}:
             continue
