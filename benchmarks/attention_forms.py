@@ -2,10 +2,11 @@
 
     python benchmarks/attention_forms.py [--heads 3 6 12] [--tokens 197] [--threads 2]
 
-Prints a Markdown table: the time of ONNX's Attention over that of com.microsoft's MultiHeadAttention, and with the
-integer products in front the time of com.microsoft's QAttention over that of three MatMulIntegerToFloat and the faster
-of the two. Heads of 64, one image, median of interleaved rounds with the middle nine tenths. ``fuse_attention.py`` and
-``fuse_quantized_attention.py`` in ``quantization/emit/`` go by it.
+Prints a Markdown table: the time of ONNX's Attention over that of com.microsoft's MultiHeadAttention, the same with a
+number added to the scores of each key, as for merged tokens, and with the integer products in front the time of
+com.microsoft's QAttention over that of three MatMulIntegerToFloat and the faster of the two. Heads of 64, one image,
+median of interleaved rounds with the middle nine tenths. ``fuse_attention.py`` and ``fuse_quantized_attention.py`` in
+``quantization/emit/`` go by it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,17 @@ _HEAD = 64
 _ROUNDS, _RUNS = 60, 20
 
 
-def float_model(operator: str, heads: int, tokens: int) -> onnx.ModelProto:
-    """Return the operator alone."""
+def float_model(operator: str, heads: int, tokens: int, *, biased: bool = False) -> onnx.ModelProto:
+    """Return the operator alone, ``biased`` with what makes a bias of all queries of one number for each key."""
     node, shape = attention(operator, heads), [1, tokens, _HEAD * heads]
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "qkv"]
-    return model([node], inputs, helper.make_tensor_value_info("y", TensorProto.FLOAT, shape))
+    given = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
+    if not biased:
+        return model([node], inputs, given)
+    node.input.extend(["bias"] if operator == "Attention" else ["", "", "bias"])
+    inputs.append(helper.make_tensor_value_info("sizes", TensorProto.FLOAT, [1, 1, 1, tokens]))
+    size = numpy_helper.from_array(np.array([1, 1, tokens, 1]), "size")
+    return model([helper.make_node("Expand", ["sizes", "size"], ["bias"]), node], inputs, given, [size])
 
 
 def integer_model(operator: str, heads: int, tokens: int) -> onnx.ModelProto:
@@ -103,8 +110,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=197)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    print("| heads | Attention over MultiHeadAttention | QAttention over products and the faster |")
-    print("| --- | --- | --- |")
+    print("| heads | Attention over MultiHeadAttention | with a bias | QAttention over products and the faster |")
+    print("| --- | --- | --- | --- |")
     random = np.random.default_rng(0)
     for heads in options.heads:
         shape = (1, options.tokens, heads * _HEAD)
@@ -112,10 +119,13 @@ def main() -> None:
         middle, cell = compare(
             [float_model(operator, heads, options.tokens) for operator in _FLOAT], feed, options.threads
         )
+        sizes = random.integers(1, 6, (1, 1, 1, options.tokens))
+        biased = [float_model(operator, heads, options.tokens, biased=True) for operator in _FLOAT]
+        _, with_bias = compare(biased, {**feed, "sizes": np.log(sizes).astype(np.float32)}, options.threads)
         faster = _FLOAT[0 if middle < 1 else 1]
         integers = [integer_model(operator, heads, options.tokens) for operator in ("QAttention", faster)]
         _, other = compare(integers, {"x": random.integers(0, 256, shape, dtype=np.uint8)}, options.threads)
-        print(f"| {heads} | {cell} | {other} |", flush=True)
+        print(f"| {heads} | {cell} | {with_bias} | {other} |", flush=True)
 
 
 def compare(models: list[onnx.ModelProto], feed: dict[str, NDArray[Any]], threads: int) -> tuple[float, str]:

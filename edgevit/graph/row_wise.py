@@ -6,6 +6,9 @@ import onnx_ir as ir
 
 TOKEN_AXIS = 1  # the axis of tokens in (B, N, D)
 
+#: Where the bias is among the inputs of ONNX's Attention, and of com.microsoft's MultiHeadAttention.
+BIAS = {"Attention": 3, "MultiHeadAttention": 5}
+
 #: Operators that treat each token by itself, with the positions of the inputs that hold tokens.
 ROW_WISE = {
     "Add": (0, 1),
@@ -44,9 +47,18 @@ def is_row_wise(node: ir.Node) -> bool:
         case "QuantizeLinear" | "DequantizeLinear":
             return _rank(node.inputs[1]) == 0
         case "Attention" | "MultiHeadAttention":
-            return len(node.inputs) == 3  # no mask
+            return len(node.inputs) == 3 or bias_of_keys(node) is not None  # no mask
         case _:
             return True
+
+
+def bias_of_keys(attention: ir.Node) -> ir.Value | None:
+    """Return what a fused ``attention`` adds to the scores, (B, 1, 1, N), if it is the same for all queries."""
+    position = BIAS.get(attention.op_type)
+    bias = None if position is None or len(attention.inputs) <= position else attention.inputs[position]
+    expand = None if bias is None else bias.producer()
+    source = expand.inputs[0] if expand is not None and expand.op_type == "Expand" else None
+    return source if source is not None and _rank(source) == 4 and source.shape[2] == 1 else None  # type: ignore[index]
 
 
 def tokens_of(value: ir.Value | None) -> int | None:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgevit.graph.attention import find_attentions
 from edgevit.graph.editing import add_constant
-from edgevit.graph.row_wise import ROW_WISE, TOKEN_AXIS, is_row_wise, same_for_all, tokens_of
+from edgevit.graph.row_wise import BIAS, ROW_WISE, TOKEN_AXIS, bias_of_keys, is_row_wise, same_for_all, tokens_of
 
 
 class PruneToClassToken(ir.passes.InPlacePass):
@@ -69,6 +69,8 @@ def _move(graph: ir.Graph, choice: ir.Node) -> bool:
         return False
     for path in query_paths:
         _shorten(graph, path)
+    for node in single:
+        _shorten_bias(node)
     _cut(graph, choice, single)
     return True
 
@@ -114,6 +116,13 @@ def _shorten(graph: ir.Graph, path: tuple[ir.Node, ...]) -> None:
             shape = np.array(ir.convenience.get_const_tensor(node.inputs[1]).numpy())  # type: ignore[union-attr]
             shape[TOKEN_AXIS] = 1
             node.replace_input_with(1, add_constant(graph, f"{node.name}.shape", shape))
+
+
+def _shorten_bias(attention: ir.Node) -> None:
+    """Let a fused attention add what is the same for all queries as it is: to those of one token."""
+    bias = bias_of_keys(attention)
+    if bias is not None:
+        attention.replace_input_with(BIAS[attention.op_type], bias)
 
 
 def _cut(graph: ir.Graph, choice: ir.Node, single: dict[ir.Node, tuple[int, ...]]) -> None:

@@ -24,7 +24,8 @@ class FuseAttention(ir.passes.InPlacePass):
 
     Both that there are take query, key and value (B, N, D) as the Linear layers give them, so that no heads are split
     by Reshape and Transpose. The result is float32's, but for the order in which it adds up. Queries and keys that are
-    turned or normalised head by head are joined again; a bias of positions goes into com.microsoft's.
+    turned or normalised head by head are joined again; a bias of positions goes into com.microsoft's. What is added to
+    the scores of merged tokens either takes as a mask or a bias.
 
     - ONNX's Attention gives every thread a head at a time. That is the fastest where the heads can be shared out
       equally: about three quarters of the other's time for 6 and for 12 heads on two threads, but four thirds for 3
@@ -39,8 +40,7 @@ class FuseAttention(ir.passes.InPlacePass):
         standard = _can_be_standard(model)
         for attention in attentions:
             even = attention.heads % 2 == 0
-            plain = attention.bias is None
-            node = _attention(attention) if standard and even and plain else _of_microsoft(graph, attention)
+            node = _attention(graph, attention) if standard and even else _of_microsoft(graph, attention)
             new, old = node.outputs[0], attention.output
             new.shape, new.type = old.shape, old.type
             ir.convenience.replace_nodes_and_values(graph, attention.query_path[-1], [], [node], [old], [new])
@@ -105,8 +105,10 @@ def _can_be_standard(model: ir.Model) -> bool:
     )
 
 
-def _attention(attention: AttentionSubgraph) -> ir.Node:
+def _attention(graph: ir.Graph, attention: AttentionSubgraph) -> ir.Node:
     inputs = [attention.query, attention.key, attention.value]
+    if attention.bias is not None:
+        inputs.append(_of_all_queries(graph, attention, attention.bias))
     return _standard(inputs, attention.heads, attention.scale, f"{attention.name}.attention")
 
 
@@ -123,7 +125,7 @@ def _of_microsoft(graph: ir.Graph, attention: AttentionSubgraph) -> ir.Node:
 
 
 def _of_all_queries(graph: ir.Graph, attention: AttentionSubgraph, bias: ir.Value) -> ir.Value:
-    """Return ``bias`` (B, 1, 1, N) as the operator takes it: (B, 1, n, N), with n queries."""
+    """Return ``bias`` (B, 1, 1, N) as both operators take it: (B, 1, n, N), with n queries."""
     queries = tokens_of(attention.query)
     build = NodeBuilder(graph, attention.name)
     shape = build.constant("bias.shape", [1, 1, queries or 1, 1])

@@ -47,7 +47,7 @@ class FuseQuantizedAttention(ir.passes.InPlacePass):
 
 def _joined(node: ir.Node) -> _Joined | None:
     """Return ``node`` with the layer whose parts it reads, None if it is no such attention."""
-    if node.op_type != "Attention" or node.domain:
+    if node.op_type != "Attention" or node.domain or len(node.inputs) > 3:  # QAttention adds nothing to scores
         return None
     query, key, value = (None if each is None else each.producer() for each in node.inputs[:3])
     if query is None or key is None or value is None:

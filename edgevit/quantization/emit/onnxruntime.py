@@ -41,7 +41,7 @@ def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: Weigh
 
 def float32_passes() -> Passes:
     """Return what makes a float32 graph the form that onnxruntime's CPU provider runs fastest."""
-    return SplitQkv(), PruneToClassToken(), FuseAttention()
+    return SplitQkv(), FuseAttention(), PruneToClassToken()
 
 
 def _substitute(linear: QuantizedLinear) -> None:

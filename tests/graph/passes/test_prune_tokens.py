@@ -10,7 +10,7 @@ from onnx_files import emit_float32
 
 from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.passes.prune_tokens import PruneToClassToken, nodes_of_pooled_token
-from edgevit.models.spec import ModelSpec
+from edgevit.models.spec import ModelSpec, RotaryPositions
 
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=5)
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
@@ -50,6 +50,18 @@ def test_so_it_is_in_the_forms_for_engines(tmp_path, exported_vit, dialect):
     emit_float32(path, dialect, tmp_path / "engine.onnx")
     names = [f"blocks.{block}.mlp.fc2.add.output" for block in (0, 1)]
     assert [value.shape[1] for value in run(tmp_path / "engine.onnx", names)[1:]] == [17, 1]
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_so_is_the_query_where_positions_turn_it(tmp_path, exported_vit, heads):
+    rotary = RotaryPositions(coordinates="centres")
+    path = exported_vit(msgspec.structs.replace(SPEC, heads=heads, rotary=rotary))
+    emit_float32(path, "onnxruntime", tmp_path / "engine.onnx")
+    model = onnx.load(tmp_path / "engine.onnx")
+    queries = [node.input[0] for node in model.graph.node if "Attention" in node.op_type]
+    answers, *tokens = run(tmp_path / "engine.onnx", queries)
+    assert [value.shape[1] for value in tokens] == [17, 1]
+    np.testing.assert_allclose(answers, run(path)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "class+mean"])
