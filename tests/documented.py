@@ -25,7 +25,11 @@ LANGUAGES = {"console", "python", "js", "toml", "text", "mermaid"}
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _MARKER = re.compile(r"<!-- not run(?: \(([\w/., -]+)\))?: (\S.*?) -->\s*\Z")
 #: Options that make a command brief; what is measured is nothing that a test looks at.
-_BRIEFLY = {"benchmark": ("--duration", "0.1"), "pipeline": ("--duration", "0.1"), "train": ("--epochs", "1")}
+_BRIEFLY = {
+    "benchmark": ("--duration", "0.1", "--variant", "float32"),
+    "pipeline": ("--duration", "0.1"),
+    "train": ("--epochs", "1"),
+}
 
 
 class Command(NamedTuple):

@@ -2,10 +2,12 @@
 
 import json
 import platform
+import shutil
 
 import numpy as np
 import pytest
 from deit import PHOTOS
+from once import once
 from tiny import ENGINES, SHAPES, SPEC
 
 from edgevit.backends.probes import PROBES
@@ -32,9 +34,13 @@ def run(*arguments, expected=0):
 @pytest.fixture(scope="module")
 def fashion(tmp_path_factory):
     """Return the bundle that the pipeline makes of the built-in model and the images in the package."""
-    path = tmp_path_factory.mktemp("fashion") / "fashion-micro.edgevit"
-    run("pipeline", "fashion-micro", "--data", "fashion-mnist-sample", "-o", path, "--duration", "0.2")
-    return path
+
+    def make(folder):
+        path = folder / "fashion-micro.edgevit"
+        run("pipeline", "fashion-micro", "--data", "fashion-mnist-sample", "-o", path, "--duration", "0.2")
+
+    made = once(tmp_path_factory, "fashion", make) / "fashion-micro.edgevit"
+    return shutil.copytree(made, tmp_path_factory.mktemp("fashion") / made.name)
 
 
 def test_the_built_in_model_is_what_is_listed():

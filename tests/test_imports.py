@@ -8,11 +8,9 @@ import graphlib
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-
-PACKAGE = Path(__file__).resolve().parents[1] / "edgevit"
+from own_code import MODULES, PACKAGE, called, each_module, tree
 
 BASE = {
     "errors",
@@ -129,6 +127,13 @@ def room_of(path):
     return "edgevit" if parts == ("__init__",) else parts[0]
 
 
+def _imports(function):
+    last = getattr(
+        function, "attr", getattr(function, "id", None)
+    )  # what is called differently need not be written out
+    return last in ("require", "import_module") and ast.unparse(function) in ("require", "importlib.import_module")
+
+
 def imported(nodes):
     """Yield the full names that import statements, and calls that import, name."""
     for node in nodes:
@@ -137,7 +142,7 @@ def imported(nodes):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("require", "importlib.import_module"):
+        elif isinstance(node, ast.Call) and _imports(node.func):
             yield from (name.value for name in node.args if isinstance(name, ast.Constant))
 
 
@@ -152,15 +157,12 @@ def runs_at_import(body):
                 yield from runs_at_import(getattr(node, field, []))
 
 
-MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@each_module
 def test_a_module_imports_only_what_its_room_may(path):
     room = room_of(path)
     assert room == "edgevit" or room in ROOMS, f"{room} is new: add it to ROOMS and to docs/architecture.md"
     known = {"edgevit", *ROOMS}
-    for name in imported(ast.walk(MODULES[path])):
+    for name in imported(ast.walk(tree(path))):
         top, *rest = name.split(".")
         if top == "edgevit" and rest and rest[0] in known - {room}:
             assert rest[0] in ROOMS.get(room, set()), f"{room} may not import {name}"
@@ -173,10 +175,10 @@ DEVICE_MODULES = [
 ]
 
 
-@pytest.mark.parametrize("path", DEVICE_MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", DEVICE_MODULES, ids=called)
 def test_a_device_needs_the_base_install_only(path):
     own = {"fastapi", "prometheus_client"} if room_of(path) == "server" else set()  # nothing imports it but `serve`
-    for name in imported(runs_at_import(MODULES[path].body)):
+    for name in imported(runs_at_import(tree(path).body)):
         top = name.split(".")[0]
         assert top in DEVICE_LIBRARIES | {"edgevit"} | own | sys.stdlib_module_names, f"{name} when imported"
 
@@ -206,6 +208,6 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(statement):
 
 def test_no_two_classes_have_one_name():
     names = Counter(
-        node.name.lstrip("_") for tree in MODULES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+        node.name.lstrip("_") for path in MODULES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in names.items() if count > 1] == []

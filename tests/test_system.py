@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from own_code import PACKAGE, each_module, tree
 
 from edgevit import system
 
-PACKAGE = Path(__file__).resolve().parents[1] / "edgevit"
 LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux's /proc")
 
 
@@ -94,12 +94,12 @@ def test_numbers_are_read_from_anything(tmp_path, content):
     system.memory(tmp_path)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@each_module
 def test_nothing_else_reads_proc_or_sys(path):
     if path == PACKAGE / "system.py" or path.is_relative_to(PACKAGE / "machine"):
         return
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not node.value.startswith(("/proc", "/sys", "proc/", "sys/"))
-        if isinstance(node, ast.Attribute):
+        if isinstance(node, ast.Attribute) and node.attr == "sched_getaffinity":
             assert ast.unparse(node) != "os.sched_getaffinity"

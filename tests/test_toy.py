@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from own_code import PACKAGE, each_module, tree
 from tiny import SHAPES
 
 from edgevit.backends import BACKENDS, available_backends, backend_class
@@ -12,7 +13,6 @@ from edgevit.errors import InputError
 from edgevit.quantization.emit import DIALECTS
 from edgevit.targets import load_target
 
-PACKAGE = Path(__file__).resolve().parents[1] / "edgevit"
 TOY = Path(__file__).parent / "toy"
 TARGET = """
 description = "a toy"
@@ -87,14 +87,14 @@ def test_a_toy_is_named_where_engines_are_and_not_believed_blindly(toy, tmp_path
 OF_ENGINES = ("backends/", "quantization/emit/", "video/")
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@each_module
 def test_no_other_module_knows_an_engine_by_its_name(path):
     if str(path.relative_to(PACKAGE)).startswith(OF_ENGINES):
         return
     names = {*BACKENDS, *(dialect for name in BACKENDS for dialect in backend_class(name).dialects)} - {"portable"}
     said = [
         node.value
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
     ]
     assert not said, f"ask the class of the backend instead: {said}"
@@ -104,10 +104,10 @@ def test_no_other_module_knows_an_engine_by_its_name(path):
 OF_ONE_ENGINE = ("edgevit.backends.onnx", "edgevit.backends.openvino", "edgevit.backends.tensorrt")
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@each_module
 def test_no_other_module_imports_one_of_an_engine(path):
     if str(path.relative_to(PACKAGE)).startswith(OF_ENGINES):
         return
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = [f"{getattr(node, 'module', '')}.{alias.name}".lstrip(".") for node in nodes for alias in node.names]
     assert not [name for name in names if name.startswith(OF_ONE_ENGINE)]
