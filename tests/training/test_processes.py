@@ -10,13 +10,15 @@ import time
 
 import pytest
 import torch
+from tiny import finish
 from train_tasks import assert_same_but_for_rounding, fill_folder, save_checkpoint
 
 from edgevit.models.loading import load_checkpoint
 from edgevit.training.run import RunFolder
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-TRAIN = ("-m", "edgevit", "train", "--device", "cpu")
+COMMAND = ("train", "--device", "cpu")
+TRAIN = ("-m", "edgevit", *COMMAND)
 RECIPE = """
 workers = 1
 autocast = "float32"
@@ -55,11 +57,18 @@ def options(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(options, tmp_path_factory):
+def train(forked_with_torch, options, tmp_path_factory):
+    """Return a function that starts a training which writes to a path."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    return lambda path, *more: forked_with_torch(*COMMAND, *options, "-o", path, *more, scratch=scratch)
+
+
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory):
     """Return the run of one process that nothing interrupts."""
     path = tmp_path_factory.mktemp("whole") / "run"
-    done = run([sys.executable, *TRAIN, *options, "-o", str(path)])
-    assert done.returncode == 0, done.stderr
+    done = finish(train(path))
+    assert done.code == 0, done.err
     return path
 
 
@@ -92,9 +101,8 @@ def test_what_one_process_refuses_all_refuse(options, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(options, whole, tmp_path):
+def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(train, whole, tmp_path):
     broken = tmp_path / "broken"
-    command = [sys.executable, *TRAIN, *options, "-o", str(broken)]
     metrics = broken / "metrics.jsonl"
     moments = (
         lambda: (broken / "job.json").exists(),
@@ -104,22 +112,20 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(op
     )
     for moment in moments:
         resume = ["--resume"] if (broken / "job.json").exists() else []
-        kill_when(moment, [*command, *resume])
-    done = run([*command, "--resume"])
-    assert done.returncode == 0, done.stderr
+        kill_when(moment, train(broken, *resume))
+    done = finish(train(broken, "--resume"))
+    assert done.code == 0, done.err
     for name, tensor in weights_of(whole).items():
         torch.testing.assert_close(weights_of(broken)[name], tensor, rtol=0, atol=1e-6)
     assert [row.epoch for row in RunFolder(broken).metrics()] == [1, 2, 3, 4]
 
 
-def kill_when(moment, command):
-    """Start ``command``, and kill it and its workers at once when ``moment`` has come."""
-    with subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not moment() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        assert moment()
-        with contextlib.suppress(ProcessLookupError):  # it may be done
-            os.killpg(process.pid, signal.SIGKILL)
+def kill_when(moment, process):
+    """Kill a process and its workers at once when ``moment`` has come."""
+    deadline = time.monotonic() + 120
+    while not moment() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert moment()
+    with contextlib.suppress(ProcessLookupError):  # it may be done
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
