@@ -213,12 +213,17 @@ REWRITERS: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
 }
 
 
+def exports(factory: pytest.TempPathFactory, *more: Path) -> Path:
+    """Return a shelf for what the code here, and that in ``more`` files, has torch export."""
+    packages = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "timm", "transformers", "numpy")
+    return kept(factory, "external", [Path(__file__), Path(oracles.__file__), *more], packages)
+
+
 class ExternalVits:
     """A file of each kind, written when it is asked for: torch takes seconds for some."""
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
-        packages = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "timm", "transformers", "numpy")
-        self._shelf = kept(factory, "external", [Path(__file__), Path(oracles.__file__)], packages)
+        self._shelf = exports(factory)
 
     def __getitem__(self, kind: str) -> Path:
         if kind in REWRITERS:

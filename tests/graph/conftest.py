@@ -39,9 +39,9 @@ SPECS = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trace each time: that is what is tested here."""
+    """Trace each time: for what tests that."""
     trace_anew(monkeypatch)
 
 

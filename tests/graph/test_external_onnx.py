@@ -1,6 +1,7 @@
 """Third-party ONNX files as bundles keep them: the same logits, one input, one output, any batch, names for all."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,6 +9,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import scipy.special
+from external_vits import exports
+from once import made
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import common
 
@@ -245,17 +248,24 @@ def test_a_file_that_is_not_the_same_any_more_is_not_written(external_vits, tmp_
 
 @pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_a_decoder_of_queries_that_was_traced_with_one_image_takes_any_number(tmp_path, batch_first, dynamo):
+def test_a_decoder_of_queries_that_was_traced_with_one_image_takes_any_number(
+    tmp_path, tmp_path_factory, batch_first, dynamo
+):
+    import small_dense
     import torch
-    from small_dense import DecodedDetector
 
     torch.manual_seed(0)
-    model, path = DecodedDetector(batch_first=batch_first).eval(), tmp_path / "detector.onnx"
-    names = {"input_names": ["x"], "output_names": ["logits", "pred_boxes"]}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    model = small_dense.DecodedDetector(batch_first=batch_first).eval()
+
+    def export(folder):
+        names = {"input_names": ["x"], "output_names": ["logits", "pred_boxes"]}
         given = {"opset_version": 18 if dynamo else 17, "dynamo": dynamo, **({"verbose": False} if dynamo else {})}
-        torch.onnx.export(model, (torch.zeros(1, 3, 32, 32),), path, **names, **given)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(model, (torch.zeros(1, 3, 32, 32),), folder / "detector.onnx", **names, **given)
+
+    shelf = exports(tmp_path_factory, Path(__file__), Path(small_dense.__file__))
+    path = made(shelf, f"decoder-{batch_first}-{dynamo}", export) / "detector.onnx"
     assert write_verified(opened(path), tmp_path / "model.onnx", IMAGES).max_difference <= external.TOLERANCE
     with torch.inference_mode():
         expected = model(torch.from_numpy(IMAGES))

@@ -19,6 +19,8 @@ from edgevit.graph import torch_export
 from edgevit.graph.torch_export import export_onnx
 from edgevit.models.spec import ModelSpec
 
+pytestmark = pytest.mark.usefixtures("traced_anew")
+
 
 def test_inputs_and_outputs(exported):
     session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])

@@ -16,6 +16,8 @@ from edgevit.graph.verify import TOLERANCE, export_verified, verify_export
 from edgevit.models.spec import PRESETS
 from edgevit.models.vit import VisionTransformer
 
+pytestmark = pytest.mark.usefixtures("traced_anew")
+
 
 def openvino_logits(path: Path, images: np.ndarray, batches: tuple[int, ...]) -> np.ndarray:
     openvino = pytest.importorskip("openvino")

@@ -1,11 +1,13 @@
 """ViTs of nn.MultiheadAttention, as torch's exporters write them, in the form of EdgeViT's own exports."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from external_vits import hugging_face_vit, write_new, write_old
-from once import once
+from external_vits import exports, write_new, write_old
+from once import made, once
 from onnx_files import emit, optimize_files
 from onnx_ir.passes import common
 
@@ -91,13 +93,15 @@ def written(tmp_path_factory):
 
     def write(first, name, *, outliers=False):
         def make(folder):
-            WRITERS[name](MultiheadViT(first, outliers).eval(), folder / "given.onnx")
-            model = open_onnx(folder / "given.onnx", "given.onnx", MetadataOverrides(image_size=(32, 32)))
+            model = open_onnx(given, "given.onnx", MetadataOverrides(image_size=(32, 32)))
             write_verified(model, folder / "model.onnx", IMAGES[:8])
 
+        def export(folder):
+            WRITERS[name](MultiheadViT(first, outliers).eval(), folder / "given.onnx")
+
         key = f"multihead-{first}-{name.replace(', ', '-').replace(' ', '-')}-{outliers}"
-        folder = once(tmp_path_factory, key, make)
-        return folder / "given.onnx", folder / "model.onnx"
+        given = made(exports(tmp_path_factory, Path(__file__)), key, export) / "given.onnx"
+        return given, once(tmp_path_factory, key, make) / "model.onnx"
 
     return write
 
@@ -136,27 +140,25 @@ def test_planted_outliers_cost_little(written, tmp_path, first, name):
         _, path = written(first, name, outliers=outliers)
         source = CalibrationImages(lambda: iter(np.split(IMAGES[:24], 3)), 3)
         _, optimized = optimize_files(path, source, {"asymmetric": tmp_path / "optimized.onnx"})
-        made = optimized["asymmetric"]
-        emit(made.model, made.plan, "onnxruntime", tmp_path / "int8.onnx")
+        emit(optimized["asymmetric"].model, optimized["asymmetric"].plan, "onnxruntime", tmp_path / "int8.onnx")
         exact = answers(path, IMAGES[24:], 24)
         found.append(sqnr_db(exact, answers(tmp_path / "int8.onnx", IMAGES[24:], 24)))
     assert found[0] > 20
     assert found[0] - found[1] < 3
 
 
-@pytest.mark.parametrize("batch", [None, 1])
-def test_a_mask_that_hides_nothing_is_left_out(tmp_path, batch):
-    given = write_new(hugging_face_vit(), tmp_path / "given.onnx", batch=batch)
-    model = open_onnx(given, "given.onnx", MetadataOverrides(image_size=(32, 32)))
+@pytest.mark.parametrize("kind", ["hugging face, new", "hugging face, one image"])
+def test_a_mask_that_hides_nothing_is_left_out(external_vits, tmp_path, kind):
+    model = open_onnx(external_vits[kind], "given.onnx", MetadataOverrides(image_size=(32, 32)))
     write_verified(model, tmp_path / "model.onnx", IMAGES[:4])
     graph = opened(tmp_path / "model.onnx").graph
     assert len(find_attentions(graph)) == 2
     assert "IsNaN" not in {node.op_type for node in graph}
 
 
-def test_a_query_of_the_class_token_alone_does_not_scale_what_keys_read(tmp_path):
+def test_a_query_of_the_class_token_alone_does_not_scale_what_keys_read(external_vits, tmp_path):
     # Behind the last norm the query's layer was seen with one token, those of key and value with all.
-    given = write_old(hugging_face_vit(), tmp_path / "given.onnx")
+    given = external_vits["hugging face, old"]
     path = tmp_path / "model.onnx"
     write_verified(open_onnx(given, "given.onnx", MetadataOverrides(image_size=(32, 32))), path, IMAGES[:4])
     source = CalibrationImages(lambda: iter(np.split(IMAGES[:24], 3)), 3)
