@@ -12,7 +12,7 @@ import torch
 from edgevit.data.batches import Strict, batches, readable
 from edgevit.data.dataset import Dataset, Subset
 from edgevit.data.sources import load_dataset
-from edgevit.errors import DataError
+from edgevit.errors import DataError, InputError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.token_merging import MergingEmbedder, MergingVisionTransformer
 from edgevit.models.token_schedule import check_schedule
@@ -22,9 +22,10 @@ from edgevit.training.heads import freeze_all_but_norms
 from edgevit.training.loaders import loader_of, workers_of
 from edgevit.training.loop import TrainTask, train
 from edgevit.training.objective import Normalise
-from edgevit.training.recipe import TrainRecipe
+from edgevit.training.recipe import RECOVERY, TrainRecipe
 from edgevit.training.recovery_loss import RecoveryLoss, WholeModel
 from edgevit.training.run import RunFolder, TrainJob
+from edgevit.training.start import check_same_job
 from edgevit.training.training_data import TrainingData
 
 _BATCH = 32
@@ -78,7 +79,8 @@ def recover(request: RecoveryRequest, *, resume: bool = False, progress: Progres
 
     Raises:
         SpecError: if tokens of the model cannot be merged, or not so many.
-        InputError: if the folder is not new, or with ``resume`` has no run, or one of another request.
+        InputError: if the recipe asks for what needs labels, the folder is not new, or with ``resume`` has no run, or
+            one of another request.
         DataError: if there are no images.
         TrainingError: if the loss is no longer a number.
     """
@@ -87,6 +89,7 @@ def recover(request: RecoveryRequest, *, resume: bool = False, progress: Progres
         folder, recipe, teacher = RunFolder(request.folder), request.recipe, request.checkpoint
         if not resume:
             processes.on_main(folder.check_new)
+        _check(recipe)
         check_schedule(teacher.spec, request.schedule)
         student = _student(request, teacher).to(processes.device)
         training, held_out = _images(request.data, recipe, said)
@@ -104,12 +107,13 @@ def recover(request: RecoveryRequest, *, resume: bool = False, progress: Progres
             token_budget=request.budget,
             token_schedule=request.schedule,
         )
+        check_same_job(job, processes)
         state = processes.on_main(lambda: folder.resume(job) if resume else folder.begin(job))
         processes.on_main(lambda: folder.keep_recipe(request.kept))
         loss = RecoveryLoss(
+            recipe,
             request.dense,
             teacher.activation == "sigmoid" or teacher.spec.classes == 1,
-            recipe.teacher_temperature,
             Normalise(teacher.preprocess).to(processes.device),
             WholeModel(teacher.model(), dense=request.dense).to(processes.device),
         )
@@ -123,6 +127,16 @@ def recover(request: RecoveryRequest, *, resume: bool = False, progress: Progres
             models = [_student(request, each) for each in (teacher, kept)]
             near = list(processes.on_main(lambda: _measure(models, loss, held_out, job, said)))
         return RecoveryResult(kept, folder, request.schedule, len(held_out or ()), loss.measure, *near)
+
+
+def _check(recipe: TrainRecipe) -> None:
+    """See to it that nothing is asked for that a model does not learn from itself with."""
+    for name in ("label_smoothing", "patience", "sampling", "stochastic_depth", "teacher_weight"):
+        if getattr(recipe, name) != getattr(RECOVERY, name):
+            raise InputError(
+                f"{name} says nothing to a model that learns from itself without labels",
+                remedy="leave it out of the recipe",
+            )
 
 
 def _student(request: RecoveryRequest, checkpoint: Checkpoint) -> MergingVisionTransformer:

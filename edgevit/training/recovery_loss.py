@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from edgevit.models.vit import VisionTransformer
 from edgevit.training.batch_plan import MicroBatch
+from edgevit.training.mixing import Mixing
 from edgevit.training.objective import Normalise, distillation
+from edgevit.training.recipe import TrainRecipe
 
 #: What a model gives: logits (B, classes); of an embedding model features (B, F) and tokens (B, N, D).
 Given = Tensor | tuple[Tensor, Tensor]
@@ -36,14 +38,14 @@ class WholeModel(nn.Module):
 class RecoveryLoss:
     """How far a student is from ``teacher``.
 
-    Of a classifier it is the divergence of its probabilities at ``temperature``, where logits are ``independent`` of
-    each one's; of a ``dense`` model the cosine and the squared distance, relative to the teacher's length, of its
-    features and of its tokens.
+    Of a classifier it is the divergence of its probabilities at the recipe's temperature, of one logit at a time where
+    they are ``independent``; of a ``dense`` one the cosine and the squared distance, relative to the teacher's length,
+    of its features and of its tokens.
     """
 
+    recipe: TrainRecipe
     dense: bool
     independent: bool
-    temperature: float
     normalise: Normalise
     teacher: WholeModel
 
@@ -56,11 +58,12 @@ class RecoveryLoss:
         self,
         model: nn.Module,
         inputs: Tensor,
-        labels: Tensor,  # noqa: ARG002 - images have none
-        micro_batch: MicroBatch,  # noqa: ARG002 - nothing is drawn
+        labels: Tensor,
+        micro_batch: MicroBatch,
     ) -> tuple[Tensor, float]:
-        """Return the loss and the measure, each summed over the images."""
-        images = self.normalise(inputs.float())
+        """Return the loss and the measure, each summed over the images, which have no labels."""
+        pixels, _ = Mixing(self.recipe)(inputs.float(), labels[:, None].float(), micro_batch)
+        images = self.normalise(pixels)
         wanted = self.teacher(images)
         found = model(images)
         return self.distance(found, wanted), self.likeness(found, wanted)
@@ -75,7 +78,7 @@ class RecoveryLoss:
         assert isinstance(wanted, Tensor)  # noqa: S101
         if self.independent:
             found, wanted = (torch.stack([logits, -logits], dim=-1).flatten(0, 1) / 2 for logits in (found, wanted))
-        return distillation(found.float(), wanted.float(), self.temperature)
+        return distillation(found.float(), wanted.float(), self.recipe.teacher_temperature)
 
     @torch.no_grad()
     def likeness(self, found: Given, wanted: Given) -> float:

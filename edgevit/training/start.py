@@ -143,7 +143,7 @@ def _run(
             labels=initial.labels,
             recipe=request.recipe,
         )
-        _check_same_job(job, processes)
+        check_same_job(job, processes)
         for note in (*notes, *splits.notes, *_left_out(request.recipe, len(splits.training))):
             said.note(note)
         taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
@@ -196,7 +196,7 @@ def _random(request: Request, training: Dataset, progress: Progress) -> Checkpoi
     return Checkpoint(spec, weights, preprocess, training.class_names, source=f"seed {request.recipe.seed}")
 
 
-def _check_same_job(job: TrainJob, processes: Processes) -> None:
+def check_same_job(job: TrainJob, processes: Processes) -> None:
     """See to it that all processes found the same images and weights on their machines."""
     if processes.on_main(lambda: job) != job:
         raise InputError(

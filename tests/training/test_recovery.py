@@ -13,6 +13,7 @@ from edgevit.errors import DataError, InputError, SpecError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.token_merging import MergingVisionTransformer
+from edgevit.training.batch_plan import MicroBatch
 from edgevit.training.objective import Normalise
 from edgevit.training.pace import Pace
 from edgevit.training.recipe import RECOVERY
@@ -89,7 +90,7 @@ def test_an_embedding_model_learns_features_and_tokens(tiny_embedding_checkpoint
 
 def test_logits_that_decide_by_themselves_are_compared_one_by_one(teacher, tmp_path):
     teacher = replace(teacher, activation="sigmoid")
-    loss = RecoveryLoss(False, True, 1.0, Normalise(teacher.preprocess), WholeModel(teacher.model(), dense=False))
+    loss = RecoveryLoss(RECIPE, False, True, Normalise(teacher.preprocess), WholeModel(teacher.model(), dense=False))
     found, wanted = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0)).unbind()
     yes, given = wanted.sigmoid(), found.sigmoid()
     expected = yes * (yes / given).log() + (1 - yes) * ((1 - yes) / (1 - given)).log()
@@ -173,6 +174,41 @@ def test_a_timed_epoch_lasts_no_longer_than_a_minute_and_is_counted_after_a_kill
 def test_all_images_but_one_can_be_learnt_from(teacher, tmp_path):
     result = recover(request(teacher, tmp_path / "run", "shapes:size=16,count=1", epochs=1))
     assert (result.images, result.before, result.after) == (0, None, None)
+
+
+def test_mixed_images_are_mixed_for_teacher_and_student_alike(teacher):
+    recipe = msgspec.structs.replace(RECIPE, mixup=1.0)
+    whole = WholeModel(teacher.model(), dense=False)
+    loss = RecoveryLoss(recipe, False, False, Normalise(teacher.preprocess), whole)
+    pixels = torch.randint(0, 256, (8, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    seen = []
+
+    class Student(torch.nn.Module):
+        def forward(self, images):
+            seen.append(images)
+            return whole(images)
+
+    distance, agreed = loss(
+        Student(), pixels, torch.zeros(8, dtype=torch.int64), MicroBatch(0, 0, np.arange(8), 0, 8, True)
+    )
+    assert (float(distance), agreed) == (pytest.approx(0, abs=1e-5), 8)
+    assert (seen[0] - loss.normalise(pixels.float())).abs().max() > 0.5
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"label_smoothing": 0.1},
+        {"patience": 2},
+        {"sampling": "balanced"},
+        {"stochastic_depth": 0.1},
+        {"teacher_weight": 0.5},
+    ],
+)
+def test_what_needs_labels_is_refused(teacher, tmp_path, asked):
+    with pytest.raises(InputError, match=next(iter(asked))):
+        recover(request(teacher, tmp_path / "run", **asked))
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_done_leaves_no_run(teacher, tmp_path):
