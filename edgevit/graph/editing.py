@@ -76,12 +76,12 @@ class NodeBuilder:
 
     def __init__(self, graph: ir.Graph, prefix: str) -> None:
         self.nodes: list[ir.Node] = []
-        self._graph, self._prefix = graph, prefix
+        self._graph, self.prefix = graph, prefix
 
     def constant(self, name: str, values: NDArray[np.generic] | list[int] | float) -> ir.Value:
         """Register a constant: integers are int64, a float is float32."""
         array = np.asarray(values, dtype=np.float32 if isinstance(values, float) else None)
-        return add_constant(self._graph, f"{self._prefix}.{name}", array)
+        return add_constant(self._graph, f"{self.prefix}.{name}", array)
 
     def op(self, op_type: str, inputs: Sequence[ir.Value], name: str, **attributes: int | list[int]) -> ir.Value:
         """Add a node of one output, and return that."""
@@ -91,7 +91,7 @@ class NodeBuilder:
         self, op_type: str, inputs: Sequence[ir.Value], name: str, outputs: int, **attributes: int | list[int]
     ) -> Sequence[ir.Value]:
         """Add a node of several ``outputs``, and return them."""
-        called = free_name(self._graph, f"{self._prefix}.{name}")
+        called = free_name(self._graph, f"{self.prefix}.{name}")
         node = ir.node(op_type, inputs, attributes=attributes, num_outputs=outputs, name=called)
         for number, value in enumerate(node.outputs):
             value.name = free_name(self._graph, f"{called}.output" + (f"_{number}" if outputs > 1 else ""))

@@ -45,8 +45,10 @@ class Role(Enum):
     SHIFT = "shift"
     #: Divides each token of a layer's input by its scale.
     PER_TOKEN_SCALE = "token-scale"  # noqa: S105 - of a model, not of a person
-    #: Says which tokens are merged, behind an attention.
+    #: Says which tokens are merged, behind an attention; in float32, as what it reads.
     MATCHING = "matching"
+    #: Is computed in float32 also where the rest is in float16.
+    FLOAT32 = "float32"
     #: Helps one of the others.
     PART = "part"
 
@@ -60,7 +62,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def mark(node: ir.Node, role: Role, layer: str) -> ir.Node:
-    """Note that ``node`` was added as ``role`` for the Linear layer, or the attention, ``layer``; return it."""
+    """Note that ``node`` was added as ``role`` for the Linear layer, or what else is called ``layer``; return it."""
     node.metadata_props[_ROLE] = role.value
     node.metadata_props[_LAYER] = layer
     return node

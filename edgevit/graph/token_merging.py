@@ -4,8 +4,8 @@ The patches' tokens are parted into two sets, A and B, in turns. Each of A finds
 the cosine of their metric. The ``count`` tokens of A that are most alike go into the ones that they found, each weighed
 by how many patches it stands for; the others of A stay, and so do all of B.
 
-What is added up goes through a product with a matrix of zeros and ones. It is small, and all engines have it, where
-scattering with a sum is slow in some and missing in others.
+What is added up goes through a product with a matrix of shares, most of them zero. It is small, and all engines have
+it, where scattering with a sum is slow in some and missing in others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.graph.editing import NodeBuilder
+from edgevit.graph.node_facts import Role, mark
 from edgevit.graph.row_wise import TOKEN_AXIS
 
 
@@ -83,31 +84,38 @@ def mean_over_heads(build: NodeBuilder, keys: ir.Value, heads: int, tokens: int,
 
 
 def match(build: NodeBuilder, metric: ir.Value, sets: TokenSets) -> Matching:
-    """Add bipartite soft matching of ``metric`` (B, n, d)."""
+    """Add bipartite soft matching of ``metric`` (B, n, d), in float32 whatever the rest is in.
+
+    Squares of keys may be more than float16 holds, and what is alike differs in the third digit.
+    """
+    first = len(build.nodes)
     unit = build.op("LpNormalization", [metric], "unit", axis=-1, p=2)
     a = take_every_second(build, unit, sets.first_a, "unit.a")
     b = take_every_second(build, unit, sets.first_b, "unit.b")
     similarity = build.op("MatMul", [a, build.op("Transpose", [b], "unit.b.turned", perm=[0, 2, 1])], "similarity")
     best, partner = build.ops("TopK", [similarity, build.constant("best_one", [1])], "partner", 2, axis=2)
     _, order = build.ops("TopK", [best, build.constant("all_of_a", [sets.in_a])], "order", 2, axis=TOKEN_AXIS)
+    for node in build.nodes[first:]:
+        mark(node, Role.MATCHING if node.op_type == "TopK" else Role.FLOAT32, build.prefix)
     return Matching(sets, partner, order)
 
 
 def merge(build: NodeBuilder, tokens: ir.Value, sizes: ir.Value, matching: Matching) -> tuple[ir.Value, ir.Value]:
     """Return what is left of ``tokens`` (B, n, D), and for how many patches each stands, of ``sizes`` (B, n, 1)."""
     sets = matching.sets
-    assignment = _assignment(build, matching)
     a, kept = _sorted(build, tokens, matching, "tokens")
     size_a, size_kept = _sorted(build, sizes, matching, "sizes")
     b, size_b = (
         take_every_second(build, value, sets.first_b, f"{name}.b")
         for value, name in ((tokens, "tokens"), (sizes, "sizes"))
     )
-    size = build.op("Add", [size_b, build.op("MatMul", [assignment, size_a], "sizes.gained")], "sizes.b.merged")
-    moved = build.op("MatMul", [assignment, build.op("Mul", [a, size_a], "tokens.weighted")], "tokens.moved")
-    total = build.op("Add", [build.op("Mul", [b, size_b], "tokens.b.weighted"), moved], "tokens.sum")
-    mean = build.op("Div", [total, size], "tokens.mean")
-    left, left_sizes = [kept, mean], [size_kept, size]
+    gained = _gained(build, matching, size_a)
+    total = build.op("ReduceSum", [gained, build.constant("sizes.axis", [2])], "sizes.gained", keepdims=1)
+    size = build.op("Add", [size_b, total], "sizes.b.merged")
+    # Shares, not sums, are multiplied: a sum of many tokens may be more than float16 holds.
+    own = build.op("Mul", [b, build.op("Div", [size_b, size], "share.own")], "tokens.own")
+    moved = build.op("MatMul", [build.op("Div", [gained, size], "share.moved"), a], "tokens.moved")
+    left, left_sizes = [kept, build.op("Add", [own, moved], "tokens.mean")], [size_kept, size]
     if sets.prefix:
         left.insert(0, slice_tokens(build, tokens, 0, sets.prefix, "tokens.prefix"))
         left_sizes.insert(0, slice_tokens(build, sizes, 0, sets.prefix, "sizes.prefix"))
@@ -153,15 +161,15 @@ def _order(sets: TokenSets) -> NDArray[np.int64]:
     return order
 
 
-def _assignment(build: NodeBuilder, matching: Matching) -> ir.Value:
-    """Return the matrix (B, b, count) of ones where a token of A goes into one of B, and zeros."""
+def _gained(build: NodeBuilder, matching: Matching, sizes: ir.Value) -> ir.Value:
+    """Return the matrix (B, b, count) of the ``sizes`` (B, count, 1) that go from A into B, and zeros."""
     merged = slice_tokens(build, matching.order, 0, matching.sets.count, "merged")
-    target = pick(build, matching.partner, merged, "target")
-    numbers = build.constant("numbers_of_b", np.arange(matching.sets.in_b).reshape(1, 1, -1))
-    each = build.op(
-        "Cast", [build.op("Equal", [target, numbers], "is_target")], "is_target.float", to=ir.DataType.FLOAT
-    )
-    return build.op("Transpose", [each], "assignment", perm=[0, 2, 1])
+    row = build.constant("row", [-1, 1, matching.sets.count])
+    target = build.op("Reshape", [pick(build, matching.partner, merged, "target"), row], "target.row")
+    numbers = build.constant("numbers_of_b", np.arange(matching.sets.in_b).reshape(1, -1, 1))
+    is_target = build.op("Equal", [target, numbers], "is_target")
+    row_of_sizes = build.op("Reshape", [sizes, row], "sizes.row")
+    return build.op("Where", [is_target, row_of_sizes, build.constant("zero", 0.0)], "gained")
 
 
 def take_every_second(build: NodeBuilder, value: ir.Value, first: int, name: str) -> ir.Value:

@@ -13,7 +13,6 @@ from edgevit.errors import GraphError
 from edgevit.graph import token_merging
 from edgevit.graph.attention import AttentionSubgraph
 from edgevit.graph.editing import NodeBuilder, add_constant
-from edgevit.graph.node_facts import Role, mark
 from edgevit.graph.row_wise import TOKEN_AXIS
 from edgevit.graph.token_merging import TokenSets
 from edgevit.graph.token_stream import EncoderBlock, TokenStream, find_token_stream, unmergeable
@@ -169,9 +168,6 @@ class _Merger:
         assert isinstance(width, int)  # noqa: S101 - the stream has shapes
         metric = token_merging.mean_over_heads(build, attention.key, attention.heads, tokens.count, width)
         matching = token_merging.match(build, metric, sets)
-        for node in build.nodes:
-            if node.op_type == "TopK":
-                mark(node, Role.MATCHING, attention.name)
         sizes = self._ones(build, value, tokens.count) if tokens.sizes is None else tokens.sizes
         merged, sizes = token_merging.merge(build, value, sizes, matching)
         merged.shape, merged.type = _resized(value.shape, {TOKEN_AXIS: sets.left}), value.type

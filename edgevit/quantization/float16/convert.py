@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 
 from edgevit.errors import BundleError, GraphError
 from edgevit.graph.editing import add_constant
+from edgevit.graph.node_facts import Role, role_of
 from edgevit.json_file import JSONFile
 from edgevit.quantization.engine_file import Emitted, save_for_engine
 from edgevit.quantization.plan import check_sha256
@@ -108,7 +109,11 @@ def floats(values: Iterable[ir.Value | None]) -> Iterator[ir.Value]:
 
 
 def retype(graph: ir.Graph, kept: set[ir.Node]) -> None:
-    """Make float16 of all float32 in ``graph`` but the nodes ``kept``, with a Cast wherever the two meet."""
+    """Make float16 of all float32 in ``graph`` but the nodes ``kept``, with a Cast wherever the two meet.
+
+    What rewrites have marked to stay float32 is kept, too.
+    """
+    kept = kept | {node for node in graph if role_of(node) in (Role.FLOAT32, Role.MATCHING)}
     outputs = [value for value in graph.outputs if value.dtype == ir.DataType.FLOAT]
     casts = _Casts(graph)
     for node in list(graph):
