@@ -272,6 +272,27 @@ class ConvolutionStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     reason: str
 
 
+class TokenMerging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many tokens are merged behind the attention of each block: ``schedule`` (ToMe, Bolya et al. 2023).
+
+    ``budget`` is the share of the multiply-adds that was asked for, in 0..1, ``share`` what is left of them.
+    """
+
+    budget: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    schedule: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=1024)]
+
+    @property
+    def name(self) -> str:
+        """What variants with it have behind their names: ``tokens80`` for a budget of 0.8."""
+        return f"tokens{round(100 * self.budget)}"
+
+    @property
+    def merged(self) -> int:
+        """How many tokens are merged in all blocks together."""
+        return sum(self.schedule)
+
+
 class LimitVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether what was quantized kept the limit that was asked for, on ``images`` that nothing was fitted to.
 
@@ -310,7 +331,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     are what the backend must be opened with to do what was measured, such as OpenVINO's precision hint. ``versions``
     are those of the backend that the target is for, as in PEP 440. ``fallback`` are the layers that are
     float on purpose, ``limit`` the verdict where quantizing was to keep a limit. ``convolution_stages`` are those of a
-    network whose convolutions were raced stage by stage. ``evidence`` is what the last race showed of ``accuracy`` and
+    network whose convolutions were raced stage by stage, ``token_merging`` says how many tokens are merged where some
+    are. ``evidence`` is what the last race showed of ``accuracy`` and
     ``latency``; there is none where they were measured since.
     """
 
@@ -327,6 +349,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
     convolution_stages: tuple[ConvolutionStage, ...] = ()
+    token_merging: TokenMerging | None = None
     evidence: tuple[LimitEvidence, ...] = ()
 
     @property

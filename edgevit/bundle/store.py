@@ -25,6 +25,7 @@ from edgevit.bundle.manifest import (
     MeasuredDevice,
     Precision,
     Provenance,
+    TokenMerging,
     Variant,
 )
 from edgevit.bundle.model_files import READABLE, check_model_name
@@ -275,13 +276,14 @@ class Bundle(msgspec.Struct, frozen=True):
         fallback: Sequence[Fallback] = (),
         limit: LimitVerdict | None = None,
         convolution_stages: Sequence[ConvolutionStage] = (),
+        token_merging: TokenMerging | None = None,
     ) -> Bundle:
         """Add a variant, in place of the one of that name if there is one.
 
         ``fill`` writes files into the empty folder that it is given and returns them, the one to open first, as
         ``Backend.build`` does. All files in the folder become the variant's. Whatever ``fill`` raises leaves the
         bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in; ``versions``,
-        ``fallback``, ``limit`` and ``convolution_stages`` are as in ``Variant``.
+        ``fallback``, ``limit``, ``convolution_stages`` and ``token_merging`` are as in ``Variant``.
 
         Raises:
             BundleError: if another process is changing the bundle, the name will not do, or ``fill`` made no file.
@@ -305,6 +307,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 fallback=tuple(fallback),
                 limit=limit,
                 convolution_stages=tuple(convolution_stages),
+                token_merging=token_merging,
             )
             return Bundle(self.path, change.publish(_with_variant(manifest, variant), name))
 

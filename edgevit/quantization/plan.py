@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from edgevit.bundle.manifest import ConvolutionStage, Fallback, LimitVerdict
+from edgevit.bundle.manifest import ConvolutionStage, Fallback, LimitVerdict, TokenMerging
 from edgevit.errors import BundleError
 from edgevit.json_file import JSONFile
 from edgevit.quantization.arithmetic import Scheme
@@ -196,7 +196,7 @@ class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_field
     ``accuracy.range_search``), the best first.
     ``attentions`` are those whose products could be computed in integers too; a dialect need not. ``limit`` is the
     verdict where layers were to return to float until a limit holds (see ``search``), ``sensitivity`` what each of them
-    costs alone, where that was measured.
+    costs alone, where that was measured. ``token_merging`` says which tokens of that file are merged, if some are.
     """
 
     what = "quantization plan"
@@ -218,6 +218,7 @@ class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_field
     sensitivity: tuple[LayerSensitivity, ...] = ()
     observer: Observer = "minmax"
     trials: tuple[Trial, ...] = ()
+    token_merging: TokenMerging | None = None
 
     def limit_in(self, dialect: str) -> LimitVerdict | None:
         """Return the verdict on a limit, if there is one that was found in ``dialect``."""

@@ -112,11 +112,15 @@ class PtqModel:
 
 @dataclass(frozen=True, slots=True)
 class FloatModel:
-    """A float32 model in memory, read from the file with ``sha256``; ``rotated`` if its residual stream could be."""
+    """A float32 model in memory, read from the file with ``sha256``; ``rotated`` if its residual stream could be.
+
+    Tokens are merged by ``token_schedule``, none where it is empty.
+    """
 
     model: ir.Model
     sha256: str
     rotated: bool
+    token_schedule: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, path: Path, sha256: str, *, rotate: bool = True, token_schedule: Sequence[int] = ()) -> FloatModel:
@@ -133,7 +137,7 @@ class FloatModel:
         rotated = rotate and rotate_stream(model.graph)  # what merges tokens would be in its way
         if any(token_schedule):
             MergeTokens(token_schedule)(model)
-        return cls(model, sha256, rotated)
+        return cls(model, sha256, rotated, tuple(token_schedule))
 
 
 def optimize(

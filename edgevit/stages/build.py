@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends import backend_class, get_backend
-from edgevit.bundle.manifest import ConvolutionStage, Fallback, Kernels, LimitVerdict, Precision, Variant
+from edgevit.bundle.manifest import ConvolutionStage, Fallback, Kernels, LimitVerdict, Precision, TokenMerging, Variant
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.errors import GraphError, InputError
@@ -26,6 +26,7 @@ from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.convolution_race import check_integers, choose_convolutions
 from edgevit.stages.engines import check_engine, lower_for
 from edgevit.stages.precisions import (
+    PLANNED,
     Decided,
     EngineSource,
     asked,
@@ -44,8 +45,8 @@ class Compiled:
 
     ``settings`` are what it is opened with, ``source`` is the ONNX file that it was built from, ``outputs`` are what it
     gives for the images of an evaluator, if there was one and it runs here. ``kernels`` is None where the engine does
-    not tell; ``fallback``, ``limit`` and ``convolution_stages`` are as in ``Variant``; ``float_in`` are the layers that
-    are float with this engine alone, with the reasons.
+    not tell; ``fallback``, ``limit``, ``convolution_stages`` and ``token_merging`` are as in ``Variant``. ``float_in``
+    are the layers that are float with this engine alone, with the reasons.
     """
 
     name: str
@@ -61,23 +62,38 @@ class Compiled:
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
     convolution_stages: tuple[ConvolutionStage, ...] = ()
+    token_merging: TokenMerging | None = None
     float_in: Mapping[str, str] = field(default_factory=dict)
 
 
-def variant_name(target: Target, precision: Precision) -> str:
-    """Return what the variant of ``precision`` for ``target`` is called.
+def variant_name(target: Target, precision: Precision, merging: TokenMerging | None = None) -> str:
+    """Return what the variant of ``precision`` for ``target`` is called, with tokens merged if ``merging`` says so.
 
     Where float32 has no form of its own, it is the exported file itself, which is called float32 alone.
     """
     if precision == "float32" and precision not in target.precisions:
         return "float32"
-    return target.variant_of(precision)
+    name = target.variant_of(precision)
+    return name if merging is None else f"{name}-{merging.name}"
+
+
+def merging_of(decided: Decided) -> TokenMerging | None:
+    """Return which tokens are merged in the model that was ``decided`` on."""
+    return decided.plan.token_merging if isinstance(decided, PtqModel) else None
 
 
 def build(
-    bundle: Bundle, target_name: str, target: Target, precision: Precision, *, progress: Progress = SILENT
+    bundle: Bundle,
+    target_name: str,
+    target: Target,
+    precision: Precision,
+    *,
+    token_budget: float | None = None,
+    progress: Progress = SILENT,
 ) -> Bundle:
     """Add the variant of ``precision`` for ``target``; its Linear layers must run in the arithmetic that was planned.
+
+    ``token_budget`` is one that ``quantize`` has merged tokens by.
 
     Raises:
         InputError: if the target does not take that precision.
@@ -87,7 +103,8 @@ def build(
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     check_takes(target_name, target, precision)
-    decided, float32 = load_decided(bundle, precision, target), bundle.verify_float32()
+    check_merges(precision, token_budget)
+    decided, float32 = load_decided(bundle, precision, target, token_budget), bundle.verify_float32()
     with scratch_folder() as scratch:
         if isinstance(decided, PtqModel):
             limit = decided.plan.limit
@@ -110,6 +127,19 @@ def check_takes(target_name: str, target: Target, precision: Precision) -> None:
             f"target {target_name} does not take {precision}",
             remedy=f"use --precision {' or '.join(target.precisions)}"
             + (f", or a target of dialect {float8_dialect()}" if precision == "fp8" else ""),
+        )
+
+
+def check_merges(precision: Precision, token_budget: float | None) -> None:
+    """Check that tokens can be merged in a variant of ``precision``, if they are to be.
+
+    Raises:
+        InputError: if not.
+    """
+    if token_budget is not None and precision not in PLANNED:
+        raise InputError(
+            f"tokens are merged in {' and '.join(PLANNED)}, not in {precision}",
+            remedy="leave --token-budget out, or use --precision int8",
         )
 
 
@@ -155,7 +185,7 @@ def compile_variant(
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     check_gives(bundle, target_name, target)
-    name = variant_name(target, precision)
+    name = variant_name(target, precision, merging_of(decided))
     float_layers: dict[str, str] = {}
     while True:
         if isinstance(decided, PtqModel):
@@ -197,7 +227,7 @@ def _compile_once(
     evaluator: Evaluator | None,
     progress: Progress,
 ) -> Compiled:
-    name = variant_name(target, precision)
+    name = variant_name(target, precision, merging_of(decided))
     folder = scratch / name
     if isinstance(decided, PtqModel):
         decided = float_in(decided, target.dialect)
@@ -230,6 +260,7 @@ def _compile_once(
             fallback=decided.plan.float_layers(),
             limit=decided.plan.limit_in(target.dialect),
             convolution_stages=decided.plan.stages_in(target.dialect),
+            token_merging=decided.plan.token_merging,
         )
     return compiled
 
@@ -272,6 +303,7 @@ def add(bundle: Bundle, compiled: Compiled, progress: Progress = SILENT) -> Bund
         fallback=compiled.fallback,
         limit=compiled.limit,
         convolution_stages=compiled.convolution_stages,
+        token_merging=compiled.token_merging,
         fill=fill,
     )
     if replaced is not None:

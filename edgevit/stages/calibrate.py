@@ -108,7 +108,7 @@ def calibrated(
         DataError: if no image can be read.
         StorageError: if what was seen cannot be kept.
     """
-    table = _kept(bundle, selection.sha256)
+    table = None if model.token_schedule else _kept(bundle, selection.sha256)  # of the float32 file as it is
     if table is not None and table.rotated != model.rotated:
         table = None
     if table is not None and not {each.name for each in find_convolutions(model.model.graph)} <= set(table.outputs):
@@ -133,7 +133,9 @@ def _unkept(model: FloatModel, selection: Selection, progress: Progress) -> Cali
 
 
 def _drafted(bundle: Bundle, model: FloatModel, selection: Selection, progress: Progress) -> CalibrationTable:
-    draft = Draft(bundle.path, f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}")
+    merged = f" {model.token_schedule}" if model.token_schedule else ""
+    key = f"{SCHEMA_VERSION} {bundle.variant('float32').files[0].sha256} {selection.sha256}{merged}"
+    draft = Draft(bundle.path, key)
     observation, start = draft.restored(
         lambda: Observation(model.model, model.sha256, rotated=model.rotated), len(selection.dataset)
     )

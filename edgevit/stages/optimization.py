@@ -15,11 +15,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edgevit.bundle.manifest import TokenMerging
 from edgevit.bundle.reading import VerifiedFile, logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable, batches
 from edgevit.data.dataset import Dataset
-from edgevit.graph.weights import let_go
+from edgevit.graph.saving import save
+from edgevit.graph.weights import let_go, letting_go
 from edgevit.progress import Progress
 from edgevit.quantization.accuracy.criteria import describe, holds, measure
 from edgevit.quantization.accuracy.evaluator import Evaluator
@@ -51,7 +53,7 @@ from edgevit.stages.fallback import (
     return_layers,
 )
 from edgevit.stages.images import DataSource, LabelledBatches
-from edgevit.stages.precisions import OPTIMIZED, PLANS
+from edgevit.stages.precisions import OPTIMIZED, PLANS, merged_place
 from edgevit.stages.rules import Rules
 from edgevit.targets import Target
 
@@ -65,9 +67,21 @@ class Optimizer:
     """Makes the optimized models and their plans, and writes them below a folder."""
 
     def __init__(
-        self, bundle: Bundle, float32: VerifiedFile, images: DataSource, rules: Rules, scratch: Path, progress: Progress
+        self,
+        bundle: Bundle,
+        float32: VerifiedFile,
+        images: DataSource,
+        rules: Rules,
+        scratch: Path,
+        progress: Progress,
+        *,
+        merging: TokenMerging | None = None,
     ) -> None:
-        """Take the bundle's file ``float32``, the calibration ``images``, and a folder to write in."""
+        """Take the bundle's file ``float32``, the calibration ``images``, and a folder to write in.
+
+        With ``merging`` tokens are merged, and ranges and weights are those of the merged tokens.
+        """
+        self._merging = merging
         self._bundle, self._float32, self._images = bundle, float32, images
         self._rules, self._scratch, self._progress = rules, scratch, progress
         self._limit = None if rules.criteria.limited else fallback_limit(rules.fallback, bundle.manifest)
@@ -85,9 +99,10 @@ class Optimizer:
             VerificationError: if a rewritten model gives other answers.
 
         """
+        self._reference = self._float32.path if self._merging is None else self._merged(self._merging)
         dataset, self._beside, held_out = self._load()
         selection = Selection.of(self._images, self._bundle.manifest.preprocess, self._progress, dataset=dataset)
-        source = FloatModel.read(self._float32.path, self._float32.sha256)
+        source = self._read()
         self._table = calibrated(self._bundle, source, selection, self._progress)
         self._table.save(self._scratch / TABLE)
         self._optimize(source, selection)
@@ -103,6 +118,17 @@ class Optimizer:
         for scheme in self.models:
             self._save(scheme)
         self._keep_others()
+
+    def _read(self) -> FloatModel:
+        schedule = () if self._merging is None else self._merging.schedule
+        return FloatModel.read(self._float32.path, self._float32.sha256, token_schedule=schedule)
+
+    def _merged(self, merging: TokenMerging) -> Path:
+        """Write the float32 model with its tokens merged: what rounding costs is judged beside that."""
+        float32 = self._float32
+        merged = FloatModel.read(float32.path, float32.sha256, rotate=False, token_schedule=merging.schedule)
+        with letting_go(merged.model) as model:
+            return save(model, self._scratch / "float32-merged.onnx").path
 
     def model_for(self, target: Target) -> PtqModel:
         """Return the model that the variant of ``target`` is made from."""
@@ -165,7 +191,9 @@ class Optimizer:
     def _optimize(self, source: FloatModel, selection: Selection) -> None:
         keeper = SecondPass(Draft(self._bundle.path), selection.sha256, self._images.unreadable, self._progress)
         images = CalibrationImages(selection.images_alone, len(selection.dataset), self._progress, keeper)
-        check, choices = ExactRewrites(self._float32.path, images.read), self._choices(source, images)
+        schedule = () if self._merging is None else self._merging.schedule
+        check = ExactRewrites(self._float32.path, images.read, token_schedule=schedule)
+        choices = self._choices(source, images)
         for scheme, (options, trials) in choices.items():
             one = optimize(
                 # the last one uses it up
@@ -178,10 +206,11 @@ class Optimizer:
                 rewrites=options.rewrites,
             )
             self._options[scheme] = options
-            self.models[scheme] = replace(one, plan=msgspec.structs.replace(one.plan, trials=trials))
+            plan = msgspec.structs.replace(one.plan, trials=trials, token_merging=self._merging)
+            self.models[scheme] = replace(one, plan=plan)
 
     def _return_layers(self, scheme: Scheme, judges: HeldOut) -> None:
-        source = FloatModel.read(self._float32.path, self._float32.sha256)
+        source = self._read()
         weights = unrounded_weights(source.model, self._table, self._options[scheme])
         let_go(source.model)
         found = return_layers(
@@ -226,7 +255,7 @@ class Optimizer:
             unreadable=Unreadable(),  # most are no calibration images
         )
         images = islice(one_by_one(batch.images for batch in read), most)
-        return Evaluator(self._float32.path, images, independent=manifest.independent, typed=manifest.typed_outputs)
+        return Evaluator(self._reference, images, independent=manifest.independent, typed=manifest.typed_outputs)
 
     def _race_convolutions(self, scheme: Scheme) -> None:
         """Have those convolutions float that do not pay, in each dialect of the targets of ``scheme``."""
@@ -252,7 +281,7 @@ class Optimizer:
                 for scheme in rules.schemes
             }
         found = search_ranges(
-            self._float32.path,
+            self._reference,
             source.model,
             images,
             rules.schemes,
@@ -277,5 +306,6 @@ class Optimizer:
         """Copy what the bundle has and what was not made again: variants of it are there still."""
         present = {logical_path(file) for file in self._bundle.manifest.extra}
         for place in (*PLANS.values(), *OPTIMIZED.values()):
-            if place in present and not (self._scratch / place).exists():
-                shutil.copyfile(self._bundle.verify_extra(place).path, self._scratch / place)
+            kept = place if self._merging is None else merged_place(place, self._merging.budget)
+            if kept in present and not (self._scratch / place).exists():
+                shutil.copyfile(self._bundle.verify_extra(kept).path, self._scratch / place)

@@ -267,8 +267,10 @@ def calibrating(bundle: Bundle, precision: Precision, target: Target | None = No
     return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"
 
 
-def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decided:
+def load_decided(bundle: Bundle, precision: Precision, target: Target, token_budget: float | None = None) -> Decided:
     """Return what was decided on images for ``precision`` when the bundle was quantized; None if nothing is needed.
+
+    With ``token_budget`` it is what was decided for a model whose tokens are merged.
 
     Raises:
         BundleError: if that has not been done yet, or is damaged.
@@ -278,11 +280,21 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target) -> Decide
         return None
     scheme = scheme_of(target.dialect)
     places = [OPTIMIZED[scheme], PLANS[scheme]] if precision in PLANNED else [FLOAT16_PLAN]
+    if token_budget is not None:
+        places = [merged_place(each, token_budget) for each in places]
     if not {logical_path(file) for file in bundle.manifest.extra}.issuperset(places):
         raise BundleError(
             f"{bundle.path} has not been calibrated for {precision}",
-            remedy=calibrating(bundle, precision, target),
+            remedy=calibrating(bundle, precision, target)
+            + ("" if token_budget is None else f" --token-budget {token_budget:g}"),
         )
     if precision == "fp16":
         return Float16Plan.load(bundle.verify_extra(FLOAT16_PLAN).path)
-    return PtqModel.load(bundle.verify_extra(OPTIMIZED[scheme]), bundle.verify_extra(PLANS[scheme]).path)
+    model, plan = (bundle.verify_extra(place) for place in places)
+    return PtqModel.load(model, plan.path)
+
+
+def merged_place(place: str, token_budget: float) -> str:
+    """Return where what ``place`` holds is kept for a model whose tokens are merged by that budget."""
+    folder, slash, name = place.partition("/")
+    return f"{folder}-tokens{round(100 * token_budget)}{slash}{name}"

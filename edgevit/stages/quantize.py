@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgevit.bundle.manifest import Precision
+from edgevit.bundle.manifest import Precision, TokenMerging
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
@@ -22,12 +22,12 @@ from edgevit.quantization.float16.convert import Float16Plan
 from edgevit.quantization.float16.scan import scan_float16
 from edgevit.quantization.float_fallback import note_float_in
 from edgevit.quantization.plan import QuantizationPlan
-from edgevit.stages.build import Compiled, add, check_gives, check_takes, compile_variant, variant_name
+from edgevit.stages.build import Compiled, add, check_gives, check_merges, check_takes, compile_variant, variant_name
 from edgevit.stages.calibrate import TABLE
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource
 from edgevit.stages.optimization import Optimizer
-from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, Decided, calibrating
+from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, Decided, calibrating, merged_place
 from edgevit.stages.results import BuildResult, raise_first
 from edgevit.stages.rules import Rules
 from edgevit.system import peak_rss_mb
@@ -46,13 +46,14 @@ def quantize(
     precision: Precision = "int8",
     *,
     rules: Rules = _RULES,
+    merging: TokenMerging | None = None,
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
-    ``images`` may be None where none are looked at; ``rules`` are for INT8 and FP8. Where INT8 cannot keep their
-    limits, what comes nearest is added, and its variants' ``limit`` says so. The bundle changes only once all variants
-    are built and checked. A variant that cannot be made, or does not pay, does not undo the others: it is among the
+    ``images`` may be None where none are looked at; ``rules`` are for INT8 and FP8, and so is ``merging``, by which
+    tokens are merged. Where INT8 cannot keep their limits, what comes nearest is added, and its variants' ``limit``
+    says so. The bundle changes only once all variants are built and checked. A variant that cannot be made, or does not pay, does not undo the others: it is among the
     ``failed``.
 
     Raises:
@@ -65,12 +66,13 @@ def quantize(
     started = time.monotonic()
     check_unique_variants(targets, precision)
     _check_images(bundle, images, precision, progress)
+    check_merges(precision, None if merging is None else merging.budget)
     rules.criteria.check(bundle, precision)
     if len(targets) == 1:  # of several, others may do
         check_gives(bundle, *next(iter(targets.items())))
     float32 = bundle.verify_float32()
     with scratch_folder() as scratch:
-        building = _Building(bundle, float32, precision, scratch, progress)
+        building = _Building(bundle, float32, precision, merging, scratch, progress)
         optimizer: Optimizer | None = None
         scanned: Float16Plan | None = None
         if images is None or precision not in NEED_IMAGES:
@@ -81,9 +83,8 @@ def quantize(
             building.build(targets, lambda _: scanned)
         else:
             (scratch / TABLE).parent.mkdir()
-            optimizer = Optimizer(
-                bundle, float32, images, replace(rules, targets=tuple(targets.values())), scratch, progress
-            )
+            rules = replace(rules, targets=tuple(targets.values()))
+            optimizer = Optimizer(bundle, float32, images, rules, scratch, progress, merging=merging)
             optimizer.run()
             building.build(targets, optimizer.model_for, optimizer.judging)
             if restored := optimizer.restore(building.made.values()):
@@ -92,7 +93,7 @@ def quantize(
         building.check_any()
         _note_float_in(building.made.values(), scratch)
         if precision in NEED_IMAGES:
-            bundle = _add_extra(bundle, scratch / _folder(precision))
+            bundle = _add_extra(bundle, scratch / _folder(precision), merging)
         for compiled in building.made.values():
             bundle = add(bundle, compiled, progress)
         if optimizer is not None:
@@ -118,9 +119,11 @@ class _Building:
         bundle: Bundle,
         float32: VerifiedFile,
         precision: Precision,
+        merging: TokenMerging | None,
         scratch: Path,
         progress: Progress,
     ) -> None:
+        self._merging = merging
         self.made: dict[str, Compiled] = {}
         self.failed: dict[str, EdgeViTError] = {}
         self._bundle, self._float32, self._precision = bundle, float32, precision
@@ -139,7 +142,7 @@ class _Building:
     def _build(
         self, target_name: str, target: Target, precision: Precision, decided: Decided, evaluator: Evaluator | None
     ) -> None:
-        name = variant_name(target, precision)
+        name = variant_name(target, precision, None if precision == "float32" else self._merging)
         if name in self.made or self.failed.pop(name, None) is not None:
             shutil.rmtree(self._scratch / name, ignore_errors=True)
         try:
@@ -232,8 +235,8 @@ def _scan(bundle: Bundle, float32: VerifiedFile, images: DataSource, place: Path
     return plan
 
 
-def _add_extra(bundle: Bundle, made: Path) -> Bundle:
+def _add_extra(bundle: Bundle, made: Path, merging: TokenMerging | None) -> Bundle:
     def fill(folder: Path) -> Sequence[Path]:
         return [Path(shutil.copyfile(file, folder / file.name)) for file in sorted(made.iterdir())]
 
-    return bundle.add_extra(made.name, fill)
+    return bundle.add_extra(made.name if merging is None else merged_place(made.name, merging.budget), fill)
