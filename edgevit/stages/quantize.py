@@ -53,8 +53,8 @@ def quantize(
 
     ``images`` may be None where none are looked at; ``rules`` are for INT8 and FP8, and so is ``merging``, by which
     tokens are merged. Where INT8 cannot keep their limits, what comes nearest is added, and its variants' ``limit``
-    says so. The bundle changes only once all variants are built and checked. A variant that cannot be made, or does not pay, does not undo the others: it is among the
-    ``failed``.
+    says so. The bundle changes only once all variants are built and checked. A variant that cannot be made, or does not
+    pay, does not undo the others: it is among the ``failed``.
 
     Raises:
         InputError: if two targets would make the same variant, one does not take ``precision``, images are needed, or

@@ -1,0 +1,1 @@
+"""How many tokens to merge behind the attention of each block."""

@@ -1,0 +1,108 @@
+"""Choose how many tokens each block merges: the least loss for the time that is saved.
+
+What merging costs is taken as a sum over blocks, as errors of different blocks are nearly independent; what it saves is
+a sum, too. So for a given price of time the best schedule is a shortest way through the blocks, which dynamic
+programming finds; the price is raised until the schedule keeps the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BISECTIONS = 40
+_CHEAPEST, _DEAREST = 1e-9, 1e6  # prices of all of the time, in units of the loss
+
+
+@dataclass(frozen=True, slots=True)
+class MergingCosts:
+    """What merging costs and saves, at ``levels`` of 0, ``step``, 2 ``step``... tokens merged so far.
+
+    ``loss`` (blocks, levels, levels) is what it costs to go from one level to another at a block, infinity where it
+    cannot; ``time`` and ``work`` (blocks, levels) are what lies behind the merging of a block and before that of the
+    next, in shares of the whole model's, as latency and as multiply-adds. ``merge_time`` is what each merging takes
+    itself.
+    """
+
+    step: int
+    loss: NDArray[np.float64]
+    time: NDArray[np.float64]
+    work: NDArray[np.float64]
+    merge_time: float
+
+    @property
+    def levels(self) -> int:
+        """How many numbers of merged tokens there are to choose from."""
+        return int(self.time.shape[1])
+
+    def work_left(self, schedule: tuple[int, ...]) -> float:
+        """Return the share of the multiply-adds that is left with ``schedule``, without those of merging itself."""
+        return 1 - self._saved(self.work, schedule)
+
+    def time_left(self, schedule: tuple[int, ...]) -> float:
+        """Return the share of the time that is left with ``schedule``."""
+        return 1 - self._saved(self.time, schedule) + self.merge_time * sum(count > 0 for count in schedule)
+
+    def loss_of(self, schedule: tuple[int, ...]) -> float:
+        """Return what ``schedule`` is expected to cost."""
+        levels = np.cumsum((0, *schedule)) // self.step
+        return float(sum(table[pair] for table, pair in zip(self.loss, pairwise(levels), strict=True)))
+
+    def _saved(self, table: NDArray[np.float64], schedule: tuple[int, ...]) -> float:
+        levels = np.cumsum(schedule) // self.step
+        return float(sum(row[0] - row[level] for row, level in zip(table, levels, strict=True)))
+
+
+def find_schedule(costs: MergingCosts, budget: float) -> tuple[int, ...] | None:
+    """Return the schedule of the least loss for the time it saves that leaves at most ``budget`` of the multiply-adds.
+
+    None where none leaves so little.
+    """
+    low, high = np.log(_CHEAPEST), np.log(_DEAREST)
+    if costs.work_left(_cheapest(costs, _DEAREST)) > budget:
+        return None
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if costs.work_left(_cheapest(costs, float(np.exp(middle)))) > budget:
+            low = middle
+        else:
+            high = middle
+    return _relaxed(costs, _cheapest(costs, float(np.exp(high))), budget)
+
+
+def _cheapest(costs: MergingCosts, price: float) -> tuple[int, ...]:
+    """Return the schedule with the least loss and time, where all of the time costs ``price``."""
+    blocks, levels = costs.time.shape
+    best = np.full(levels, np.inf)
+    best[0] = 0.0
+    came_from = np.zeros((blocks, levels), dtype=np.int64)
+    merges = price * costs.merge_time * (1 - np.eye(levels))
+    for block in range(blocks):
+        total = best[:, None] + costs.loss[block] + merges
+        came_from[block] = total.argmin(axis=0)
+        best = total.min(axis=0) + price * costs.time[block]
+    level = int(best.argmin())
+    schedule = []
+    for block in reversed(range(blocks)):
+        before = int(came_from[block, level])
+        schedule.append((level - before) * costs.step)
+        level = before
+    return tuple(reversed(schedule))
+
+
+def _relaxed(costs: MergingCosts, schedule: tuple[int, ...], budget: float) -> tuple[int, ...]:
+    """Return ``schedule`` with fewer tokens merged where that keeps ``budget`` still and costs less."""
+    while True:
+        fewer = [
+            (*schedule[:block], count - costs.step, *schedule[block + 1 :])
+            for block, count in enumerate(schedule)
+            if count
+        ]
+        kept = [each for each in fewer if costs.work_left(each) <= budget]
+        best = min(kept, key=costs.loss_of, default=schedule)
+        if costs.loss_of(best) >= costs.loss_of(schedule):
+            return schedule
+        schedule = best

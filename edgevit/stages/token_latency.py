@@ -1,0 +1,155 @@
+"""What a block takes on an engine with fewer tokens: measured once for a model, by short forms of it.
+
+A model of two of its blocks and one of four are built in INT8 with several numbers of tokens behind their first block.
+What the longer one takes more is two blocks with so many tokens. Its weights are rounded to nearest: time does not
+depend on their values.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgevit.backends import backend_class, get_backend
+from edgevit.backends.base import Session
+from edgevit.bundle.reading import VerifiedFile
+from edgevit.bundle.store import Bundle
+from edgevit.graph.linears import find_linears
+from edgevit.graph.passes.merge_tokens import MergeTokens, most_merged
+from edgevit.graph.saving import tidy
+from edgevit.graph.token_stream import find_token_stream
+from edgevit.graph.weights import letting_go
+from edgevit.progress import SILENT, Progress
+from edgevit.quantization.arithmetic import WEIGHT_LIMIT
+from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.emit import scheme_of
+from edgevit.quantization.emit.rewrite import rounded_scales
+from edgevit.quantization.plan import LinearPlan
+from edgevit.quantization.ptq import FloatModel, PtqModel, rewrite_and_plan
+from edgevit.quantization.rewrites.passes import Options
+from edgevit.stages.engines import lower_for
+from edgevit.stages.precisions import write_source
+from edgevit.stages.rules import Rules
+from edgevit.stages.settings_race import race
+from edgevit.targets import Target
+
+_SHORT, _LONG = 2, 4  # blocks
+#: Shares of the patches that are merged in the forms that are timed.
+_MERGED = (0.0, 0.125, 0.25, 0.375, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLatency:
+    """Seconds of one block by the number of tokens that are merged before it, and of the whole model.
+
+    ``merging`` is what merging takes itself, each time.
+    """
+
+    merged: NDArray[np.int64]
+    block: NDArray[np.float64]
+    whole: float
+    merging: float
+
+    def block_with(self, merged: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the seconds of a block with so many tokens merged, in between and beyond by straight lines."""
+        found = np.interp(merged, self.merged, self.block)
+        slope = (self.block[-1] - self.block[-2]) / (self.merged[-1] - self.merged[-2])
+        beyond = np.maximum(merged - self.merged[-1], 0)
+        return np.maximum(found + slope * beyond, 0.0)
+
+
+def measure_latency(
+    bundle: Bundle,
+    float32: VerifiedFile,
+    target: Target,
+    table: CalibrationTable,
+    rules: Rules,
+    scratch: Path,
+    progress: Progress = SILENT,
+) -> TokenLatency | None:
+    """Return what a block of the bundle's model takes in INT8 with the engine of ``target``.
+
+    ``table`` is what calibration saw of the model without merged tokens. None where the engine runs elsewhere, or the
+    model has too few blocks.
+
+    Raises:
+        GraphError: if tokens cannot be merged in it.
+        VerificationError, BundleError: if the engine cannot build it.
+
+    """
+    source = FloatModel.read(float32.path, float32.sha256)
+    with letting_go(source.model) as model:
+        stream = find_token_stream(model.graph)
+        depth = len(stream.blocks)
+        settings = _settings(bundle, target)
+        if depth < _LONG or backend_class(target.backend).unbuildable_reason(target.build_options("int8")) is not None:
+            return None
+        merged = sorted({min(round(share * stream.patches), most_merged(stream.tokens, stream.prefix)) for share in _MERGED})
+        forms = [(blocks, count) for count in (*merged, 1) for blocks in (_SHORT, _LONG)][:-1]
+        with ExitStack() as stack:
+            sessions: list[Session] = []
+            for blocks, count in progress.track(forms, total=len(forms), label=f"Timing blocks with {target.backend}"):
+                ptq = _short_form(model, blocks, count, table, rules, target)
+                place = scratch / f"{target.backend}-{blocks}-{count}"
+                file = _built(float32, target, ptq, place)
+                opened = get_backend(target.backend).open(file, threads=0, settings=settings)
+                sessions.append(stack.enter_context(opened))
+            image = bundle.manifest.preprocess(bundle.golden().images[0])[None]
+            seconds = np.median(race(sessions, image), axis=0)
+    short, long = seconds[:-1:2], seconds[1:-1:2]
+    block = np.minimum.accumulate((long - short) / (_LONG - _SHORT))
+    return TokenLatency(
+        merged=np.array(merged),
+        block=block,
+        whole=float(short[0] + (depth - _SHORT) * block[0]),
+        merging=max(0.0, float(seconds[-1] - short[0])),
+    )
+
+
+def _settings(bundle: Bundle, target: Target) -> dict[str, str]:
+    """Return what the variant without merged tokens is opened with, if there is one."""
+    name = target.variant_of("int8")
+    there = [variant for variant in bundle.manifest.variants if variant.name == name]
+    return dict(there[0].settings) if there else target.settings_for("int8")
+
+
+def _short_form(
+    model: ir.Model, blocks: int, merged: int, table: CalibrationTable, rules: Rules, target: Target
+) -> PtqModel:
+    """Return the first ``blocks`` of ``model`` with the head, and ``merged`` tokens fewer behind the first of them."""
+    short = model.clone()
+    stream = find_token_stream(short.graph)
+    end, kept = stream.blocks[-1].output, stream.blocks[blocks - 1].output
+    end.replace_all_uses_with(kept, replace_graph_outputs=True)
+    tidy(short)
+    MergeTokens((merged, *[0] * (blocks - 1)))(short)
+    rewrites = msgspec.structs.replace(rules.rewrites, alpha="each" if rules.rewrites.alpha == "auto" else rules.rewrites.alpha)
+    observer = "minmax" if rules.observer == "auto" else rules.observer
+    options = Options(scheme_of(target.dialect), table.images, observer, rewrites)
+    rewritten, plan = rewrite_and_plan(short, table, options)
+    weights = {layer.name: layer.weight for layer in find_linears(rewritten.graph)}
+    linears = tuple(_rounded_to_nearest(linear, weights[linear.name]) for linear in plan.linears)
+    return PtqModel(rewritten, msgspec.structs.replace(plan, linears=linears))
+
+
+def _rounded_to_nearest(linear: LinearPlan, weight: NDArray[np.float32]) -> LinearPlan:
+    if linear.quantization is None:
+        return linear
+    scales = rounded_scales(np.abs(weight).max(axis=0) / np.float32(WEIGHT_LIMIT), np.float32)
+    quantization = msgspec.structs.replace(linear.quantization, weight_scales=tuple(scales.tolist()))
+    return msgspec.structs.replace(linear, quantization=quantization)
+
+
+def _built(float32: VerifiedFile, target: Target, ptq: PtqModel, place: Path) -> Path:
+    backend = get_backend(target.backend)
+    with letting_go(ptq.model):
+        source = write_source(float32, "int8", target, ptq, place.with_suffix(".onnx"))
+    file = lower_for(source.file, target, backend.version())
+    place.mkdir()
+    return backend.build(file.path, place, target.build_options("int8"))[0]
