@@ -23,6 +23,12 @@ class EncoderBlock:
     attention: AttentionSubgraph
     residual: ir.Value
 
+    @property
+    def output(self) -> ir.Value:
+        """What goes on to the next block: the sum of ``residual`` and what the MLP makes of it."""
+        sums = [node for node, _ in self.residual.uses() if node.op_type == "Add"]
+        return sums[0].outputs[0] if sums else self.residual
+
 
 @dataclass(slots=True)
 class TokenStream:

@@ -40,28 +40,27 @@ from edgevit.stages.settings_race import race
 from edgevit.targets import Target
 
 _SHORT, _LONG = 2, 4  # blocks
+_FEWEST = 32  # patches: of fewer, the numbers to time would be the same
 #: Shares of the patches that are merged in the forms that are timed.
-_MERGED = (0.0, 0.125, 0.25, 0.375, 0.5)
+_MERGED = (0.125, 0.25, 0.375, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLatency:
-    """Seconds of one block by the number of tokens that are merged before it, and of the whole model.
+    """What an engine takes, in shares of the whole model's time.
 
+    ``block`` is a block with all tokens, and ``saved`` what it takes less for each token that is merged before it;
     ``merging`` is what merging takes itself, each time.
     """
 
-    merged: NDArray[np.int64]
-    block: NDArray[np.float64]
-    whole: float
+    block: float
+    saved: float
     merging: float
 
     def block_with(self, merged: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the seconds of a block with so many tokens merged, in between and beyond by straight lines."""
-        found = np.interp(merged, self.merged, self.block)
-        slope = (self.block[-1] - self.block[-2]) / (self.merged[-1] - self.merged[-2])
-        beyond = np.maximum(merged - self.merged[-1], 0)
-        return np.maximum(found + slope * beyond, 0.0)
+        """Return what a block takes with so many tokens merged before it."""
+        left: NDArray[np.float64] = np.maximum(self.block - self.saved * merged, 0.0)
+        return left
 
 
 def measure_latency(
@@ -87,29 +86,39 @@ def measure_latency(
     with letting_go(source.model) as model:
         stream = find_token_stream(model.graph)
         depth = len(stream.blocks)
-        settings = _settings(bundle, target)
-        if depth < _LONG or backend_class(target.backend).unbuildable_reason(target.build_options("int8")) is not None:
+        elsewhere = backend_class(target.backend).unbuildable_reason(target.build_options("int8")) is not None
+        if elsewhere or depth < _LONG or stream.patches < _FEWEST:
             return None
-        merged = sorted({min(round(share * stream.patches), most_merged(stream.tokens, stream.prefix)) for share in _MERGED})
-        forms = [(blocks, count) for count in (*merged, 1) for blocks in (_SHORT, _LONG)][:-1]
+        most = most_merged(stream.tokens, stream.prefix)
+        merged = [0, *(min(round(share * stream.patches), most) for share in _MERGED)]
+        forms = [(_SHORT, 1), *((blocks, count) for count in merged for blocks in (_SHORT, _LONG))]
         with ExitStack() as stack:
             sessions: list[Session] = []
             for blocks, count in progress.track(forms, total=len(forms), label=f"Timing blocks with {target.backend}"):
-                ptq = _short_form(model, blocks, count, table, rules, target)
                 place = scratch / f"{target.backend}-{blocks}-{count}"
-                file = _built(float32, target, ptq, place)
-                opened = get_backend(target.backend).open(file, threads=0, settings=settings)
+                file = _built(float32, target, _short_form(model, blocks, count, table, rules, target), place)
+                opened = get_backend(target.backend).open(file, threads=0, settings=_settings(bundle, target))
                 sessions.append(stack.enter_context(opened))
             image = bundle.manifest.preprocess(bundle.golden().images[0])[None]
-            seconds = np.median(race(sessions, image), axis=0)
-    short, long = seconds[:-1:2], seconds[1:-1:2]
-    block = np.minimum.accumulate((long - short) / (_LONG - _SHORT))
-    return TokenLatency(
-        merged=np.array(merged),
-        block=block,
-        whole=float(short[0] + (depth - _SHORT) * block[0]),
-        merging=max(0.0, float(seconds[-1] - short[0])),
-    )
+            times = race(sessions, image)
+    return _fitted(times, np.array(merged), depth)
+
+
+def _fitted(times: NDArray[np.float64], merged: NDArray[np.int64], depth: int) -> TokenLatency:
+    """Return what a model of ``depth`` blocks takes, by the seconds (rounds, forms) of its short forms.
+
+    The first form is the short one that merges one token; of the others, a short and a long one are of each number of
+    ``merged`` tokens, the first of none. What a block takes is a straight line over the number of tokens: some numbers
+    may suit an engine better than their neighbours, but timings are too noisy to say so.
+    """
+    one, short, long = times[:, 0], times[:, 1::2], times[:, 2::2]
+    blocks = (long - short) / (_LONG - _SHORT)  # (rounds, numbers)
+    block = float(np.median(blocks[:, 0]))
+    whole = float(np.median(short[:, 0])) + (depth - _SHORT) * block
+    saved = np.median(blocks[:, :1] - blocks[:, 1:], axis=0)
+    slope = float(saved @ merged[1:] / (merged[1:] @ merged[1:]))
+    merging = float(np.median(one - short[:, 0]))
+    return TokenLatency(block=block / whole, saved=max(0.0, slope / whole), merging=max(0.0, merging / whole))
 
 
 def _settings(bundle: Bundle, target: Target) -> dict[str, str]:
@@ -129,7 +138,8 @@ def _short_form(
     end.replace_all_uses_with(kept, replace_graph_outputs=True)
     tidy(short)
     MergeTokens((merged, *[0] * (blocks - 1)))(short)
-    rewrites = msgspec.structs.replace(rules.rewrites, alpha="each" if rules.rewrites.alpha == "auto" else rules.rewrites.alpha)
+    alpha = "each" if rules.rewrites.alpha == "auto" else rules.rewrites.alpha
+    rewrites = msgspec.structs.replace(rules.rewrites, alpha=alpha)
     observer = "minmax" if rules.observer == "auto" else rules.observer
     options = Options(scheme_of(target.dialect), table.images, observer, rewrites)
     rewritten, plan = rewrite_and_plan(short, table, options)

@@ -68,8 +68,8 @@ class MergedModels:
     def losses(self, progress: Progress = SILENT) -> NDArray[np.float64]:
         """Return the loss (blocks, levels, levels) of going from so many merged steps of tokens to so many at a block.
 
-        How far merging moves a block's keys says how the loss grows with the number of tokens, as a power of that. Which
-        power, and how much it costs, is measured with two numbers for each block.
+        How far merging moves a block's keys says how the loss grows with the number of tokens, as a power of that.
+        Which power, and how much it costs, is measured with two numbers for each block.
         """
         distances = self._distances()
         few, many = (min(steps, int(np.isfinite(distances[0, 0]).sum()) - 1) for steps in _MEASURED)
