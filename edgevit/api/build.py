@@ -7,8 +7,10 @@ import time
 
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.bundle.manifest import Precision
+from edgevit.errors import InputError
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import path_given
+from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.build import build as stage
 from edgevit.stages.build import variant_name
 from edgevit.stages.chosen import precision_called
@@ -22,6 +24,7 @@ def build(
     *,
     target: str | os.PathLike[str],
     precision: Precision | None = None,
+    token_budget: TokenBudget | None = None,
     progress: Progress | ProgressCallback | None = None,
 ) -> BuildResult:
     """Compile one precision of ``bundle`` for a target, and show that it runs on its engine's kernels.
@@ -30,6 +33,7 @@ def build(
         bundle: What ``edgevit.export`` made; INT8 and FP16 need ``edgevit.quantize`` first.
         target: What to build for: a name (``edgevit targets``) or a TOML file.
         precision: What to compute in; the target's first without it.
+        token_budget: One that ``edgevit.quantize`` has merged tokens by.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
@@ -43,10 +47,18 @@ def build(
     name = path_given("target", target)
     profile = load_target(name)
     wanted = precision_called(path_given("precision", precision)) if precision else profile.precisions[0]
-    made = stage(opened(bundle, to_change=True), name, profile, wanted, progress=progress_to(progress))
+    budget = token_budget_given(token_budget)
+    if budget == "auto":
+        raise InputError(
+            "a build takes a token budget that the bundle was quantized with",
+            remedy="find one first: edgevit quantize BUNDLE --data IMAGES --token-budget auto",
+        )
+    made = stage(
+        opened(bundle, to_change=True), name, profile, wanted, token_budget=budget, progress=progress_to(progress)
+    )
     return BuildResult(
         bundle=made,
-        names=(variant_name(profile, wanted),),
+        names=(variant_name(profile, wanted, budget),),
         seconds=time.monotonic() - started,
         peak_rss_mb=peak_rss_mb(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from edgevit.api.arguments import number
 from edgevit.api.bundles import BundleLike, opened
@@ -14,9 +15,11 @@ from edgevit.evaluation.gate import check_integer_share
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import Recipe, load_recipe
 from edgevit.runtime.arguments import path_given
+from edgevit.stages.budgets import token_budget_given
 from edgevit.stages.chosen import precision_called, targets_for_dialect
 from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.quantize import quantize as stage
+from edgevit.stages.quantize_merged import quantize_merged
 from edgevit.stages.results import BuildResult
 from edgevit.stages.rules import Rules
 
@@ -33,6 +36,7 @@ def quantize(
     min_cosine: float | None = None,
     min_integer_share: float | None = None,
     sensitivity: bool = False,
+    token_budget: float | Literal["auto"] | None = None,
     samples: int | None = None,
     seed: int | None = None,
     root: str | os.PathLike[str] | None = None,
@@ -58,6 +62,8 @@ def quantize(
         min_integer_share: Share of the multiply-adds, in 0..1, that each INT8 variant must run in integers to pass; the
             recipe's without it.
         sensitivity: Measure what each layer costs alone in INT8, and rank the layers.
+        token_budget: Merge tokens that are alike, so that this share of the multiply-adds is left; "auto" is the
+            smallest share that keeps the limit (without one, KL 0.01 or a cosine of 0.99) and is faster here.
         samples: How many calibration images to draw; the recipe's number without it.
         seed: Draws the calibration images.
         root: Folder that the paths in a CSV start from.
@@ -94,5 +100,9 @@ def quantize(
         number("min_cosine", min_cosine, least=0, most=1),
     )
     rules = replace(rules, criteria=replace(own or rules.criteria, costs=sensitivity))
-    made = stage(whole, images, targets, wanted, rules=rules, progress=progress_to(progress))
+    budget, reporting = token_budget_given(token_budget), progress_to(progress)
+    if budget is None:
+        made = stage(whole, images, targets, wanted, rules=rules, progress=reporting)
+    else:
+        made = quantize_merged(whole, images, targets, budget, wanted, rules=rules, progress=reporting)
     return replace(made, min_integer_share=chosen.min_integer_share if share is None else share)

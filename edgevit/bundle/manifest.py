@@ -283,11 +283,6 @@ class TokenMerging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     schedule: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=1024)]
 
     @property
-    def name(self) -> str:
-        """What variants with it have behind their names: ``tokens80`` for a budget of 0.8."""
-        return f"tokens{round(100 * self.budget)}"
-
-    @property
     def merged(self) -> int:
         """How many tokens are merged in all blocks together."""
         return sum(self.schedule)

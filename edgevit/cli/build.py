@@ -14,6 +14,7 @@ from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     BundlePath,
 )
+from edgevit.cli.values import token_budget_called
 from edgevit.stages.chosen import precision_called
 
 
@@ -35,9 +36,13 @@ def build(
             autocompletion=completion.precisions,
         ),
     ] = None,
+    token_budget: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="One that quantize --token-budget has merged tokens by.")
+    ] = None,
 ) -> Result:
     """Compile one precision for a target."""
     with progress() as bars:
         wanted = precision_called(precision) if precision else None
-        made = edgevit.build(bundle, target=target, precision=wanted, progress=bars)
+        budget = token_budget_called(token_budget)
+        made = edgevit.build(bundle, target=target, precision=wanted, token_budget=budget, progress=bars)
     return built(made, following(made.bundle, made.names, f"edgevit benchmark {bundle}"))

@@ -25,6 +25,7 @@ from edgevit.cli.options import (
     Root,
     StrictImages,
 )
+from edgevit.cli.values import token_budget_called
 from edgevit.data.sources import BUILT_IN
 from edgevit.quantization.emit import DIALECTS
 from edgevit.report import formats
@@ -85,6 +86,14 @@ def quantize(
         bool,
         typer.Option("--sensitivity", help="Measure what each layer costs alone in INT8, and rank the layers."),
     ] = False,
+    token_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Merge tokens that are alike until this share of the multiply-adds is left: 0.8, say; "
+            "auto: the smallest that keeps the limit and is faster.",
+        ),
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Draws the calibration images.", show_default="the recipe's")
@@ -108,6 +117,7 @@ def quantize(
             min_cosine=min_cosine,
             min_integer_share=min_integer_share,
             sensitivity=sensitivity,
+            token_budget=token_budget_called(token_budget),
             samples=samples,
             seed=seed,
             root=root,

@@ -13,6 +13,7 @@ from edgevit.likeness import nearest
 from edgevit.models.overrides import Colours, Overrides, Resize
 from edgevit.models.requested import is_request
 from edgevit.models.spec import OutputActivation
+from edgevit.stages.budgets import TokenBudget, token_budget_given
 
 _LONGEST_NUMBERS = 100
 
@@ -96,6 +97,23 @@ def share(option: str, text: str | None) -> float | None:
     if match is None:
         raise InputError(f"'{text[:_LONGEST_NUMBERS]}' is no share", remedy=f"write {option} 2%, or {option} 0.02")
     return float(match[1]) / (100 if match[2] else 1)
+
+
+def token_budget_called(text: str | None) -> TokenBudget | None:
+    """Return a token budget as users write it: 0.8, or auto.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    try:
+        return token_budget_given(float(text))
+    except ValueError:
+        raise InputError(
+            f"'{text}' is no token budget",
+            remedy="write the share of the multiply-adds to leave, such as 0.8, or auto for the smallest that will do",
+        ) from None
 
 
 def resizing(text: str | None) -> Resize | None:

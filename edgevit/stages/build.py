@@ -33,6 +33,7 @@ from edgevit.stages.precisions import (
     check,
     choosing_settings,
     load_decided,
+    merged_place,
     write_source,
 )
 from edgevit.targets import Target, float8_dialect
@@ -66,20 +67,21 @@ class Compiled:
     float_in: Mapping[str, str] = field(default_factory=dict)
 
 
-def variant_name(target: Target, precision: Precision, merging: TokenMerging | None = None) -> str:
-    """Return what the variant of ``precision`` for ``target`` is called, with tokens merged if ``merging`` says so.
+def variant_name(target: Target, precision: Precision, token_budget: float | None = None) -> str:
+    """Return what the variant of ``precision`` for ``target`` is called, and by which budget tokens are merged.
 
     Where float32 has no form of its own, it is the exported file itself, which is called float32 alone.
     """
     if precision == "float32" and precision not in target.precisions:
         return "float32"
     name = target.variant_of(precision)
-    return name if merging is None else f"{name}-{merging.name}"
+    return merged_place(name, token_budget)
 
 
-def merging_of(decided: Decided) -> TokenMerging | None:
-    """Return which tokens are merged in the model that was ``decided`` on."""
-    return decided.plan.token_merging if isinstance(decided, PtqModel) else None
+def budget_of(decided: Decided) -> float | None:
+    """Return the budget by which tokens are merged in the model that was ``decided`` on, if they are."""
+    merging = decided.plan.token_merging if isinstance(decided, PtqModel) else None
+    return None if merging is None else merging.budget
 
 
 def build(
@@ -185,7 +187,7 @@ def compile_variant(
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
     check_gives(bundle, target_name, target)
-    name = variant_name(target, precision, merging_of(decided))
+    name = variant_name(target, precision, budget_of(decided))
     float_layers: dict[str, str] = {}
     while True:
         if isinstance(decided, PtqModel):
@@ -227,7 +229,7 @@ def _compile_once(
     evaluator: Evaluator | None,
     progress: Progress,
 ) -> Compiled:
-    name = variant_name(target, precision, merging_of(decided))
+    name = variant_name(target, precision, budget_of(decided))
     folder = scratch / name
     if isinstance(decided, PtqModel):
         decided = float_in(decided, target.dialect)

@@ -84,7 +84,9 @@ class Optimizer:
         self._merging = merging
         self._bundle, self._float32, self._images = bundle, float32, images
         self._rules, self._scratch, self._progress = rules, scratch, progress
-        self._limit = None if rules.criteria.limited else fallback_limit(rules.fallback, bundle.manifest)
+        # Where a token goes into another one by rounding, no layer in float makes up for it: a budget takes that.
+        judged = rules.criteria.limited or merging is not None
+        self._limit = None if judged else fallback_limit(rules.fallback, bundle.manifest)
         #: The optimized model for each way to store activations.
         self.models: dict[Scheme, PtqModel] = {}
         self._evaluator: Evaluator | None = None
@@ -306,6 +308,6 @@ class Optimizer:
         """Copy what the bundle has and what was not made again: variants of it are there still."""
         present = {logical_path(file) for file in self._bundle.manifest.extra}
         for place in (*PLANS.values(), *OPTIMIZED.values()):
-            kept = place if self._merging is None else merged_place(place, self._merging.budget)
+            kept = merged_place(place, None if self._merging is None else self._merging.budget)
             if kept in present and not (self._scratch / place).exists():
                 shutil.copyfile(self._bundle.verify_extra(kept).path, self._scratch / place)

@@ -280,8 +280,7 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target, token_bud
         return None
     scheme = scheme_of(target.dialect)
     places = [OPTIMIZED[scheme], PLANS[scheme]] if precision in PLANNED else [FLOAT16_PLAN]
-    if token_budget is not None:
-        places = [merged_place(each, token_budget) for each in places]
+    places = [merged_place(each, token_budget) for each in places]
     if not {logical_path(file) for file in bundle.manifest.extra}.issuperset(places):
         raise BundleError(
             f"{bundle.path} has not been calibrated for {precision}",
@@ -294,7 +293,9 @@ def load_decided(bundle: Bundle, precision: Precision, target: Target, token_bud
     return PtqModel.load(model, plan.path)
 
 
-def merged_place(place: str, token_budget: float) -> str:
-    """Return where what ``place`` holds is kept for a model whose tokens are merged by that budget."""
+def merged_place(place: str, token_budget: float | None) -> str:
+    """Return where what ``place`` holds is kept for a model whose tokens are merged by that budget, if there is one."""
+    if token_budget is None:
+        return place
     folder, slash, name = place.partition("/")
     return f"{folder}-tokens{round(100 * token_budget)}{slash}{name}"

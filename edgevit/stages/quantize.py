@@ -47,6 +47,7 @@ def quantize(
     *,
     rules: Rules = _RULES,
     merging: TokenMerging | None = None,
+    refused: Callable[[Mapping[str, Compiled]], Mapping[str, EdgeViTError]] | None = None,
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
@@ -54,7 +55,7 @@ def quantize(
     ``images`` may be None where none are looked at; ``rules`` are for INT8 and FP8, and so is ``merging``, by which
     tokens are merged. Where INT8 cannot keep their limits, what comes nearest is added, and its variants' ``limit``
     says so. The bundle changes only once all variants are built and checked. A variant that cannot be made, or does not
-    pay, does not undo the others: it is among the ``failed``.
+    pay, does not undo the others: it is among the ``failed``. So are those that ``refused`` names, with its reasons.
 
     Raises:
         InputError: if two targets would make the same variant, one does not take ``precision``, images are needed, or
@@ -90,6 +91,10 @@ def quantize(
             if restored := optimizer.restore(building.made.values()):
                 own = {name: target for name, target in targets.items() if scheme_of(target.dialect) in restored}
                 building.build(own, optimizer.model_for)
+        if refused is not None:
+            building.refuse(refused)
+            if not building.made:
+                return BuildResult(bundle=bundle, names=(), seconds=0.0, peak_rss_mb=0.0, failed=building.failed)
         building.check_any()
         _note_float_in(building.made.values(), scratch)
         if precision in NEED_IMAGES:
@@ -123,7 +128,7 @@ class _Building:
         scratch: Path,
         progress: Progress,
     ) -> None:
-        self._merging = merging
+        self._budget = None if merging is None else merging.budget
         self.made: dict[str, Compiled] = {}
         self.failed: dict[str, EdgeViTError] = {}
         self._bundle, self._float32, self._precision = bundle, float32, precision
@@ -142,7 +147,7 @@ class _Building:
     def _build(
         self, target_name: str, target: Target, precision: Precision, decided: Decided, evaluator: Evaluator | None
     ) -> None:
-        name = variant_name(target, precision, None if precision == "float32" else self._merging)
+        name = variant_name(target, precision, None if precision == "float32" else self._budget)
         if name in self.made or self.failed.pop(name, None) is not None:
             shutil.rmtree(self._scratch / name, ignore_errors=True)
         try:
@@ -162,6 +167,13 @@ class _Building:
             self.failed[name] = error
         else:
             self.made[name] = made  # in the place of what was made before
+
+    def refuse(self, refused: Callable[[Mapping[str, Compiled]], Mapping[str, EdgeViTError]]) -> None:
+        """Leave out those of the precision that ``refused`` names, and float32 where it would stand alone."""
+        self.failed |= refused({name: each for name, each in self.made.items() if each.precision == self._precision})
+        self.made = {name: each for name, each in self.made.items() if name not in self.failed}
+        if not any(each.precision == self._precision for each in self.made.values()):
+            self.made = {}
 
     def check_any(self) -> None:
         """Check that a variant of the precision was made, or that none pays, and say which were not.
@@ -239,4 +251,4 @@ def _add_extra(bundle: Bundle, made: Path, merging: TokenMerging | None) -> Bund
     def fill(folder: Path) -> Sequence[Path]:
         return [Path(shutil.copyfile(file, folder / file.name)) for file in sorted(made.iterdir())]
 
-    return bundle.add_extra(made.name if merging is None else merged_place(made.name, merging.budget), fill)
+    return bundle.add_extra(merged_place(made.name, None if merging is None else merging.budget), fill)

@@ -39,14 +39,14 @@ _NUMBERS = 1 << 24  # of outputs at the most, where a model gives many for an im
 _MERGE_PRICES = (0.0, 0.5, 1.0, 2.0)
 #: What merging once takes where it was not measured, as a share of the model's time.
 _MERGE_TIME = 0.01
+_LEAST_SAVED = 1e-3  # share of the time: what saves nothing costs too much
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A schedule for a budget: what it costs in float32 (``loss``, of noise), and what share of the time it takes."""
+    """A schedule for a budget, and what share of the time it is expected to take."""
 
     merging: TokenMerging
-    loss: float
     time: float
 
 
@@ -92,13 +92,16 @@ class ScheduleSearch:
             found = find_schedule(costs, budget)
             if found is not None:
                 schedules[found] = None
-        offers = [self._offer(schedule, budget) for schedule in schedules]
-        return min(offers, key=lambda each: each.loss / max(1e-3, 1 - each.time), default=None)
-
-    def _offer(self, schedule: tuple[int, ...], budget: float) -> Offer:
+        if not schedules:
+            return None
+        schedule = min(schedules, key=self._price)
         share = min(1.0, self.models.share(schedule))
         merging = TokenMerging(budget=budget, share=share, schedule=schedule)
-        return Offer(merging, self.models.loss(schedule), self._costs.time_left(schedule))
+        return Offer(merging, self._costs.time_left(schedule))
+
+    def _price(self, schedule: tuple[int, ...]) -> float:
+        """Return what ``schedule`` is expected to cost for what it saves."""
+        return self._costs.loss_of(schedule) / max(_LEAST_SAVED, 1 - self._costs.time_left(schedule))
 
 
 def _latencies(

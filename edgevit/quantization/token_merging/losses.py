@@ -53,12 +53,13 @@ class MergedModels:
         """The number of tokens that schedules are multiples of."""
         return max(1, round(self.stream.patches / _STEPS))
 
-    def loss(self, schedule: Sequence[int]) -> float:
-        """Return what merging by ``schedule`` costs in float32."""
+    def loss(self, schedule: Sequence[int], evaluator: Evaluator | None = None, limit: Limit | None = None) -> float:
+        """Return what merging by ``schedule`` costs in float32, by another evaluator and limit if they are given."""
+        evaluator, limit = evaluator or self._evaluator, limit or self._limit
         path = self._scratch / "merged.onnx"
         with letting_go(self._merged(schedule)) as model:
             save(model, path)
-        return measure(self._limit, self._evaluator.reference, self._evaluator.outputs(path))
+        return measure(limit, evaluator.reference, evaluator.outputs(path))
 
     def share(self, schedule: Sequence[int]) -> float:
         """Return the share of the multiply-adds that is left with ``schedule``, with those of merging itself."""
