@@ -11,28 +11,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
-import onnx_ir as ir
+from msgspec import structs
 from numpy.typing import NDArray
 
 from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import Session
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
-from edgevit.graph.linears import find_linears
-from edgevit.graph.passes.merge_tokens import MergeTokens, most_merged
-from edgevit.graph.saving import tidy
+from edgevit.graph.passes.merge_tokens import most_merged
 from edgevit.graph.token_stream import find_token_stream
 from edgevit.graph.weights import letting_go
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.arithmetic import WEIGHT_LIMIT
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.emit import scheme_of
-from edgevit.quantization.emit.rewrite import rounded_scales
-from edgevit.quantization.plan import LinearPlan
-from edgevit.quantization.ptq import FloatModel, PtqModel, rewrite_and_plan
+from edgevit.quantization.ptq import FloatModel, PtqModel
 from edgevit.quantization.rewrites.passes import Options
+from edgevit.quantization.token_merging.short_form import short_form
 from edgevit.stages.engines import lower_for
 from edgevit.stages.precisions import write_source
 from edgevit.stages.rules import Rules
@@ -92,11 +87,12 @@ def measure_latency(
         most = most_merged(stream.tokens, stream.prefix)
         merged = [0, *(min(round(share * stream.patches), most) for share in _MERGED)]
         forms = [(_SHORT, 1), *((blocks, count) for count in merged for blocks in (_SHORT, _LONG))]
+        options = _options(rules, target, table)
         with ExitStack() as stack:
             sessions: list[Session] = []
             for blocks, count in progress.track(forms, total=len(forms), label=f"Timing blocks with {target.backend}"):
                 place = scratch / f"{target.backend}-{blocks}-{count}"
-                file = _built(float32, target, _short_form(model, blocks, count, table, rules, target), place)
+                file = _built(float32, target, short_form(source, blocks, count, table, options), place)
                 opened = get_backend(target.backend).open(file, threads=0, settings=_settings(bundle, target))
                 sessions.append(stack.enter_context(opened))
             image = bundle.manifest.preprocess(bundle.golden().images[0])[None]
@@ -128,32 +124,12 @@ def _settings(bundle: Bundle, target: Target) -> dict[str, str]:
     return dict(there[0].settings) if there else target.settings_for("int8")
 
 
-def _short_form(
-    model: ir.Model, blocks: int, merged: int, table: CalibrationTable, rules: Rules, target: Target
-) -> PtqModel:
-    """Return the first ``blocks`` of ``model`` with the head, and ``merged`` tokens fewer behind the first of them."""
-    short = model.clone()
-    stream = find_token_stream(short.graph)
-    end, kept = stream.blocks[-1].output, stream.blocks[blocks - 1].output
-    end.replace_all_uses_with(kept, replace_graph_outputs=True)
-    tidy(short)
-    MergeTokens((merged, *[0] * (blocks - 1)))(short)
+def _options(rules: Rules, target: Target, table: CalibrationTable) -> Options:
+    """Return how the rules quantize; what they leave to a search, which time does not depend on, is at its default."""
     alpha = "each" if rules.rewrites.alpha == "auto" else rules.rewrites.alpha
-    rewrites = msgspec.structs.replace(rules.rewrites, alpha=alpha)
+    rewrites = structs.replace(rules.rewrites, alpha=alpha)
     observer = "minmax" if rules.observer == "auto" else rules.observer
-    options = Options(scheme_of(target.dialect), table.images, observer, rewrites)
-    rewritten, plan = rewrite_and_plan(short, table, options)
-    weights = {layer.name: layer.weight for layer in find_linears(rewritten.graph)}
-    linears = tuple(_rounded_to_nearest(linear, weights[linear.name]) for linear in plan.linears)
-    return PtqModel(rewritten, msgspec.structs.replace(plan, linears=linears))
-
-
-def _rounded_to_nearest(linear: LinearPlan, weight: NDArray[np.float32]) -> LinearPlan:
-    if linear.quantization is None:
-        return linear
-    scales = rounded_scales(np.abs(weight).max(axis=0) / np.float32(WEIGHT_LIMIT), np.float32)
-    quantization = msgspec.structs.replace(linear.quantization, weight_scales=tuple(scales.tolist()))
-    return msgspec.structs.replace(linear, quantization=quantization)
+    return Options(scheme_of(target.dialect), table.images, observer, rewrites)
 
 
 def _built(float32: VerifiedFile, target: Target, ptq: PtqModel, place: Path) -> Path:
