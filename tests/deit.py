@@ -85,14 +85,18 @@ class Deit:
 
         return self._once("deit-evaluation", make) / "some.csv"
 
-    def images(self) -> list[NDArray[np.float32]]:
-        """Return these photos as the model takes them, in batches of ``BATCH``."""
+    def pixels(self) -> Path:
+        """Return the file of these photos' pixels, as they are cut out for the model."""
 
         def make(folder: Path) -> None:
             dataset = load_csv(self.evaluation(), root=self.photos / "evaluation")
             np.save(folder / "pixels.npy", load_pixels(dataset, PREPROCESS))
 
-        pixels = np.load(self._once("deit-pixels", make) / "pixels.npy", mmap_mode="r")
+        return self._once("deit-pixels", make) / "pixels.npy"
+
+    def images(self) -> list[NDArray[np.float32]]:
+        """Return these photos as the model takes them, in batches of ``BATCH``."""
+        pixels = np.load(self.pixels(), mmap_mode="r")
         return [PREPROCESS.normalize(pixels[at : at + BATCH]) for at in range(0, PHOTOS, BATCH)]
 
     def calibration(self, count: int) -> list[NDArray[np.float32]]:

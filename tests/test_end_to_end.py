@@ -3,11 +3,12 @@
 import json
 import platform
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from deit import PHOTOS
-from once import once
+from once import kept, made, once
 from tiny import ENGINES, SHAPES, SPEC
 
 from edgevit.backends.probes import PROBES
@@ -164,15 +165,21 @@ def test_deit_runs_in_integers_and_agrees_with_float(deit):
 
 
 @pytest.mark.shared
-def test_deit_answers_as_torch_does(deit):
-    import torch
+def test_deit_answers_as_torch_does(deit, tmp_path_factory):
+    def make(folder):
+        import torch
 
-    from edgevit.models.loading import load_checkpoint
+        from edgevit.models.loading import load_checkpoint
 
-    model = load_checkpoint(str(deit.weights)).model()
-    with torch.inference_mode():
-        logits = torch.cat([model(torch.from_numpy(batch)) for batch in deit.images()])
-    expected = logits.argmax(dim=1).numpy()
+        model = load_checkpoint(str(deit.weights)).model()
+        with torch.inference_mode():
+            logits = torch.cat([model(torch.from_numpy(batch)) for batch in deit.images()])
+        np.save(folder / "answers.npy", logits.argmax(dim=1).numpy())
+
+    tests = Path(__file__).parent
+    sources = (tests.parent / "edgevit/models", deit.weights, deit.pixels(), tests / "deit.py", Path(__file__))
+    shelf = kept(tmp_path_factory, "torch", sources, ("torch", "numpy"))
+    expected = np.load(made(shelf, "deit", make) / "answers.npy")
     assert len(expected) == PHOTOS
     for engine in ENGINES:
         assert np.array_equal(deit.answers(engine).argmax(axis=1), expected)
