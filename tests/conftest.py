@@ -162,7 +162,8 @@ def edgevit(capsys: pytest.CaptureFixture[str]) -> CommandLine:
 @pytest.fixture(scope="session")
 def forked() -> Iterator[Callable[..., Forked]]:
     """Return what starts the command line as ``tiny.start`` does, in processes that have the engines loaded."""
-    commands = [f"edgevit.{of}.{name}" for of in ("cli", "stages") for name in ("quantize", "validate", "benchmark")]
+    names = ("quantize", "build", "validate", "benchmark", "pack")
+    commands = [f"edgevit.{of}.{name}" for of in ("cli", "stages") for name in names]
     with closing(ForkServer(*commands, "edgevit.stages.report", "onnxruntime", "openvino")) as server:
         yield partial(fork, server)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tiny import finish, start
+from tiny import finish
 from triton_config import model_config, parsed
 
 import edgevit as public
@@ -258,11 +258,11 @@ def test_a_damaged_variant_leaves_nothing(quantized, tmp_path):
     assert not list(tmp_path.glob(".mod*"))
 
 
-def test_killed_at_any_moment_it_is_the_old_one_or_the_new_one(tiny_quantized, tmp_path):
+def test_killed_at_any_moment_it_is_the_old_one_or_the_new_one(forked, tiny_quantized, tmp_path):
     place, scratch = tmp_path / "models", tmp_path / "scratch"
     public.pack(tiny_quantized, place, format="triton", name="old", variants=["float32"])
     for milliseconds in (0, 5, 10, 20, 40):
-        process = start(
+        process = forked(
             "pack", tiny_quantized, "--format", "triton", "--name", "new", "-o", place, "--overwrite", scratch=scratch
         )
         for _ in process.stderr:  # it has begun to check files
@@ -283,11 +283,11 @@ def test_json_is_plain_data(tiny_quantized, tmp_path, edgevit):
     assert msgspec.json.decode((tmp_path / "m/edgevit.json").read_bytes())["format"] == "triton"
 
 
-def test_two_that_write_at_once_leave_one_whole_repository(tiny_quantized, tmp_path):
+def test_two_that_write_at_once_leave_one_whole_repository(forked, tiny_quantized, tmp_path):
     place = tmp_path / "models"
     for _ in range(2):  # to where there is nothing, and to where there is one
         running = [
-            start(
+            forked(
                 "pack", tiny_quantized, "--format", "triton", "--name", name, "-o", place, "--overwrite",
                 scratch=tmp_path / "scratch",
             )
