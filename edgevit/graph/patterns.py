@@ -48,6 +48,15 @@ class AttentionProducts(Generic[NodeT]):
         """Return what dequantizes query, key, what softmax gives, and value; None for each that is not quantized."""
         return tuple(dequantizer_of(value) for node in (self.scores, self.mixed) for value in node.inputs[:2])
 
+    def adds_computed(self) -> bool:
+        """Say whether something is added to the scores that is no constant, such as the sizes of merged tokens."""
+        addition = behind(self.softmax.inputs[0], _SCALES)
+        if addition is None or addition.op_type != "Add":
+            return False
+        others = [each for each in addition.inputs if behind(each, _IN_FRONT_OF_SOFTMAX) is not self.scores]
+        makers = [None if each is None else each.producer() for each in others]
+        return any(maker is not None and maker.op_type != "Constant" for maker in makers)
+
     def ends_quantized(self) -> bool:
         """Say whether what it gives goes to QuantizeLinear alone, in whatever shape."""
         users = consumers_behind(self.mixed, _MOVES)

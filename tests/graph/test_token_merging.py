@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edgevit.graph import token_merging
 from edgevit.graph.editing import NodeBuilder
 from edgevit.graph.token_merging import TokenSets
+from edgevit.quantization.float16.convert import note_types, retype
 
 WIDTH = 6
 
@@ -109,3 +110,19 @@ def test_what_is_equally_alike_goes_into_one_token_once(engine):
         members = tokens[0, places[0, :, 0] == place]
         assert len(members) == gained[0, place, 0]
         np.testing.assert_allclose(merged[0, place], members.mean(0), atol=1e-5)
+
+
+def test_in_float16_keys_and_sums_may_be_larger_than_it_holds():
+    random = np.random.default_rng(0)
+    metric = (300 * random.normal(size=(1, 12, WIDTH))).astype(np.float16)  # squares are 90,000
+    tokens = (300 * random.normal(size=(1, 12, WIDTH))).astype(np.float16)
+    sizes = np.full((1, 12, 1), 500, np.float16)  # of tokens that are 150,000 together
+    given = [each.astype(np.float32) for each in (metric, tokens, sizes)]
+    expected = in_onnxruntime(step(12, 1, 4), *given)
+    model = ir.from_proto(onnx.load_from_string(step(12, 1, 4)))
+    note_types(model)
+    retype(model.graph, set())
+    found = in_onnxruntime(ir.to_proto(model).SerializeToString(), *given)
+    np.testing.assert_array_equal(found[2], expected[2])
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], rtol=5e-3, atol=0.5)

@@ -164,7 +164,8 @@ def _improvable_reasons(
     if fused is None:
         return [(attention.name, f"is not one kernel: {attention.unfused_reason()}")]
     if attention.quantized and fused.computes not in ("int8", "float8"):
-        return [(attention.name, f"is quantized, but its kernel multiplies in {fused.computes}")]
+        said = f"is quantized, but its kernel multiplies in {fused.computes}: {attention.float_reason()}"
+        return [(attention.name, said)]
     if among_integers and fused.computes != "int8" and (limit := attention.size_reason()):
         return [(attention.name, f"is in {fused.computes} and cannot be in INT8: {limit}")]
     return []

@@ -50,7 +50,7 @@ class AttentionNodes:
     """An attention: the names of its softmax and two products, and which types their four factors were quantized to.
 
     ``type`` is that of the query; ``ends_quantized`` says whether what it gives goes to QuantizeLinear alone. Sizes are
-    None where they are not fixed.
+    None where they are not fixed. ``adds_computed`` says whether something is added to the scores that is no constant.
     """
 
     name: str
@@ -60,11 +60,16 @@ class AttentionNodes:
     head_size: int | None
     tokens: int | None
     ends_quantized: bool
+    adds_computed: bool = False
 
     @property
     def quantized(self) -> bool:
         """Say whether all four factors are quantized."""
         return None not in self.factors
+
+    def float_reason(self) -> str:
+        """Return why its kernel multiplies in float though it is quantized, as far as is known."""
+        return "what is added to its scores is no constant" if self.adds_computed else "unknown why"
 
     def size_reason(self) -> str | None:
         """Return why it would be no single kernel in INT8 for its size; None if it would, or that is not known."""
@@ -117,4 +122,5 @@ def _described(attention: AttentionProducts[ParsedNode]) -> AttentionNodes:
         head_size=attention.head_size,
         tokens=attention.tokens,
         ends_quantized=attention.ends_quantized(),
+        adds_computed=attention.adds_computed(),
     )

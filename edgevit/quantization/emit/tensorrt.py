@@ -146,6 +146,8 @@ def _float_reason(attention: AttentionSubgraph, planned: set[str], limit: Unfuse
         return "its plan has no scales for it, or one of its factors stayed at 0 on every image"
     if attention.scaling is not None:
         return "its scale could not be folded into the layer that makes the query"
+    if attention.bias is not None:
+        return "the sizes of merged tokens are added to its scores, which TensorRT then multiplies in float16"
     shape = attention.key.shape
     tokens, width = (shape[1], shape[2]) if shape is not None else (None, None)
     if not isinstance(tokens, int) or not isinstance(width, int):

@@ -33,6 +33,7 @@ Rule = Literal[
     "weight-axis",
     "scale-opset",
     "attention-all-or-none",
+    "attention-bias",
     "attention-output",
     "attention-size",
     "attention-type",
@@ -166,6 +167,8 @@ def _attention(node: ir.Node, unfused_reason: UnfusedReason | None) -> Iterator[
         yield Violation("attention-size", _name(node), reason)
     elif ir.DataType.INT8 in quantized and not found.ends_quantized():
         yield Violation("attention-output", _name(node), "INT8 attention is fused if what it gives is quantized too")
+    elif count and found.adds_computed():
+        yield Violation("attention-bias", _name(node), "what is added to its scores is no constant: it is in float16")
 
 
 def _dequantized_type(dequantizer: ir.Node | None) -> ir.DataType | None:

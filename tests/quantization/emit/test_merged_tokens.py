@@ -6,6 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx_files import emit, emit_float32, read
+from rtx import compiled, needs_rtx
 
 from edgevit.backends import get_backend
 from edgevit.files import sha256_of
@@ -13,6 +14,7 @@ from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.saving import save
 from edgevit.models.spec import ModelSpec
 from edgevit.quantization.calibration.calibrate import calibrate
+from edgevit.quantization.lint.rules import lint
 from edgevit.quantization.ptq import CalibrationImages, optimize
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
@@ -20,7 +22,7 @@ SCHEDULE, LEFT = (0, 4, 3, 0), (17, 17, 13, 10)
 
 
 def spec(heads, **options):
-    sizes = {"image_size": (16, 16), "patch_size": (4, 4), "width": 12 * heads, "depth": 4, "classes": 5}
+    sizes = {"image_size": (16, 16), "patch_size": (4, 4), "width": 16 * heads, "depth": 4, "classes": 5}
     return ModelSpec(heads=heads, **sizes, **options)
 
 
@@ -132,3 +134,23 @@ def test_openvino_keeps_attention_in_one_kernel_with_integers(tmp_path, optimize
     kernels = [info["primitiveType"] for info in infos if "attn.softmax" in info["originalLayersNames"]]
     assert len(kernels) == 4
     assert all(kernel.endswith(("i8", "I8")) for kernel in kernels), kernels
+
+
+@needs_rtx
+def test_tensorrt_keeps_attention_in_one_kernel(tmp_path, optimized):
+    path, plan, _ = optimized(2, "symmetric")
+    emit(path, plan, "tensorrt", tmp_path / "int8.onnx")
+    assert lint(tmp_path / "int8.onnx", "tensorrt") == []
+    _, report = compiled(tmp_path / "int8.onnx")
+    assert [attention.fused for attention in report.attentions] == ["float16"] * 4
+    assert {linear.kernel for linear in report.linears} == {"gemm int8"}
+    assert report.warnings == ()
+
+
+def test_attention_in_int8_stays_float_where_sizes_are_added_for_tensorrt(tmp_path, optimized):
+    path, plan, expected = optimized(2, "symmetric")
+    kept = emit(path, plan, "tensorrt", tmp_path / "int8.onnx", attention="quantized")
+    assert kept.keys() == {"blocks.2.attn", "blocks.3.attn"}
+    assert all("sizes of merged tokens" in reason for reason in kept.values())
+    assert lint(tmp_path / "int8.onnx", "tensorrt") == []
+    near(run(tmp_path / "int8.onnx"), expected)

@@ -35,6 +35,7 @@ class Heads(NamedTuple):
     quantized: str = "qkpv"
     product: bool = False
     ends_quantized: bool = True
+    added: str = ""
 
     def text(self):
         width = 2 * self.size
@@ -46,7 +47,11 @@ class Heads(NamedTuple):
             perm = "0, 2, 3, 1" if name == "k" else "0, 2, 1, 3"
             body.append(f"{self._rounded(name)} {name}2 = Reshape({name}1, heads)")
             body.append(f"{name}3 = Transpose<perm = [{perm}]>({name}2)")
-        body.append(f"[scores] s0 = MatMul(q3, k3) [softmax] p0 = Softmax(s0) {self._rounded('p')}")
+        body.append("[scores] s0 = MatMul(q3, k3)")
+        if self.added == "computed":
+            body.append("largest = ReduceMax<keepdims = 1>(x, last) bias = Reshape(largest, keys)")
+        body.append("s1 = Add(s0, bias)" if self.added else "s1 = Identity(s0)")
+        body.append(f"[softmax] p0 = Softmax(s1) {self._rounded('p')}")
         body.append("[mixed] m = MatMul(p1, v3) back = Transpose<perm = [0, 2, 1, 3]>(m) o0 = Reshape(back, joined)")
         body.append(f"{self._rounded('o')} y = Identity(o1)")
         wide = width if self.product else 3 * width
@@ -64,7 +69,12 @@ class Heads(NamedTuple):
         weight = np.random.default_rng(0).integers(-127, 128, (width, 3 * width)).astype(np.int8)
         made = {"w": weight, "ws": np.full(3 * width, 0.01, dtype=scale)} if self.product else {}
         heads = {"heads": np.array([1, self.tokens, 2, self.size]), "joined": np.array([1, self.tokens, width])}
-        return {"s": scale(0.02), "z": ZERO} | heads | made
+        bias = {
+            "": {},
+            "constant": {"bias": np.arange(self.tokens).astype(scale).reshape(1, 1, 1, -1)},
+            "computed": {"last": np.array([2]), "keys": np.array([1, 1, 1, self.tokens])},
+        }
+        return {"s": scale(0.02), "z": ZERO} | heads | made | bias[self.added]
 
 
 LAYER_NORM = (
@@ -104,6 +114,7 @@ BROKEN = {
     "standard-operators": (graph("[gelu] y = com.microsoft.QuickGelu(x)"), {}, ["gelu"]),
     "attention-all-or-none": (Heads(quantized="qk").text(), Heads().constants(), ["softmax"]),
     "attention-output": (Heads(ends_quantized=False).text(), Heads().constants(), ["softmax"]),
+    "attention-bias": (Heads(added="computed").text(), Heads(added="computed").constants(), ["softmax"]),
     "attention-size": (Heads(size=80).text(), Heads(size=80).constants(), ["softmax"]),
     "attention-type": (Heads(kind="float", quantized="").text(), Heads(kind="float").constants(), ["softmax"]),
     "layer-normalization": (graph(LAYER_NORM), LAYER_NORM_CONSTANTS, ["sqrt"]),
@@ -205,6 +216,17 @@ def test_the_real_compiler_multiplies_in_float_what_is_cut_apart(write_graph):
     report = compiled(write_graph(text, constants))[1]
     assert [(linear.layer, linear.integer) for linear in report.linears] == [(nodes[0], False)]
     assert "'product' is quantized, but multiplied in float16: what it gives is cut apart" in report.warnings[0]
+
+
+@needs_rtx
+@pytest.mark.parametrize(("added", "kind"), [("", "int8"), ("constant", "int8"), ("computed", "float16")])
+def test_the_real_compiler_adds_constants_alone_to_what_it_multiplies_in_integers(write_graph, added, kind):
+    path = write_graph(Heads(added=added).text(), Heads(added=added).constants())
+    report = compiled(path)[1]
+    assert report.counts.fused_attentions == {kind: 1}
+    assert [each.rule for each in lint(path, "tensorrt")] == ([] if kind == "int8" else ["attention-bias"])
+    said = ["'softmax' is quantized, but its kernel multiplies in float16: what is added to its scores is no constant"]
+    assert list(report.warnings) == ([] if kind == "int8" else said)
 
 
 @needs_rtx
