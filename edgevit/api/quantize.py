@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,17 +12,21 @@ from edgevit.api.arguments import number
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.images import Images, images_of
 from edgevit.bundle.manifest import Precision
+from edgevit.bundle.store import Bundle
+from edgevit.errors import InputError
 from edgevit.evaluation.gate import check_integer_share
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import Recipe, load_recipe
 from edgevit.runtime.arguments import path_given
-from edgevit.stages.budgets import token_budget_given
+from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.chosen import precision_called, targets_for_dialect
 from edgevit.stages.fallback import AccuracyCriteria
+from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize as stage
-from edgevit.stages.quantize_merged import quantize_merged
+from edgevit.stages.quantize_merged import quantize_merged, quantize_student
 from edgevit.stages.results import BuildResult
 from edgevit.stages.rules import Rules
+from edgevit.targets import Target
 
 
 def quantize(
@@ -37,6 +42,7 @@ def quantize(
     min_integer_share: float | None = None,
     sensitivity: bool = False,
     token_budget: float | Literal["auto"] | None = None,
+    student: str | os.PathLike[str] | None = None,
     samples: int | None = None,
     seed: int | None = None,
     root: str | os.PathLike[str] | None = None,
@@ -64,6 +70,7 @@ def quantize(
         sensitivity: Measure what each layer costs alone in INT8, and rank the layers.
         token_budget: Merge tokens that are alike, so that this share of the multiply-adds is left; "auto" is the
             smallest share that keeps the limit (without one, KL 0.01 or a cosine of 0.99) and is faster here.
+        student: A run of ``edgevit train --token-budget``: its weights, and the tokens that it was trained to merge.
         samples: How many calibration images to draw; the recipe's number without it.
         seed: Draws the calibration images.
         root: Folder that the paths in a CSV start from.
@@ -101,8 +108,28 @@ def quantize(
     )
     rules = replace(rules, criteria=replace(own or rules.criteria, costs=sensitivity))
     budget, reporting = token_budget_given(token_budget), progress_to(progress)
-    if budget is None:
+    if student is not None:
+        made = _of_student(whole, images, targets, path_given("student", student), budget, wanted, rules, reporting)
+    elif budget is None:
         made = stage(whole, images, targets, wanted, rules=rules, progress=reporting)
     else:
         made = quantize_merged(whole, images, targets, budget, wanted, rules=rules, progress=reporting)
     return replace(made, min_integer_share=chosen.min_integer_share if share is None else share)
+
+
+def _of_student(
+    bundle: Bundle,
+    images: DataSource | None,
+    targets: Mapping[str, Target],
+    run: str,
+    budget: TokenBudget | None,
+    precision: Precision,
+    rules: Rules,
+    progress: Progress,
+) -> BuildResult:
+    if budget is not None or precision != "int8":
+        raise InputError(
+            "a student is quantized to int8, by the token budget that it was trained for",
+            remedy="leave --token-budget and --precision out",
+        )
+    return quantize_student(bundle, images, targets, Path(run), rules=rules, progress=progress)

@@ -276,11 +276,13 @@ class TokenMerging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How many tokens are merged behind the attention of each block: ``schedule`` (ToMe, Bolya et al. 2023).
 
     ``budget`` is the share of the multiply-adds that was asked for, in 0..1, ``share`` what is left of them.
+    ``student_sha256`` is that of the weights that were trained to make up for it, None where they are the model's own.
     """
 
     budget: Annotated[float, msgspec.Meta(gt=0, lt=1)]
     share: Annotated[float, msgspec.Meta(gt=0, le=1)]
     schedule: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=1024)]
+    student_sha256: Sha256 | None = None
 
     @property
     def merged(self) -> int:

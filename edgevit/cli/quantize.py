@@ -94,6 +94,12 @@ def quantize(
             "auto: the smallest that keeps the limit and is faster.",
         ),
     ] = None,
+    student: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Weights that edgevit train --token-budget has trained to make up for merged tokens."
+        ),
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Draws the calibration images.", show_default="the recipe's")
@@ -118,6 +124,7 @@ def quantize(
             min_integer_share=min_integer_share,
             sensitivity=sensitivity,
             token_budget=token_budget_called(token_budget),
+            student=student,
             samples=samples,
             seed=seed,
             root=root,

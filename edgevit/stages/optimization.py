@@ -76,12 +76,15 @@ class Optimizer:
         progress: Progress,
         *,
         merging: TokenMerging | None = None,
+        student: Path | None = None,
     ) -> None:
         """Take the bundle's file ``float32``, the calibration ``images``, and a folder to write in.
 
-        With ``merging`` tokens are merged, and ranges and weights are those of the merged tokens.
+        With ``merging`` tokens are merged, and ranges and weights are those of the merged tokens. ``student`` is a
+        float32 file whose weights take the place of the bundle's, which it is judged by still.
         """
         self._merging = merging
+        self._source = float32.path if student is None else student
         self._bundle, self._float32, self._images = bundle, float32, images
         self._rules, self._scratch, self._progress = rules, scratch, progress
         # Where a token goes into another one by rounding, no layer in float makes up for it: a budget takes that.
@@ -105,7 +108,8 @@ class Optimizer:
         dataset, self._beside, held_out = self._load()
         selection = Selection.of(self._images, self._bundle.manifest.preprocess, self._progress, dataset=dataset)
         source = self._read()
-        self._table = calibrated(self._bundle, source, selection, self._progress)
+        kept = self._merging is None or self._merging.student_sha256 is None
+        self._table = calibrated(self._bundle, source, selection, self._progress, keep=kept)
         self._table.save(self._scratch / TABLE)
         self._optimize(source, selection)
         self._evaluator = self._evaluator_of(_JUDGED) if self._is_judged() else None
@@ -123,12 +127,12 @@ class Optimizer:
 
     def _read(self) -> FloatModel:
         schedule = () if self._merging is None else self._merging.schedule
-        return FloatModel.read(self._float32.path, self._float32.sha256, token_schedule=schedule)
+        return FloatModel.read(self._source, self._float32.sha256, token_schedule=schedule)
 
     def _merged(self, merging: TokenMerging) -> Path:
         """Write the float32 model with its tokens merged: what rounding costs is judged beside that."""
-        float32 = self._float32
-        merged = FloatModel.read(float32.path, float32.sha256, rotate=False, token_schedule=merging.schedule)
+        sha256 = self._float32.sha256
+        merged = FloatModel.read(self._source, sha256, rotate=False, token_schedule=merging.schedule)
         with letting_go(merged.model) as model:
             return save(model, self._scratch / "float32-merged.onnx").path
 
@@ -194,7 +198,7 @@ class Optimizer:
         keeper = SecondPass(Draft(self._bundle.path), selection.sha256, self._images.unreadable, self._progress)
         images = CalibrationImages(selection.images_alone, len(selection.dataset), self._progress, keeper)
         schedule = () if self._merging is None else self._merging.schedule
-        check = ExactRewrites(self._float32.path, images.read, token_schedule=schedule)
+        check = ExactRewrites(self._source, images.read, token_schedule=schedule)
         choices = self._choices(source, images)
         for scheme, (options, trials) in choices.items():
             one = optimize(

@@ -47,15 +47,17 @@ def quantize(
     *,
     rules: Rules = _RULES,
     merging: TokenMerging | None = None,
+    student: Path | None = None,
     refused: Callable[[Mapping[str, Compiled]], Mapping[str, EdgeViTError]] | None = None,
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Add a variant in ``precision`` for each of ``targets``, and the float32 one to compare it with if it is missing.
 
     ``images`` may be None where none are looked at; ``rules`` are for INT8 and FP8, and so is ``merging``, by which
-    tokens are merged. Where INT8 cannot keep their limits, what comes nearest is added, and its variants' ``limit``
-    says so. The bundle changes only once all variants are built and checked. A variant that cannot be made, or does not
-    pay, does not undo the others: it is among the ``failed``. So are those that ``refused`` names, with its reasons.
+    tokens are merged; ``student`` is a float32 file with weights for that. Where INT8 cannot keep their limits, what
+    comes nearest is added, and its variants' ``limit`` says so. The bundle changes only once all variants are built and
+    checked. A variant that cannot be made, or does not pay, does not undo the others: it is among the ``failed``. So
+    are those that ``refused`` names, with its reasons.
 
     Raises:
         InputError: if two targets would make the same variant, one does not take ``precision``, images are needed, or
@@ -85,7 +87,7 @@ def quantize(
         else:
             (scratch / TABLE).parent.mkdir()
             rules = replace(rules, targets=tuple(targets.values()))
-            optimizer = Optimizer(bundle, float32, images, rules, scratch, progress, merging=merging)
+            optimizer = Optimizer(bundle, float32, images, rules, scratch, progress, merging=merging, student=student)
             optimizer.run()
             building.build(targets, optimizer.model_for, optimizer.judging)
             if restored := optimizer.restore(building.made.values()):

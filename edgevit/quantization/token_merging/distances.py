@@ -13,8 +13,8 @@ def merging_distances(metric: NDArray[np.float32], prefix: int, step: int) -> ND
 
     ``metric`` (n, d) is what tokens of one image are compared by; the first ``prefix`` of them are never merged. What
     is returned is (levels, levels), from as many steps of ``step`` tokens as the row says, merged one step after the
-    other, to as many as the column says; infinity where that is not possible, as only half of the tokens can be merged
-    at once.
+    other, to as many as the column says; infinity where that is not possible, as less than half of the tokens can be
+    merged at once.
 
     Two tokens that stand for s and t patches and become one are moved by s t / (s + t) times the square of their
     distance together (Ward, 1963); the distance is of vectors of unit length. They are matched as
@@ -26,7 +26,7 @@ def merging_distances(metric: NDArray[np.float32], prefix: int, step: int) -> ND
     table = np.full((levels, levels), np.inf)
     for level in range(levels):
         order, moved = _ranked(tokens, sizes)
-        reached = np.concatenate([[0.0], np.cumsum(moved)])[::step][: levels - level]
+        reached = np.concatenate([[0.0], np.cumsum(moved[:-1])])[::step][: levels - level]  # one of A must stay
         table[level, level : level + len(reached)] = reached
         tokens, sizes = _merged(tokens, sizes, order, step)
     return table

@@ -126,6 +126,20 @@ class MergedModels:
         return merging_distances(metric, self.stream.prefix, self.step)
 
 
+def share_left(float32: Path, schedule: Sequence[int]) -> float:
+    """Return the share of the multiply-adds of the float32 ONNX file that is left once tokens are merged.
+
+    Raises:
+        GraphError: if they cannot be.
+
+    """
+    with letting_go(load_graph(float32)) as model:
+        common.ShapeInferencePass()(model)
+        whole = sum(each.macs for each in multiply_adds_of(model))
+        MergeTokens(schedule)(model)
+        return sum(each.macs for each in multiply_adds_of(model)) / whole
+
+
 class _PowerLaw(NamedTuple):
     factor: float
     exponent: float

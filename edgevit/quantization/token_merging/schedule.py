@@ -62,19 +62,19 @@ def find_schedule(costs: MergingCosts, budget: float) -> tuple[int, ...] | None:
     None where none leaves so little.
     """
     low, high = np.log(_CHEAPEST), np.log(_DEAREST)
-    if costs.work_left(_cheapest(costs, _DEAREST)) > budget:
+    if costs.work_left(cheapest(costs, _DEAREST)) > budget:
         return None
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        if costs.work_left(_cheapest(costs, float(np.exp(middle)))) > budget:
+        if costs.work_left(cheapest(costs, float(np.exp(middle)))) > budget:
             low = middle
         else:
             high = middle
-    return _relaxed(costs, _cheapest(costs, float(np.exp(high))), budget)
+    return _relaxed(costs, cheapest(costs, float(np.exp(high))), budget)
 
 
-def _cheapest(costs: MergingCosts, price: float) -> tuple[int, ...]:
-    """Return the schedule with the least loss and time, where all of the time costs ``price``."""
+def cheapest(costs: MergingCosts, price: float) -> tuple[int, ...]:
+    """Return the schedule with the least loss and time, where all of the model's time costs ``price``."""
     blocks, levels = costs.time.shape
     best = np.full(levels, np.inf)
     best[0] = 0.0
