@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="default", help="EdgeViT's own (%(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", action="append", default=[], help="this peer; can be given again")
+    parser.add_argument("--token-budget", type=float, action="append", default=[], help="can be given again")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/accuracy-vs-peers.md"))
     options = parser.parse_args()
     calibration = DataSource(options.calibration, "train", Strict(), samples=options.samples)
@@ -84,6 +85,7 @@ def main() -> None:
             recipe=load_recipe(options.recipe),
             threads=options.threads,
             only=options.only,
+            budgets=options.token_budget,
         )
         preprocess = bundle.manifest.preprocess
         made = [entry for entry in entries if entry.model is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 import traceback
@@ -23,6 +24,7 @@ from edgevit.recipes import Recipe
 from edgevit.stages.export import export
 from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize
+from edgevit.stages.quantize_merged import quantize_merged
 from edgevit.stages.rules import Rules
 from edgevit.targets import load_target
 
@@ -58,17 +60,28 @@ def checkpoint_of(source: str) -> Checkpoint:
 
 
 def prepare(
-    source: str, calibration: DataSource, folder: Path, *, recipe: Recipe, threads: int, only: Sequence[str] = ()
+    source: str,
+    calibration: DataSource,
+    folder: Path,
+    *,
+    recipe: Recipe,
+    threads: int,
+    only: Sequence[str] = (),
+    budgets: Sequence[float] = (),
 ) -> tuple[Bundle, list[Entry]]:
-    """Make EdgeViT's variants by ``recipe`` and the peers' files; ``only`` names peers, all if it names none."""
+    """Make EdgeViT's variants by ``recipe`` and the peers' files; ``only`` names peers, all if it names none.
+
+    For each of ``budgets`` there are variants with tokens merged, too.
+    """
     checkpoint = checkpoint_of(source)
     bundle = export(checkpoint, folder / "ours.edgevit", DataSource(calibration.name, "train", Strict(), samples=8))
     targets = {name: load_target(name) for name in TARGETS}
     started = time.monotonic()
-    bundle = quantize(
-        bundle, calibration, targets, rules=Rules(observer=recipe.observer, rewrites=recipe.rewrites)
-    ).bundle
+    rules = Rules(observer=recipe.observer, rewrites=recipe.rewrites)
+    bundle = quantize(bundle, calibration, targets, rules=rules).bundle
     seconds = time.monotonic() - started
+    for budget, (name, target) in itertools.product(budgets, targets.items()):  # a schedule for each engine
+        bundle = quantize_merged(bundle, calibration, {name: target}, budget, rules=rules).bundle
     entries = [
         Entry(
             f"EdgeViT {variant.name}",

@@ -13,6 +13,7 @@ import argparse
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from comparison import Entry, machine, markdown, missing_lines, prepare
@@ -26,13 +27,14 @@ from edgevit.files import write_atomically
 from edgevit.recipes import load_recipe
 from edgevit.report.formats import NOTHING, milliseconds, ratio, ratio_interval
 from edgevit.stages.images import DataSource
+from edgevit.stages.precisions import merged_place
 
 HEADER = ("what", "how", "backend", "p50", "p90", "its time over EdgeViT INT8's", "95 % interval", "")
 WORKER = (sys.executable, str(Path(__file__).with_name("inductor.py")))
 
 
-def candidate(entry: Entry) -> Candidate:
-    """Return what to time; EdgeViT's INT8 is what everything is compared with."""
+def candidate(entry: Entry, budgets: Sequence[float]) -> Candidate:
+    """Return what to time; all is compared with EdgeViT's INT8, of the last budget if there are any."""
     assert entry.model is not None
     backend = "onnxruntime" if entry.backend == "inductor" else entry.backend
     return Candidate(
@@ -40,7 +42,7 @@ def candidate(entry: Entry) -> Candidate:
         backend=entry.backend,
         model=entry.model,
         settings=entry.settings,
-        baseline=f"EdgeViT int8-{backend}",
+        baseline=merged_place(f"EdgeViT int8-{backend}", budgets[-1] if budgets else None),
     )
 
 
@@ -69,10 +71,11 @@ def measure(source: str, calibration: DataSource, options: argparse.Namespace) -
             recipe=load_recipe(options.recipe),
             threads=options.threads,
             only=options.only,
+            budgets=options.token_budget,
         )
         made = [entry for entry in entries if entry.model is not None]
         found = measure_latency(
-            [candidate(entry) for entry in made],
+            [candidate(entry, options.token_budget) for entry in made],
             Load(threads=options.threads, duration_s=options.duration),
             spec=bundle.manifest.model,
             command=WORKER,
@@ -91,6 +94,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--duration", type=float, default=10, help="seconds per candidate, about (%(default)s)")
     parser.add_argument("--only", action="append", default=[], help="this peer; can be given again")
+    parser.add_argument("--token-budget", type=float, action="append", default=[], help="can be given again")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latency-vs-peers.md"))
     options = parser.parse_args()
     calibration = DataSource(options.calibration, "train", Strict(), samples=options.samples)
@@ -98,7 +102,12 @@ def main() -> None:
         "# INT8 beside its peers: latency",
         "",
         f"Written by `python benchmarks/latency_vs_peers.py {shlex.join(sys.argv[1:])}`; EdgeViT's recipe is "
-        f"`{options.recipe}`.",
+        f"`{options.recipe}`."
+        + (
+            f" Times are over its INT8 with a token budget of {options.token_budget[-1]:g}."
+            if options.token_budget
+            else ""
+        ),
         "",
         machine(options.threads),
         "",

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgevit.api.arguments import names, number, text
+from edgevit.api.arguments import listed, names, number, text
 from edgevit.api.bundles import BundleLike, opened
 from edgevit.api.hosts import OnHosts, on_hosts
 from edgevit.api.images import Images, images_of
 from edgevit.bundle.manifest import Precision
+from edgevit.errors import InputError
 from edgevit.evaluation.load import Load
 from edgevit.machine.power import AUTO
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import GateLimits, Recipe, load_recipe
 from edgevit.runtime.arguments import path_given, threads_given, whole_number
+from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.chosen import precision_called
 from edgevit.stages.race import Race
 from edgevit.stages.race import race as stage
@@ -33,6 +35,7 @@ def race(
     target: str | os.PathLike[str],
     labels: Sequence[int | str] | None = None,
     precisions: Sequence[Precision] = (),
+    token_budgets: Sequence[TokenBudget] = (),
     calibration_data: Images | None = None,
     recipe: Recipe | str | os.PathLike[str] = "default",
     samples: int | None = None,
@@ -72,6 +75,7 @@ def race(
         labels: One for each of such images: names of the model's classes, or their indices. Without labels answers
             are compared with float32's, where it is sure of them.
         precisions: Only these of the target's.
+        token_budgets: INT8 with tokens merged by each of these budgets, too, as in ``edgevit.quantize``.
         calibration_data: Calibration images for what is missing; the training part of ``data`` without it.
         recipe: How to calibrate: a name (``edgevit recipes``), a TOML file, or an ``edgevit.recipes.Recipe``.
         samples: So many of the images; all without it.
@@ -147,7 +151,13 @@ def race(
             max_energy_mj=number("max_energy", max_energy, least=0),
         ).or_else(chosen.gate),
         precisions=tuple(precision_called(each) for each in names("precisions", precisions)),
+        token_budgets=_budgets(token_budgets),
     )
+    if where is not None and job.token_budgets:
+        raise InputError(
+            "tokens are merged on this machine, and raced elsewhere",
+            remedy="run edgevit quantize --token-budget first, and race with --host without the budget",
+        )
     if where is not None:
         noted, found = on_hosts(
             "race", opened(bundle), where, given, images=images, race=job, progress=progress_to(progress)
@@ -156,3 +166,8 @@ def race(
             bundle=noted, target=name, data=images.name, images=0, entrants=(), winner=None, left_out={}, hosts=found
         )
     return stage(opened(bundle, to_change=True), job, progress=progress_to(progress))
+
+
+def _budgets(given: Sequence[TokenBudget]) -> tuple[TokenBudget, ...]:
+    budgets = (token_budget_given(each) for each in listed("token_budgets", given))
+    return tuple(dict.fromkeys(each for each in budgets if each is not None))

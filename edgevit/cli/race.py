@@ -37,6 +37,7 @@ from edgevit.cli.options import (
     TimedDuration,
     TimedThreads,
 )
+from edgevit.cli.values import token_budget_called
 from edgevit.cli.verdicts import conclusion, following, reasons
 from edgevit.errors import StorageError
 from edgevit.evaluation.load import Load
@@ -62,6 +63,13 @@ def race(
             help=f"Beside float32; can be given again: {', '.join(PRECISIONS)}.",
             show_default="all that the target takes",
             autocompletion=completion.precisions,
+        ),
+    ] = None,
+    token_budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHARE",
+            help="INT8 with tokens merged by this budget, too: 0.8, say, or auto; can be given again.",
         ),
     ] = None,
     calibration_data: CalibrationData = None,
@@ -122,6 +130,7 @@ def race(
             data=data,
             target=target,
             precisions=precision or (),  # type: ignore[arg-type]  # which race() checks
+            token_budgets=[each for text in token_budget or () if (each := token_budget_called(text)) is not None],
             calibration_data=calibration_data,
             recipe=recipe,
             samples=samples,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgevit import backends
 from edgevit.bundle.manifest import Precision, Variant
@@ -26,24 +26,32 @@ from edgevit.files import check_writable, shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import GateLimits, Recipe
 from edgevit.stages.benchmark import benchmark
+from edgevit.stages.budgets import TokenBudget
 from edgevit.stages.build import variant_name
+from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.judging import check_gate, judge, output_limits
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize
+from edgevit.stages.quantize_merged import quantize_merged
 from edgevit.stages.race_result import RaceResult, winner_of
 from edgevit.stages.rules import Rules
 from edgevit.stages.validate import measure
 from edgevit.targets import Target
 
 _REFERENCE: Precision = "float32"
+#: In which tokens are merged.
+_MERGED: Precision = "int8"
 #: What no precision can help: the user's images, the bundle, or the disk.
 _NOT_OF_A_PRECISION = (BundleError, DataError, MissingDataError, StorageError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Race:
-    """What is raced: ``name`` and profile of the target, the images, how to calibrate, the load, the limits."""
+    """What is raced: ``name`` and profile of the target, the images, how to calibrate, the load, the limits.
+
+    INT8 is raced with tokens merged by each of ``token_budgets``, too.
+    """
 
     name: str
     target: Target
@@ -53,6 +61,7 @@ class Race:
     load: Load
     limits: GateLimits
     precisions: tuple[Precision, ...] = ()
+    token_budgets: tuple[TokenBudget, ...] = ()
 
     def is_for(self, variant: Variant) -> bool:
         """Return whether ``variant`` was made for the target, whose file is noted by its name alone."""
@@ -137,6 +146,7 @@ def _refuse_to_replace(bundle: Bundle, job: Race) -> None:
         InputError: if one has.
     """
     names = {variant_name(job.target, each): each for each in job.precisions or job.target.precisions}
+    names |= {variant_name(job.target, _MERGED, each): _MERGED for each in job.token_budgets if each != "auto"}
     for variant in bundle.manifest.variants:
         if variant.name in names and variant.precision != _REFERENCE and not job.is_for(variant):
             place, target = (shlex.quote(str(each)) for each in (bundle.path, job.name))
@@ -151,8 +161,7 @@ def _made(bundle: Bundle, job: Race, progress: Progress) -> tuple[Bundle, dict[s
     """Add the variants of the target that are missing; return the bundle, and what could not be made."""
     left_out: dict[str, str] = {}
     for precision in job.precisions or job.target.precisions:
-        there = [each for each in bundle.manifest.variants if job.is_for(each) and each.precision == precision]
-        if there or precision == _REFERENCE:
+        if _has(bundle, job, precision, None) or precision == _REFERENCE:
             continue
         manifest = bundle.manifest
         rules = Rules.of(job.recipe, precision, classes=manifest.classes, typed=manifest.typed_outputs)
@@ -167,4 +176,37 @@ def _made(bundle: Bundle, job: Race, progress: Progress) -> tuple[Bundle, dict[s
             continue
         bundle = made.bundle
         left_out |= {name: error.message for name, error in made.failed.items()}
+    for budget in job.token_budgets:
+        if budget == "auto" or not _has(bundle, job, _MERGED, budget):
+            bundle = _merged(bundle, job, budget, left_out, progress)
     return bundle, left_out
+
+
+def _has(bundle: Bundle, job: Race, precision: Precision, budget: float | None) -> bool:
+    """Say whether there is a variant for the target in ``precision``, with tokens merged by ``budget`` if it is one."""
+    return any(
+        job.is_for(each)
+        and each.precision == precision
+        and (None if each.token_merging is None else each.token_merging.budget) == budget
+        for each in bundle.manifest.variants
+    )
+
+
+def _merged(bundle: Bundle, job: Race, budget: TokenBudget, left_out: dict[str, str], progress: Progress) -> Bundle:
+    """Add INT8 with tokens merged; note in ``left_out`` why not, if it cannot be or does not pay."""
+    manifest, limits = bundle.manifest, job.limits
+    rules = Rules.of(job.recipe, _MERGED, classes=manifest.classes, typed=manifest.typed_outputs)
+    if budget == "auto":  # as near to float32 as the race asks for
+        criteria = AccuracyCriteria(limits.max_drop, limits.max_kl, limits.min_cosine)
+        rules = replace(rules, criteria=criteria) if criteria.limited else rules
+    try:
+        targets = {job.name: job.target}
+        made = quantize_merged(bundle, job.calibration, targets, budget, rules=rules, progress=progress)
+    except _NOT_OF_A_PRECISION:
+        raise
+    except EdgeViTError as error:
+        left_out[f"{_MERGED}, token budget {budget}"] = error.message
+        progress.note(f"Leaving out a token budget of {budget}: {error.message}")
+        return bundle
+    left_out |= {name: error.message for name, error in made.failed.items()}
+    return made.bundle
