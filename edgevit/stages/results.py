@@ -127,6 +127,7 @@ class BuildResult:
                         "fallback": variant.fallback,
                         "limit": variant.limit,
                         "convolution_stages": variant.convolution_stages,
+                        "token_merging": variant.token_merging,
                     }
                     for variant in self.variants
                 ],

@@ -521,3 +521,23 @@ def test_float32_of_an_engine_that_answers_otherwise_must_show_that_it_keeps_the
 def test_a_limit_of_another_kind_of_model_is_refused(embedding, times, limits):
     with pytest.raises(InputError):
         race(embedding, data=SHAPES, **limits)
+
+
+def test_token_budgets_race_beside_all_tokens_and_one_that_cannot_be_is_left_out(quantized, times):
+    times["int8-onnxruntime-tokens80"] = (0.5, True)
+    found = race(quantized, token_budgets=[0.8, 0.01], max_kl=5.0)
+    names = {each.name for each in found.entrants}
+    assert {"int8-onnxruntime", "int8-onnxruntime-tokens80"} <= names
+    assert found.winner == "int8-onnxruntime-tokens80"
+    assert "too small for this model" in found.left_out["int8, token budget 0.01"]
+
+
+@pytest.mark.parametrize("budget", [0, 1, 1.5, -0.2, float("nan"), "0.8", True, 0.123])
+def test_a_budget_that_is_no_share_is_refused(quantized, budget):
+    with pytest.raises(InputError, match="token budget"):
+        race(quantized, token_budgets=[budget])
+
+
+def test_budgets_and_hosts_do_not_go_together(quantized):
+    with pytest.raises(InputError, match="tokens are merged on this machine"):
+        race(quantized, token_budgets=[0.8], hosts=["me@board"])

@@ -1,0 +1,57 @@
+"""``--token-budget`` as a user types it."""
+
+import json
+
+import pytest
+from tiny import SHAPES
+
+
+def test_quantize_merges_tokens_and_inspect_and_build_know_it(edgevit, quantized):
+    made = edgevit(
+        "quantize", quantized, "--data", SHAPES, "--dialect", "onnxruntime", "--token-budget", "0.8", "--json"
+    )
+    (variant,) = json.loads(made.out)["variants"]
+    assert variant["name"] == "int8-onnxruntime-tokens80"
+    merging = variant["token_merging"]
+    assert merging["budget"] == 0.8
+    assert merging["share"] <= 0.82
+    built = edgevit("build", quantized, "--target", "x86-onnxruntime", "--precision", "int8", "--token-budget", "0.8")
+    assert "int8-onnxruntime-tokens80" in built.out
+    assert built.code == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ("1.2", "not a share of the multiply-adds between 0 and 1"),
+        ("0", "not a share of the multiply-adds between 0 and 1"),
+        ("-1", "not a share of the multiply-adds between 0 and 1"),
+        ("nan", "not a share of the multiply-adds between 0 and 1"),
+        ("0.123", "in whole per cent"),
+        ("much", "is no token budget"),
+        ("0.01", "is too small for this model"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused_with_what_to_type(edgevit, quantized, budget, said):
+    found = edgevit("quantize", quantized, "--data", SHAPES, "--dialect", "onnxruntime", "--token-budget", budget)
+    assert found.code == 2
+    assert said in " ".join(found.err.split())
+    assert "try:" in found.err
+
+
+def test_other_precisions_and_no_images_are_refused(edgevit, quantized):
+    found = edgevit("quantize", quantized, "--token-budget", "0.8", "--precision", "int8-weights")
+    assert found.code == 2
+    assert "tokens are merged in int8 and fp8" in " ".join(found.err.split())
+    found = edgevit("quantize", quantized, "--token-budget", "0.8")
+    assert found.code == 2
+    assert "needs calibration images" in " ".join(found.err.split())
+
+
+def test_a_student_that_is_none_is_refused(edgevit, quantized, tmp_path):
+    found = edgevit("quantize", quantized, "--data", SHAPES, "--student", tmp_path)
+    assert found.code == 2
+    assert "there is no run of edgevit train" in " ".join(found.err.split())
+    found = edgevit("quantize", quantized, "--data", SHAPES, "--student", tmp_path, "--token-budget", "0.8")
+    assert found.code == 2
+    assert "leave --token-budget and --precision out" in " ".join(found.err.split())
