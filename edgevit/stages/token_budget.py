@@ -16,6 +16,8 @@ from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
+from edgevit.graph.linears import open_graph
+from edgevit.graph.multiply_adds import count_multiply_adds
 from edgevit.progress import Progress
 from edgevit.quantization.accuracy.criteria import SqnrLimit
 from edgevit.quantization.accuracy.evaluator import Evaluator
@@ -31,8 +33,9 @@ from edgevit.targets import Target
 
 #: The budgets that ``auto`` chooses from, the smallest first.
 BUDGETS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-#: Schedules are chosen on so many of the calibration images; losses of single blocks are small and differ little.
-_CHOSEN_ON = 32
+#: Schedules are chosen on so many of the calibration images, at most and at least: as many as take so many multiply-
+#: adds each time that they are run. Losses of single blocks differ little between images.
+_CHOSEN_ON, _AT_LEAST, _MULTIPLY_ADDS = 32, 8, 200e9
 _BATCH = 8
 _NUMBERS = 1 << 24  # of outputs at the most, where a model gives many for an image
 #: Prices of merging once, in multiples of what it was measured to take, with which schedules are tried.
@@ -71,7 +74,10 @@ class ScheduleSearch:
         """
         dataset = images.load(progress)
         manifest = bundle.manifest
-        most = max(1, min(_CHOSEN_ON, _NUMBERS // manifest.width))
+        with open_graph(float32.path) as model:
+            of_image = max(1, sum(each.macs for each in count_multiply_adds(model).nodes))
+        chosen_on = min(_CHOSEN_ON, max(_AT_LEAST, int(_MULTIPLY_ADDS / of_image)))
+        most = max(1, min(chosen_on, _NUMBERS // manifest.width))
         read = batches(dataset, manifest.preprocess, batch_size=_BATCH, unreadable=images.unreadable)
         few = islice(one_by_one(batch.images for batch in read), most)
         evaluator = Evaluator(float32.path, few, independent=manifest.independent, typed=manifest.typed_outputs)

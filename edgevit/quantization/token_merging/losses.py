@@ -56,10 +56,18 @@ class MergedModels:
     def loss(self, schedule: Sequence[int], evaluator: Evaluator | None = None, limit: Limit | None = None) -> float:
         """Return what merging by ``schedule`` costs in float32, by another evaluator and limit if they are given."""
         evaluator, limit = evaluator or self._evaluator, limit or self._limit
-        path = self._scratch / "merged.onnx"
-        with letting_go(self._merged(schedule)) as model:
-            save(model, path)
+        path = self.write(schedule, self._scratch / "merged.onnx")
         return measure(limit, evaluator.reference, evaluator.outputs(path))
+
+    def write(self, schedule: Sequence[int], path: Path) -> Path:
+        """Write the model with its tokens merged by ``schedule`` to ``path``, and return that.
+
+        Raises:
+            StorageError: if it cannot be written.
+
+        """
+        with letting_go(self._merged(schedule)) as model:
+            return save(model, path).path
 
     def share(self, schedule: Sequence[int]) -> float:
         """Return the share of the multiply-adds that is left with ``schedule``, with those of merging itself."""
