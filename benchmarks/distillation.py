@@ -34,7 +34,6 @@ from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.overrides import Overrides
 from edgevit.models.token_merging import MergingVisionTransformer
-from edgevit.models.token_schedule import share_of_work
 from edgevit.report.formats import nats, percent
 from edgevit.training.run import RunFolder, TrainJob
 
@@ -79,9 +78,9 @@ def measured(logits: Mapping[str, Tensor], labels: Tensor) -> list[Measured]:
 def trained(run: Path, job: TrainJob) -> str:
     """Return what the run did, in a line."""
     metrics = RunFolder(run).metrics()
-    recipe, share = job.recipe, share_of_work(job.spec, job.token_schedule)
+    recipe = job.recipe
     return (
-        f"Schedule {', '.join(map(str, job.token_schedule))}: {share:.2f} of the multiply-adds. "
+        f"Schedule {', '.join(map(str, job.token_schedule))}: {job.token_budget:g} of the multiply-adds. "
         f"Trained: {recipe.mode}, {sum(row.seconds for row in metrics) / 60:.1f} minutes, {len(metrics)} epochs, "
         f"batches of {recipe.batch_size}, learning rate {recipe.learning_rate:g}, "
         f"temperature {recipe.teacher_temperature:g}."

@@ -15,7 +15,8 @@ from edgevit.cli.options import collector
 from edgevit.cli.tables import with_unreadable
 from edgevit.data.batches import Unreadable
 from edgevit.errors import InputError
-from edgevit.stages.recovery import SELF, check_budget, recover
+from edgevit.stages.budgets import token_budget_given
+from edgevit.stages.recovery import SELF, recover
 from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, RECOVERY, USUAL_MODEL, Mode, TrainRecipe
 from edgevit.training.recipe_file import Device, RunSettings, read_recipe, task, written
 
@@ -165,7 +166,7 @@ def _check_tokens(settings: RunSettings) -> None:
                 "a model learns nothing from itself as it is", remedy="give --token-budget 0.7, or another teacher"
             )
         return
-    check_budget(settings.token_budget)
+    token_budget_given(settings.token_budget)
     if settings.teacher not in (None, SELF):
         raise InputError(
             "a model that merges tokens learns from itself with all of them", remedy="give --teacher self, or none"
@@ -199,8 +200,7 @@ def _recovered(result: Any, settings: RunSettings, unreadable: Unreadable) -> Re
         if after.loss >= before.loss:
             lines.insert(2, "Training did not pay: give more images or minutes, or a lower --learning-rate.")
     bundle = settings.source if str(settings.source).endswith(".edgevit") else "BUNDLE"
-    budget = "" if settings.token_budget is None else f" --token-budget {settings.token_budget:g}"
-    lines.append(f"next: edgevit quantize {bundle}{budget} --student {run}")
+    lines.append(f"next: edgevit quantize {bundle} --student {run} --data {settings.data}")
     return Result(
         data={
             "run": str(run),

@@ -1,14 +1,11 @@
-"""How many tokens each block of a ViT merges: what can be done, and what it saves."""
+"""How many tokens each block of a ViT can merge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Sequence
 
 from edgevit.errors import SpecError
 from edgevit.models.spec import ModelSpec
-
-_SKIPPED = 3  # one block in so many, at the beginning, merges nothing where none is measured: tokens still differ there
 
 
 def check_mergeable(spec: ModelSpec) -> None:
@@ -52,51 +49,3 @@ def most_merged(tokens: int, prefix: int) -> int:
     """Return how many of ``tokens`` one block can merge, none of the first ``prefix``."""
     first_a, first_b = prefix + prefix % 2, prefix + 1 - prefix % 2
     return max(0, min(len(range(first_a, tokens, 2)) - 1, len(range(first_b, tokens, 2))))
-
-
-def share_of_work(spec: ModelSpec, schedule: Sequence[int]) -> float:
-    """Return the multiply-adds of a model with ``schedule`` as a share, 0..1, of those without."""
-    return _work(spec, schedule) / _work(spec, [0] * spec.depth)
-
-
-def even_schedule(spec: ModelSpec, budget: float) -> tuple[int, ...]:
-    """Return a schedule with at most the share ``budget`` of the multiply-adds, with as much to merge in each block.
-
-    The first third of the blocks and the last, behind which there is hardly anything to save, merge nothing.
-
-    Raises:
-        SpecError: if tokens of such a model cannot be merged, or so many that not enough is left.
-
-    """
-    check_mergeable(spec)
-    schedule = (0,) * spec.depth
-    for count in range(1, spec.tokens):
-        schedule = tuple(_even(spec, count))
-        if share_of_work(spec, schedule) <= budget:
-            return schedule
-    raise SpecError(
-        f"merging leaves at least {share_of_work(spec, schedule):.2f} of the multiply-adds of this model",
-        remedy=f"give a budget above {share_of_work(spec, schedule):.2f}",
-    )
-
-
-def _even(spec: ModelSpec, count: int) -> Iterator[int]:
-    left = spec.tokens
-    for number in range(spec.depth):
-        merges = spec.depth // _SKIPPED <= number < max(1, spec.depth - 1)
-        merged = min(count, most_merged(left, spec.prefix_tokens)) if merges else 0
-        yield merged
-        left -= merged
-
-
-def _work(spec: ModelSpec, schedule: Sequence[int]) -> int:
-    """Return the multiply-adds of embedding, blocks and head."""
-    inner = spec.heads * spec.head_width
-    counts = [spec.tokens, *(spec.tokens - merged for merged in accumulate(schedule))]
-    mlp = spec.width * spec.mlp_width * (3 if spec.gated_mlp else 2)
-    blocks = sum(
-        before * 4 * spec.width * inner + 2 * before * before * inner + behind * mlp
-        for before, behind in pairwise(counts)
-    )
-    patches = (spec.tokens - spec.prefix_tokens) * spec.channels * spec.patch_size[0] * spec.patch_size[1] * spec.width
-    return blocks + patches + spec.width * spec.classes

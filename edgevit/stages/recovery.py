@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevit.bundle.store import Bundle
 from edgevit.bundle.transaction import is_bundle
+from edgevit.data.sources import load_dataset
 from edgevit.errors import EdgeViTError, InputError
-from edgevit.models.token_schedule import check_mergeable, check_schedule, even_schedule, share_of_work
+from edgevit.models.token_schedule import check_mergeable, check_schedule
 from edgevit.progress import SILENT, Progress
+from edgevit.stages.student import job_if_any
+from edgevit.stages.student_schedule import budget_of, float32_of, own_schedule, schedule_for
 
 # A command that trains loads torch; one that prints a recipe does not.
 if TYPE_CHECKING:
@@ -41,16 +44,31 @@ def recover(
         TrainingError: if the loss is no longer a number.
     """
     from edgevit.training import recovery
+    from edgevit.training.run import RunFolder
 
-    checkpoint, dense = teacher_of(request)
-    chosen = _schedule(checkpoint, budget, schedule)
-    share = share_of_work(checkpoint.spec, chosen)
-    progress.note(f"merging {sum(chosen)} of {checkpoint.spec.tokens} tokens leaves {share:.2f} of the multiply-adds")
+    model = model_of(request)
+    checkpoint = model.checkpoint
+    check_mergeable(checkpoint.spec)
+    if schedule is not None:
+        check_schedule(checkpoint.spec, schedule)
+        if not any(schedule):
+            raise InputError("token_schedule merges no tokens", remedy="leave it out, and give --token-budget 0.7")
+    elif budget is None:
+        raise InputError("it is not said how many tokens to merge", remedy="give --token-budget 0.7, or less")
+    if not resume:
+        RunFolder(request.folder).check_new()
+    with float32_of(checkpoint, model.bundle, progress) as float32:
+        chosen = schedule or _schedule(model, budget, float32, request, resume=resume, progress=progress)
+        share = budget_of(chosen, float32)
+    progress.note(
+        f"merging {sum(chosen)} of {checkpoint.spec.tokens} tokens ({', '.join(map(str, chosen))}) leaves "
+        f"{share:.2f} of the multiply-adds"
+    )
     return recovery.recover(
         recovery.RecoveryRequest(
             checkpoint=checkpoint,
             schedule=chosen,
-            dense=dense,
+            dense=model.dense,
             budget=share if budget is None else budget,
             data=request.data,
             folder=request.folder,
@@ -64,23 +82,17 @@ def recover(
     )
 
 
-def check_budget(budget: float | None) -> None:
-    """Check that ``budget`` is a share that merging tokens can leave.
+@dataclass(frozen=True, slots=True)
+class Trainable:
+    """A model that can be trained, and the ``bundle`` that it is of; ``dense`` if what it gives are not classes."""
 
-    Raises:
-        InputError: if not.
-    """
-    if budget is not None and not 0 < budget < 1:
-        raise InputError(
-            f"the token budget is {budget:g}",
-            remedy="give the share of the multiply-adds to keep, between 0 and 1: --token-budget 0.7",
-        )
+    checkpoint: Checkpoint
+    dense: bool
+    bundle: Bundle | None = None
 
 
-def teacher_of(request: Request) -> tuple[Checkpoint, bool]:
-    """Return the model that ``request`` names, from a checkpoint or a bundle, and whether its tokens count.
-
-    They do where it gives them, or features: not where it chooses between classes.
+def model_of(request: Request) -> Trainable:
+    """Return the model that ``request`` names, of a checkpoint or of a bundle.
 
     Raises:
         InputError: if there is none, or a bundle does not hold the weights of one.
@@ -95,7 +107,7 @@ def teacher_of(request: Request) -> tuple[Checkpoint, bool]:
         found = load_checkpoint(
             source, request.image_size, heads=request.heads, raw_weights=request.raw_weights, images=request.images
         )
-        return found, not found.spec.classes
+        return Trainable(found, dense=not found.spec.classes)
     said = [name for name in ("image_size", "heads") if getattr(request, name) is not None]
     said += ["raw_weights"] * request.raw_weights + ["[images]"] * request.images.changes
     if said:
@@ -103,7 +115,7 @@ def teacher_of(request: Request) -> tuple[Checkpoint, bool]:
             f"{said[0]} goes with a checkpoint, and {source} is a bundle, which has its own", remedy="leave it out"
         )
     bundle = Bundle.open(source)
-    return _of_bundle(bundle), not bundle.manifest.classes
+    return Trainable(_of_bundle(bundle), dense=not bundle.manifest.classes, bundle=bundle)
 
 
 def _is_bundle(source: str) -> bool:
@@ -151,13 +163,15 @@ def _of_bundle(bundle: Bundle) -> Checkpoint:
     )
 
 
-def _schedule(checkpoint: Checkpoint, budget: float | None, schedule: tuple[int, ...] | None) -> tuple[int, ...]:
-    check_budget(budget)
-    if schedule is None:
-        if budget is None:
-            raise InputError("it is not said how many tokens to merge", remedy="give --token-budget 0.7, or less")
-        return even_schedule(checkpoint.spec, budget)
-    check_schedule(checkpoint.spec, schedule)
-    if not any(schedule):
-        raise InputError("token_schedule merges no tokens", remedy="leave it out, and give --token-budget 0.7")
-    return schedule
+def _schedule(
+    model: Trainable, budget: float | None, float32: Path, request: Request, *, resume: bool, progress: Progress
+) -> tuple[int, ...]:
+    """Return the schedule of the run to ``resume``, of a variant with this budget, or the one that costs least."""
+    assert budget is not None  # noqa: S101 - where there is no schedule
+    if resume and (job := job_if_any(request.folder)) is not None and job.token_budget == budget:
+        return job.token_schedule
+    if (own := own_schedule(model.bundle, budget)) is not None:
+        return own
+    data = request.data
+    images = load_dataset(data.name, split="train", root=data.root, labelled=False, progress=progress)
+    return schedule_for(budget, float32, model.checkpoint, model.bundle, images, data.unreadable, progress)

@@ -16,7 +16,7 @@ from edgevit.progress import SILENT, Progress
 _JOB = "job.json"
 
 
-class _StudentJob(msgspec.Struct, frozen=True):
+class StudentJob(msgspec.Struct, frozen=True):
     """The part of RUN/job.json that says what a run was for; edgevit/training/run.py writes it."""
 
     spec: ModelSpec
@@ -45,7 +45,9 @@ def student_model(run: Path, bundle: Bundle, folder: Path, *, progress: Progress
         CheckpointError: if the run is not finished, or damaged.
         GraphError: if the student cannot be exported.
     """
-    job = _job(run)
+    job = job_if_any(run)
+    if job is None:
+        raise InputError(f"there is no run of edgevit train in {run}", remedy="give the folder that it wrote, with -o")
     manifest = bundle.manifest
     if not job.token_schedule or job.token_budget is None:
         raise InputError(
@@ -77,11 +79,16 @@ def student_model(run: Path, bundle: Bundle, folder: Path, *, progress: Progress
     return Student(path, job.token_schedule, job.token_budget)
 
 
-def _job(run: Path) -> _StudentJob:
+def job_if_any(run: Path) -> StudentJob | None:
+    """Return what the run in the folder ``run`` was for, None if there is none.
+
+    Raises:
+        InputError: if it is damaged.
+    """
     path = run / _JOB
     if not path.is_file():
-        raise InputError(f"there is no run of edgevit train in {run}", remedy="give the folder that it wrote, with -o")
+        return None
     try:
-        return read(path, _StudentJob)
+        return read(path, StudentJob)
     except JSONError as error:
         raise InputError(f"{path} is damaged: {error}", remedy="train it again in another folder") from error

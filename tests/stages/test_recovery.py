@@ -11,11 +11,13 @@ from tiny import SHAPES, must_run
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict
+from edgevit.data.sources import load_dataset
 from edgevit.errors import CheckpointError, InputError, SpecError
 from edgevit.graph.running import outputs_of
 from edgevit.models.loading import load_checkpoint
 from edgevit.stages import recovery
 from edgevit.stages.student import student_model
+from edgevit.stages.student_schedule import budget_of, float32_of, own_schedule, schedule_for
 from edgevit.training.recipe import RECOVERY
 from edgevit.training.start import Request
 from edgevit.training.training_data import TrainingData
@@ -26,8 +28,9 @@ def request(source, folder=None, **options) -> Request:
 
 
 def test_a_bundle_holds_the_very_weights_that_it_was_made_of(tiny_exported, tiny_checkpoint):
-    (found, dense), expected = recovery.teacher_of(request(tiny_exported)), load_checkpoint(str(tiny_checkpoint))
-    assert not dense
+    model, expected = recovery.model_of(request(tiny_exported)), load_checkpoint(str(tiny_checkpoint))
+    found = model.checkpoint
+    assert not model.dense
     assert found.sha256() == expected.sha256()
     assert (found.spec, found.labels, found.preprocess) == (expected.spec, expected.labels, expected.preprocess)
 
@@ -45,8 +48,9 @@ def test_what_a_bundles_file_leaves_out_is_taken_from_the_checkpoint_that_it_nam
     tokens_bundle, tiny_checkpoint, monkeypatch
 ):
     monkeypatch.chdir(tokens_bundle.parent)  # a bundle names it without the folders of the machine
-    found, dense = recovery.teacher_of(request(tokens_bundle))
-    assert dense
+    model = recovery.model_of(request(tokens_bundle))
+    found = model.checkpoint
+    assert model.dense
     assert found.sha256() == load_checkpoint(str(tiny_checkpoint)).sha256()
 
 
@@ -58,7 +62,7 @@ def test_without_that_checkpoint_it_is_asked_for(tokens_bundle, tiny_embedding_c
     manifest["provenance"]["source"] = str(source)
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="is not here" if named == "gone" else "has other weights") as caught:
-        recovery.teacher_of(request(path))
+        recovery.model_of(request(path))
     assert "--from" in caught.value.remedy
 
 
@@ -66,28 +70,42 @@ def test_a_bundle_of_an_onnx_file_has_no_weights_to_train(tiny_exported, tmp_pat
     onnx = shutil.copy(next((tiny_exported / "float32").glob("*.onnx")), tmp_path / "given.onnx")
     assert edgevit("export", onnx, "-o", tmp_path / "given.edgevit", "--data", SHAPES).code == 0
     with pytest.raises(InputError, match="no weights of a ViT that can be trained") as caught:
-        recovery.teacher_of(request(tmp_path / "given.edgevit"))
+        recovery.model_of(request(tmp_path / "given.edgevit"))
     assert "--from" in caught.value.remedy
 
 
 def test_what_is_said_of_a_checkpoint_is_no_business_of_a_bundle(tiny_exported):
     with pytest.raises(InputError, match="heads goes with a checkpoint"):
-        recovery.teacher_of(request(tiny_exported, heads=4))
+        recovery.model_of(request(tiny_exported, heads=4))
 
 
-@pytest.mark.parametrize("budget", [0.0, 1.0, -0.5, 7.0, float("nan")])
-def test_a_budget_that_is_no_share_is_refused(tiny_exported, tmp_path, budget):
-    with pytest.raises(InputError, match="token budget") as caught:
-        recovery.recover(request(tiny_exported, tmp_path / "run"), budget, None)
-    assert "--token-budget 0.7" in caught.value.remedy
-    assert not (tmp_path / "run").exists()
+def test_a_variant_that_has_the_budget_says_the_schedule(tiny_exported, tmp_path):
+    path = shutil.copytree(tiny_exported, tmp_path / "tiny.edgevit")
+    manifest = json.loads((path / "manifest.json").read_text())
+    merging = {"budget": 0.8, "share": 0.79, "schedule": [3, 2]}
+    manifest["variants"][0]["token_merging"] = merging
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    bundle = Bundle.open(path)
+    assert own_schedule(bundle, 0.8) == (3, 2)
+    assert own_schedule(bundle, 0.7) is own_schedule(None, 0.8) is None
+
+
+def test_a_checkpoint_has_the_schedule_of_its_bundle(tiny_exported, tiny_checkpoint):
+    found = []
+    for source in (tiny_exported, tiny_checkpoint):
+        model = recovery.model_of(request(source))
+        images = load_dataset(SHAPES, split="train")
+        with float32_of(model.checkpoint, model.bundle) as path:
+            found.append(schedule_for(0.9, path, model.checkpoint, model.bundle, images, Strict()))
+            assert budget_of(found[-1], path) <= 0.9
+    assert found[0] == found[1]
 
 
 def test_a_schedule_must_merge_and_fit(tiny_exported, tmp_path):
     for schedule, kind in (((0, 0), InputError), ((9, 0), SpecError), ((1,), SpecError)):
         with pytest.raises(kind):
             recovery.recover(request(tiny_exported, tmp_path / "run"), None, schedule)
-    with pytest.raises(SpecError, match="at least 0"):
+    with pytest.raises(InputError, match="cannot be had"):
         recovery.recover(request(tiny_exported, tmp_path / "run"), 0.01, None)
     assert not (tmp_path / "run").exists()
 
