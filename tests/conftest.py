@@ -207,6 +207,21 @@ def tiny_quantized(tmp_path_factory: pytest.TempPathFactory, tiny_exported: Path
 
 
 @pytest.fixture(scope="session")
+def tiny_merged(tmp_path_factory: pytest.TempPathFactory, tiny_quantized: Path) -> Path:
+    """Return a bundle with variants whose tokens are merged, too, by two budgets; tests work on copies."""
+    from tiny import MERGED, merge_tokens
+
+    from edgevit.bundle.store import Bundle
+
+    def make(folder: Path) -> None:
+        path = shutil.copytree(tiny_quantized, folder / "tiny.edgevit")
+        merge_tokens(path)
+        assert tuple(variant.name for variant in Bundle.open(path).manifest.variants) == MERGED
+
+    return once(tmp_path_factory, "merged", make) / "tiny.edgevit"
+
+
+@pytest.fixture(scope="session")
 def tiny_embedding_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """Return the checkpoint without its head: an embedding model."""
 
@@ -263,6 +278,12 @@ def exported(tmp_path: Path, tiny_exported: Path) -> Path:
 def quantized(tmp_path: Path, tiny_quantized: Path) -> Path:
     """Return a bundle with float32 and INT8 for both backends, to be changed at will."""
     return shutil.copytree(tiny_quantized, tmp_path / "tiny.edgevit")
+
+
+@pytest.fixture
+def merged(tmp_path: Path, tiny_merged: Path) -> Path:
+    """Return a bundle with variants whose tokens are merged, to be changed at will."""
+    return shutil.copytree(tiny_merged, tmp_path / "tiny.edgevit")
 
 
 @pytest.fixture

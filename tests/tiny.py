@@ -28,6 +28,9 @@ PREPROCESS = Preprocess(size=(16, 16), resize=16, mean=(0.5,) * 3, std=(0.25,) *
 SHAPES = "shapes:size=16,count=96"
 ENGINES = tuple(name for name in BACKENDS if not backend_class(name).builds_on_device)
 VARIANTS = ("float32", "float32-onnxruntime", "int8-onnxruntime", "float32-openvino", "int8-openvino")
+#: How many tokens the blocks of the model merge, by budget; of 16 patches.
+SCHEDULES = {0.8: (4, 0), 0.6: (7, 2)}
+MERGED = (*VARIANTS, "int8-openvino-tokens80", "int8-onnxruntime-tokens60", "int8-openvino-tokens60")
 
 
 def write_checkpoint(path: Path) -> Path:
@@ -69,6 +72,22 @@ def write_headless(checkpoint: Path, path: Path) -> Path:
     weights = {name: tensor for name, tensor in whole.weights.items() if not name.startswith("head.")}
     replace(whole, spec=msgspec.structs.replace(whole.spec, classes=0), weights=weights, labels=()).save(path)
     return path
+
+
+def merge_tokens(path: Path) -> None:
+    """Add variants to the bundle at ``path`` whose tokens are merged by ``SCHEDULES``, without a search for these."""
+    from edgevit.bundle.manifest import TokenMerging
+    from edgevit.bundle.store import Bundle
+    from edgevit.data.batches import Unreadable
+    from edgevit.stages.chosen import targets_for_dialect
+    from edgevit.stages.images import DataSource
+    from edgevit.stages.quantize import quantize
+
+    for budget, schedule in SCHEDULES.items():
+        images = DataSource(SHAPES, "train", Unreadable(), samples=32)
+        merging = TokenMerging(budget=budget, share=budget + 0.01, schedule=schedule)
+        targets = targets_for_dialect("openvino" if budget == max(SCHEDULES) else "auto")
+        quantize(Bundle.open(path), images, targets, merging=merging)
 
 
 class Outcome(NamedTuple):

@@ -17,6 +17,7 @@ from edgevit.bundle.manifest import (
     MeasuredDevice,
     Precision,
     Provenance,
+    TokenMerging,
 )
 from edgevit.bundle.reading import all_files, logical_path
 from edgevit.bundle.store import Bundle
@@ -44,6 +45,7 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     fallback: tuple[Fallback, ...]
     limit: LimitVerdict | None
     convolution_stages: tuple[ConvolutionStage, ...]
+    token_merging: TokenMerging | None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +113,7 @@ def _variant(bundle: Bundle, name: str) -> VariantSummary:
         fallback=variant.fallback,
         limit=variant.limit,
         convolution_stages=variant.convolution_stages,
+        token_merging=variant.token_merging,
     )
 
 

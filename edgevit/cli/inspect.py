@@ -21,6 +21,7 @@ from edgevit.errors import InputError
 from edgevit.models.outputs import Output, in_words
 from edgevit.models.preprocessing import describe
 from edgevit.models.spec import AnySpec, GraphSpec, OutputActivation
+from edgevit.report.merged_tokens import merged_tokens
 from edgevit.report.table import convolution_stages, float_layers, output_figures
 
 
@@ -65,13 +66,13 @@ def _contents(opened: Bundle) -> Result:
     damaged += found.problems
     table = variants_table(opened, [variant.name for variant in opened.manifest.variants])
     those = opened.manifest.variants
-    stay_float = [*output_figures(those), *convolution_stages(those), *float_layers(those)]
+    told = [*output_figures(those), *merged_tokens(opened.manifest), *convolution_stages(those), *float_layers(those)]
     return Result(
         data=found,
         text=Group(
             *(Text(line) for line in lines),
             table,
-            *(Text(line) for line in stay_float),
+            *(Text(line) for line in told),
             *(part for device in found.devices for part in _on_device(opened, device)),
             *(Text(line) for line in damaged),
         ),

@@ -14,7 +14,9 @@ stroke-width: 4px; stroke-linejoin: round; }
 .plot .heading { fill: var(--ink); font-weight: 600; font-size: 13.5px; }
 .plot .grid line { stroke: var(--line); }
 .plot .axis { stroke: var(--faint); }
-.plot .front { fill: none; stroke: var(--faint); stroke-width: 1.25; stroke-dasharray: 3 4; }
+.front { fill: none; stroke: var(--faint); stroke-width: 1.25; stroke-dasharray: 3 4; }
+.budgets { fill: none; stroke-width: 1.75; stroke-linejoin: round; opacity: .75; }
+.budgets.int8 { stroke: var(--int8); } .budgets.other { stroke: var(--fp16); }
 .mark { stroke: var(--paper); stroke-width: 1.5; }
 .mark.int8 { fill: var(--int8); } .mark.other { fill: var(--fp16); }
 .mark.float32 { fill: var(--paper); stroke: var(--float32); stroke-width: 2.25; }

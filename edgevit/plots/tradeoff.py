@@ -16,7 +16,8 @@ class PlottedVariant(NamedTuple):
     """What is known of a variant: its median latency, and a rate in per cent with its interval.
 
     ``p90_ms`` draws how far slow inferences are from the median one, ``interval_ms`` where the median itself may lie.
-    ``on_front`` says that no other variant is both faster and better.
+    ``on_front`` says that no other variant is both faster and better. ``budget`` is the share of the work that merging
+    tokens leaves, 1 without; variants of the same ``line`` are joined in that order.
     """
 
     text: str
@@ -28,6 +29,8 @@ class PlottedVariant(NamedTuple):
     on_front: bool = False
     p90_ms: float | None = None
     interval_ms: tuple[float, float] | None = None
+    budget: float = 1.0
+    line: str | None = None
 
     @property
     def far_ms(self) -> float:
@@ -43,6 +46,13 @@ class Point(NamedTuple):
     label: Label
 
 
+class BudgetLine(NamedTuple):
+    """Where the variants of one precision and engine lie, in pixels, from the smallest token budget on."""
+
+    precision: str
+    places: list[tuple[float, float]]
+
+
 class Tradeoff(NamedTuple):
     """A whole plot, ready to be drawn."""
 
@@ -52,6 +62,7 @@ class Tradeoff(NamedTuple):
     y: Scale
     points: list[Point]
     front: list[tuple[float, float]]
+    lines: list[BudgetLine]
 
 
 def tradeoff(variants: Sequence[PlottedVariant], width: int, height: int) -> Tradeoff | None:
@@ -66,7 +77,7 @@ def tradeoff(variants: Sequence[PlottedVariant], width: int, height: int) -> Tra
     frame = Box(_LEFT, _TOP - 6, width - 2, height - _BOTTOM)
     labels = place_labels(places, [variant.text for variant in variants], frame)
     points = [Point(*each) for each in zip(variants, places, labels, strict=True)]
-    return Tradeoff(width, height, x, y, points, _front(points))
+    return Tradeoff(width, height, x, y, points, _front(points), _lines(points))
 
 
 def _place(variant: PlottedVariant, x: Scale, y: Scale) -> LabelPlace:
@@ -85,12 +96,18 @@ def draw(plot: Tradeoff, rate: str, name: str = "", *, titled: bool = False) -> 
     if len(plot.front) > 1:
         corners = " ".join(f"{x:g},{y:g}" for x, y in plot.front)
         parts.append(svg.element("polyline", class_="front", points=corners))
+    for line in plot.lines:
+        corners = " ".join(f"{x:g},{y:g}" for x, y in line.places)
+        parts.append(svg.element("polyline", class_=f"budgets {_kind(line.precision)}", points=corners))
     for point in plot.points:
         parts.extend(_whiskers(point, plot.x))
     for variant, place, label in plot.points:
         parts.append(mark(variant.precision, place.x, place.y))
         parts.append(svg.text(variant.text, label.x, label.y, class_="name", text_anchor=label.anchor))
-    return svg.plot(parts, plot.width, plot.height, f"{rate} of each variant against its median latency", name)
+    said = f"{rate} of each variant against its median latency"
+    if plot.lines:
+        said += "; lines join the token budgets of each engine"
+    return svg.plot(parts, plot.width, plot.height, said, name)
 
 
 def mark(precision: str, x: float, y: float) -> str:
@@ -114,6 +131,22 @@ def _whiskers(point: Point, scale: Scale) -> Iterator[str]:
 
 def _kind(precision: str) -> str:
     return precision if precision in ("float32", "int8") else "other"
+
+
+def _lines(points: Sequence[Point]) -> list[BudgetLine]:
+    """Return the lines that more than one point lies on."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        if point.variant.line is not None:
+            found.setdefault(point.variant.line, []).append(point)
+    return [
+        BudgetLine(
+            those[0].variant.precision,
+            [(point.place.x, point.place.y) for point in sorted(those, key=lambda each: each.variant.budget)],
+        )
+        for those in found.values()
+        if len(those) > 1
+    ]
 
 
 def _front(points: Sequence[Point]) -> list[tuple[float, float]]:

@@ -20,6 +20,7 @@ from edgevit.report.arithmetic import few_integers, share_in_integers
 from edgevit.report.consistency import consistent
 from edgevit.report.headline import headline, missing
 from edgevit.report.insights import MOST_PICTURES, NO_INSIGHTS, Insights
+from edgevit.report.merged_tokens import merging_data, whole_of
 from edgevit.report.operators import operator_shares, time_in
 from edgevit.report.table import output_figures, several
 from edgevit.report.verdict import outcome
@@ -37,8 +38,9 @@ def report_data(manifest: Manifest, insights: Insights = NO_INSIGHTS) -> dict[st
 
     Figures are in the manifest's units: rates in 0..1, milliseconds, MiB, bytes. ``variants[].on_front`` says whether
     no other variant is both faster and more accurate (the Pareto front), ``variants[].baseline`` names the float32
-    variant that it is compared with, ``headline`` the fastest variant that passed everything. ``devices`` are
-    the others that it was measured on; nothing else is said of those.
+    variant that it is compared with, ``variants[].whole`` the one like it whose tokens are all there, ``headline`` the
+    fastest variant that passed everything. ``devices`` are the others that it was measured on; nothing else is said of
+    those.
     """
     manifest = consistent(_without_folders(manifest))
     axis = accuracy_axis(manifest)
@@ -73,6 +75,8 @@ def report_data(manifest: Manifest, insights: Insights = NO_INSIGHTS) -> dict[st
                 "operator_shares": operator_shares(variant.latency),
                 "details": insights.details.get(variant.name),
                 "kept_float": _kept_float(variant),
+                "merging": merging_data(variant, manifest.model),
+                "whole": whole_of(variant, manifest.variants),
                 "verdict": outcome(variant)._asdict(),
                 "on_front": variant.name in front,
                 "rate": None if variant.accuracy is None else rate_on(variant.accuracy, axis),
@@ -83,6 +87,7 @@ def report_data(manifest: Manifest, insights: Insights = NO_INSIGHTS) -> dict[st
         "devices": [_device(manifest, each) for each in manifest.devices],
         "layers": insights.layers,
         "attention": insights.attention,
+        "merged": insights.merged,
         "calibrations": insights.calibrations,
         "not_shown": insights.missing,
         "files": (*manifest.golden, *manifest.extra),

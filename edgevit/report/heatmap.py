@@ -41,10 +41,16 @@ def heatmap(pixels: NDArray[np.uint8], weights: NDArray[np.float64]) -> bytes:
 
 
 def _picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    height, width = pixels.shape[:2]
+    scale = SIDE / max(height, width)
+    return as_rgb(pixels, (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def as_rgb(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
+    """Return a picture (H, W, 1 or 3) in colour, with ``size`` (width, height) in pixels."""
     whole = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
-    scale = SIDE / max(whole.size)
-    size = (max(1, round(whole.width * scale)), max(1, round(whole.height * scale)))
-    return whole.resize(size, Image.Resampling.BICUBIC if scale < 2 else Image.Resampling.NEAREST)
+    smooth = size[0] < 2 * whole.width
+    return whole.resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:

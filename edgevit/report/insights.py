@@ -46,8 +46,31 @@ class AttentionSeen(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[MapsSeen, ...]
 
 
+class MergedSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """Which patches end in one token where ``variants`` merge tokens by ``budget``, seen in float32.
+
+    ``photos`` and ``pictures`` are named, one for each sample, ``said`` says in words what is in each picture.
+    ``tokens`` has for each sample the number of the token that each patch is in, in ``rows`` of ``columns``. Of the
+    ``tokens_before`` the first block, ``tokens_after`` are behind the last one.
+    """
+
+    budget: float
+    variants: tuple[str, ...]
+    rows: int
+    columns: int
+    tokens_before: int
+    tokens_after: int
+    photos: tuple[str, ...]
+    pictures: tuple[str, ...]
+    said: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
+
+
 class CalibrationSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """How activations were calibrated for ``scheme``: on which images, how ranges were read off, what stays float."""
+    """How activations were calibrated for ``scheme``: on which images, how ranges were read off, what stays float.
+
+    With a ``token_budget`` it is for variants whose tokens are merged by it.
+    """
 
     scheme: str
     images: int
@@ -57,14 +80,16 @@ class CalibrationSeen(msgspec.Struct, frozen=True, kw_only=True):
     integer_layers: int
     kept_float: tuple[str, ...] = ()
     limit: str | None = None
+    token_budget: float | None = None
 
 
 class Insights(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it; ``pictures`` are JPEG files by name. ``missing`` says in sentences what is not shown, and why."""
+    """All of it; ``pictures`` are JPEG or PNG files by name. ``missing`` says in sentences what is left out and why."""
 
     details: Mapping[str, AccuracyDetails] = {}
     layers: tuple[LayersSeen, ...] = ()
     attention: AttentionSeen | None = None
+    merged: MergedSeen | None = None
     calibrations: tuple[CalibrationSeen, ...] = ()
     pictures: Mapping[str, bytes] = {}
     missing: tuple[str, ...] = ()

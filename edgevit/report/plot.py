@@ -11,8 +11,8 @@ from edgevit.report.formats import printable
 
 _WORST, _FLOATS = 5, 12
 
-#: What to write beside the point of a variant, given its number and itself.
-Caption = Callable[[int, dict[str, Any]], str]
+#: What to write beside the point of a variant, given its number, itself, and the variants that are shown.
+Caption = Callable[[int, dict[str, Any], Sequence[dict[str, Any]]], str]
 
 
 def scatter(entries: Sequence[dict[str, Any]], axis: str, width: int, height: int, caption: Caption) -> Tradeoff | None:
@@ -22,7 +22,7 @@ def scatter(entries: Sequence[dict[str, Any]], axis: str, width: int, height: in
     a point.
     """
     shown = plotted(entries)
-    variants = [_variant(entry, axis, caption(index, entry)) for index, entry in enumerate(shown)]
+    variants = [_variant(entry, axis, caption(index, entry, shown)) for index, entry in enumerate(shown)]
     return tradeoff(variants, width, height)
 
 
@@ -68,15 +68,27 @@ def _variant(entry: dict[str, Any], axis: str, text: str) -> PlottedVariant:
         100 * high,
         entry["on_front"],
         interval_ms=None if interval is None else (interval[0], interval[1]),
+        budget=_budget(entry) or 1.0,
+        line=entry["whole"] or " ".join(("of", entry["precision"], entry["backend"], entry["target"])),
     )
 
 
-def by_name(index: int, entry: dict[str, Any]) -> str:  # noqa: ARG001  # a Caption
-    """Write a variant's name beside its point, and whether it failed."""
-    name = printable(entry["name"], 34)
+def _budget(entry: dict[str, Any]) -> float | None:
+    merging = entry["token_merging"]
+    return None if merging is None else merging["budget"]
+
+
+def by_name(index: int, entry: dict[str, Any], shown: Sequence[dict[str, Any]]) -> str:  # noqa: ARG001  # a Caption
+    """Write a variant's name beside its point, and whether it failed.
+
+    Where tokens are merged it is the budget alone, if the variant with all tokens, which a line leads to, has its name.
+    """
+    budget = _budget(entry)
+    joined = any(each["name"] == entry["whole"] for each in shown)
+    name = f"{budget:g}" if budget is not None and joined else printable(entry["name"], 34)
     return f"{name}, failed" if entry["verdict"]["word"] == "failed" else name
 
 
-def by_number(index: int, entry: dict[str, Any]) -> str:  # noqa: ARG001  # a Caption
+def by_number(index: int, entry: dict[str, Any], shown: Sequence[dict[str, Any]]) -> str:  # noqa: ARG001  # a Caption
     """Write a number beside each point, where names have no room; a key below the plot says whose it is."""
     return str(index + 1)

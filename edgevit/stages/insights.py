@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -21,8 +22,8 @@ from edgevit.stages.accuracy_details import KeptDetails, read_details
 #: Memory that looking into models takes, as a multiple of the float32 file.
 _MEMORY = 8
 _NAMED = 12
-#: Where a bundle keeps the plan for each way to store activations.
-_PLANS = {"asymmetric": "calibration/plan.json", "symmetric": "calibration/plan-symmetric.json"}
+#: Where a bundle keeps the plan for each way to store activations, for all tokens and for merged ones.
+_PLAN = re.compile(r"calibration(?:-tokens\d+)?/plan(-symmetric)?\.json")
 
 
 def look_into(bundle: Bundle, *, models: bool = True, progress: Progress = SILENT) -> Insights:
@@ -32,14 +33,14 @@ def look_into(bundle: Bundle, *, models: bool = True, progress: Progress = SILEN
     the reason; nothing of it is an error.
     """
     kept = KeptDetails() if bundle.pack is not None else read_details(bundle)
-    found = Insights(details=kept.details, pictures=dict(kept.thumbnails), calibrations=tuple(_calibrations(bundle)))
+    found = Insights(details=kept.details, pictures=dict(kept.thumbnails), calibrations=_calibrations(bundle))
     if not models:
         return found
     reason = _why_not(bundle)
     if reason is not None:
-        return msgspec.structs.replace(
-            found, missing=(f"Attention maps and the error of each layer are not shown: {reason}",)
-        )
+        merges = any(variant.token_merging is not None for variant in bundle.manifest.variants)
+        drawn = f"Attention maps{', merged patches' * merges} and the error of each layer"
+        return msgspec.structs.replace(found, missing=(f"{drawn} are not shown: {reason}",))
     from edgevit.stages.model_insights import look_into_models  # with onnx, which is not on a device
 
     return look_into_models(bundle, found, progress)
@@ -62,10 +63,16 @@ def _why_not(bundle: Bundle) -> str | None:
     return None
 
 
-def _calibrations(bundle: Bundle) -> Iterator[CalibrationSeen]:
-    present = {logical_path(file) for file in bundle.manifest.extra}
-    for scheme, place in _PLANS.items():
-        if place not in present or bundle.pack is not None:
+def _calibrations(bundle: Bundle) -> tuple[CalibrationSeen, ...]:
+    """Return what is known of each calibration, that of all tokens first, then by the largest budgets."""
+    found = _calibrations_of(bundle) if bundle.pack is None else ()
+    return tuple(sorted(found, key=lambda each: (-(each.token_budget or 1), each.scheme)))
+
+
+def _calibrations_of(bundle: Bundle) -> Iterator[CalibrationSeen]:
+    for place in map(logical_path, bundle.manifest.extra):
+        named = _PLAN.fullmatch(place)
+        if named is None:
             continue
         try:
             plan = QuantizationPlan.load(bundle.verify_extra(place).path)
@@ -73,7 +80,7 @@ def _calibrations(bundle: Bundle) -> Iterator[CalibrationSeen]:
             continue
         layers = {linear.of for linear in plan.linears}
         yield CalibrationSeen(
-            scheme=scheme,
+            scheme="symmetric" if named[1] else "asymmetric",
             images=plan.images,
             images_sha256=plan.images_sha256,
             observer=observer_name(plan.observer),
@@ -81,4 +88,5 @@ def _calibrations(bundle: Bundle) -> Iterator[CalibrationSeen]:
             integer_layers=len(plan.integer_linears()),
             kept_float=tuple(f"{each.layer}: {each.reason}" for each in plan.float_layers()[:_NAMED]),
             limit=None if plan.limit is None else plan.limit.reason,
+            token_budget=None if plan.token_merging is None else plan.token_merging.budget,
         )

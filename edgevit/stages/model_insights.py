@@ -23,8 +23,9 @@ from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.emit import UNFUSED, scheme_of
 from edgevit.quantization.ptq import PtqModel
 from edgevit.report.heatmap import heatmap, photo
-from edgevit.report.insights import AttentionSeen, Insights, LayersSeen, MapsSeen
+from edgevit.report.insights import AttentionSeen, Insights, LayersSeen, MapsSeen, MergedSeen
 from edgevit.stages.calibrate import TABLE
+from edgevit.stages.merged_insights import look_at_merged, smallest_budget
 from edgevit.stages.own_onnx import own_onnx
 from edgevit.stages.precisions import OPTIMIZED, PLANS
 from edgevit.targets import load_target, split_name, target_names
@@ -44,6 +45,7 @@ def look_into_models(bundle: Bundle, found: Insights, progress: Progress = SILEN
         with scratch_folder() as scratch:
             look = _ModelProbes(bundle, images, scratch)
             attention = look.attention(progress)
+            merged = look.merged()
             layers = look.layers(progress)
     except EdgeViTError as error:  # damaged golden images, or no room to work in
         return msgspec.structs.replace(found, missing=(*found.missing, f"No model was looked into: {error.message}."))
@@ -51,6 +53,7 @@ def look_into_models(bundle: Bundle, found: Insights, progress: Progress = SILEN
         found,
         layers=layers,
         attention=attention,
+        merged=merged,
         pictures={**found.pictures, **look.pictures},
         missing=(*found.missing, *look.missing),
     )
@@ -68,17 +71,22 @@ class _ModelProbes:
 
     def attention(self, progress: Progress) -> AttentionSeen | None:
         """Return where float32 and quantized variants look in the first golden images; None where it cannot be read."""
-        samples, manifest = self.images[:_SAMPLES], self.bundle.manifest
+        manifest = self.bundle.manifest
         of_class_token = _reads_class_token(manifest)
         try:
             float32 = self._maps(self.bundle.verify_float32().path, of_class_token=of_class_token)
         except EdgeViTError as error:
             self.missing.append(f"Attention maps are not shown: {error.message}.")
             return None
-        pixels = [_pixels(manifest, image) for image in samples]
-        photos = tuple(self._keep(f"photo-{place}", photo(each)) for place, each in enumerate(pixels))
+        pixels, photos = self._samples()
         models = [self._drawn("float32", "the exported file", float32, pixels)]
-        quantized = [each for each in manifest.variants if each.precision != "float32"]
+        those = [each for each in manifest.variants if each.token_merging is None]
+        if len(those) < len(manifest.variants):
+            self.missing.append(
+                "Attention maps and the error of each layer are those of the variants whose tokens are not merged: "
+                "merged ones are no patches, and rounding may merge others."
+            )
+        quantized = [each for each in those if each.precision != "float32"]
         wanted = sorted(quantized, key=lambda each: each.precision != "int8")[:_VARIANTS]
         for variant in progress.track(wanted, total=len(wanted), label="Drawing attention"):
             try:
@@ -89,6 +97,19 @@ class _ModelProbes:
                 continue
             models.append(self._drawn(variant.name, said, found, pixels, float32))
         return AttentionSeen(photos=photos, of_class_token=of_class_token, models=tuple(models))
+
+    def merged(self) -> MergedSeen | None:
+        """Return which patches of the first golden images are merged; None where none are, or it cannot be seen."""
+        if smallest_budget(self.bundle.manifest) is None:
+            return None
+        pixels, photos = self._samples()
+        try:
+            return look_at_merged(
+                self.bundle, self.images[:_SAMPLES], pixels, _grid(self.bundle.manifest), photos, self._keep
+            )
+        except EdgeViTError as error:
+            self.missing.append(f"Which patches were merged is not shown: {error.message}.")
+            return None
 
     def layers(self, progress: Progress) -> tuple[LayersSeen, ...]:
         """Return the noise of each layer in INT8, for each way to store activations that a variant has."""
@@ -109,6 +130,11 @@ class _ModelProbes:
             names = tuple(each.name for each in variants)
             found.append(LayersSeen(variants=names, images=len(self.images), layers=layers))
         return tuple(found)
+
+    def _samples(self) -> tuple[list[NDArray[np.uint8]], tuple[str, ...]]:
+        """Return the images that are drawn (H, W, C), and the names of their pictures."""
+        pixels = [_pixels(self.bundle.manifest, image) for image in self.images[:_SAMPLES]]
+        return pixels, tuple(self._keep(f"photo-{place}", photo(each)) for place, each in enumerate(pixels))
 
     def _maps(self, path: Path, *, of_class_token: bool) -> list[AttentionMaps]:
         probe = AttentionProbe(path, from_class_token=of_class_token, grid=_grid(self.bundle.manifest))
@@ -163,7 +189,11 @@ class _ModelProbes:
     def _by_scheme(self) -> dict[Scheme, list[Variant]]:
         found: dict[Scheme, list[Variant]] = {}
         for variant in self.bundle.manifest.variants:
-            if variant.precision == "int8" and split_name(variant.target)[0] in target_names():
+            if (
+                variant.token_merging is None
+                and variant.precision == "int8"
+                and split_name(variant.target)[0] in target_names()
+            ):
                 found.setdefault(scheme_of(load_target(variant.target).dialect), []).append(variant)
         return found
 

@@ -77,7 +77,8 @@ def own_onnx(bundle: Bundle, variant: Variant, scratch: Path) -> OwnOnnx:
     from edgevit.stages.precisions import load_decided, write_source
 
     target = load_target(variant.target)
-    decided = load_decided(bundle, variant.precision, target)
+    merging = variant.token_merging
+    decided = load_decided(bundle, variant.precision, target, None if merging is None else merging.budget)
     if isinstance(decided, PtqModel):
         decided = float_in(decided, target.dialect)
     path = scratch / "own.onnx"

@@ -39,7 +39,7 @@ def figures(cell):
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
-@pytest.mark.parametrize("name", ["FULL", "TROUBLED", "EMBEDDING"])
+@pytest.mark.parametrize("name", ["FULL", "TROUBLED", "EMBEDDING", "MERGED"])
 def test_no_figure_is_lost_at_any_width(sample, name, width):
     manifest = getattr(sample, name)
     text = drawn(manifest, width)
@@ -70,6 +70,13 @@ def test_each_width_has_its_form(sample):
     narrow = drawn(sample.TROUBLED, 80).splitlines()
     assert narrow[0] == "float32-onnxruntime: reference"
     assert narrow[1].startswith("  size 4.93")
+
+
+def test_names_with_budgets_are_in_one_line_of_each_form(sample):
+    for width, columns in ((200, Row._fields), (130, Row._fields), (80, ("variant", "p50", "speedup", "verdict"))):
+        lines = drawn(sample.MERGED, width, columns).splitlines()
+        assert lines[0].startswith("\N{BOX DRAWINGS HEAVY DOWN AND RIGHT}"), width
+        assert len([line for line in lines if "int8-onnxruntime-tokens70 " in line]) == 1
 
 
 def test_few_columns_stay_a_table_at_80(sample):

@@ -63,6 +63,21 @@ def test_the_front_goes_through_what_nothing_beats():
     assert good.y < fast.y
 
 
+def test_budgets_of_a_line_are_joined_from_the_smallest_on():
+    line = [each._replace(line="a") for each in VARIANTS[1:]]
+    joined = [line[0]._replace(budget=0.8), line[1]._replace(budget=0.6, line="b"), line[2]]
+    plot = tradeoff([VARIANTS[0], *joined, joined[0]._replace(budget=0.5, p50_ms=3.0)], 880, 400)
+    places = [(point.place.x, point.place.y) for point in plot.points]
+    assert [each.places for each in plot.lines] == [[places[4], places[1], places[3]]]  # one alone is no line
+    drawn = read(draw(plot, "Top-1"))
+    (found,) = [each for each in drawn.iter(f"{SVG}polyline") if each.get("class").startswith("budgets")]
+    assert found.get("class") == "budgets int8"
+    assert [tuple(map(float, each.split(","))) for each in found.get("points").split()] == [
+        pytest.approx(place, abs=0.01) for place in plot.lines[0].places
+    ]
+    assert drawn.get("aria-label").endswith("lines join the token budgets of each engine")
+
+
 def test_everything_is_drawn_where_it_lies():
     plot = tradeoff(VARIANTS, 880, 400)
     assert "Top-1" not in [each.text for each in read(draw(plot, "Top-1")).iter(f"{SVG}text")]

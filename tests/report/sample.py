@@ -11,6 +11,7 @@ from edgevit.bundle.manifest import (
     Manifest,
     Provenance,
     Similarity,
+    TokenMerging,
     Variant,
 )
 from edgevit.data.preprocess import Preprocess
@@ -143,6 +144,26 @@ FULL = manifest(
         ),
         latency=latency(0.52, 2.15),
         settings={"INFERENCE_PRECISION_HINT": "f32"},
+    ),
+)
+
+#: ``FULL`` with merged tokens: two budgets of one engine, not in their order, and one of the other.
+MERGED = manifest(
+    *FULL.variants,
+    *(
+        variant(
+            f"int8-{backend}-tokens{round(100 * budget)}",
+            "int8",
+            backend,
+            accuracy=accuracy(top1=top1, top1_ci95=(top1 - 0.005, top1 + 0.005), delta_top1=top1 - 0.9199),
+            latency=latency(p50_ms, 1.12 / p50_ms),
+            token_merging=TokenMerging(budget=budget, share=budget + 0.004, schedule=(0, 0, merged, merged, merged, 0)),
+        )
+        for backend, budget, merged, p50_ms, top1 in (
+            ("openvino", 0.6, 9, 0.37, 0.9111),
+            ("openvino", 0.8, 4, 0.44, 0.9171),
+            ("onnxruntime", 0.7, 6, 0.66, 0.9142),
+        )
     ),
 )
 

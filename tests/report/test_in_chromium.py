@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from once import once
 from tiny import SHAPES, must_run
@@ -48,14 +49,19 @@ def axe(chromium, script, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pages(sample, tiny_quantized, tmp_path_factory):
+def pages(sample, tiny_merged, tmp_path_factory):
     """Return pages with much on them: of a real bundle, of made-up figures in trouble, and of two side by side."""
 
     def make(folder):
-        path = shutil.copytree(tiny_quantized, folder / "tiny.edgevit")
+        path = shutil.copytree(tiny_merged, folder / "tiny.edgevit")
         must_run("validate", path, "--data", SHAPES, "--max-drop", "100")
         bundle = Bundle.open(path)
-        write_report(bundle.manifest, folder / "whole", look_into(bundle))
+        figures = sample.MERGED.variants[-1].latency
+        timed = [msgspec.structs.replace(each, latency=figures) for each in bundle.manifest.variants]
+        manifest = msgspec.structs.replace(bundle.manifest, variants=tuple(timed))
+        page, _ = write_report(manifest, folder / "whole", look_into(bundle))
+        text = page.read_text("utf-8")
+        assert all(part in text for part in ("Which patches were merged", 'class="budgets int8"', "The error of each"))
         write_report(sample.TROUBLED, folder / "troubled")
         write_comparison([("one", sample.FULL), ("other", bundle.manifest)], ["one", "other"], folder / "both")
 
