@@ -49,6 +49,8 @@ class AttentionSeen(msgspec.Struct, frozen=True, kw_only=True):
 class MergedSeen(msgspec.Struct, frozen=True, kw_only=True):
     """Which patches end in one token where ``variants`` merge tokens by ``budget``, seen in float32.
 
+    They are ``trained`` where weights of their own make up for it, which may merge others than float32's do.
+
     ``photos`` and ``pictures`` are named, one for each sample, ``said`` says in words what is in each picture.
     ``tokens`` has for each sample the number of the token that each patch is in, in ``rows`` of ``columns``. Of the
     ``tokens_before`` the first block, ``tokens_after`` are behind the last one.
@@ -56,6 +58,7 @@ class MergedSeen(msgspec.Struct, frozen=True, kw_only=True):
 
     budget: float
     variants: tuple[str, ...]
+    trained: bool
     rows: int
     columns: int
     tokens_before: int

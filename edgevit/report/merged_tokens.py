@@ -27,12 +27,12 @@ def merged_tokens(manifest: Manifest) -> list[str]:
 
 
 def left_in_words(merging: TokenMerging, model: AnySpec) -> str:
-    """Return the budget, and what is left of multiply-adds and tokens."""
+    """Return the budget, what is left of multiply-adds and tokens, and whether weights were trained for it."""
     work = f"token budget {merging.budget:g}, {formats.percent(merging.share, 1000)} of the multiply-adds"
     before = tokens_of(model)
-    if before is None:
-        return f"{work}, {merging.merged} tokens fewer at the end"
-    return f"{work}, {before - merging.merged} of {before} tokens at the end"
+    left = f"{merging.merged} tokens fewer" if before is None else f"{before - merging.merged} of {before} tokens"
+    trained = "" if merging.student_sha256 is None else ", with weights trained for it"
+    return f"{work}, {left} at the end{trained}"
 
 
 def where(schedule: Sequence[int]) -> str:

@@ -55,6 +55,7 @@ def look_at_merged(
     return MergedSeen(
         budget=merging.budget,
         variants=tuple(each.name for each in manifest.variants if each.token_merging == merging),
+        trained=merging.student_sha256 is not None,
         rows=grid.rows,
         columns=grid.columns,
         tokens_before=before,

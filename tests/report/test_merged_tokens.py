@@ -34,6 +34,8 @@ def test_budget_multiply_adds_and_tokens(sample):
     )
     third_party = msgspec.convert({"image_size": (28, 28), "channels": 3, "classes": 3, "outputs": 3}, GraphSpec)
     assert left_in_words(merging, third_party).endswith("10 tokens fewer at the end")
+    trained = msgspec.structs.replace(merging, student_sha256="a" * 64)
+    assert left_in_words(trained, spec) == f"{left_in_words(merging, spec)}, with weights trained for it"
 
 
 def test_one_line_for_those_that_merge_the_same(sample):

@@ -13,6 +13,7 @@ from tiny import MERGED, SCHEDULES, SHAPES
 import edgevit as public
 from edgevit.bundle.manifest import TokenMerging
 from edgevit.bundle.store import Bundle
+from edgevit.report.data import report_data
 from edgevit.report.html import render_html, write_report
 from edgevit.stages import model_insights
 from edgevit.stages.insights import look_into
@@ -82,6 +83,15 @@ def test_the_page_draws_them_in_little_room(looked, tmp_path):
     assert render_html(read) == text
     assert tuple(read["merged"]["tokens"][0]) == found.merged.tokens[0]
     assert all(base64.b64decode(read["pictures"][name]) == found.pictures[name] for name in found.merged.pictures)
+
+
+def test_weights_that_were_trained_for_it_may_merge_others(looked):
+    bundle, found = looked
+    assert not found.merged.trained
+    assert "may merge other patches" not in render_html(report_data(bundle.manifest, found))
+    trained = msgspec.structs.replace(found.merged, trained=True)
+    page = render_html(report_data(bundle.manifest, msgspec.structs.replace(found, merged=trained)))
+    assert "may merge other patches" in page
 
 
 def test_what_cannot_be_seen_is_said(looked, monkeypatch):
