@@ -48,6 +48,14 @@ def test_they_are_those_of_torchs_model(tiny_exported, tiny_checkpoint, images, 
         assert len(set(numbers.tolist())) == 16 - sum(schedule)
 
 
+def test_a_model_that_gives_tokens_merges_the_same(tiny_dense, tiny_exported, images):
+    found = []
+    for path in (tiny_dense, tiny_exported):
+        with open_graph(Bundle.open(path).verify_float32().path) as model:
+            found.append(merged_patches(model, SCHEDULES[0.6], images).numbers)
+    assert np.array_equal(*found)
+
+
 def test_a_schedule_that_does_not_fit_is_refused_and_the_model_stays(tiny_exported, images):
     with open_graph(Bundle.open(tiny_exported).verify_float32().path) as model:
         nodes = len(model.graph)

@@ -20,7 +20,7 @@ from edgevit.evaluation.accuracy_details import (
 from edgevit.quantization.accuracy.noise import LayerNoise
 from edgevit.report.data import SCHEMA_VERSION, report_data
 from edgevit.report.html import refuse_report, render_html, write_report
-from edgevit.report.insights import AttentionSeen, Insights, LayersSeen, MapsSeen
+from edgevit.report.insights import AttentionSeen, Insights, LayersSeen, MapsSeen, MergedSeen
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 HOSTILE = (
@@ -140,6 +140,19 @@ def hostile_insights(manifest):
         details={each.name: details for each in manifest.variants},
         layers=(LayersSeen(variants=(HOSTILE,), images=1, layers=(noise,)),),
         attention=AttentionSeen(photos=(HOSTILE,), of_class_token=True, models=(seen, seen)),
+        merged=MergedSeen(
+            budget=0.5,
+            variants=(HOSTILE,),
+            trained=True,
+            rows=1,
+            columns=1,
+            tokens_before=1,
+            tokens_after=1,
+            photos=(HOSTILE,),
+            pictures=(HOSTILE,),
+            said=(HOSTILE,),
+            tokens=((1,),),
+        ),
         missing=(HOSTILE,),
     )
 
