@@ -17,7 +17,15 @@ from edgevit import toml
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
 from edgevit.toml import FieldError
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, RECOVERY, Mode, TrainRecipe
+from edgevit.training.recipe import (
+    FINE_TUNING,
+    FROM_SCRATCH,
+    LINEAR_PROBE,
+    RECOVERY,
+    RECOVERY_OF_ALL,
+    Mode,
+    TrainRecipe,
+)
 
 Device = Literal["auto", "cpu", "cuda"]
 _Levels = float | Annotated[tuple[float, ...], Meta(min_length=1, max_length=3)]
@@ -169,7 +177,7 @@ def task(source: str | None, mode: Mode | None = None, *, recovery: bool = False
             raise InputError(
                 "a head alone cannot make up for tokens that are merged before it", remedy="use --mode norms or full"
             )
-        return RECOVERY
+        return RECOVERY_OF_ALL if mode == "full" else RECOVERY
     if source is None:
         if mode == "probe":
             raise InputError("a probe needs a trained backbone", remedy="name a checkpoint with --from")

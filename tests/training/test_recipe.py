@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import InputError
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, TrainRecipe
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, RECOVERY, RECOVERY_OF_ALL, TrainRecipe
 from edgevit.training.recipe_file import ImageSettings, RunSettings, read_recipe, task, written
 
 
@@ -100,6 +100,8 @@ def test_defaults_are_those_of_the_task():
     assert task(None, "full") == FROM_SCRATCH
     assert task("x", "full") == FINE_TUNING
     assert task("x", "probe") == LINEAR_PROBE
+    assert task("x", recovery=True) == task("x", "norms", recovery=True) == RECOVERY
+    assert task("x", "full", recovery=True) == RECOVERY_OF_ALL
     with pytest.raises(InputError):
         task(None, "probe")
 
