@@ -14,9 +14,10 @@ from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.build import build as stage
 from edgevit.stages.build import variant_name
 from edgevit.stages.chosen import precision_called
+from edgevit.stages.precisions import PLANNED
 from edgevit.stages.results import BuildResult
 from edgevit.system import peak_rss_mb
-from edgevit.targets import load_target
+from edgevit.targets import Target, load_target
 
 
 def build(
@@ -32,7 +33,7 @@ def build(
     Args:
         bundle: What ``edgevit.export`` made; INT8 and FP16 need ``edgevit.quantize`` first.
         target: What to build for: a name (``edgevit targets``) or a TOML file.
-        precision: What to compute in; the target's first without it.
+        precision: What to compute in; without it the target's first, or with a token budget INT8.
         token_budget: One that ``edgevit.quantize`` has merged tokens by.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
@@ -46,8 +47,8 @@ def build(
     started = time.monotonic()
     name = path_given("target", target)
     profile = load_target(name)
-    wanted = precision_called(path_given("precision", precision)) if precision else profile.precisions[0]
     budget = token_budget_given(token_budget)
+    wanted = precision_called(path_given("precision", precision)) if precision else _first(profile, budget)
     if budget == "auto":
         raise InputError(
             "a build takes a token budget that the bundle was quantized with",
@@ -62,3 +63,9 @@ def build(
         seconds=time.monotonic() - started,
         peak_rss_mb=peak_rss_mb(),
     )
+
+
+def _first(target: Target, budget: TokenBudget | None) -> Precision:
+    """Return what ``target`` is built in where nothing is asked for: with a budget, what can merge tokens."""
+    merging = () if budget is None else PLANNED
+    return next((each for each in merging if each in target.precisions), target.precisions[0])

@@ -32,12 +32,12 @@ def build(
         typer.Option(
             metavar="NAME",
             help=f"What to compute in: {', '.join(PRECISIONS)}.",
-            show_default="the target's first",
+            show_default="the target's first; with --token-budget int8",
             autocompletion=completion.precisions,
         ),
     ] = None,
     token_budget: Annotated[
-        str | None, typer.Option(metavar="SHARE", help="One that quantize --token-budget has merged tokens by.")
+        str | None, typer.Option(metavar="SHARE", help="Merge tokens as edgevit quantize decided for this budget.")
     ] = None,
 ) -> Result:
     """Compile one precision for a target."""

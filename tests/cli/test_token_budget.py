@@ -15,7 +15,7 @@ def test_quantize_merges_tokens_and_inspect_and_build_know_it(edgevit, quantized
     merging = variant["token_merging"]
     assert merging["budget"] == 0.8
     assert merging["share"] <= 0.82
-    built = edgevit("build", quantized, "--target", "x86-onnxruntime", "--precision", "int8", "--token-budget", "0.8")
+    built = edgevit("build", quantized, "--target", "x86-onnxruntime", "--token-budget", "0.8")
     assert "int8-onnxruntime-tokens80" in built.out
     assert built.code == 0
 
