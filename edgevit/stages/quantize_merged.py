@@ -40,6 +40,7 @@ from edgevit.targets import Target
 MAX_KL = 0.01
 #: Rounding takes its share of a limit, too: so much of it is left to merging.
 _LEFT_TO_MERGING = 0.8
+_LARGEST = 0.99  # budget
 _TRIED = 3  # budgets that are quantized at the most
 _RACES = 3
 
@@ -57,8 +58,8 @@ def quantize_merged(
     """Add a variant for each of ``targets`` with tokens merged, so that ``budget`` of the multiply-adds is left.
 
     With "auto" it is the smallest budget that keeps the limits of ``rules``, or ``MAX_KL`` and ``MIN_COSINE`` without
-    any; a variant is added only if it is faster than the one without merged tokens, which is made if it is missing.
-    Those that are not faster are among the ``failed``.
+    any; a variant is added only if it is faster than the one without merged tokens, which is made first, and is among
+    the new ones, if it is missing. Those that are not faster are among the ``failed``.
 
     Raises:
         InputError: if there are no images, the precision is not one that is planned, or the budget is too small.
@@ -72,17 +73,27 @@ def quantize_merged(
     if images is None:
         raise InputError("merging tokens needs calibration images", remedy=calibrating(bundle, precision))
     rules = replace(rules, targets=tuple(targets.values()))
+    whole: BuildResult | None = None
     if budget == "auto":
         missing = {
             name: target for name, target in targets.items() if not _has(bundle, variant_name(target, precision))
         }
         if missing:
-            bundle = quantize(bundle, images, missing, precision, rules=rules, progress=progress).bundle
+            whole = quantize(bundle, images, missing, precision, rules=rules, progress=progress)
+            bundle = whole.bundle
     with scratch_folder() as scratch:
         progress.note("Looking for how many tokens each block can merge")
         search = ScheduleSearch(bundle, bundle.verify_float32(), images, rules, scratch, progress)
         merging = _Merging(bundle, images, targets, precision, rules, search, progress)
         made = merging.auto() if budget == "auto" else merging.fixed(budget)
+    if whole is not None:
+        made = replace(
+            made,
+            names=(*whole.names, *made.names),
+            failed={**whole.failed, **made.failed},
+            sensitivity={**whole.sensitivity, **made.sensitivity},
+            unreadable=made.unreadable or whole.unreadable,
+        )
     return replace(made, seconds=time.monotonic() - started, peak_rss_mb=peak_rss_mb())
 
 
@@ -137,16 +148,16 @@ class _Merging:
         """Add the variants for ``budget``."""
         offer = self.search.offer(budget)
         if offer is None:
+            larger = next((each for each in (*BUDGETS, _LARGEST) if each > budget and self.search.offer(each)), None)
             raise InputError(
                 f"a token budget of {budget:g} is too small for this model: each block can merge half of its tokens",
-                remedy=f"give a larger one: --token-budget {self._smallest():g}, say",
+                remedy="leave --token-budget out: merging saves next to nothing in this model"
+                if larger is None
+                else f"give a larger one: --token-budget {larger:g}, say",
             )
         if self.rules.criteria.limited:
             self._check_limit(offer)
         return self._quantized(offer)
-
-    def _smallest(self) -> float:
-        return next((each for each in BUDGETS if self.search.offer(each) is not None), BUDGETS[-1])
 
     def _check_limit(self, offer: Offer) -> None:
         """Check that merging leaves room within the limit; layers that return to float could not make it up."""

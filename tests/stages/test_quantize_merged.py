@@ -1,5 +1,6 @@
 """Token budgets from the calibration images to the variants; see tests/graph for what merging does to a graph."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,16 @@ def test_auto_declines_where_merging_takes_more_than_it_saves(quantized, monkeyp
     assert made.bundle.manifest == bundle.manifest
 
 
+def test_variants_with_all_tokens_that_auto_makes_first_are_named(exported, monkeypatch):
+    _expect(monkeypatch, 1.0)
+    rules = replace(RULES, criteria=AccuracyCriteria(max_kl=1e-12))
+    made = quantize_merged(Bundle.open(exported), IMAGES, TARGETS, "auto", rules=rules)
+    assert "int8-onnxruntime" in made.names
+    assert {each.name for each in made.bundle.manifest.variants} == {"float32", *made.names}
+    assert not made.passed  # INT8 with all tokens misses the limit
+    assert list(made.failed) == ["int8-onnxruntime with merged tokens"]
+
+
 def test_auto_declines_where_the_engine_is_not_shown_to_be_faster(quantized, monkeypatch):
     _expect(monkeypatch, 0.001)
     _takes(monkeypatch, 1.0)
@@ -184,6 +195,19 @@ def test_budgets_that_cannot_be_are_refused(quantized):
         quantize_merged(bundle, None, TARGETS, 0.8, rules=RULES)
     with pytest.raises(InputError, match="tokens are merged in int8 and fp8, not in fp16"):
         quantize_merged(bundle, IMAGES, TARGETS, 0.8, "fp16", rules=RULES)
+
+
+def test_a_budget_that_is_too_small_is_answered_with_one_that_is_not(quantized, monkeypatch):
+    bundle = Bundle.open(quantized)
+    with pytest.raises(InputError, match="too small for this model") as refused:
+        quantize_merged(bundle, IMAGES, TARGETS, 0.01, rules=RULES)
+    budget = re.search(r"--token-budget (0\.\d+), say", refused.value.remedy)
+    assert budget is not None
+    assert quantize_merged(bundle, IMAGES, TARGETS, float(budget[1]), rules=RULES).names
+    monkeypatch.setattr(token_budget, "find_schedule", lambda *_: None)
+    with pytest.raises(InputError) as refused:
+        quantize_merged(bundle, IMAGES, TARGETS, 0.95, rules=RULES)
+    assert "leave --token-budget out" in refused.value.remedy
 
 
 def test_a_model_without_attention_of_the_usual_form_is_refused(quantized, monkeypatch):
