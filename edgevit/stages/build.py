@@ -318,8 +318,17 @@ def _replaced(old: Variant, new: Variant) -> str:
     said = f"{new.name} replaces the one of that name"
     if old.target != new.target:
         said = f"{new.name} for {new.target} replaces the one for {old.target}"
-    measured = old.accuracy is not None or old.latency is not None
-    return f"{said}, and the figures measured on it" if measured else said
+    lost = []
+    if _trained(old) and not _trained(new):
+        lost.append("the weights that were trained for its budget")
+    if old.accuracy is not None or old.latency is not None:
+        lost.append("the figures measured on it")
+    return f"{said}, and {' and '.join(lost)}" if lost else said
+
+
+def _trained(variant: Variant) -> bool:
+    """Say whether the variant has weights of a student, in place of the bundle's own."""
+    return variant.token_merging is not None and variant.token_merging.student_sha256 is not None
 
 
 def _versions(compiled: Compiled) -> str | None:
