@@ -98,8 +98,11 @@ class ScheduleSearch:
             found = find_schedule(costs, budget)
             if found is not None:
                 schedules[found] = None
-        if not schedules:
-            return None
+        if not schedules:  # not so much can be saved, or what is saved is lost in the noise of a small model's times
+            found = find_schedule(replace(self._costs, time=self._costs.work, merge_time=_MERGE_TIME), budget)
+            if found is None:
+                return None
+            schedules[found] = None
         schedule = min(schedules, key=self._price)
         share = min(1.0, self.models.share(schedule))
         merging = TokenMerging(budget=budget, share=share, schedule=schedule)

@@ -234,6 +234,15 @@ def test_a_budget_that_is_too_small_is_answered_with_one_that_is_not(quantized, 
     assert "leave --token-budget out" in refused.value.remedy
 
 
+def test_a_budget_is_had_where_no_time_is_seen_to_be_saved(quantized, monkeypatch):
+    monkeypatch.setattr(token_budget, "_latencies", lambda *_: [])
+    monkeypatch.setattr(token_budget, "_in_shares", lambda _, work, __: (np.full_like(work, 1 / len(work)), 0.01))
+    (variant,) = quantize_merged(Bundle.open(quantized), IMAGES, TARGETS, 0.8, rules=RULES).variants
+    assert variant.token_merging is not None
+    assert any(variant.token_merging.schedule)
+    assert variant.token_merging.share < 0.9
+
+
 def test_a_model_without_attention_of_the_usual_form_is_refused(quantized, monkeypatch):
     from edgevit.graph import token_stream
 
