@@ -52,7 +52,7 @@ _ANY_MACHINE = ("x86_64", "aarch64")
 _HERE = frozenset(
     ("bundle", "hosts", "python", "keep", "progress", "root", "labels", "samples", "data", "calibration_data")
 )
-_OPTIONS = {"variants": "variant", "precisions": "precision"}
+_OPTIONS = {"variants": "variant", "precisions": "precision", "token_budgets": "token_budget"}
 
 
 @dataclass(frozen=True, slots=True)

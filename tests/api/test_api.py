@@ -50,7 +50,7 @@ def test_arguments_are_documented_keyword_only_and_the_command_lines(step):
 
     typed = inspect.signature(command(step).callback).parameters
     names = {"variant": "variants"} if step in ("validate", "benchmark", "pack", "verify") else {}
-    names |= {"precision": "precisions"} if step == "race" else {}
+    names |= {"precision": "precisions", "token_budget": "token_budgets"} if step == "race" else {}
     names |= {"trusted_key": "trusted_keys", "license_": "license"}
     left_out = {"json"}
     left_out |= {"predict": {"output"}, "race": {"junit"}}.get(

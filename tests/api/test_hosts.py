@@ -17,7 +17,7 @@ from edgevit.progress import SILENT
 #: Values of options that are no numbers.
 WORDS = {
     "target": "x86-onnxruntime", "recipe": "default", "energy_from": "none", "variants": ["a", "b"],
-    "precisions": ["int8"], "sweep": True, "strict": True,
+    "precisions": ["int8"], "token_budgets": ["0.8"], "sweep": True, "strict": True,
 }  # fmt: skip
 HERE = {"bundle", "data", "labels", "calibration_data", "samples", "root", "hosts", "python", "keep", "progress"}
 
@@ -29,7 +29,7 @@ def test_every_option_reaches_the_board(step):
     files, options, _ = _inputs(given)
     assert files == ()
     context = command(step).make_context(step, ["BUNDLE", *(["--data", "x"] if step != "benchmark" else []), *options])
-    renamed = {"variants": "variant", "precisions": "precision"}
+    renamed = {"variants": "variant", "precisions": "precision", "token_budgets": "token_budget"}
     for name, value in given.items():
         found = context.params[renamed.get(name, name)]
         assert found == value or float(found) == value, name

@@ -40,10 +40,18 @@ def pack(tiny_quantized, tmp_path_factory):
     return public.pack(bundle, folder / "tiny.edgevit.zip").path
 
 
+def _link_or_copy(source, target):
+    """Link a file, or copy it where the folders of tests lie on another disk than what is kept between runs."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 @pytest.fixture
 def site(built, pack, tmp_path):
     """Return the page's folder with a pack in it, which the test may change."""
-    folder = shutil.copytree(built, tmp_path / "site", copy_function=os.link)
+    folder = shutil.copytree(built, tmp_path / "site", copy_function=_link_or_copy)
     (folder / "blank.html").write_text("<!doctype html><title>blank</title>")
     shutil.copyfile(pack, folder / "model.edgevit.zip")
     return folder

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx_files import emit_float16
-from tiny import SHAPES, SPEC, content, finish
+from tiny import SHAPES, SPEC, content, finish, start
 
 from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
@@ -143,10 +143,10 @@ def test_a_folder_that_cannot_be_written(backend, model, tmp_path):
 
 
 @pytest.mark.parametrize("limit", [1_000_000, 100_000])
-def test_a_full_disk_leaves_the_bundle_as_it_was(forked, bundle, profile, tmp_path, limit):
+def test_a_full_disk_leaves_the_bundle_as_it_was(bundle, profile, tmp_path, limit):
     before = content(bundle)
     build = ("build", bundle, "--target", profile, "--precision", "int8")
-    done = finish(forked(*build, scratch=tmp_path / "scratch", file_size=limit))
+    done = finish(start(*build, scratch=tmp_path / "scratch", file_size=limit))
     assert done.code == 3, done.err
     message, remedy = done.failure()
     assert "cannot write" in message
