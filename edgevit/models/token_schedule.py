@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from edgevit.errors import SpecError
 from edgevit.models.spec import ModelSpec
@@ -32,17 +33,31 @@ def check_schedule(spec: ModelSpec, schedule: Sequence[int]) -> None:
 
     """
     check_mergeable(spec)
-    if len(schedule) != spec.depth:
-        raise SpecError(
-            f"the schedule is of {len(schedule)} blocks, the model has {spec.depth}",
-            remedy="give one number for each block",
+    problem = schedule_problem(spec.tokens, spec.prefix_tokens, spec.depth, schedule)
+    if problem is not None:
+        raise SpecError(problem.message, remedy=problem.remedy)
+
+
+class Problem(NamedTuple):
+    """What is wrong, and what to do about it."""
+
+    message: str
+    remedy: str
+
+
+def schedule_problem(tokens: int, prefix: int, blocks: int, schedule: Sequence[int]) -> Problem | None:
+    """Return why ``blocks`` cannot merge ``tokens`` by ``schedule``, none of the first ``prefix``; None if they can."""
+    if len(schedule) != blocks:
+        return Problem(
+            f"the schedule is of {len(schedule)} blocks, the model has {blocks}", "give one number for each block"
         )
-    left = spec.tokens
+    left = tokens
     for number, count in enumerate(schedule):
-        most = most_merged(left, spec.prefix_tokens)
+        most = most_merged(left, prefix)
         if not 0 <= count <= most:
-            raise SpecError(f"block {number} cannot merge {count} of {left} tokens", remedy=f"merge 0 to {most} there")
+            return Problem(f"block {number} cannot merge {count} of {left} tokens", f"merge 0 to {most} there")
         left -= count
+    return None
 
 
 def most_merged(tokens: int, prefix: int) -> int:

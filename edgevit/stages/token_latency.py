@@ -19,9 +19,9 @@ from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import Session
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
-from edgevit.graph.passes.merge_tokens import most_merged
 from edgevit.graph.token_stream import find_token_stream
 from edgevit.graph.weights import letting_go
+from edgevit.models.token_schedule import most_merged
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.emit import scheme_of

@@ -16,6 +16,7 @@ from edgevit.graph.editing import NodeBuilder, add_constant
 from edgevit.graph.row_wise import TOKEN_AXIS
 from edgevit.graph.token_merging import TokenSets
 from edgevit.graph.token_stream import EncoderBlock, TokenStream, find_token_stream, unmergeable
+from edgevit.models.token_schedule import schedule_problem
 
 _QUERY_AXIS, _KEY_AXIS = 2, 3  # of scores (B, h, n, n)
 
@@ -59,23 +60,9 @@ def check_schedule(stream: TokenStream, schedule: Sequence[int]) -> None:
         GraphError: if not.
 
     """
-    if len(schedule) != len(stream.blocks):
-        raise GraphError(
-            f"the schedule is of {len(schedule)} blocks, the model has {len(stream.blocks)}",
-            remedy="give one number for each block",
-        )
-    left = stream.tokens
-    for number, count in enumerate(schedule):
-        most = most_merged(left, stream.prefix)
-        if not 0 <= count <= most:
-            raise GraphError(f"block {number} cannot merge {count} of {left} tokens", remedy=f"merge 0 to {most} there")
-        left -= count
-
-
-def most_merged(tokens: int, prefix: int) -> int:
-    """Return how many of ``tokens`` one block can merge, none of the first ``prefix``."""
-    sets = TokenSets(tokens, prefix, 0)
-    return max(0, min(sets.in_a - 1, sets.in_b))
+    problem = schedule_problem(stream.tokens, stream.prefix, len(stream.blocks), schedule)
+    if problem is not None:
+        raise GraphError(problem.message, remedy=problem.remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,13 @@ from zoo import Build, dinov2_case, timm_case
 from edgevit.errors import GraphError
 from edgevit.graph.external_onnx import write_verified
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
-from edgevit.graph.passes.merge_tokens import MergeTokens, most_merged
+from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.saving import serialize
 from edgevit.graph.torch_export import export_onnx
 from edgevit.models.dense import DenseCheckpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.requested import requests_in
+from edgevit.models.token_schedule import most_merged
 
 ATOL = 1e-5
 IMAGES = 3
