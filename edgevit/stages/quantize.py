@@ -96,6 +96,7 @@ def quantize(
         if refused is not None:
             building.refuse(refused)
             if not building.made:
+                _clear(bundle, optimizer)
                 return BuildResult(bundle=bundle, names=(), seconds=0.0, peak_rss_mb=0.0, failed=building.failed)
         building.check_any()
         _note_float_in(building.made.values(), scratch)
@@ -103,9 +104,7 @@ def quantize(
             bundle = _add_extra(bundle, scratch / _folder(precision), merging)
         for compiled in building.made.values():
             bundle = add(bundle, compiled, progress)
-        if optimizer is not None:
-            Draft(bundle.path).remove()
-            optimizer.let_go()
+        _clear(bundle, optimizer)
     return BuildResult(
         bundle=bundle,
         names=tuple(building.made),
@@ -116,6 +115,13 @@ def quantize(
         failed=building.failed,
         unreadable=() if images is None else images.unreadable.names,
     )
+
+
+def _clear(bundle: Bundle, optimizer: Optimizer | None) -> None:
+    """Remove what was kept of the passes over images, which is needed no more, and let go of the weights."""
+    if optimizer is not None:
+        Draft(bundle.path).remove()
+        optimizer.let_go()
 
 
 class _Building:

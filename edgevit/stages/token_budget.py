@@ -128,7 +128,7 @@ def _latencies(
         return []
     source = FloatModel.read(float32.path, float32.sha256)
     selection = Selection.of(images, bundle.manifest.preprocess, progress, dataset=dataset)
-    table = calibrated(bundle, source, selection, progress)
+    table = calibrated(bundle, source, selection, progress, keep=False)
     found = (measure_latency(bundle, float32, target, table, rules, scratch, progress) for target in here)
     return [each for each in found if each is not None]
 

@@ -17,8 +17,8 @@ from edgevit.progress import Silent
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load
+from edgevit.stages import calibrate, token_budget
 from edgevit.stages import quantize_merged as quantize_merged_module
-from edgevit.stages import token_budget
 from edgevit.stages.build import build
 from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import DataSource
@@ -193,7 +193,8 @@ def test_auto_declines_where_no_budget_keeps_the_limit(quantized, monkeypatch):
     assert "no budget keeps the limit" in error.message
 
 
-def test_a_variant_that_is_not_faster_or_misses_the_limit_is_not_added(quantized):
+def test_a_variant_that_is_not_faster_or_misses_the_limit_is_not_added(quantized, monkeypatch):
+    monkeypatch.setattr(calibrate, "EVERY_S", 0)  # what was seen of each image is kept, and to go
     bundle = Bundle.open(quantized)
 
     def refused(made):
@@ -203,6 +204,7 @@ def test_a_variant_that_is_not_faster_or_misses_the_limit_is_not_added(quantized
     assert made.names == ()
     assert list(made.failed) == ["int8-onnxruntime-tokens80"]
     assert Bundle.open(quantized).manifest == bundle.manifest
+    assert not (quantized / ".calibrating").exists()
 
 
 def test_a_limit_that_merging_alone_breaks_is_said_before_anything_is_rounded(quantized):
