@@ -17,6 +17,7 @@ from edgevit.errors import GraphError, VerificationError
 from edgevit.files import atomic_path
 from edgevit.graph.interface import Interface
 from edgevit.graph.metadata import INPUT, OUTPUT, describe
+from edgevit.graph.multiply_adds import images_to_compare
 from edgevit.graph.node_facts import forget
 from edgevit.graph.onnx_file import OnnxFile, shown_line
 from edgevit.graph.passes.canonicalize import Canonicalize
@@ -93,8 +94,9 @@ def write_verified(
     """Write ``model`` to ``path`` as all float32 files of bundles are, and compare that file with the one given.
 
     It has one input, ``images`` (batch, C, H, W), of any batch, one output, ``logits`` (batch, classes), or those that
-    the model has, and names for all nodes. Both files are run by onnxruntime on ``images`` (N, C, H, W). The file
-    appears at ``path`` only once it has passed; else what was there before is still there.
+    the model has, and names for all nodes. Both files are run by onnxruntime on ``images`` (N, C, H, W); if the model
+    is large, on the first of them only, but on eight at least. The file appears at ``path`` only once it has passed;
+    else what was there before is still there.
 
     Raises:
         GraphError: if the model takes one image only and cannot be made to take more, cannot be run, or gives
@@ -103,6 +105,7 @@ def write_verified(
         StorageError: if the file cannot be written.
 
     """
+    images = images_to_compare(ir.serde.from_proto(model.file.model), images)
     expected = _given(model, images)
     with atomic_path(path) as draft:
         for canonical in (True, False):

@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import prod
 from typing import Literal, NamedTuple
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgevit.errors import InputError
 from edgevit.graph.linears import linears_in
@@ -22,6 +24,8 @@ _Sizes = tuple[int, ...]
 
 #: Constants of more values than this hold no shapes, and are not looked at while shapes are inferred.
 _SHAPE_VALUES = 1024
+#: A file is compared with what it was made of on as many images as take so many multiply-adds, but on so many at least.
+_COMPARED, _LEAST_COMPARED = 400e9, 8
 #: Of other domains and these operators it is not known what they multiply.
 _OPAQUE = ("DeformConv", "Einsum", "GRU", "If", "LSTM", "Loop", "RNN", "Scan")
 _INTEGER = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
@@ -74,6 +78,17 @@ def count_multiply_adds(model: ir.Model) -> Counted:
         except KeyError:  # of a shape that is not known
             unknown.append(name)
     return Counted(tuple(nodes), tuple(unknown))
+
+
+def images_within(model: ir.Model, multiply_adds: float, *, least: int, most: int) -> int:
+    """Return how many images ``model`` takes ``multiply_adds`` for, from ``least`` to ``most`` of them."""
+    of_image = sum(node.macs for node in count_multiply_adds(model).nodes)
+    return min(most, max(least, int(multiply_adds / max(1, of_image))))
+
+
+def images_to_compare(model: ir.Model, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the first of ``images`` (N, C, H, W), on which a file like ``model`` is compared with its source."""
+    return images[: images_within(model, _COMPARED, least=_LEAST_COMPARED, most=len(images))]
 
 
 def _kind(node: ir.Node, depending: Collection[ir.Value]) -> Kind:

@@ -53,6 +53,11 @@ def growing_batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]
         start, size = start + size, min(2 * size, _LARGEST_BATCH)
 
 
+def count_batches(images: int) -> int:
+    """Return how many batches ``growing_batches`` makes of so many ``images``."""
+    return len(list(growing_batches(np.empty((images, 0), np.float32))))
+
+
 def one_by_one(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     """Yield all images in batches of 1."""
     return (images[index : index + 1] for index in range(len(images)))

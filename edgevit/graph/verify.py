@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, VerificationError
 from edgevit.files import atomic_path
+from edgevit.graph.linears import open_graph
 from edgevit.graph.metadata import INPUT, OUTPUT
+from edgevit.graph.multiply_adds import images_to_compare
 from edgevit.graph.running import (
     ENGINE_ERRORS,
     TOLERANCE,
     ExportCheck,
     concatenated,
+    count_batches,
     growing_batches,
     largest_difference,
     run_several,
@@ -41,7 +44,8 @@ def export_verified(
 ) -> ExportCheck:
     """Export ``model`` to ``path`` and compare the file with it on ``images`` (N, C, H, W), at least two.
 
-    The file appears at ``path`` only once it has passed; else what was there before is still there.
+    If the model is large, it is compared on the first of them only, but on eight at least. The file appears at ``path``
+    only once it has passed; else what was there before is still there.
 
     Raises:
         GraphError: if the model cannot be exported.
@@ -52,11 +56,14 @@ def export_verified(
     """
     with atomic_path(path) as draft:
         export_onnx(model, draft, preprocess=preprocess, labels=labels, activation=activation, progress=progress)
-        progress.note(f"Comparing {path.name} with torch on {len(images)} images")
-        return verify_export(model, draft, images)
+        with open_graph(draft) as graph:
+            images = images_to_compare(graph, images)
+        return verify_export(model, draft, images, progress=progress)
 
 
-def verify_export(model: VisionTransformer, path: Path, images: NDArray[np.float32]) -> ExportCheck:
+def verify_export(
+    model: VisionTransformer, path: Path, images: NDArray[np.float32], *, progress: Progress = SILENT
+) -> ExportCheck:
     """Compare the graph at ``path`` with ``model`` on preprocessed ``images`` (N, C, H, W) in several batch sizes.
 
     Raises:
@@ -69,10 +76,12 @@ def verify_export(model: VisionTransformer, path: Path, images: NDArray[np.float
         raise DataError("one image cannot show that a graph takes batches", remedy="give at least two images")
     try:
         names = [output.name for output in typed_outputs(model)] or [OUTPUT]
-        found = concatenated(run_several(path, growing_batches(images), images=INPUT, answers=names))
+        label = f"Running {path.name} on {len(images)} images"
+        batches = progress.track(growing_batches(images), total=count_batches(len(images)), label=label)
+        found = concatenated(run_several(path, batches, images=INPUT, answers=names))
     except ENGINE_ERRORS as error:
         raise VerificationError(f"onnxruntime cannot run the exported graph: {error}", remedy=_REMEDY) from error
-    expected = _torch_outputs(model, images)
+    expected = _torch_outputs(model, images, progress)
     difference = largest_difference(found, expected)
     if names == [OUTPUT]:
         difference = float(np.abs(found[0] - expected[0]).max())
@@ -92,12 +101,16 @@ def verify_export(model: VisionTransformer, path: Path, images: NDArray[np.float
     return ExportCheck(max_difference=difference, images=len(images))
 
 
-def _torch_outputs(model: VisionTransformer, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def _torch_outputs(
+    model: VisionTransformer, images: NDArray[np.float32], progress: Progress
+) -> list[NDArray[np.float32]]:
+    label = f"Running torch on {len(images)} images"
+    batches = progress.track(growing_batches(images), total=count_batches(len(images)), label=label)
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            given = [model(torch.from_numpy(batch)) for batch in growing_batches(images)]
+            given = [model(torch.from_numpy(batch)) for batch in batches]
         return concatenated([[each.numpy() for each in (one if isinstance(one, tuple) else (one,))] for one in given])
     finally:
         model.train(training)

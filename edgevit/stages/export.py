@@ -19,6 +19,7 @@ from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
 from edgevit.files import scratch_folder, shareable
 from edgevit.graph.external_onnx import OnnxModel, write_verified
+from edgevit.graph.running import ExportCheck
 from edgevit.graph.saving import contents_of
 from edgevit.models.outputs import Output
 from edgevit.progress import SILENT, Progress
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 # A graph needs no torch: what brings it is imported where a checkpoint is exported.
 
-#: Images on which the file is compared with torch, and how many of them go into the bundle.
+#: Images on which the file is compared with torch at the most, and how many of them go into the bundle.
 CHECKED = 64
 CHECKED_LARGE = 16  # of a model with outputs of its own, which may take much memory each
 GOLDEN = 8
@@ -78,13 +79,13 @@ def export(
     backend = get_backend(REFERENCE)
     with scratch_folder() as folder:
         onnx = folder / "model.onnx"
-        _write(model, onnx, batch.images, progress)
+        images_checked = batch.images[: _write(model, onnx, batch.images, progress).images]
         with backend.open(onnx, threads=0, settings={}) as session:
-            logits = session.infer(batch.images)
+            logits = session.infer(images_checked)
         if peer is not None:
             if peer.note:
                 progress.note(peer.note)
-            check_equal(peer, batch.images, logits)
+            check_equal(peer, images_checked, logits)
         outputs = outputs_of(model)
         chosen = _first(logits) if outputs else _golden(logits)
         return Bundle.create(
@@ -105,14 +106,13 @@ def export(
         )
 
 
-def _write(model: Exportable, path: Path, images: NDArray[np.float32], progress: Progress) -> None:
-    """Write the float32 file of ``model`` to ``path``, checked on ``images``."""
+def _write(model: Exportable, path: Path, images: NDArray[np.float32], progress: Progress) -> ExportCheck:
+    """Write the float32 file of ``model`` to ``path``, checked on the first of ``images``, and return on how many."""
     if isinstance(model, OnnxModel):
-        write_verified(model, path, images, progress=progress)
-        return
+        return write_verified(model, path, images, progress=progress)
     from edgevit.graph.verify import export_verified
 
-    export_verified(
+    return export_verified(
         model.model(),
         path,
         images,

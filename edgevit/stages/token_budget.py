@@ -17,7 +17,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
 from edgevit.graph.linears import open_graph
-from edgevit.graph.multiply_adds import count_multiply_adds
+from edgevit.graph.multiply_adds import images_within
 from edgevit.progress import Progress
 from edgevit.quantization.accuracy.criteria import SqnrLimit
 from edgevit.quantization.accuracy.evaluator import Evaluator
@@ -75,8 +75,7 @@ class ScheduleSearch:
         dataset = images.load(progress)
         manifest = bundle.manifest
         with open_graph(float32.path) as model:
-            of_image = max(1, sum(each.macs for each in count_multiply_adds(model).nodes))
-        chosen_on = min(_CHOSEN_ON, max(_AT_LEAST, int(_MULTIPLY_ADDS / of_image)))
+            chosen_on = images_within(model, _MULTIPLY_ADDS, least=_AT_LEAST, most=_CHOSEN_ON)
         most = max(1, min(chosen_on, _NUMBERS // manifest.width))
         read = batches(dataset, manifest.preprocess, batch_size=_BATCH, unreadable=images.unreadable)
         few = islice(one_by_one(batch.images for batch in read), most)

@@ -11,7 +11,10 @@ from deit import PREPROCESS
 from PIL import Image
 
 from edgevit.errors import DataError, VerificationError
-from edgevit.graph import torch_export
+from edgevit.graph import multiply_adds, torch_export
+from edgevit.graph.external_onnx import write_verified
+from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
+from edgevit.graph.multiply_adds import count_multiply_adds
 from edgevit.graph.verify import TOLERANCE, export_verified, verify_export
 from edgevit.models.spec import PRESETS
 from edgevit.models.vit import VisionTransformer
@@ -46,6 +49,25 @@ def test_openvino_agrees(exported):
     with torch.inference_mode():
         expected = exported.model(torch.from_numpy(exported.images)).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_a_large_model_is_compared_on_fewer_images(small, tmp_path, monkeypatch):
+    of_image = count_multiply_adds(ir.load(small.path)).nodes
+    most = 8.5 * sum(node.macs for node in of_image)
+    monkeypatch.setattr(multiply_adds, "_COMPARED", most)
+    images = np.concatenate([small.images] * 3)[:20]
+    assert len(images) == 20
+    path = tmp_path / "model.onnx"
+    check = export_verified(small.model, path, images, preprocess=small.preprocess, labels=small.labels)
+    assert check.images == 8
+    monkeypatch.setattr(multiply_adds, "_COMPARED", 1.2 * most)
+    check = export_verified(small.model, path, images, preprocess=small.preprocess, labels=small.labels)
+    assert check.images == 10
+    monkeypatch.setattr(multiply_adds, "_COMPARED", 1.0)  # so large that it takes long: on eight all the same
+    check = export_verified(small.model, path, images, preprocess=small.preprocess, labels=small.labels)
+    assert check.images == 8
+    given = open_onnx(path, path.name, MetadataOverrides())
+    assert write_verified(given, tmp_path / "again.onnx", images).images == 8
 
 
 def test_one_image_is_not_enough(small):
