@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from edgevit.backends.base import LinearKernel, join_products
@@ -15,6 +16,8 @@ _FUSED = "Subgraph"
 #: Other layers that multiply; of a MatMul the second input is an activation then.
 _OTHER_PRODUCTS = ("Convolution", "Deconvolution", "GroupConvolution", "MatMul")
 _SCALING = "/DequantizationMultiply"
+_SCALE_OF_ITS_OWN = re.compile(r"Multiply_\d+")
+_OF_A_PRODUCT = 2  # inputs
 #: What OpenVINO puts behind the name of a weight (K, 1), which it lays out anew.
 _LAID_OUT_ANEW = ("/WithoutBiases/transpose_b", "/transpose_b")
 _INTEGER_TYPES = ("i8", "u8")
@@ -42,13 +45,23 @@ def _integer_products(node: Any) -> list[str]:  # noqa: ANN401
     """Return which of the nodes that were compiled into ``node``, which takes integers, multiply in them.
 
     What has become an integer product is scaled behind it, by a node that OpenVINO calls by it. In a Subgraph, which
-    may hold a whole attention, float products are beside it.
+    may hold a whole attention, float products are beside it. Where a bias is added to the scaled scores, as the sizes
+    of merged tokens are, the scale has a name of OpenVINO's own: then the Subgraph itself takes queries and keys in
+    integers, and nothing but the product is in front of the scale.
     """
     names, kind = _info(node, "originalLayersNames").split(","), _info(node, "layerType")
     scaled = [name.removesuffix(_SCALING) for name in names if name.endswith(_SCALING)]
     if kind in _OTHER_PRODUCTS:
         return [*names, *scaled]
-    return scaled if kind == _FUSED else []
+    if kind != _FUSED:
+        return []
+    if sum(_is_integer_type(value) for value in node.input_values()) >= _OF_A_PRODUCT:
+        scaled += [name for name, behind in pairwise(names) if _SCALE_OF_ITS_OWN.fullmatch(behind)][:1]
+    return scaled
+
+
+def _is_integer_type(value: Any) -> bool:  # noqa: ANN401
+    return str(value.get_element_type().get_type_name()) in _INTEGER_TYPES
 
 
 def _is_integer(node: Any) -> bool:  # noqa: ANN401

@@ -125,6 +125,7 @@ def test_openvino_keeps_attention_in_one_kernel_with_integers(tmp_path, optimize
     emit(path, plan, "openvino", tmp_path / "int8.onnx")
     with get_backend("openvino").open(tmp_path / "int8.onnx", threads=1, settings={}) as session:
         near(session.infer(IMAGES), expected)
+        assert session.integer_products() == {f"blocks.{block}.attn.matmul" for block in range(4)}
         nodes = [node.get_rt_info() for node in session._compiled.get_runtime_model().get_ordered_ops()]
     infos = [
         {key: str(info[key].astype(str)) for key in ("layerType", "primitiveType", "originalLayersNames")}
@@ -134,6 +135,12 @@ def test_openvino_keeps_attention_in_one_kernel_with_integers(tmp_path, optimize
     kernels = [info["primitiveType"] for info in infos if "attn.softmax" in info["originalLayersNames"]]
     assert len(kernels) == 4
     assert all(kernel.endswith(("i8", "I8")) for kernel in kernels), kernels
+
+
+def test_openvino_multiplies_nothing_in_integers_that_is_float(tmp_path, exported_vit):
+    emit_float32(merged(exported_vit(spec(2)), tmp_path / "merged.onnx"), "openvino", tmp_path / "float32.onnx")
+    with get_backend("openvino").open(tmp_path / "float32.onnx", threads=1, settings={}) as session:
+        assert session.integer_products() == frozenset()
 
 
 @needs_rtx
