@@ -76,11 +76,15 @@ class Matching:
     order: ir.Value
 
 
-def mean_over_heads(build: NodeBuilder, keys: ir.Value, heads: int, tokens: int, width: int) -> ir.Value:
-    """Return the mean over ``heads`` (B, n, d) of ``keys`` (B, n, h * d), by which tokens are compared."""
-    shape = build.constant("key.shape", [-1, tokens, heads, width // heads])
-    split = build.op("Reshape", [keys, shape], "key.heads")
-    return build.op("ReduceMean", [split, build.constant("key.axis", [2])], "metric", keepdims=0)
+def mean_over_heads(build: NodeBuilder, keys: ir.Value, heads: int, width: int) -> ir.Value:
+    """Return the mean over ``heads`` (B, n, d) of ``keys`` (B, n, h * d), by which tokens are compared.
+
+    Each head becomes a value of its own, for OpenVINO is slow to reduce an axis in the middle.
+    """
+    if heads == 1:
+        return keys
+    sizes = build.constant("key.sizes", [width // heads] * heads)
+    return build.op("Mean", list(build.ops("Split", [keys, sizes], "key.heads", heads, axis=2)), "metric")
 
 
 def match(build: NodeBuilder, metric: ir.Value, sets: TokenSets) -> Matching:

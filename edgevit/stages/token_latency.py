@@ -1,8 +1,8 @@
 """What a block takes on an engine with fewer tokens: measured once for a model, by short forms of it.
 
 A model of two of its blocks and one of four are built in INT8 with several numbers of tokens behind their first block.
-What the longer one takes more is two blocks with so many tokens. Its weights are rounded to nearest: time does not
-depend on their values.
+What the longer one takes more is two blocks with so many tokens. What merging takes itself is seen where three blocks
+merge a token each. Weights are rounded to nearest: time does not depend on their values.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from edgevit.stages.settings_race import race
 from edgevit.targets import Target
 
 _SHORT, _LONG = 2, 4  # blocks
+_MERGES = 3  # times that merging is seen: a first time is not as the others, and more are less noisy
 _FEWEST = 32  # patches: of fewer, the numbers to time would be the same
 #: Shares of the patches that are merged in the forms that are timed.
 _MERGED = (0.125, 0.25, 0.375, 0.5)
@@ -86,13 +87,15 @@ def measure_latency(
             return None
         most = most_merged(stream.tokens, stream.prefix)
         merged = [0, *(min(round(share * stream.patches), most) for share in _MERGED)]
-        forms = [(_SHORT, 1), *((blocks, count) for count in merged for blocks in (_SHORT, _LONG))]
+        once = [(count, *[0] * (blocks - 1)) for count in merged for blocks in (_SHORT, _LONG)]
+        forms = [((1,) * _MERGES + (0,) * (_LONG - _MERGES)), *once]
         options = _options(rules, target, table)
         with ExitStack() as stack:
             sessions: list[Session] = []
-            for blocks, count in progress.track(forms, total=len(forms), label=f"Timing blocks with {target.backend}"):
-                place = scratch / f"{target.backend}-{blocks}-{count}"
-                file = _built(float32, target, short_form(source, blocks, count, table, options), place)
+            label = f"Timing blocks with {target.backend}"
+            for number, schedule in enumerate(progress.track(forms, total=len(forms), label=label)):
+                place = scratch / f"{target.backend}-{number}"
+                file = _built(float32, target, short_form(source, schedule, table, options), place)
                 opened = get_backend(target.backend).open(file, threads=0, settings=_settings(bundle, target))
                 sessions.append(stack.enter_context(opened))
             image = bundle.manifest.preprocess(bundle.golden().images[0])[None]
@@ -103,17 +106,17 @@ def measure_latency(
 def _fitted(times: NDArray[np.float64], merged: NDArray[np.int64], depth: int) -> TokenLatency:
     """Return what a model of ``depth`` blocks takes, by the seconds (rounds, forms) of its short forms.
 
-    The first form is the short one that merges one token; of the others, a short and a long one are of each number of
-    ``merged`` tokens, the first of none. What a block takes is a straight line over the number of tokens: some numbers
-    may suit an engine better than their neighbours, but timings are too noisy to say so.
+    The first form is the long one that merges several times; of the others, a short and a long one are of each number
+    of ``merged`` tokens, the first of none. What a block takes is a straight line over the number of tokens: some
+    numbers may suit an engine better than their neighbours, but timings are too noisy to say so.
     """
-    one, short, long = times[:, 0], times[:, 1::2], times[:, 2::2]
+    several, short, long = times[:, 0], times[:, 1::2], times[:, 2::2]
     blocks = (long - short) / (_LONG - _SHORT)  # (rounds, numbers)
     block = float(np.median(blocks[:, 0]))
     whole = float(np.median(short[:, 0])) + (depth - _SHORT) * block
     saved = np.median(blocks[:, :1] - blocks[:, 1:], axis=0)
     slope = float(saved @ merged[1:] / (merged[1:] @ merged[1:]))
-    merging = float(np.median(one - short[:, 0]))
+    merging = float(np.median(several - long[:, 0])) / _MERGES
     return TokenLatency(block=block / whole, saved=max(0.0, slope / whole), merging=max(0.0, merging / whole))
 
 

@@ -59,8 +59,8 @@ def test_all_take_turns_and_are_closed(monkeypatch):
     monkeypatch.setattr("edgevit.stages.settings_race.winner", lambda times: int(times.shape == (15, 2)))
     with fastest_settings(backend, None, NAMES, None) as (settings, session):
         assert (settings, session.name) == ({"speed": "fast"}, "fast")
-        assert backend.ran == ["slow", "fast"] * 18  # the winner is open still
-    assert backend.ran[36:] == ["fast closed", "slow closed"]
+        assert backend.ran == ["slow", "slow", "fast", "fast"] * 18  # the winner is open still
+    assert backend.ran[72:] == ["fast closed", "slow closed"]
 
 
 def test_what_was_opened_is_closed_where_another_cannot_be():

@@ -153,7 +153,7 @@ class _Merger:
         build = NodeBuilder(self._graph, f"{attention.name}.merge")
         width = attention.key.shape[2]  # type: ignore[index]
         assert isinstance(width, int)  # noqa: S101 - the stream has shapes
-        metric = token_merging.mean_over_heads(build, attention.key, attention.heads, tokens.count, width)
+        metric = token_merging.mean_over_heads(build, attention.key, attention.heads, width)
         matching = token_merging.match(build, metric, sets)
         sizes = self._ones(build, value, tokens.count) if tokens.sizes is None else tokens.sizes
         merged, sizes = token_merging.merge(build, value, sizes, matching)

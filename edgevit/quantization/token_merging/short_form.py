@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +20,18 @@ from edgevit.quantization.ptq import FloatModel, PtqModel, rewrite_and_plan
 from edgevit.quantization.rewrites.passes import Options
 
 
-def short_form(source: FloatModel, blocks: int, merged: int, table: CalibrationTable, options: Options) -> PtqModel:
-    """Return the first ``blocks`` of ``source`` with its head, and ``merged`` tokens fewer behind the first of them.
+def short_form(source: FloatModel, schedule: Sequence[int], table: CalibrationTable, options: Options) -> PtqModel:
+    """Return the first blocks of ``source`` with its head, as many as ``schedule`` has, which says what each merges.
 
     ``table`` is what calibration saw of ``source``, which stays as it is. Weights are rounded to nearest: what an
     engine takes does not depend on their values.
     """
     short = source.model.clone()
     stream = find_token_stream(short.graph)
-    end, kept = stream.blocks[-1].output, stream.blocks[blocks - 1].output
+    end, kept = stream.blocks[-1].output, stream.blocks[len(schedule) - 1].output
     end.replace_all_uses_with(kept, replace_graph_outputs=True)
     tidy(short)
-    MergeTokens((merged, *[0] * (blocks - 1)))(short)
+    MergeTokens(schedule)(short)
     rewritten, plan = rewrite_and_plan(short, table, options)
     weights = {layer.name: layer.weight for layer in find_linears(rewritten.graph)}
     linears = tuple(_rounded_to_nearest(linear, weights[linear.name]) for linear in plan.linears)

@@ -1,0 +1,124 @@
+"""Accuracy against latency over token budgets, of INT8 in OpenVINO: what merging tokens gains a whole model.
+
+    python benchmarks/token_frontier.py SOURCE --calibration DATA --evaluation DATA --token-budget B
+        [--token-budget B]... [--image-size PIXELS] [--tokens] [--output FILE]
+
+The model is exported, quantized with all tokens and by each budget, validated, and timed in turns: what
+``edgevit export``, ``quantize``, ``validate`` and ``benchmark`` do. The reference is float32 with all tokens, in
+onnxruntime. With ``--tokens`` it gives its patch tokens, each of which is compared in its own place; without, its
+logits or its features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+from comparison import machine, markdown, other_sections
+
+import edgevit
+from edgevit.bundle.manifest import Accuracy, Variant
+from edgevit.bundle.store import Bundle
+from edgevit.files import write_atomically
+from edgevit.report.formats import NOTHING
+
+HEADING = "Token budgets: accuracy against latency"
+ALL, REFERENCE = "int8-openvino", "float32"
+
+
+def progress(event: edgevit.ProgressEvent) -> None:
+    """Say what is done."""
+    print(event, file=sys.stderr)
+
+
+def accuracy_cells(found: Accuracy | None) -> list[str]:
+    """Return how near to float32 it is: what decides the verdict, and by how much it passes."""
+    if found is None:
+        return [NOTHING, NOTHING]
+    if found.similarity is not None:
+        cosine = found.similarity
+        return [f"{cosine.cosine_mean:.4f}", f"{cosine.cosine_p1:.4f}"]
+    if found.outputs:
+        (output,) = found.outputs
+        return [f"{output.cosine_mean:.4f}", f"{output.cosine_p1:.4f}"]
+    return [NOTHING if found.kl is None else f"{found.kl:.4f}", f"{100 * (found.agreement or 0):.1f} %"]
+
+
+def row(variant: Variant, whole: float) -> list[str]:
+    """Return a line of the table; ``whole`` is what INT8 with all tokens takes, in ms."""
+    latency, merging = variant.latency, variant.token_merging
+    assert latency is not None
+    low, high = latency.speedup_ci95 or (None, None)
+    speed = NOTHING if low is None else f"{latency.speedup_vs_float32:.2f} ({low:.2f} to {high:.2f})"
+    return [
+        variant.name,
+        "100 %" if merging is None else f"{100 * merging.share:.0f} %",
+        f"{latency.p50_ms:.3g} ms",
+        speed,
+        f"{whole / latency.p50_ms:.2f}",
+        *accuracy_cells(variant.accuracy),
+    ]
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source")
+    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--evaluation", required=True)
+    parser.add_argument("--token-budget", type=float, action="append", required=True)
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--tokens", action="store_true", help="give patch tokens, not logits or features")
+    parser.add_argument("--samples", type=int, default=16, help="calibration images (%(default)s)")
+    parser.add_argument("--images", type=int, default=48, help="images to measure on (%(default)s)")
+    parser.add_argument("--duration", type=float, default=20, help="seconds of timing for each variant (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/token-frontier.md"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "model.edgevit"
+        outputs = ["tokens"] if options.tokens else None
+        edgevit.export(options.source, path, image_size=options.image_size, outputs=outputs, progress=progress)
+        for budget in (None, *options.token_budget):
+            edgevit.quantize(
+                path,
+                options.calibration,
+                samples=options.samples,
+                dialect="openvino",
+                token_budget=budget,
+                progress=progress,
+            )
+        edgevit.validate(path, options.evaluation, samples=options.images, progress=progress)
+        edgevit.benchmark(path, threads=2, duration=options.duration, progress=progress)
+        bundle = Bundle.open(path)
+    variants = [bundle.variant(REFERENCE), bundle.variant(ALL)]
+    variants += sorted((each for each in bundle.manifest.variants if each.token_merging), key=lambda each: each.name)[
+        ::-1
+    ]
+    whole = bundle.variant(ALL).latency
+    assert whole is not None
+    side = bundle.manifest.preprocess.size[0]
+    title = f"{Path(options.source).stem} at {side} px, {'patch tokens' if options.tokens else 'its answer'}"
+    doubts = {each.latency.invalid_reason for each in variants if each.latency and not each.latency.valid}
+    near = ("KL (nats)", "agreement") if bundle.manifest.classes else ("cosine", "worst 1 %")
+    header = ("variant", "multiply-adds", "latency", "over float32 (95 %)", "over all tokens", *near)
+    text = [
+        f"## {title}",
+        "",
+        f"Written by `python benchmarks/token_frontier.py {shlex.join(sys.argv[1:])}`: {options.images} images that "
+        "were not calibrated with.",
+        "",
+        machine(2),
+        *(["", f"Speed is in doubt: {'; '.join(sorted(map(str, doubts)))}."] if doubts else []),
+        "",
+        markdown(header, [row(each, whole.p50_ms) for each in variants]),
+    ]
+    kept = other_sections(options.output, HEADING, title)
+    write_atomically(options.output, ("\n".join([*kept, *text]) + "\n").encode())
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
