@@ -72,7 +72,7 @@ def _open_all(
 
 
 def race(sessions: Sequence[Session], images: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the seconds (rounds, sessions) that each takes, right after it has run: a model seldom waits for others."""
+    """Return the seconds (rounds, sessions) that each takes, right after it has run: a model seldom takes turns."""
     times = np.zeros((_WARM_UP + _ROUNDS, len(sessions)))
     for row, (index, session) in itertools.product(range(len(times)), enumerate(sessions)):
         session.infer(images)

@@ -7,6 +7,8 @@ merge a token each. Weights are rounded to nearest: time does not depend on thei
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,8 @@ from edgevit.targets import Target
 _SHORT, _LONG = 2, 4  # blocks
 _MERGES = 3  # times that merging is seen: a first time is not as the others, and more are less noisy
 _FEWEST = 32  # patches: of fewer, the numbers to time would be the same
+_MORE_RACES, _SECONDS = 3, 5.0  # than one, unless so much time is over
+_UNDISTURBED = 0.1  # quantile of the rounds
 #: Shares of the patches that are merged in the forms that are timed.
 _MERGED = (0.125, 0.25, 0.375, 0.5)
 
@@ -99,8 +103,17 @@ def measure_latency(
                 opened = get_backend(target.backend).open(file, threads=0, settings=_settings(bundle, target))
                 sessions.append(stack.enter_context(opened))
             image = bundle.manifest.preprocess(bundle.golden().images[0])[None]
-            times = race(sessions, image)
+            times = _timed(sessions, image, progress)
     return _fitted(times, np.array(merged), depth)
+
+
+def _timed(sessions: Sequence[Session], image: NDArray[np.float32], progress: Progress) -> NDArray[np.float64]:
+    """Return the seconds (rounds, sessions) that each takes, of several races if they are short."""
+    until = time.monotonic() + _SECONDS
+    found = [race(sessions, image)]
+    for _ in progress.track(range(_MORE_RACES), total=_MORE_RACES, label="Timing them in turns"):
+        found += [race(sessions, image)] if time.monotonic() < until else []
+    return np.concatenate(found)
 
 
 def _fitted(times: NDArray[np.float64], merged: NDArray[np.int64], depth: int) -> TokenLatency:
@@ -108,15 +121,15 @@ def _fitted(times: NDArray[np.float64], merged: NDArray[np.int64], depth: int) -
 
     The first form is the long one that merges several times; of the others, a short and a long one are of each number
     of ``merged`` tokens, the first of none. What a block takes is a straight line over the number of tokens: some
-    numbers may suit an engine better than their neighbours, but timings are too noisy to say so.
+    numbers may suit an engine better than their neighbours, but timings are too noisy to say so. Of each form the
+    fastest rounds count: whatever disturbs them makes differences of slow ones say nothing.
     """
-    several, short, long = times[:, 0], times[:, 1::2], times[:, 2::2]
-    blocks = (long - short) / (_LONG - _SHORT)  # (rounds, numbers)
-    block = float(np.median(blocks[:, 0]))
-    whole = float(np.median(short[:, 0])) + (depth - _SHORT) * block
-    saved = np.median(blocks[:, :1] - blocks[:, 1:], axis=0)
-    slope = float(saved @ merged[1:] / (merged[1:] @ merged[1:]))
-    merging = float(np.median(several - long[:, 0])) / _MERGES
+    several, *undisturbed = np.quantile(times, _UNDISTURBED, axis=0)
+    short, long = np.array(undisturbed[0::2]), np.array(undisturbed[1::2])
+    blocks = (long - short) / (_LONG - _SHORT)
+    whole = float(short[0] + (depth - _SHORT) * blocks[0])
+    slope = float((blocks[0] - blocks[1:]) @ merged[1:] / (merged[1:] @ merged[1:]))
+    block, merging = float(blocks[0]), float(several - long[0]) / _MERGES
     return TokenLatency(block=block / whole, saved=max(0.0, slope / whole), merging=max(0.0, merging / whole))
 
 
