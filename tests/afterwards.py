@@ -25,17 +25,24 @@ class _Finder(MetaPathFinder):
 
     def __init__(self, then: dict[str, Callable[[ModuleType], None]]) -> None:
         self._then = then
+        self._asking: set[str] = set()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        then = self._then.pop(name, None)  # it asks only others now
-        spec = importlib.util.find_spec(name) if then else None
-        if spec is None or spec.loader is None or then is None:
+        if name not in self._then or name in self._asking:
+            return None
+        self._asking.add(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._asking.remove(name)
+        if spec is None or spec.loader is None:
             return None
         run = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             run(module)
-            then(module)
+            if then := self._then.pop(name, None):  # not before: many only ask whether a module is there
+                then(module)
 
         spec.loader.exec_module = exec_module
         return spec
