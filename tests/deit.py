@@ -18,14 +18,13 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict, batches, load_pixels
 from edgevit.data.csv_table import load_csv
 from edgevit.data.preprocess import Preprocess
-from edgevit.quantization.arithmetic import Scheme
 from edgevit.stages import validate
 from edgevit.stages.precisions import OPTIMIZED, PLANS
 
 PREPROCESS = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 PHOTOS = 200
 BATCH = 8
-SAMPLES = "64"  # photos to calibrate with
+SAMPLES = "32"  # photos to calibrate with
 NOTHING_SET: Mapping[str, str] = {}
 
 
@@ -58,12 +57,12 @@ class Deit:
 
         return self._once("deit-quantized", make) / "deit.edgevit"
 
-    def optimized(self, scheme: Scheme) -> tuple[Path, Path]:
-        """Return the model from which INT8 is written for a scheme, and its plan."""
-        bundle = Bundle.open(self.quantized() if scheme == "asymmetric" else self._portable())
-        return bundle.verify_extra(OPTIMIZED[scheme]).path, bundle.verify_extra(PLANS[scheme]).path
+    def optimized(self) -> tuple[Path, Path]:
+        """Return the model from which INT8 is written for both engines, and its plan."""
+        bundle = Bundle.open(self.quantized())
+        return bundle.verify_extra(OPTIMIZED["asymmetric"]).path, bundle.verify_extra(PLANS["asymmetric"]).path
 
-    def _portable(self) -> Path:
+    def portable(self) -> Path:
         """Return the bundle with a portable variant, too: its activations are signed."""
 
         def make(folder: Path) -> None:
@@ -117,10 +116,10 @@ class Deit:
 
         return self._once("deit-validated", make) / "deit.edgevit"
 
-    def answers(self, engine: str) -> NDArray[np.float32]:
-        """Return the logits that float32 has for them on ``engine``; `edgevit validate` has asked it already."""
+    def answers(self, engine: str, precision: str = "float32") -> NDArray[np.float32]:
+        """Return the logits for them of a variant for ``engine``; `edgevit validate` has asked it already."""
         with np.load(self.validated().parent / "logits.npz") as logits:
-            found: NDArray[np.float32] = logits[f"float32-{engine}"]
+            found: NDArray[np.float32] = logits[f"{precision}-{engine}"]
         return found
 
 

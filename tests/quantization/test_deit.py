@@ -1,18 +1,16 @@
 """The whole way from a real ViT to INT8, judged on real photos."""
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from deit import BATCH, infer
 from numpy.typing import NDArray
 from onnx_files import emit
 
-from edgevit.backends import get_backend
 from edgevit.bundle.manifest import Kernels
-from edgevit.quantization.emit import scheme_of
-from edgevit.quantization.kernel_check import check_kernels
+from edgevit.bundle.store import Bundle
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.statistics import agreement, mean_kl, sqnr_db
 
@@ -23,7 +21,6 @@ class Measured(NamedTuple):
     exact: NDArray[np.float32]
     int8: NDArray[np.float32]
     kernels: Kernels
-    sources: tuple[Path, Path]
 
 
 class Case(NamedTuple):
@@ -44,21 +41,16 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def measured(deit, tmp_path_factory):
-    folder, images = tmp_path_factory.mktemp("deit"), deit.images()
+def measured(deit):
     found = {}
     for case in CASES:
-        backend, (model, plan_file) = get_backend(case.backend), deit.optimized(scheme_of(case.dialect))
-        source, plan = folder / f"{case.dialect}.onnx", QuantizationPlan.load(plan_file)
-        emit(model, plan, case.dialect, source)
-        int8 = backend.build(source, folder / case.dialect)[0]
-        with backend.open(int8, threads=0, settings={}) as session:
-            found[case] = Measured(
-                deit.answers(case.backend),
-                np.concatenate([session.infer(batch) for batch in images]),
-                check_kernels(session, plan.integer_layers()),
-                (deit.float32(), source),
-            )
+        bundle = Bundle.open(deit.quantized() if case.dialect != "portable" else deit.portable())
+        variant = bundle.variant(f"int8-{case.dialect}")
+        if case.dialect == "portable":
+            int8 = infer(case.backend, bundle.verify_files(variant.name), deit.images(), variant.settings)
+        else:
+            int8 = deit.answers(case.backend, "int8")
+        found[case] = Measured(deit.answers(case.backend), int8, variant.kernels)
     return found
 
 
@@ -91,12 +83,15 @@ def test_both_backends_agree_in_float32(measured):
     assert agreement(exact["onnxruntime"], exact["openvino"]) >= 0.999
 
 
-def test_openvinos_ir_answers_as_the_onnx_it_was_made_of(measured, deit):
-    case = next(case for case in CASES if case.backend == "openvino")
+def test_openvinos_ir_answers_as_the_onnx_it_was_made_of(deit, tmp_path):
+    model, plan = deit.optimized()
+    emit(model, QuantizationPlan.load(plan), "openvino", tmp_path / "int8.onnx")
     images = deit.images()[::4]
-    for source, found in zip(measured[case].sources, measured[case][:2], strict=True):
-        with get_backend("openvino").open(source, threads=0, settings={}) as session:  # the same arithmetic
-            expected = np.stack([session.infer(batch) for batch in images])
-        found = found.reshape(-1, *expected.shape[1:])[::4]
-        assert agreement(np.concatenate(expected), np.concatenate(found)) == 1
+    exact = deit.answers("openvino")
+    exact = exact.reshape(-1, BATCH, exact.shape[1])[::4].reshape(-1, exact.shape[1])
+    # Opened with nothing set, which is the same arithmetic on every processor.
+    int8 = infer("openvino", Bundle.open(deit.quantized()).verify_files("int8-openvino"), images)
+    for source, found in ((deit.float32(), exact), (tmp_path / "int8.onnx", int8)):
+        expected = infer("openvino", source, images)
+        assert agreement(expected, found) == 1
         np.testing.assert_allclose(found, expected, atol=1e-4)
