@@ -18,6 +18,7 @@ import pytest
 from afterwards import afterwards
 from chromium_host import Chromium, executable
 from fork_server import Forked, ForkServer
+from forked_workers import ForkedWorkers
 from hypothesis import settings
 from memory_folder import memory_folder
 from once import once, traces
@@ -117,29 +118,37 @@ def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def loaded_for_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Change what is loaded, for fixtures of all scopes, too: exports and shapes are kept, threads that wait sleep."""
+    """Change what is loaded, for fixtures of all scopes, too: exports and shapes are kept, threads that wait sleep.
+
+    Workers of benchmarks are forked, but for those of tests/evaluation.
+    """
 
     def keep_exports(_: ModuleType) -> None:
         from traces import keep
 
         keep(traces(tmp_path_factory))
 
+    workers = ForkedWorkers()
     then = {
         "edgevit.graph.torch_export": keep_exports,
         "edgevit.data.shapes": kept_shapes.keep,
+        "edgevit.evaluation.worker_process": workers.serve,
         "onnxruntime": do_not_spin,
     }
-    with afterwards(then):
+    with closing(workers), afterwards(then):
         yield
 
 
 def do_not_spin(onnxruntime: ModuleType) -> None:
     """Let onnxruntime's threads sleep while they wait: they would take the cores from another worker's tests."""
-    opened = onnxruntime.InferenceSession.__init__
+    opened, spinning = onnxruntime.InferenceSession.__init__, "session.intra_op.allow_spinning"
 
     def init(self, model, sess_options=None, *args, **options):
         sess_options = sess_options or onnxruntime.SessionOptions()
-        sess_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            sess_options.get_session_config_entry(spinning)
+        except RuntimeError:  # it is not set, and onnxruntime warns of what is set twice
+            sess_options.add_session_config_entry(spinning, "0")
         opened(self, model, sess_options, *args, **options)
 
     onnxruntime.InferenceSession.__init__ = init

@@ -17,10 +17,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from struct import Struct
-from typing import Any
+from typing import IO, Any
 
 _NUMBER = Struct("i")
 _MOST = 1 << 18  # bytes of a request
@@ -44,13 +45,24 @@ class ForkServer:
 
     def start(self, arguments: list[str], environment: dict[str, str], file_size: int | None) -> Forked:
         """Run the command line with ``arguments``; see ``tiny.start``."""
-        request = json.dumps([arguments, environment, str(Path.cwd()), file_size]).encode()
         pipes = [os.pipe() for _ in range(3)]
-        socket.send_fds(self._socket, [request], [theirs for _, theirs in pipes])
+        self._ask(["edgevit", arguments, environment, str(Path.cwd()), file_size], [theirs for _, theirs in pipes])
         for _, theirs in pipes:
             os.close(theirs)
         stdout, stderr, status = (ours for ours, _ in pipes)
-        return Forked(stdout, stderr, status)
+        return Forked(os.fdopen(stdout), os.fdopen(stderr), status)
+
+    def talk(self, module: str, environment: Mapping[str, str], folder: Path, stderr: IO[bytes]) -> Talking:
+        """Run ``module`` in ``folder``, with pipes to and from it that hold nothing back."""
+        (stdout, their_stdout), (status, their_status), (their_stdin, stdin) = (os.pipe() for _ in range(3))
+        request = [module, [], dict(environment), str(folder), None]
+        self._ask(request, [their_stdout, stderr.fileno(), their_status, their_stdin])
+        for theirs in (their_stdout, their_status, their_stdin):
+            os.close(theirs)
+        return Talking(os.fdopen(stdin, "wb", 0), os.fdopen(stdout, "rb", 0), status)
+
+    def _ask(self, request: list[Any], theirs: list[int]) -> None:
+        socket.send_fds(self._socket, [json.dumps(request).encode()], theirs)
 
     def close(self) -> None:
         """End the server, which ends when nobody can ask any more."""
@@ -59,11 +71,10 @@ class ForkServer:
         assert self._process.returncode == 0, said
 
 
-class Forked:
-    """A process that the server has forked: as much of ``subprocess.Popen`` as tests use."""
+class _Process:
+    """A process that the server has forked, which tells by ``status`` its number, and how it has ended."""
 
-    def __init__(self, stdout: int, stderr: int, status: int) -> None:
-        self.stdout, self.stderr = os.fdopen(stdout), os.fdopen(stderr)
+    def __init__(self, status: int) -> None:
         self.returncode: int | None = None
         self._status = os.fdopen(status, "rb", buffering=0)
         self.pid = self._number()
@@ -92,6 +103,14 @@ class Forked:
         """Kill it, unless it has ended."""
         self.send_signal(signal.SIGKILL)
 
+
+class Forked(_Process):
+    """As much of ``subprocess.Popen`` as tests of commands use."""
+
+    def __init__(self, stdout: IO[str], stderr: IO[str], status: int) -> None:
+        self.stdout, self.stderr = stdout, stderr
+        super().__init__(status)
+
     def communicate(self, timeout: float = 200) -> tuple[str, str]:
         """Return the rest of what it writes, and wait for its end."""
         with self.stdout, self.stderr, ThreadPoolExecutor(2) as pool:
@@ -102,19 +121,37 @@ class Forked:
             return said[0].result(), said[1].result()
 
 
-def serve(server: socket.socket) -> list[str] | None:
-    """Fork a process for each request; return the arguments in it, and None in this one when no more come."""
+class Talking(_Process):
+    """As much of it as who talks to a process uses."""
+
+    def __init__(self, stdin: IO[bytes], stdout: IO[bytes], status: int) -> None:
+        self.stdin, self.stdout = stdin, stdout
+        super().__init__(status)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return how the process has ended; raise ``subprocess.TimeoutExpired`` if it has not."""
+        if (code := super().wait(timeout)) is None:
+            raise subprocess.TimeoutExpired("a forked process", timeout or 0)
+        return code
+
+    def poll(self) -> int | None:
+        """Return how the process has ended, None while it runs."""
+        return super().wait(timeout=0)
+
+
+def serve(server: socket.socket) -> tuple[str, list[str]] | None:
+    """Fork a process for each request; return module and arguments in it, and None in this one when no more come."""
     while True:
-        message, descriptors, *_ = socket.recv_fds(server, _MOST, 3)
+        message, descriptors, *_ = socket.recv_fds(server, _MOST, 4)
         if not message:
             return None
         while _ended_children():
             pass
-        arguments, *surroundings = json.loads(message)
+        module, arguments, *surroundings = json.loads(message)
         if os.fork() == 0:
             server.close()
             if _is_command(descriptors, surroundings):
-                return arguments
+                return module, arguments
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -128,16 +165,16 @@ def _ended_children() -> int:
 
 def _is_command(descriptors: list[int], surroundings: list[Any]) -> bool:
     """Fork again, and return in the command's process alone; the other one tells when and how that has ended."""
-    stdout, stderr, status = descriptors
+    stdout, stderr, status, *stdin = descriptors
     if (pid := os.fork()) == 0:
-        for place, descriptor in ((1, stdout), (2, stderr)):
+        for place, descriptor in zip((1, 2, 0), (stdout, stderr, *stdin)):  # noqa: B905  # stdin is not always given
             os.dup2(descriptor, place)
         for descriptor in descriptors:
             os.close(descriptor)
         _settle(*surroundings)
         return True
-    os.close(stdout)
-    os.close(stderr)
+    for descriptor in (stdout, stderr, *stdin):
+        os.close(descriptor)
     os.write(status, _NUMBER.pack(pid))
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.write(status, _NUMBER.pack(code))
@@ -164,5 +201,5 @@ if __name__ == "__main__":
     gc.freeze()  # memory that is not looked at need not be copied
     given = serve(socket.socket(fileno=int(sys.argv[1])))
     if given is not None:
-        sys.argv[:] = ["edgevit", *given]
-        runpy.run_module("edgevit", run_name="__main__", alter_sys=True)
+        sys.argv[:] = [given[0], *given[1]]
+        runpy.run_module(given[0], run_name="__main__", alter_sys=True)
