@@ -19,11 +19,16 @@ ROW_WISE = {
     "Erf": (0,),
     "Gelu": (0,),
     "LayerNormalization": (0,),
+    "LpNormalization": (0,),
     "MatMul": (0,),
     "MatMulIntegerToFloat": (0,),
+    "Max": (0, 1),
+    "Mean": (),  # all
     "Mul": (0, 1),
     "MultiHeadAttention": (0,),  # as Attention
     "QuantizeLinear": (0,),
+    "Reciprocal": (0,),
+    "ReduceMax": (0,),
     "Relu": (0,),
     "Sigmoid": (0,),
     "Sub": (0, 1),
@@ -31,17 +36,24 @@ ROW_WISE = {
 }
 
 
+def row_inputs(node: ir.Node) -> tuple[int, ...]:
+    """Return the positions of the inputs of ``node`` that hold tokens, if it treats each token by itself."""
+    return ROW_WISE[node.op_type] or tuple(range(len(node.inputs)))
+
+
 def is_row_wise(node: ir.Node) -> bool:
     """Say whether ``node`` treats each token (B, N, D) by itself, and all that it takes is known to hold tokens."""
     tokens = tokens_of(node.outputs[0])
     if node.op_type not in ROW_WISE or tokens is None:
         return False
-    inputs = [node.inputs[position] for position in ROW_WISE[node.op_type]]
+    inputs = [node.inputs[position] for position in row_inputs(node)]
     if not all(tokens_of(value) == tokens or same_for_all(value) for value in inputs):
         return False
     match node.op_type:
-        case "LayerNormalization":
+        case "LayerNormalization" | "LpNormalization":
             return node.attributes.get_int("axis", -1) in (-1, 2)
+        case "ReduceMax":
+            return _reduces_features(node)
         case "MatMul" | "MatMulIntegerToFloat":
             return _rank(node.inputs[1]) == 2
         case "QuantizeLinear" | "DequantizeLinear":
@@ -72,6 +84,15 @@ def same_for_all(value: ir.Value | None) -> bool:
     """Say whether ``value`` is a constant with nothing of its own for each token."""
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return tensor is not None and (len(tensor.shape) < 2 or tensor.shape[-2] == 1)
+
+
+def _reduces_features(node: ir.Node) -> bool:
+    """Say whether ``node`` reduces the last axis alone, and keeps it."""
+    axes: list[int] = list(node.attributes.get_ints("axes", ()))
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        tensor = ir.convenience.get_const_tensor(node.inputs[1])
+        axes = [] if tensor is None else tensor.numpy().tolist()
+    return axes in ([-1], [2]) and node.attributes.get_int("keepdims", 1) == 1
 
 
 def _rank(value: ir.Value | None) -> int | None:

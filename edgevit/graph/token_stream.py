@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgevit.errors import GraphError
 from edgevit.graph.attention import AttentionSubgraph, find_attentions, find_turned_attentions
-from edgevit.graph.row_wise import ROW_WISE, TOKEN_AXIS, is_row_wise, same_for_all, tokens_of
+from edgevit.graph.row_wise import TOKEN_AXIS, is_row_wise, row_inputs, same_for_all, tokens_of
 from edgevit.graph.shapes import complete_shapes
 from edgevit.graph.token_prefix import prefix_of
 
@@ -118,7 +118,7 @@ def _comes_from(value: ir.Value, other: ir.Value) -> bool:
         node = value.producer()
         if node is None or not is_row_wise(node):
             return False
-        made = [node.inputs[position] for position in ROW_WISE[node.op_type]]
+        made = [node.inputs[position] for position in row_inputs(node)]
         made = [each for each in made if each is not None and not same_for_all(each)]
         if len(made) != 1 or made[0] is None:
             return False
@@ -138,9 +138,9 @@ def _follow(graph: ir.Graph, stream: TokenStream) -> None:
             seen[attention.output] = None
         elif node in inside or not taken:
             continue
-        elif _keeps_rows(node, seen):
+        elif keeps_rows(node, seen):
             seen.update(dict.fromkeys(node.outputs))
-        elif not _takes_prefix(node, stream.prefix):
+        elif not takes_first(node, stream.prefix):
             stream.readers += [(node, index) for index in taken]
     stream.values = [value for value in seen if value is not None]
     stream.outputs = [value for value in graph.outputs if value in seen]
@@ -157,10 +157,10 @@ def _nodes(attention: AttentionSubgraph) -> Iterator[ir.Node]:
     yield from attention.other_paths
 
 
-def _keeps_rows(node: ir.Node, seen: Container[ir.Value | None]) -> bool:
+def keeps_rows(node: ir.Node, seen: Container[ir.Value | None]) -> bool:
     """Say whether ``node`` gives a row for each row of ``seen`` values, and looks at no others."""
     if is_row_wise(node):
-        given = [node.inputs[position] for position in ROW_WISE[node.op_type]]
+        given = [node.inputs[position] for position in row_inputs(node)]
         return all(each in seen or same_for_all(each) for each in given)
     if node.op_type == "Slice" and len(node.inputs) > 3 and node.inputs[3] is not None:
         axes = ir.convenience.get_const_tensor(node.inputs[3])
@@ -168,18 +168,18 @@ def _keeps_rows(node: ir.Node, seen: Container[ir.Value | None]) -> bool:
     return node.op_type == "Split" and node.attributes.get_int("axis", 0) in _FEATURES
 
 
-def _takes_prefix(node: ir.Node, prefix: int) -> bool:
-    """Say whether ``node`` looks at class token or registers alone, which stay where they are."""
+def takes_first(node: ir.Node, count: int) -> bool:
+    """Say whether ``node`` looks at none but the first ``count`` tokens, such as class token and registers."""
     constants = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:]]
     if any(constant is None for constant in constants):
         return False
     numbers = [constant.numpy().reshape(-1).tolist() for constant in constants if constant is not None]
     match node.op_type:
         case "Gather":
-            return node.attributes.get_int("axis", 0) == TOKEN_AXIS and all(0 <= each < prefix for each in numbers[0])
+            return node.attributes.get_int("axis", 0) == TOKEN_AXIS and all(0 <= each < count for each in numbers[0])
         case "Slice":
             starts, ends, *more = numbers
             axes = more[0] if more else list(range(len(starts)))
-            return axes == [TOKEN_AXIS] and starts[0] >= 0 and 0 <= ends[0] <= prefix
+            return axes == [TOKEN_AXIS] and starts[0] >= 0 and 0 <= ends[0] <= count
         case _:
             return node.op_type in ("Shape", "Size")

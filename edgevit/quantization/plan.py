@@ -197,6 +197,7 @@ class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_field
     ``attentions`` are those whose products could be computed in integers too; a dialect need not. ``limit`` is the
     verdict where layers were to return to float until a limit holds (see ``search``), ``sensitivity`` what each of them
     costs alone, where that was measured. ``token_merging`` says which tokens of that file are merged, if some are.
+    ``padded`` names the dialects in which rows are added to the tokens, as their engine is faster so.
     """
 
     what = "quantization plan"
@@ -219,6 +220,7 @@ class QuantizationPlan(JSONFile, frozen=True, kw_only=True, forbid_unknown_field
     observer: Observer = "minmax"
     trials: tuple[Trial, ...] = ()
     token_merging: TokenMerging | None = None
+    padded: tuple[str, ...] = ()
 
     def limit_in(self, dialect: str) -> LimitVerdict | None:
         """Return the verdict on a limit, if there is one that was found in ``dialect``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from edgevit.stages.precisions import (
     merged_place,
     write_source,
 )
+from edgevit.stages.token_padding import padded_if_faster
 from edgevit.targets import Target, float8_dialect
 from edgevit.versions import narrowed
 
@@ -189,12 +191,16 @@ def compile_variant(
     check_gives(bundle, target_name, target)
     name = variant_name(target, precision, budget_of(decided))
     float_layers: dict[str, str] = {}
+
+    def compiled(decided: Decided, place: Path, progress: Progress) -> Compiled:
+        (place / name).mkdir(parents=True)
+        return _compile_once(bundle, float32, target_name, target, precision, decided, place, evaluator, progress)
+
     while True:
         if isinstance(decided, PtqModel):
             check_integers(decided.plan, target, variant_name(target, "float32"))
-        (scratch / name).mkdir()
         try:
-            made = _compile_once(bundle, float32, target_name, target, precision, decided, scratch, evaluator, progress)
+            made = compiled(decided, scratch, progress)
         except KernelError as error:
             reasons = _float_reasons(decided, error)
             for layer, reason in reasons.items():
@@ -205,7 +211,10 @@ def compile_variant(
             float_layers |= reasons
             shutil.rmtree(scratch / name)
         else:
-            return replace(made, float_in=float_layers)
+            break
+    if precision == "int8" and isinstance(decided, PtqModel) and made.kernels is not None:
+        made = padded_if_faster(bundle, decided, made, partial(compiled, place=scratch / "padded"), progress)
+    return replace(made, float_in=float_layers)
 
 
 def _float_reasons(decided: Decided, error: KernelError) -> dict[str, str]:

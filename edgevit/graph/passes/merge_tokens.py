@@ -12,13 +12,12 @@ from onnx_ir.passes import common
 from edgevit.errors import GraphError
 from edgevit.graph import token_merging
 from edgevit.graph.attention import AttentionSubgraph
-from edgevit.graph.editing import NodeBuilder, add_constant
+from edgevit.graph.attention_rows import add_to_scores, resized, set_tokens
+from edgevit.graph.editing import NodeBuilder
 from edgevit.graph.row_wise import TOKEN_AXIS
 from edgevit.graph.token_merging import TokenSets
 from edgevit.graph.token_stream import EncoderBlock, TokenStream, find_token_stream, unmergeable
 from edgevit.models.token_schedule import schedule_problem
-
-_QUERY_AXIS, _KEY_AXIS = 2, 3  # of scores (B, h, n, n)
 
 
 class MergeTokens(ir.passes.InPlacePass):
@@ -94,7 +93,7 @@ class _Merger:
         for value in stream.values:
             tokens = self._tokens_at(value, attentions.get(value))
             self._of[value] = tokens
-            value.shape = _resized(value.shape, {TOKEN_AXIS: tokens.count})
+            value.shape = resized(value.shape, {TOKEN_AXIS: tokens.count})
             block, count = merging.get(value, (None, 0))
             if block is not None and count:
                 self._merge(block, count, tokens)
@@ -109,42 +108,14 @@ class _Merger:
         if attention is not None:
             tokens = self._of[attention.query]
             if tokens.bias is not None:
-                self._attend(attention, tokens.count, tokens.bias)
+                set_tokens(self._graph, attention, queries=tokens.count, keys=tokens.count)
+                add_to_scores(self._graph, attention, tokens.bias, "token_sizes")
             return tokens
         node = value.producer()
         taken = [self._of[each] for each in (() if node is None else node.inputs) if each in self._of]
         if len({tokens.count for tokens in taken}) > 1:
             raise unmergeable("tokens of a block are added to those of a later one")
         return taken[0] if taken else _Tokens(self._stream.tokens)
-
-    def _attend(self, attention: AttentionSubgraph, count: int, bias: ir.Value) -> None:
-        """Let ``attention`` look at ``count`` tokens, with ``bias`` added to the scores."""
-        for node in (*attention.query_path, *attention.other_paths):
-            (output,) = node.outputs
-            match node.op_type:
-                case "Reshape":
-                    self._reshape(node, count)
-                    output.shape = _resized(output.shape, {TOKEN_AXIS: count})
-                case "Transpose":
-                    source = None if node.inputs[0] is None else node.inputs[0].shape
-                    perm = node.attributes.get_ints("perm", ())
-                    output.shape = None if source is None else ir.Shape([source[axis] for axis in perm])
-                case _:  # (B, h, n, d), or (B, h, n, n)
-                    square = {_KEY_AXIS: count} if node in (attention.scores, attention.softmax) else {}
-                    output.shape = _resized(output.shape, {_QUERY_AXIS: count, **square})
-        build = NodeBuilder(self._graph, attention.name)
-        product = attention.scores.outputs[0]
-        biased = build.op("Add", [product, bias], "token_sizes")
-        biased.shape, biased.type = product.shape, product.type
-        self._graph.insert_before(attention.softmax, build.nodes)
-        attention.softmax.replace_input_with(0, biased)
-
-    def _reshape(self, node: ir.Node, count: int) -> None:
-        tensor = None if node.inputs[1] is None else ir.convenience.get_const_tensor(node.inputs[1])
-        assert tensor is not None  # noqa: S101 - so is an attention found
-        shape = np.array(tensor.numpy())
-        shape[TOKEN_AXIS] = count
-        node.replace_input_with(1, add_constant(self._graph, f"{node.name}.shape", shape))
 
     def _merge(self, block: EncoderBlock, count: int, tokens: _Tokens) -> None:
         value, attention = block.residual, block.attention
@@ -157,7 +128,7 @@ class _Merger:
         matching = token_merging.match(build, metric, sets)
         sizes = self._ones(build, value, tokens.count) if tokens.sizes is None else tokens.sizes
         merged, sizes = token_merging.merge(build, value, sizes, matching)
-        merged.shape, merged.type = _resized(value.shape, {TOKEN_AXIS: sets.left}), value.type
+        merged.shape, merged.type = resized(value.shape, {TOKEN_AXIS: sets.left}), value.type
         shape = build.constant("bias.shape", [-1, 1, 1, sets.left])
         bias = build.op("Reshape", [build.op("Log", [sizes], "sizes.log"), shape], "bias")
         bias.shape, bias.type = ir.Shape([value.shape[0], 1, 1, sets.left]), value.type  # type: ignore[index]
@@ -187,7 +158,7 @@ class _Merger:
         if value not in self._restored:
             build = NodeBuilder(self._graph, f"{value.name}.unmerge")
             whole = token_merging.pick(build, value, tokens.places, "tokens")
-            whole.shape, whole.type = _resized(value.shape, {TOKEN_AXIS: self._stream.tokens}), value.type
+            whole.shape, whole.type = resized(value.shape, {TOKEN_AXIS: self._stream.tokens}), value.type
             producer = value.producer()
             assert producer is not None  # noqa: S101 - it is made of the images
             self._graph.insert_after(producer, build.nodes)
@@ -201,7 +172,3 @@ class _Merger:
         index = self._graph.outputs.index(value)
         self._graph.outputs[index] = whole
         value.name, whole.name = f"{value.name}.merged", value.name
-
-
-def _resized(shape: ir.Shape | None, sizes: dict[int, int]) -> ir.Shape | None:
-    return None if shape is None else ir.Shape([sizes.get(axis, size) for axis, size in enumerate(shape)])

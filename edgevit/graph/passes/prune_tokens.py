@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgevit.graph.attention import find_attentions
 from edgevit.graph.editing import add_constant
-from edgevit.graph.row_wise import BIAS, ROW_WISE, TOKEN_AXIS, bias_of_keys, is_row_wise, same_for_all, tokens_of
+from edgevit.graph.row_wise import BIAS, TOKEN_AXIS, bias_of_keys, is_row_wise, row_inputs, same_for_all, tokens_of
 
 
 class PruneToClassToken(ir.passes.InPlacePass):
@@ -91,7 +91,7 @@ def _behind_choice(
             single |= dict.fromkeys(attention.query_path, ())
             single[attention.query_path[0]] = (0,)
         elif is_row_wise(node):
-            single[node] = ROW_WISE[node.op_type]
+            single[node] = row_inputs(node)
     return single, query_paths
 
 

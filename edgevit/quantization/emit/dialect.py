@@ -40,8 +40,9 @@ class Dialect:
 
     ``scheme`` is how activations must be stored. The functions write an optimized model, which is used up, in the
     dialect to a path; ``float32_passes`` are what makes a float32 graph the form that its engine runs fastest. Each is
-    None where there is no such form. ``convolutions`` says whether it has a form for them in integers. ``lint`` is None
-    where the engine tells itself what it does not take.
+    None where there is no such form. ``convolutions`` says whether it has a form for them in integers, ``pads_tokens``
+    whether it can add rows to the tokens, where a plan says so. ``lint`` is None where the engine tells itself what it
+    does not take.
     """
 
     name: str
@@ -52,4 +53,5 @@ class Dialect:
     emit_float8: Callable[[ir.Model, QuantizationPlan, Path], Emitted] | None = None
     emit_float8_attention: Callable[[ir.Model, QuantizationPlan, Path], Emitted] | None = None
     convolutions: bool = False
+    pads_tokens: bool = False
     lint: LintProfile | None = None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from edgevit.graph.passes.pad_tokens import PadTokens
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.convolution import QuantizedConvolution
 from edgevit.quantization.emit.dialect import Dialect
@@ -31,7 +32,8 @@ from edgevit.quantization.plan import QuantizationPlan
 
 def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
     """Write the optimized ``model``, which is used up, to ``path`` as INT8 for OpenVINO."""
-    passes = (SplitQkv(), PruneToClassToken(), QuantizeAttention(plan.attentions, ["scores"]))
+    pad = (PadTokens(),) if DIALECT.name in plan.padded else ()
+    passes = (SplitQkv(), PruneToClassToken(), *pad, QuantizeAttention(plan.attentions, ["scores"]))
     return rewrite(model, plan, path, _substitute, passes, convolve=_convolve, weight_bits=weight_bits)
 
 
@@ -57,4 +59,11 @@ def _convolve(convolution: QuantizedConvolution) -> None:
     convolution.float_bias(zero_point=zero_point)
 
 
-DIALECT = Dialect(name="openvino", scheme="asymmetric", emit=emit, float32_passes=float32_passes, convolutions=True)
+DIALECT = Dialect(
+    name="openvino",
+    scheme="asymmetric",
+    emit=emit,
+    float32_passes=float32_passes,
+    convolutions=True,
+    pads_tokens=True,
+)

@@ -1,0 +1,101 @@
+"""Whether an engine is faster with rows that are added to the tokens: ``graph.passes.pad_tokens``.
+
+The kernels of an engine take rows in blocks. OpenVINO's for integers take up to a quarter longer for 197 tokens than for
+200 on some processors, and no longer on others: so both files are built, and timed in turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from msgspec import structs
+from numpy.typing import NDArray
+
+from edgevit.backends import backend_class, get_backend
+from edgevit.backends.backend import Backend
+from edgevit.bundle.store import Bundle
+from edgevit.graph.passes.pad_tokens import padding_of
+from edgevit.progress import SILENT, Progress
+from edgevit.quantization.accuracy.output_distance import worst_sqnr_db
+from edgevit.quantization.emit import dialect_called
+from edgevit.quantization.ptq import PtqModel
+from edgevit.stages.settings_race import MARGIN, race
+from edgevit.targets import Target
+
+_LEAST_TOKENS = 64  # of fewer, what is added is too much of the whole
+_RACES = 3
+_SAME_SQNR = 40.0  # dB: the tokens are computed as before, if perhaps in another order
+
+
+class _Built(Protocol):
+    """A variant's file, with what an engine is to open it with: ``build.Compiled``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def target(self) -> Target: ...
+    @property
+    def model(self) -> Path: ...
+    @property
+    def settings(self) -> Mapping[str, str]: ...
+
+
+BuiltT = TypeVar("BuiltT", bound=_Built)
+
+
+def padded_if_faster(
+    bundle: Bundle, decided: PtqModel, made: BuiltT, compile_variant: Callable[..., BuiltT], progress: Progress
+) -> BuiltT:
+    """Return the variant of ``decided`` with rows added to its tokens, if it is clearly faster than ``made`` here.
+
+    ``compile_variant`` compiles it. Where the dialect adds none, the engine is not here, or the model has few tokens or
+    a good number of them, it is ``made``.
+    """
+    target = made.target
+    here = backend_class(target.backend).unbuildable_reason(target.build_options("int8")) is None
+    tokens, added = padding_of(decided.model.graph)
+    if not here or not dialect_called(target.dialect).pads_tokens or not added or tokens < _LEAST_TOKENS:
+        return made
+    plan = structs.replace(decided.plan, padded=(target.dialect,))
+    padded = compile_variant(replace(decided, plan=plan), progress=SILENT)
+    images = [bundle.manifest.preprocess(image)[None] for image in bundle.golden().images]
+    share = _time_of_padded(get_backend(target.backend), made, padded, images)
+    if share is None:
+        return made
+    progress.note(
+        f"{made.name}: {tokens} tokens are padded to {tokens + added}, which takes {share:.2f} of the time here"
+    )
+    return padded
+
+
+def _time_of_padded(
+    backend: Backend, before: _Built, padded: _Built, images: Sequence[NDArray[np.float32]]
+) -> float | None:
+    """Return what share of the time of ``before`` the ``padded`` file takes; None where it is not clearly faster.
+
+    ``images`` (1, C, H, W) are run by both, and the first is timed. A file that answers otherwise is none to take.
+    """
+    with ExitStack() as stack:
+        first, same_settings, other = (
+            stack.enter_context(backend.open(model, threads=0, settings=settings))
+            for model, settings in (
+                (before.model, before.settings),
+                (before.model, padded.settings),
+                (padded.model, padded.settings),
+            )
+        )
+        if not _alike(*(np.concatenate([each.infer(image) for image in images]) for each in (same_settings, other))):
+            return None
+        times = np.concatenate([race([first, other], images[0]) for _ in range(_RACES)])
+    share = float(np.median(times[:, 1] / times[:, 0]))
+    return share if share < 1 - MARGIN else None
+
+
+def _alike(expected: NDArray[np.float32], found: NDArray[np.float32]) -> bool:
+    sqnr = worst_sqnr_db(expected, found, ())
+    return sqnr is None or sqnr >= _SAME_SQNR
