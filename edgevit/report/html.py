@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -66,7 +68,14 @@ def render_comparison(data: dict[str, Any]) -> str:
 
 
 def _rendered(part: str, /, **values: Any) -> str:  # noqa: ANN401
-    jinja2 = require("jinja2", extra="report")
+    engine = _engine(require("jinja2", extra="report"))
+    page: str = engine.get_template(part).render(**values, plot_style=svg.STYLE)
+    return page
+
+
+@cache
+def _engine(jinja2: ModuleType) -> Any:  # noqa: ANN401 - it is imported at run time
+    """Return what renders parts of the page; it compiles each once, which takes longer than to fill them in."""
     engine = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part),
         autoescape=True,
@@ -84,8 +93,7 @@ def _rendered(part: str, /, **values: Any) -> str:  # noqa: ANN401
             )
         }
     )
-    page: str = engine.get_template(part).render(**values, plot_style=svg.STYLE)
-    return page
+    return engine
 
 
 def _part(name: str) -> str:
