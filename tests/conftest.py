@@ -7,7 +7,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -120,7 +120,8 @@ def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
 def loaded_for_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Change what is loaded, for fixtures of all scopes, too: exports and shapes are kept, threads that wait sleep.
 
-    Workers of benchmarks are forked, but for those of tests/evaluation.
+    Workers of benchmarks are forked, but for those of tests/evaluation. Settings are raced for in test_end_to_end.py,
+    and where commands run in processes of their own.
     """
 
     def keep_exports(_: ModuleType) -> None:
@@ -133,10 +134,22 @@ def loaded_for_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         "edgevit.graph.torch_export": keep_exports,
         "edgevit.data.shapes": kept_shapes.keep,
         "edgevit.evaluation.worker_process": workers.serve,
+        "edgevit.stages.precisions": do_not_race,
         "onnxruntime": do_not_spin,
     }
     with closing(workers), afterwards(then):
         yield
+
+
+def do_not_race(precisions: ModuleType) -> None:
+    """Open INT8 on OpenVINO with the first of the settings that are raced: which is fastest here is for few tests."""
+
+    @contextmanager
+    def first(backend, model, choices, *_):
+        with backend.open(model, threads=0, settings=choices[0]) as session:
+            yield choices[0], session
+
+    precisions.fastest_settings = first
 
 
 def do_not_spin(onnxruntime: ModuleType) -> None:

@@ -19,6 +19,7 @@ from edgevit.models.spec import BUILTIN
 from edgevit.quantization.emit import scheme_of
 from edgevit.runtime import load
 from edgevit.stages.availability import command_abilities, target_availability
+from edgevit.stages.settings_race import fastest_settings
 from edgevit.targets import load_profile, target_names
 
 pytestmark = pytest.mark.slow
@@ -38,7 +39,9 @@ def fashion(tmp_path_factory):
 
     def make(folder):
         path = folder / "fashion-micro.edgevit"
-        run("pipeline", "fashion-micro", "--data", "fashion-mnist-sample", "-o", path, "--duration", "0.2")
+        with pytest.MonkeyPatch.context() as patch:  # the whole way: see conftest.do_not_race
+            patch.setattr("edgevit.stages.precisions.fastest_settings", fastest_settings)
+            run("pipeline", "fashion-micro", "--data", "fashion-mnist-sample", "-o", path, "--duration", "0.2")
 
     made = once(tmp_path_factory, "fashion", make) / "fashion-micro.edgevit"
     return shutil.copytree(made, tmp_path_factory.mktemp("fashion") / made.name)
