@@ -85,8 +85,8 @@ def schedules_of(search: ScheduleSearch, budget: float) -> Iterator[tuple[str, t
     if (found := _first(models, constant, share)) is not None:
         yield "constant", found
     place = depth // 3
-    steps = range(models.step, models.stream.patches // 2, models.step)
-    once = (tuple(count * (block == place) for block in range(depth)) for count in steps)
+    counts = [int(count) for count in models.counts if 0 < count < models.stream.patches // 2]
+    once = (tuple(count * (block == place) for block in range(depth)) for count in counts)
     if (found := _first(models, once, share)) is not None:
         yield "one step", found
 

@@ -86,7 +86,7 @@ def schedule_for(
         )
         loss = models.losses(progress)
         work = models.work(loss.shape[1])
-        schedule = find_schedule(MergingCosts(models.step, loss, work, work, _MERGE_TIME), budget)
+        schedule = find_schedule(MergingCosts(models.counts[: loss.shape[1]], loss, work, work, _MERGE_TIME), budget)
     if schedule is None or not any(schedule):
         raise InputError(
             f"a token budget of {budget:g} cannot be had in this model: each block can merge half of its tokens"

@@ -86,8 +86,9 @@ class ScheduleSearch:
         work = self.models.work(loss.shape[1])
         tables = _latencies(bundle, float32, images, dataset, rules, scratch, progress)
         self.measured = bool(tables)
-        time, merge_time = _in_shares(tables, work, self.models.step)
-        self._costs = MergingCosts(self.models.step, loss, time, work, merge_time)
+        counts = self.models.counts
+        time, merge_time = _in_shares(tables, work, counts)
+        self._costs = MergingCosts(counts, loss, time, work, merge_time)
 
     def offer(self, budget: float) -> Offer | None:
         """Return the schedule for ``budget`` that costs least for the time that it saves; None where there is none."""
@@ -138,7 +139,7 @@ def _runs_here(target: Target) -> bool:
 
 
 def _in_shares(
-    tables: Sequence[TokenLatency], work: NDArray[np.float64], step: int
+    tables: Sequence[TokenLatency], work: NDArray[np.float64], counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], float]:
     """Return the time behind each block's merging (blocks, levels) and that of merging once, in shares of the whole.
 
@@ -146,7 +147,6 @@ def _in_shares(
     """
     if not tables:
         return work, _MERGE_TIME
-    merged = step * np.arange(work.shape[1])
     whole_block = work[:, :1] / work[:, 0].max()  # less behind the last attention, where one token alone is computed
-    times = [whole_block * table.block_with(merged) for table in tables]
+    times = [whole_block * table.block_with(counts) for table in tables]
     return np.mean(times, axis=0), float(np.mean([table.merging for table in tables]))

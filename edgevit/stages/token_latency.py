@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.ptq import FloatModel, PtqModel
 from edgevit.quantization.rewrites.passes import Options
+from edgevit.quantization.token_merging.losses import merged_counts
 from edgevit.quantization.token_merging.short_form import short_form
 from edgevit.stages.engines import lower_for
 from edgevit.stages.precisions import write_source
@@ -49,18 +50,19 @@ _MERGED = (0.125, 0.25, 0.375, 0.5)
 class TokenLatency:
     """What an engine takes, in shares of the whole model's time.
 
-    ``block`` is a block with all tokens, and ``saved`` what it takes less for each token that is merged before it;
+    ``block`` is a block with all tokens. With some merged before it, it takes ``merged_block`` less ``saved`` for each.
     ``merging`` is what merging takes itself, each time.
     """
 
     block: float
+    merged_block: float
     saved: float
     merging: float
 
     def block_with(self, merged: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return what a block takes with so many tokens merged before it."""
-        left: NDArray[np.float64] = np.maximum(self.block - self.saved * merged, 0.0)
-        return left
+        left = np.where(merged == 0, self.block, self.merged_block - self.saved * merged)
+        return np.maximum(left, 0.0)
 
 
 def measure_latency(
@@ -89,10 +91,13 @@ def measure_latency(
         elsewhere = backend_class(target.backend).unbuildable_reason(target.build_options("int8")) is not None
         if elsewhere or depth < _LONG or stream.patches < _FEWEST:
             return None
-        most = most_merged(stream.tokens, stream.prefix)
-        merged = [0, *(min(round(share * stream.patches), most) for share in _MERGED)]
-        once = [(count, *[0] * (blocks - 1)) for count in merged for blocks in (_SHORT, _LONG)]
-        forms = [((1,) * _MERGES + (0,) * (_LONG - _MERGES)), *once]
+        counts = merged_counts(stream.tokens, stream.prefix)
+        counts = counts[counts <= most_merged(stream.tokens, stream.prefix)]
+        near = np.abs(counts[:, None] - np.multiply(_MERGED, stream.patches)).argmin(axis=0)
+        merged = counts[np.unique(np.maximum([0, *near], [0, *np.ones_like(near)]))]
+        once = [(count, *[0] * (blocks - 1)) for count in merged.tolist() for blocks in (_SHORT, _LONG)]
+        several = counts[: _MERGES + 1]
+        forms = [(*np.diff(several).tolist(), *[0] * (_LONG + 1 - len(several))), *once]
         options = _options(rules, target, table)
         with ExitStack() as stack:
             sessions: list[Session] = []
@@ -104,7 +109,7 @@ def measure_latency(
                 sessions.append(stack.enter_context(opened))
             image = bundle.manifest.preprocess(bundle.golden().images[0])[None]
             times = _timed(sessions, image, progress)
-    return _fitted(times, np.array(merged), depth)
+    return _fitted(times, merged, several, depth)
 
 
 def _timed(sessions: Sequence[Session], image: NDArray[np.float32], progress: Progress) -> NDArray[np.float64]:
@@ -116,21 +121,31 @@ def _timed(sessions: Sequence[Session], image: NDArray[np.float32], progress: Pr
     return np.concatenate(found)
 
 
-def _fitted(times: NDArray[np.float64], merged: NDArray[np.int64], depth: int) -> TokenLatency:
+def _fitted(
+    times: NDArray[np.float64], merged: NDArray[np.int64], several: NDArray[np.int64], depth: int
+) -> TokenLatency:
     """Return what a model of ``depth`` blocks takes, by the seconds (rounds, forms) of its short forms.
 
-    The first form is the long one that merges several times; of the others, a short and a long one are of each number
-    of ``merged`` tokens, the first of none. What a block takes is a straight line over the number of tokens: some
-    numbers may suit an engine better than their neighbours, but timings are too noisy to say so. Of each form the
-    fastest rounds count: whatever disturbs them makes differences of slow ones say nothing.
+    The first form is the long one that merges again and again, so that ``several`` are merged so far; of the others, a
+    short and a long one are of each number of ``merged`` tokens, the first of none. What a block takes is a straight
+    line over the number of merged tokens, and with none what was measured: that number is the model's, and may not suit
+    the engine. Of each form the fastest rounds count: whatever disturbs them makes differences of slow ones say
+    nothing.
     """
-    several, *undisturbed = np.quantile(times, _UNDISTURBED, axis=0)
+    repeated, *undisturbed = np.quantile(times, _UNDISTURBED, axis=0)
     short, long = np.array(undisturbed[0::2]), np.array(undisturbed[1::2])
     blocks = (long - short) / (_LONG - _SHORT)
     whole = float(short[0] + (depth - _SHORT) * blocks[0])
-    slope = float((blocks[0] - blocks[1:]) @ merged[1:] / (merged[1:] @ merged[1:]))
-    block, merging = float(blocks[0]), float(several - long[0]) / _MERGES
-    return TokenLatency(block=block / whole, saved=max(0.0, slope / whole), merging=max(0.0, merging / whole))
+    slope, intercept = np.polyfit(merged[1:], blocks[1:], 1) if len(merged) > 2 else (0.0, blocks[-1])
+    slope = min(0.0, float(slope))
+    expected = long[0] + sum(intercept + slope * count - blocks[0] for count in several[1:])
+    merging = max(0.0, float(repeated - expected)) / (len(several) - 1)
+    return TokenLatency(
+        block=float(blocks[0]) / whole,
+        merged_block=float(intercept) / whole,
+        saved=-slope / whole,
+        merging=merging / whole,
+    )
 
 
 def _settings(bundle: Bundle, target: Target) -> dict[str, str]:
@@ -149,7 +164,9 @@ def _options(rules: Rules, target: Target, table: CalibrationTable) -> Options:
 
 
 def _built(float32: VerifiedFile, target: Target, ptq: PtqModel, place: Path) -> Path:
+    """Return the file that the engine opens; rows are added to its tokens, as they will be where that is faster."""
     backend = get_backend(target.backend)
+    ptq = replace(ptq, plan=structs.replace(ptq.plan, padded=(target.dialect,)))
     with letting_go(ptq.model):
         source = write_source(float32, "int8", target, ptq, place.with_suffix(".onnx"))
     file = lower_for(source.file, target, backend.version())

@@ -1,7 +1,7 @@
 """Whether an engine is faster with rows that are added to the tokens: ``graph.passes.pad_tokens``.
 
-The kernels of an engine take rows in blocks. OpenVINO's for integers take up to a quarter longer for 197 tokens than for
-200 on some processors, and no longer on others: so both files are built, and timed in turns.
+The kernels of an engine take rows in blocks. OpenVINO's for integers take up to a quarter longer for 197 tokens than
+for 200 on some processors, and no longer on others: so both files are built, and timed in turns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RACES = 3
 _SAME_SQNR = 40.0  # dB: the tokens are computed as before, if perhaps in another order
 
 
-class _Built(Protocol):
+class _BuiltVariant(Protocol):
     """A variant's file, with what an engine is to open it with: ``build.Compiled``."""
 
     @property
@@ -45,12 +45,12 @@ class _Built(Protocol):
     def settings(self) -> Mapping[str, str]: ...
 
 
-BuiltT = TypeVar("BuiltT", bound=_Built)
+VariantT = TypeVar("VariantT", bound=_BuiltVariant)
 
 
 def padded_if_faster(
-    bundle: Bundle, decided: PtqModel, made: BuiltT, compile_variant: Callable[..., BuiltT], progress: Progress
-) -> BuiltT:
+    bundle: Bundle, decided: PtqModel, made: VariantT, compile_variant: Callable[..., VariantT], progress: Progress
+) -> VariantT:
     """Return the variant of ``decided`` with rows added to its tokens, if it is clearly faster than ``made`` here.
 
     ``compile_variant`` compiles it. Where the dialect adds none, the engine is not here, or the model has few tokens or
@@ -74,7 +74,7 @@ def padded_if_faster(
 
 
 def _time_of_padded(
-    backend: Backend, before: _Built, padded: _Built, images: Sequence[NDArray[np.float32]]
+    backend: Backend, before: _BuiltVariant, padded: _BuiltVariant, images: Sequence[NDArray[np.float32]]
 ) -> float | None:
     """Return what share of the time of ``before`` the ``padded`` file takes; None where it is not clearly faster.
 

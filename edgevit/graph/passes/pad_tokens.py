@@ -48,7 +48,7 @@ def padding_of(graph: ir.Graph) -> tuple[int, int]:
 
 
 @dataclass(slots=True)
-class _Padding:
+class _PaddedRows:
     """What gets more rows: ``values`` of ``tokens`` each, made of ``start``; and what looks at them otherwise."""
 
     start: ir.Value
@@ -63,13 +63,13 @@ class _Padding:
         return -self.tokens % MULTIPLE if self.attentions else 0
 
 
-def _find(graph: ir.Graph) -> _Padding | None:
+def _find(graph: ir.Graph) -> _PaddedRows | None:
     attentions = find_attentions(graph)
     start = _start(attentions[0].query) if attentions else None
     tokens = tokens_of(start)
     if start is None or tokens is None or start.producer() is None:
         return None
-    padding = _Padding(start, tokens)
+    padding = _PaddedRows(start, tokens)
     by_output = {attention.output: attention for attention in attentions if attention.bias is None}
     attention_of = {node: each for each in attentions for node in (*each.query_path, *each.other_paths)}
     seen: dict[ir.Value | None, None] = {start: None}
@@ -106,7 +106,7 @@ def _start(value: ir.Value) -> ir.Value:
     return value
 
 
-def _pad(graph: ir.Graph, padding: _Padding) -> None:
+def _pad(graph: ir.Graph, padding: _PaddedRows) -> None:
     tokens, start = padding.tokens, padding.start
     wanted = tokens + padding.added
     bias = np.zeros((1, 1, 1, wanted), np.float32)

@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 _LEAST_NORM = 1e-12
 
 
-def merging_distances(metric: NDArray[np.float32], prefix: int, step: int) -> NDArray[np.float64]:
+def merging_distances(metric: NDArray[np.float32], prefix: int, counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return how far tokens are moved by merging from one number of merged tokens on to another, all at once.
 
     ``metric`` (n, d) is what tokens of one image are compared by; the first ``prefix`` of them are never merged. What
-    is returned is (levels, levels), from as many steps of ``step`` tokens as the row says, merged one step after the
-    other, to as many as the column says; infinity where that is not possible, as less than half of the tokens can be
-    merged at once.
+    is returned is (levels, levels): from ``counts[row]`` merged tokens, merged one level after the other, to
+    ``counts[column]``; infinity where that is not possible, as less than half of the tokens can be merged at once.
 
     Two tokens that stand for s and t patches and become one are moved by s t / (s + t) times the square of their
     distance together (Ward, 1963); the distance is of vectors of unit length. They are matched as
@@ -22,13 +21,14 @@ def merging_distances(metric: NDArray[np.float32], prefix: int, step: int) -> ND
     """
     unit = metric / np.maximum(np.linalg.norm(metric, axis=1, keepdims=True), _LEAST_NORM)
     tokens, sizes = unit[prefix:].astype(np.float64), np.ones(len(unit) - prefix)
-    levels = max(1, (len(tokens) - 1) // step)
-    table = np.full((levels, levels), np.inf)
-    for level in range(levels):
+    table = np.full((len(counts), len(counts)), np.inf)
+    for level, merged in enumerate(counts):
         order, moved = _ranked(tokens, sizes)
-        reached = np.concatenate([[0.0], np.cumsum(moved[:-1])])[::step][: levels - level]  # one of A must stay
-        table[level, level : level + len(reached)] = reached
-        tokens, sizes = _merged(tokens, sizes, order, step)
+        reached = np.concatenate([[0.0], np.cumsum(moved[:-1])])  # one of A must stay
+        more = counts[level:] - merged
+        possible = more < len(reached)
+        table[level, level:][possible] = reached[more[possible]]
+        tokens, sizes = _merged(tokens, sizes, order, int(more[min(1, len(more) - 1)]))
     return table
 
 

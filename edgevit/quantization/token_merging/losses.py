@@ -14,6 +14,7 @@ from onnx_ir.passes import common
 from edgevit.graph.linears import load_graph
 from edgevit.graph.multiply_adds import MultiplyAdds, count_multiply_adds
 from edgevit.graph.passes.merge_tokens import MergeTokens
+from edgevit.graph.passes.pad_tokens import MULTIPLE
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.graph.saving import save
 from edgevit.graph.taps import TappedModel
@@ -26,6 +27,7 @@ from edgevit.quantization.token_merging.distances import merging_distances
 
 #: Into how many steps the patches are divided, and how many of them each block by itself is measured with.
 _STEPS, _MEASURED = 24, (3, 9)
+_MANY = 12  # times ``MULTIPLE``
 #: How fast losses grow with distances: noise in a measurement does not make it more or less.
 _EXPONENTS = (1.0, 2.0)
 #: Images whose keys are looked at; distances differ little between images.
@@ -49,9 +51,9 @@ class MergedModels:
         self._whole = multiply_adds_of(self._model)
 
     @property
-    def step(self) -> int:
-        """The number of tokens that schedules are multiples of."""
-        return max(1, round(self.stream.patches / _STEPS))
+    def counts(self) -> NDArray[np.int64]:
+        """How many tokens can be merged so far at a block, of which schedules are made."""
+        return merged_counts(self.stream.tokens, self.stream.prefix)
 
     def loss(self, schedule: Sequence[int], evaluator: Evaluator | None = None, limit: Limit | None = None) -> float:
         """Return what merging by ``schedule`` costs in float32, by another evaluator and limit if they are given."""
@@ -99,7 +101,7 @@ class MergedModels:
         places = {str(value.name): index for index, value in enumerate(_outputs(self._model.graph))}
         merges = [places[str(block.residual.name)] for block in self.stream.blocks]
         whole = sum(each.macs for each in self._whole)
-        left = 1 - self.step * np.arange(levels) / self.stream.tokens
+        left = 1 - self.counts[:levels] / self.stream.tokens
         table = np.zeros((len(merges), levels))
         for each in self._whole:
             block = int(np.searchsorted(merges, places[each.output])) - 1
@@ -108,7 +110,7 @@ class MergedModels:
         return table
 
     def _alone(self, block: int, steps: int) -> tuple[int, ...]:
-        return tuple(steps * self.step * (number == block) for number in range(len(self.stream.blocks)))
+        return tuple(int(self.counts[steps]) * (number == block) for number in range(len(self.stream.blocks)))
 
     def _merged(self, schedule: Sequence[int]) -> ir.Model:
         model = self._model.clone()
@@ -131,7 +133,20 @@ class MergedModels:
 
     def _distance(self, keys: NDArray[np.float32], heads: int) -> NDArray[np.float64]:
         metric = keys.reshape(len(keys), heads, -1).mean(axis=1)
-        return merging_distances(metric, self.stream.prefix, self.step)
+        return merging_distances(metric, self.stream.prefix, self.counts)
+
+
+def merged_counts(tokens: int, prefix: int) -> NDArray[np.int64]:
+    """Return the numbers of tokens, 0 first, that may be merged so far at a block of a model.
+
+    Of many tokens a multiple of ``MULTIPLE`` is left each time: engines' kernels take others up to a quarter longer.
+    """
+    patches = tokens - prefix
+    step = first = max(1, round(patches / _STEPS))
+    if patches >= _MANY * MULTIPLE:
+        step = max(1, round(step / MULTIPLE)) * MULTIPLE
+        first = tokens % MULTIPLE or MULTIPLE
+    return np.array([0, *range(first, max(first, patches - step) + 1, step)])
 
 
 def share_left(float32: Path, schedule: Sequence[int]) -> float:

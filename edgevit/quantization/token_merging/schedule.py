@@ -7,6 +7,7 @@ programming finds; the price is raised until the schedule keeps the budget.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,7 +20,7 @@ _CHEAPEST, _DEAREST = 1e-9, 1e6  # prices of all of the time, in units of the lo
 
 @dataclass(frozen=True, slots=True)
 class MergingCosts:
-    """What merging costs and saves, at ``levels`` of 0, ``step``, 2 ``step``... tokens merged so far.
+    """What merging costs and saves, at levels of so many tokens merged so far, ``counts``, the first 0.
 
     ``loss`` (blocks, levels, levels) is what it costs to go from one level to another at a block, infinity where it
     cannot; ``time`` and ``work`` (blocks, levels) are what lies behind the merging of a block and before that of the
@@ -27,16 +28,19 @@ class MergingCosts:
     itself.
     """
 
-    step: int
+    counts: NDArray[np.int64]
     loss: NDArray[np.float64]
     time: NDArray[np.float64]
     work: NDArray[np.float64]
     merge_time: float
 
-    @property
-    def levels(self) -> int:
-        """How many numbers of merged tokens there are to choose from."""
-        return int(self.time.shape[1])
+    def levels_of(self, schedule: Sequence[int]) -> NDArray[np.int64]:
+        """Return the level that each block of ``schedule`` leads to."""
+        return np.searchsorted(self.counts, np.cumsum(schedule))
+
+    def schedule_of(self, levels: Sequence[int] | NDArray[np.int64]) -> tuple[int, ...]:
+        """Return how many tokens each block merges to get to ``levels``."""
+        return tuple(np.diff(self.counts[np.asarray(levels)], prepend=0).tolist())
 
     def work_left(self, schedule: tuple[int, ...]) -> float:
         """Return the share of the multiply-adds that is left with ``schedule``, without those of merging itself."""
@@ -48,11 +52,11 @@ class MergingCosts:
 
     def loss_of(self, schedule: tuple[int, ...]) -> float:
         """Return what ``schedule`` is expected to cost."""
-        levels = np.cumsum((0, *schedule)) // self.step
+        levels = (0, *self.levels_of(schedule))
         return float(sum(table[pair] for table, pair in zip(self.loss, pairwise(levels), strict=True)))
 
     def _saved(self, table: NDArray[np.float64], schedule: tuple[int, ...]) -> float:
-        levels = np.cumsum(schedule) // self.step
+        levels = self.levels_of(schedule)
         return float(sum(row[0] - row[level] for row, level in zip(table, levels, strict=True)))
 
 
@@ -85,22 +89,18 @@ def cheapest(costs: MergingCosts, price: float) -> tuple[int, ...]:
         came_from[block] = total.argmin(axis=0)
         best = total.min(axis=0) + price * costs.time[block]
     level = int(best.argmin())
-    schedule = []
+    path = []
     for block in reversed(range(blocks)):
-        before = int(came_from[block, level])
-        schedule.append((level - before) * costs.step)
-        level = before
-    return tuple(reversed(schedule))
+        path.append(level)
+        level = int(came_from[block, level])
+    return costs.schedule_of(path[::-1])
 
 
 def _relaxed(costs: MergingCosts, schedule: tuple[int, ...], budget: float) -> tuple[int, ...]:
     """Return ``schedule`` with fewer tokens merged where that keeps ``budget`` still and costs less."""
     while True:
-        fewer = [
-            (*schedule[:block], count - costs.step, *schedule[block + 1 :])
-            for block, count in enumerate(schedule)
-            if count
-        ]
+        levels = costs.levels_of(schedule)
+        fewer = [costs.schedule_of(levels - (np.arange(len(levels)) >= block)) for block in np.flatnonzero(schedule)]
         kept = [each for each in fewer if costs.work_left(each) <= budget]
         best = min(kept, key=costs.loss_of, default=schedule)
         if costs.loss_of(best) >= costs.loss_of(schedule):

@@ -19,7 +19,7 @@ def _costs(seed: int, merge_time: float) -> MergingCosts:
             loss[block, before, before:] = np.cumsum(steps)
     left = 1 - np.arange(LEVELS) / (2 * LEVELS)
     work = random.uniform(0.2, 0.3, (BLOCKS, 1)) * left
-    return MergingCosts(STEP, loss, work.copy(), work, merge_time)
+    return MergingCosts(STEP * np.arange(LEVELS), loss, work.copy(), work, merge_time)
 
 
 def _all_schedules():
