@@ -16,8 +16,6 @@ from edgevit.graph.token_stream import keeps_rows, takes_first
 
 #: Added to the scores of keys that are none: the softmax of it is 0, and float16 and bfloat16 hold it.
 _HIDDEN = -1e4
-
-
 #: A number that kernels like: they take rows in blocks of 4, 6, 8 or 16.
 MULTIPLE = 8
 
@@ -69,9 +67,19 @@ def _find(graph: ir.Graph) -> _PaddedRows | None:
     tokens = tokens_of(start)
     if start is None or tokens is None or start.producer() is None:
         return None
+    taking = [each for each in attentions if each.bias is None]
+    while True:  # an attention of which the keys, say, turn out to be none of these tokens looks at them as others do
+        padding = _follow(graph, start, tokens, taking)
+        if len(padding.attentions) == len(taking):
+            return padding
+        taking = padding.attentions
+
+
+def _follow(graph: ir.Graph, start: ir.Value, tokens: int, taking: list[AttentionSubgraph]) -> _PaddedRows:
+    """Follow ``start`` through the graph and the attentions that are ``taking`` more rows."""
     padding = _PaddedRows(start, tokens)
-    by_output = {attention.output: attention for attention in attentions if attention.bias is None}
-    attention_of = {node: each for each in attentions for node in (*each.query_path, *each.other_paths)}
+    by_output = {attention.output: attention for attention in taking}
+    inside = {node for each in taking for node in (*each.query_path, *each.other_paths)}
     seen: dict[ir.Value | None, None] = {start: None}
     for node in graph:
         attention = by_output.get(node.outputs[0])
@@ -80,7 +88,7 @@ def _find(graph: ir.Graph) -> _PaddedRows | None:
             padding.attentions.append(attention)
             if attention.query in seen:
                 seen[attention.output] = None
-        elif node in attention_of and attention_of[node].bias is None:
+        elif node in inside:
             continue
         elif taken and keeps_rows(node, seen):
             seen.update(dict.fromkeys(node.outputs))
@@ -112,7 +120,7 @@ def _pad(graph: ir.Graph, padding: _PaddedRows) -> None:
     bias = np.zeros((1, 1, 1, wanted), np.float32)
     bias[..., tokens:] = _HIDDEN
     hidden = add_constant(graph, f"{start.name}.hidden", bias)
-    readers = [(node, index) for node, index in padding.readers if not takes_first(node, tokens)]
+    readers = [(node, index) for node, index in padding.readers if not _stays(node, tokens)]
     outputs = [value for value in graph.outputs if value in padding.values]
     for attention in padding.attentions:
         queries = wanted if attention.query in padding.values else None
@@ -145,13 +153,21 @@ def _pad(graph: ir.Graph, padding: _PaddedRows) -> None:
             value.name, whole.name = f"{value.name}.padded", value.name
 
 
+def _stays(node: ir.Node, tokens: int) -> bool:
+    """Say whether ``node`` gives the same whether there are more than the first ``tokens`` or not."""
+    if node.op_type == "Shape":
+        return node.attributes.get_int("start", 0) == 0 and node.attributes.get_int("end", 0) == 1  # the batch
+    return node.op_type != "Size" and takes_first(node, tokens)
+
+
 def _end_before(graph: ir.Graph, node: ir.Node, tokens: int) -> bool:
     """Let ``node`` take none behind the first ``tokens`` if it is a Slice of them, and say whether it is."""
     constants = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:]]
     if node.op_type != "Slice" or len(constants) < len(("starts", "ends", "axes")) or None in constants:
         return False
-    starts, ends, axes, *_ = (constant.numpy() for constant in constants if constant is not None)
-    if axes.tolist() != [TOKEN_AXIS] or starts.min() < 0 or ends.min() < 0:
+    starts, ends, axes, *steps = (constant.numpy() for constant in constants if constant is not None)
+    forwards = all(step.min() > 0 for step in steps)
+    if axes.tolist() != [TOKEN_AXIS] or starts.min() < 0 or ends.min() < 0 or not forwards:
         return False
     node.replace_input_with(2, add_constant(graph, f"{node.name}.end", np.minimum(ends, tokens)))
     return True

@@ -1,0 +1,101 @@
+"""Rows are added to the tokens where the engine is shown to be faster so, and nowhere else."""
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+from tiny import SHAPES
+
+from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Unreadable
+from edgevit.progress import Silent
+from edgevit.recipes import load_recipe
+from edgevit.runtime import load
+from edgevit.stages import token_padding
+from edgevit.stages.images import DataSource
+from edgevit.stages.quantize import quantize
+from edgevit.stages.rules import Rules
+from edgevit.targets import load_target
+
+IMAGES = DataSource(SHAPES, "train", Unreadable(), samples=8)
+TARGETS = {name: load_target(name) for name in ("x86-openvino", "x86-onnxruntime")}
+RULES = Rules.of(load_recipe("default"), "int8", classes=8)
+FASTER, NOT_CLEARLY = 0.9, 0.99
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.said = []
+
+    def note(self, message):
+        self.said.append(message)
+
+
+@pytest.fixture
+def takes(monkeypatch):
+    """Return a function that lets padded tokens take a share of the time; the model has 17 of them."""
+    monkeypatch.setattr(token_padding, "_LEAST_TOKENS", 17)
+
+    def let(share):
+        times = np.linspace(1.0, 1.1, 15)
+        monkeypatch.setattr(token_padding, "race", lambda *_: np.stack([times, share * times], axis=1))
+
+    return let
+
+
+def quantized_by(path, target):
+    """Quantize again and return the variant, what it answers, and what was said of padding."""
+    notes = Notes()
+    made = quantize(Bundle.open(path), IMAGES, {target: TARGETS[target]}, rules=RULES, progress=notes)
+    (variant,) = made.variants
+    with load(path, variant=variant.name) as model:
+        answers = model.infer_images(made.bundle.golden().images)
+    return variant, answers, [note for note in notes.said if "padded" in note], made.bundle
+
+
+def test_tokens_are_padded_where_that_is_faster_and_answers_stay(quantized, takes):
+    pytest.importorskip("openvino")
+    takes(NOT_CLEARLY)
+    before, expected, said, bundle = quantized_by(quantized, "x86-openvino")
+    assert said == []
+    plain = bundle.verify_files(before.name).with_suffix(".bin").stat().st_size
+    takes(FASTER)
+    variant, found, said, bundle = quantized_by(quantized, "x86-openvino")
+    assert said == ["int8-openvino: 17 tokens are padded to 24, which takes 0.90 of the time here"]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert variant.kernels == before.kernels
+    text = bundle.verify_files(variant.name).read_text(encoding="utf-8")
+    assert re.search(r"<dim>24</dim>", text)
+    assert plain <= bundle.verify_files(variant.name).with_suffix(".bin").stat().st_size < plain + 2000
+
+
+def test_nothing_is_padded_for_an_engine_that_does_not_gain(quantized, takes):
+    takes(0.5)
+    _, _, said, bundle = quantized_by(quantized, "x86-onnxruntime")
+    assert said == []
+    graph = onnx.load(bundle.verify_files("int8-onnxruntime")).graph
+    assert "Pad" not in {node.op_type for node in graph.node}
+
+
+def test_few_tokens_are_not_padded(quantized, takes, monkeypatch):
+    pytest.importorskip("openvino")
+    takes(0.5)
+    monkeypatch.setattr(token_padding, "_LEAST_TOKENS", 18)
+    assert quantized_by(quantized, "x86-openvino")[2] == []
+
+
+def test_a_file_that_answers_otherwise_is_not_taken(quantized, takes, monkeypatch):
+    pytest.importorskip("openvino")
+    takes(0.5)
+    monkeypatch.setattr(token_padding, "_SAME_SQNR", 1e3)
+    answers = token_padding._alike
+    monkeypatch.setattr(token_padding, "_alike", lambda expected, found: answers(expected, found + 1e-3))
+    assert quantized_by(quantized, "x86-openvino")[2] == []
+
+
+def test_what_is_kept_for_other_targets_knows_nothing_of_it(quantized, takes):
+    pytest.importorskip("openvino")
+    takes(FASTER)
+    *_, bundle = quantized_by(quantized, "x86-openvino")
+    assert b'"padded":[]' in bundle.verify_extra("calibration/plan.json").path.read_bytes().replace(b" ", b"")
