@@ -29,6 +29,8 @@ class ImageFigure(NamedTuple):
 
 #: Draws of as many images as there are.
 RESAMPLES = 2000
+#: Images that are drawn at once: a call of NumPy's takes longer than to draw a hundred.
+_AT_ONCE = 1 << 16
 _NORMAL = NormalDist()
 
 
@@ -67,8 +69,13 @@ def _drawn(parts: Numbers, figure: Figure, resamples: int, seed: int) -> Numbers
     rng = np.random.default_rng(seed)
     count = len(parts)
     sums = np.empty((resamples, parts.shape[1]))
-    for row in sums:
-        row[:] = np.bincount(rng.integers(count, size=count), minlength=count) @ parts
+    most = max(1, _AT_ONCE // count)
+    for start in range(0, resamples, most):
+        rows = sums[start : start + most]
+        drawn = rng.integers(count, size=(len(rows), count))
+        drawn += np.arange(0, drawn.size, count)[:, None]  # each draw has numbers of its own
+        times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        rows[:] = times @ parts
     return figure(sums)
 
 
