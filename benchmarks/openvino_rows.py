@@ -92,8 +92,8 @@ def main() -> None:
     text = [
         "# Rows that OpenVINO's integer kernels like",
         "",
-        f"Written by `python benchmarks/openvino_rows.py {shlex.join(sys.argv[1:])}`: milliseconds of the Linear layers "
-        "of eight blocks in INT8, by rows and width.",
+        f"Written by `python benchmarks/openvino_rows.py {shlex.join(sys.argv[1:])}`: milliseconds of the Linear "
+        "layers of eight blocks in INT8, by rows and width.",
         "",
         machine(options.threads),
         "",
