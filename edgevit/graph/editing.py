@@ -83,12 +83,12 @@ class NodeBuilder:
         array = np.asarray(values, dtype=np.float32 if isinstance(values, float) else None)
         return add_constant(self._graph, f"{self.prefix}.{name}", array)
 
-    def op(self, op_type: str, inputs: Sequence[ir.Value], name: str, **attributes: int | list[int]) -> ir.Value:
+    def op(self, op_type: str, inputs: Sequence[ir.Value], name: str, **attributes: int | str | list[int]) -> ir.Value:
         """Add a node of one output, and return that."""
         return self.ops(op_type, inputs, name, 1, **attributes)[0]
 
     def ops(
-        self, op_type: str, inputs: Sequence[ir.Value], name: str, outputs: int, **attributes: int | list[int]
+        self, op_type: str, inputs: Sequence[ir.Value], name: str, outputs: int, **attributes: int | str | list[int]
     ) -> Sequence[ir.Value]:
         """Add a node of several ``outputs``, and return them."""
         called = free_name(self._graph, f"{self.prefix}.{name}")

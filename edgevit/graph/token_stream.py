@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import onnx_ir as ir
 
 from edgevit.errors import GraphError
 from edgevit.graph.attention import AttentionSubgraph, find_attentions, find_turned_attentions
-from edgevit.graph.row_wise import TOKEN_AXIS, is_row_wise, row_inputs, same_for_all, tokens_of
+from edgevit.graph.row_wise import BIAS, TOKEN_AXIS, is_row_wise, row_inputs, same_for_all, tokens_of
 from edgevit.graph.shapes import complete_shapes
 from edgevit.graph.token_prefix import prefix_of
 
@@ -160,6 +161,8 @@ def _nodes(attention: AttentionSubgraph) -> Iterator[ir.Node]:
 def keeps_rows(node: ir.Node, seen: Container[ir.Value | None]) -> bool:
     """Say whether ``node`` gives a row for each row of ``seen`` values, and looks at no others."""
     if is_row_wise(node):
+        if node.op_type in BIAS and any(each in seen for each in node.inputs[1:]):
+            return False  # a fused attention looks at all keys and values
         given = [node.inputs[position] for position in row_inputs(node)]
         return all(each in seen or same_for_all(each) for each in given)
     if node.op_type == "Slice" and len(node.inputs) > 3 and node.inputs[3] is not None:
@@ -179,7 +182,8 @@ def takes_first(node: ir.Node, count: int) -> bool:
             return node.attributes.get_int("axis", 0) == TOKEN_AXIS and all(0 <= each < count for each in numbers[0])
         case "Slice":
             starts, ends, *more = numbers
-            axes = more[0] if more else list(range(len(starts)))
-            return axes == [TOKEN_AXIS] and starts[0] >= 0 and 0 <= ends[0] <= count
+            axes, *steps = more or [list(range(len(starts)))]
+            forwards = all(step > 0 for step in chain(*steps))
+            return axes == [TOKEN_AXIS] and forwards and starts[0] >= 0 and 0 <= ends[0] <= count
         case _:
             return node.op_type in ("Shape", "Size")

@@ -21,10 +21,13 @@ MULTIPLE = 8
 
 
 class PadTokens(ir.passes.InPlacePass):
-    """Adds rows of zeros behind the tokens in front of the first block, up to a multiple of ``MULTIPLE``.
+    """Adds rows behind the tokens in front of the first block, copies of the last, up to a multiple of ``MULTIPLE``.
 
     Linear layers compute them, too, and attention looks past them: it gives what it gave before. Where the rows of all
     tokens are looked at otherwise, those that were added are cut off, as they are where tokens are merged.
+
+    Copies make no numbers that real tokens do not: their scores are the last token's, and so far below its by what is
+    added that no softmax sees them; and what divides by a row's length or the like does not divide by 0.
 
     Values must have shapes. A graph without attention in the form of EdgeViT's exports, or with as many tokens already,
     is left as it is.
@@ -135,7 +138,7 @@ def _pad(graph: ir.Graph, padding: _PaddedRows) -> None:
     uses = [use for use in start.uses() if use not in unpadded]
     build = NodeBuilder(graph, f"{start.name}.padding")
     pads = build.constant("pads", [0, 0, 0, 0, wanted - tokens, 0])
-    padded = build.op("Pad", [start, pads], "tokens")
+    padded = build.op("Pad", [start, pads], "tokens", mode="edge")
     padded.shape, padded.type = resized(start.shape, {TOKEN_AXIS: wanted}), start.type
     graph.insert_after(producer, build.nodes)
     for node, index in uses:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from onnx_files import read
 from onnx_ir.passes import common
 
+from edgevit.graph.editing import add_constant
+from edgevit.graph.linears import find_linears
 from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.passes.pad_tokens import PadTokens, padding_of
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
@@ -108,11 +110,12 @@ def test_what_counts_tokens_or_looks_at_the_last_is_told_of_none_but_the_first(e
         return value
 
     last, axis, back = constant("last", [-1]), constant("axis", [1]), constant("back", [-1])
-    far, near = constant("far", [10**6]), constant("near", [-(10**6)])
+    far, near, first = constant("far", [10**6]), constant("near", [-(10**6)]), constant("first", [0])
     asked = [
         ir.node("Shape", [tokens], name="count"),
         ir.node("Gather", [tokens, last], attributes={"axis": 1}, name="last_token"),
         ir.node("Slice", [tokens, far, near, axis, back], name="reversed"),
+        ir.node("Slice", [tokens, far, first, axis, back], name="reversed_but_the_first"),
         ir.node("ReduceMax", [tokens, axis], name="largest"),
         ir.node("Softmax", [tokens], attributes={"axis": 1}, name="shares"),
     ]
@@ -126,6 +129,41 @@ def test_what_counts_tokens_or_looks_at_the_last_is_told_of_none_but_the_first(e
     assert tokens_in_attention(model)[:3] == [24] * 3
     for found, wanted in zip(run(model), expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_scores_far_below_0_are_above_those_of_rows_that_were_added(exported_vit):
+    """A feature that all tokens have takes a million from the score of each, which softmax does not see."""
+    model = read(exported_vit(SPECS["class-token"]))
+    common.ShapeInferencePass()(model)
+    graph = model.graph
+    positions = next(value for value in graph.initializers.values() if tuple(value.shape) == (1, 17, 32))
+    with_feature = positions.const_value.numpy().copy()
+    with_feature[..., 0] += 1e3
+    positions.const_value = ir.tensor(with_feature, name=positions.name)
+    for layer in find_linears(graph):
+        if tuple(layer.weight.shape) == (32, 96):
+            weight = layer.weight.copy()
+            weight[0] = [300.0] * 32 + [-300.0] * 32 + [0.0] * 32
+            layer.matmul.replace_input_with(1, add_constant(graph, f"{layer.name}.far", weight))
+    expected = run(model)
+    assert PadTokens()(model).modified
+    np.testing.assert_allclose(run(model)[0], expected[0], atol=2e-5)
+
+
+def test_fused_attention_looks_at_none_but_the_first(exported_vit):
+    model = read(exported_vit(SPECS["mean"]))
+    common.ShapeInferencePass()(model)
+    graph = model.graph
+    norm = [node for node in graph if node.op_type == "LayerNormalization"][-1]
+    fused = ir.node("Attention", [norm.inputs[0]] * 3, attributes={"q_num_heads": 2, "kv_num_heads": 2}, name="fused")
+    fused.outputs[0].name, fused.outputs[0].dtype = "fused.output", ir.DataType.FLOAT
+    fused.outputs[0].shape = norm.inputs[0].shape
+    graph.insert_before(norm, fused)
+    norm.replace_input_with(0, fused.outputs[0])
+    graph.opset_imports[""] = 23
+    expected = run(model)
+    assert PadTokens()(model).modified
+    np.testing.assert_allclose(run(model)[0], expected[0], atol=2e-5)
 
 
 @pytest.mark.parametrize("option", ["query_key_norm", "pre_norm"])
