@@ -23,6 +23,7 @@ from edgevit.graph.passes.pad_tokens import padding_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.output_distance import worst_sqnr_db
 from edgevit.quantization.emit import dialect_called
+from edgevit.quantization.kernel_check import KernelError
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.settings_race import MARGIN, race
 from edgevit.targets import Target
@@ -54,7 +55,7 @@ def padded_if_faster(
     """Return the variant of ``decided`` with rows added to its tokens, if it is clearly faster than ``made`` here.
 
     ``compile_variant`` compiles it. Where the dialect adds none, the engine is not here, or the model has few tokens or
-    a good number of them, it is ``made``.
+    a good number of them, it is ``made``; so it is where layers of what is padded miss integer kernels.
     """
     target = made.target
     here = backend_class(target.backend).unbuildable_reason(target.build_options("int8")) is None
@@ -62,7 +63,10 @@ def padded_if_faster(
     if not here or not dialect_called(target.dialect).pads_tokens or not added or tokens < _LEAST_TOKENS:
         return made
     plan = structs.replace(decided.plan, padded=(target.dialect,))
-    padded = compile_variant(replace(decided, plan=plan), progress=SILENT)
+    try:
+        padded = compile_variant(replace(decided, plan=plan), progress=SILENT)
+    except KernelError:
+        return made
     images = [bundle.manifest.preprocess(image)[None] for image in bundle.golden().images]
     share = _time_of_padded(get_backend(target.backend), made, padded, images)
     if share is None:

@@ -10,9 +10,10 @@ from tiny import SHAPES
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.progress import Silent
+from edgevit.quantization.kernel_check import KernelError
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load
-from edgevit.stages import token_padding
+from edgevit.stages import build, token_padding
 from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize
 from edgevit.stages.rules import Rules
@@ -92,6 +93,23 @@ def test_a_file_that_answers_otherwise_is_not_taken(quantized, takes, monkeypatc
     answers = token_padding._alike
     monkeypatch.setattr(token_padding, "_alike", lambda expected, found: answers(expected, found + 1e-3))
     assert quantized_by(quantized, "x86-openvino")[2] == []
+
+
+def test_padded_tokens_that_miss_integer_kernels_are_not_taken(quantized, takes, monkeypatch):
+    pytest.importorskip("openvino")
+    takes(0.5)
+    compile_once = build._compile_once
+
+    def misses(*arguments):
+        made = compile_once(*arguments)
+        if any(getattr(each, "plan", None) and each.plan.padded for each in arguments):
+            raise KernelError("head runs in float", layers={"head": "brgemm_f32"}, engine="openvino", remedy="")
+        return made
+
+    monkeypatch.setattr(build, "_compile_once", misses)
+    variant, _, said, _ = quantized_by(quantized, "x86-openvino")
+    assert said == []
+    assert variant.kernels.integer_linears == variant.kernels.linears
 
 
 def test_what_is_kept_for_other_targets_knows_nothing_of_it(quantized, takes):
