@@ -84,13 +84,13 @@ def main() -> None:
         for budget in (None, *options.token_budget):
             edgevit.quantize(
                 path,
-                options.calibration,
+                data=options.calibration,
                 samples=options.samples,
                 dialect="openvino",
                 token_budget=budget,
                 progress=progress,
             )
-        edgevit.validate(path, options.evaluation, samples=options.images, progress=progress)
+        edgevit.validate(path, data=options.evaluation, samples=options.images, progress=progress)
         edgevit.benchmark(path, threads=2, duration=options.duration, progress=progress)
         bundle = Bundle.open(path)
     variants = [bundle.variant(REFERENCE), bundle.variant(ALL)]
