@@ -20,6 +20,7 @@ from edgevit.backends import backend_class, get_backend
 from edgevit.backends.backend import Backend
 from edgevit.bundle.store import Bundle
 from edgevit.graph.passes.pad_tokens import padding_of
+from edgevit.models.outputs import Output
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.output_distance import worst_sqnr_db
 from edgevit.quantization.emit import dialect_called
@@ -68,7 +69,7 @@ def padded_if_faster(
     except KernelError:
         return made
     images = [bundle.manifest.preprocess(image)[None] for image in bundle.golden().images]
-    share = _time_of_padded(get_backend(target.backend), made, padded, images)
+    share = _time_of_padded(get_backend(target.backend), made, padded, images, bundle.manifest.typed_outputs)
     if share is None:
         return made
     progress.note(
@@ -78,7 +79,11 @@ def padded_if_faster(
 
 
 def _time_of_padded(
-    backend: Backend, before: _BuiltVariant, padded: _BuiltVariant, images: Sequence[NDArray[np.float32]]
+    backend: Backend,
+    before: _BuiltVariant,
+    padded: _BuiltVariant,
+    images: Sequence[NDArray[np.float32]],
+    outputs: Sequence[Output],
 ) -> float | None:
     """Return what share of the time of ``before`` the ``padded`` file takes; None where it is not clearly faster.
 
@@ -93,13 +98,14 @@ def _time_of_padded(
                 (padded.model, padded.settings),
             )
         )
-        if not _alike(*(np.concatenate([each.infer(image) for image in images]) for each in (same_settings, other))):
+        expected, found = (np.concatenate([each.infer(image) for image in images]) for each in (same_settings, other))
+        if not _alike(expected, found, outputs):
             return None
         times = np.concatenate([race([first, other], images[0]) for _ in range(_RACES)])
     share = float(np.median(times[:, 1] / times[:, 0]))
     return share if share < 1 - MARGIN else None
 
 
-def _alike(expected: NDArray[np.float32], found: NDArray[np.float32]) -> bool:
-    sqnr = worst_sqnr_db(expected, found, ())
+def _alike(expected: NDArray[np.float32], found: NDArray[np.float32], outputs: Sequence[Output]) -> bool:
+    sqnr = worst_sqnr_db(expected, found, outputs)
     return sqnr is None or sqnr >= _SAME_SQNR

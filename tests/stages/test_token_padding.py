@@ -91,7 +91,9 @@ def test_a_file_that_answers_otherwise_is_not_taken(quantized, takes, monkeypatc
     takes(0.5)
     monkeypatch.setattr(token_padding, "_SAME_SQNR", 1e3)
     answers = token_padding._alike
-    monkeypatch.setattr(token_padding, "_alike", lambda expected, found: answers(expected, found + 1e-3))
+    monkeypatch.setattr(
+        token_padding, "_alike", lambda expected, found, outputs: answers(expected, found + 1e-3, outputs)
+    )
     assert quantized_by(quantized, "x86-openvino")[2] == []
 
 

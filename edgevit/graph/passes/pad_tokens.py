@@ -16,6 +16,7 @@ from edgevit.graph.token_stream import keeps_rows, takes_first
 
 #: Added to the scores of keys that are none: the softmax of it is 0, and float16 and bfloat16 hold it.
 _HIDDEN = -1e4
+_BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 #: A number that kernels like: they take rows in blocks of 4, 6, 8 or 16.
 MULTIPLE = 8
 
@@ -65,6 +66,8 @@ class _PaddedRows:
 
 
 def _find(graph: ir.Graph) -> _PaddedRows | None:
+    if any(attribute.type in _BODIES for node in graph for attribute in node.attributes.values()):
+        return None  # a branch or a loop may look at any value
     attentions = find_attentions(graph)
     start = _start(attentions[0].query) if attentions else None
     tokens = tokens_of(start)

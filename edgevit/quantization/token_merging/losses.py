@@ -146,7 +146,8 @@ def merged_counts(tokens: int, prefix: int) -> NDArray[np.int64]:
     if patches >= _MANY * MULTIPLE:
         step = max(1, round(step / MULTIPLE)) * MULTIPLE
         first = tokens % MULTIPLE or MULTIPLE
-    return np.array([0, *range(first, max(first, patches - step) + 1, step)])
+    counts = np.array([0, *range(first, max(first, patches - step) + 1, step)])
+    return counts[counts < max(1, patches)]  # one stays
 
 
 def share_left(float32: Path, schedule: Sequence[int]) -> float:

@@ -46,7 +46,7 @@ def test_levels_may_be_of_any_numbers():
     assert (np.diagonal(few) == 0).all()
 
 
-@given(tokens=st.integers(4, 1400), prefix=st.integers(0, 3))
+@given(tokens=st.integers(1, 1400), prefix=st.integers(0, 3))
 def test_numbers_that_may_be_merged(tokens, prefix):
     counts = merged_counts(tokens + prefix, prefix)
     assert counts[0] == 0
