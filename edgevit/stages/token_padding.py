@@ -60,8 +60,10 @@ def padded_if_faster(
     """
     target = made.target
     here = backend_class(target.backend).unbuildable_reason(target.build_options("int8")) is None
+    if not here or not dialect_called(target.dialect).pads_tokens:
+        return made
     tokens, added = padding_of(decided.model.graph)
-    if not here or not dialect_called(target.dialect).pads_tokens or not added or tokens < _LEAST_TOKENS:
+    if not added or tokens < _LEAST_TOKENS:
         return made
     plan = structs.replace(decided.plan, padded=(target.dialect,))
     try:
