@@ -79,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "model.edgevit"
-        outputs = ["tokens"] if options.tokens else None
+        outputs = ["tokens"] if options.tokens else []
         edgevit.export(options.source, path, image_size=options.image_size, outputs=outputs, progress=progress)
         for budget in (None, *options.token_budget):
             edgevit.quantize(
