@@ -213,6 +213,8 @@ def compile_variant(
         else:
             break
     if precision == "int8" and isinstance(decided, PtqModel) and made.kernels is not None:
+        # Where layers return to float a variant is compiled again, and what was tried before is of no use.
+        shutil.rmtree(scratch / "padded" / name, ignore_errors=True)
         made = padded_if_faster(bundle, decided, made, partial(compiled, place=scratch / "padded"), progress)
     return replace(made, float_in=float_layers)
 
