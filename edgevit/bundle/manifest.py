@@ -290,6 +290,17 @@ class TokenMerging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return sum(self.schedule)
 
 
+class TokenPadding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A number of ``tokens`` that is ``padded`` with rows that nothing looks at, as kernels take the sum faster.
+
+    ``share`` is the time that it took where it was built, over that of the same model without them.
+    """
+
+    tokens: Annotated[int, msgspec.Meta(ge=1)]
+    padded: Annotated[int, msgspec.Meta(ge=1)]
+    share: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+
+
 class LimitVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether what was quantized kept the limit that was asked for, on ``images`` that nothing was fitted to.
 
@@ -329,8 +340,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     are those of the backend that the target is for, as in PEP 440. ``fallback`` are the layers that are
     float on purpose, ``limit`` the verdict where quantizing was to keep a limit. ``convolution_stages`` are those of a
     network whose convolutions were raced stage by stage, ``token_merging`` says how many tokens are merged where some
-    are. ``evidence`` is what the last race showed of ``accuracy`` and
-    ``latency``; there is none where they were measured since.
+    are, ``token_padding`` how many rows are added to them where some are. ``evidence`` is what the last race showed of
+    ``accuracy`` and ``latency``; there is none where they were measured since.
     """
 
     name: FolderName
@@ -347,6 +358,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limit: LimitVerdict | None = None
     convolution_stages: tuple[ConvolutionStage, ...] = ()
     token_merging: TokenMerging | None = None
+    token_padding: TokenPadding | None = None
     evidence: tuple[LimitEvidence, ...] = ()
 
     @property

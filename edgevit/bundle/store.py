@@ -26,6 +26,7 @@ from edgevit.bundle.manifest import (
     Precision,
     Provenance,
     TokenMerging,
+    TokenPadding,
     Variant,
 )
 from edgevit.bundle.model_files import READABLE, check_model_name
@@ -277,13 +278,14 @@ class Bundle(msgspec.Struct, frozen=True):
         limit: LimitVerdict | None = None,
         convolution_stages: Sequence[ConvolutionStage] = (),
         token_merging: TokenMerging | None = None,
+        token_padding: TokenPadding | None = None,
     ) -> Bundle:
         """Add a variant, in place of the one of that name if there is one.
 
         ``fill`` writes files into the empty folder that it is given and returns them, the one to open first, as
         ``Backend.build`` does. All files in the folder become the variant's. Whatever ``fill`` raises leaves the
         bundle as it was. ``kernels`` is which arithmetic these files have been seen to run in; ``versions``,
-        ``fallback``, ``limit``, ``convolution_stages`` and ``token_merging`` are as in ``Variant``.
+        ``fallback``, ``limit``, ``convolution_stages``, ``token_merging`` and ``token_padding`` are as in ``Variant``.
 
         Raises:
             BundleError: if another process is changing the bundle, the name will not do, or ``fill`` made no file.
@@ -308,6 +310,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 limit=limit,
                 convolution_stages=tuple(convolution_stages),
                 token_merging=token_merging,
+                token_padding=token_padding,
             )
             return Bundle(self.path, change.publish(_with_variant(manifest, variant), name))
 

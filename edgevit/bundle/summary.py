@@ -18,6 +18,7 @@ from edgevit.bundle.manifest import (
     Precision,
     Provenance,
     TokenMerging,
+    TokenPadding,
 )
 from edgevit.bundle.reading import all_files, logical_path
 from edgevit.bundle.store import Bundle
@@ -46,6 +47,7 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     limit: LimitVerdict | None
     convolution_stages: tuple[ConvolutionStage, ...]
     token_merging: TokenMerging | None
+    token_padding: TokenPadding | None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +116,7 @@ def _variant(bundle: Bundle, name: str) -> VariantSummary:
         limit=variant.limit,
         convolution_stages=variant.convolution_stages,
         token_merging=variant.token_merging,
+        token_padding=variant.token_padding,
     )
 
 

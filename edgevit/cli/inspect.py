@@ -22,7 +22,7 @@ from edgevit.models.outputs import Output, in_words
 from edgevit.models.preprocessing import describe
 from edgevit.models.spec import AnySpec, GraphSpec, OutputActivation
 from edgevit.report.merged_tokens import merged_tokens
-from edgevit.report.table import convolution_stages, float_layers, output_figures
+from edgevit.report.table import convolution_stages, float_layers, output_figures, padded_tokens
 
 
 def inspect(
@@ -66,7 +66,13 @@ def _contents(opened: Bundle) -> Result:
     damaged += found.problems
     table = variants_table(opened, [variant.name for variant in opened.manifest.variants])
     those = opened.manifest.variants
-    told = [*output_figures(those), *merged_tokens(opened.manifest), *convolution_stages(those), *float_layers(those)]
+    told = [
+        *output_figures(those),
+        *merged_tokens(opened.manifest),
+        *padded_tokens(those),
+        *convolution_stages(those),
+        *float_layers(those),
+    ]
     return Result(
         data=found,
         text=Group(

@@ -122,6 +122,18 @@ def convolution_stages(variants: Iterable[Variant]) -> list[str]:
     ]
 
 
+def padded_tokens(variants: Iterable[Variant]) -> list[str]:
+    """Return a line for each variant whose tokens are padded: to how many, and what it took of the time."""
+    return [
+        formats.printable(
+            f"{variant.name}: {padding.tokens} tokens are padded to {padding.padded}: "
+            f"{padding.share:.2f} of the time where it was built"
+        )
+        for variant in variants
+        if (padding := variant.token_padding) is not None
+    ]
+
+
 def _stage(stage: ConvolutionStage) -> str:
     of, count = stage.convolutions, stage.integer_convolutions
     said = "in float" if not count else "in integers" if count == of else f"{count} of {of} in integers"

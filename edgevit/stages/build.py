@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends import backend_class, get_backend
-from edgevit.bundle.manifest import ConvolutionStage, Fallback, Kernels, LimitVerdict, Precision, TokenMerging, Variant
+from edgevit.bundle.manifest import (
+    ConvolutionStage,
+    Fallback,
+    Kernels,
+    LimitVerdict,
+    Precision,
+    TokenMerging,
+    TokenPadding,
+    Variant,
+)
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.errors import GraphError, InputError
@@ -48,8 +57,8 @@ class Compiled:
 
     ``settings`` are what it is opened with, ``source`` is the ONNX file that it was built from, ``outputs`` are what it
     gives for the images of an evaluator, if there was one and it runs here. ``kernels`` is None where the engine does
-    not tell; ``fallback``, ``limit``, ``convolution_stages`` and ``token_merging`` are as in ``Variant``. ``float_in``
-    are the layers that are float with this engine alone, with the reasons.
+    not tell; ``fallback``, ``limit``, ``convolution_stages``, ``token_merging`` and ``token_padding`` are as in
+    ``Variant``. ``float_in`` are the layers that are float with this engine alone, with the reasons.
     """
 
     name: str
@@ -66,6 +75,7 @@ class Compiled:
     limit: LimitVerdict | None = None
     convolution_stages: tuple[ConvolutionStage, ...] = ()
     token_merging: TokenMerging | None = None
+    token_padding: TokenPadding | None = None
     float_in: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -193,6 +203,8 @@ def compile_variant(
     float_layers: dict[str, str] = {}
 
     def compiled(decided: Decided, place: Path, progress: Progress) -> Compiled:
+        # Where layers return to float a variant is compiled again, and what was made before is of no use.
+        shutil.rmtree(place / name, ignore_errors=True)
         (place / name).mkdir(parents=True)
         return _compile_once(bundle, float32, target_name, target, precision, decided, place, evaluator, progress)
 
@@ -209,13 +221,11 @@ def compile_variant(
             plan = note_float_in(decided.plan, target.dialect, reasons)
             decided = replace(decided, plan=plan)
             float_layers |= reasons
-            shutil.rmtree(scratch / name)
         else:
             break
     if precision == "int8" and isinstance(decided, PtqModel) and made.kernels is not None:
-        # Where layers return to float a variant is compiled again, and what was tried before is of no use.
-        shutil.rmtree(scratch / "padded" / name, ignore_errors=True)
-        made = padded_if_faster(bundle, decided, made, partial(compiled, place=scratch / "padded"), progress)
+        made, padding = padded_if_faster(bundle, decided, made, partial(compiled, place=scratch / "padded"), progress)
+        made = replace(made, token_padding=padding)
     return replace(made, float_in=float_layers)
 
 
@@ -317,6 +327,7 @@ def add(bundle: Bundle, compiled: Compiled, progress: Progress = SILENT) -> Bund
         limit=compiled.limit,
         convolution_stages=compiled.convolution_stages,
         token_merging=compiled.token_merging,
+        token_padding=compiled.token_padding,
         fill=fill,
     )
     if replaced is not None:

@@ -156,8 +156,7 @@ class _Building:
         self, target_name: str, target: Target, precision: Precision, decided: Decided, evaluator: Evaluator | None
     ) -> None:
         name = variant_name(target, precision, None if precision == "float32" else self._budget)
-        if name in self.made or self.failed.pop(name, None) is not None:
-            shutil.rmtree(self._scratch / name, ignore_errors=True)
+        self.failed.pop(name, None)
         try:
             made = compile_variant(
                 self._bundle,

@@ -128,6 +128,7 @@ class BuildResult:
                         "limit": variant.limit,
                         "convolution_stages": variant.convolution_stages,
                         "token_merging": variant.token_merging,
+                        "token_padding": variant.token_padding,
                     }
                     for variant in self.variants
                 ],

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgevit.backends import backend_class, get_backend
 from edgevit.backends.backend import Backend
+from edgevit.bundle.manifest import TokenPadding
 from edgevit.bundle.store import Bundle
 from edgevit.graph.passes.pad_tokens import padding_of
 from edgevit.models.outputs import Output
@@ -52,32 +53,31 @@ VariantT = TypeVar("VariantT", bound=_BuiltVariant)
 
 def padded_if_faster(
     bundle: Bundle, decided: PtqModel, made: VariantT, compile_variant: Callable[..., VariantT], progress: Progress
-) -> VariantT:
+) -> tuple[VariantT, TokenPadding | None]:
     """Return the variant of ``decided`` with rows added to its tokens, if it is clearly faster than ``made`` here.
 
     ``compile_variant`` compiles it. Where the dialect adds none, the engine is not here, or the model has few tokens or
-    a good number of them, it is ``made``; so it is where layers of what is padded miss integer kernels.
+    a good number of them, it is ``made`` and no padding; so it is where layers of what is padded miss integer kernels.
     """
     target = made.target
     here = backend_class(target.backend).unbuildable_reason(target.build_options("int8")) is None
     if not here or not dialect_called(target.dialect).pads_tokens:
-        return made
+        return made, None
     tokens, added = padding_of(decided.model.graph)
     if not added or tokens < _LEAST_TOKENS:
-        return made
+        return made, None
     plan = structs.replace(decided.plan, padded=(target.dialect,))
     try:
         padded = compile_variant(replace(decided, plan=plan), progress=SILENT)
     except KernelError:
-        return made
+        return made, None
     images = [bundle.manifest.preprocess(image)[None] for image in bundle.golden().images]
     share = _time_of_padded(get_backend(target.backend), made, padded, images, bundle.manifest.typed_outputs)
     if share is None:
-        return made
-    progress.note(
-        f"{made.name}: {tokens} tokens are padded to {tokens + added}, which takes {share:.2f} of the time here"
-    )
-    return padded
+        return made, None
+    padding = TokenPadding(tokens=tokens, padded=tokens + added, share=share)
+    progress.note(f"{made.name}: {padding.tokens} tokens are padded to {padding.padded}: {share:.2f} of the time here")
+    return padded, padding
 
 
 def _time_of_padded(

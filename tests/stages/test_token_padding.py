@@ -1,6 +1,7 @@
 """Rows are added to the tokens where the engine is shown to be faster so, and nowhere else."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,7 +12,8 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.progress import Silent
 from edgevit.quantization.kernel_check import KernelError
-from edgevit.recipes import load_recipe
+from edgevit.recipes import FallbackLimits, load_recipe
+from edgevit.report.table import padded_tokens
 from edgevit.runtime import load
 from edgevit.stages import build, token_padding
 from edgevit.stages.images import DataSource
@@ -45,10 +47,10 @@ def takes(monkeypatch):
     return let
 
 
-def quantized_by(path, target):
+def quantized_by(path, target, rules=RULES):
     """Quantize again and return the variant, what it answers, and what was said of padding."""
     notes = Notes()
-    made = quantize(Bundle.open(path), IMAGES, {target: TARGETS[target]}, rules=RULES, progress=notes)
+    made = quantize(Bundle.open(path), IMAGES, {target: TARGETS[target]}, rules=rules, progress=notes)
     (variant,) = made.variants
     with load(path, variant=variant.name) as model:
         answers = model.infer_images(made.bundle.golden().images)
@@ -63,12 +65,28 @@ def test_tokens_are_padded_where_that_is_faster_and_answers_stay(quantized, take
     plain = bundle.verify_files(before.name).with_suffix(".bin").stat().st_size
     takes(FASTER)
     variant, found, said, bundle = quantized_by(quantized, "x86-openvino")
-    assert said == ["int8-openvino: 17 tokens are padded to 24, which takes 0.90 of the time here"]
+    assert said == ["int8-openvino: 17 tokens are padded to 24: 0.90 of the time here"]
+    assert before.token_padding is None
+    padding = variant.token_padding
+    assert (padding.tokens, padding.padded, round(padding.share, 2)) == (17, 24, FASTER)
+    assert padded_tokens([before, variant]) == [
+        "int8-openvino: 17 tokens are padded to 24: 0.90 of the time where it was built"
+    ]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert variant.kernels == before.kernels
     text = bundle.verify_files(variant.name).read_text(encoding="utf-8")
     assert re.search(r"<dim>24</dim>", text)
     assert plain <= bundle.verify_files(variant.name).with_suffix(".bin").stat().st_size < plain + 2000
+
+
+def test_what_is_built_again_as_layers_return_to_float_is_padded_again(quantized, takes):
+    pytest.importorskip("openvino")
+    takes(FASTER)
+    rules = replace(RULES, fallback=FallbackLimits(max_kl=6e-5))
+    variant, _, said, _ = quantized_by(quantized, "x86-openvino", rules)
+    assert variant.fallback
+    assert variant.limit.passed
+    assert len(said) == 2  # once with all layers in integers
 
 
 def test_nothing_is_padded_for_an_engine_that_does_not_gain(quantized, takes):
