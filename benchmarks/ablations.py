@@ -22,11 +22,10 @@ from typing import NamedTuple
 from unittest import mock
 
 import msgspec
-from comparison import machine, other_sections
+from comparison import machine, write_section
 from rich.progress import track
 
 import edgevit
-from edgevit.files import write_atomically
 from edgevit.quantization.calibration import observers
 from edgevit.quantization.rewrites import passes, smoothing
 from edgevit.quantization.rewrites import per_token_scale as tokens
@@ -113,7 +112,6 @@ def main() -> None:
     changes = [BASE, *(change for change in CHANGES if not options.only or change.name in options.only)]
     title = f"## {Path(options.source).stem}, {options.dialect}"
     arguments = shlex.join(sys.argv[1:])
-    before = other_sections(options.output, "Ablations", title)
     lines = [title, "", f"`python benchmarks/ablations.py {arguments}`. {machine(0)}", ""]
     lines += ["| | agreement | KL (nats) | SQNR |", "| --- " * 4 + "|"]
     with tempfile.TemporaryDirectory() as name:
@@ -121,7 +119,7 @@ def main() -> None:
         exported = edgevit.export(options.source, folder / "float32.edgevit", data=options.evaluation).bundle.path
         for change in track(changes, description=title):
             lines.append(f"| {' | '.join(measure(exported, change, recipe, options, folder))} |")
-            write_atomically(options.output, "\n".join([*before, *lines, ""]).encode())  # it may take hours
+            write_section(options.output, "Ablations", lines)  # it may take hours
     print(options.output.read_text(encoding="utf-8"))
 
 

@@ -16,6 +16,7 @@ from peers import PEERS, Material, Peer
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict
 from edgevit.evaluation.environment import environment
+from edgevit.files import write_atomically
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.spec import PRESETS
@@ -162,10 +163,14 @@ def version(name: str) -> str | None:
         return None
 
 
-def other_sections(path: Path, heading: str, title: str) -> list[str]:
-    """Return what the file ``path`` has beside the section ``title``; ``heading`` if there is none."""
-    if not path.exists():
-        return [f"# {heading}", ""]
-    parts = path.read_text(encoding="utf-8").split("\n## ")
-    kept = [parts[0], *(f"## {part}" for part in parts[1:] if not f"## {part}".startswith(f"{title}\n"))]
-    return [part.rstrip("\n") + "\n" for part in kept]
+def write_section(path: Path, heading: str, section: Sequence[str]) -> None:
+    """Write the lines of ``section``, whose first is its title, to the Markdown file ``path``, called ``heading``.
+
+    Other sections stay there; an older one of the same title goes.
+    """
+    title, *_ = section
+    found = path.read_text(encoding="utf-8") if path.exists() else f"# {heading}\n"
+    first, *parts = found.split("\n## ")
+    kept = [first, *(f"## {part}" for part in parts if not f"## {part}".startswith(f"{title}\n"))]
+    text = "\n\n".join([*(part.strip("\n") for part in kept), "\n".join(section).strip("\n")])
+    write_atomically(path, f"{text}\n".encode())

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from comparison import machine, other_sections
+from comparison import machine, write_section
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,7 +28,6 @@ from edgevit.data.batches import Strict, batches
 from edgevit.data.dataset import Dataset
 from edgevit.data.labels import map_labels
 from edgevit.data.sources import load_dataset
-from edgevit.files import write_atomically
 from edgevit.json import read
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
@@ -131,8 +130,7 @@ def main() -> None:
         "",
     ]
     print("\n".join(section))
-    sections = other_sections(OUTPUT, "Distillation for merged tokens", title)
-    write_atomically(OUTPUT, "\n".join([*sections, *section]).encode())
+    write_section(OUTPUT, "Distillation for merged tokens", section)
 
 
 if __name__ == "__main__":

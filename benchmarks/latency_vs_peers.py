@@ -3,8 +3,9 @@
     python benchmarks/latency_vs_peers.py vit-small vit-tiny --calibration CSV [--threads 2] [--output FILE]
 
 Takes checkpoints, or presets for random weights: values do not change the time of dense arithmetic. Writes a Markdown
-table for each. Ratios are medians over interleaved blocks with a bootstrap interval, against EdgeViT's INT8 on the same
-backend (on onnxruntime for inductor, which EdgeViT does not have). Needs ``benchmarks/requirements-peers.txt``.
+table for each; those of other models that are in the file stay there. Ratios are medians over interleaved blocks with a
+bootstrap interval, against EdgeViT's INT8 on the same backend (on onnxruntime for inductor, which EdgeViT does not
+have). Needs ``benchmarks/requirements-peers.txt``.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from comparison import Entry, machine, markdown, missing_lines, prepare
+from comparison import Entry, machine, markdown, missing_lines, prepare, write_section
 
 from edgevit.bundle.manifest import Latency
 from edgevit.data.batches import Strict
 from edgevit.evaluation.candidates import Candidate
 from edgevit.evaluation.latency import measure_latency
 from edgevit.evaluation.load import Load
-from edgevit.files import write_atomically
 from edgevit.recipes import load_recipe
 from edgevit.report.formats import NOTHING, milliseconds, ratio, ratio_interval
 from edgevit.stages.images import DataSource
@@ -81,7 +81,19 @@ def measure(source: str, calibration: DataSource, options: argparse.Namespace) -
             command=WORKER,
         )
     rows = [row(entry, latency) for entry, latency in zip(made, found, strict=True)]
-    return [f"## {Path(source).name}", "", markdown(HEADER, rows), "", *missing_lines(entries), ""]
+    budgets = options.token_budget
+    return [
+        f"## {Path(source).stem}",
+        "",
+        f"`python benchmarks/latency_vs_peers.py {shlex.join(sys.argv[1:])}`; EdgeViT's recipe is `{options.recipe}`."
+        + (f" Times are over its INT8 with a token budget of {budgets[-1]:g}." if budgets else ""),
+        "",
+        machine(options.threads),
+        "",
+        markdown(HEADER, rows),
+        "",
+        *missing_lines(entries),
+    ]
 
 
 def main() -> None:
@@ -98,24 +110,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latency-vs-peers.md"))
     options = parser.parse_args()
     calibration = DataSource(options.calibration, "train", Strict(), samples=options.samples)
-    text = [
-        "# INT8 beside its peers: latency",
-        "",
-        f"Written by `python benchmarks/latency_vs_peers.py {shlex.join(sys.argv[1:])}`; EdgeViT's recipe is "
-        f"`{options.recipe}`."
-        + (
-            f" Times are over its INT8 with a token budget of {options.token_budget[-1]:g}."
-            if options.token_budget
-            else ""
-        ),
-        "",
-        machine(options.threads),
-        "",
-    ]
     for source in options.models:
-        text += measure(source, calibration, options)
-    write_atomically(options.output, ("\n".join(text).rstrip() + "\n").encode())
-    print("\n".join(text))
+        section = measure(source, calibration, options)
+        write_section(options.output, "INT8 beside its peers: latency", section)
+        print("\n".join(section))
 
 
 if __name__ == "__main__":

@@ -20,11 +20,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from comparison import machine, other_sections
+from comparison import machine, write_section
 from rich.progress import track
 
 import edgevit
-from edgevit.files import write_atomically
 from edgevit.models.loading import load_checkpoint
 from edgevit.report.formats import NOTHING, decibels, nats, percent
 from edgevit.stages.results import integer_share
@@ -99,13 +98,12 @@ def main() -> None:
     command = f"`python benchmarks/outliers.py {shlex.join(sys.argv[1:])}`. {machine(0)}"
     names = ", ".join(Path(source).stem for source in options.sources or [options.planted])
     title = f"## {names}" + (f", {options.dialect}" if options.dialect != "auto" else "")
-    before = other_sections(options.output, "INT8 of models with outliers", title)
-    lines = [*before, title, "", command, "", HEADER, "| --- " * 7 + "|"]
+    lines = [title, "", command, "", HEADER, "| --- " * 7 + "|"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for title, source in track(list(sources(options, folder)), description="Models"):
             lines += measure(title, source, options, folder)
-            write_atomically(options.output, "\n".join([*lines, ""]).encode())
+            write_section(options.output, "INT8 of models with outliers", lines)
     print(options.output.read_text(encoding="utf-8"))
 
 

@@ -17,12 +17,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comparison import machine, markdown, other_sections
+from comparison import machine, markdown, write_section
 
 import edgevit
 from edgevit.bundle.manifest import Accuracy, Variant
 from edgevit.bundle.store import Bundle
-from edgevit.files import write_atomically
 from edgevit.report.formats import NOTHING
 
 HEADING = "Token budgets: accuracy against latency"
@@ -115,8 +114,7 @@ def main() -> None:
         "",
         markdown(header, [row(each, whole.p50_ms) for each in variants]),
     ]
-    kept = other_sections(options.output, HEADING, title)
-    write_atomically(options.output, ("\n".join([*kept, *text]) + "\n").encode())
+    write_section(options.output, HEADING, text)
     print("\n".join(text))
 
 

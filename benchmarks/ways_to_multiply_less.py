@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from comparison import machine, markdown, other_sections
+from comparison import machine, markdown, write_section
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 from token_budgets import cells, images_of, shown
@@ -28,7 +28,6 @@ from token_budgets import cells, images_of, shown
 import edgevit
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict
-from edgevit.files import write_atomically
 from edgevit.graph.linears import load_graph
 from edgevit.graph.saving import save, tidy
 from edgevit.graph.token_stream import find_token_stream
@@ -165,8 +164,7 @@ def main() -> None:
         "",
         markdown(judge.header, rows),
     ]
-    kept = other_sections(options.output, HEADING, title)
-    write_atomically(options.output, ("\n".join([*kept, *text]) + "\n").encode())
+    write_section(options.output, HEADING, text)
     print("\n".join(text))
 
 
