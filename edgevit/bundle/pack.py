@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import shlex
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from edgevit.bundle.reading import MANIFEST, all_files, damaged, decode_manifest
 from edgevit.errors import BundleError, StorageError
 from edgevit.files import atomic_folder, cache_folder
 from edgevit.json import MOST_BYTES
+from edgevit.shell import quoted
 
 #: The file of a pack, and of the folder that it is unpacked to, that says who signed its manifest.
 SIGNATURE = "signature.json"
@@ -180,7 +180,7 @@ def refuse_pack(path: Path) -> None:
         raise BundleError(
             f"{path} is a pack, which is never changed",
             remedy="change the bundle that it was made of and pack that again, or unpack it: "
-            f"unzip {shlex.quote(str(path))} -d {shlex.quote(str(folder))}",
+            f"unzip {quoted(path)} -d {quoted(folder)}",
         )
 
 

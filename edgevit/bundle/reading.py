@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from edgevit.files import sha256_of
 from edgevit.json import MOST_BYTES, JSONError, decode
 from edgevit.models.outputs import MOST_NUMBERS, width_of
 from edgevit.models.spec import label_counts
+from edgevit.shell import quoted
 
 T = TypeVar("T")
 
@@ -248,7 +248,7 @@ def reading(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise BundleError(
             f"{path} may not be read by this user",
-            remedy=f"make it readable, such as with: sudo chmod -R a+rX {shlex.quote(str(path.parent))}",
+            remedy=f"make it readable, such as with: sudo chmod -R a+rX {quoted(path.parent)}",
         ) from error
     except FileNotFoundError as error:
         raise BundleError(f"{path} is missing from the bundle", remedy=_RESTORE) from error

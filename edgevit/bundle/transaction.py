@@ -14,7 +14,6 @@ import errno
 import fcntl
 import os
 import re
-import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -30,6 +29,7 @@ from edgevit.bundle.reading import MANIFEST, all_files, encode_manifest, logical
 from edgevit.errors import BundleError
 from edgevit.files import storage_errors, sync_folder, sync_tree
 from edgevit.json import JSONError, read
+from edgevit.shell import quoted
 
 _LOCK = ".lock"
 _DRAFT = ".draft"
@@ -175,7 +175,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _in_the_way(path: Path) -> BundleError:
-    return BundleError(f"{path} is not a file that EdgeViT made", remedy=f"remove it: rm -r {shlex.quote(str(path))}")
+    return BundleError(f"{path} is not a file that EdgeViT made", remedy=f"remove it: rm -r {quoted(path)}")
 
 
 def _take(descriptor: int, path: Path) -> None:

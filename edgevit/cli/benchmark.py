@@ -17,6 +17,7 @@ from edgevit.cli.measured import measured_beside
 from edgevit.cli.options import BundlePath, EnergyFrom, HostPython, Hosts, Keep, Variants
 from edgevit.cli.tables import variants_table
 from edgevit.evaluation.load import Load
+from edgevit.shell import quoted
 
 _DEFAULT = Load()
 
@@ -67,7 +68,7 @@ def benchmark(
         text=Group(
             variants_table(found.bundle, found.names, ("variant", "size", "p50", "speedup", "verdict")),
             *(Text(line) for line in measured_beside(found.latencies)),
-            Text(f"\nnext: edgevit report {bundle}{' -o site' * is_pack(bundle)}"),
+            Text(f"\nnext: edgevit report {quoted(bundle)}{' -o site' * is_pack(bundle)}"),
         ),
         exit_code=0 if found.passed else 1,
     )

@@ -15,6 +15,7 @@ from edgevit.cli.options import (
     BundlePath,
 )
 from edgevit.cli.values import token_budget_called
+from edgevit.shell import quoted
 from edgevit.stages.chosen import precision_called
 
 
@@ -45,4 +46,4 @@ def build(
         wanted = precision_called(precision) if precision else None
         budget = token_budget_called(token_budget)
         made = edgevit.build(bundle, target=target, precision=wanted, token_budget=budget, progress=bars)
-    return built(made, following(made.bundle, made.names, f"edgevit benchmark {bundle}"))
+    return built(made, following(made.bundle, made.names, f"edgevit benchmark {quoted(bundle)}"))

@@ -16,6 +16,7 @@ from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.errors import DoesNotPayError, EdgeViTError
 from edgevit.report.arithmetic import in_integers
 from edgevit.report.table import float_layers
+from edgevit.shell import quoted
 from edgevit.stages.results import BuildResult
 
 #: Nodes that are named one by one; a model has hundreds.
@@ -47,15 +48,15 @@ def built(made: BuildResult, ending: str) -> Result:
     kept = float_layers(variants)
     lines += kept[:_LISTED]
     if len(kept) > _LISTED:
-        lines.append(f"and {len(kept) - _LISTED} more layers stay float: edgevit inspect {bundle.path}")
+        lines.append(f"and {len(kept) - _LISTED} more layers stay float: edgevit inspect {quoted(bundle.path)}")
     lines += _limits(variants)
     lines += (f"{name}: share missed: {why}" for name, why in made.shares_missed.items())
     lines += not_made(made.failed)
     summary = f"{made.seconds:.1f} s, {made.peak_rss_mb:.0f} MiB of memory at most"
-    table = variants_table(bundle, made.names, ("variant", "size"))
+    tables = [variants_table(bundle, made.names, ("variant", "size"))] if made.names else []
     return Result(
         data=made.to_dict(),
-        text=with_unreadable(Group(table, *(Text(line) for line in (*lines, summary, "", ending))), made.unreadable),
+        text=with_unreadable(Group(*tables, *(Text(line) for line in (*lines, summary, "", ending))), made.unreadable),
         exit_code=0 if made.passed else 1,
     )
 

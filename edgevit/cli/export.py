@@ -33,6 +33,7 @@ from edgevit.cli.options import (
     StrictImages,
 )
 from edgevit.cli.tables import with_unreadable
+from edgevit.shell import quoted
 
 
 def export(
@@ -137,5 +138,5 @@ def export(
     said = f"{bundle}: float32 ONNX, {size:.1f} MB, equal to {' and '.join(made.equal_to)} on images of {made.images}"
     return Result(
         data=made.to_dict(),
-        text=with_unreadable(Text(f"{said}\n\nnext: edgevit quantize {bundle} --data IMAGES"), made.unreadable),
+        text=with_unreadable(Text(f"{said}\n\nnext: edgevit quantize {quoted(bundle)} --data IMAGES"), made.unreadable),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from edgevit.cli.console import Result
 from edgevit.cli.tables import left_out
 from edgevit.errors import StorageError
 from edgevit.report.table import headings, remarks, rows
+from edgevit.shell import quoted
 from edgevit.stages.host_result import HostResult
 
 
@@ -49,7 +49,7 @@ def result_of_hosts(
     if not found.bundle.path.is_dir():
         lines.append("a pack is never changed: these figures are in no bundle")
     elif any(host.device is not None for host in hosts):
-        lines.append(f"\nnext: edgevit inspect {shlex.quote(str(Path(found.bundle.path)))}")
+        lines.append(f"\nnext: edgevit inspect {quoted(Path(found.bundle.path))}")
     if lost is not None:
         lines.append(f"error: {lost.message}\n  try: {lost.remedy}")
     return Result(

@@ -23,6 +23,7 @@ from edgevit.models.preprocessing import describe
 from edgevit.models.spec import AnySpec, GraphSpec, OutputActivation
 from edgevit.report.merged_tokens import merged_tokens
 from edgevit.report.table import convolution_stages, float_layers, output_figures, padded_tokens
+from edgevit.shell import quoted
 
 
 def inspect(
@@ -38,9 +39,11 @@ def inspect(
 ) -> Result:
     """Show what is in a bundle, and whether its files are whole; exit 1 if one is damaged."""
     if variant and not kernels:
-        raise InputError("--variant goes with --kernels", remedy=f"edgevit inspect {bundle} --kernels --variant NAME")
+        raise InputError(
+            "--variant goes with --kernels", remedy=f"edgevit inspect {quoted(bundle)} --kernels --variant NAME"
+        )
     if every and not kernels:
-        raise InputError("--all goes with --kernels", remedy=f"edgevit inspect {bundle} --kernels --all")
+        raise InputError("--all goes with --kernels", remedy=f"edgevit inspect {quoted(bundle)} --kernels --all")
     opened = Bundle.open(bundle)
     return _kernels(opened, variant or (), every=every) if kernels else _contents(opened)
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from edgevit.backends.base import LinearKernel
 from edgevit.backends.kernel_report import Kernel, KernelReport
 from edgevit.report.arithmetic import in_integers
+from edgevit.shell import quoted
 from edgevit.stages.kernels import ConvolutionKernel, VariantKernels
 
 _NODES_SHOWN = 3
@@ -22,7 +23,7 @@ def kernels_shown(variants: Sequence[VariantKernels], bundle: Path, *, every: bo
     """Return what is known of the kernels of ``variants``: a summary, and ``every`` layer or kernel if so."""
     parts = [part for variant in variants for part in _parts(variant, every=every)]
     if not every and any(variant.unknown is None for variant in variants):
-        parts += [Text(f"\neach of them: edgevit inspect {bundle} --kernels --all")]
+        parts += [Text(f"\neach of them: edgevit inspect {quoted(bundle)} --kernels --all")]
     return Group(*parts)
 
 

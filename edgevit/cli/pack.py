@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +16,7 @@ from edgevit.cli.options import BundlePath, Root, StrictImages, Variants
 from edgevit.errors import InputError
 from edgevit.mobile import MobileFormat
 from edgevit.report.formats import decibels, megabytes, percent
+from edgevit.shell import quoted
 from edgevit.stages.pack import PackResult
 from edgevit.stages.pack_triton import TritonResult
 from edgevit.stages.pack_video import VideoResult
@@ -140,7 +140,7 @@ def _file(made: PackResult) -> list[str]:
     return [
         f"{made.path}: {megabytes(made.bytes)}, {', '.join(made.variants)}{', signed' * made.signed}",
         f"sha256 {made.sha256}",
-        f"next:   edgevit verify {shlex.quote(str(made.path))}, on the device, too",
+        f"next:   edgevit verify {quoted(made.path)}, on the device, too",
     ]
 
 
@@ -152,7 +152,7 @@ def _repository(made: TritonResult) -> list[str]:
         lines.append(f"  {model.name}: by Triton's {model.backend}")
         lines += [f"    note: {note}" for note in model.notes]
     lines += [f"  no model of its own: {name}: {reason}" for name, reason in made.left_out.items()]
-    where = f"--model-repository {shlex.quote(str(made.path))}"
+    where = f"--model-repository {quoted(made.path)}"
     return [*lines, f"next:   tritonserver {where} --model-control-mode explicit --load-model {first.name}"]
 
 

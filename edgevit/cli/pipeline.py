@@ -51,6 +51,7 @@ from edgevit.models.requested import requests_in
 from edgevit.recipes import GateLimits, load_recipe
 from edgevit.report.table import output_figures
 from edgevit.report.verdict import outcome
+from edgevit.shell import quoted
 from edgevit.stages.chosen import chosen_targets, precision_called
 from edgevit.stages.pipeline import PipelineJob
 from edgevit.stages.pipeline import pipeline as stage
@@ -142,7 +143,7 @@ def pipeline(
         *not_made(failed),
         conclusion(entrants, max((each.accuracy.images for each in variants if each.accuracy), default=0)),
         f"Report: {page}",
-        f"next:   edgevit predict {place} IMAGE; {following(place, entrants)}",
+        f"next:   edgevit predict {quoted(place)} IMAGE; {following(place, entrants)}",
     )
     table = with_unreadable(variants_table(bundle, names), job.unreadable.names)
     return Result(

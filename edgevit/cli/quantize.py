@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from edgevit.cli.values import token_budget_called
 from edgevit.data.sources import BUILT_IN
 from edgevit.quantization.emit import DIALECTS
 from edgevit.report import formats
+from edgevit.shell import quoted
 from edgevit.stages.chosen import precision_called
 from edgevit.stages.results import BuildResult
 
@@ -138,10 +138,10 @@ def quantize(
 def _validating(bundle: Path, data: str | None) -> str:
     """Return what to type next; images that were calibrated with would flatter what was made of them."""
     if data is None:
-        return f"edgevit validate {bundle} --data IMAGES"
+        return f"edgevit validate {quoted(bundle)} --data IMAGES"
     if data.partition(":")[0] in BUILT_IN:  # its test images are others than its training images
-        return f"edgevit validate {bundle} --data {shlex.quote(data)}, whose test images were not calibrated with"
-    return f"edgevit validate {bundle} --data IMAGES, with images that were not used for calibration"
+        return f"edgevit validate {quoted(bundle)} --data {quoted(data)}, whose test images were not calibrated with"
+    return f"edgevit validate {quoted(bundle)} --data IMAGES, with images that were not used for calibration"
 
 
 def _rankings(result: BuildResult) -> Iterator[Table | Text]:

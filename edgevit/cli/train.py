@@ -15,6 +15,7 @@ from edgevit.cli.options import collector
 from edgevit.cli.tables import with_unreadable
 from edgevit.data.batches import Unreadable
 from edgevit.errors import InputError
+from edgevit.shell import quoted
 from edgevit.stages.budgets import token_budget_given
 from edgevit.stages.recovery import SELF, recover
 from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, RECOVERY, USUAL_MODEL, Mode, TrainRecipe
@@ -199,8 +200,10 @@ def _recovered(result: Any, settings: RunSettings, unreadable: Unreadable) -> Re
         ]
         if after.loss >= before.loss:
             lines.insert(2, "Training did not pay: give more images or minutes, or a lower --learning-rate.")
-    bundle = settings.source if str(settings.source).endswith(".edgevit") else "BUNDLE"
-    lines.append(f"next: edgevit quantize {bundle} --student {run} --data {settings.data}")
+    source = str(settings.source)
+    bundle = source if source.endswith(".edgevit") else "BUNDLE"
+    data = quoted(str(settings.data))
+    lines.append(f"next: edgevit quantize {quoted(bundle)} --student {quoted(run)} --data {data}")
     return Result(
         data={
             "run": str(run),
@@ -243,7 +246,7 @@ def _shown(result: Any, output: Path, unreadable: Unreadable) -> Result:  # noqa
         f"Top-1 on the {result.images or 'test'} images: {accuracy}",
         *map(str, files),
         "",
-        f"next: edgevit export {output} -o {output.name}.edgevit",
+        f"next: edgevit export {quoted(output)} -o {quoted(f'{output.name}.edgevit')}",
     )
     return Result(
         data={

@@ -34,6 +34,7 @@ from edgevit.evaluation.accuracy_details import MOST_FLIPS
 from edgevit.evaluation.gate import limit_option
 from edgevit.report.formats import printable
 from edgevit.report.table import output_figures
+from edgevit.shell import quoted
 from edgevit.stages.results import ValidationResult
 
 
@@ -105,6 +106,6 @@ def _measured_on(found: ValidationResult) -> str:
 def _following(path: Path, found: ValidationResult) -> str:
     """Return what to type next: a variant that lost too much is not worth timing."""
     if found.passed or all(accuracy.passed for accuracy in found.accuracies.values()):
-        return f"edgevit benchmark {path}"
+        return f"edgevit benchmark {quoted(path)}"
     limit = limit_option(found.bundle.manifest.classes)
-    return f"edgevit quantize {path} --data IMAGES {limit}, which returns layers to float until it is kept"
+    return f"edgevit quantize {quoted(path)} --data IMAGES {limit}, which returns layers to float until it is kept"

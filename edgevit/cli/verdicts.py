@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgevit.bundle.manifest import COSTS, LimitEvidence
+from edgevit.shell import quoted
 from edgevit.stages.race_result import Entrant, winner_of
 
 
@@ -29,15 +29,15 @@ def conclusion(entrants: Sequence[Entrant], images: int) -> str:
 
 def following(bundle: Path, entrants: Sequence[Entrant]) -> str:
     """Return what to type next: what would show more of variants that may win, or how to ship the winner."""
-    place, winner = shlex.quote(str(bundle)), winner_of(entrants)
+    place, winner = quoted(bundle), winner_of(entrants)
     undecided = _not_shown(entrants, winner)
     if winner is not None and not undecided:
-        return f"edgevit pack {place} --variant {shlex.quote(winner)}"
+        return f"edgevit pack {place} --variant {quoted(winner)}"
     limits = [each for entrant in undecided or entrants for each in entrant.evidence if each.word != "passed"]
     more = _more_evidence(limits)
     if winner is None:
         return more
-    return f"{more}; or ship the winner: edgevit pack {place} --variant {shlex.quote(winner)}"
+    return f"{more}; or ship the winner: edgevit pack {place} --variant {quoted(winner)}"
 
 
 def _more_evidence(limits: Sequence[LimitEvidence]) -> str:

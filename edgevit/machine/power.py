@@ -10,7 +10,6 @@ Documentation/hwmon/sysfs-interface.rst (microwatts, microjoules), Documentation
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from edgevit.errors import InputError
 from edgevit.machine.nvml import Nvml
+from edgevit.shell import quoted
 from edgevit.system import read_text
 
 AUTO, NONE = "auto", "none"
@@ -124,7 +124,7 @@ def _rapl(root: Path) -> Source:
         if _number(counter) is None:
             raise NoSource(
                 f"{counter} cannot be read, as since Linux 5.10 only root may: "
-                f"sudo chmod a+r {shlex.quote(str(counter.parent.parent))}/intel-rapl:*/energy_uj, until the next start"
+                f"sudo chmod a+r {quoted(counter.parent.parent)}/intel-rapl:*/energy_uj, until the next start"
             )
         channels.append(Channel(_scaled(counter, 1e-6), counts=True, wraps_at=most / 1e6 if most else None))
     memory = " and its memory" if any(name == "dram" for _, name in chosen) else ""

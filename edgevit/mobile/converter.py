@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from edgevit import dependencies, resources
 from edgevit.errors import MissingDependencyError
 from edgevit.mobile import MobileFormat, Quantized, Rewrite
+from edgevit.shell import quoted
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +84,7 @@ class Converter(ABC):
 
 def how_to_install(kind: type[Converter]) -> str:
     """Return the command that installs a tool, without what it depends on, which would replace what is here."""
-    return f"pip install --no-deps -r {shlex.quote(str(resources.folder('export') / 'mobile' / f'{kind.name}.txt'))}"
+    return f"pip install --no-deps -r {quoted(resources.folder('export') / 'mobile' / f'{kind.name}.txt')}"
 
 
 def exported(module: nn.Module, image: Tensor) -> torch.export.ExportedProgram:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shlex
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from edgevit.report.merged_tokens import merging_data, whole_of
 from edgevit.report.operators import operator_shares, time_in
 from edgevit.report.table import output_figures, several
 from edgevit.report.verdict import outcome
+from edgevit.shell import quoted
 
 SCHEMA_VERSION = 1
 
@@ -207,7 +207,7 @@ def _without_folders(manifest: Manifest) -> Manifest:
 
 def _commands(manifest: Manifest) -> dict[str, list[str]]:
     """Return the commands that print each group of figures, for what was measured here."""
-    bundle = shlex.quote(f"{manifest.name}.edgevit")
+    bundle = quoted(f"{manifest.name}.edgevit")
     runs = _distinct(
         {"batch": variant.latency.batch, "threads": variant.latency.threads}
         for variant in manifest.variants
@@ -217,7 +217,7 @@ def _commands(manifest: Manifest) -> dict[str, list[str]]:
     sets = _distinct({"data": variant.accuracy.data} for variant in manifest.variants if variant.accuracy)
     return {
         "files": [f"edgevit quantize {bundle} --data DATA", f"edgevit inspect {bundle}"],
-        "accuracy": [f"edgevit validate {bundle} --data {shlex.quote(entry['data'])}" for entry in sets],
+        "accuracy": [f"edgevit validate {bundle} --data {quoted(entry['data'])}" for entry in sets],
         "latency": [f"edgevit benchmark {bundle} --batch {run['batch']} --threads {run['threads']}" for run in runs],
-        "verdict": [f"edgevit race {bundle} --target {shlex.quote(each['target'])} --data DATA" for each in raced],
+        "verdict": [f"edgevit race {bundle} --target {quoted(each['target'])} --data DATA" for each in raced],
     }

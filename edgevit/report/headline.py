@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from edgevit.bundle.manifest import Manifest
 from edgevit.evaluation.gate import limit_option
 from edgevit.report.verdict import outcome
+from edgevit.shell import quoted
 
 
 def headline(manifest: Manifest) -> str | None:
@@ -25,7 +25,7 @@ def missing(manifest: Manifest) -> dict[str, Any]:
 
     What was not measured, or is in doubt, is not called slow.
     """
-    bundle = shlex.quote(f"{manifest.name}.edgevit")
+    bundle = quoted(f"{manifest.name}.edgevit")
     validate, benchmark = f"edgevit validate {bundle} --data IMAGES", f"edgevit benchmark {bundle}"
     others = [variant for variant in manifest.variants if variant.precision != "float32"]
     if not others:

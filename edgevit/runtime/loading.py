@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -27,6 +26,7 @@ from edgevit.runtime.arguments import keys_given, kind_of_check, path_given, set
 from edgevit.runtime.model import Model
 from edgevit.runtime.selection import rank_variants, unsuited_reason, validated
 from edgevit.runtime.verification import Check, verify_golden
+from edgevit.shell import quoted
 from edgevit.system import cpuinfo
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _load(bundle: Bundle, options: _LoadOptions, named: str | None, *, strict: b
 
 def _not_validated(bundle: Bundle, usable: Sequence[Variant], loaded: Variant) -> list[str]:
     """Say that ``loaded`` was not validated, or that it is float32 because none of the others were."""
-    how = f"'edgevit validate {shlex.quote(str(bundle.path))} --data IMAGES' does so"
+    how = f"'edgevit validate {quoted(bundle.path)} --data IMAGES' does so"
     if not validated(loaded):
         return [f"variant {loaded.name} was not validated ({how}), and no other can be used here"]
     lossy = [variant for variant in usable if variant.precision != "float32"]

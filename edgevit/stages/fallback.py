@@ -31,6 +31,7 @@ from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.plan import SensitivityMetric
 from edgevit.quantization.ptq import PtqModel
 from edgevit.recipes import FallbackLimits, Recipe
+from edgevit.shell import quoted
 from edgevit.stages.images import LabelledBatches, several_labels
 from edgevit.targets import Target, load_target
 
@@ -86,7 +87,7 @@ class AccuracyCriteria:
         if self and precision != "int8":
             raise InputError(
                 f"{precision} has no layers that can go back to float: limits and --sensitivity are for int8",
-                remedy=f"leave them out, and see what it costs with edgevit validate {bundle.path} --data IMAGES",
+                remedy=f"leave them out, and see what it costs: edgevit validate {quoted(bundle.path)} --data IMAGES",
             )
         classes = bundle.manifest.classes
         logits = has_logits(bundle.manifest.typed_outputs)

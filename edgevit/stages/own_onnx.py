@@ -17,6 +17,7 @@ from edgevit.evaluation.accuracy_details import EngineSteps
 from edgevit.evaluation.engine_steps import engine_steps, without_onnx
 from edgevit.files import scratch_folder
 from edgevit.graph.needed import check_graph_packages
+from edgevit.shell import quoted
 from edgevit.targets import load_target, split_name, target_names
 
 # What writes ONNX is imported where it is used: a device measures without it.
@@ -86,7 +87,7 @@ def own_onnx(bundle: Bundle, variant: Variant, scratch: Path) -> OwnOnnx:
     if not _made_of(path, bundle, variant):
         raise BundleError(
             f"{variant.name} was built from another calibration than the bundle has now",
-            remedy=f"build it again: edgevit build {bundle.path} --target {variant.target}",
+            remedy=f"build it again: edgevit build {quoted(bundle.path)} --target {quoted(variant.target)}",
         )
     return OwnOnnx(path, "the ONNX that it was built from, written again")
 

@@ -33,6 +33,7 @@ from edgevit.quantization.ptq import PtqModel
 from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.weight_only.packed import check_packed, emit_weights_int4, emit_weights_int8
 from edgevit.runtime.verification import verify_golden
+from edgevit.shell import quoted
 from edgevit.stages.deviation import Allowance, deviation_between
 from edgevit.stages.settings_race import fastest_settings
 from edgevit.targets import Target, float8_dialect
@@ -264,7 +265,7 @@ def calibrating(bundle: Bundle, precision: Precision, target: Target | None = No
         chosen += f" --dialect {float8_dialect()}"
     elif target is not None and precision == "int8" and scheme_of(target.dialect) == "symmetric":
         chosen += f" --dialect {target.dialect}"
-    return f"edgevit quantize {bundle.path}{chosen} --data IMAGES"
+    return f"edgevit quantize {quoted(bundle.path)}{chosen} --data IMAGES"
 
 
 def load_decided(bundle: Bundle, precision: Precision, target: Target, token_budget: float | None = None) -> Decided:

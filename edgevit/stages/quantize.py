@@ -22,6 +22,7 @@ from edgevit.quantization.float16.convert import Float16Plan
 from edgevit.quantization.float16.scan import scan_float16
 from edgevit.quantization.float_fallback import note_float_in
 from edgevit.quantization.plan import QuantizationPlan
+from edgevit.shell import quoted
 from edgevit.stages.build import Compiled, add, check_gives, check_merges, check_takes, compile_variant, variant_name
 from edgevit.stages.calibrate import TABLE
 from edgevit.stages.draft import Draft
@@ -215,7 +216,8 @@ def check_unique_variants(targets: Mapping[str, Target], precision: Precision = 
 def _check_images(bundle: Bundle, images: DataSource | None, precision: Precision, progress: Progress) -> None:
     if precision == "float32":
         raise InputError(
-            "float32 is not quantized", remedy=f"edgevit build {bundle.path} --target TARGET --precision float32"
+            "float32 is not quantized",
+            remedy=f"edgevit build {quoted(bundle.path)} --target TARGET --precision float32",
         )
     if images is None and precision in NEED_IMAGES:
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from edgevit.evaluation.load import Load
 from edgevit.files import check_writable, shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import GateLimits, Recipe
+from edgevit.shell import quoted
 from edgevit.stages.benchmark import benchmark
 from edgevit.stages.budgets import TokenBudget
 from edgevit.stages.build import variant_name
@@ -149,7 +149,7 @@ def _refuse_to_replace(bundle: Bundle, job: Race) -> None:
     names |= {variant_name(job.target, _MERGED, each): _MERGED for each in job.token_budgets if each != "auto"}
     for variant in bundle.manifest.variants:
         if variant.name in names and variant.precision != _REFERENCE and not job.is_for(variant):
-            place, target = (shlex.quote(str(each)) for each in (bundle.path, job.name))
+            place, target = (quoted(each) for each in (bundle.path, job.name))
             raise InputError(
                 f"{variant.name} is there for {variant.target}, and one for {job.name} would take its place",
                 remedy="race with another bundle of the model; or give that one up: edgevit quantize "

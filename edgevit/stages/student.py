@@ -12,6 +12,7 @@ from edgevit.errors import InputError
 from edgevit.json import JSONError, read
 from edgevit.models.spec import ModelSpec
 from edgevit.progress import SILENT, Progress
+from edgevit.shell import quoted
 
 _JOB = "job.json"
 
@@ -52,9 +53,10 @@ def student_model(run: Path, bundle: Bundle, folder: Path, *, progress: Progress
     if not job.token_schedule or job.token_budget is None:
         raise InputError(
             f"the run in {run} was not trained for fewer tokens",
-            remedy=f"train one: edgevit train --from {bundle.path} --token-budget 0.7 --data IMAGES -o RUN",
+            remedy=f"train one: edgevit train --from {quoted(bundle.path)} --token-budget 0.7 --data IMAGES -o RUN",
         )
-    again = f"train it again: edgevit train --from {bundle.path} --token-budget {job.token_budget:g} -o RUN"
+    options = f"--token-budget {job.token_budget:g} --data IMAGES -o RUN"
+    again = f"train it again: edgevit train --from {quoted(bundle.path)} {options}"
     if job.spec != manifest.spec:
         raise InputError(f"the run in {run} is of another architecture than {bundle.path}", remedy=again)
     if job.teacher_sha256 != manifest.provenance.weights_sha256:

@@ -8,7 +8,6 @@ this was written: the ONNX file is run in tests, the configuration is held again
 
 from __future__ import annotations
 
-import shlex
 import unicodedata
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from edgevit.bundle.manifest import Manifest, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.graph.pixel_classifier import write_pixel_classifier
+from edgevit.shell import quoted
 from edgevit.video.folder import VideoOptions, labels_of, only_variant, write_lines
 from edgevit.video.frame import Region, region_seen
 
@@ -124,7 +124,7 @@ def _readme(manifest: Manifest, variant: Variant, region: Region, options: Video
     shape = f"{channels}x{model_height}x{model_width}"
     crop = f"{region.left}:{region.top}:{region.width}:{region.height}"
     return [
-        f"# `{shlex.quote(manifest.name)}` ({variant.name}) for DeepStream",
+        f"# `{quoted(manifest.name)}` ({variant.name}) for DeepStream",
         "",
         f"`{MODEL}` takes pixels (batch, {shape.replace('x', ', ')}), 0 to 255 in float32, and gives probabilities.",
         "",

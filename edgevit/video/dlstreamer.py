@@ -7,7 +7,6 @@ where this was written: the file is held against the documented keys.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import msgspec
 from edgevit.bundle.manifest import Manifest, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
+from edgevit.shell import quoted
 from edgevit.video.folder import VideoOptions, labels_of, only_variant, write_lines
 from edgevit.video.frame import Region, region_seen
 
@@ -100,7 +100,7 @@ def _readme(manifest: Manifest, variant: Variant, region: Region, options: Video
     exact = variant.settings.get("INFERENCE_PRECISION_HINT") == "f32"
     config = " ie-config=INFERENCE_PRECISION_HINT=f32" if exact else ""
     return [
-        f"# {shlex.quote(manifest.name)} ({variant.name}) for DL Streamer",
+        f"# {quoted(manifest.name)} ({variant.name}) for DL Streamer",
         "",
         f"For frames of {width}x{height}. `gvaattachroi` lets the model see what it saw when it was validated: DL",
         "Streamer's own central crop is another one.",

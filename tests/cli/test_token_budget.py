@@ -55,3 +55,12 @@ def test_a_student_that_is_none_is_refused(edgevit, quantized, tmp_path):
     found = edgevit("quantize", quantized, "--data", SHAPES, "--student", tmp_path, "--token-budget", "0.8")
     assert found.code == 2
     assert "leave --token-budget and --precision out" in " ".join(found.err.split())
+
+
+def test_a_budget_that_does_not_pay_is_said_without_an_empty_table(edgevit, quantized):
+    options = ("--dialect", "onnxruntime", "--token-budget", "auto", "--max-kl", "1e-9")
+    done = edgevit("quantize", quantized, "--data", SHAPES, *options)
+    first, *_ = done.out.splitlines()
+    assert first.startswith("int8-onnxruntime with merged tokens is not made: ")
+    assert "variant" not in done.out
+    assert "next: edgevit validate" in done.out

@@ -1,0 +1,33 @@
+"""Paths in commands that messages give, which a shell must take for one word."""
+
+import shlex
+import subprocess
+from pathlib import PurePath
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevit.shell import quoted
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+def test_a_shell_reads_one_word_back(text):
+    assert shlex.split(f"edgevit validate {quoted(text)} --data IMAGES") == [
+        "edgevit",
+        "validate",
+        text,
+        "--data",
+        "IMAGES",
+    ]
+
+
+def test_what_needs_no_quotes_has_none():
+    assert quoted(PurePath("models/vit.edgevit")) == "models/vit.edgevit"
+
+
+def test_the_shell_itself_takes_it():
+    given_ = 'it\'s $HOME `here` "now"; rm *'
+    said = subprocess.run(
+        ["sh", "-c", f"printf %s {quoted(given_)}"], capture_output=True, text=True, check=True
+    ).stdout
+    assert said == given_
