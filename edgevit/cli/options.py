@@ -143,6 +143,14 @@ Targets = Annotated[
     list[str] | None,
     typer.Option("--target", help="Build for this target; can be given again.", autocompletion=completion.targets),
 ]
+TokenBudgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--token-budget",
+        metavar="SHARE",
+        help="INT8 with tokens merged by this budget, too: 0.8, say, or auto; can be given again.",
+    ),
+]
 PrecisionName = Annotated[
     str,
     typer.Option(

@@ -41,6 +41,7 @@ from edgevit.cli.options import (
     TimedBatch,
     TimedDuration,
     TimedThreads,
+    TokenBudgets,
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
@@ -77,6 +78,7 @@ def pipeline(
             autocompletion=completion.precisions,
         ),
     ] = None,
+    token_budget: TokenBudgets = None,
     calibration_data: CalibrationData = None,
     recipe: RecipeName = "default",
     max_drop: MaxDrop = None,
@@ -121,6 +123,7 @@ def pipeline(
         ),
         min_integer_share=min_integer_share,
         precisions=tuple(dict.fromkeys(precision_called(name) for name in precision or ["int8"])),
+        token_budgets=tuple(values.token_budgets_called(token_budget)),
         calibration_data=calibration_data,
         unreadable=collector(strict=strict),
         root=root,

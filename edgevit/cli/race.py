@@ -36,8 +36,9 @@ from edgevit.cli.options import (
     TimedBatch,
     TimedDuration,
     TimedThreads,
+    TokenBudgets,
 )
-from edgevit.cli.values import token_budget_called
+from edgevit.cli.values import token_budgets_called
 from edgevit.cli.verdicts import conclusion, following, reasons
 from edgevit.errors import StorageError
 from edgevit.evaluation.load import Load
@@ -65,13 +66,7 @@ def race(
             autocompletion=completion.precisions,
         ),
     ] = None,
-    token_budget: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SHARE",
-            help="INT8 with tokens merged by this budget, too: 0.8, say, or auto; can be given again.",
-        ),
-    ] = None,
+    token_budget: TokenBudgets = None,
     calibration_data: CalibrationData = None,
     recipe: RecipeName = "default",
     samples: Annotated[int | None, typer.Option(min=1, help="Draw so many of the images.", show_default="all")] = None,
@@ -130,7 +125,7 @@ def race(
             data=data,
             target=target,
             precisions=precision or (),  # type: ignore[arg-type]  # which race() checks
-            token_budgets=[each for text in token_budget or () if (each := token_budget_called(text)) is not None],
+            token_budgets=token_budgets_called(token_budget),
             calibration_data=calibration_data,
             recipe=recipe,
             samples=samples,

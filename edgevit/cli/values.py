@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
@@ -100,7 +101,7 @@ def share(option: str, text: str | None) -> float | None:
 
 
 def token_budget_called(text: str | None) -> TokenBudget | None:
-    """Return a token budget as users write it: 0.8, or auto.
+    """Return a token budget as users write it: 0.8, 80%, or auto.
 
     Raises:
         InputError: if it is neither.
@@ -108,12 +109,22 @@ def token_budget_called(text: str | None) -> TokenBudget | None:
     if text is None or text == "auto":
         return text  # type: ignore[return-value]
     try:
-        return token_budget_given(float(text))
+        return token_budget_given(float(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
     except ValueError:
         raise InputError(
             f"'{text}' is no token budget",
             remedy="write the share of the multiply-adds to leave, such as 0.8, or auto for the smallest that will do",
         ) from None
+
+
+def token_budgets_called(texts: Sequence[str] | None) -> list[TokenBudget]:
+    """Return token budgets as users write them, each once.
+
+    Raises:
+        InputError: if one is none.
+    """
+    budgets = (token_budget_called(text) for text in texts or ())
+    return list(dict.fromkeys(each for each in budgets if each is not None))
 
 
 def resizing(text: str | None) -> Resize | None:

@@ -12,7 +12,7 @@ from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.bundle.transaction import is_bundle, rebuilding
 from edgevit.data.batches import Unreadable
-from edgevit.errors import EdgeViTError
+from edgevit.errors import EdgeViTError, InputError
 from edgevit.evaluation.gate import check_integer_share
 from edgevit.evaluation.load import Load
 from edgevit.graph.interface import WantedOutput
@@ -22,6 +22,7 @@ from edgevit.models.spec import OutputActivation
 from edgevit.progress import SILENT, Progress
 from edgevit.recipes import NO_GATE, GateLimits, Recipe
 from edgevit.stages.benchmark import benchmark
+from edgevit.stages.budgets import TokenBudget
 from edgevit.stages.export import CHECKED, classes_of, export, outputs_of
 from edgevit.stages.images import DataSource, LabelledBatches, shared_images
 from edgevit.stages.judging import check_gate, judge, output_limits
@@ -32,6 +33,7 @@ from edgevit.stages.report import report
 from edgevit.stages.results import shares_missed
 from edgevit.stages.rules import Rules
 from edgevit.stages.source import load_source
+from edgevit.stages.try_budget import MERGED, try_budget
 from edgevit.stages.validate import measure
 from edgevit.targets import Target
 
@@ -43,12 +45,13 @@ if TYPE_CHECKING:
 class PipelineJob:
     """What to take through the pipeline, and how; the limits of ``gate`` go before the recipe's own.
 
-    ``precisions`` are those to make beside float32. ``calibration_data`` is where the calibration images come from, if
-    not the training part of ``data``. With ``image_size`` (height, width) the model is taken to another resolution than
-    the checkpoint's, with ``l2_normalize`` an embedding model's features to length 1, with ``raw_weights`` those of the
-    last step where it has averaged ones. ``activation`` makes probabilities of its logits, whatever its config says.
-    ``outputs`` are what it is to give in place of logits or features, ``onnx_outputs`` those of an ONNX file to use.
-    ``min_integer_share`` of the multiply-adds, in 0..1, must run in integers; None stands for the recipe's.
+    ``precisions`` are those to make beside float32; INT8 is made with tokens merged by each of ``token_budgets``, too.
+    ``calibration_data`` is where the calibration images come from, if not the training part of ``data``. With
+    ``image_size`` (height, width) the model is taken to another resolution than the checkpoint's, with ``l2_normalize``
+    an embedding model's features to length 1, with ``raw_weights`` those of the last step where it has averaged ones.
+    ``activation`` makes probabilities of its logits, whatever its config says. ``outputs`` are what it is to give in
+    place of logits or features, ``onnx_outputs`` those of an ONNX file to use. ``min_integer_share`` of the
+    multiply-adds, in 0..1, must run in integers; None stands for the recipe's.
     """
 
     source: str
@@ -61,6 +64,7 @@ class PipelineJob:
     gate: GateLimits = NO_GATE
     min_integer_share: float | None = None
     precisions: tuple[Precision, ...] = ("int8",)
+    token_budgets: tuple[TokenBudget, ...] = ()
     calibration_data: str | None = None
     root: Path | None = None
     image_size: tuple[int, int] | None = None
@@ -110,6 +114,11 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     check_integer_share(job.min_integer_share, job.precisions)
     for precision in job.precisions:
         check_unique_variants(job.targets, precision)
+    if job.token_budgets and MERGED not in job.precisions:
+        raise InputError(
+            f"tokens are merged in {MERGED}, which is not among the precisions",
+            remedy=f"leave --token-budget out, or give --precision {MERGED}, too",
+        )
     progress.note(f"1/6 Export {job.source}")
     model = load_source(
         job.source,
@@ -166,6 +175,11 @@ def _stages(
         )
         bundle = made.bundle
         failed |= made.failed
+    for budget in job.token_budgets:
+        bundle, not_made = try_budget(
+            bundle, calibration, job.targets, budget, recipe=job.recipe, limits=limits, progress=progress
+        )
+        failed |= not_made
     progress.note(f"3/6 Validate on {job.data}")
     measured = measure(bundle, test, progress=progress)
     bundle = measured.noted(bundle, output_limits(limits), progress=progress)

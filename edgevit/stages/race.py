@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgevit import backends
 from edgevit.bundle.manifest import Precision, Variant
 from edgevit.bundle.reading import MANIFEST
 from edgevit.bundle.store import Bundle
-from edgevit.errors import (
-    BundleError,
-    DataError,
-    EdgeViTError,
-    InputError,
-    MissingDataError,
-    MissingDependencyError,
-    StorageError,
-)
+from edgevit.errors import EdgeViTError, InputError, MissingDependencyError
 from edgevit.evaluation.candidates import baseline_of
 from edgevit.evaluation.load import Load
 from edgevit.files import check_writable, shareable
@@ -28,22 +20,17 @@ from edgevit.shell import quoted
 from edgevit.stages.benchmark import benchmark
 from edgevit.stages.budgets import TokenBudget
 from edgevit.stages.build import variant_name
-from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.judging import check_gate, judge, output_limits
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize
-from edgevit.stages.quantize_merged import quantize_merged
 from edgevit.stages.race_result import RaceResult, winner_of
 from edgevit.stages.rules import Rules
+from edgevit.stages.try_budget import MERGED, NOT_OF_A_VARIANT, try_budget
 from edgevit.stages.validate import measure
 from edgevit.targets import Target
 
 _REFERENCE: Precision = "float32"
-#: In which tokens are merged.
-_MERGED: Precision = "int8"
-#: What no precision can help: the user's images, the bundle, or the disk.
-_NOT_OF_A_PRECISION = (BundleError, DataError, MissingDataError, StorageError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +133,7 @@ def _refuse_to_replace(bundle: Bundle, job: Race) -> None:
         InputError: if one has.
     """
     names = {variant_name(job.target, each): each for each in job.precisions or job.target.precisions}
-    names |= {variant_name(job.target, _MERGED, each): _MERGED for each in job.token_budgets if each != "auto"}
+    names |= {variant_name(job.target, MERGED, each): MERGED for each in job.token_budgets if each != "auto"}
     for variant in bundle.manifest.variants:
         if variant.name in names and variant.precision != _REFERENCE and not job.is_for(variant):
             place, target = (quoted(each) for each in (bundle.path, job.name))
@@ -168,7 +155,7 @@ def _made(bundle: Bundle, job: Race, progress: Progress) -> tuple[Bundle, dict[s
         images = job.calibration if precision in NEED_IMAGES else None
         try:
             made = quantize(bundle, images, {job.name: job.target}, precision, rules=rules, progress=progress)
-        except _NOT_OF_A_PRECISION:
+        except NOT_OF_A_VARIANT:
             raise
         except EdgeViTError as error:
             left_out[precision] = error.message
@@ -177,8 +164,17 @@ def _made(bundle: Bundle, job: Race, progress: Progress) -> tuple[Bundle, dict[s
         bundle = made.bundle
         left_out |= {name: error.message for name, error in made.failed.items()}
     for budget in job.token_budgets:
-        if budget == "auto" or not _has(bundle, job, _MERGED, budget):
-            bundle = _merged(bundle, job, budget, left_out, progress)
+        if budget == "auto" or not _has(bundle, job, MERGED, budget):
+            bundle, failed = try_budget(
+                bundle,
+                job.calibration,
+                {job.name: job.target},
+                budget,
+                recipe=job.recipe,
+                limits=job.limits,
+                progress=progress,
+            )
+            left_out |= {name: error.message for name, error in failed.items()}
     return bundle, left_out
 
 
@@ -190,23 +186,3 @@ def _has(bundle: Bundle, job: Race, precision: Precision, budget: float | None) 
         and (None if each.token_merging is None else each.token_merging.budget) == budget
         for each in bundle.manifest.variants
     )
-
-
-def _merged(bundle: Bundle, job: Race, budget: TokenBudget, left_out: dict[str, str], progress: Progress) -> Bundle:
-    """Add INT8 with tokens merged; note in ``left_out`` why not, if it cannot be or does not pay."""
-    manifest, limits = bundle.manifest, job.limits
-    rules = Rules.of(job.recipe, _MERGED, classes=manifest.classes, typed=manifest.typed_outputs)
-    if budget == "auto":  # as near to float32 as the race asks for
-        criteria = AccuracyCriteria(limits.max_drop, limits.max_kl, limits.min_cosine)
-        rules = replace(rules, criteria=criteria) if criteria.limited else rules
-    try:
-        targets = {job.name: job.target}
-        made = quantize_merged(bundle, job.calibration, targets, budget, rules=rules, progress=progress)
-    except _NOT_OF_A_PRECISION:
-        raise
-    except EdgeViTError as error:
-        left_out[f"{_MERGED}, token budget {budget}"] = error.message
-        progress.note(f"Leaving out a token budget of {budget}: {error.message}")
-        return bundle
-    left_out |= {name: error.message for name, error in made.failed.items()}
-    return made.bundle

@@ -5,6 +5,8 @@ import json
 import pytest
 from tiny import SHAPES
 
+from edgevit.cli.values import token_budgets_called
+
 
 def test_quantize_merges_tokens_and_inspect_and_build_know_it(edgevit, quantized):
     made = edgevit(
@@ -37,6 +39,39 @@ def test_a_budget_that_cannot_be_is_refused_with_what_to_type(edgevit, quantized
     assert found.code == 2
     assert said in " ".join(found.err.split())
     assert "try:" in found.err
+
+
+def test_a_budget_in_per_cent_is_the_same():
+    assert token_budgets_called(["80%", "0.8", "auto", "0.75"]) == [0.8, "auto", 0.75]
+
+
+def test_the_pipeline_makes_them_beside_the_others(edgevit, tiny_checkpoint, tmp_path):
+    options = ("--data", SHAPES, "--target", "x86-onnxruntime", "--duration", "0.2", "--max-drop", "100")
+    place = tmp_path / "tiny.edgevit"
+    done = edgevit("pipeline", tiny_checkpoint, *options, "--token-budget", "0.8", "-o", place, "--json")
+    assert done.code == 0, done.err
+    found = {each["name"]: each for each in done.data()["variants"]}
+    assert found["int8-onnxruntime-tokens80"]["accuracy"]["images"] == found["int8-onnxruntime"]["accuracy"]["images"]
+    assert found["int8-onnxruntime-tokens80"]["latency"] is not None
+
+
+def test_the_pipeline_goes_on_where_a_budget_cannot_be(edgevit, tiny_checkpoint, tmp_path):
+    options = ("--data", SHAPES, "--target", "x86-onnxruntime", "--duration", "0.2", "--max-drop", "100")
+    place = tmp_path / "tiny.edgevit"
+    done = edgevit("pipeline", tiny_checkpoint, *options, "--token-budget", "0.01", "-o", place, "--json")
+    assert done.code == 1
+    (failed,) = done.data()["failed"]
+    assert failed["name"] == "int8, token budget 0.01"
+    assert "too small for this model" in failed["error"]
+    assert {each["name"] for each in done.data()["variants"]} >= {"float32", "int8-onnxruntime"}
+
+
+def test_a_pipeline_without_int8_has_nothing_to_merge_tokens_in(edgevit, tiny_checkpoint, tmp_path):
+    options = ("--data", SHAPES, "--precision", "fp16", "--token-budget", "0.8", "-o", tmp_path / "tiny.edgevit")
+    done = edgevit("pipeline", tiny_checkpoint, *options)
+    assert done.code == 2
+    assert "--precision int8, too" in " ".join(done.err.split())
+    assert not (tmp_path / "tiny.edgevit").exists()
 
 
 def test_other_precisions_and_no_images_are_refused(edgevit, quantized):
