@@ -24,12 +24,13 @@ from edgevit.data.batches import Strict
 from edgevit.evaluation.candidates import Candidate
 from edgevit.evaluation.latency import measure_latency
 from edgevit.evaluation.load import Load
+from edgevit.models.spec import PRESETS
 from edgevit.recipes import load_recipe
 from edgevit.report.formats import NOTHING, milliseconds, ratio, ratio_interval
 from edgevit.stages.images import DataSource
 from edgevit.stages.precisions import merged_place
 
-HEADER = ("what", "how", "backend", "p50", "p90", "its time over EdgeViT INT8's", "95 % interval", "")
+HEADER = ("what", "how", "backend", "p50", "p90", "its time over the baseline's", "95 % interval", "")
 WORKER = (sys.executable, str(Path(__file__).with_name("inductor.py")))
 
 
@@ -81,12 +82,13 @@ def measure(source: str, calibration: DataSource, options: argparse.Namespace) -
             command=WORKER,
         )
     rows = [row(entry, latency) for entry, latency in zip(made, found, strict=True)]
-    budgets = options.token_budget
+    merged = f", with a token budget of {options.token_budget[-1]:g}" if options.token_budget else ""
+    random = " Random weights." if source in PRESETS else ""
     return [
         f"## {Path(source).stem}",
         "",
-        f"`python benchmarks/latency_vs_peers.py {shlex.join(sys.argv[1:])}`; EdgeViT's recipe is `{options.recipe}`."
-        + (f" Times are over its INT8 with a token budget of {budgets[-1]:g}." if budgets else ""),
+        f"`python benchmarks/latency_vs_peers.py {shlex.join(sys.argv[1:])}`; EdgeViT's recipe is `{options.recipe}`. "
+        f"The baseline is its INT8 on the same engine{merged}.{random}",
         "",
         machine(options.threads),
         "",

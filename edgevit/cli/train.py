@@ -52,7 +52,8 @@ def train(
     mode: Annotated[
         Mode | None,
         typer.Option(
-            help="Train all weights, LayerNorms and biases, or a linear probe: the head alone.", show_default="full"
+            help="Train all weights, LayerNorms and biases, or a linear probe: the head alone.",
+            show_default="full; with --token-budget norms",
         ),
     ] = None,
     teacher: Annotated[

@@ -11,6 +11,7 @@ import pytest
 from boards import JETSON_ORIN_NANO, write
 from hypothesis import given
 from hypothesis import strategies as st
+from notes import Notes
 from PIL import Image
 
 from edgevit.bundle.manifest import File, Variant
@@ -323,17 +324,6 @@ def test_loading_the_first_inference_and_the_warm_up_are_told_apart(measure):
     assert found.warm_up.steady
     assert found.warm_up.inferences == 3 + 12 * 5
     assert "Mann-Kendall" in found.warm_up.method
-
-
-class Notes:
-    def __init__(self):
-        self.said = []
-
-    def track(self, items, *, total, label):
-        yield from items
-
-    def note(self, message):
-        self.said.append(message)
 
 
 def test_what_never_gets_steady_is_said(tmp_path):

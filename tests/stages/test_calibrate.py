@@ -5,13 +5,13 @@ import weakref
 
 import numpy as np
 import pytest
+from notes import Notes
 from PIL import Image
 from tiny import content
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
-from edgevit.progress import Silent
 from edgevit.quantization.calibration.calibrate import Observation
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.plan import QuantizationPlan
@@ -25,14 +25,6 @@ from edgevit.stages.rules import Rules
 from edgevit.targets import load_target
 
 TARGETS = {"x86": load_target("x86-onnxruntime")}
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.said = []
-
-    def note(self, message):
-        self.said.append(message)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from notes import Notes
 from tiny import content
 
 from edgevit.bundle.store import Bundle
@@ -31,18 +32,6 @@ from edgevit.targets import load_target
 
 TARGETS = {"x86": load_target("x86-onnxruntime")}
 KEPT = ".calibrating/second-asymmetric"
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.said, self.labels = [], []
-
-    def note(self, message):
-        self.said.append(message)
-
-    def track(self, items, *, total, label):
-        self.labels.append(label)
-        return super().track(items, total=total, label=label)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from notes import Notes
 from tiny import SHAPES
 
 from edgevit.bundle.manifest import TokenMerging
@@ -13,7 +14,6 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.errors import BundleError, DoesNotPayError, GraphError, InputError, VerificationError
 from edgevit.graph.linears import open_graph
-from edgevit.progress import Silent
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load
@@ -112,22 +112,12 @@ def _expect(monkeypatch, merge_time: float) -> None:
     monkeypatch.setattr(token_budget, "_MERGE_TIME", merge_time)
 
 
-class _Notes(Silent):
-    """Keeps what was noted."""
-
-    def __init__(self):
-        self.said: list[str] = []
-
-    def note(self, message):
-        self.said.append(message)
-
-
 def test_that_trained_weights_are_replaced_is_said(quantized):
     bundle, lost = Bundle.open(quantized), "and the weights that were trained for its budget"
     trained = msgspec.structs.replace(MERGING, student_sha256="0" * 64)
     student = bundle.verify_float32().path
     bundle = quantize(bundle, IMAGES, TARGETS, rules=RULES, merging=trained, student=student).bundle
-    again, plain = _Notes(), _Notes()
+    again, plain = Notes(), Notes()
     bundle = quantize(bundle, IMAGES, TARGETS, rules=RULES, merging=trained, student=student, progress=again).bundle
     quantize(bundle, IMAGES, TARGETS, rules=RULES, merging=MERGING, progress=plain)
     assert "int8-onnxruntime-tokens80 replaces the one of that name" in again.said

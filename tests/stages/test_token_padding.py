@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from notes import Notes
 from tiny import SHAPES
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
-from edgevit.progress import Silent
 from edgevit.quantization.kernel_check import KernelError
 from edgevit.recipes import FallbackLimits, load_recipe
 from edgevit.report.table import padded_tokens
@@ -25,14 +25,6 @@ IMAGES = DataSource(SHAPES, "train", Unreadable(), samples=8)
 TARGETS = {name: load_target(name) for name in ("x86-openvino", "x86-onnxruntime")}
 RULES = Rules.of(load_recipe("default"), "int8", classes=8)
 FASTER, NOT_CLEARLY = 0.9, 0.99
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.said = []
-
-    def note(self, message):
-        self.said.append(message)
 
 
 @pytest.fixture
