@@ -3,8 +3,9 @@
     python benchmarks/tensorrt_kernels.py [--write]
 
 For the built-in model, and the sizes of DeiT-tiny and ViT-S with random weights (kernels depend on sizes), in FP16,
-INT8 and FP8, with attention in float16 and quantized, as recipe `default` plans them, for three generations of GPUs;
-none has to be there. Prints a Markdown table, or writes it to results/tensorrt-kernels.md. Batch 1.
+INT8 and FP8, with attention in float16 and quantized, as recipe `default` plans them, and for DeiT-tiny with merged
+tokens; for three generations of GPUs, of which none has to be there. Prints a Markdown table, or writes it to
+results/tensorrt-kernels.md. Batch 1.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ from edgevit.quantization.rewrites.passes import Options
 from edgevit.recipes import load_recipe
 
 MODELS = {"built-in": "fashion-micro", "DeiT-tiny": "vit-tiny", "ViT-S": "vit-small"}
+#: A size whose tokens are merged, how many in each block, and the forms that merge them.
+MERGED = ("DeiT-tiny, 16 tokens merged in seven blocks", "vit-tiny", (0, 0, 0, 0, 16, 16, 16, 16, 16, 16, 16, 0))
 GPUS = ("8.6", "8.9", "12.0")
 RESULTS = Path(__file__).parent / "results" / "tensorrt-kernels.md"
 
@@ -90,14 +93,14 @@ def plan_model(name: str, folder: Path) -> Model:
     return plan_random(preset(name), folder)
 
 
-def plan_random(spec: ModelSpec, folder: Path) -> Model:
-    """Return a model with random weights, and its plan."""
+def plan_random(spec: ModelSpec, folder: Path, token_schedule: Sequence[int] = ()) -> Model:
+    """Return a model with random weights, whose tokens are merged by ``token_schedule``, and its plan."""
     torch.manual_seed(0)
     wants = Preprocess(size=spec.image_size, resize=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    return _planned(VisionTransformer(spec).eval(), wants, folder)
+    return _planned(VisionTransformer(spec).eval(), wants, folder, token_schedule)
 
 
-def _planned(vit: VisionTransformer, wants: Preprocess, folder: Path) -> Model:
+def _planned(vit: VisionTransformer, wants: Preprocess, folder: Path, token_schedule: Sequence[int] = ()) -> Model:
     """Return a model and its plan, with files in the new ``folder``, as recipe `default` makes them of a random image.
 
     Weights are not rounded to suit the image, which changes no kernel.
@@ -108,7 +111,7 @@ def _planned(vit: VisionTransformer, wants: Preprocess, folder: Path) -> Model:
     image = np.random.default_rng(0).normal(size=(1, spec.channels, *spec.image_size)).astype(np.float32)
     recipe = load_recipe("default")
     assert recipe.observer != "auto"  # which takes trials
-    source = FloatModel.read(exported, sha256_of(exported))
+    source = FloatModel.read(exported, sha256_of(exported), token_schedule=token_schedule)
     table = calibrate(source.model, [image], total=1, model_sha256=source.sha256, rotated=source.rotated)
     options = Options("symmetric", table.images, recipe.observer, recipe.rewrites)
     rewritten, plan = rewrite_and_plan(source.model, table, options)
@@ -134,9 +137,13 @@ def compile_form(bindings: Bindings, model: Model, form: str, compute_capability
 def rows(folder: Path) -> Iterator[Sequence[object]]:
     """Yield the rows of the table."""
     bindings = load_bindings("tensorrt-rtx")
-    for shown, name in MODELS.items():
-        model = plan_model(name, folder / name)
+    models = {shown: plan_model(name, folder / name) for shown, name in MODELS.items()}
+    merged, name, schedule = MERGED
+    models[merged] = plan_random(preset(name), folder / "merged", schedule)
+    for shown, model in models.items():
         for form in FORMS:
+            if shown == merged and form == "FP16":
+                continue  # which merges none
             for gpu in GPUS:
                 if form.startswith("FP8") and not has_fp8(gpu):
                     continue
