@@ -50,8 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage less often: torch and what else is imported is so much that it takes a while."""
+    """Look for garbage less often, and not in what was imported: that is so much that it takes a while."""
     gc.set_threshold(20_000, 20, 20)
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
