@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 settings.register_profile("edgevit", deadline=None, derandomize=True)
 settings.load_profile("edgevit")
 
+_AFTER_MULTIPROCESSING = -200  # which removes what it has in that folder with -100
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have temporary files in memory, unless it is said where; pytest-xdist tells its workers."""
@@ -44,7 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
         if "TMPDIR" not in os.environ:  # what commands write for a while is synced, too
             os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="edgevit-tests-", dir=folder)
-            config.add_cleanup(partial(shutil.rmtree, tempfile.tempdir, ignore_errors=True))
+            remove = partial(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+            Finalize(None, remove, exitpriority=_AFTER_MULTIPROCESSING)
     # Workers of training's loaders are forked by one server for all tests: it loads torch, which each would else.
     multiprocessing.set_forkserver_preload(["__main__", "edgevit.training.loaders"])
 
