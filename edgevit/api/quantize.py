@@ -23,7 +23,8 @@ from edgevit.stages.chosen import precision_called, targets_for_dialect
 from edgevit.stages.fallback import AccuracyCriteria
 from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize as stage
-from edgevit.stages.quantize_merged import quantize_merged, quantize_student
+from edgevit.stages.quantize_merged import quantize_merged
+from edgevit.stages.quantize_student import quantize_student
 from edgevit.stages.results import BuildResult
 from edgevit.stages.rules import Rules
 from edgevit.targets import Target

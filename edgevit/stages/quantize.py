@@ -35,7 +35,7 @@ from edgevit.system import peak_rss_mb
 from edgevit.targets import Target
 
 #: What one engine may have against a model that others take.
-_ENGINES_OWN = (VerificationError, GraphError, BundleError, MissingDependencyError)
+ENGINES_OWN = (VerificationError, GraphError, BundleError, MissingDependencyError)
 _BATCH = 16
 _RULES = Rules()
 
@@ -170,7 +170,7 @@ class _Building:
                 evaluator=evaluator,
                 progress=self._progress,
             )
-        except _ENGINES_OWN as error:
+        except ENGINES_OWN as error:
             self.made.pop(name, None)
             self.failed[name] = error
         else:

@@ -6,31 +6,28 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.backends import get_backend
-from edgevit.bundle.manifest import Precision, TokenMerging
+from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Bundle
 from edgevit.errors import DoesNotPayError, EdgeViTError, InputError, VerificationError
 from edgevit.evaluation.gate import MIN_COSINE
-from edgevit.files import scratch_folder, sha256_of
+from edgevit.files import scratch_folder
 from edgevit.numerals import exactly
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.criteria import describe, holds
-from edgevit.quantization.token_merging.losses import share_left
 from edgevit.stages.budgets import TokenBudget
 from edgevit.stages.build import Compiled, check_merges, variant_name
 from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, HeldOut, evaluation_images
 from edgevit.stages.images import DataSource
 from edgevit.stages.precisions import calibrating
-from edgevit.stages.quantize import quantize
+from edgevit.stages.quantize import ENGINES_OWN, quantize
 from edgevit.stages.results import BuildResult
 from edgevit.stages.rules import Rules
 from edgevit.stages.settings_race import MARGIN, race
-from edgevit.stages.student import student_model
 from edgevit.stages.token_budget import BUDGETS, Offer, ScheduleSearch
 from edgevit.statistics import median_interval
 from edgevit.system import peak_rss_mb
@@ -75,12 +72,11 @@ def quantize_merged(
     rules = replace(rules, targets=tuple(targets.values()))
     whole: BuildResult | None = None
     if budget == "auto":
-        missing = {
-            name: target for name, target in targets.items() if not _has(bundle, variant_name(target, precision))
-        }
-        if missing:
-            whole = quantize(bundle, images, missing, precision, rules=rules, progress=progress)
-            bundle = whole.bundle
+        whole = _with_all_tokens(bundle, images, targets, precision, rules, progress)
+        bundle = whole.bundle
+        # Where there is none to be faster than, none is added.
+        targets = {name: each for name, each in targets.items() if _has(bundle, variant_name(each, precision))}
+        rules = replace(rules, targets=tuple(targets.values()))
     with scratch_folder() as scratch:
         progress.note("Looking for how many tokens each block can merge")
         search = ScheduleSearch(bundle, bundle.verify_float32(), images, rules, scratch, progress)
@@ -97,35 +93,33 @@ def quantize_merged(
     return replace(made, seconds=time.monotonic() - started, peak_rss_mb=peak_rss_mb())
 
 
-def quantize_student(
+def _with_all_tokens(
     bundle: Bundle,
-    images: DataSource | None,
+    images: DataSource,
     targets: Mapping[str, Target],
-    run: Path,
-    *,
+    precision: Precision,
     rules: Rules,
-    progress: Progress = SILENT,
+    progress: Progress,
 ) -> BuildResult:
-    """Add a variant for each of ``targets`` with the weights that ``run`` has trained for merged tokens.
-
-    They merge as many tokens as the run did, and are compared with the bundle's own float32 model.
+    """Add the variants without merged tokens that are missing; those that cannot be made are among the ``failed``.
 
     Raises:
-        InputError: if there are no images, or ``run`` is no such run of this model.
-        All that ``quantize`` raises; the bundle is as it was then.
+        All that ``quantize`` raises, if there is none for any of ``targets``.
 
     """
-    if images is None:
-        raise InputError("merging tokens needs calibration images", remedy=calibrating(bundle, "int8"))
-    with scratch_folder() as scratch:
-        student = student_model(run, bundle, scratch, progress=progress)
-        merging = TokenMerging(
-            budget=student.budget,
-            share=min(1.0, share_left(student.path, student.schedule)),
-            schedule=student.schedule,
-            student_sha256=sha256_of(student.path),
-        )
-        return quantize(bundle, images, targets, rules=rules, merging=merging, student=student.path, progress=progress)
+    missing = {name: each for name, each in targets.items() if not _has(bundle, variant_name(each, precision))}
+    none = BuildResult(bundle=bundle, names=(), seconds=0.0, peak_rss_mb=0.0)
+    if not missing:
+        return none
+    try:
+        return quantize(bundle, images, missing, precision, rules=rules, progress=progress)
+    except ENGINES_OWN as error:
+        if len(missing) == len(targets):
+            raise
+        failed = {variant_name(each, precision): error for each in missing.values()}
+        for name in failed:
+            progress.note(f"{name} cannot be made: {error.message}")
+        return replace(none, failed=failed)
 
 
 def _has(bundle: Bundle, name: str) -> bool:

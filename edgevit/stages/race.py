@@ -175,7 +175,9 @@ def _made(bundle: Bundle, job: Race, progress: Progress) -> tuple[Bundle, dict[s
                 progress=progress,
             )
             left_out |= {name: error.message for name, error in failed.items()}
-    return bundle, left_out
+    # What does not pay by "auto" is there where its budget was asked for, too.
+    names = {variant.name for variant in bundle.manifest.variants}
+    return bundle, {name: reason for name, reason in left_out.items() if name not in names}
 
 
 def _has(bundle: Bundle, job: Race, precision: Precision, budget: float | None) -> bool:

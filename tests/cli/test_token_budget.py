@@ -6,6 +6,8 @@ import pytest
 from tiny import SHAPES
 
 from edgevit.cli.values import token_budgets_called
+from edgevit.errors import DoesNotPayError
+from edgevit.stages import quantize_merged, token_budget
 
 
 def test_quantize_merges_tokens_and_inspect_and_build_know_it(edgevit, quantized):
@@ -64,6 +66,24 @@ def test_the_pipeline_goes_on_where_a_budget_cannot_be(edgevit, tiny_checkpoint,
     assert failed["name"] == "int8, token budget 0.01"
     assert "too small for this model" in failed["error"]
     assert {each["name"] for each in done.data()["variants"]} >= {"float32", "int8-onnxruntime"}
+
+
+def test_what_auto_refuses_is_no_failure_where_its_budget_was_asked_for_too(
+    edgevit, tiny_checkpoint, tmp_path, monkeypatch
+):
+    def refuse(_, made):
+        return {name: DoesNotPayError("it is slow", remedy="use another") for name in made}
+
+    monkeypatch.setattr(quantize_merged._Merging, "_refused", refuse)
+    monkeypatch.setattr(token_budget, "_latencies", lambda *_: [])
+    monkeypatch.setattr(token_budget, "_MERGE_TIME", 0.001)
+    monkeypatch.setattr(quantize_merged, "BUDGETS", (0.8,))
+    options = ("--data", SHAPES, "--target", "x86-onnxruntime", "--duration", "0.2", "--max-drop", "100")
+    budgets = ("--token-budget", "auto", "--token-budget", "0.8")
+    done = edgevit("pipeline", tiny_checkpoint, *options, *budgets, "-o", tmp_path / "tiny.edgevit", "--json")
+    found = done.data()
+    assert "int8-onnxruntime-tokens80" in {each["name"] for each in found["variants"]}
+    assert found["does_not_pay"] == []
 
 
 def test_a_pipeline_without_int8_has_nothing_to_merge_tokens_in(edgevit, tiny_checkpoint, tmp_path):

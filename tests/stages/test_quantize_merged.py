@@ -31,6 +31,7 @@ from edgevit.targets import load_target
 IMAGES = DataSource(SHAPES, "train", Unreadable(), samples=16)
 TARGETS = {"x86-onnxruntime": load_target("x86-onnxruntime")}
 RULES = Rules.of(load_recipe("default"), "int8", classes=8)
+WIDE = AccuracyCriteria(min_cosine=0.1)
 MERGING = TokenMerging(budget=0.8, share=0.8, schedule=(6, 0))
 
 
@@ -157,6 +158,23 @@ def test_auto_declines_where_the_engine_is_not_shown_to_be_faster(quantized, mon
     assert "is not shown to be faster with onnxruntime here: it takes 1.00 of the time" in error.message
     assert made.passed
     assert Bundle.open(quantized).manifest == bundle.manifest
+
+
+def test_auto_goes_on_without_a_target_that_takes_no_int8_of_the_model(dense, monkeypatch):
+    _expect(monkeypatch, 0.001)
+    _takes(monkeypatch, 0.9)
+    bundle = Bundle.open(dense)
+    targets = {**TARGETS, "rtx-desktop": load_target("rtx-desktop")}
+    typed = bundle.manifest.typed_outputs
+    rules = replace(Rules.of(load_recipe("default"), "int8", classes=0, typed=typed), criteria=WIDE)
+    if all(each.name != "int8-onnxruntime" for each in bundle.manifest.variants):
+        bundle = quantize(bundle, IMAGES, TARGETS, rules=rules).bundle
+    made = quantize_merged(bundle, IMAGES, targets, "auto", rules=rules)
+    assert [each.partition("-tokens")[0] for each in made.names] == ["int8-onnxruntime"]
+    (failed,) = made.failed
+    assert failed == "int8-tensorrt-rtx-sm120"
+    with pytest.raises(GraphError, match="one row of numbers"):
+        quantize_merged(bundle, IMAGES, {"rtx-desktop": targets["rtx-desktop"]}, "auto", rules=rules)
 
 
 def test_auto_takes_the_smallest_budget_that_keeps_the_limit(quantized, monkeypatch):
