@@ -7,5 +7,9 @@ from pathlib import PurePath
 
 
 def quoted(argument: str | PurePath) -> str:
-    """Return ``argument`` as a POSIX shell takes it for one word, whatever is in it."""
-    return shlex.quote(str(argument))
+    """Return ``argument`` as a POSIX shell takes it for one word, whatever is in it.
+
+    A path that begins with "-" gets "./" before it, or it would be an option.
+    """
+    text = f"./{argument}" if isinstance(argument, PurePath) and str(argument).startswith("-") else str(argument)
+    return shlex.quote(text)

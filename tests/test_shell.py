@@ -25,6 +25,12 @@ def test_what_needs_no_quotes_has_none():
     assert quoted(PurePath("models/vit.edgevit")) == "models/vit.edgevit"
 
 
+def test_a_path_is_no_option():
+    assert quoted(PurePath("-x.edgevit")) == "./-x.edgevit"
+    assert quoted(PurePath("-my vit.edgevit")) == "'./-my vit.edgevit'"
+    assert quoted(PurePath("models/-x.edgevit")) == "models/-x.edgevit"
+
+
 def test_the_shell_itself_takes_it():
     given_ = 'it\'s $HOME `here` "now"; rm *'
     said = subprocess.run(
