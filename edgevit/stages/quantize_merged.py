@@ -68,7 +68,8 @@ def quantize_merged(
     started = time.monotonic()
     check_merges(precision, 1.0)
     if images is None:
-        raise InputError("merging tokens needs calibration images", remedy=calibrating(bundle, precision))
+        again = f"{calibrating(bundle, precision)} --token-budget {budget}"
+        raise InputError("merging tokens needs calibration images", remedy=again)
     rules = replace(rules, targets=tuple(targets.values()))
     whole: BuildResult | None = None
     if budget == "auto":

@@ -11,6 +11,7 @@ from edgevit.errors import InputError
 from edgevit.files import scratch_folder, sha256_of
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.token_merging.losses import share_left
+from edgevit.shell import quoted
 from edgevit.stages.images import DataSource
 from edgevit.stages.precisions import calibrating
 from edgevit.stages.quantize import quantize
@@ -39,7 +40,8 @@ def quantize_student(
 
     """
     if images is None:
-        raise InputError("merging tokens needs calibration images", remedy=calibrating(bundle, "int8"))
+        again = f"{calibrating(bundle, 'int8')} --student {quoted(run)}"
+        raise InputError("merging tokens needs calibration images", remedy=again)
     with scratch_folder() as scratch:
         student = student_model(run, bundle, scratch, progress=progress)
         merging = TokenMerging(

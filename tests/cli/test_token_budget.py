@@ -101,6 +101,9 @@ def test_other_precisions_and_no_images_are_refused(edgevit, quantized):
     found = edgevit("quantize", quantized, "--token-budget", "0.8")
     assert found.code == 2
     assert "needs calibration images" in " ".join(found.err.split())
+    assert "--data IMAGES --token-budget 0.8" in " ".join(found.err.split())
+    found = edgevit("quantize", quantized, "--student", "my run")
+    assert "--data IMAGES --student 'my run'" in " ".join(found.err.split())
 
 
 def test_a_student_that_is_none_is_refused(edgevit, quantized, tmp_path):
