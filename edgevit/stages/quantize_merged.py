@@ -19,6 +19,7 @@ from edgevit.files import scratch_folder
 from edgevit.numerals import exactly
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.criteria import describe, holds
+from edgevit.quantization.token_merging.losses import check_mergeable
 from edgevit.stages.budgets import TokenBudget
 from edgevit.stages.build import Compiled, check_merges, variant_name
 from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, HeldOut, evaluation_images
@@ -62,7 +63,7 @@ def quantize_merged(
         InputError: if there are no images, the precision is not one that is planned, or the budget is too small.
         GraphError: if tokens cannot be merged in the model.
         VerificationError: if merging alone breaks a limit that was given with a budget.
-        All that ``quantize`` raises; the bundle is as it was then.
+        All that ``quantize`` raises; the bundle is as it was then, but for what "auto" has made with all tokens.
 
     """
     started = time.monotonic()
@@ -73,6 +74,7 @@ def quantize_merged(
     rules = replace(rules, targets=tuple(targets.values()))
     whole: BuildResult | None = None
     if budget == "auto":
+        check_mergeable(bundle.verify_float32().path)  # before anything is made that would only be compared with
         whole = _with_all_tokens(bundle, images, targets, precision, rules, progress)
         bundle = whole.bundle
         # Where there is none to be faster than, none is added.

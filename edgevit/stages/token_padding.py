@@ -20,12 +20,12 @@ from edgevit.backends import backend_class, get_backend
 from edgevit.backends.backend import Backend
 from edgevit.bundle.manifest import TokenPadding
 from edgevit.bundle.store import Bundle
+from edgevit.errors import BundleError, GraphError, VerificationError
 from edgevit.graph.passes.pad_tokens import padding_of
 from edgevit.models.outputs import Output
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.output_distance import worst_sqnr_db
 from edgevit.quantization.emit import dialect_called
-from edgevit.quantization.kernel_check import KernelError
 from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.settings_race import MARGIN, race
 from edgevit.targets import Target
@@ -57,7 +57,8 @@ def padded_if_faster(
     """Return the variant of ``decided`` with rows added to its tokens, if it is clearly faster than ``made`` here.
 
     ``compile_variant`` compiles it. Where the dialect adds none, the engine is not here, or the model has few tokens or
-    a good number of them, it is ``made`` and no padding; so it is where layers of what is padded miss integer kernels.
+    a good number of them, it is ``made`` and no padding; so it is where what is padded cannot be built, or layers of it
+    miss integer kernels.
     """
     target = made.target
     here = backend_class(target.backend).unbuildable_reason(target.build_options("int8")) is None
@@ -69,7 +70,7 @@ def padded_if_faster(
     plan = structs.replace(decided.plan, padded=(target.dialect,))
     try:
         padded = compile_variant(replace(decided, plan=plan), progress=SILENT)
-    except KernelError:
+    except (VerificationError, GraphError, BundleError):  # what is there is good
         return made, None
     images = [bundle.manifest.preprocess(image)[None] for image in bundle.golden().images]
     share = _time_of_padded(get_backend(target.backend), made, padded, images, bundle.manifest.typed_outputs)

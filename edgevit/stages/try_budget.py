@@ -51,5 +51,6 @@ def try_budget(
         raise
     except EdgeViTError as error:
         progress.note(f"Leaving out a token budget of {budget}: {error.message}")
-        return bundle, {f"{MERGED}, token budget {budget}": error}
+        # With "auto" variants with all tokens may have been added before.
+        return Bundle.open(bundle.path), {f"{MERGED}, token budget {budget}": error}
     return made.bundle, made.failed

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 from notes import Notes
-from tiny import SHAPES
+from tiny import SHAPES, content
 
 from edgevit.bundle.manifest import TokenMerging
 from edgevit.bundle.store import Bundle
@@ -259,3 +259,13 @@ def test_a_model_without_attention_of_the_usual_form_is_refused(quantized, monke
     monkeypatch.setattr(token_stream, "find_attentions", lambda _: [])
     with pytest.raises(GraphError, match="tokens cannot be merged"):
         quantize_merged(Bundle.open(quantized), IMAGES, TARGETS, 0.8, rules=RULES)
+
+
+def test_auto_makes_nothing_of_a_model_whose_tokens_cannot_be_merged(exported, monkeypatch):
+    from edgevit.graph import token_stream
+
+    monkeypatch.setattr(token_stream, "find_attentions", lambda _: [])
+    before = content(exported)
+    with pytest.raises(GraphError, match="tokens cannot be merged"):
+        quantize_merged(Bundle.open(exported), IMAGES, TARGETS, "auto", rules=RULES)
+    assert content(exported) == before

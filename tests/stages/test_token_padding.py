@@ -11,6 +11,7 @@ from tiny import SHAPES
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
+from edgevit.errors import BundleError
 from edgevit.quantization.kernel_check import KernelError
 from edgevit.recipes import FallbackLimits, load_recipe
 from edgevit.report.table import padded_tokens
@@ -107,18 +108,26 @@ def test_a_file_that_answers_otherwise_is_not_taken(quantized, takes, monkeypatc
     assert quantized_by(quantized, "x86-openvino")[2] == []
 
 
-def test_padded_tokens_that_miss_integer_kernels_are_not_taken(quantized, takes, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        KernelError("head runs in float", layers={"head": "brgemm_f32"}, engine="openvino", remedy=""),
+        BundleError("OpenVINO cannot load it", remedy=""),
+    ],
+    ids=["misses integer kernels", "is not compiled"],
+)
+def test_what_is_padded_and_fails_is_not_taken(quantized, takes, monkeypatch, error):
     pytest.importorskip("openvino")
     takes(0.5)
     compile_once = build._compile_once
 
-    def misses(*arguments):
+    def fails(*arguments):
         made = compile_once(*arguments)
         if any(getattr(each, "plan", None) and each.plan.padded for each in arguments):
-            raise KernelError("head runs in float", layers={"head": "brgemm_f32"}, engine="openvino", remedy="")
+            raise error
         return made
 
-    monkeypatch.setattr(build, "_compile_once", misses)
+    monkeypatch.setattr(build, "_compile_once", fails)
     variant, _, said, _ = quantized_by(quantized, "x86-openvino")
     assert said == []
     assert variant.kernels.integer_linears == variant.kernels.linears

@@ -150,6 +150,18 @@ def merged_counts(tokens: int, prefix: int) -> NDArray[np.int64]:
     return counts[counts < max(1, patches)]  # one stays
 
 
+def check_mergeable(float32: Path) -> None:
+    """Check that tokens of the float32 ONNX file can be merged.
+
+    Raises:
+        GraphError: if they cannot be.
+
+    """
+    with letting_go(load_graph(float32)) as model:
+        common.ShapeInferencePass()(model)
+        find_token_stream(model.graph)
+
+
 def share_left(float32: Path, schedule: Sequence[int]) -> float:
     """Return the share of the multiply-adds of the float32 ONNX file that is left once tokens are merged.
 
