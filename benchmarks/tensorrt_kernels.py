@@ -46,7 +46,7 @@ from edgevit.quantization.rewrites.passes import Options
 from edgevit.recipes import load_recipe
 
 MODELS = {"built-in": "fashion-micro", "DeiT-tiny": "vit-tiny", "ViT-S": "vit-small"}
-#: A size whose tokens are merged, how many in each block, and the forms that merge them.
+#: What it is called, a size whose tokens are merged, and how many in each block.
 MERGED = ("DeiT-tiny, 16 tokens merged in seven blocks", "vit-tiny", (0, 0, 0, 0, 16, 16, 16, 16, 16, 16, 16, 0))
 GPUS = ("8.6", "8.9", "12.0")
 RESULTS = Path(__file__).parent / "results" / "tensorrt-kernels.md"

@@ -70,7 +70,8 @@ def padded_if_faster(
     plan = structs.replace(decided.plan, padded=(target.dialect,))
     try:
         padded = compile_variant(replace(decided, plan=plan), progress=SILENT)
-    except (VerificationError, GraphError, BundleError):  # what is there is good
+    except (VerificationError, GraphError, BundleError) as error:  # what is there is good
+        progress.note(f"{made.name}: its tokens stay {tokens}, with rows added it cannot be built: {error.message}")
         return made, None
     images = [bundle.manifest.preprocess(image)[None] for image in bundle.golden().images]
     share = _time_of_padded(get_backend(target.backend), made, padded, images, bundle.manifest.typed_outputs)

@@ -44,8 +44,7 @@ class MergedModels:
             GraphError: if its tokens cannot be merged.
 
         """
-        self._model = load_graph(float32)
-        common.ShapeInferencePass()(self._model)
+        self._model = _read(float32)
         self.stream: TokenStream = find_token_stream(self._model.graph)
         self._evaluator, self._limit, self._scratch = evaluator, limit, scratch
         self._whole = multiply_adds_of(self._model)
@@ -157,8 +156,7 @@ def check_mergeable(float32: Path) -> None:
         GraphError: if they cannot be.
 
     """
-    with letting_go(load_graph(float32)) as model:
-        common.ShapeInferencePass()(model)
+    with letting_go(_read(float32)) as model:
         find_token_stream(model.graph)
 
 
@@ -169,11 +167,17 @@ def share_left(float32: Path, schedule: Sequence[int]) -> float:
         GraphError: if they cannot be.
 
     """
-    with letting_go(load_graph(float32)) as model:
-        common.ShapeInferencePass()(model)
+    with letting_go(_read(float32)) as model:
         whole = sum(each.macs for each in multiply_adds_of(model))
         MergeTokens(schedule)(model)
         return sum(each.macs for each in multiply_adds_of(model)) / whole
+
+
+def _read(float32: Path) -> ir.Model:
+    """Return the model in an ONNX file, with the shapes of its values: files of others seldom say them."""
+    model = load_graph(float32)
+    common.ShapeInferencePass()(model)
+    return model
 
 
 class _PowerLaw(NamedTuple):
