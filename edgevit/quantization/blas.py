@@ -6,8 +6,27 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
+from typing import Protocol
 
-from threadpoolctl import threadpool_limits
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+
+class _Limits(Protocol):
+    def restore_original_limits(self) -> None: ...
+
+
+@cache
+def _numpys_blas() -> ThreadpoolController:
+    """Return what sets the threads of NumPy's BLAS: to find it takes long where many libraries are loaded."""
+    np.ones((2, 2)) @ np.ones((2, 2))  # which loads it, if anything must
+    return ThreadpoolController()
+
+
+def _one_thread() -> _Limits:
+    limits: _Limits = _numpys_blas().limit(limits=1, user_api="blas")
+    return limits
 
 
 class _BlasLimit:
@@ -20,7 +39,7 @@ class _BlasLimit:
         self._lock = threading.Lock()
         self._users = 0
         self._thread: ThreadPoolExecutor | None = None
-        self._limits: threadpool_limits | None = None
+        self._limits: _Limits | None = None
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:
@@ -29,7 +48,7 @@ class _BlasLimit:
             self._users += 1
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1)
-                self._limits = self._thread.submit(threadpool_limits, 1, "blas").result()
+                self._limits = self._thread.submit(_one_thread).result()
         try:
             yield
         finally:
