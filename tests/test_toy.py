@@ -39,7 +39,7 @@ def toy(monkeypatch, tmp_path):
 
 def test_a_toy_engine_goes_the_whole_way(edgevit, tiny_checkpoint, toy, tmp_path, pictures):
     path, reading = tmp_path / "toy.edgevit", ("--data", SHAPES)
-    options = ("--target", toy, "--duration", "0.1", "--max-drop", "100")
+    options = ("--target", toy, "--duration", "0.02", "--max-drop", "100")
     done = edgevit("pipeline", tiny_checkpoint, *reading, "-o", path, *options)
     assert done.code == 0, done.err
     variants = {each.name: each for each in Bundle.open(path).manifest.variants}
@@ -51,7 +51,7 @@ def test_a_toy_engine_goes_the_whole_way(edgevit, tiny_checkpoint, toy, tmp_path
         assert None not in (made.accuracy, made.latency)
     kernels = variants["int8-toy"].kernels
     assert kernels.integer_linears == kernels.linears > 0
-    for command in (("validate", path, *reading, "--max-drop", "100"), ("benchmark", path, "--duration", "0.1")):
+    for command in (("validate", path, *reading, "--max-drop", "100"), ("benchmark", path, "--duration", "0.02")):
         measured = edgevit(*command, "--variant", "int8-toy", "--json")
         assert measured.data()["variants"][-1]["name"] == "int8-toy", measured.err
     said = edgevit("predict", path, pictures[0], "--variant", "int8-toy", "--json")

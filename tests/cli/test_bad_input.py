@@ -351,7 +351,7 @@ def test_no_such_bundle(refused, tmp_path, arguments):
 def test_no_such_variant(refused, quantized, photos, command):
     options = {
         "validate": ("--data", SHAPES),
-        "benchmark": ("--duration", "0.1"),
+        "benchmark": ("--duration", "0.02"),
         "predict": (next(photos.rglob("*.png")),),
     }
     message, remedy = refused(command, quantized, *options[command], "--variant", "int9", bundle=quantized)
@@ -368,7 +368,7 @@ def test_a_damaged_file_is_not_used(refused, quantized, photos, command):
     options = {
         "validate": ("--data", SHAPES),
         "quantize": ("--data", SHAPES),
-        "benchmark": ("--duration", "0.1"),
+        "benchmark": ("--duration", "0.02"),
         "predict": (next(photos.rglob("*.png")), "--variant", "float32"),
     }
     message, _ = refused(command, quantized, *options[command], bundle=quantized)

@@ -211,7 +211,7 @@ def test_a_harmed_variant_fails_the_gate_and_is_not_chosen(edgevit, exported, ha
 
 
 def test_benchmark(edgevit, quantized):
-    done = edgevit("benchmark", quantized, "--duration", "0.2", "--threads", "1", "--batch", "2", "--json")
+    done = edgevit("benchmark", quantized, "--duration", "0.02", "--threads", "1", "--batch", "2", "--json")
     assert done.code == 0
     said = done.data()
     assert said["environment"]["packages"].keys() >= {"onnxruntime", "openvino"}
@@ -225,7 +225,7 @@ def test_benchmark(edgevit, quantized):
 
 
 def test_benchmark_tells_what_lies_beside_the_times(edgevit, quantized):
-    options = ("--duration", "0.2", "--precision", "50%", "--sweep", "--variant", "float32")
+    options = ("--duration", "0.02", "--precision", "50%", "--sweep", "--variant", "float32")
     done = edgevit("benchmark", quantized, *options, "--energy-from", "none", "--threads", "1")
     assert done.code == 0, done.err
     assert "end to end" in done.out
@@ -263,7 +263,7 @@ def test_benchmark_refuses_what_cannot_be_measured(edgevit, quantized, options, 
 
 
 def test_benchmark_of_one_variant_times_its_float32_too(edgevit, quantized):
-    done = edgevit("benchmark", quantized, "--duration", "0.1", "--variant", "int8-openvino")
+    done = edgevit("benchmark", quantized, "--duration", "0.02", "--variant", "int8-openvino")
     assert done.code == 0
     timed = {variant.name for variant in Bundle.open(quantized).manifest.variants if variant.latency}
     assert timed == {"float32-openvino", "int8-openvino"}
@@ -278,7 +278,7 @@ def test_benchmark_of_a_file_that_its_engine_cannot_open_is_a_failure(edgevit, q
         return [folder / "model.onnx"]
 
     bundle.add_variant("int8-onnxruntime", precision="int8", backend="onnxruntime", target="any", fill=fill)
-    done = edgevit("benchmark", quantized, "--duration", "0.1", "--variant", "int8-onnxruntime", "--json")
+    done = edgevit("benchmark", quantized, "--duration", "0.02", "--variant", "int8-onnxruntime", "--json")
     assert done.code == 1
     timed = {variant["name"]: variant for variant in done.data()["variants"]}
     assert timed["int8-onnxruntime"]["p50_ms"] is None
@@ -409,7 +409,7 @@ def test_pipeline(edgevit, tmp_path, tiny_checkpoint):
     path = tmp_path / "whole.edgevit"
     done = edgevit(
         *("pipeline", tiny_checkpoint, "--data", SHAPES, "-o", path),
-        *("--target", "x86-onnxruntime", "--duration", "0.1", "--max-drop", "100", "--json"),
+        *("--target", "x86-onnxruntime", "--duration", "0.02", "--max-drop", "100", "--json"),
     )
     assert done.code == 0
     said = done.data()
@@ -429,7 +429,7 @@ def test_a_pipeline_whose_variant_fails_the_gate_reports_and_ends_with_1(edgevit
     path = tmp_path / "whole.edgevit"
     done = edgevit(
         *("pipeline", tiny_checkpoint, "--data", SHAPES, "-o", path, "--calibration-data", SHAPES),
-        *("--target", "x86-onnxruntime", "--duration", "0.1"),
+        *("--target", "x86-onnxruntime", "--duration", "0.02"),
     )
     assert done.code == 1
     assert "int8-onnxruntime: not shown: " in done.out  # by 96 images, though the figure is bad

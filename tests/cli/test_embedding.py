@@ -87,7 +87,7 @@ def test_each_kind_of_model_has_its_own_limit(edgevit, embedding, tiny_exported)
 
 def test_benchmark_report_and_inspect(edgevit, embedding):
     assert edgevit("validate", embedding, "--data", SHAPES, "--min-cosine", "0.9").code == 0
-    timed = edgevit("benchmark", embedding, "--duration", "0.1", "--threads", "1", "--json")
+    timed = edgevit("benchmark", embedding, "--duration", "0.02", "--threads", "1", "--json")
     assert timed.code == 0
     assert all(variant["p50_ms"] > 0 for variant in timed.data()["variants"])
     assert edgevit("report", embedding).code == 0
@@ -121,7 +121,7 @@ def test_pipeline(edgevit, tmp_path, tiny_embedding_checkpoint):
     assert refused.code == 2
     assert "--min-cosine" in refused.failure()[1]
     assert not path.exists()
-    done = edgevit(*arguments, "--duration", "0.1", "--l2-normalize", "--min-cosine", "0.9", "--json")
+    done = edgevit(*arguments, "--duration", "0.02", "--l2-normalize", "--min-cosine", "0.9", "--json")
     assert done.code == 0, done.err
     for variant in done.data()["variants"]:
         assert variant["accuracy"]["similarity"]["cosine_mean"] > 0.9

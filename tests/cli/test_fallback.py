@@ -264,7 +264,7 @@ def test_a_recipe_can_ask_for_it_in_the_pipeline(edgevit, planted_checkpoint, tm
     path = tmp_path / "whole.edgevit"
     done = edgevit(
         *("pipeline", planted_checkpoint, "--data", SHAPES, "-o", path, "--target", "x86-onnxruntime"),
-        *("--recipe", recipe, "--duration", "0.1", "--max-drop", "100", "--json"),
+        *("--recipe", recipe, "--duration", "0.02", "--max-drop", "100", "--json"),
     )
     assert done.code == 0, done.err
     variant = done.data()["variants"][-1]

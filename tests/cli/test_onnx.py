@@ -95,7 +95,7 @@ def test_the_other_commands(edgevit, external_vits, photos, tmp_path):
     assert "32x32 images, 5 classes" in done.out
     done = edgevit("inspect", path, "--json")
     assert done.data()["spec"].keys() == {"image_size", "channels", "classes", "outputs", "producer"}
-    done = edgevit("benchmark", path, "--duration", "0.1", "--threads", "1", "--json")
+    done = edgevit("benchmark", path, "--duration", "0.02", "--threads", "1", "--json")
     assert done.code in (0, 1), done.err
     assert {variant["name"] for variant in done.data()["variants"]} == {"float32", "float32-openvino"}
     done = edgevit("report", path, "--json")
@@ -134,7 +134,7 @@ def test_the_pipeline_reads_what_lies_beside_the_file(edgevit, external_vits, ph
     processor = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     path = tmp_path / "vit.edgevit"
-    timing = ("--duration", "0.1", "--threads", "1")
+    timing = ("--duration", "0.02", "--threads", "1")
     done = edgevit("pipeline", source, "--data", photos, "-o", path, "--max-drop", "100", *timing)
     assert done.code == 0, done.err
     manifest = Bundle.open(path).manifest

@@ -56,7 +56,7 @@ def test_a_model_for_pixels_goes_every_way(edgevit, quantized, targets, pictures
     done = edgevit("validate", quantized, "--data", SHAPES, "--variant", made["name"], "--json")
     assert done.code == 0, done.err
     both = ("--variant", made["name"], "--variant", usually)
-    done = edgevit("benchmark", quantized, *both, "--duration", "0.05", "--batch", "3", "--json")
+    done = edgevit("benchmark", quantized, *both, "--duration", "0.02", "--batch", "3", "--json")
     assert done.code == 0, done.err
 
     # The same settings for both: what `quantize` built may compute in BF16 what stays float, by its race.

@@ -5,7 +5,7 @@ from tiny import SHAPES
 
 from edgevit.bundle.store import Bundle
 
-SHORT = ("--target", "x86-onnxruntime", "--duration", "0.1")
+SHORT = ("--target", "x86-onnxruntime", "--duration", "0.02")
 
 
 def test_the_share_of_integers_is_a_gate_and_the_recipes_otherwise(edgevit, tiny_exported, tmp_path):

@@ -48,7 +48,7 @@ def test_a_budget_in_per_cent_is_the_same():
 
 
 def test_the_pipeline_makes_them_beside_the_others(edgevit, tiny_checkpoint, tmp_path):
-    options = ("--data", SHAPES, "--target", "x86-onnxruntime", "--duration", "0.2", "--max-drop", "100")
+    options = ("--data", SHAPES, "--target", "x86-onnxruntime", "--duration", "0.02", "--max-drop", "100")
     place = tmp_path / "tiny.edgevit"
     done = edgevit("pipeline", tiny_checkpoint, *options, "--token-budget", "0.8", "-o", place, "--json")
     assert done.code == 0, done.err
@@ -58,7 +58,7 @@ def test_the_pipeline_makes_them_beside_the_others(edgevit, tiny_checkpoint, tmp
 
 
 def test_the_pipeline_goes_on_where_a_budget_cannot_be(edgevit, tiny_checkpoint, tmp_path):
-    options = ("--data", SHAPES, "--target", "x86-onnxruntime", "--duration", "0.2", "--max-drop", "100")
+    options = ("--data", SHAPES, "--target", "x86-onnxruntime", "--duration", "0.02", "--max-drop", "100")
     place = tmp_path / "tiny.edgevit"
     done = edgevit("pipeline", tiny_checkpoint, *options, "--token-budget", "0.01", "-o", place, "--json")
     assert done.code == 1
@@ -78,7 +78,7 @@ def test_what_auto_refuses_is_no_failure_where_its_budget_was_asked_for_too(
     monkeypatch.setattr(token_budget, "_latencies", lambda *_: [])
     monkeypatch.setattr(token_budget, "_MERGE_TIME", 0.001)
     monkeypatch.setattr(quantize_merged, "BUDGETS", (0.8,))
-    options = ("--data", SHAPES, "--target", "x86-onnxruntime", "--duration", "0.2", "--max-drop", "100")
+    options = ("--data", SHAPES, "--target", "x86-onnxruntime", "--duration", "0.02", "--max-drop", "100")
     budgets = ("--token-budget", "auto", "--token-budget", "0.8")
     done = edgevit("pipeline", tiny_checkpoint, *options, *budgets, "-o", tmp_path / "tiny.edgevit", "--json")
     found = done.data()

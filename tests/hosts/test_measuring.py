@@ -117,7 +117,7 @@ def test_two_hosts_measure_at_once_what_this_one_measures(quantized, boards, pro
 
 
 def test_times_of_a_board_are_not_this_machines(exported, board, edgevit):
-    done = edgevit("benchmark", exported, "--host", "pi", "--python", PYTHON, "--threads", "1", "--duration", "0.1")
+    done = edgevit("benchmark", exported, "--host", "pi", "--python", PYTHON, "--threads", "1", "--duration", "0.02")
     assert done.code in (0, 1), done.err
     assert "pi" in done.out
     (device,) = Bundle.open(exported).manifest.devices
@@ -334,12 +334,12 @@ def test_a_race_there_makes_what_is_missing(exported, board, edgevit, photos, tm
 
 @pytest.mark.slow
 def test_an_environment_is_made_where_none_is_named(exported, board, edgevit):
-    done = edgevit("benchmark", exported, "--host", "pi", "--threads", "1", "--duration", "0.1", "--keep")
+    done = edgevit("benchmark", exported, "--host", "pi", "--threads", "1", "--duration", "0.02", "--keep")
     if done.code == 3 and "package index" in done.failure()[0]:
         pytest.skip("no package index is reached here")
     assert done.code in (0, 1), done.err
     (device,) = Bundle.open(exported).manifest.devices
     assert "torch" not in device.environment.packages, "it is not the environment of the tests"
-    again = edgevit("benchmark", exported, "--host", "pi", "--threads", "1", "--duration", "0.1")
+    again = edgevit("benchmark", exported, "--host", "pi", "--threads", "1", "--duration", "0.02")
     assert "making a Python environment" not in again.err
     assert board.left() == []

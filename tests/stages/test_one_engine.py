@@ -13,7 +13,7 @@ from edgevit.errors import MissingDependencyError
 OTHERS = {"onnxruntime": "openvino", "openvino": "onnxruntime"}
 COMMANDS = {
     "validate": ["validate", "--data", SHAPES, "--max-drop", "100"],
-    "benchmark": ["benchmark", "--duration", "0.1"],
+    "benchmark": ["benchmark", "--duration", "0.02"],
 }
 
 
