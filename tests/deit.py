@@ -142,5 +142,5 @@ def infer(
     engine: str, model: Path, given: Iterable[NDArray[np.float32]], settings: Mapping[str, str] = NOTHING_SET
 ) -> NDArray[np.float32]:
     """Return the logits that a file of ``engine``'s has for the images of all ``given``."""
-    with get_backend(engine).open(model, threads=0, settings=settings) as session:
+    with get_backend(engine).open(model, threads=0, settings=settings, batch=BATCH) as session:
         return np.concatenate([session.infer(batch) for batch in given])

@@ -238,17 +238,26 @@ class Backend(ABC):
         return None
 
     @abstractmethod
-    def open(self, model: Path, *, threads: int, settings: Mapping[str, str], progress: Progress = SILENT) -> Session:
+    def open(
+        self,
+        model: Path,
+        *,
+        threads: int,
+        settings: Mapping[str, str],
+        batch: int = 1,
+        progress: Progress = SILENT,
+    ) -> Session:
         """Load a file that ``build`` made; ``threads`` 0 leaves their number to the backend.
 
-        ``progress`` shows what takes long, such as an engine that is built again.
+        The session takes any number of images; one that must be prepared for a number is so for ``batch`` of them at
+        first. ``progress`` shows what takes long, such as an engine that is built again.
 
         Raises:
             BundleError: if the file is missing or damaged, or a setting is not one of this backend's.
 
         """
 
-    def open_packed(self, model: PackedModel, *, threads: int, settings: Mapping[str, str]) -> Session:
+    def open_packed(self, model: PackedModel, *, threads: int, settings: Mapping[str, str], batch: int = 1) -> Session:
         """Load what ``build`` made from memory, as ``open`` does; for backends that have ``reads_memory``.
 
         Raises:

@@ -141,6 +141,7 @@ class OnnxRuntime(Backend):
         *,
         threads: int,
         settings: Mapping[str, str],
+        batch: int = 1,  # noqa: ARG002
         progress: Progress = SILENT,  # noqa: ARG002
     ) -> OnnxRuntimeSession:
         """Load an ONNX file.
@@ -151,7 +152,14 @@ class OnnxRuntime(Backend):
         """
         return self._opened(model, threads, settings)
 
-    def open_packed(self, model: PackedModel, *, threads: int, settings: Mapping[str, str]) -> OnnxRuntimeSession:
+    def open_packed(
+        self,
+        model: PackedModel,
+        *,
+        threads: int,
+        settings: Mapping[str, str],
+        batch: int = 1,  # noqa: ARG002
+    ) -> OnnxRuntimeSession:
         """Load an ONNX file that is in memory.
 
         Raises:

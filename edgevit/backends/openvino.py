@@ -136,6 +136,7 @@ class OpenVINO(Backend):
         *,
         threads: int,
         settings: Mapping[str, str],
+        batch: int = 1,
         progress: Progress = SILENT,  # noqa: ARG002
     ) -> OpenVINOSession:
         """Load and compile an IR or ONNX file, for the latency of one request at a time unless a setting says other.
@@ -149,27 +150,29 @@ class OpenVINO(Backend):
             StorageError: if what is compiled is to be kept, and cannot be.
 
         """
-        return self._opened(model, threads, settings)
+        return self._opened(model, threads, settings, batch)
 
-    def open_packed(self, model: PackedModel, *, threads: int, settings: Mapping[str, str]) -> OpenVINOSession:
+    def open_packed(
+        self, model: PackedModel, *, threads: int, settings: Mapping[str, str], batch: int = 1
+    ) -> OpenVINOSession:
         """Load and compile an IR or ONNX file that is in memory.
 
         Raises:
             BundleError, MissingDependencyError: as ``open``.
 
         """
-        return self._opened(model, threads, settings)
+        return self._opened(model, threads, settings, batch)
 
     def operator_times(
         self, model: Path, *, threads: int, settings: Mapping[str, str], images: NDArray[np.float32]
     ) -> Mapping[str, float]:
         """Return the milliseconds by kind of operator, from OpenVINO's counters."""
-        with self._opened(model, threads, settings, PERF_COUNT="YES") as session:
+        with self._opened(model, threads, settings, len(images), PERF_COUNT="YES") as session:
             runs = [session.profiled(images) for _ in range(WARMUP + RUNS)]
         return openvino_times(runs[WARMUP:])
 
     def _opened(
-        self, source: Path | PackedModel, threads: int, settings: Mapping[str, str], **more: str
+        self, source: Path | PackedModel, threads: int, settings: Mapping[str, str], batch: int, **more: str
     ) -> OpenVINOSession:
         model = source if isinstance(source, Path) else source.path
         asked, given = checked(settings), {**properties(settings, threads), **more}
@@ -193,7 +196,7 @@ class OpenVINO(Backend):
             return compiled
 
         running = partial(self._complaining, f"run {model}")
-        return OpenVINOSession(read, compile_model, source, _preprocess_in(read, model), running)
+        return OpenVINOSession(read, compile_model, source, _preprocess_in(read, model), running, batch)
 
     @contextmanager
     def _complaining(self, what: str) -> Iterator[None]:

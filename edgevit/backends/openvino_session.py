@@ -33,9 +33,9 @@ class OpenVINOSession:
     It takes any number of images. Where the model itself takes fewer or more at once, they go through it in parts, the
     last filled up; where OpenVINO runs several requests side by side, as for throughput, they share the images.
 
-    A model for any number of images is compiled for one at first, and for any only once it meets more: with all shapes
-    known OpenVINO plans memory and kernels beforehand, which takes a tenth of the time off and more
-    (``benchmarks/openvino_shapes.py``).
+    A model for any number of images is compiled a second time for one alone: with all shapes known OpenVINO plans
+    memory and kernels beforehand, which takes a tenth of the time off and more (``benchmarks/openvino_shapes.py``). It
+    is compiled for ``batch`` at first, and for the other only once it meets that.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class OpenVINOSession:
         source: Path | PackedModel,
         preprocess: Preprocess | None,
         running: Callable[[], AbstractContextManager[None]],
+        batch: int,
     ) -> None:
         self._source = source  # weights in memory are used where they are
         model = source if isinstance(source, Path) else source.path
@@ -55,17 +56,17 @@ class OpenVINOSession:
             )
         if _static_only() and converted.inputs[0].get_partial_shape()[0].is_dynamic:
             converted = _for_images(converted, max(1, converted.inputs[0].get_partial_shape()[0].get_min_length()))
-        batch, *image = converted.inputs[0].get_partial_shape()
-        self._least, self._most = batch.get_min_length(), max(0, batch.get_max_length())
+        images, *image = converted.inputs[0].get_partial_shape()
+        self._least, self._most = images.get_min_length(), max(0, images.get_max_length())
         sizes = [size.get_length() if size.is_static else None for size in image]
         self._preprocess = preprocess
         self._shape = shape_of_images([None, *sizes], preprocess, model)
         self._converted, self._compile, self._running = converted, compile_model, running
         self._takes_one = self._least <= 1 and self._most != 1
-        self._compiled = compile_model(_for_images(converted, 1) if self._takes_one else converted)
-        self._requests = _requests_of(self._compiled)
-        self._requests_for_any = None if self._takes_one else self._requests
         self._compiling = threading.Lock()
+        self._requests: dict[bool, Pool[Any]] = {}  # by whether they are for one image alone
+        self._batch = batch
+        self._side_by_side = len(self._requests_for(batch))
 
     @property
     def largest_batch(self) -> int | None:
@@ -83,7 +84,7 @@ class OpenVINOSession:
 
         """
         check_images(images, self._shape)
-        share = -(-len(images) // len(self._requests))
+        share = -(-len(images) // self._side_by_side)
         parts = split(images, max(1, self._least, min(share, self._most) if self._most else share))
         logits: list[NDArray[np.float32]] = []
         with self._requests_for(max(map(len, parts))).borrow(len(parts)) as requests:
@@ -93,12 +94,16 @@ class OpenVINOSession:
 
     def _requests_for(self, batch: int) -> Pool[Any]:
         """Return what runs up to ``batch`` images each."""
-        if self._takes_one and batch == 1:
-            return self._requests
+        alone = self._takes_one and batch == 1
+        if (found := self._requests.get(alone)) is not None:
+            return found
         with self._compiling:
-            if self._requests_for_any is None:
-                self._requests_for_any = _requests_of(self._compile(self._converted))
-        return self._requests_for_any
+            if alone not in self._requests:
+                compiled = self._compile(_for_images(self._converted, 1) if alone else self._converted)
+                if not self._requests:
+                    self._compiled = compiled
+                self._requests[alone] = _requests_of(compiled)
+            return self._requests[alone]
 
     def _run(self, requests: list[Any], parts: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Return the logits of ``parts``, one for each request at most."""
@@ -140,7 +145,8 @@ class OpenVINOSession:
         return integer_products(self._runtime_model())
 
     def _runtime_model(self) -> Any:  # noqa: ANN401
-        self.infer(np.zeros([size or 1 for size in self._shape], dtype=np.float32))
+        count = min(2, self._batch) if self._takes_one else 1
+        self.infer(np.zeros([count, *(size or 1 for size in self._shape[1:])], dtype=np.float32))
         return self._compiled.get_runtime_model()
 
     def __enter__(self) -> Self:
@@ -149,7 +155,7 @@ class OpenVINOSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._requests, self._requests_for_any, self._compiled, self._compile, self._converted
+        del self._requests, self._compiled, self._compile, self._converted
 
 
 def _static_only() -> bool:

@@ -48,11 +48,12 @@ def open_variant(
     *,
     threads: int = 0,
     settings: Mapping[str, str] | None = None,
+    batch: int = 1,
     progress: Progress = SILENT,
 ) -> Session:
     """Load a variant as it was built and measured, after a check of its files; ``threads`` 0 leaves their number.
 
-    ``settings`` override those of the variant.
+    ``settings`` override those of the variant. ``batch`` is as in ``Backend.open``.
 
     Raises:
         BundleError: if there is no such variant, or its files are damaged.
@@ -68,8 +69,8 @@ def open_variant(
 
     def opened() -> Session:
         if isinstance(model, PackedModel):
-            return backend.open_packed(model, threads=threads, settings=own)
-        return backend.open(model, threads=threads, settings=own, progress=progress)
+            return backend.open_packed(model, threads=threads, settings=own, batch=batch)
+        return backend.open(model, threads=threads, settings=own, batch=batch, progress=progress)
 
     if backend.builds_on_device:  # files are compiled there, and drivers reserve what they do not use
         return opened()

@@ -62,7 +62,7 @@ def serve(job: BenchmarkJob, blocks: Iterator[Block]) -> Iterator[Answer]:
     images = _input(job, job.shape[0])
     input_ns = time.monotonic_ns() - started
     opening_ns = time.monotonic_ns()
-    with backend.open(Path(job.model), threads=job.threads, settings=job.settings) as session:
+    with backend.open(Path(job.model), threads=job.threads, settings=job.settings, batch=len(images)) as session:
         opened_ns = time.monotonic_ns()
         session.infer(images)
         now_ns = time.monotonic_ns()

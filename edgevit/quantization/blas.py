@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 
-class _Limits(Protocol):
+class _ThreadLimits(Protocol):
     def restore_original_limits(self) -> None: ...
 
 
@@ -24,8 +24,8 @@ def _numpys_blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _one_thread() -> _Limits:
-    limits: _Limits = _numpys_blas().limit(limits=1, user_api="blas")
+def _one_thread() -> _ThreadLimits:
+    limits: _ThreadLimits = _numpys_blas().limit(limits=1, user_api="blas")
     return limits
 
 
@@ -39,7 +39,7 @@ class _BlasLimit:
         self._lock = threading.Lock()
         self._users = 0
         self._thread: ThreadPoolExecutor | None = None
-        self._limits: _Limits | None = None
+        self._limits: _ThreadLimits | None = None
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:

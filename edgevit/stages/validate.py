@@ -190,7 +190,7 @@ def measure(
 
     with ExitStack() as stack:
         sessions = {
-            name: stack.enter_context(open_variant(bundle, name, progress=progress))
+            name: stack.enter_context(open_variant(bundle, name, batch=min(size, len(wanted)), progress=progress))
             for name in dict.fromkeys((reference, *names))
         }
         total = -(-len(wanted) // size)

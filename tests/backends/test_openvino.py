@@ -131,8 +131,17 @@ def test_openvino_calls_out_to_nobody(before, after):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("sizes", [(1,), (5,), (1, 5, 1, 3), (3, 1)])
-def test_one_image_is_run_by_a_model_of_its_own(model, tmp_path, images, monkeypatch, sizes):
+@pytest.mark.parametrize(
+    ("batch", "sizes", "expected"),
+    [
+        (1, (1, 1), ["1"]),
+        (1, (1, 4, 1, 2), ["1", "?"]),
+        (1, (3, 1), ["1", "?"]),
+        (4, (4, 2), ["?"]),
+        (4, (4, 1, 4, 1), ["?", "1"]),
+    ],
+)
+def test_one_image_is_run_by_a_model_of_its_own(model, tmp_path, images, monkeypatch, batch, sizes, expected):
     backend = get_backend("openvino")
     path = backend.build(model, tmp_path)[0]
     compiled = []
@@ -143,11 +152,19 @@ def test_one_image_is_run_by_a_model_of_its_own(model, tmp_path, images, monkeyp
         return compile_model(self, converted, *given)
 
     monkeypatch.setattr(backend._engine.Core, "compile_model", watched)
-    with backend.open(path, threads=1, settings={}) as session:
+    with backend.open(path, threads=1, settings={}, batch=batch) as session:
         for size in sizes:
             found = session.infer(images[:size])
             np.testing.assert_allclose(found, onnx_logits(model, images[:size]), atol=1e-5)
-    assert compiled == (["1"] if max(sizes) == 1 else ["1", "?"])
+    assert compiled == expected
+
+
+def test_kernels_are_told_of_what_was_compiled(tiny_quantized):
+    backend, path = get_backend("openvino"), Bundle.open(tiny_quantized).verify_files("int8-openvino")
+    with backend.open(path, threads=1, settings={}) as one, backend.open(path, threads=1, settings={}, batch=4) as four:
+        assert one.linear_kernels() == four.linear_kernels()
+        assert list(one._requests) == [True]
+        assert list(four._requests) == [False]
 
 
 @pytest.mark.parametrize(

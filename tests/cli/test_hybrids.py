@@ -205,6 +205,8 @@ def test_a_dialect_without_convolutions_in_integers_is_refused_for_a_network_of_
 def test_the_pipeline_ends_well_where_integers_do_not_pay(edgevit, tmp_path, exported_convolutions, monkeypatch):
     raced(monkeypatch, 1.0, 1.3)
     model, whole = exported_convolutions / "float32/model.onnx", tmp_path / "whole.edgevit"
-    done = edgevit("pipeline", model, "--data", SHAPES, "-o", whole, "--duration", "0.02", "--max-drop", "100", "--json")
+    done = edgevit(
+        "pipeline", model, "--data", SHAPES, "-o", whole, "--duration", "0.02", "--max-drop", "100", "--json"
+    )
     assert done.code == 0, done.err
     assert [each["name"] for each in done.data()["does_not_pay"]] == ["int8-onnxruntime", "int8-openvino"]

@@ -41,7 +41,9 @@ def test_from_quantize_to_predict(edgevit, exported, precision, tmp_path):
         assert measured[name]["agreement"] >= (0.6 if precision == "int4-weights" else 0.95)
         assert 5 < measured[name]["sqnr_db"] < 120  # it is near float32, but not float32 itself
 
-    done = edgevit("benchmark", exported, "--duration", "0.02", "--variant", wanted[0], "--variant", wanted[1], "--json")
+    done = edgevit(
+        "benchmark", exported, "--duration", "0.02", "--variant", wanted[0], "--variant", wanted[1], "--json"
+    )
     assert done.code == 0, done.err
     assert {variant["name"] for variant in done.data()["variants"]} == {
         *wanted,

@@ -64,7 +64,7 @@ class FakeSession:
 
 
 class FakeBackend:
-    def open(self, model, *, threads, settings):
+    def open(self, model, *, threads, settings, batch=1):
         behaviour = model.stem
         if behaviour == "killed":
             os.kill(os.getpid(), 9)

@@ -40,7 +40,7 @@ class Toy(Backend):
         path.write_bytes(zlib.compress(model.read_bytes(), level))
         return [path]
 
-    def open(self, model, *, threads, settings, progress=SILENT):
+    def open(self, model, *, threads, settings, batch=1, progress=SILENT):
         self.check_settings(settings)
         return ToySession(self._engine, model, threads)
 

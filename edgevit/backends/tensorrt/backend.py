@@ -204,6 +204,7 @@ class _TensorRTBase(Backend):
         *,
         threads: int,  # noqa: ARG002
         settings: Mapping[str, str],
+        batch: int = 1,  # noqa: ARG002
         progress: Progress = SILENT,
     ) -> TensorRTSession:
         """Load an engine on the GPU at hand; with the setting ``rebuild``, build it again where it does not fit.

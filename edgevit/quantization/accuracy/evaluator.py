@@ -70,7 +70,7 @@ class Evaluator:
         self, model: Path, backend: str = REFERENCE, settings: Mapping[str, str] = MappingProxyType({})
     ) -> NDArray[np.float32]:
         """Return what the ONNX file ``model`` gives for the images (N, classes or features)."""
-        with get_backend(backend).open(model, threads=0, settings=settings) as session:
+        with get_backend(backend).open(model, threads=0, settings=settings, batch=len(self.images[0])) as session:
             return self.outputs_of(session)
 
     def outputs_of(self, session: Session) -> NDArray[np.float32]:

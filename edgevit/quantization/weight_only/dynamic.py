@@ -51,8 +51,8 @@ def check_dynamic(backend: Backend, model: Path, settings: Mapping[str, str], im
 
     """
     with (
-        backend.open(model, threads=0, settings=settings) as rounding,
-        backend.open(model, threads=0, settings={**settings, **backend.float_activations}) as exact,
+        backend.open(model, threads=0, settings=settings, batch=len(images)) as rounding,
+        backend.open(model, threads=0, settings={**settings, **backend.float_activations}, batch=len(images)) as exact,
     ):
         same = np.array_equal(rounding.infer(images), exact.infer(images))
     if same:
