@@ -198,8 +198,9 @@ def forked() -> Iterator[Callable[..., Forked]]:
 @pytest.fixture(scope="session")
 def forked_with_torch() -> Iterator[Callable[..., Forked]]:
     """Return what starts the command line so, in processes that have loaded what exports and trains."""
-    modules = ("edgevit.cli.export", "edgevit.stages.export", "edgevit.graph.torch_export", "edgevit.training.loop")
-    with closing(ForkServer(*modules, "edgevit.cli.train")) as server:
+    modules = ("edgevit.cli.export", "edgevit.stages.export", "edgevit.graph.torch_export", "edgevit.training.start")
+    late = ("torch._dynamo", "torch.export._trace", "numpy.ma")  # what torch and NumPy load when they are first used
+    with closing(ForkServer(*modules, "edgevit.cli.train", *late)) as server:
         yield partial(fork, server)
 
 

@@ -43,10 +43,10 @@ class ForkServer:
         )
         theirs.close()
 
-    def start(self, arguments: list[str], environment: dict[str, str], file_size: int | None) -> Forked:
-        """Run the command line with ``arguments``; see ``tiny.start``."""
+    def start(self, what: str, arguments: list[str], environment: dict[str, str], file_size: int | None) -> Forked:
+        """Run ``what``, a module or the path of a script, with ``arguments``; see ``tiny.start``."""
         pipes = [os.pipe() for _ in range(3)]
-        self._ask(["edgevit", arguments, environment, str(Path.cwd()), file_size], [theirs for _, theirs in pipes])
+        self._ask([what, arguments, environment, str(Path.cwd()), file_size], [theirs for _, theirs in pipes])
         for _, theirs in pipes:
             os.close(theirs)
         stdout, stderr, status = (ours for ours, _ in pipes)
@@ -140,18 +140,18 @@ class Talking(_Process):
 
 
 def serve(server: socket.socket) -> tuple[str, list[str]] | None:
-    """Fork a process for each request; return module and arguments in it, and None in this one when no more come."""
+    """Fork a process for each request; return what it runs and arguments in it, None in this one when no more come."""
     while True:
         message, descriptors, *_ = socket.recv_fds(server, _MOST, 4)
         if not message:
             return None
         while _ended_children():
             pass
-        module, arguments, *surroundings = json.loads(message)
+        what, arguments, *surroundings = json.loads(message)
         if os.fork() == 0:
             server.close()
             if _is_command(descriptors, surroundings):
-                return module, arguments
+                return what, arguments
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -201,5 +201,8 @@ if __name__ == "__main__":
     gc.freeze()  # memory that is not looked at need not be copied
     given = serve(socket.socket(fileno=int(sys.argv[1])))
     if given is not None:
-        sys.argv[:] = [given[0], *given[1]]
-        runpy.run_module(given[0], run_name="__main__", alter_sys=True)
+        what, sys.argv[1:] = given
+        if what.endswith(".py"):
+            runpy.run_path(what, run_name="__main__")
+        else:
+            runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,9 +152,20 @@ def start(*arguments: object, scratch: Path, file_size: int | None = None) -> su
     )
 
 
-def fork(server: ForkServer, *arguments: object, scratch: Path, file_size: int | None = None) -> Forked:
-    """Do what ``start`` does where it is not asked whether Python and the libraries start, too."""
-    return server.start([str(argument) for argument in arguments], _environment(scratch), file_size)
+def fork(
+    server: ForkServer,
+    *arguments: object,
+    scratch: Path,
+    file_size: int | None = None,
+    what: str | Path = "edgevit",
+    variables: Mapping[str, str] | None = None,
+) -> Forked:
+    """Do what ``start`` does where it is not asked whether Python and the libraries start, too.
+
+    ``what`` may be a script of the tests; ``variables`` are added to its environment.
+    """
+    environment = {**_environment(scratch), **(variables or {})}
+    return server.start(str(what), [str(argument) for argument in arguments], environment, file_size)
 
 
 def _environment(scratch: Path) -> dict[str, str]:

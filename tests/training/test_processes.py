@@ -60,7 +60,7 @@ def options(tmp_path_factory):
 def train(forked_with_torch, options, tmp_path_factory):
     """Return a function that starts a training which writes to a path."""
     scratch = tmp_path_factory.mktemp("scratch")
-    return lambda path, *more: forked_with_torch(*COMMAND, *options, "-o", path, *more, scratch=scratch)
+    return lambda path, *more, **how: forked_with_torch(*COMMAND, *options, "-o", path, *more, scratch=scratch, **how)
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +91,16 @@ def test_two_processes_do_what_one_does(options, whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_one_process_refuses_all_refuse(options, tmp_path):
+def test_what_one_process_refuses_all_refuse(train, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    done = run(torchrun(*TRAIN, *options, "-o", str(tmp_path / "full")))
-    assert done.returncode != 0
-    assert "exists already" in done.stderr
-    assert 'Traceback (most recent call last):\n  File "edgevit' not in done.stderr
+    variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    variables["GLOO_SOCKET_IFNAME"] = "lo"
+    ranks = [{**variables, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]  # as torchrun does
+    started = [train(tmp_path / "full", variables=rank) for rank in ranks]
+    for done in map(finish, started):
+        assert done.code == 2
+        assert "exists already" in done.failure()[0]
 
 
 @pytest.mark.slow
