@@ -196,12 +196,18 @@ def forked() -> Iterator[Callable[..., Forked]]:
 
 
 @pytest.fixture(scope="session")
-def forked_with_torch() -> Iterator[Callable[..., Forked]]:
-    """Return what starts the command line so, in processes that have loaded what exports and trains."""
+def torch_server() -> Iterator[ForkServer]:
+    """Return what forks processes that have loaded what exports and trains."""
     modules = ("edgevit.cli.export", "edgevit.stages.export", "edgevit.graph.torch_export", "edgevit.training.start")
     late = ("torch._dynamo", "torch.export._trace", "numpy.ma")  # what torch and NumPy load when they are first used
-    with closing(ForkServer(*modules, "edgevit.cli.train", *late)) as server:
-        yield partial(fork, server)
+    with closing(ForkServer(*modules, "edgevit.cli.train", "edgevit.graph.torch_module", *late)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def forked_with_torch(torch_server: ForkServer) -> Callable[..., Forked]:
+    """Return what starts the command line as ``forked`` does, in processes that have loaded what exports and trains."""
+    return partial(fork, torch_server)
 
 
 @pytest.fixture(scope="session")

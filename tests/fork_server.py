@@ -109,16 +109,19 @@ class Forked(_Process):
 
     def __init__(self, stdout: IO[str], stderr: IO[str], status: int) -> None:
         self.stdout, self.stderr = stdout, stderr
+        self._said: tuple[str, str] | None = None
         super().__init__(status)
 
     def communicate(self, timeout: float = 200) -> tuple[str, str]:
-        """Return the rest of what it writes, and wait for its end."""
-        with self.stdout, self.stderr, ThreadPoolExecutor(2) as pool:
-            said = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
-            if self.wait(timeout) is None:
-                os.killpg(self.pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired("edgevit", timeout)
-            return said[0].result(), said[1].result()
+        """Return the rest of what it writes, and wait for its end; the same again where it is asked again."""
+        if self._said is None:
+            with self.stdout, self.stderr, ThreadPoolExecutor(2) as pool:
+                said = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+                if self.wait(timeout) is None:
+                    os.killpg(self.pid, signal.SIGKILL)
+                    raise subprocess.TimeoutExpired("edgevit", timeout)
+                self._said = said[0].result(), said[1].result()
+        return self._said
 
 
 class Talking(_Process):
@@ -187,6 +190,8 @@ def _settle(environment: dict[str, str], folder: str, file_size: int | None) -> 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [path for path in paths if path and path not in sys.path]
     tempfile.tempdir = None  # it is another one now
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -13,8 +13,8 @@ from tiny import finish, start
 
 
 @contextmanager
-def serving(bundle, scratch, *options):
-    """Yield the address of a server and its process, which is ended afterwards."""
+def serving(bundle, scratch, *options, start=start):
+    """Yield the address of a server and its process, which ``start`` begins and which is ended afterwards."""
     process = start("serve", bundle, "--port", "0", "--threads", "1", *options, scratch=scratch)
     process.asked_to_end = False
     lines = []

@@ -2,6 +2,9 @@
 
 import json
 import shlex
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +35,22 @@ def tool(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def forked_worker(torch_server, monkeypatch):
+    """Have conversions run in processes that have loaded torch, but for that they are as others."""
+
+    def run(command, *, input, stdout, stderr, cwd, env):  # noqa: A002
+        assert (command, stdout) == ([sys.executable, "-m", "edgevit.mobile.worker"], subprocess.PIPE)
+        worker = torch_server.talk(command[-1], env, cwd, stderr)
+        with worker.stdin:
+            worker.stdin.write(input)
+        with worker.stdout:
+            answer = worker.stdout.read()
+        return subprocess.CompletedProcess(command, worker.wait(60), answer)
+
+    monkeypatch.setattr(process, "subprocess", SimpleNamespace(**{**vars(subprocess), "run": run}))
+
+
+@pytest.fixture
 def answering(monkeypatch):
     """Return a function that has LiteRT's tools answer by the graph that they are given, changed by a function."""
     from edgevit.graph.running import outputs_of
@@ -54,7 +73,7 @@ def answering(monkeypatch):
     return put
 
 
-def test_what_a_tool_says_last_is_the_reason(edgevit, exported, tool):
+def test_what_a_tool_says_last_is_the_reason(edgevit, exported, tool, forked_worker):
     tool("import sys\nprint('noise')\nraise RuntimeError('no such \\x1b[31moperator')")
     message, remedy = edgevit("pack", exported, "--format", "coreml").failure()
     assert message == "Core ML does not convert this model: RuntimeError: no such  [31moperator"
@@ -68,7 +87,7 @@ def test_a_tool_that_dies_is_said(edgevit, exported, tool):
     assert "ended by signal 11" in message
 
 
-def test_a_package_that_a_tool_lacks_is_named_with_the_line_to_type(edgevit, exported, tool):
+def test_a_package_that_a_tool_lacks_is_named_with_the_line_to_type(edgevit, exported, tool, forked_worker):
     tool("import a_package_that_nobody_has")
     done = edgevit("pack", exported, "--format", "coreml")
     message, remedy = done.failure()
@@ -172,7 +191,7 @@ def test_a_pack_without_float32_is_refused(edgevit, quantized, answering):
     assert "has no variant float32" in message
 
 
-def test_the_process_refuses_a_graph_by_the_name_of_its_operator(tmp_path, write_graph):
+def test_the_process_refuses_a_graph_by_the_name_of_its_operator(tmp_path, write_graph, forked_worker):
     path = write_graph(
         "g (float[batch, 1, 2, 2] x) => (float[batch, 1, 2, 2] y) { y = CumSum(x, axis) }", {"axis": np.array(1)}
     )

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from service_host import call, photo, png, serving, until
-from tiny import finish, start
+from service_host import call, photo, png, until
+from tiny import finish
 
 from edgevit.runtime import load
 
@@ -157,9 +157,9 @@ def test_a_client_that_reads_nothing_does_not_keep_the_service_from_ending(tiny_
         # limited() ends the server, and sees that it has ended
 
 
-def test_two_servers_at_one_port(pack, tmp_path):
+def test_two_servers_at_one_port(serving, forked_serve, pack, tmp_path):
     with serving(pack, tmp_path / "one") as (address, _):
-        second = start("serve", pack, "--port", address.rpartition(":")[2], scratch=tmp_path / "two")
+        second = forked_serve("serve", pack, "--port", address.rpartition(":")[2], scratch=tmp_path / "two")
         outcome = finish(second)
         assert outcome.code == 3
         message, remedy = outcome.err.splitlines()[-2:]
@@ -169,7 +169,7 @@ def test_two_servers_at_one_port(pack, tmp_path):
         assert call(address, "/v2/health/ready")[0] == 200
 
 
-def test_two_servers_of_one_pack(pack, model, tmp_path):
+def test_two_servers_of_one_pack(serving, pack, model, tmp_path):
     content = png(photo(), tmp_path)
     wanted = [each.label for each in model.predict(content)]
     with serving(pack, tmp_path / "one") as (one, _), serving(pack, tmp_path / "two") as (other, _):

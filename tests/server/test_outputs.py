@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from service_host import call, photo, png, serving
+from service_host import call, photo, png
 
 from edgevit.runtime import load
 
@@ -13,7 +13,7 @@ client = pytest.importorskip("tritonclient.http", reason="needs tritonclient")
 
 
 @pytest.mark.parametrize("kind", ["embedding", "dense"])
-def test_every_output_is_as_in_python(kind, request, tmp_path):
+def test_every_output_is_as_in_python(serving, kind, request, tmp_path):
     bundle = request.getfixturevalue(f"tiny_{kind}")
     content = png(photo(), tmp_path)
     with (

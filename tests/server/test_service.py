@@ -13,8 +13,8 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from service_host import call, photo, png, serving, until
-from tiny import finish, start
+from service_host import call, photo, png, until
+from tiny import finish
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("uvicorn", reason="needs the extra serve")
@@ -108,7 +108,9 @@ def test_an_image_that_pillow_would_not_open_for_its_size_is_refused_as_too_larg
     assert "too large" in said.decode()
 
 
-def test_a_client_that_stalls_does_not_keep_the_service_from_ending_and_one_that_goes_is_no_error(pack, tmp_path):
+def test_a_client_that_stalls_does_not_keep_the_service_from_ending_and_one_that_goes_is_no_error(
+    serving, pack, tmp_path
+):
     begun = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
     with serving(pack, tmp_path) as (address, process):
         host, port = address.removeprefix("http://").split(":")
@@ -153,7 +155,9 @@ def test_metrics_count(server, tmp_path):
     assert families["edgevit_model_info"].samples[0].labels["variant"] == "float32"
 
 
-def test_more_than_it_can_do_is_refused_honestly_and_a_signal_finishes_what_was_accepted(pack, model, tmp_path):
+def test_more_than_it_can_do_is_refused_honestly_and_a_signal_finishes_what_was_accepted(
+    serving, pack, model, tmp_path
+):
     content = [png(photo(seed, (400, 400)), tmp_path) for seed in range(4)]
     expected = [model.predict(each)[0].label for each in content]
     statuses, wrong, gone = [], [], []
@@ -189,11 +193,11 @@ def test_more_than_it_can_do_is_refused_honestly_and_a_signal_finishes_what_was_
     assert all(any(word in str(error) for word in ended) for error in gone), gone
 
 
-def test_a_port_that_is_taken_is_named(pack, tmp_path):
+def test_a_port_that_is_taken_is_named(forked_serve, pack, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = start("serve", pack, "--port", taken.getsockname()[1], scratch=tmp_path)
+        process = forked_serve("serve", pack, "--port", taken.getsockname()[1], scratch=tmp_path)
         outcome = finish(process)
     assert outcome.code == 3
     assert "cannot listen on" in outcome.err
@@ -206,7 +210,7 @@ def test_a_name_that_is_no_path_is_refused(edgevit, pack):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_each_signal_that_asks_it_to_end_does(pack, tmp_path, number):
+def test_each_signal_that_asks_it_to_end_does(serving, pack, tmp_path, number):
     with serving(pack, tmp_path) as (_, process):
         process.send_signal(number)
         process.asked_to_end = True

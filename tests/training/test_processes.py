@@ -94,8 +94,10 @@ def test_two_processes_do_what_one_does(options, whole, tmp_path):
 def test_what_one_process_refuses_all_refuse(train, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    variables["GLOO_SOCKET_IFNAME"] = "lo"
+    variables = {
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
     ranks = [{**variables, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]  # as torchrun does
     started = [train(tmp_path / "full", variables=rank) for rank in ranks]
     for done in map(finish, started):
