@@ -3,8 +3,6 @@
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from notes import Notes
-from tiny import content
+from tiny import content, finish
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict, Unreadable
@@ -48,17 +46,11 @@ def photos(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("moment", "observed"), [("rounding", 0), pytest.param("keeping", 2, marks=pytest.mark.slow)])
-def test_a_kill_does_not_lose_what_was_observed(exported, photos, moment, observed):
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, str(here / "rounding_kills.py"), str(exported), str(photos), moment],
-        env={**os.environ, "PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here.parent}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == str(observed)
+def test_a_kill_does_not_lose_what_was_observed(forked, exported, photos, tmp_path, moment, observed):
+    script = Path(__file__).with_name("rounding_kills.py")
+    done = finish(forked(exported, photos, moment, what=script, scratch=tmp_path / "scratch"))
+    assert done.code == 0, done.err
+    assert done.out == str(observed)
 
 
 class Killed(BaseException):

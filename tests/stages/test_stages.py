@@ -1,8 +1,5 @@
 """What the stages promise beyond what the commands show; see tests/cli for those."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import onnx
 import pytest
 from notes import Notes
 from once import traces
-from tiny import PREPROCESS, SHAPES, content
+from tiny import PREPROCESS, SHAPES, content, finish
 
 from edgevit.backends import backend_class, get_backend
 from edgevit.bundle.store import Bundle
@@ -94,18 +91,13 @@ def test_what_gives_the_same_variant_is_refused_before_the_work(quantized):
 
 @pytest.mark.parametrize("steps", [("2", "5", "end"), pytest.param(("1", "3", "4"), marks=pytest.mark.slow)])
 def test_a_pipeline_that_is_killed_leaves_the_bundle_that_it_was_to_replace(
-    tmp_path_factory, tiny_checkpoint, quantized, steps
+    forked_with_torch, tmp_path_factory, tmp_path, tiny_checkpoint, quantized, steps
 ):
-    here, files = Path(__file__).parent, (traces(tmp_path_factory), tiny_checkpoint, quantized)
-    done = subprocess.run(
-        [sys.executable, str(here / "pipeline_kills.py"), *map(str, files), *steps],
-        env={**os.environ, "PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here.parent}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == list(steps)
+    files = (traces(tmp_path_factory), tiny_checkpoint, quantized)
+    script = Path(__file__).with_name("pipeline_kills.py")
+    done = finish(forked_with_torch(*files, *steps, what=script, scratch=tmp_path / "scratch"))
+    assert done.code == 0, done.err
+    assert done.out.split() == list(steps)
 
 
 def pipeline_job(source, output, **changes):
