@@ -17,7 +17,7 @@ _NAMES = "edgevit.names"
 def add_constant(graph: ir.Graph, name: str, values: NDArray[np.generic]) -> ir.Value:
     """Register ``values`` in ``graph`` as the constant ``name``, or one like it where that is taken; return it."""
     name = free_name(graph, name)
-    value = ir.Value(name=name, const_value=ir.tensor(values, name=name))
+    value = ir.Value(name=name, const_value=ir.Tensor(values, name=name))
     value.shape, value.dtype = ir.Shape(values.shape), ir.DataType.from_numpy(values.dtype)
     graph.register_initializer(value)
     return value
@@ -26,7 +26,7 @@ def add_constant(graph: ir.Graph, name: str, values: NDArray[np.generic]) -> ir.
 def set_constant(graph: ir.Graph, node: ir.Node, index: int, name: str, values: NDArray[np.float32]) -> None:
     """Let ``node`` read ``values`` as its input ``index``, under ``name``; other nodes keep what they read."""
     old = node.inputs[index] if index < len(node.inputs) else None
-    tensor = ir.tensor(np.ascontiguousarray(values, dtype=np.float32), name=name)
+    tensor = ir.Tensor(np.ascontiguousarray(values, dtype=np.float32), name=name)
     if old is not None and old.is_initializer() and old.name == name and len(old.uses()) == 1:
         old.const_value, old.shape, old.dtype = tensor, ir.Shape(values.shape), ir.DataType.FLOAT
         return

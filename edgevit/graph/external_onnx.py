@@ -24,6 +24,7 @@ from edgevit.graph.passes.canonicalize import Canonicalize
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.dynamic_batch import BATCH, DynamicBatch
 from edgevit.graph.passes.fuse_layer_norm import FuseLayerNorm
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.name_uniquely import NameUniquely
 from edgevit.graph.running import (
     ENGINE_ERRORS,
@@ -210,7 +211,7 @@ def _in_bundle_form(model: OnnxModel, *, canonical: bool) -> ir.Model:
         ClearValueMetadata(),
         NameUniquely(model.names),
         common.TopologicalSortPass(),
-        common.ShapeInferencePass(),
+        InferShapes(),
     )(graph)
     shapes = [output.shape for output in model.outputs] or [(model.spec.outputs,)]
     for answer, shape in zip(graph.graph.outputs, shapes, strict=True):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes import common
 
 from edgevit.graph.matchings import run_merged
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.token_merging import TokenSets
 from edgevit.graph.token_stream import find_token_stream
@@ -38,7 +38,7 @@ def merged_patches(model: ir.Model, schedule: Sequence[int], images: Sequence[ND
 
     """
     with letting_go(model.clone()) as merged:
-        common.ShapeInferencePass()(merged)
+        InferShapes()(merged)
         stream = find_token_stream(merged.graph)
         tokens, prefix = stream.tokens, stream.prefix
         MergeTokens(schedule)(merged)

@@ -7,6 +7,7 @@ attention. What adds, scales or normalises is left out, as other counters do.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from math import prod
 from typing import Literal, NamedTuple
 
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 from edgevit.errors import InputError
 from edgevit.graph.linears import linears_in
 from edgevit.graph.node_facts import Role, role_of
+from edgevit.graph.outline import outline, sizes_in
 
 Kind = Literal["Linear", "Conv", "attention"]
 _Sizes = tuple[int, ...]
 
-#: Constants of more values than this hold no shapes, and are not looked at while shapes are inferred.
-_SHAPE_VALUES = 1024
+#: Constants of more bytes than this hold no shapes, and are not looked at while shapes are inferred.
+_SHAPE_BYTES = 8 * 1024
 #: A file is compared with what it was made of on as many images as take so many multiply-adds, but on so many at least.
 _COMPARED, _LEAST_COMPARED = 400e9, 8
 #: Of other domains and these operators it is not known what they multiply.
@@ -99,29 +101,31 @@ def _kind(node: ir.Node, depending: Collection[ir.Value]) -> Kind:
 
 def _shapes(model: ir.Model) -> dict[str, _Sizes]:
     """Return the shapes of all values that are known for one image without running ``model``, by their names."""
-    light = model.clone()
-    for entry in light.graph.inputs:
-        if entry.shape is not None and len(entry.shape):
-            entry.shape = ir.Shape([1, *entry.shape[1:]])
-    inferred = [value for node in light.graph.all_nodes() for value in node.outputs]
-    for value in inferred:  # with another batch, or a symbolic one
-        value.shape = None
     known: dict[str, _Sizes] = {}
-    for name, value in list(light.graph.initializers.items()):
+    for name, value in model.graph.initializers.items():
         assert value.const_value is not None  # noqa: S101 - an initializer has one
         known[name] = tuple(int(size) for size in value.const_value.shape)  # type: ignore[arg-type]
-        if prod(known[name]) > _SHAPE_VALUES:
-            value.shape, value.dtype = ir.Shape(known[name]), value.const_value.dtype
-            value.const_value = None
-            del light.graph.initializers[name]
-            if not value.is_graph_input():
-                light.graph.inputs.append(value)
-    proto = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(light), data_prop=True)
+    light = outline(model, _SHAPE_BYTES)
+    for info in light.graph.input:
+        shape = info.type.tensor_type.shape
+        if info.name not in known and shape.dim:
+            shape.dim[0].dim_value = 1
+    _forget_shapes(light.graph)
+    proto = onnx.shape_inference.infer_shapes(light, data_prop=True)
     for info in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
-        sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in info.type.tensor_type.shape.dim]
-        if info.type.tensor_type.HasField("shape") and None not in sizes:
-            known[info.name] = tuple(size for size in sizes if size is not None)
+        sizes = sizes_in(info)
+        if sizes is not None and all(isinstance(size, int) for size in sizes):
+            known[info.name] = tuple(size for size in sizes if isinstance(size, int))
     return known
+
+
+def _forget_shapes(graph: onnx.GraphProto) -> None:
+    """Leave out what shapes computed values are noted to have: those are of another batch, or a symbolic one."""
+    for info in (*graph.value_info, *graph.output):
+        info.type.tensor_type.ClearField("shape")
+    for attribute in chain.from_iterable(node.attribute for node in graph.node):
+        for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+            _forget_shapes(inner)
 
 
 def _counted_on(graph: ir.Graph) -> Iterator[ir.Value]:

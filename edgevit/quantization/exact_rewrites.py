@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes import common
 
 from edgevit.errors import VerificationError
 from edgevit.graph.linears import load_graph
 from edgevit.graph.matchings import MergedRun, run_merged
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.running import largest_difference, outputs_of
 from edgevit.graph.weights import letting_go
@@ -67,6 +67,6 @@ class ExactRewrites:
         if not any(self._schedule):
             return MergedRun(outputs_of(self._float32, self._images), [])
         with letting_go(load_graph(self._float32)) as model:
-            common.ShapeInferencePass()(model)
+            InferShapes()(model)
             MergeTokens(self._schedule)(model)
             return run_merged(model, self._images)

@@ -24,13 +24,13 @@ import msgspec
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes import common
 
 from edgevit.bundle.reading import VerifiedFile
 from edgevit.futures import as_done
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import LinearLayer, find_linears, load_graph
 from edgevit.graph.node_facts import Role, role_of
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.saving import save
 from edgevit.progress import SILENT, Progress
@@ -106,7 +106,7 @@ class PtqModel:
         loaded = QuantizationPlan.load(plan)
         check_sha256("this quantization plan", loaded.model_sha256, model.sha256)
         read = load_graph(model.path)
-        common.ShapeInferencePass()(read)
+        InferShapes()(read)
         return cls(read, loaded)
 
 
@@ -133,7 +133,7 @@ class FloatModel:
 
         """
         model = load_graph(path)
-        common.ShapeInferencePass()(model)  # files of others seldom say the shapes of values
+        InferShapes()(model)  # files of others seldom say the shapes of values
         rotated = rotate and rotate_stream(model.graph)  # what merges tokens would be in its way
         if any(token_schedule):
             MergeTokens(token_schedule)(model)

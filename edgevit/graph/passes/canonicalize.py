@@ -15,6 +15,7 @@ from edgevit.graph.passes.fold_convolutions import FoldConvolutions
 from edgevit.graph.passes.fuse_gelu import FuseGelu
 from edgevit.graph.passes.fuse_layer_norm import FuseLayerNorm
 from edgevit.graph.passes.gemm_to_linear import GemmToLinear
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.name_uniquely import NameUniquely
 from edgevit.graph.passes.sink_layouts import SinkLayouts
 from edgevit.graph.passes.unflatten_softmax import UnflattenSoftmax
@@ -40,7 +41,7 @@ class Canonicalize(ir.passes.InPlacePass):
             FoldConvolutions(),
             common.RemoveUnusedNodesPass(),
             FuseLayerNorm(),
-            common.ShapeInferencePass(),
+            InferShapes(),
             FixShapes(self._sizes),
             UnflattenSoftmax(),
             common.RemoveUnusedNodesPass(),

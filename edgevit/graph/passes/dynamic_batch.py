@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from edgevit.errors import InputError
 from edgevit.graph.batch_place import BatchPlace, places_of_batch
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.running import ENGINE_ERRORS
 from edgevit.graph.shapes import probe
 
@@ -40,7 +40,7 @@ class DynamicBatch(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
         graph = model.graph
-        common.ShapeInferencePass()(model)
+        InferShapes()(model)
         (images,) = graph.inputs
         made_of_images = _followers(graph, images)
         _ask_for_sizes(model, made_of_images)
@@ -147,7 +147,7 @@ def _constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
     taken, free = graph.initializers, name
     while free in taken:
         free += "_"
-    value = ir.Value(name=free, const_value=ir.tensor(np.array(numbers, dtype=np.int64), name=free))
+    value = ir.Value(name=free, const_value=ir.Tensor(np.array(numbers, dtype=np.int64), name=free))
     value.shape, value.dtype = ir.Shape([len(numbers)]), ir.DataType.INT64
     graph.register_initializer(value)
     return value

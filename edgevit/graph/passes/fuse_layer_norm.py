@@ -9,6 +9,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
+from edgevit.graph.passes.infer_shapes import InferShapes
+
 _SINCE = 17  # the opset that brought LayerNormalization
 
 
@@ -36,7 +38,7 @@ class FuseLayerNorm(ir.passes.InPlacePass):
         """Rewrite the graph."""
         if model.graph.opset_imports.get("", 0) < _SINCE:
             return ir.passes.PassResult(model, modified=False)
-        common.ShapeInferencePass()(model)
+        InferShapes()(model)
         found = [norm for node in model.graph if (norm := _layer_norm(node)) is not None]
         fused = [_replace(model.graph, norm) for norm in found]
         common.RemoveUnusedNodesPass()(model)
@@ -138,7 +140,7 @@ def _replace(graph: ir.Graph, norm: _Normalised) -> bool:
 
 def _add(graph: ir.Graph, name: str, values: NDArray[np.float32] | float, sizes: tuple[int, ...]) -> ir.Value:
     whole = np.ascontiguousarray(np.broadcast_to(np.asarray(values, dtype=np.float32), _sizes_of(values, sizes)))
-    tensor = ir.tensor(whole.reshape(sizes), name=name)
+    tensor = ir.Tensor(whole.reshape(sizes), name=name)
     value = ir.Value(name=name, shape=ir.Shape(sizes), type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
     graph.register_initializer(value)
     return value

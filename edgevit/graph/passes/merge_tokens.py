@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from edgevit.errors import GraphError
 from edgevit.graph import token_merging
 from edgevit.graph.attention import AttentionSubgraph
 from edgevit.graph.attention_rows import add_to_scores, resized, set_tokens
 from edgevit.graph.editing import NodeBuilder
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.row_wise import TOKEN_AXIS
 from edgevit.graph.token_merging import TokenSets
 from edgevit.graph.token_stream import EncoderBlock, TokenStream, find_token_stream, unmergeable
@@ -48,7 +48,7 @@ class MergeTokens(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, modified=False)
         _Merger(model.graph, stream).merge(self._schedule)
         model.graph.sort()
-        common.ShapeInferencePass()(model)
+        InferShapes()(model)
         return ir.passes.PassResult(model, modified=True)
 
 

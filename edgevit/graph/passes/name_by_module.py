@@ -126,7 +126,7 @@ def _own_constant(graph: ir.Graph, node: ir.Node, index: int, name: str) -> None
     elif namesake is not None and not _equal(namesake, content):
         raise ir.passes.PassError(f"'{name}' has another value elsewhere in the graph")
     if name not in graph.initializers:
-        tensor = ir.tensor(content, name=name)
+        tensor = ir.Tensor(content, name=name)
         graph.register_initializer(
             ir.Value(name=name, shape=ir.Shape(content.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
         )

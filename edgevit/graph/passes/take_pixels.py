@@ -216,7 +216,7 @@ def _as_planes(graph: ir.Graph, images: ir.Value, kind: ir.DataType = ir.DataTyp
 
 
 def _constant(graph: ir.Graph, name: str, values: NDArray[np.float32]) -> ir.Value:
-    value = ir.Value(name=name, const_value=ir.tensor(values, name=name), shape=ir.Shape(values.shape))
+    value = ir.Value(name=name, const_value=ir.Tensor(values, name=name), shape=ir.Shape(values.shape))
     value.dtype = ir.DataType.FLOAT
     graph.register_initializer(value)
     return value

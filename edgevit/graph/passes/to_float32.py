@@ -36,7 +36,7 @@ class ToFloat32(ir.passes.InPlacePass):
 
 
 def _cast(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    return ir.tensor(tensor.numpy().astype(np.float32), name=tensor.name)
+    return ir.Tensor(tensor.numpy().astype(np.float32), name=tensor.name)
 
 
 def _retype(value: ir.Value) -> bool:

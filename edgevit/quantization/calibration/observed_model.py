@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes import common
 
 from edgevit.backends.base import check_images
 from edgevit.errors import GraphError
 from edgevit.graph.convolutions import find_convolutions, settled
 from edgevit.graph.linears import find_linears
 from edgevit.graph.node_facts import before_fake_quant
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.prune_tokens import PruneToClassToken, pooled_token
 from edgevit.graph.running import ENGINE_ERRORS, session_of
 from edgevit.graph.saving import tidy
@@ -45,7 +45,7 @@ class ObservedModel:
         """
         with letting_go(model.clone()) as observed:
             graph = observed.graph
-            common.ShapeInferencePass()(observed)  # files of others seldom say the shapes of values
+            InferShapes()(observed)  # files of others seldom say the shapes of values
             self.token = pooled_token(graph)
             PruneToClassToken()(observed)
             self.widths, layers = _inputs(graph)

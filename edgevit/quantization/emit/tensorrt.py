@@ -26,6 +26,7 @@ from edgevit.backends.tensorrt.fusion_limits import unfused_reason
 from edgevit.graph.attention import AttentionSubgraph, find_attentions
 from edgevit.graph.linears import find_linears
 from edgevit.graph.node_facts import before_fake_quant
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit import float8
 from edgevit.quantization.emit.dialect import Dialect, LintProfile, UnfusedReason
@@ -92,7 +93,7 @@ class ToFloat16(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Change types."""
         common.LiftConstantsToInitializersPass(lift_all_constants=True)(model)
-        common.ShapeInferencePass()(model)
+        InferShapes()(model)
         retype(model.graph, set())
         return ir.passes.PassResult(model, modified=True)
 

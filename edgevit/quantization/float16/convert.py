@@ -17,6 +17,7 @@ from onnx_ir.passes import common
 from edgevit.errors import BundleError, GraphError
 from edgevit.graph.editing import add_constant
 from edgevit.graph.node_facts import Role, role_of
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.json_file import JSONFile
 from edgevit.quantization.engine_file import Emitted, save_for_engine
 from edgevit.quantization.plan import check_sha256
@@ -77,7 +78,7 @@ def note_types(model: ir.Model) -> None:
 
     """
     common.LiftConstantsToInitializersPass(lift_all_constants=True)(model)
-    common.ShapeInferencePass()(model)
+    InferShapes()(model)
     for node in model.graph:
         if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
             raise GraphError(

@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from edgevit.errors import VerificationError
 from edgevit.graph.linears import load_graph
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.patterns import AttentionProducts, attention_around, dequantizer_of, is_decomposed_layer_norm
 from edgevit.quantization.emit import DIALECTS, dialect_called
 from edgevit.quantization.emit.dialect import LintProfile, UnfusedReason
@@ -68,7 +68,7 @@ def lint(path: Path, dialect: str) -> list[Violation]:
 
     """
     model = load_graph(path)
-    common.ShapeInferencePass()(model)
+    InferShapes()(model)
     opset = model.opset_imports.get("", 0)
     profile = dialect_called(dialect).lint or LintProfile()
     attention = partial(_attention, unfused_reason=profile.unfused_reason)

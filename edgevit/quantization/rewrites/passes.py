@@ -13,11 +13,11 @@ from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.graph.linears import LinearLayer, as_it_is_now, find_linears
 from edgevit.graph.metadata import noted
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.prune_tokens import pooled_token
 from edgevit.graph.saving import tidy
 from edgevit.quantization.arithmetic import Scheme
@@ -117,7 +117,7 @@ class EmbedPatches:
 
     def apply(self, model: ir.Model, ranges: Ranges, options: Options) -> None:  # noqa: ARG002
         """Add the range of the new layer's input."""
-        common.ShapeInferencePass()(model)
+        InferShapes()(model)
         preprocess = noted(model.metadata_props, "preprocess", Preprocess)
         name = None if preprocess is None else multiply_patches(model.graph, preprocess)
         if name is not None:
@@ -196,7 +196,7 @@ class AddResiduals:
         """Add the ranges of the second products' inputs: half a step to either side."""
         planned = plan_linears(model.graph, ranges, options.scheme, options.observer)
         quantizations = {linear.name: linear.quantization for linear in planned}
-        common.ShapeInferencePass()(model)
+        InferShapes()(model)
         for layer, token in _residual_layers(model.graph, ranges, options):
             quantization = quantizations[layer.name]
             if quantization is not None:

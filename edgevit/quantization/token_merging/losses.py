@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes import common
 
 from edgevit.graph.linears import load_graph
 from edgevit.graph.multiply_adds import MultiplyAdds, count_multiply_adds
+from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.passes.pad_tokens import MULTIPLE
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
@@ -176,7 +176,7 @@ def share_left(float32: Path, schedule: Sequence[int]) -> float:
 def _read(float32: Path) -> ir.Model:
     """Return the model in an ONNX file, with the shapes of its values: files of others seldom say them."""
     model = load_graph(float32)
-    common.ShapeInferencePass()(model)
+    InferShapes()(model)
     return model
 
 
