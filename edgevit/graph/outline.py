@@ -30,7 +30,9 @@ def outline(model: ir.Model, largest: int) -> onnx.ModelProto:
         if not value.is_graph_input():
             _describe(proto.graph.input, value)
         if value.const_value is not None and value.const_value.nbytes <= largest:
-            ir.serde.serialize_tensor_into(proto.graph.initializer.add(name=str(value.name)), value.const_value)
+            tensor = proto.graph.initializer.add()
+            ir.serde.serialize_tensor_into(tensor, value.const_value)
+            tensor.name = str(value.name)  # it may have one of its own
     for node in graph:
         ir.serde.serialize_node_into(proto.graph.node.add(), node, model_ir_version=model.ir_version)
         for value in node.outputs:

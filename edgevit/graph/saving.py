@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgevit.files import write_atomically
+from edgevit.graph.nested import has_graph
 
 _STANDARD = ("", "ai.onnx")  # domains
 
@@ -48,8 +49,41 @@ def contents_of(path: Path) -> tuple[int, frozenset[str]]:
 
 def tidy(model: ir.Model) -> None:
     """Remove what ``model`` does not use, and put its nodes into the order in which they run."""
-    common.RemoveUnusedNodesPass()(model)
-    model.graph.sort()
+    if not _is_used(model):
+        common.RemoveUnusedNodesPass()(model)
+    put_in_order(model.graph)
+
+
+def put_in_order(graph: ir.Graph) -> None:
+    """Put the nodes of ``graph`` into the order in which they run, the one that they have as far as it can stay."""
+    if not _is_in_order(graph):
+        graph.sort()
+
+
+def _is_used(model: ir.Model) -> bool:
+    """Say whether nothing can be removed from ``model``, which is quick to see, as that is so most of the time.
+
+    What has graphs inside, and BatchNormalization, which has its own ways, are left to the pass that removes.
+    """
+    for node in model.graph:
+        if node.op_type == "BatchNormalization" or has_graph(node) or (node.inputs and node.inputs[-1] is None):
+            return False
+        if not all(value.is_graph_output() or value.uses() for value in node.outputs):
+            return False
+    constants = model.graph.initializers.values()
+    return not model.functions and all(
+        value.is_graph_input() or value.is_graph_output() or value.uses() for value in constants
+    )
+
+
+def _is_in_order(graph: ir.Graph) -> bool:
+    """Say whether each node comes behind those whose outputs it reads; not where there may be graphs inside nodes."""
+    seen: set[ir.Node | None] = {None}
+    for node in graph:
+        if has_graph(node) or not all(value is None or value.producer() in seen for value in node.inputs):
+            return False
+        seen.add(node)
+    return True
 
 
 def serialize(model: ir.Model) -> bytes:

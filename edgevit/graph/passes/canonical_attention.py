@@ -12,6 +12,7 @@ from edgevit.graph.attention import AttentionSubgraph, find_attentions
 from edgevit.graph.editing import add_constant, free_name, set_linear
 from edgevit.graph.layout import is_move, origin_of, scaling
 from edgevit.graph.linears import LinearLayer, linears_in
+from edgevit.graph.saving import put_in_order
 from edgevit.graph.shapes import BATCH, as_constant
 
 _SWAP = [1, 0, 2]  # (B, N, D) -> (N, B, D), and back
@@ -38,7 +39,7 @@ class CanonicalAttention(ir.passes.InPlacePass):
         known = {attention.softmax for attention in find_attentions(graph) if _is_usual(attention)}
         found = [any_attention(node, self._sizes) for node in graph if node not in known and is_softmax(node)]
         written = [_write(graph, attention) for attention in found if attention is not None]
-        graph.sort()
+        put_in_order(graph)
         return ir.passes.PassResult(model, modified=any(written))
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes import common
 
 from edgevit.graph.passes.infer_shapes import InferShapes
+from edgevit.graph.saving import tidy
 
 _SINCE = 17  # the opset that brought LayerNormalization
 
@@ -41,8 +41,7 @@ class FuseLayerNorm(ir.passes.InPlacePass):
         InferShapes()(model)
         found = [norm for node in model.graph if (norm := _layer_norm(node)) is not None]
         fused = [_replace(model.graph, norm) for norm in found]
-        common.RemoveUnusedNodesPass()(model)
-        model.graph.sort()
+        tidy(model)
         return ir.passes.PassResult(model, modified=any(fused))
 
 

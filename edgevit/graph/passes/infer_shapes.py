@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgevit.graph.nested import has_graph
 from edgevit.graph.outline import outline, sizes_in
 
 #: Constants of more bytes than this hold no shapes.
@@ -31,16 +32,11 @@ class InferShapes(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Change no node."""
-        inferred = None if model.functions or any(map(_has_graph, model.graph)) else _inferred(model)
+        inferred = None if model.functions or any(map(has_graph, model.graph)) else _inferred(model)
         if inferred is None:
             return ir.passes.PassResult(model, modified=common.ShapeInferencePass()(model).modified)
         _settle_constants(model.graph)
         return ir.passes.PassResult(model, modified=_take_over(model.graph, inferred))
-
-
-def _has_graph(node: ir.Node) -> bool:
-    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    return any(attribute.type in kinds for attribute in node.attributes.values())
 
 
 def _inferred(model: ir.Model) -> list[onnx.ValueInfoProto] | None:

@@ -15,6 +15,7 @@ from edgevit.graph.attention_rows import add_to_scores, resized, set_tokens
 from edgevit.graph.editing import NodeBuilder
 from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.row_wise import TOKEN_AXIS
+from edgevit.graph.saving import put_in_order
 from edgevit.graph.token_merging import TokenSets
 from edgevit.graph.token_stream import EncoderBlock, TokenStream, find_token_stream, unmergeable
 from edgevit.models.token_schedule import schedule_problem
@@ -47,7 +48,7 @@ class MergeTokens(ir.passes.InPlacePass):
         if not any(self._schedule):
             return ir.passes.PassResult(model, modified=False)
         _Merger(model.graph, stream).merge(self._schedule)
-        model.graph.sort()
+        put_in_order(model.graph)
         InferShapes()(model)
         return ir.passes.PassResult(model, modified=True)
 

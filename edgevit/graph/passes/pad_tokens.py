@@ -10,13 +10,13 @@ import onnx_ir as ir
 from edgevit.graph.attention import AttentionSubgraph, find_attentions
 from edgevit.graph.attention_rows import add_to_scores, resized, set_tokens
 from edgevit.graph.editing import NodeBuilder, add_constant
+from edgevit.graph.nested import has_graph
 from edgevit.graph.row_wise import TOKEN_AXIS, is_row_wise, row_inputs, same_for_all, tokens_of
 from edgevit.graph.token_merging import slice_tokens
 from edgevit.graph.token_stream import keeps_rows, takes_first
 
 #: Added to the scores of keys that are none: the softmax of it is 0, and float16 and bfloat16 hold it.
 _HIDDEN = -1e4
-_BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 #: A number that kernels like: they take rows in blocks of 4, 6, 8 or 16.
 MULTIPLE = 8
 
@@ -66,7 +66,7 @@ class _PaddedRows:
 
 
 def _find(graph: ir.Graph) -> _PaddedRows | None:
-    if any(attribute.type in _BODIES for node in graph for attribute in node.attributes.values()):
+    if any(map(has_graph, graph)):
         return None  # a branch or a loop may look at any value
     attentions = find_attentions(graph)
     start = _start(attentions[0].query) if attentions else None

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes import common
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError
 from edgevit.graph.patches import groups, pads
+from edgevit.graph.saving import tidy
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _RANK = 4  # of images and of a Conv's weight
@@ -61,8 +61,7 @@ class TakePixels(ir.passes.InPlacePass):
                 conv.replace_input_with(index, _constant(graph, f"{conv.name}.{role}.pixels", values))
         for consumer in consumers:
             consumer.replace_input_with(0, planes)
-        common.RemoveUnusedNodesPass()(model)
-        graph.sort()
+        tidy(model)
         return ir.passes.PassResult(model, modified=True)
 
     def _levels(self, looking: list[ir.Node]) -> ir.Value | None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from edgevit.graph.attention import AttentionSubgraph, TurnedAttention, find_attentions, find_turned_attentions
 from edgevit.graph.editing import NodeBuilder, add_constant
 from edgevit.graph.row_wise import tokens_of
+from edgevit.graph.saving import tidy
 
 _DOMAIN = "com.microsoft"
 
@@ -49,8 +49,7 @@ class FuseAttention(ir.passes.InPlacePass):
         turned = find_turned_attentions(graph)
         for each in turned:
             _replace_turned(graph, each, standard=standard)
-        common.RemoveUnusedNodesPass()(model)
-        graph.sort()
+        tidy(model)
         return ir.passes.PassResult(model, modified=bool(attentions or turned))
 
 

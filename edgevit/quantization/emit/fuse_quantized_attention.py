@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes import common
 
 from edgevit.graph.editing import add_constant
 from edgevit.graph.node_facts import Role, is_marked, layer_of, mark
+from edgevit.graph.saving import tidy
 
 _DOMAIN = "com.microsoft"
 _PRODUCT = "MatMulIntegerToFloat"
@@ -40,8 +40,7 @@ class FuseQuantizedAttention(ir.passes.InPlacePass):
         joined = [each for node in model.graph if (each := _joined(node)) is not None]
         for each in joined:
             _replace(model.graph, each)
-        common.RemoveUnusedNodesPass()(model)
-        model.graph.sort()
+        tidy(model)
         return ir.passes.PassResult(model, modified=bool(joined))
 
 

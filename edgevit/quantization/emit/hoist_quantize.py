@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.graph.editing import add_constant, float_constant
+from edgevit.graph.saving import put_in_order
 
 _MOVING = ("Reshape", "Transpose")
 _CHANNEL_AXIS = 1  # of images (B, C, H, W)
@@ -33,7 +34,7 @@ class HoistQuantizeLinear(ir.passes.InPlacePass):
         moved = [node for node in list(model.graph) if _has_one_scale(node) and _move(node)]
         for node in moved:
             _scale_channels(model.graph, node)
-        model.graph.sort()
+        put_in_order(model.graph)
         return ir.passes.PassResult(model, modified=bool(moved))
 
 

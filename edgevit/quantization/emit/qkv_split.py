@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from edgevit.graph.editing import add_constant, free_name
 from edgevit.graph.linears import LinearLayer, linears_in
 from edgevit.graph.node_facts import Role, mark
+from edgevit.graph.saving import tidy
 
 
 def qkv_slices(layer: LinearLayer) -> list[tuple[slice, ir.Value]]:
@@ -37,8 +37,7 @@ class SplitQkv(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
         changed = [_part(model.graph, layer) for layer in linears_in(model.graph)]
-        common.RemoveUnusedNodesPass()(model)
-        model.graph.sort()
+        tidy(model)
         return ir.passes.PassResult(model, modified=any(changed))
 
 

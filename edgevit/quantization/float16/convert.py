@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 
 from edgevit.errors import BundleError, GraphError
 from edgevit.graph.editing import add_constant
+from edgevit.graph.nested import has_graph
 from edgevit.graph.node_facts import Role, role_of
 from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.json_file import JSONFile
@@ -24,7 +25,6 @@ from edgevit.quantization.plan import check_sha256
 
 #: Operators that stay float32 whatever they are given: they state their type, or take none but float32 somewhere.
 _FLOAT32_ONLY = frozenset(("Cast", "CastLike", "Range", "Resize"))
-_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 _REMEDY = "make it again with `edgevit quantize --precision fp16`"
 
 
@@ -80,7 +80,7 @@ def note_types(model: ir.Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True)(model)
     InferShapes()(model)
     for node in model.graph:
-        if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
+        if has_graph(node):
             raise GraphError(
                 f"'{node.name}' ({node.op_type}) holds a graph of its own",
                 remedy="export the model without branches",

@@ -62,6 +62,17 @@ def test_so_are_exports(exported):
     assert all(value.shape is not None for node in ours.graph for value in node.outputs)
 
 
+def test_a_constant_goes_by_the_name_of_its_value(parse):
+    text = "g (float[batch, 4, 16] x) => (float[n, m] y) { h = Reshape(x, s) y = Neg(h) }"
+    ours, theirs = parse(text, {"s": CONSTANTS["s"]}), parse(text, {"s": CONSTANTS["s"]})
+    for model in (ours, theirs):
+        model.graph.initializers["s"].const_value = ir.Tensor(np.array([-1, 64]), name="another")
+    InferShapes()(ours)
+    common.ShapeInferencePass()(theirs)
+    assert everything(ours) == everything(theirs)
+    assert ours.graph[0].outputs[0].shape[1] == 64
+
+
 def test_functions_are_left_to_onnx_ir(parse):
     text = """<ir_version: 10, opset_import: ["": 20, "own": 1]>
     g (float[batch, 64] x) => (float[batch, 64] y) { h = own.twice(x) y = Neg(h) }
