@@ -33,7 +33,7 @@ def _stub() -> Path:
     return packages / "pytriton/tritonserver/python_backend_stubs" / version / "triton_python_backend_stub"
 
 
-def why_not() -> str | None:
+def missing_reason() -> str | None:
     """Return why it does not run here, or None."""
     if site() is None:
         return f"no Triton in {ENVIRONMENT}: {_TYPE_THIS}"

@@ -63,7 +63,7 @@ def find_token_stream(graph: ir.Graph) -> TokenStream:
     complete_shapes(graph)
     attentions = find_attentions(graph)
     if not attentions:
-        raise unmergeable(_why_no_attention(graph))
+        raise unmergeable(_no_attention_reason(graph))
     blocks = [EncoderBlock(attention, _residual(attention)) for attention in attentions]
     count = tokens_of(blocks[0].residual)
     assert count is not None  # noqa: S101 - so is a residual sum found
@@ -80,7 +80,7 @@ def unmergeable(reason: str) -> GraphError:
     )
 
 
-def _why_no_attention(graph: ir.Graph) -> str:
+def _no_attention_reason(graph: ir.Graph) -> str:
     if find_turned_attentions(graph):
         return (
             "its attention does more than compare queries with keys, such as by rotary positions, by a norm in each "

@@ -129,7 +129,7 @@ def _reasons(better: ByStage, choice: _Choice, allowance: Allowance, engine: str
     reasons = dict(choice.apart)
     for trial in better.trials:
         if trial not in better.integers:
-            why = f"{_BETTER_IN_FLOAT.format(engine)}{better.why_float(trial, allowance)}"
+            why = f"{_BETTER_IN_FLOAT.format(engine)}{better.float_reason(trial, allowance)}"
             reasons |= dict.fromkeys(trial.names, why)
     return {name: reasons[name] for name in sorted(better.form.floats)}
 

@@ -63,7 +63,7 @@ class ByStage:
             f"that it takes with all in float, {self.form.deviation.say()}"
         )
 
-    def why_float(self, trial: StageTrial, allowance: Allowance) -> str:
+    def float_reason(self, trial: StageTrial, allowance: Allowance) -> str:
         """Return in words why the convolutions of ``trial`` are float."""
         stage = f"its stage, which gives {trial.stage.where},"
         if not _saves(trial):

@@ -36,7 +36,7 @@ def look_into(bundle: Bundle, *, models: bool = True, progress: Progress = SILEN
     found = Insights(details=kept.details, pictures=dict(kept.thumbnails), calibrations=_calibrations(bundle))
     if not models:
         return found
-    reason = _why_not(bundle)
+    reason = _unobservable_reason(bundle)
     if reason is not None:
         merges = any(variant.token_merging is not None for variant in bundle.manifest.variants)
         drawn = f"Attention maps{', merged patches' * merges} and the error of each layer"
@@ -46,7 +46,7 @@ def look_into(bundle: Bundle, *, models: bool = True, progress: Progress = SILEN
     return look_into_models(bundle, found, progress)
 
 
-def _why_not(bundle: Bundle) -> str | None:
+def _unobservable_reason(bundle: Bundle) -> str | None:
     try:
         check_graph_packages()
         get_backend(REFERENCE)

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "check_arm64.py"
 ROOT = os.environ.get("EDGEVIT_ARM64_ROOT")
 
 
-def why_not():
+def missing_reason():
     """Return why nothing can be emulated here, or None."""
     if ROOT is None:
         return f"EDGEVIT_ARM64_ROOT names no folder that python scripts/{SCRIPT.name} --root FOLDER has made"
@@ -30,7 +30,7 @@ def why_not():
 @pytest.mark.slow
 @pytest.mark.emulated
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+@pytest.mark.skipif(missing_reason() is not None, reason=missing_reason() or "")
 def test_answers_on_arm64_are_this_machines():
     done = subprocess.run([sys.executable, SCRIPT, "--root", ROOT, "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

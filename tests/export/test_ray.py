@@ -20,7 +20,7 @@ PYTHON = Path(os.environ.get("EDGEVIT_RAY") or Path(sys.prefix) / "ray").absolut
 NETWORK = ("unshare", "--map-root-user", "--net")
 
 
-def why_not():
+def missing_reason():
     """Return why Ray does not run here, or None."""
     if not (PYTHON.parents[1] / ".installed").is_file():
         return f"no Ray in {PYTHON.parents[1]}: make test-ray"
@@ -32,7 +32,7 @@ def why_not():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+@pytest.mark.skipif(missing_reason() is not None, reason=missing_reason() or "")
 def test_two_nodes_answer_as_the_runtime(tiny_quantized, tmp_path):
     pack = public.pack(tiny_quantized, tmp_path / "model.edgevit.zip").path
     files = [tmp_path / f"{seed}.png" for seed in range(3)]

@@ -124,7 +124,7 @@ def test_stages_are_chosen_where_the_whole_is_too_far_from_float32(timed):
     assert better.say() == (
         "those that give 28x28 and 14x14, 2 of 3 stages; 0.70 of the time that it takes with all in float, SQNR 27.0 dB"
     )
-    assert better.why_float(trials[0], EXACT) == (
+    assert better.float_reason(trials[0], EXACT) == (
         "its stage, which gives 56x56, had SQNR 17.0 dB in INT8 alone, and no noise without"
     )
 
@@ -134,7 +134,7 @@ def test_a_stage_that_is_slower_is_left_out_where_the_whole_is_accurate(timed):
     whole = form(30.0)
     trials, better = race_and_choose(Bench(_56x56=1e-4, _28x28=1e-4, _14x14=1e-4), whole, whole)
     assert better.form.floats == set(STAGES[1].names)
-    assert better.why_float(trials[1], EXACT) == "its stage, which gives 28x28, took 1.20 of the time in INT8 alone"
+    assert better.float_reason(trials[1], EXACT) == "its stage, which gives 28x28, took 1.20 of the time in INT8 alone"
 
 
 def test_the_whole_stays_where_all_stages_pay(timed):
@@ -165,4 +165,4 @@ def test_what_is_too_far_once_it_is_built_loses_the_stage_that_costs_most(timed)
     bench = WorseTogether(_56x56=0.0015, _28x28=0.001, _14x14=0.0001)
     trials, better = race_and_choose(bench, form(10.0), None)
     assert [each.stage.where for each in better.integers] == ["28x28", "14x14"]
-    assert better.why_float(trials[0], EXACT).endswith("no noise without, too much beside the other stages")
+    assert better.float_reason(trials[0], EXACT).endswith("no noise without, too much beside the other stages")

@@ -19,7 +19,7 @@ from edgevit.bundle.reading import encode_manifest
 from edgevit.bundle.store import Bundle
 from edgevit.runtime import load
 
-REASON = triton_host.why_not()
+REASON = triton_host.missing_reason()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
 MODELS = ("vit", "int8", "dense", "embedding")
 
