@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -12,6 +13,7 @@ import pytest
 import torch
 import traces
 from numpy.typing import NDArray
+from once import once
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.graph import torch_export
@@ -84,20 +86,27 @@ def images_of(spec: ModelSpec, count: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def export(spec: ModelSpec, model: VisionTransformer, path: Path) -> Exported:
+def export(factory: pytest.TempPathFactory, name: str, spec: ModelSpec, model: VisionTransformer) -> Exported:
+    """Return ``model``, which is the same for all workers, with its file, which one of them makes."""
     images, preprocess = images_of(spec, 9), preprocess_of(spec)
     labels = tuple(f"class {index}" for index in range(spec.classes))
-    with pytest.MonkeyPatch.context() as patch:
-        trace_anew(patch)
-        check = export_verified(model, path, images, preprocess=preprocess, labels=labels)
-    return Exported(model, path, images, check, preprocess, labels)
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            trace_anew(patch)
+            check = export_verified(model, folder / "model.onnx", images, preprocess=preprocess, labels=labels)
+        (folder / "check.json").write_bytes(msgspec.json.encode(check))
+
+    folder = once(factory, f"graph-{name}", make)
+    check = msgspec.json.decode((folder / "check.json").read_bytes(), type=ExportCheck)
+    return Exported(model, folder / "model.onnx", images, check, preprocess, labels)
 
 
 @pytest.fixture(scope="session", params=SPECS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return an exported model, one of several architectures."""
     spec = SPECS[request.param]
-    return export(spec, model_of(spec), tmp_path_factory.mktemp(request.param) / "model.onnx")
+    return export(tmp_path_factory, request.param, spec, model_of(spec))
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +114,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return one exported model as it is initialised: biases zero, LayerNorms the identity."""
     spec = SPECS["class-learned"]
     torch.manual_seed(0)
-    return export(spec, VisionTransformer(spec), tmp_path_factory.mktemp("small") / "model.onnx")
+    return export(tmp_path_factory, "small", spec, VisionTransformer(spec))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from deit import infer
+from once import once
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx_files import emit_dynamic, emit_float16, emit_weights_int4, emit_weights_int8, scan_float16
@@ -15,6 +16,7 @@ from tiny import ENGINES
 from edgevit.backends import get_backend
 from edgevit.backends.base import BuildOptions
 from edgevit.errors import VerificationError
+from edgevit.quantization.float16.convert import Float16Plan
 from edgevit.quantization.weight_only.dynamic import check_dynamic
 from edgevit.statistics import agreement, mean_kl, sqnr_db
 from edgevit.targets import load_target
@@ -37,10 +39,13 @@ def some(whole):
 
 @pytest.fixture(scope="module")
 def float16(deit, tmp_path_factory):
-    path = tmp_path_factory.mktemp("float16") / "float16.onnx"
-    plan = scan_float16(deit.float32(), deit.calibration(16), total=2)
-    emit_float16(deit.float32(), plan, path)
-    return plan, path
+    def make(folder):
+        plan = scan_float16(deit.float32(), deit.calibration(16), total=2)
+        emit_float16(deit.float32(), plan, folder / "float16.onnx")
+        plan.save(folder / "plan.json")
+
+    folder = once(tmp_path_factory, "deit-float16", make)
+    return Float16Plan.load(folder / "plan.json"), folder / "float16.onnx"
 
 
 def test_deit_fits_float16_whole(deit, float16):
@@ -129,11 +134,26 @@ def test_dynamic_int8_on_onnxruntime(some, tmp_path):
     assert sqnr_db(exact, found) > 21
 
 
-def test_dynamic_int8_on_openvino(some, tmp_path):
-    path, images, exact = some
-    emit_weights_int8(path, tmp_path / "int8.onnx")
+WEIGHTS = {"int8": emit_weights_int8, "int4": emit_weights_int4}
+
+
+@pytest.fixture(scope="module")
+def weights_alone(deit, tmp_path_factory):
+    """Return a function that gives the file with weights in a precision, which both engines take, made once."""
+
+    def emitted(precision):
+        def make(folder):
+            WEIGHTS[precision](deit.float32(), folder / "model.onnx")
+
+        return once(tmp_path_factory, f"deit-weights-{precision}", make) / "model.onnx"
+
+    return emitted
+
+
+def test_dynamic_int8_on_openvino(some, weights_alone, tmp_path):
+    _, images, exact = some
     backend, settings = get_backend("openvino"), load_target("x86-openvino").settings_for("int8-dynamic")
-    model = backend.build(tmp_path / "int8.onnx", tmp_path / "ir")[0]
+    model = backend.build(weights_alone("int8"), tmp_path / "ir")[0]
     try:
         check_dynamic(backend, model, settings, images[0])
     except VerificationError:
@@ -144,12 +164,11 @@ def test_dynamic_int8_on_openvino(some, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("emit", "kl", "decibels"), [(emit_weights_int8, 0.002, 27), (emit_weights_int4, 0.1, 10)], ids=["int8", "int4"]
+    ("precision", "kl", "decibels"), [("int8", 0.002, 27), ("int4", 0.1, 10)], ids=["int8", "int4"]
 )
 @pytest.mark.parametrize("backend", ENGINES)
-def test_weights_alone(some, emit, kl, decibels, backend, tmp_path):
-    path, images, exact = some
-    emit(path, tmp_path / "model.onnx")
-    found = infer(backend, get_backend(backend).build(tmp_path / "model.onnx", tmp_path / "built")[0], images)
+def test_weights_alone(some, weights_alone, precision, kl, decibels, backend, tmp_path):
+    _, images, exact = some
+    found = infer(backend, get_backend(backend).build(weights_alone(precision), tmp_path / "built")[0], images)
     assert mean_kl(exact, found) < kl
     assert sqnr_db(exact, found) > decibels
