@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -148,4 +149,5 @@ def main(scenario, mode, place):
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("error")
     main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -2,19 +2,26 @@
 
 import json
 import os
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fork_server import ForkServer
+from tiny import Outcome, finish, fork
 
 HERE = Path(__file__).parent
 
 
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}"}
-    command = [sys.executable, "-W", "error", *script.split("\0"), *(str(argument) for argument in arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Outcome]]:
+    """Return a function that runs a script beside this file in a process of its own."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    variables = {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}"}
+    with closing(ForkServer("pytest", "PIL.Image", "edgevit.bundle.store", "edgevit.bundle.transaction")) as server:
+        yield lambda script, *arguments: finish(
+            fork(server, *arguments, what=HERE / script, scratch=scratch, variables=variables)
+        )
 
 
 @pytest.mark.parametrize(
@@ -35,49 +42,30 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         ("extra", "full"),
     ],
 )
-def test_interrupted_at_every_call_leaves_the_old_bundle_or_the_new(scenario: str, mode: str, tmp_path: Path):
-    done = run(str(HERE / "crash_points.py"), scenario, mode, tmp_path)
-    assert done.returncode == 0, done.stderr
-    counts = json.loads(done.stdout)
+def test_interrupted_at_every_call_leaves_the_old_bundle_or_the_new(run, scenario: str, mode: str, tmp_path: Path):
+    done = run("crash_points.py", scenario, mode, tmp_path)
+    assert done.code == 0, done.err
+    counts = json.loads(done.out)
     assert counts["old"] >= 5, "it was interrupted at hardly any point"
     assert mode == "full" or counts["new"] >= 5
 
 
-LIMITED = """
-import resource, sys
-from pathlib import Path
-from conftest import add_int8, make_bundle
-from edgevit.bundle.store import Bundle
-from edgevit.errors import StorageError
-
-path, limit, existing = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-(path.parent / "source200000.onnx").write_bytes(b"x" * 200_000)
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # Python ignores SIGXFSZ, so a write ends in EFBIG
-try:
-    if existing == "add":
-        add_int8(Bundle.open(path), b"x" * 2000)
-    else:
-        make_bundle(path, b"x" * 200_000, existing=existing)
-except StorageError as error:
-    print(error.message, "|", error.remedy)
-    sys.exit(3)
-"""
-
-
 @pytest.mark.parametrize("limit", [0, 10, 1000, 150_000])
-def test_a_write_that_fails_midway_leaves_nothing_of_a_new_bundle(limit: int, tmp_path: Path):
+def test_a_write_that_fails_midway_leaves_nothing_of_a_new_bundle(run, limit: int, tmp_path: Path):
     path = tmp_path / "new.edgevit"
-    done = run(f"-c\0{LIMITED}", path, limit, "refuse")
-    assert done.returncode == 3, done.stderr
-    assert "File too large" in done.stdout
+    done = run("limited_write.py", path, limit, "refuse")
+    assert done.code == 3, done.err
+    assert "File too large" in done.out
     assert not path.exists()
 
 
 @pytest.mark.parametrize(("limit", "change"), [(0, "add"), (1000, "add"), (50_000, "add"), (1000, "replace")])
-def test_a_write_that_fails_midway_leaves_the_bundle_as_it_was(limit: int, change: str, tmp_path: Path, make_bundle):
+def test_a_write_that_fails_midway_leaves_the_bundle_as_it_was(
+    run, limit: int, change: str, tmp_path: Path, make_bundle
+):
     before = make_bundle(tmp_path / "old.edgevit")
-    done = run(f"-c\0{LIMITED}", before.path, limit, change)
-    assert done.returncode == 3, done.stderr
+    done = run("limited_write.py", before.path, limit, change)
+    assert done.code == 3, done.err
     after = type(before).open(before.path)
     assert after.manifest == before.manifest
     after.verify_files("float32")

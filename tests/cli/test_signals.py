@@ -78,8 +78,8 @@ def test_export(stop, tiny_checkpoint, quantized):
 @pytest.mark.parametrize("number", ENDINGS)
 def test_quantize(stop, quantized, number):
     before = content(quantized)
-    many = "shapes:size=64,count=2000"  # their content is hashed first
-    stop("quantize", quantized, "--data", many, "--samples", "2000", at="Calibrating on", number=number)
+    many = "shapes:size=16,count=1000"  # their content is hashed first
+    stop("quantize", quantized, "--data", many, "--samples", "1000", at="Calibrating on", number=number)
     assert content(quantized) == before
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import finish
 
 from edgevit.backends.pool import Pool
 from edgevit.data.shapes import load_shapes
@@ -93,6 +94,18 @@ def test_closing_finishes_what_was_begun_and_refuses_the_rest(tiny_quantized, ph
     model.close()
 
 
+@pytest.fixture
+def run(forked, tmp_path):
+    """Return a function that runs a script in a process of its own that has the engines loaded, but no model."""
+
+    def do(script: str, *arguments: object) -> None:
+        (tmp_path / "script.py").write_text(script)
+        done = finish(forked(*arguments, what=tmp_path / "script.py", scratch=tmp_path / "scratch"))
+        assert done.code == 0, done.err
+
+    return do
+
+
 CLOSED_ELSEWHERE = """
 import os, signal, sys, threading
 from edgevit.runtime import load
@@ -110,10 +123,9 @@ assert signalled
 
 
 @pytest.mark.parametrize("variant", VARIANTS[:2])
-def test_a_signal_is_handled_after_another_thread_has_closed_the_model(tiny_quantized, variant):
+def test_a_signal_is_handled_after_another_thread_has_closed_the_model(run, tiny_quantized, variant):
     """OpenVINO's plugin takes the stack for signals away from the thread that made it."""
-    command = [sys.executable, "-W", "ignore", "-c", CLOSED_ELSEWHERE, str(tiny_quantized), variant]
-    subprocess.run(command, check=True, timeout=60, cwd=Path(__file__).parents[2])
+    run(CLOSED_ELSEWHERE, tiny_quantized, variant)
 
 
 FORKED = """
@@ -152,9 +164,8 @@ elif then == "load":
 
 @pytest.mark.parametrize("then", ["exit", "close", "load"])
 @pytest.mark.parametrize("variant", VARIANTS[:2])
-def test_a_forked_process_is_told_to_load_for_itself_and_ends(tiny_quantized, variant, then):
-    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tiny_quantized), variant, then]
-    subprocess.run(command, check=True, timeout=60, cwd=Path(__file__).parents[2])
+def test_a_forked_process_is_told_to_load_for_itself_and_ends(run, tiny_quantized, variant, then):
+    run(FORKED, tiny_quantized, variant, then)
 
 
 def test_nothing_is_reported_and_nothing_left_in_the_home(tiny_quantized, tmp_path):
