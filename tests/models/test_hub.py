@@ -4,14 +4,13 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 from safetensors.torch import save
+from tiny import finish
 
 from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer
@@ -118,25 +117,27 @@ def hub():
 
 
 @pytest.fixture
-def client(hub, tmp_path):
+def client(hub, tmp_path, forked_with_torch, monkeypatch):
     """Return a function that runs a statement where huggingface-hub, which reads them once, sees these settings."""
+    for name in [name for name in os.environ if name.startswith("HF_")]:
+        monkeypatch.delenv(name)
 
     def run(statement: str, **settings: str) -> tuple[str, str]:
-        keep = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        environment = {**keep, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.address, **settings}
-        environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-        code = (
+        environment = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.address, **settings}
+        environment |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        (tmp_path / "script.py").write_text(
+            "import sys\n"
+            "assert 'huggingface_hub' not in sys.modules\n"
             "from edgevit.errors import EdgeViTError\n"
             "try:\n"
             f"    {statement}\n"
             "except EdgeViTError as error:\n"
             "    print(type(error).__name__, '|', error, '|', error.remedy)\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout, done.stderr
+        script, scratch = tmp_path / "script.py", tmp_path / "scratch"
+        done = finish(forked_with_torch(what=script, scratch=scratch, variables=environment))
+        assert done.code == 0, done.err
+        return done.out, done.err
 
     return run
 
