@@ -92,14 +92,16 @@ def export(factory: pytest.TempPathFactory, name: str, spec: ModelSpec, model: V
     labels = tuple(f"class {index}" for index in range(spec.classes))
 
     def make(folder: Path) -> None:
+        path = folder / "export" / "model.onnx"
+        path.parent.mkdir()
         with pytest.MonkeyPatch.context() as patch:
             trace_anew(patch)
-            check = export_verified(model, folder / "model.onnx", images, preprocess=preprocess, labels=labels)
+            check = export_verified(model, path, images, preprocess=preprocess, labels=labels)
         (folder / "check.json").write_bytes(msgspec.json.encode(check))
 
     folder = once(factory, f"graph-{name}", make)
     check = msgspec.json.decode((folder / "check.json").read_bytes(), type=ExportCheck)
-    return Exported(model, folder / "model.onnx", images, check, preprocess, labels)
+    return Exported(model, folder / "export" / "model.onnx", images, check, preprocess, labels)
 
 
 @pytest.fixture(scope="session", params=SPECS)
