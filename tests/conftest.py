@@ -191,7 +191,7 @@ def forked() -> Iterator[Callable[..., Forked]]:
     """Return what starts the command line as ``tiny.start`` does, in processes that have the engines loaded."""
     names = ("quantize", "build", "validate", "benchmark", "pack")
     commands = [f"edgevit.{of}.{name}" for of in ("cli", "stages") for name in names]
-    with closing(ForkServer(*commands, "edgevit.stages.report", "onnxruntime", "openvino")) as server:
+    with closing(ForkServer(*commands, "edgevit.stages.report", "onnxruntime", "openvino", "drawn_shapes")) as server:
         yield partial(fork, server)
 
 

@@ -2,6 +2,7 @@
 
 from types import ModuleType
 
+SHAPES = "shapes:size=16,count=96"  # what most tests give commands as their data
 MOST = 1 << 14  # of pictures
 LARGEST = 32  # pixels a side, which are 3 KiB
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from fork_server import Forked, ForkServer
+from kept_shapes import SHAPES as SHAPES
 
 from edgevit.backends import BACKENDS, backend_class
 from edgevit.cli.app import run
@@ -25,7 +26,6 @@ from edgevit.models.spec import ModelSpec
 
 SPEC = ModelSpec(image_size=(16, 16), patch_size=(4, 4), width=32, depth=2, heads=2, classes=8)
 PREPROCESS = Preprocess(size=(16, 16), resize=16, mean=(0.5,) * 3, std=(0.25,) * 3)
-SHAPES = "shapes:size=16,count=96"
 ENGINES = tuple(name for name in BACKENDS if not backend_class(name).builds_on_device)
 VARIANTS = ("float32", "float32-onnxruntime", "int8-onnxruntime", "float32-openvino", "int8-openvino")
 #: How many tokens the blocks of the model merge, by budget; of 16 patches.
