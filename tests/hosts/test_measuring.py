@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 from ssh_board import PYTHON, processes_in
-from tiny import SHAPES, content, finish, start
+from tiny import SHAPES, content, finish
 
 import edgevit as public
 from edgevit.bundle.store import Bundle
@@ -286,10 +286,10 @@ def test_a_board_that_dies_in_the_middle_leaves_the_bundle_whole(exported, board
     os.killpg(json.loads(state.read_text())["group"], signal.SIGKILL)
 
 
-def test_ctrl_c_and_another_that_follows_end_the_run_there_and_clean_up(exported, board, tmp_path):
+def test_ctrl_c_and_another_that_follows_end_the_run_there_and_clean_up(forked, exported, board, tmp_path):
     before = content(exported)
     options = ["--host", "pi", "--python", PYTHON, "--duration", "60", "--threads", "1"]
-    process = start("benchmark", exported, *options, scratch=tmp_path / "scratch")
+    process = forked("benchmark", exported, *options, scratch=tmp_path / "scratch")
     deadline = time.monotonic() + 60
     while not processes_in(board.runs) and time.monotonic() < deadline:
         time.sleep(0.1)
