@@ -145,7 +145,6 @@ def _install(link: Link, name: str, what: str, say: Callable[[str], None]) -> No
         "--progress-bar",
         "off",
         "--no-cache-dir",
-        "--no-compile",  # a slow board would for long: of most modules nothing is ever imported
         "-q",
     )
     commands = [
