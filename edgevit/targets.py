@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -254,7 +255,15 @@ def load_profile(name: str) -> Profile:
     """
     if not name.endswith(".toml") and name not in target_names() and (close := _meant(name)):
         raise InputError(f"there is no target '{name}'", remedy=f"use {' or '.join(close)}; edgevit targets lists all")
-    return toml.read_named("target", _place(), name, Profile)
+    return (
+        toml.read_named("target", _place(), name, Profile) if name.endswith(".toml") else _own_profile(_place(), name)
+    )
+
+
+@cache
+def _own_profile(place: Path, name: str) -> Profile:
+    """Return a profile that comes with EdgeViT, which is read once."""
+    return toml.read_named("target", place, name, Profile)
 
 
 def _meant(name: str) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,21 +76,23 @@ def observe(
     """
     names = [*engine.layers, *engine.others]
     last: tuple[NDArray[np.float32], Seen] | None = None
-    pending: list[Future[None]] = []
+    pending: list[Future[_LayerFailure | None]] = []
+    threads = min(usable_cores(), _MOST_THREADS)
     # Products of matrices keep to one thread each: layers are observed side by side, and the engine has the others.
-    with one_blas_thread(), ThreadPoolExecutor(min(usable_cores(), _MOST_THREADS)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         for image in images:
             found = dict(zip(names, engine.run(image), strict=True))  # while threads look at those of the last one
             if last is not None:
                 _finish(pending)
                 yield last
             seen = before if last is None else last[1]
-            pending = [
-                pool.submit(_show, observers[name], values, name, seen.images)
-                for name, values in found.items()
+            waiting = deque(
+                _LayerInput(place, name, values, observers[name])
+                for place, (name, values) in enumerate(found.items())
                 if name in observers
-            ]
-            del found  # the activations are gone once all have been looked at
+            )
+            pending = [pool.submit(_show, waiting, seen.images) for _ in range(threads)]
+            del found, waiting  # the activations are gone once all have been looked at
             last = image, seen.then(image)
         if last is not None:
             _finish(pending)
@@ -112,14 +116,45 @@ def observe_all(
     seen.check()
 
 
-def _show(observer: LayerObserver, values: NDArray[np.float32], name: str, image: int) -> None:
-    _check_finite(name, values, image)
-    observer.update(values)
+class _LayerInput(NamedTuple):
+    """The input of a layer for one image, and where the layer stands among the others."""
+
+    place: int
+    name: str
+    values: NDArray[np.float32]
+    observer: LayerObserver
 
 
-def _finish(pending: Iterable[Future[None]]) -> None:
-    for each in pending:
-        each.result()
+class _LayerFailure(NamedTuple):
+    """What an observer had against the input of the layer at ``place``."""
+
+    place: int
+    error: Exception
+
+
+def _show(waiting: deque[_LayerInput], image: int) -> _LayerFailure | None:
+    """Show inputs to their observers, as several threads do, until none is ``waiting``, or one is wrong.
+
+    To hand each layer to a thread of its own choice takes longer than to look at a small one.
+    """
+    while True:
+        try:
+            each = waiting.popleft()
+        except IndexError:
+            return None
+        try:
+            _check_finite(each.name, each.values, image)
+            each.observer.update(each.values)
+        except Exception as error:  # noqa: BLE001 - it is raised by who waits, that of the first layer
+            return _LayerFailure(each.place, error)
+        del each
+
+
+def _finish(pending: Iterable[Future[_LayerFailure | None]]) -> None:
+    """Wait for all threads, and raise what the first layer that is wrong has against its input."""
+    failures = [failure for each in pending if (failure := each.result()) is not None]
+    if failures:
+        raise min(failures, key=attrgetter("place")).error
 
 
 def one_by_one(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
