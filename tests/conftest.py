@@ -53,6 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
     multiprocessing.set_forkserver_preload(["__main__", "edgevit.training.loaders"])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run modules with tests that take long first: at the end one worker would wait while another runs such a one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish() -> None:
     """Look for garbage less often, and not in what was imported: that is so much that it takes a while."""
     gc.set_threshold(20_000, 20, 20)

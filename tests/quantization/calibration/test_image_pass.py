@@ -74,6 +74,20 @@ def test_what_is_not_finite_is_named_with_its_layer_and_image(odd):
     assert observers["second"].seen == [0, 1, 2]
 
 
+def test_of_several_layers_that_are_wrong_the_first_is_named_however_long_it_takes():
+    class Refusing:
+        def __init__(self, name, seconds):
+            self.name, self.seconds = name, seconds
+
+        def update(self, values):
+            time.sleep(self.seconds)
+            raise GraphError(f"not {self.name}", remedy="none")
+
+    observers = {"first": Refusing("first", 0.05), "second": Refusing("second", 0), "third": Refusing("third", 0)}
+    with pytest.raises(GraphError, match="not first"):
+        observe_all(Engine(), observers, one_by_one([IMAGES]))
+
+
 def test_no_images():
     with pytest.raises(DataError, match="no calibration images"):
         observe_all(Engine(), {}, one_by_one([]))
