@@ -196,7 +196,9 @@ class OpenVINO(Backend):
             return compiled
 
         running = partial(self._complaining, f"run {model}")
-        return OpenVINOSession(read, compile_model, source, _preprocess_in(read, model), running, batch)
+        alone = asked["NUM_STREAMS"] == "1" or (asked["NUM_STREAMS"], asked["PERFORMANCE_HINT"]) == ("HINT", "LATENCY")
+        first = batch if alone else 1  # of what several requests share each may get one image
+        return OpenVINOSession(read, compile_model, source, _preprocess_in(read, model), running, first)
 
     @contextmanager
     def _complaining(self, what: str) -> Iterator[None]:

@@ -65,8 +65,7 @@ class OpenVINOSession:
         self._takes_one = self._least <= 1 and self._most != 1
         self._compiling = threading.Lock()
         self._requests: dict[bool, Pool[Any]] = {}  # by whether they are for one image alone
-        self._batch = batch
-        self._side_by_side = len(self._requests_for(batch))
+        self._first = self._requests_for(batch)
 
     @property
     def largest_batch(self) -> int | None:
@@ -84,7 +83,7 @@ class OpenVINOSession:
 
         """
         check_images(images, self._shape)
-        share = -(-len(images) // self._side_by_side)
+        share = -(-len(images) // len(self._first))
         parts = split(images, max(1, self._least, min(share, self._most) if self._most else share))
         logits: list[NDArray[np.float32]] = []
         with self._requests_for(max(map(len, parts))).borrow(len(parts)) as requests:
@@ -145,8 +144,9 @@ class OpenVINOSession:
         return integer_products(self._runtime_model())
 
     def _runtime_model(self) -> Any:  # noqa: ANN401
-        count = min(2, self._batch) if self._takes_one else 1
-        self.infer(np.zeros([count, *(size or 1 for size in self._shape[1:])], dtype=np.float32))
+        image = self._filled(np.zeros([1, *(size or 1 for size in self._shape[1:])], dtype=np.float32))
+        with self._first.borrow(len(self._first)) as requests:  # each, as streams choose for themselves
+            self._run(requests, [image] * len(requests))
         return self._compiled.get_runtime_model()
 
     def __enter__(self) -> Self:
@@ -155,7 +155,7 @@ class OpenVINOSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._requests, self._compiled, self._compile, self._converted
+        del self._requests, self._first, self._compiled, self._compile, self._converted
 
 
 def _static_only() -> bool:

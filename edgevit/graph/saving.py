@@ -68,7 +68,7 @@ def _is_used(model: ir.Model) -> bool:
     for node in model.graph:
         if node.op_type == "BatchNormalization" or has_graph(node) or (node.inputs and node.inputs[-1] is None):
             return False
-        if not all(value.is_graph_output() or value.uses() for value in node.outputs):
+        if not node.outputs or not all(value.is_graph_output() or value.uses() for value in node.outputs):
             return False
     constants = model.graph.initializers.values()
     return not model.functions and all(

@@ -159,6 +159,16 @@ def test_one_image_is_run_by_a_model_of_its_own(model, tmp_path, images, monkeyp
     assert compiled == expected
 
 
+@pytest.mark.parametrize("settings", [{"NUM_STREAMS": "2"}, {"PERFORMANCE_HINT": "THROUGHPUT"}])
+def test_kernels_of_streams_are_those_that_run(tiny_quantized, settings):
+    backend, path = get_backend("openvino"), Bundle.open(tiny_quantized).verify_files("int8-openvino")
+    with backend.open(path, threads=2, settings=settings, batch=2) as session:
+        assert all(each.integer for each in session.linear_kernels())
+        assert list(session._requests) == [True]
+        session.infer(np.zeros((2, 3, 16, 16), np.float32))
+        assert len(session._requests) == (1 if len(session._first) > 1 else 2)
+
+
 def test_kernels_are_told_of_what_was_compiled(tiny_quantized):
     backend, path = get_backend("openvino"), Bundle.open(tiny_quantized).verify_files("int8-openvino")
     with backend.open(path, threads=1, settings={}) as one, backend.open(path, threads=1, settings={}, batch=4) as four:

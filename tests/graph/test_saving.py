@@ -42,6 +42,14 @@ def test_a_graph_is_as_onnx_irs_passes_leave_it(parse, text, backwards):
     assert content(ours) == content(theirs)
 
 
+def test_a_node_that_gives_nothing_is_removed(parse):
+    model = parse(f"g ({GRAPHS['nothing to do']}", CONSTANTS)
+    model.opset_imports["own"] = 1
+    model.graph.append(ir.Node("own", "Print", [model.graph.inputs[0]], outputs=()))
+    tidy(model)
+    assert [node.op_type for node in model.graph] == ["Add", "Neg"]
+
+
 def test_an_export_is_tidy(exported):
     model = ir.load(exported.path)
     before = content(model)

@@ -23,9 +23,11 @@ GRAPHS = {
     "(float[n, 64] a) { a = Neg(h) }, else_branch = e () => (float[n, 64] d) { d = Abs(h) }> }",
     "a list": "float[batch, 64] x) => (float[n, 64] y) { h = SequenceConstruct(x, x) y = SequenceAt(h, zero) }",
     "what is wrong": "float[batch, 64] x) => (float[batch, 64] y) { h = Neg(x) y = MatMul(h, b) z = Add(h, s) }",
+    "what ends in no error of onnx's": "float[1, 64] x) => (float[1, 64] y) { y = Neg(x) z = STFT(x, none) }",
 }
 #: Large ones in front of small ones.
 CONSTANTS = {"w": ONES, "s": np.array([0, -1]), "b": ONES[0], "one": np.array([1]), "zero": np.array(0)}
+CONSTANTS["none"] = np.zeros(0, np.int64)
 
 
 @pytest.fixture(params=GRAPHS.values(), ids=GRAPHS)
