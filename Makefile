@@ -18,12 +18,10 @@ help:  ## list the targets
 quickstart: $(VENV)/.installed  ## install, then take the built-in model to verified INT8 and show the table
 	$(BIN)/edgevit pipeline fashion-micro --data $(DATA) --threads 1 -o quickstart.edgevit --overwrite
 
-# One process of pytest more than there are cores: more than a third of the time one waits for what it has started. More
-# threads of torch's would only wait for one another. What Python compiled is kept, whatever the shell says: the tests
-# start some hundred processes.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+# Each process of pytest has a core: more threads of torch's would only wait for one another. What Python compiled is
+# kept, whatever the shell says: the tests start some hundred processes.
 test: $(VENV)/.installed-dev  ## run the tests
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 
 # Triton's server, as a wheel brings it, asks for an older NumPy than EdgeViT is tested with.
 TRITON ?= $(VENV)/triton

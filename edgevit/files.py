@@ -328,6 +328,11 @@ def _digest(stream: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
     return digest.hexdigest()
 
 
+def bytes_in(folder: Path) -> int:
+    """Return how many bytes the files below ``folder`` have."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def copy_tree(source: Path, target: Path) -> None:
     """Copy the files and folders in ``source`` into the folder ``target``; an error is the system's own.
 

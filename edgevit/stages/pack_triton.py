@@ -13,7 +13,7 @@ import msgspec
 from edgevit import __version__
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.errors import BundleError
-from edgevit.files import atomic_folder
+from edgevit.files import atomic_folder, bytes_in
 from edgevit.models.licenses import License
 from edgevit.progress import SILENT, Progress
 from edgevit.runtime.arguments import name_of_service
@@ -70,9 +70,10 @@ def pack_triton(
     _check_place(folder, existing)
     with atomic_folder(folder) as draft:
         written = write_repository(bundle, draft, chosen, name=called, version=__version__, key=key, progress=progress)
+        size = bytes_in(draft)  # once it is in its place another process may put its own there
     return TritonResult(
         path=folder,
-        bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        bytes=size,
         models=written.models,
         left_out=written.left_out,
         variants=chosen or names_in(bundle.manifest),

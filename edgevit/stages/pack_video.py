@@ -51,11 +51,11 @@ def pack_video(
 
     """
     folder = default_path(bundle.path, f".{format}") if output is None else output
-    note, notes = write_for_video(bundle, folder, format, options, variants=variants, existing=existing)
+    note, notes, size = write_for_video(bundle, folder, format, options, variants=variants, existing=existing)
     return VideoResult(
         path=folder,
         format=format,
-        bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        bytes=size,
         variants=(note.variant,),
         license=note.license,
         notes=tuple(notes),

@@ -13,7 +13,7 @@ from edgevit.bundle.manifest import Manifest, Variant
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, InputError
-from edgevit.files import atomic_folder, sha256_of
+from edgevit.files import atomic_folder, bytes_in, sha256_of
 from edgevit.json_file import JSONFile
 from edgevit.models.licenses import License
 
@@ -65,8 +65,10 @@ def write_for_video(
     *,
     variants: Sequence[str] = (),
     existing: Existing = "refuse",
-) -> tuple[VideoNote, list[str]]:
-    """Write one variant of ``bundle`` to ``folder`` as ``kind`` takes it; return the note on it, and what to know.
+) -> tuple[VideoNote, list[str], int]:
+    """Write one variant of ``bundle`` to ``folder`` as ``kind`` takes it.
+
+    Return the note on it, what to know, and how many bytes it has.
 
     Raises:
         BundleError: if there is no such variant, a file is damaged, or ``folder`` may not be replaced.
@@ -95,7 +97,8 @@ def write_for_video(
             files={path.name: sha256_of(path) for path in sorted(draft.iterdir())},
         )
         note.save(draft / SIDECAR)
-    return note, notes
+        size = bytes_in(draft)  # once it is in its place another process may put its own there
+    return note, notes, size
 
 
 def labels_of(manifest: Manifest, kind: str) -> tuple[str, ...]:

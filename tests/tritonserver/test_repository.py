@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,9 @@ from edgevit.backends.tensorrt.sidecar import EngineInfo
 from edgevit.bundle.reading import encode_manifest
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, InputError
+from edgevit.files import atomic_folder
 from edgevit.runtime import load
+from edgevit.stages import pack_triton
 from edgevit.stages.pack_triton import TritonResult
 
 pytest.importorskip("google.protobuf")
@@ -281,6 +284,19 @@ def test_json_is_plain_data(tiny_quantized, tmp_path, edgevit):
     assert found["models"][0]["backend"] == "python"
     assert found["path"] == str(tmp_path / "m")
     assert msgspec.json.decode((tmp_path / "m/edgevit.json").read_bytes())["format"] == "triton"
+
+
+def test_its_size_is_told_though_another_process_puts_its_own_there_at_once(tiny_quantized, tmp_path, monkeypatch):
+    @contextmanager
+    def replaced(folder):
+        with atomic_folder(folder) as draft:
+            yield draft
+        shutil.rmtree(folder)
+
+    usual = public.pack(tiny_quantized, tmp_path / "usual", format="triton", name="vit")
+    assert usual.bytes == sum(path.stat().st_size for path in (tmp_path / "usual").rglob("*") if path.is_file())
+    monkeypatch.setattr(pack_triton, "atomic_folder", replaced)
+    assert public.pack(tiny_quantized, tmp_path / "models", format="triton", name="vit").bytes == usual.bytes
 
 
 def test_two_that_write_at_once_leave_one_whole_repository(forked, tiny_quantized, tmp_path):
