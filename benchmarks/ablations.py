@@ -1,10 +1,17 @@
 """What each constant and each rewrite of EdgeViT's INT8 is worth, on any model and images.
 
-    python benchmarks/ablations.py SOURCE --calibration DATA --evaluation DATA [--dialect NAME] [--only NAME]
+    python benchmarks/ablations.py SOURCE --calibration DATA --evaluation DATA [--dialect NAME] [--only NAME]...
+        [--seeds 3] [--time]
+
+    edgevit export rec.onnx -o rec.edgevit --output logits    # outputs that are not one row: SOURCE is a bundle
 
 Each line changes one thing and leaves the rest as it is. Writes a Markdown table: agreement, KL divergence and SQNR of
-the logits against float32 on the evaluation images; other models that are in the file already stay there. Images are
-observed once, and again where that is what changes.
+the outputs against float32 on the evaluation images, and how many times the KL and the noise of "as it is" that is, on
+the same images, with a bootstrap interval over them; other models that are in the file already stay there. An interval
+knows nothing of which images calibration drew: with ``--seeds`` each line is made from so many draws, and the last
+column has the noise with each. ``--time`` has the time beside that of "as it is", the two in turns on one thread.
+Images are observed once for each seed, and again where that is what changes. What ``SOURCE`` is: all that ``edgevit
+export`` takes, or a bundle. TensorRT's forms are run by onnxruntime.
 """
 
 from __future__ import annotations
@@ -14,88 +21,146 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
-from unittest import mock
 
-import msgspec
+import numpy as np
+from ablation_changes import BASE, Change, changed, chosen
 from comparison import machine, write_section
+from numpy.typing import NDArray
 from rich.progress import track
 
 import edgevit
+from edgevit.backends import REFERENCE, backend_class, get_backend
+from edgevit.bundle.store import Bundle
+from edgevit.data.batches import Strict, batches
+from edgevit.evaluation.bootstrap import ImageFigure, bca_interval
 from edgevit.quantization.calibration import observers
-from edgevit.quantization.rewrites import passes, smoothing
-from edgevit.quantization.rewrites import per_token_scale as tokens
-from edgevit.quantization.rounding import gptq as rounding
-from edgevit.recipes import Recipe, load_recipe
-from edgevit.report.formats import decibels, nats, percent
+from edgevit.recipes import load_recipe
+from edgevit.report.formats import NOTHING, decibels, nats, percent, ratio, ratio_interval
+from edgevit.stages.images import DataSource
+from edgevit.stages.settings_race import race
+from edgevit.statistics import agreement, kl_divergences, mean_kl, median_interval, sqnr_db
 
 OUTPUT = Path("benchmarks/results/ablations.md")
+HEADER = ("", "agreement", "KL (nats)", "SQNR", "KL, times", "noise, times", "noise with each seed")
+_RACES = 4  # of 15 rounds each
+
+Outputs = NDArray[np.float32]
 
 
-class Change(NamedTuple):
-    """One thing that is done otherwise: a constant in every module that has it, or a setting of the recipe.
+class Ablations:
+    """A model, the images that it is judged by, and what it gives as it is."""
 
-    ``observer`` takes the place of the recipe's; one that clips goes without rewrites that change ranges.
-    """
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self.folder = options, folder
+        self.exported = folder / "float32.edgevit"
+        if options.source.endswith(".edgevit"):
+            shutil.copytree(options.source, self.exported)
+        else:
+            edgevit.export(options.source, self.exported, data=options.evaluation)
+        bundle = Bundle.open(self.exported)
+        self.classes, self.independent = bool(bundle.manifest.classes), bundle.manifest.independent
+        evaluation = DataSource(options.evaluation, "test", Strict(), samples=options.images)
+        read = batches(evaluation.load(), bundle.manifest.preprocess, batch_size=16, unreadable=Strict())
+        self.images = np.concatenate([batch.images for batch in read])
+        self.reference = self._run(bundle, "float32")
+        self._base: list[Outputs] = []
 
-    name: str
-    value: object
-    modules: tuple[ModuleType, ...] = ()
-    observer: str | None = None
+    def row(self, change: Change) -> list[str]:
+        """Return the cells of one line."""
+        found = [self._outputs(change, seed) for seed in range(self.options.seeds)]
+        if change == BASE:
+            self._base = found
+        reference = np.concatenate([self.reference] * len(found))
+        outputs = np.concatenate(found)
+        rate = agreement(reference, outputs, independent=self.independent) if self.classes else None
+        kl = mean_kl(reference, outputs, independent=self.independent) if self.classes else None
+        pairs = list(zip(self._base, found, strict=True))
+        by_seed = [times([(self._noise(one), self._noise(other))]) for one, other in pairs]
+        cells = [
+            str(change),
+            NOTHING if rate is None else percent(rate, len(outputs)),
+            NOTHING if kl is None else nats(kl),
+            decibels(sqnr_db(reference, outputs)),
+            times_and_interval([(self._kl(one), self._kl(other)) for one, other in pairs]) if self.classes else NOTHING,
+            times_and_interval([(self._noise(one), self._noise(other)) for one, other in pairs]),
+            ", ".join(f"{each:.2f}" for each in by_seed),
+        ]
+        return [*cells, self._time()] if self.options.time else cells
 
-    def __str__(self) -> str:
-        if self == BASE:
-            return self.name
-        return f"`{self.name}` {self.value}" + (f" with `{self.observer}`" if self.observer and self.modules else "")
+    def _noise(self, outputs: Outputs) -> NDArray[np.float64]:
+        """Return the power of the noise in each image's outputs (N,)."""
+        return np.asarray(np.square(self.reference.astype(np.float64) - outputs).sum(axis=1))
+
+    def _kl(self, outputs: Outputs) -> NDArray[np.float64]:
+        return kl_divergences(self.reference, outputs, independent=self.independent)
+
+    def _outputs(self, change: Change, seed: int) -> Outputs:
+        """Return what the model gives for the images with ``change`` in force, calibrated with the draw of ``seed``."""
+        observed = self.folder / f"observed{seed}.edgevit"
+        shutil.rmtree(self._changed, ignore_errors=True)
+        kept = observed.exists() and observers not in change.modules
+        shutil.copytree(observed if kept else self.exported, self._changed)
+        options = self.options
+        with changed(change, load_recipe("default")) as recipe:
+            made = edgevit.quantize(
+                self._changed,
+                data=options.calibration if options.precision == "int8" else None,
+                dialect=options.dialect,
+                recipe=recipe,
+                precision=options.precision,
+                seed=seed,
+            )
+        if change == BASE:
+            shutil.copytree(self._changed, observed)
+        self._variant = next(each.name for each in made.variants if each.precision == options.precision)
+        return self._run(made.bundle, self._variant)
+
+    @property
+    def _changed(self) -> Path:
+        return self.folder / "changed.edgevit"
+
+    def _run(self, bundle: Bundle, name: str) -> Outputs:
+        variant = bundle.variant(name)
+        own = backend_class(variant.backend).available()
+        backend, settings = (variant.backend, variant.settings) if own else (REFERENCE, {})
+        with get_backend(backend).open(bundle.verify_files(name), threads=0, settings=settings) as session:
+            return np.concatenate([session.infer(image[None]) for image in self.images])
+
+    def _time(self) -> str:
+        """Return the time of the variant that was made last, beside that of "as it is" by the last seed."""
+        before = Bundle.open(self.folder / f"observed{self.options.seeds - 1}.edgevit")
+        variants = [(each, each.variant(self._variant)) for each in (before, Bundle.open(self._changed))]
+        backend = get_backend(variants[0][1].backend)
+        files = [(bundle.verify_files(variant.name), variant.settings) for bundle, variant in variants]
+        first, second = (backend.open(path, threads=1, settings=settings) for path, settings in files)
+        with first, second:
+            rounds = np.concatenate([race([first, second], self.images[:1]) for _ in range(_RACES)])
+        ratios = rounds[:, 1] / rounds[:, 0]
+        low, high = median_interval(ratios.tolist())
+        return f"{ratio(float(np.median(ratios)))} ({ratio_interval((low, high))})"
 
 
-BASE = Change("as it is", "")
-AVERAGE = "average-minmax"
-CHANGES = (
-    *(Change("HEADROOM", value, (smoothing, passes)) for value in (1.0, 1.2)),
-    *(Change("DEVIATIONS", value, (smoothing,)) for value in (0.0, 3.0, 5.0)),
-    *(Change("TOKEN_WEIGHT", value, (rounding,)) for value in (1, 30)),
-    *(Change("LEAST", value, (tokens,)) for value in (0.5, 1.5)),
-    *(Change("GROUP", value, (observers,), AVERAGE) for value in (1, 4, 8)),
-    Change("per_token_scale", value=False),
-    *(Change("residual_layers", value) for value in (0.0, 0.16)),
-    *(Change("residual_token_layers", value) for value in (0.0, 0.25, 1.0)),
-    *(Change("alpha", value) for value in ("off", 0.5)),
-    *(Change("observer", value, observer=value) for value in ("moving-average", "percentile", "entropy", "mse")),
-)
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-@contextmanager
-def changed(change: Change, recipe: Recipe) -> Iterator[Recipe]:
-    """Have ``change`` in force, and yield the recipe that goes with it."""
-    settings = msgspec.to_builtins(recipe) | {"fallback": {}}  # what a change costs is to be seen
-    if change.observer is not None:
-        settings |= {"observer": change.observer, "rewrites": {}}
-    elif change != BASE and not change.modules:
-        settings["rewrites"] |= {change.name: change.value}
-    with ExitStack() as stack:
-        for module in change.modules:
-            stack.enter_context(mock.patch.object(module, change.name, change.value))
-        yield msgspec.convert(settings, Recipe)
+def times(pairs: Sequence[Pair]) -> float:
+    """Return how many times the sum of the first of each of ``pairs``, both (N,), that of the second is."""
+    return _figure(pairs).value
 
 
-def measure(exported: Path, change: Change, recipe: Recipe, options: argparse.Namespace, folder: Path) -> list[str]:
-    """Return the cells of one line."""
-    bundle = folder / "changed.edgevit"
-    shutil.rmtree(bundle, ignore_errors=True)
-    observed = folder / "observed.edgevit"
-    shutil.copytree(observed if observed.exists() and observers not in change.modules else exported, bundle)
-    with changed(change, recipe) as own:
-        made = edgevit.quantize(bundle, data=options.calibration, dialect=options.dialect, recipe=own)
-    if change == BASE:
-        shutil.copytree(bundle, observed)
-    (name,) = [variant.name for variant in made.variants if variant.precision == "int8"]
-    found = edgevit.validate(bundle, data=options.evaluation, variants=[name]).accuracies[name]
-    return [str(change), percent(found.agreement, found.images), nats(found.kl), decibels(found.sqnr_db)]
+def times_and_interval(pairs: Sequence[Pair]) -> str:
+    """Return the same with its interval; images are drawn, each with what it gave in all pairs."""
+    if all(np.array_equal(one, other) for one, other in pairs):
+        return "the same"
+    low, high = bca_interval(_figure(pairs), confidence=0.95)
+    return f"{ratio(times(pairs))} ({ratio_interval((low, high))})"
+
+
+def _figure(pairs: Sequence[Pair]) -> ImageFigure:
+    before, now = (np.sum([pair[place] for pair in pairs], axis=0) for place in (0, 1))
+    return ImageFigure(np.stack([before, now], axis=1), lambda sums: sums[:, 1] / sums[:, 0])
 
 
 def main() -> None:
@@ -104,21 +169,24 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("--calibration", required=True)
     parser.add_argument("--evaluation", required=True)
+    parser.add_argument("--images", type=int, help="to judge by; all without it")
     parser.add_argument("--dialect", default="onnxruntime")
+    parser.add_argument("--precision", default="int8")
     parser.add_argument("--only", action="append", default=[], help="this constant or setting; can be given again")
+    parser.add_argument("--seeds", type=int, default=1, help="draws of calibration images (%(default)s)")
+    parser.add_argument("--time", action="store_true")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
-    recipe = load_recipe("default")
-    changes = [BASE, *(change for change in CHANGES if not options.only or change.name in options.only)]
-    title = f"## {Path(options.source).stem}, {options.dialect}"
-    arguments = shlex.join(sys.argv[1:])
-    lines = [title, "", f"`python benchmarks/ablations.py {arguments}`. {machine(0)}", ""]
-    lines += ["| | agreement | KL (nats) | SQNR |", "| --- " * 4 + "|"]
+    changes = chosen(options.precision, options.dialect, options.only)
+    what = options.dialect if options.precision == "int8" else f"{options.dialect}, {options.precision}"
+    title = f"## {Path(options.source).stem}, {what}" + (f", {options.seeds} seeds" if options.seeds > 1 else "")
+    header = (*HEADER, "time") if options.time else HEADER
+    lines = [title, "", f"`python benchmarks/ablations.py {shlex.join(sys.argv[1:])}`. {machine(0)}", ""]
+    lines += [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        exported = edgevit.export(options.source, folder / "float32.edgevit", data=options.evaluation).bundle.path
+        ablations = Ablations(options, Path(name))
         for change in track(changes, description=title):
-            lines.append(f"| {' | '.join(measure(exported, change, recipe, options, folder))} |")
+            lines.append(f"| {' | '.join(ablations.row(change))} |")
             write_section(options.output, "Ablations", lines)  # it may take hours
     print(options.output.read_text(encoding="utf-8"))
 

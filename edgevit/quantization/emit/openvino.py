@@ -24,16 +24,19 @@ from edgevit.quantization.emit.convolution import QuantizedConvolution
 from edgevit.quantization.emit.dialect import Dialect
 from edgevit.quantization.emit.qdq import add_bias, put_in_place
 from edgevit.quantization.emit.qkv_split import SplitQkv
-from edgevit.quantization.emit.quantize_attention import QuantizeAttention
+from edgevit.quantization.emit.quantize_attention import Product, QuantizeAttention
 from edgevit.quantization.emit.rewrite import Passes, QuantizedLinear, WeightBits, rewrite
 from edgevit.quantization.engine_file import Emitted
 from edgevit.quantization.plan import QuantizationPlan
+
+#: Products of attention that are multiplied in integers: query times key.
+INTEGER_PRODUCTS: tuple[Product, ...] = ("scores",)
 
 
 def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
     """Write the optimized ``model``, which is used up, to ``path`` as INT8 for OpenVINO."""
     pad = (PadTokens(),) if DIALECT.name in plan.padded else ()
-    passes = (SplitQkv(), PruneToClassToken(), *pad, QuantizeAttention(plan.attentions, ["scores"]))
+    passes = (SplitQkv(), PruneToClassToken(), *pad, QuantizeAttention(plan.attentions, INTEGER_PRODUCTS))
     return rewrite(model, plan, path, _substitute, passes, convolve=_convolve, weight_bits=weight_bits)
 
 

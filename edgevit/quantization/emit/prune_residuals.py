@@ -8,6 +8,7 @@ without each. What the forms reach, `python benchmarks/tensorrt_accuracy.py BUND
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import msgspec
@@ -17,6 +18,9 @@ from edgevit.graph.passes.prune_tokens import nodes_of_pooled_token
 from edgevit.graph.saving import tidy
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.rewrites.residual import ends_mlp, find_residuals, prune_residuals, sees_token
+
+#: From where to where, in shares of them, the products for one token alone are kept.
+KEPT = (1 / 3, 2 / 3)
 
 
 def residuals_worth_a_kernel(graph: ir.Graph) -> frozenset[str]:
@@ -33,8 +37,8 @@ def residuals_worth_a_kernel(graph: ir.Graph) -> frozenset[str]:
     of_token = [
         each.layer.name for each in residuals if each.of_token or (each.layer.name in alone and ends_mlp(each.layer))
     ]
-    third = len(of_token) // 3
-    return frozenset(of_all.union(of_token[third : len(of_token) - third]) - alone)
+    first, last = int(KEPT[0] * len(of_token)), math.ceil(KEPT[1] * len(of_token))
+    return frozenset(of_all.union(of_token[first:last]) - alone)
 
 
 def keep_residuals(model: ir.Model, plan: QuantizationPlan, kept: Collection[str]) -> QuantizationPlan:

@@ -34,7 +34,7 @@ from edgevit.quantization.rewrites.smoothing_mappings import find_smoothing_mapp
 from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 
 #: An input is shifted if that makes its largest magnitude smaller than this share of what it was.
-_WORTH_SHIFTING = 0.75
+WORTH_SHIFTING = 0.75
 
 Ranges = dict[str, TensorStatistics]  # by Linear layer
 
@@ -177,7 +177,7 @@ class ShiftActivations:
         for layer in find_linears(model.graph):
             seen = ranges[layer.name]
             low, high = seen.range(options.observer)
-            if layer.bias is not None and high - low < 2 * _WORTH_SHIFTING * max(abs(low), abs(high)):
+            if layer.bias is not None and high - low < 2 * WORTH_SHIFTING * max(abs(low), abs(high)):
                 shift = (low + high) / 2
                 shift_input(model.graph, layer, shift)
                 ranges[layer.name] = seen.shifted(shift)

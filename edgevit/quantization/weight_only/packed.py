@@ -35,7 +35,7 @@ BLOCK = 32
 _BITS = 4
 _LEVELS = 2**_BITS - 1
 #: How far the range of a block may be narrowed, at either end, to make its weights' squared error smaller.
-_SHRINKS = np.linspace(1.0, 0.7, 7, dtype=np.float32)
+SHRINKS = np.linspace(1.0, 0.7, 7, dtype=np.float32)
 _LARGE = 1024  # numbers; what is smaller is not worth a Cast
 _DOMAIN = "com.microsoft"
 _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: the least precise arithmetic that the engine may choose
@@ -68,8 +68,8 @@ def quantize_blocks(weight: NDArray[np.float32]) -> Blocks:
     low, high = np.minimum(blocks.min(axis=2), 0), np.maximum(blocks.max(axis=2), 0)
     best = _rounded(blocks, low, high)
     least = _errors(blocks, best)
-    for shrink_low in _SHRINKS:
-        for shrink_high in _SHRINKS:
+    for shrink_low in SHRINKS:
+        for shrink_high in SHRINKS:
             found = _rounded(blocks, low * shrink_low, high * shrink_high)
             errors = _errors(blocks, found)
             better = errors < least
