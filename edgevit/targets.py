@@ -22,9 +22,9 @@ from edgevit.system import cpuinfo
 from edgevit.toml import FieldError, unknown_value
 
 #: No backend runs on a DLA; it is known here so that the reason is told.
-Device = Literal["CPU", "GPU", "NPU", "DLA"]
+TargetDevice = Literal["CPU", "GPU", "NPU", "DLA"]
 #: Processors, as Linux calls them.
-Machine = Literal["x86_64", "aarch64"]
+Architecture = Literal["x86_64", "aarch64"]
 #: What macOS and Windows call the same.
 _SAME_MACHINE = {"arm64": "aarch64", "amd64": "x86_64"}
 
@@ -43,8 +43,8 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     backend: str
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)]
     why: str
-    device: Device = "CPU"
-    machines: Annotated[tuple[Machine, ...], msgspec.Meta(min_length=1)] = ("x86_64", "aarch64")
+    device: TargetDevice = "CPU"
+    machines: Annotated[tuple[Architecture, ...], msgspec.Meta(min_length=1)] = ("x86_64", "aarch64")
     attention: Literal["float", "quantized"] = "float"
     weight_bits: Literal["auto", 7, 8] = "auto"
     settings: dict[str, str] = {}
@@ -128,7 +128,7 @@ class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] | None = None
     versions: str | None = None
     compute_capability: ComputeCapability | None = None
-    machines: Annotated[tuple[Machine, ...], msgspec.Meta(min_length=1)] | None = None
+    machines: Annotated[tuple[Architecture, ...], msgspec.Meta(min_length=1)] | None = None
     weight_bits: Literal[7, 8] | None = None
 
 

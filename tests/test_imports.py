@@ -5,9 +5,10 @@ docs/architecture.md draws this. Whoever needs another arrow adds it to ROOMS, a
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
-from collections import Counter
+from collections import defaultdict
 
 import pytest
 from own_code import MODULES, PACKAGE, called, each_module, tree
@@ -191,6 +192,9 @@ def test_rooms_import_one_another_in_one_direction():
 
 HEAVY = set(LIBRARIES)
 
+#: Names of types and type aliases: neither constants nor functions.
+CAP_WORDS = re.compile(r"_?[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*")
+
 
 @pytest.mark.parametrize(
     "statement",
@@ -208,8 +212,47 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(statement):
     assert not HEAVY & set(done.stdout.splitlines()[-1].split())
 
 
-def test_no_two_classes_have_one_name():
-    names = Counter(
-        node.name.lstrip("_") for path in MODULES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)
-    )
-    assert [name for name, count in names.items() if count > 1] == []
+def types_in(path):
+    """Yield the name of each class and type alias of a module, and what tells it from another of that name.
+
+    An alias is whatever is assigned to a name in CapWords, in any way: ``X = ...``, ``X: TypeAlias``, ``type X``,
+    ``NamedTuple("X", ...)``. Type variables with the same bounds are one thing, wherever they are declared.
+    """
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ClassDef):
+            yield node.name, (path, node.lineno)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) or type(node).__name__ == "TypeAlias":
+            name = (
+                node.targets[0]
+                if isinstance(node, ast.Assign)
+                else getattr(node, "target", getattr(node, "name", None))
+            )
+            variable = isinstance(node.value, ast.Call) and ast.unparse(node.value.func).endswith("TypeVar")
+            if isinstance(name, ast.Name) and (variable or CAP_WORDS.fullmatch(name.id)):
+                yield name.id, ast.unparse(node.value) if variable else (path, node.lineno)
+
+
+def test_no_two_types_have_one_name():
+    meant = defaultdict(set)
+    for path in MODULES:
+        for name, thing in types_in(path):
+            meant[name.lstrip("_")].add(str(thing).replace("'_", "'"))
+    assert {name: things for name, things in meant.items() if len(things) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "Device = Literal['cpu']",
+        "_Device: TypeAlias = int | str",
+        "Device = NamedTuple('Device', [])",
+        "if TYPE_CHECKING:\n    Device = Any",
+        "Device = TypeVar('Device', bound=int)",
+    ],
+)
+def test_an_alias_is_seen_however_it_is_written(alias, tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text(f"class Device: ...\n{alias}\n")
+    names, things = zip(*types_in(module), strict=True)
+    assert {name.lstrip("_") for name in names} == {"Device"}
+    assert len(set(things)) == 2

@@ -19,7 +19,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.sources import BUILT_IN
 from edgevit.errors import InputError
 from edgevit.files import check_writable, scratch_folder
-from edgevit.hosts.measuring import HostJob, Step
+from edgevit.hosts.measuring import HostJob, RemoteStep
 from edgevit.hosts.remembered import wanted
 from edgevit.hosts.sending import Parcel, parcel
 from edgevit.hosts.several import measure_on
@@ -80,7 +80,7 @@ class OnHosts:
 
 
 def on_hosts(
-    step: Step,
+    step: RemoteStep,
     bundle: Bundle,
     where: OnHosts,
     given: Mapping[str, Any],

@@ -22,15 +22,15 @@ NO_DLA = "a DLA does not run MatMul, of which a Vision Transformer is made: ther
 
 #: Of an NVIDIA GPU: 8.7 is an Orin's.
 ComputeCapability = Annotated[str, msgspec.Meta(pattern=r"\A[1-9]\d?\.\d\Z")]
-_Images = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+_BatchSize = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 
 
 class BatchProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many images a model is built to take at once: at least, usually (what it is tuned for), at the most."""
 
-    min: _Images = 1
-    opt: _Images = 1
-    max: _Images = 1
+    min: _BatchSize = 1
+    opt: _BatchSize = 1
+    max: _BatchSize = 1
 
     def __post_init__(self) -> None:
         if not self.min <= self.opt <= self.max:

@@ -15,7 +15,7 @@ from edgevit.json_file import JSONFile
 
 KERNELS = "kernels.json"
 
-Kind = Literal["gemm", "convolution", "attention", "reformat", "other"]
+KernelKind = Literal["gemm", "convolution", "attention", "reformat", "other"]
 
 _REMEDY = "build this variant again"
 
@@ -29,7 +29,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     name: str
-    kind: Kind
+    kind: KernelKind
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     computes: str | None

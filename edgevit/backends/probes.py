@@ -15,7 +15,7 @@ import numpy as np
 
 from edgevit.backends import BACKENDS, backend_class, get_backend, tiny_model
 from edgevit.backends.base import BuildOptions, ComputeCapability
-from edgevit.backends.tensorrt.cuda import Device, open_driver
+from edgevit.backends.tensorrt.cuda import CudaDevice, open_driver
 from edgevit.dependencies import EXTRAS, require
 from edgevit.errors import EdgeViTError, MissingDependencyError, MissingError, VerificationError
 from edgevit.files import scratch_folder
@@ -84,7 +84,7 @@ def _probe_on_gpu(name: str, *, elsewhere: ComputeCapability | None = None) -> F
     """
     gpu: dict[str, str] = {}
     try:
-        device = Device(open_driver())
+        device = CudaDevice(open_driver())
         gpu = {"device_name": device.name, "compute_capability": device.compute_capability}
     except MissingError:  # the backend says so again, where it needs one
         pass

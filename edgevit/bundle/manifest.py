@@ -315,7 +315,7 @@ class LimitVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 #: What is shown of a limit: that it is kept, that it is missed, or neither.
-Word = Literal["passed", "failed", "not shown"]
+LimitOutcome = Literal["passed", "failed", "not shown"]
 #: Limits on what a variant costs; all others are on how near its answers are to float32's.
 COSTS = ("speed", "p99", "size", "memory", "energy", "kernels")
 
@@ -327,7 +327,7 @@ class LimitEvidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     limit: Annotated[str, msgspec.Meta(max_length=128)]
-    word: Word
+    word: LimitOutcome
     reason: str
     needed: Quantity | None = None
 

@@ -22,7 +22,7 @@ from edgevit.progress import SILENT, Progress
 _CHUNK = 1 << 20
 
 #: What an entry's content is: bytes in memory, or a file.
-_Source = bytes | memoryview | Path
+_Content = bytes | memoryview | Path
 
 
 def write_pack(
@@ -41,7 +41,7 @@ def write_pack(
     """
     manifest = packed(bundle.manifest, variants)
     content = encode_manifest(manifest)
-    sources: dict[str, _Source] = {MANIFEST: content}
+    sources: dict[str, _Content] = {MANIFEST: content}
     if key is not None:
         sources[SIGNATURE] = sign(content, key)
     groups = [bundle.manifest.golden, *(bundle.variant(name).files for name in variants)]
@@ -65,7 +65,7 @@ def _logical(files: Sequence[File]) -> tuple[File, ...]:
     return tuple(msgspec.structs.replace(file, path=logical_path(file)) for file in files)
 
 
-def _write(path: Path, sources: dict[str, _Source], progress: Progress) -> None:
+def _write(path: Path, sources: dict[str, _Content], progress: Progress) -> None:
     entries = [Entry(name, *_sums(source), aligned=is_aligned(name)) for name, source in sources.items()]
     if len(entries) > zip_layout.MOST_ENTRIES or zip_layout.total_bytes(entries) > zip_layout.MOST_BYTES:
         raise BundleError(
@@ -83,7 +83,7 @@ def _write(path: Path, sources: dict[str, _Source], progress: Progress) -> None:
         stream.write(zip_layout.directory(placed))
 
 
-def _sums(source: _Source) -> tuple[int, int]:
+def _sums(source: _Content) -> tuple[int, int]:
     """Return the CRC-32 of a file's content, and how many bytes it has."""
     crc = size = 0
     for chunk in _chunks(source):
@@ -91,7 +91,7 @@ def _sums(source: _Source) -> tuple[int, int]:
     return crc, size
 
 
-def _chunks(source: _Source) -> Iterator[bytes | memoryview]:
+def _chunks(source: _Content) -> Iterator[bytes | memoryview]:
     if not isinstance(source, Path):
         yield source
         return

@@ -13,20 +13,20 @@ from edgevit.cli import values
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     OF_ONNX,
-    Activation,
-    Colours,
+    ActivationOption,
+    ColoursOption,
     Crop,
     Filter,
-    Heads,
+    HeadsOption,
     ImageSize,
     L2Normalize,
     Mean,
     OnnxOutputs,
-    Outputs,
+    OutputsOption,
     Overwrite,
     PreprocessFile,
     RawWeights,
-    Resize,
+    ResizeOption,
     Root,
     SourceArgument,
     Std,
@@ -39,14 +39,14 @@ from edgevit.shell import quoted
 def export(
     source: SourceArgument,
     *,
-    output: Outputs,
+    output: OutputsOption,
     data: Annotated[
         str | None, typer.Option(help="Images that the file is checked on.", show_default="images that EdgeViT has")
     ] = None,
     image_size: ImageSize = None,
     l2_normalize: L2Normalize = False,
-    heads: Heads = None,
-    activation: Activation = None,
+    heads: HeadsOption = None,
+    activation: ActivationOption = None,
     raw_weights: RawWeights = False,
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Take the averaged weights of a RUN that is not finished.")
@@ -62,10 +62,10 @@ def export(
     preprocess: PreprocessFile = None,
     mean: Mean = None,
     std: Std = None,
-    resize: Resize = None,
+    resize: ResizeOption = None,
     crop: Crop = None,
     interpolation: Filter = None,
-    colours: Colours = None,
+    colours: ColoursOption = None,
     labels: Annotated[
         Path | None,
         typer.Option(

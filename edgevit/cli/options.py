@@ -42,8 +42,10 @@ SourceArgument = Annotated[
         autocompletion=completion.sources,
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The bundle to make: a folder, usually NAME.edgevit.")]
-Outputs = Annotated[
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="The bundle to make: a folder, usually NAME.edgevit.")
+]
+OutputsOption = Annotated[
     list[str],
     typer.Option(
         "--output",
@@ -70,7 +72,7 @@ ImageSize = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
-Heads = Annotated[
+HeadsOption = Annotated[
     int | None,
     typer.Option(
         min=1,
@@ -96,8 +98,8 @@ Std = Annotated[
     _of_images("Their standard deviation. With --mean 0, 1 leaves pixels in 0..1, 1/255 in 0..255.", "as files say"),
 ]
 _RESIZE = "Short edge before the crop, in pixels; or squash, or pad or letterbox: the ratio is kept."
-Resize = Annotated[str | None, _of_images(_RESIZE, "as files say")]
-Colours = Annotated[str | None, _of_images("Order in which the model takes channels: rgb or bgr.", "rgb")]
+ResizeOption = Annotated[str | None, _of_images(_RESIZE, "as files say")]
+ColoursOption = Annotated[str | None, _of_images("Order in which the model takes channels: rgb or bgr.", "rgb")]
 Filter = Annotated[str | None, _of_images("bicubic, bilinear, nearest, lanczos, ...", "as files say")]
 _CROP = "Or the crop as a fraction of the resized edge, such as 0.875 (timm's crop_pct)."
 Crop = Annotated[str | None, _of_images(_CROP, "as files say", "--crop", "--center-crop")]
@@ -256,7 +258,7 @@ L2Normalize = Annotated[
     bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.", rich_help_panel=MODEL)
 ]
 
-Activation = Annotated[
+ActivationOption = Annotated[
     str | None,
     typer.Option(
         metavar="softmax|sigmoid",

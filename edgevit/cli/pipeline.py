@@ -15,11 +15,11 @@ from edgevit.cli import completion, values
 from edgevit.cli.built import not_made
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
-    Activation,
+    ActivationOption,
     CalibrationData,
     Data,
     EnergyFrom,
-    Heads,
+    HeadsOption,
     ImageSize,
     L2Normalize,
     MaxAbsRel,
@@ -30,7 +30,7 @@ from edgevit.cli.options import (
     MinIntegerShare,
     MinMiou,
     OnnxOutputs,
-    Outputs,
+    OutputsOption,
     Overwrite,
     RawWeights,
     RecipeName,
@@ -67,7 +67,7 @@ def pipeline(
     source: SourceArgument,
     *,
     data: Data,
-    output: Outputs,
+    output: OutputsOption,
     target: Targets = None,
     precision: Annotated[
         list[str] | None,
@@ -93,8 +93,8 @@ def pipeline(
     duration: TimedDuration = _DEFAULT.duration_s,
     energy_from: EnergyFrom = _DEFAULT.energy_from,
     image_size: ImageSize = None,
-    heads: Heads = None,
-    activation: Activation = None,
+    heads: HeadsOption = None,
+    activation: ActivationOption = None,
     l2_normalize: L2Normalize = False,
     raw_weights: RawWeights = False,
     onnx_output: OnnxOutputs = None,

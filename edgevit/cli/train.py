@@ -19,7 +19,7 @@ from edgevit.shell import quoted
 from edgevit.stages.budgets import token_budget_given
 from edgevit.stages.recovery import SELF, recover
 from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, RECOVERY, USUAL_MODEL, Mode, TrainRecipe
-from edgevit.training.recipe_file import Device, RunSettings, read_recipe, task, written
+from edgevit.training.recipe_file import RunSettings, TorchDevice, read_recipe, task, written
 
 _DEFAULTS = (FROM_SCRATCH, FINE_TUNING, LINEAR_PROBE)
 
@@ -74,7 +74,7 @@ def train(
     ] = None,
     batch_size: Annotated[int | None, _option("batch_size", "Images per step, over all processes.")] = None,
     learning_rate: Annotated[float | None, _option("learning_rate", "Peak learning rate.")] = None,
-    device: Annotated[Device | None, typer.Option(help="Where to train.", show_default="auto")] = None,
+    device: Annotated[TorchDevice | None, typer.Option(help="Where to train.", show_default="auto")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
     recipe: Annotated[
         Path | None,

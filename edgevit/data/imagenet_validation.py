@@ -37,10 +37,10 @@ _REMEDY = (
 )
 
 #: From the number of an image, from 1, to its class's index; None where it is not known.
-_Truth = Callable[[int], "int | None"]
+_ClassOf = Callable[[int], "int | None"]
 
 
-class _Found(NamedTuple):
+class _ValidationImages(NamedTuple):
     """The images of a folder by their numbers, with the WordNet ids in their names, and images beside them."""
 
     folder: Path
@@ -97,12 +97,12 @@ def load_imagenet_validation(source: Path, split: SplitName, *, labelled: bool =
     )
 
 
-def _images(root: Path) -> _Found | None:
+def _images(root: Path) -> _ValidationImages | None:
     for below in _BELOW:
         folder = root / below
         if not folder.is_dir():
             continue
-        found = _Found(folder, {}, {}, [])
+        found = _ValidationImages(folder, {}, {}, [])
         for path in children(folder):
             match = _IMAGE.fullmatch(path.name)
             if match is not None and int(match[1]) not in found.images:
@@ -120,7 +120,7 @@ def _has_images(folder: Path) -> bool:
     return any(path.suffix.lower() in SUFFIXES for path in children(folder))
 
 
-def _truth(found: _Found) -> tuple[_Truth | None, Path]:
+def _truth(found: _ValidationImages) -> tuple[_ClassOf | None, Path]:
     """Return what tells the classes of images, and where it is from."""
     places = {id_: index for index, id_ in enumerate(imagenet_synsets())}
     if len(found.ids) == len(found.images):
@@ -136,7 +136,7 @@ def _truth(found: _Found) -> tuple[_Truth | None, Path]:
     return None, found.folder
 
 
-def _of_solution(file: Path, places: Mapping[str, int]) -> _Truth:
+def _of_solution(file: Path, places: Mapping[str, int]) -> _ClassOf:
     """Read lines such as ``ILSVRC2012_val_00048981,n03995372 85 1 499 272``: the class, and boxes."""
     known: dict[int, int | None] = {}
     for line in _lines(file)[1:]:
@@ -151,7 +151,7 @@ def _is_caffes(file: Path) -> bool:
     return any(_IMAGE.fullmatch(line.partition(" ")[0].strip()) for line in _lines(file)[:1])
 
 
-def _of_caffe(file: Path) -> _Truth:
+def _of_caffe(file: Path) -> _ClassOf:
     """Read lines such as ``ILSVRC2012_val_00000001.JPEG 65``: classes are indices in the order of their ids."""
     known: dict[int, int] = {}
     for line in _lines(file):
@@ -161,7 +161,7 @@ def _of_caffe(file: Path) -> _Truth:
     return known.get
 
 
-def _of_devkit(file: Path, places: Mapping[str, int]) -> _Truth:
+def _of_devkit(file: Path, places: Mapping[str, int]) -> _ClassOf:
     """Read a line for each image in their order, the class's ``ILSVRC2012_ID``, which meta.mat gives the ids of."""
     numbers = _lines(file)
     wrong = next((each for each in numbers if re.fullmatch(r"[0-9]{1,4}", each) is None), None)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from edgevit.data.dataset import Dataset
 from edgevit.errors import DataError
 
-Point = tuple[float, float]
+Corner = tuple[float, float]
 
 _FINE = 4  # shapes are drawn this many times larger and averaged down, for smooth edges
 _LIMITS = {"size": (8, 1024), "count": (1, 10_000_000), "seed": (0, 2**32 - 1)}
@@ -105,12 +105,12 @@ def _mask(random: np.random.Generator, size: int, outlines: Outlines) -> NDArray
     return np.asarray(canvas.reduce(_FINE), dtype=np.float64) / 255
 
 
-def _arc(radius: float, start: float = 0.0, end: float = 2 * math.pi) -> list[Point]:
+def _arc(radius: float, start: float = 0.0, end: float = 2 * math.pi) -> list[Corner]:
     steps = [start + (end - start) * step / 48 for step in range(49)]
     return [(radius * math.cos(angle), radius * math.sin(angle)) for angle in steps]
 
 
-def _regular(*radii: float, corners: int) -> list[Point]:
+def _regular(*radii: float, corners: int) -> list[Corner]:
     angles = [2 * math.pi * corner / corners for corner in range(corners)]
     return [
         (radii[corner % len(radii)] * math.cos(angle), radii[corner % len(radii)] * math.sin(angle))
@@ -118,12 +118,12 @@ def _regular(*radii: float, corners: int) -> list[Point]:
     ]
 
 
-def _box(half_width: float, half_height: float) -> list[Point]:
+def _box(half_width: float, half_height: float) -> list[Corner]:
     x, y = half_width, half_height
     return [(-x, -y), (x, -y), (x, y), (-x, y)]
 
 
-def _cross(arm: float = 0.3, reach: float = 0.95) -> list[Point]:
+def _cross(arm: float = 0.3, reach: float = 0.95) -> list[Corner]:
     quarter = [(arm, arm), (arm, reach), (-arm, reach)]
     turned = [quarter]
     for _ in range(3):
@@ -131,7 +131,7 @@ def _cross(arm: float = 0.3, reach: float = 0.95) -> list[Point]:
     return [point for part in turned for point in part]
 
 
-Outlines = Callable[[], list[list[Point]]]
+Outlines = Callable[[], list[list[Corner]]]
 
 #: For each class the outline within the unit circle and, for one with a hole, the outline of the hole.
 _OUTLINES: dict[str, Outlines] = {

@@ -24,7 +24,7 @@ MOST_FLIPS = 24
 #: A name of a class or an image is cut to this.
 MOST_LETTERS = 200
 
-_Name = Annotated[str, msgspec.Meta(max_length=MOST_LETTERS)]
+_ShortName = Annotated[str, msgspec.Meta(max_length=MOST_LETTERS)]
 _Decibels = Annotated[float, msgspec.Meta(ge=-1e4, le=1e4)]
 
 
@@ -36,7 +36,7 @@ class ClassChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     enough among all classes that have images enough to tell (Holm 1979), at 5 %.
     """
 
-    label: _Name
+    label: _ShortName
     images: Count
     float32: Count
     variant: Count
@@ -50,8 +50,8 @@ class ClassChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ConfusionShift(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A mistake that grew: images of ``label`` that are taken for ``answer``, by float32 and by the variant."""
 
-    label: _Name
-    answer: _Name
+    label: _ShortName
+    answer: _ShortName
     float32: Count
     variant: Count
 
@@ -63,10 +63,10 @@ class FlippedImage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ``THUMBNAILS``; None where none was kept.
     """
 
-    image: _Name
-    label: _Name | None
-    float32: _Name
-    variant: _Name
+    image: _ShortName
+    label: _ShortName | None
+    float32: _ShortName
+    variant: _ShortName
     float32_margin: Rate
     variant_margin: Rate
     thumbnail: RelativePath | None = None
@@ -95,7 +95,7 @@ class EngineSteps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     images: Count
-    onnx: _Name | None = None
+    onnx: _ShortName | None = None
     missing: Annotated[str, msgspec.Meta(max_length=600)] | None = None
     onnx_to_float32: OutputDistance | None = None
     engine_to_onnx: OutputDistance | None = None

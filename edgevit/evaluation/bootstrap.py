@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Numbers = NDArray[np.float64]
+Sums = NDArray[np.float64]
 #: From sums (R, K) over images to the figure (R,).
-Figure = Callable[[Numbers], Numbers]
+Figure = Callable[[Sums], Sums]
 
 
 class ImageFigure(NamedTuple):
     """What each image adds (N, K) to the sums that a figure is computed from, and how it is."""
 
-    parts: Numbers
+    parts: Sums
     figure: Figure
 
     @property
@@ -65,7 +65,7 @@ def bca_interval(
     return low, high
 
 
-def _drawn(parts: Numbers, figure: Figure, resamples: int, seed: int) -> Numbers:
+def _drawn(parts: Sums, figure: Figure, resamples: int, seed: int) -> Sums:
     rng = np.random.default_rng(seed)
     count = len(parts)
     sums = np.empty((resamples, parts.shape[1]))
@@ -79,7 +79,7 @@ def _drawn(parts: Numbers, figure: Figure, resamples: int, seed: int) -> Numbers
     return figure(sums)
 
 
-def _quantile(drawn: Numbers, level: float, bias: float, acceleration: float) -> float:
+def _quantile(drawn: Sums, level: float, bias: float, acceleration: float) -> float:
     shifted = bias + _NORMAL.inv_cdf(level)
     stretch = 1 - acceleration * shifted
     # Past that point the correction has no meaning; the end of what was drawn is the answer then.

@@ -12,8 +12,6 @@ from edgevit.evaluation.bootstrap import ImageFigure
 from edgevit.evaluation.evidence import ratio
 from edgevit.models.outputs import BOX_KINDS, Output
 
-Numbers = NDArray[np.float32]
-
 _FOUND = 0.5  # the probability above which a box counts, and the IoU from which two are the same
 _BEST = 5  # boxes that count where none is so probable
 
@@ -49,7 +47,7 @@ class Boxes:
         of_boxes = (each for each in outputs if each.kind == "scores" and each.shape[0] == boxes.shape[0])
         return cls(boxes, next(of_boxes, None))
 
-    def add(self, before: Mapping[str, Numbers], after: Mapping[str, Numbers]) -> None:
+    def add(self, before: Mapping[str, NDArray[np.float32]], after: Mapping[str, NDArray[np.float32]]) -> None:
         """Take the outputs of some images, by their names."""
         for index in range(len(before[self._boxes.name])):
             one = self._detections(before, index, most=None)
@@ -71,7 +69,7 @@ class Boxes:
             "score_difference": self._difference / matched if matched and self._scores else None,
         }
 
-    def _detections(self, given: Mapping[str, Numbers], index: int, *, most: int | None) -> _Detections:
+    def _detections(self, given: Mapping[str, NDArray[np.float32]], index: int, *, most: int | None) -> _Detections:
         """Return what counts on an image: the ``most`` surest, or without a number all that are sure enough."""
         boxes = _corners(given[self._boxes.name][index].astype(np.float64), centred=self._boxes.kind == "boxes")
         if self._scores is None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgevit import statistics
 from edgevit.evaluation.accuracy import known_labels
-from edgevit.evaluation.bootstrap import ImageFigure, Numbers
+from edgevit.evaluation.bootstrap import ImageFigure, Sums
 from edgevit.evaluation.evidence import SURE_MARGIN, Evidence, drop_evidence, figure_evidence, flips_evidence
 
 
@@ -41,14 +41,14 @@ def decisions_evidence(
     return shown
 
 
-def _counts(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> Numbers:
+def _counts(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> Sums:
     """Return, for each image (N, 2), twice the decisions that are a right yes, and the yeses of both."""
     return np.stack([2 * (truth & found).sum(axis=1), truth.sum(axis=1) + found.sum(axis=1)], axis=1).astype(np.float64)
 
 
-def _f1(sums: Numbers) -> Numbers:
+def _f1(sums: Sums) -> Sums:
     return np.divide(sums[:, 0], sums[:, 1], out=np.zeros(len(sums)), where=sums[:, 1] > 0)
 
 
-def _change_of_f1(sums: Numbers) -> Numbers:
+def _change_of_f1(sums: Sums) -> Sums:
     return np.asarray(_f1(sums[:, 2:]) - _f1(sums[:, :2]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgevit.bundle.measured import Energy
 from edgevit.evaluation.conditions import Conditions, too_much
 from edgevit.machine.meter import Meter
-from edgevit.machine.power import Source
+from edgevit.machine.power import PowerSource
 from edgevit.progress import Progress
 
 #: Blocks that an interval is made of at least.
@@ -57,7 +57,7 @@ def measure_idle(meter: Meter, conditions: Conditions, duration_s: float, progre
     return Idle(tuple(joules / seconds for joules, seconds in drawn if joules is not None))
 
 
-def energy_of(drawn: Sequence[Drawn], idle_w: Sequence[float], source: Source, *, seed: int) -> Energy | str:
+def energy_of(drawn: Sequence[Drawn], idle_w: Sequence[float], source: PowerSource, *, seed: int) -> Energy | str:
     """Return the energy per inference of blocks ``drawn``, or why there is none.
 
     ``idle_w`` are watts of stretches of time in which the loaded workers slept. Their mean is subtracted, and how

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgevit.bundle.manifest import Word
-from edgevit.evaluation.bootstrap import ImageFigure, Numbers, bca_interval
+from edgevit.bundle.manifest import LimitOutcome
+from edgevit.evaluation.bootstrap import ImageFigure, Sums, bca_interval
 from edgevit.numerals import exactly
 
 #: The normal distribution's quantile of the one-sided level of 95 %.
@@ -31,7 +31,7 @@ SURE_MARGIN = 0.1
 class Evidence(NamedTuple):
     """What is shown of one limit, and why, in a line; ``needed`` images or seconds would show it, None if unknown."""
 
-    word: Word
+    word: LimitOutcome
     reason: str
     needed: float | None = None
 
@@ -134,12 +134,12 @@ def figure_evidence(
     return Evidence("not shown", f"{said}: about {needed} images like these would show it", needed)
 
 
-def mean_of(values: Numbers) -> ImageFigure:
+def mean_of(values: Sums) -> ImageFigure:
     """Return the mean of ``values`` (N,), one for each image, as what limits are found of."""
     return ImageFigure(np.stack([values, np.ones_like(values)], axis=1), ratio)
 
 
-def ratio(sums: Numbers) -> Numbers:
+def ratio(sums: Sums) -> Sums:
     """Return the first of two sums (R, 2) over the second; 1 where that is nothing: all of nothing is right."""
     return np.divide(sums[:, 0], sums[:, 1], out=np.ones(len(sums)), where=sums[:, 1] > 0)
 

@@ -31,7 +31,7 @@ from edgevit.evaluation.worker_process import WORKER, WorkerProcess, WorkerStopp
 from edgevit.files import scratch_folder
 from edgevit.machine.gpus import Gpus
 from edgevit.machine.meter import Meter
-from edgevit.machine.power import NoSource, Source, source
+from edgevit.machine.power import NoSource, PowerSource, source
 from edgevit.models.spec import AnySpec
 from edgevit.progress import SILENT, Progress
 from edgevit.system import usable_cores
@@ -108,7 +108,7 @@ def measure_latency(
         conditions = run.conditions = Conditions(
             (worker.pid for _, worker in opened), root=root, gpus=Gpus(root) if nvidia else None
         )
-        if isinstance(energy, Source):
+        if isinstance(energy, PowerSource):
             run.meter = stack.enter_context(Meter(energy))
             run.idle = measure_idle(run.meter, conditions, load.duration_s, progress)
         else:
@@ -153,7 +153,7 @@ def _on_nvidia(candidate: Candidate) -> bool:
         return False
 
 
-def _source(load: Load, *, gpu: bool, root: Path) -> Source | str:
+def _source(load: Load, *, gpu: bool, root: Path) -> PowerSource | str:
     """Return where energy is read from, or why from nowhere."""
     try:
         return source(load.energy_from, gpu=gpu, root=root)

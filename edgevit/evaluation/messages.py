@@ -50,7 +50,7 @@ class EndToEndBlock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 #: What a worker can be asked for once its model is open.
-Block = TimedBlock | StreamsBlock | EndToEndBlock
+BlockRequest = TimedBlock | StreamsBlock | EndToEndBlock
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
@@ -101,4 +101,4 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 #: What a worker answers.
-Answer = Opened | Timings | StreamTimings | EndToEndTimings | Failed
+WorkerReply = Opened | Timings | StreamTimings | EndToEndTimings | Failed

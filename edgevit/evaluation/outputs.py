@@ -20,7 +20,7 @@ from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.models.outputs import BOX_KINDS, Output, parts
 from edgevit.statistics import percentiles
 
-Numbers = NDArray[np.float32]
+Values = NDArray[np.float32]
 
 _EPSILON = 1e-12
 #: Depths below this share of an image's largest are left out of relative differences: they are next to nothing.
@@ -31,7 +31,7 @@ _NEAR = 1.25  # the factor of delta-1, as Eigen et al. 2014 have it
 class _Measure(Protocol):
     """Takes what float32 and a variant give for images (B, *shape), and tells figures of ``OutputAccuracy``."""
 
-    def add(self, reference: Numbers, found: Numbers) -> None: ...
+    def add(self, reference: Values, found: Values) -> None: ...
 
     def figures(self) -> dict[str, float | None]: ...
 
@@ -39,7 +39,7 @@ class _Measure(Protocol):
 
 
 def compare_outputs(
-    outputs: Sequence[Output], reference: str, answers: Iterable[Mapping[str, Numbers]]
+    outputs: Sequence[Output], reference: str, answers: Iterable[Mapping[str, Values]]
 ) -> dict[str, OutputsMeasure]:
     """Compare what ``accuracy.answers_of`` yields of each session with what the session ``reference`` gives."""
     compared: dict[str, OutputsMeasure] = {}
@@ -63,7 +63,7 @@ class OutputsMeasure:
         """How many images were compared."""
         return self._images
 
-    def add(self, reference: Numbers, found: Numbers) -> None:
+    def add(self, reference: Values, found: Values) -> None:
         """Take rows (B, width) of the same images."""
         self._images += len(reference)
         before, after = (dict(self._named(rows)) for rows in (reference, found))
@@ -76,7 +76,7 @@ class OutputsMeasure:
         if self._boxes is not None and all(self._finite):
             self._boxes.add(before, after)
 
-    def _named(self, rows: Numbers) -> Iterator[tuple[str, Numbers]]:
+    def _named(self, rows: Values) -> Iterator[tuple[str, Values]]:
         return ((output.name, part) for output, part in parts(self._outputs, rows))
 
     def accuracy(self, limits: OutputLimits, *, data: str, data_sha256: str) -> Accuracy:
@@ -140,7 +140,7 @@ class Distance:
         self._ratios: list[NDArray[np.float64]] = []
         self._of_images: list[NDArray[np.float64]] = []
 
-    def add(self, reference: Numbers, found: Numbers) -> None:
+    def add(self, reference: Values, found: Values) -> None:
         """Take the output of some images."""
         one, other = (self._vectors(each).astype(np.float64) for each in (reference, found))
         signal, noise = np.square(one).sum(axis=1), np.square(one - other).sum(axis=1)
@@ -153,7 +153,7 @@ class Distance:
         self._signal += float(signal.sum())
         self._noise += float(noise.sum())
 
-    def _vectors(self, numbers: Numbers) -> Numbers:
+    def _vectors(self, numbers: Values) -> Values:
         """Return what is compared as one vector each (V, K)."""
         if self._kind == "tokens":
             return numbers.reshape(-1, numbers.shape[-1])
@@ -186,7 +186,7 @@ class Agreement:
     def __init__(self) -> None:
         self._counts: list[NDArray[np.float64]] = []
 
-    def add(self, reference: Numbers, found: Numbers) -> None:
+    def add(self, reference: Values, found: Values) -> None:
         """Take logits (B, ..., classes)."""
         same = classes_in(reference, axis=-1) == classes_in(found, axis=-1)
         same = same.reshape(len(same), -1)
@@ -209,7 +209,7 @@ class Masks:
         self._counts: list[NDArray[np.float64]] = []
         self._threshold: float | None = None
 
-    def add(self, reference: Numbers, found: Numbers) -> None:
+    def add(self, reference: Values, found: Values) -> None:
         """Take scores (B, C, H, W)."""
         for one, other in zip(self._labels(reference), self._labels(found), strict=True):
             hits, before, after = (
@@ -217,7 +217,7 @@ class Masks:
             )
             self._counts.append(np.concatenate([hits, before, after]).astype(np.float64))
 
-    def _labels(self, scores: Numbers) -> NDArray[np.int64]:
+    def _labels(self, scores: Values) -> NDArray[np.int64]:
         """Return the class of each pixel; of one channel, float32's first images tell whether it is a probability."""
         if scores.shape[1] > 1:
             return np.asarray(scores.argmax(axis=1), dtype=np.int64)
@@ -249,7 +249,7 @@ class Depths:
     def __init__(self) -> None:
         self._sums: list[tuple[float, float, float]] = []
 
-    def add(self, reference: Numbers, found: Numbers) -> None:
+    def add(self, reference: Values, found: Values) -> None:
         """Take depths (B, ..., H, W)."""
         for truth, depths in zip(reference.astype(np.float64), found.astype(np.float64), strict=True):
             known = truth > max(_LEAST_DEPTH * float(truth.max()), _EPSILON)
@@ -268,7 +268,7 @@ class Depths:
         return {name: each.value if known else None for name, each in self.of_images().items()}
 
 
-def classes_in(scores: Numbers, *, axis: int) -> NDArray[np.int64]:
+def classes_in(scores: Values, *, axis: int) -> NDArray[np.int64]:
     """Return the class with the largest score; of a single one whether it is above 0."""
     if scores.shape[axis] == 1:
         return np.asarray(np.squeeze(scores, axis) > 0, dtype=np.int64)

@@ -26,9 +26,8 @@ from edgevit.backends.base import Session
 from edgevit.data.images import decode as decode_image
 from edgevit.errors import EdgeViTError
 from edgevit.evaluation.messages import (
-    Answer,
     BenchmarkJob,
-    Block,
+    BlockRequest,
     EndToEndBlock,
     EndToEndTimings,
     Failed,
@@ -37,6 +36,7 @@ from edgevit.evaluation.messages import (
     StreamTimings,
     TimedBlock,
     Timings,
+    WorkerReply,
 )
 from edgevit.evaluation.steady import warm_up
 from edgevit.json import decode
@@ -55,7 +55,7 @@ def _infer_ns(session: Session, images: NDArray[np.float32], times: int) -> list
     return durations
 
 
-def serve(job: BenchmarkJob, blocks: Iterator[Block]) -> Iterator[Answer]:
+def serve(job: BenchmarkJob, blocks: Iterator[BlockRequest]) -> Iterator[WorkerReply]:
     """Open the job's model, then measure block after block."""
     backend = get_backend(job.backend)
     started = time.monotonic_ns()
@@ -145,7 +145,7 @@ def main() -> int:
     lines = iter(sys.stdin.buffer.readline, b"")
     with _claim_stdout() as answers:
         job = decode(next(lines), BenchmarkJob)
-        blocks: Iterator[Block] = (decode(line, Block) for line in lines)
+        blocks: Iterator[BlockRequest] = (decode(line, BlockRequest) for line in lines)
         try:
             for answer in serve(job, blocks):
                 answers.write(encode(answer) + b"\n")

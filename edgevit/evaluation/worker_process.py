@@ -16,9 +16,8 @@ from typing import IO, TYPE_CHECKING, TypeVar, cast
 import msgspec
 
 from edgevit.evaluation.messages import (
-    Answer,
     BenchmarkJob,
-    Block,
+    BlockRequest,
     EndToEndBlock,
     EndToEndTimings,
     Failed,
@@ -27,13 +26,14 @@ from edgevit.evaluation.messages import (
     StreamTimings,
     TimedBlock,
     Timings,
+    WorkerReply,
 )
 from edgevit.json import JSONError, decode
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-T = TypeVar("T", Opened, Timings, StreamTimings, EndToEndTimings)
+ReplyT = TypeVar("ReplyT", Opened, Timings, StreamTimings, EndToEndTimings)
 
 WORKER = (sys.executable, "-m", "edgevit.evaluation.worker")
 
@@ -105,14 +105,14 @@ class WorkerProcess:
     ) -> None:
         self.close()
 
-    def _ask(self, message: BenchmarkJob | Block, kind: type[T], timeout_s: float) -> T:
+    def _ask(self, message: BenchmarkJob | BlockRequest, kind: type[ReplyT], timeout_s: float) -> ReplyT:
         try:
             self._jobs.write(msgspec.json.encode(message) + b"\n")
         except BrokenPipeError:
             raise WorkerStopped(self._last_words()) from None
         try:
             line = self._line(time.monotonic() + timeout_s, timeout_s)
-            answer: Answer = decode(line, Answer)
+            answer: WorkerReply = decode(line, WorkerReply)
         except JSONError as error:
             raise WorkerStopped(f"the worker's answer cannot be read: {error}") from None
         if isinstance(answer, Failed):

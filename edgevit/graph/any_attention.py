@@ -11,7 +11,7 @@ import onnx_ir as ir
 from edgevit.graph.layout import Move, Origin, is_move, moved, origin_of, scaling
 from edgevit.graph.shapes import sizes_at
 
-Columns = tuple[int, ...]
+ColumnIndices = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class HeadColumns:
     """
 
     source: ir.Value
-    columns: Columns
+    columns: ColumnIndices
     swapped: bool
     count: int
     heads: int

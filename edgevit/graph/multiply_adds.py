@@ -21,7 +21,7 @@ from edgevit.graph.linears import linears_in
 from edgevit.graph.node_facts import Role, role_of
 from edgevit.graph.outline import outline, sizes_in
 
-Kind = Literal["Linear", "Conv", "attention"]
+LayerKind = Literal["Linear", "Conv", "attention"]
 _Sizes = tuple[int, ...]
 
 #: Constants of more bytes than this hold no shapes, and are not looked at while shapes are inferred.
@@ -41,7 +41,7 @@ class MultiplyAdds(NamedTuple):
 
     name: str
     output: str
-    kind: Kind
+    kind: LayerKind
     macs: int
 
 
@@ -93,7 +93,7 @@ def images_to_compare(model: ir.Model, images: NDArray[np.float32]) -> NDArray[n
     return images[: images_within(model, _COMPARED, least=_LEAST_COMPARED, most=len(images))]
 
 
-def _kind(node: ir.Node, depending: Collection[ir.Value]) -> Kind:
+def _kind(node: ir.Node, depending: Collection[ir.Value]) -> LayerKind:
     if node.op_type.startswith("Conv"):
         return "Conv"
     return "attention" if node.op_type == "Attention" or set(node.inputs[:2]) <= set(depending) else "Linear"

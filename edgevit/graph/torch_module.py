@@ -18,7 +18,7 @@ from edgevit.graph.torch_maps import padded, pads_of
 from edgevit.graph.torch_operands import Operand, Operands, refused
 from edgevit.graph.torch_operators import operator_of
 
-_Found = Tensor | Sequence[Tensor]
+_ModuleOutput = Tensor | Sequence[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class _Step:
     A constant among its inputs is in ``constants``, by its position; others are names of values.
     """
 
-    run: Callable[[Operands], _Found]
+    run: Callable[[Operands], _ModuleOutput]
     inputs: tuple[str | None, ...]
     constants: dict[int, Operand]
     outputs: tuple[str, ...]
@@ -142,7 +142,7 @@ def _run(step: _Step, values: dict[str, Tensor]) -> None:
     values.update(zip(step.outputs, _as_tuple(step.run(operands)), strict=False))
 
 
-def _as_tuple(found: _Found) -> tuple[Tensor, ...]:
+def _as_tuple(found: _ModuleOutput) -> tuple[Tensor, ...]:
     return (found,) if isinstance(found, Tensor) else tuple(found)
 
 
@@ -204,10 +204,10 @@ def _convolution(node: ir.Node, given: dict[int, Operand], x: Tensor) -> nn.Modu
         bias=2 in given,
     )
     _filled(convolve, weight=weight, bias=given[2].tensor if 2 in given else None)
-    return convolve if before == behind else nn.Sequential(_Padding(before, behind), convolve)
+    return convolve if before == behind else nn.Sequential(_AsymmetricPadding(before, behind), convolve)
 
 
-class _Padding(nn.Module):
+class _AsymmetricPadding(nn.Module):
     def __init__(self, before: Sequence[int], behind: Sequence[int]) -> None:
         super().__init__()
         self._before, self._behind = list(before), list(behind)

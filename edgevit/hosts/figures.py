@@ -33,7 +33,7 @@ _LARGEST = 1 << 53
 #: Of one device in a manifest, whose own limit is 16 MiB.
 _MOST_OF_A_DEVICE = 1 << 20
 
-_Word = Annotated[str, msgspec.Meta(max_length=4096)]
+_RemoteText = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class UnexpectedError(HostError):
@@ -43,9 +43,9 @@ class UnexpectedError(HostError):
 class PrintedReason(msgspec.Struct, frozen=True):
     """Why a command there stopped, as its ``--json`` says it."""
 
-    message: _Word
-    remedy: _Word
-    type: _Word = ""
+    message: _RemoteText
+    remedy: _RemoteText
+    type: _RemoteText = ""
 
 
 class PrintedError(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ class VerifiedVariant(msgspec.Struct, frozen=True):
 
     name: Annotated[str, msgspec.Meta(max_length=128)]
     status: GoldenAnswers
-    reason: _Word | None = None
+    reason: _RemoteText | None = None
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -68,21 +68,21 @@ class Verified(msgspec.Struct, frozen=True):
     variants: Annotated[list[VerifiedVariant], msgspec.Meta(max_length=256)]
 
 
-class _Machine(msgspec.Struct, frozen=True):
+class _BoardMachine(msgspec.Struct, frozen=True):
     environment: Environment
 
 
 class Diagnosed(msgspec.Struct, frozen=True):
     """What ``edgevit doctor --json`` prints."""
 
-    machine: _Machine
+    machine: _BoardMachine
 
 
 class TriedEngine(msgspec.Struct, frozen=True):
     """An engine that ``edgevit doctor --json`` has tried, and what is the matter with it."""
 
     name: Annotated[str, msgspec.Meta(max_length=128)]
-    problem: _Word | None = None
+    problem: _RemoteText | None = None
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ class Raced(msgspec.Struct, frozen=True):
 
     name: Annotated[str, msgspec.Meta(max_length=128)]
     verdict: Annotated[str, msgspec.Meta(max_length=64)]
-    reason: _Word
+    reason: _RemoteText
     evidence: Annotated[list[LimitEvidence], msgspec.Meta(max_length=64)] = []
 
 
@@ -110,8 +110,8 @@ class Printed(msgspec.Struct, frozen=True):
     """What ``validate`` and ``benchmark`` print with ``--json``, as far as it is looked at."""
 
     variants: Annotated[list[MeasuredName], msgspec.Meta(max_length=256)]
-    unreadable: list[_Word] = []
-    shares_missed: dict[str, _Word] = {}
+    unreadable: list[_RemoteText] = []
+    shares_missed: dict[str, _RemoteText] = {}
 
 
 class RacePrinted(msgspec.Struct, frozen=True):
@@ -119,7 +119,7 @@ class RacePrinted(msgspec.Struct, frozen=True):
 
     variants: Annotated[list[Raced], msgspec.Meta(max_length=256)]
     winner: Annotated[str, msgspec.Meta(max_length=128)] | None = None
-    left_out: dict[str, _Word] = {}
+    left_out: dict[str, _RemoteText] = {}
 
 
 def said(content: bytes, kind: type[T], device: str) -> T:

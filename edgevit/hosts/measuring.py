@@ -24,7 +24,7 @@ from edgevit.hosts.shipment import BUNDLE, Shipment
 from edgevit.progress import Progress
 from edgevit.report.formats import printable
 
-Step = Literal["benchmark", "validate", "race"]
+RemoteStep = Literal["benchmark", "validate", "race"]
 _DOCTOR, _BUILD, _VERIFY, _RESULT = "doctor.json", "build.json", "verify.json", "result.json"
 _GATE_FAILED = 1
 
@@ -38,7 +38,7 @@ class HostJob(msgspec.Struct, frozen=True):
     processors that ``why`` allows. ``names`` are what the user calls targets and data, by what they are called there.
     """
 
-    step: Step
+    step: RemoteStep
     shipment: Shipment
     wheel: Parcel
     arguments: tuple[str, ...]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from edgevit.machine.power import Channel, Source
+from edgevit.machine.power import Channel, PowerSource
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -56,7 +56,7 @@ class Meter:
     Times are those of ``clock`` in seconds: the system's monotonic clock, which is the same in all processes.
     """
 
-    def __init__(self, source: Source, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: PowerSource, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.source = source
         self._clock = clock
         self._totals = [_Total(channel) for channel in source.channels]

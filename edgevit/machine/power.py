@@ -39,7 +39,7 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PowerSource:
     """Where energy is read from, and what it covers; channels are added up."""
 
     name: str
@@ -61,7 +61,7 @@ class NoSource(Exception):
     """There is nothing to read; the message says why, in a line."""
 
 
-def source(wanted: str = AUTO, *, gpu: bool = False, root: Path = Path("/")) -> Source:
+def source(wanted: str = AUTO, *, gpu: bool = False, root: Path = Path("/")) -> PowerSource:
     """Return where energy is to be read from.
 
     Args:
@@ -93,7 +93,7 @@ def source(wanted: str = AUTO, *, gpu: bool = False, root: Path = Path("/")) -> 
         ) from reason
 
 
-def _automatic(*, gpu: bool, root: Path) -> Source:
+def _automatic(*, gpu: bool, root: Path) -> PowerSource:
     """Return the source that covers most: a board's own rails, else the processor's counters and the GPU's."""
     try:
         return _ina3221(root)
@@ -104,14 +104,14 @@ def _automatic(*, gpu: bool, root: Path) -> Source:
     parts = [_nvml()]  # what it takes must be among them: the processor's alone would be taken for the whole
     with suppress(NoSource):  # the name says that it is the GPU's alone
         parts.insert(0, _rapl(root))
-    return Source(
+    return PowerSource(
         name=" + ".join(part.name for part in parts),
         covers=" + ".join(part.covers for part in parts),
         channels=tuple(channel for part in parts for channel in part.channels),
     )
 
 
-def _rapl(root: Path) -> Source:
+def _rapl(root: Path) -> PowerSource:
     """Return the counters of all processor packages, and of the memory beside them, where it has its own."""
     zones = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
     named = [(zone, read_text(zone / "name").strip()) for zone in zones]
@@ -128,10 +128,12 @@ def _rapl(root: Path) -> Source:
             )
         channels.append(Channel(_scaled(counter, 1e-6), counts=True, wraps_at=most / 1e6 if most else None))
     memory = " and its memory" if any(name == "dram" for _, name in chosen) else ""
-    return Source(f"RAPL {', '.join(name for _, name in chosen)}"[:_LONGEST], f"the processor{memory}", tuple(channels))
+    return PowerSource(
+        f"RAPL {', '.join(name for _, name in chosen)}"[:_LONGEST], f"the processor{memory}", tuple(channels)
+    )
 
 
-def _ina3221(root: Path) -> Source:
+def _ina3221(root: Path) -> PowerSource:
     """Return the rail of a Jetson's INA3221 that the whole module is fed by; else all rails that have a name."""
     rails: dict[str, Channel] = {}
     for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
@@ -144,15 +146,17 @@ def _ina3221(root: Path) -> Source:
                 rails[label] = Channel(_product(volts, amperes, 1e-6), counts=False)
     whole = next((label for label in rails if label.endswith("VDD_IN")), None)
     if whole is not None:
-        return Source(f"INA3221 {whole}"[:_LONGEST], "the whole module", (rails[whole],))
+        return PowerSource(f"INA3221 {whole}"[:_LONGEST], "the whole module", (rails[whole],))
     if not rails:
         raise NoSource(
             f"there is no INA3221 with a rail that can be read ({root / 'sys/class/hwmon'}/hwmon*/curr*_input)"
         )
-    return Source(f"INA3221 {', '.join(rails)}"[:_LONGEST], f"{len(rails)} rails of the module", tuple(rails.values()))
+    return PowerSource(
+        f"INA3221 {', '.join(rails)}"[:_LONGEST], f"{len(rails)} rails of the module", tuple(rails.values())
+    )
 
 
-def _nvml() -> Source:
+def _nvml() -> PowerSource:
     gpus = Nvml()
     if not len(gpus):
         raise NoSource("NVML finds no NVIDIA GPU: pip install nvidia-ml-py, and see what nvidia-smi says")
@@ -164,10 +168,10 @@ def _nvml() -> Source:
             channels.append(Channel(lambda index=index: gpus.power_w(index), counts=False))  # type: ignore[misc]
         else:
             raise NoSource("the NVIDIA driver tells neither the GPU's energy nor its power")
-    return Source("NVML", f"{len(gpus)} NVIDIA GPU{'s' * (len(gpus) > 1)}", tuple(channels))
+    return PowerSource("NVML", f"{len(gpus)} NVIDIA GPU{'s' * (len(gpus) > 1)}", tuple(channels))
 
 
-def _battery(root: Path) -> Source:
+def _battery(root: Path) -> PowerSource:
     """Return what flows out of the battery; it tells nothing while it is charged."""
     for supply in sorted((root / "sys/class/power_supply").glob("*")):
         scope = read_text(supply / "scope").strip()
@@ -182,7 +186,7 @@ def _battery(root: Path) -> Source:
             channel = Channel(read, counts=False)
         else:
             raise NoSource(f"{supply.name} tells neither its power nor its current")
-        return Source(f"battery {supply.name}"[:_LONGEST], "the whole machine", (channel,))
+        return PowerSource(f"battery {supply.name}"[:_LONGEST], "the whole machine", (channel,))
     raise NoSource("there is no battery")
 
 
@@ -200,7 +204,7 @@ def _sensors(chip: Path) -> Iterator[Path]:
             return
 
 
-def _chip(name: str, root: Path) -> Source:
+def _chip(name: str, root: Path) -> PowerSource:
     chips = [chip for chip in (root / "sys/class/hwmon").glob("hwmon*") if read_text(chip / "name").strip() == name]
     if not chips:
         raise NoSource("no hwmon chip is called so")
@@ -209,10 +213,10 @@ def _chip(name: str, root: Path) -> Source:
         raise NoSource("this hwmon chip has neither power nor energy")
     if len(files) > 1:  # what goes in and what goes out of a supply, or parts and their sum, must not be added up
         raise NoSource(f"it has several sensors, name one: {', '.join(map(str, files[:_MOST_NAMED]))}")
-    return Source(name[:_LONGEST], "what it is wired to", _file(files[0]).channels)
+    return PowerSource(name[:_LONGEST], "what it is wired to", _file(files[0]).channels)
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path) -> PowerSource:
     """Return the sensor whose file is ``path``; its name says what it gives, as the kernel names such files."""
     if not path.is_file() or _number(path) is None:
         raise NoSource("no number can be read there")
@@ -228,7 +232,7 @@ def _file(path: Path) -> Source:
         channel = Channel(_product(volts, path, 1e-6), counts=False)
     else:
         raise NoSource("its name is not that of a sensor of power or energy, such as power1_input or energy_uj")
-    return Source(str(path)[:1024], "what this sensor is wired to", (channel,))
+    return PowerSource(str(path)[:1024], "what this sensor is wired to", (channel,))
 
 
 def _number(path: Path) -> int | None:

@@ -17,7 +17,7 @@ SIDECAR = "edgevit.json"
 SCHEMA_VERSION = 1
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
+class AnswerCheck(msgspec.Struct, frozen=True, kw_only=True):
     """How a converted model answers, executed here, beside float32's answers in the bundle.
 
     ``tolerance`` says in words what passes on the ``golden_images``; ``difference`` is the largest of a number,
@@ -41,7 +41,7 @@ class HandedModel(msgspec.Struct, frozen=True, kw_only=True):
     precision: HandedPrecision
     model: str
     files: tuple[File, ...]
-    check: Check | None
+    check: AnswerCheck | None
 
     @property
     def bytes(self) -> int:

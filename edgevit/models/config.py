@@ -17,8 +17,10 @@ from edgevit.errors import CheckpointError
 from edgevit.json import JSONError, read
 
 Sides = int | tuple[int, int]  # one number, or height and width
-Size = int | tuple[int, int] | dict[str, int | None]  # of an image processor: one number, two, or edges by name
-Levels = float | tuple[float, ...]  # one number for all channels, or one for each
+ProcessorSize = (
+    int | tuple[int, int] | dict[str, int | None]
+)  # of an image processor: one number, two, or edges by name
+PixelLevels = float | tuple[float, ...]  # one number for all channels, or one for each
 T = TypeVar("T")
 
 
@@ -29,8 +31,8 @@ class TimmCfg(msgspec.Struct, frozen=True):
     interpolation: str | None = None
     crop_pct: float | None = None
     crop_mode: str | None = None
-    mean: Levels | None = None
-    std: Levels | None = None
+    mean: PixelLevels | None = None
+    std: PixelLevels | None = None
     crop_border_pixels: int | None = None
     num_classes: int | None = None
 
@@ -75,13 +77,13 @@ class Processor(msgspec.Struct, frozen=True):
 
     image_processor_type: str | None = None
     feature_extractor_type: str | None = None
-    size: Size | None = None
-    crop_size: Size | None = None
+    size: ProcessorSize | None = None
+    crop_size: ProcessorSize | None = None
     default_to_square: bool | None = None
     crop_pct: float | None = None
     resample: int | str | None = None
-    image_mean: Levels | None = None
-    image_std: Levels | None = None
+    image_mean: PixelLevels | None = None
+    image_std: PixelLevels | None = None
     # Steps: null is no, as transformers has it; what is not there is as the class has it.
     do_resize: bool | UnsetType | None = UNSET
     do_center_crop: bool | UnsetType | None = UNSET
@@ -90,7 +92,7 @@ class Processor(msgspec.Struct, frozen=True):
     do_pad: bool | UnsetType | None = UNSET
     rescale_factor: float | None = None
     pretrained_cfg: TimmCfg | None = None
-    pad_size: Size | None = None
+    pad_size: ProcessorSize | None = None
     size_divisor: Any = None
     # What is not done, and refused where it is asked for.
     do_flip_channel_order: Any = None

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from edgevit.data.preprocess import Fit, Pad, Rounding
 from edgevit.errors import DataError
-from edgevit.models.config import Size
-from edgevit.models.processors import SAY_IT, Padding
+from edgevit.models.config import ProcessorSize
+from edgevit.models.processors import SAY_IT, PaddingGoal
 
 _WARPED_FROM = 384  # ConvNeXT squashes images of this edge and more, and cuts the centre out of smaller ones
 
@@ -38,7 +38,7 @@ class Steps:
 
     size: Mapping[str, int] | None
     crop: tuple[int, int] | None
-    padding: Padding | None = None
+    padding: PaddingGoal | None = None
     pad_size: tuple[int, int] | None = None
     crop_pct: float | None = None
 
@@ -78,7 +78,7 @@ def geometry_of(steps: Steps) -> Geometry:
     return replace(resized, size=out, pad=pad)
 
 
-def entries(size: Size, *, square: bool) -> dict[str, int]:
+def entries(size: ProcessorSize, *, square: bool) -> dict[str, int]:
     """Return a size as transformers writes it today, of any way in which it has been written."""
     if isinstance(size, int):
         return {"height": size, "width": size} if square else {"shortest_edge": size}
@@ -87,7 +87,7 @@ def entries(size: Size, *, square: bool) -> dict[str, int]:
     return {name: number for name, number in size.items() if number is not None}
 
 
-def edges_of(size: Size, key: str) -> tuple[int, int]:
+def edges_of(size: ProcessorSize, key: str) -> tuple[int, int]:
     """Return height and width of what ``key`` says, which must be a size in which all images come out.
 
     Raises:

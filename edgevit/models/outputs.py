@@ -37,9 +37,9 @@ _MOST_AXES = 8
 _LABELS_SHOWN = 3
 LONGEST_NAME = 200
 
-_Name = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_./:\[\]-]+\Z", max_length=LONGEST_NAME)]
+_OutputName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_./:\[\]-]+\Z", max_length=LONGEST_NAME)]
 _OriginalName = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
-_Size = Annotated[int, msgspec.Meta(ge=1, le=MOST_NUMBERS)]
+_AxisSize = Annotated[int, msgspec.Meta(ge=1, le=MOST_NUMBERS)]
 _Dim = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_]+\Z", max_length=32)]
 
 
@@ -53,9 +53,9 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     that the model came as calls it, where that is no plain name.
     """
 
-    name: _Name
+    name: _OutputName
     kind: OutputKind
-    shape: Annotated[tuple[_Size, ...], msgspec.Meta(min_length=1, max_length=_MOST_AXES)]
+    shape: Annotated[tuple[_AxisSize, ...], msgspec.Meta(min_length=1, max_length=_MOST_AXES)]
     dims: tuple[_Dim, ...]
     dtype: Literal["float32"] = "float32"
     block: int | None = None

@@ -23,14 +23,14 @@ from edgevit.models.loading import local
 from edgevit.models.sources import Reading, read_source
 from edgevit.models.spec import BUILTIN
 
-Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-_Load = Callable[[], nn.Module]
+Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+_ModelLoader = Callable[[], nn.Module]
 
 
 class Built(NamedTuple):
     """A library's model; ``note`` says so where the library could not read the file by itself."""
 
-    infer: Infer
+    infer: Forward
     note: str | None
 
 
@@ -133,7 +133,9 @@ def _whole(model: nn.Module, found: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _loaded(library: str, name: str, source: str, of_file: _Load, of_weights: _Load) -> tuple[nn.Module, str | None]:
+def _loaded(
+    library: str, name: str, source: str, of_file: _ModelLoader, of_weights: _ModelLoader
+) -> tuple[nn.Module, str | None]:
     """Return the model of the file as the library reads it, else of the tensors that EdgeViT has read, and a note.
 
     Raises:
@@ -213,7 +215,7 @@ def _answer(output: Any, checkpoint: Checkpoint) -> Tensor:  # noqa: ANN401 - of
 
 def _inference(
     model: nn.Module, answer: Callable[[Any], Tensor], checkpoint: Checkpoint, options: dict[str, Any] | None = None
-) -> Infer:
+) -> Forward:
     model = model.float().eval()
 
     def infer(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from typing import Protocol, get_args
 
 from edgevit.data.preprocess import ChannelOrder, Interpolation, Pad, Preprocess
 from edgevit.errors import DataError
-from edgevit.models.config import Levels
+from edgevit.models.config import PixelLevels
 from edgevit.models.geometry import Geometry
 from edgevit.models.processors import Statistics
 
@@ -76,6 +76,6 @@ def filter_called(name: str) -> Interpolation:
     )
 
 
-def levels(value: Levels) -> tuple[float, ...]:
+def levels(value: PixelLevels) -> tuple[float, ...]:
     """Return a mean or deviation as a tuple, which one number may stand for."""
     return value if isinstance(value, tuple) else (value,)

@@ -9,14 +9,14 @@ from msgspec import UNSET
 
 from edgevit.data.preprocess import Interpolation, Preprocess
 from edgevit.errors import DataError
-from edgevit.models.config import Levels, Processor, TimmCfg
+from edgevit.models.config import PixelLevels, Processor, TimmCfg
 from edgevit.models.defaults import Defaults
 from edgevit.models.geometry import Geometry, Steps, edges_of, entries, geometry_of
 from edgevit.models.overrides import Overrides
 from edgevit.models.prepared import ModelImages, fill_of, filter_called, levels, make
 from edgevit.models.processors import (
     SAY_IT,
-    Padding,
+    PaddingGoal,
     Statistics,
     check_keys,
     class_name,
@@ -119,7 +119,7 @@ class OfProcessor:
         self._miss("crop_pct", "config.json" if self._cfg.crop_pct else None)
         return self._cfg.crop_pct or self._class.crop_pct
 
-    def _padding(self) -> Padding | None:
+    def _padding(self) -> PaddingGoal | None:
         said, own = self._said, self._class
         pads = bool(said.do_pad) if said.do_pad is not UNSET else own is not None and own.pads
         if pads and own is None and said.size_divisor:
@@ -128,7 +128,7 @@ class OfProcessor:
                 "says how images are padded to a multiple of that",
                 remedy=SAY_IT,
             )
-        usual: Padding | None = own.padding if own is not None else "to a size"
+        usual: PaddingGoal | None = own.padding if own is not None else "to a size"
         return usual if pads else None
 
     def _pad_size(self) -> tuple[int, int] | None:
@@ -186,7 +186,9 @@ class OfProcessor:
         usual = self._class.statistics if self._class is not None else self._defaults.statistics
         return self._levels("image_mean", self._said.image_mean, self._cfg.mean, usual[0])
 
-    def _levels(self, key: str, said: Levels | None, cfg: Levels | None, usual: tuple[float, ...]) -> tuple[float, ...]:
+    def _levels(
+        self, key: str, said: PixelLevels | None, cfg: PixelLevels | None, usual: tuple[float, ...]
+    ) -> tuple[float, ...]:
         if said is not None:
             return levels(said)
         self._miss(key, "config.json" if cfg is not None else None)

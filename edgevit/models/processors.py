@@ -21,7 +21,7 @@ _UNDONE = (
     "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_crop_margin", "do_image_splitting",
     "do_pan_and_scan", "keep_aspect_ratio", "rescale_offset", "crop_to_patches",
 )  # fmt: skip
-Padding = Literal["to a size", "to a square"]
+PaddingGoal = Literal["to a size", "to a square"]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -41,7 +41,7 @@ class ProcessorClass:
     center_crop: bool = False
     square: bool = True
     crop_pct: float | None = None
-    padding: Padding | None = "to a size"
+    padding: PaddingGoal | None = "to a size"
     pads: bool = False
 
 

@@ -17,8 +17,8 @@ from edgevit.models.transformers_args import KNOWN
 REMEDY = "export the image tower alone, without --labels, or give a CLIP or SigLIP of transformers or OpenCLIP"
 _OF_TEXT = {"max_position_embeddings", "projection_size", "vocab_size", "type_vocab_size", "num_text_layers"}
 
-_T = TypeVar("_T", bound=msgspec.Struct)
-_Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
+_StructT = TypeVar("_StructT", bound=msgspec.Struct)
+_PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
 _Epsilon = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -57,15 +57,15 @@ class _TextSizes(TypedDict):
 class _TransformersText(msgspec.Struct, frozen=True):
     """text_config of a config.json."""
 
-    num_attention_heads: _Count | None = None
+    num_attention_heads: _PositiveCount | None = None
     layer_norm_eps: _Epsilon | None = None
     hidden_act: str | None = None
     eos_token_id: int | msgspec.UnsetType | None = msgspec.UNSET
-    hidden_size: _Count | None = None
-    num_hidden_layers: _Count | None = None
-    intermediate_size: _Count | None = None
-    vocab_size: _Count | None = None
-    max_position_embeddings: _Count | None = None
+    hidden_size: _PositiveCount | None = None
+    num_hidden_layers: _PositiveCount | None = None
+    intermediate_size: _PositiveCount | None = None
+    vocab_size: _PositiveCount | None = None
+    max_position_embeddings: _PositiveCount | None = None
 
 
 class _NormArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,11 +83,11 @@ class _TokenizerArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 class _OpenClipText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """text_cfg of an open_clip_config.json; what is not here is not implemented."""
 
-    width: _Count | None = None
-    layers: _Count | None = None
-    heads: _Count = 8
-    context_length: _Count | None = None
-    vocab_size: _Count | None = None
+    width: _PositiveCount | None = None
+    layers: _PositiveCount | None = None
+    heads: _PositiveCount = 8
+    context_length: _PositiveCount | None = None
+    vocab_size: _PositiveCount | None = None
     mlp_ratio: float | None = None  # the weights show it
     no_causal_mask: bool = False
     pool_type: str = "argmax"
@@ -189,7 +189,7 @@ def _of_open_clip(raw: Raw, weights: Mapping[str, Tensor]) -> TextSpec:
     )
 
 
-def _read(said: object, kind: type[_T], what: str) -> _T:
+def _read(said: object, kind: type[_StructT], what: str) -> _StructT:
     try:
         return msgspec.convert(said, kind)
     except msgspec.ValidationError as error:

@@ -18,7 +18,7 @@ from edgevit.models.rotary import Rotary
 from edgevit.models.spec import RotaryPositions
 from edgevit.models.timm_args import Understood, check_types, named_args, refusal, table, understand
 
-Kind = Literal["eva", "beit"]
+EvaFamily = Literal["eva", "beit"]
 
 #: What timm's ViT calls the same.
 _TRANSLATED = {
@@ -64,7 +64,7 @@ class UnderstoodEva:
 
 
 def understand_eva(
-    config: Config, weights: Mapping[str, Tensor], frequencies: Tensor | None, source: str, kind: Kind
+    config: Config, weights: Mapping[str, Tensor], frequencies: Tensor | None, source: str, kind: EvaFamily
 ) -> UnderstoodEva:
     """Return what ``config`` says of ``weights``, which are under timm's ViT's names.
 

@@ -16,11 +16,11 @@ _CELL, _MATRIX = 40, 800  # pixels of a cell that is numbered, and of a matrix o
 _NAMES, _TOP, _RIGHT = 168, 40, 16
 _SHADE = (11, 110, 110)
 
-Counts = Sequence[Sequence[int]]
-Shares = Sequence[Sequence[float]]
+ConfusionCounts = Sequence[Sequence[int]]
+ConfusionShares = Sequence[Sequence[float]]
 
 
-def draw(counts: Counts, labels: Sequence[str], title: str) -> bytes:
+def draw(counts: ConfusionCounts, labels: Sequence[str], title: str) -> bytes:
     """Return the file that shows ``counts``: rows are the classes of images, columns what they were taken for."""
     count = len(labels)
     shares = [[number / max(1, sum(row)) for number in row] for row in counts]
@@ -38,7 +38,7 @@ def draw(counts: Counts, labels: Sequence[str], title: str) -> bytes:
     return svg.standalone(svg.plot(parts, width, height, f"Confusion matrix: {title}"), width, height)
 
 
-def _cells(counts: Counts, shares: Shares, left: int) -> Iterator[str]:
+def _cells(counts: ConfusionCounts, shares: ConfusionShares, left: int) -> Iterator[str]:
     for row, numbers in enumerate(counts):
         for column, number in enumerate(numbers):
             if not number:
@@ -57,7 +57,7 @@ def _names(labels: Sequence[str], left: int, bottom: int) -> Iterator[str]:
         yield svg.text(name, 0, 0, text_anchor="end", transform=f"translate({left + middle} {bottom + 8}) rotate(-90)")
 
 
-def _shades(shares: Shares, left: int, side: int) -> str:
+def _shades(shares: ConfusionShares, left: int, side: int) -> str:
     """Return the matrix as an image within the plot: a million cells would be a file of 100 MB."""
     picture = Image.new("RGBA", (len(shares), len(shares)))
     picture.putdata([(*_SHADE, round(255 * share)) for row in shares for share in row])

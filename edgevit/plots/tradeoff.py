@@ -38,7 +38,7 @@ class PlottedVariant(NamedTuple):
         return max(self.p50_ms, self.p90_ms or 0.0, self.interval_ms[1] if self.interval_ms else 0.0)
 
 
-class Point(NamedTuple):
+class PlacedVariant(NamedTuple):
     """A variant in the plot: where it is, in pixels, and where its name stands."""
 
     variant: PlottedVariant
@@ -60,7 +60,7 @@ class Tradeoff(NamedTuple):
     height: int
     x: Scale
     y: Scale
-    points: list[Point]
+    points: list[PlacedVariant]
     front: list[tuple[float, float]]
     lines: list[BudgetLine]
 
@@ -76,7 +76,7 @@ def tradeoff(variants: Sequence[PlottedVariant], width: int, height: int) -> Tra
     places = [_place(variant, x, y) for variant in variants]
     frame = Box(_LEFT, _TOP - 6, width - 2, height - _BOTTOM)
     labels = place_labels(places, [variant.text for variant in variants], frame)
-    points = [Point(*each) for each in zip(variants, places, labels, strict=True)]
+    points = [PlacedVariant(*each) for each in zip(variants, places, labels, strict=True)]
     return Tradeoff(width, height, x, y, points, _front(points), _lines(points))
 
 
@@ -117,7 +117,7 @@ def mark(precision: str, x: float, y: float) -> str:
     return svg.element("circle", class_=f"mark {precision}", cx=x, cy=y, r=5.5 if precision == "float32" else 6)
 
 
-def _whiskers(point: Point, scale: Scale) -> Iterator[str]:
+def _whiskers(point: PlacedVariant, scale: Scale) -> Iterator[str]:
     x, y, low, high, far = point.place
     kind = f"whisker {_kind(point.variant.precision)}"
     if low != high:
@@ -133,9 +133,9 @@ def _kind(precision: str) -> str:
     return precision if precision in ("float32", "int8") else "other"
 
 
-def _lines(points: Sequence[Point]) -> list[BudgetLine]:
+def _lines(points: Sequence[PlacedVariant]) -> list[BudgetLine]:
     """Return the lines that more than one point lies on."""
-    found: dict[str, list[Point]] = {}
+    found: dict[str, list[PlacedVariant]] = {}
     for point in points:
         if point.variant.line is not None:
             found.setdefault(point.variant.line, []).append(point)
@@ -149,7 +149,7 @@ def _lines(points: Sequence[Point]) -> list[BudgetLine]:
     ]
 
 
-def _front(points: Sequence[Point]) -> list[tuple[float, float]]:
+def _front(points: Sequence[PlacedVariant]) -> list[tuple[float, float]]:
     """Return the corners of the staircase through the Pareto front, from the fastest on."""
     corners: list[tuple[float, float]] = []
     for place in sorted(point.place for point in points if point.variant.on_front):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from edgevit.bundle.manifest import INTEGER_PRECISIONS, Latency, Variant, Word
+from edgevit.bundle.manifest import INTEGER_PRECISIONS, Latency, LimitOutcome, Variant
 
 Tone = Literal["good", "bad", "doubt", "neutral"]
 
@@ -46,7 +46,7 @@ def outcome(variant: Variant) -> GateOutcome:
 
 def _raced(variant: Variant) -> GateOutcome | None:
     """Return what a race has shown against a variant, or could not show for it; None if nothing."""
-    tones: dict[Word, Tone] = {"failed": "bad", "not shown": "doubt"}
+    tones: dict[LimitOutcome, Tone] = {"failed": "bad", "not shown": "doubt"}
     for word, tone in tones.items():
         if reasons := [f"{each.limit}: {each.reason}" for each in variant.evidence if each.word == word]:
             return GateOutcome(word, tone, "; ".join(reasons))

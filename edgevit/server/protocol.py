@@ -27,9 +27,9 @@ EXTENSIONS = ("binary_tensor_data",)
 JSON_BYTES = "Inference-Header-Content-Length"
 _DIGITS = 15
 
-_Name = Annotated[str, msgspec.Meta(max_length=256)]
-_Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
-_Shape = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]], msgspec.Meta(max_length=8)]
+_ProtocolName = Annotated[str, msgspec.Meta(max_length=256)]
+_ByteCount = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+_TensorShape = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]], msgspec.Meta(max_length=8)]
 
 
 class Answer(NamedTuple):
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 class InputParameters(msgspec.Struct, frozen=True):
     """``binary_data_size`` is how many bytes of a tensor stand behind the JSON, in the place of ``data``."""
 
-    binary_data_size: _Size | None = None
+    binary_data_size: _ByteCount | None = None
     shared_memory_region: Any = None
 
 
@@ -64,8 +64,8 @@ class RequestParameters(msgspec.Struct, frozen=True):
 class RequestedInput(msgspec.Struct, frozen=True):
     """A tensor of a request; ``data`` is flat or nested, row by row, None where its bytes stand behind the JSON."""
 
-    name: _Name
-    shape: _Shape
+    name: _ProtocolName
+    shape: _TensorShape
     datatype: str
     data: list[Any] | None = None
     parameters: InputParameters = InputParameters()
@@ -74,7 +74,7 @@ class RequestedInput(msgspec.Struct, frozen=True):
 class RequestedOutput(msgspec.Struct, frozen=True):
     """An output that a request asks for."""
 
-    name: _Name
+    name: _ProtocolName
     parameters: OutputParameters = OutputParameters()
 
 
@@ -83,7 +83,7 @@ class InferRequest(msgspec.Struct, frozen=True):
 
     inputs: Annotated[list[RequestedInput], msgspec.Meta(min_length=1, max_length=1)]
     outputs: Annotated[list[RequestedOutput], msgspec.Meta(max_length=64)] = []
-    id: _Name | None = None
+    id: _ProtocolName | None = None
     parameters: RequestParameters = RequestParameters()
 
 

@@ -50,7 +50,7 @@ class Availability(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str | None = None
 
 
-class _Reason(msgspec.Struct, frozen=True):
+class _Unavailability(msgspec.Struct, frozen=True):
     problem: str
     remedy: str
 
@@ -89,11 +89,11 @@ def target_availability(
     engine = next((each for each in findings if (each.name, each.device) == (target.backend, target.device)), None)
     wrong = _engine_reason(name, target, engine)
     elsewhere = _machine_reason(target, machine)
-    here = None if engine is None or engine.runs else _Reason(engine.problem or "", engine.remedy or "")
+    here = None if engine is None or engine.runs else _Unavailability(engine.problem or "", engine.remedy or "")
     wrong_gpu = _gpu_reason(target, engine)
     running = elsewhere or wrong or here or wrong_gpu
     build: Build = "yes"
-    lacking = None if building.works else _Reason(building.problem or "", building.remedy or "")
+    lacking = None if building.works else _Unavailability(building.problem or "", building.remedy or "")
     if lacking:
         build = "no"
     elif backend_class(target.backend).builds_on_device and not _builds(target, engine, wrong_gpu):
@@ -110,30 +110,32 @@ def target_availability(
     )
 
 
-def _builds(target: Target, engine: Finding | None, wrong_gpu: _Reason | None) -> bool:
+def _builds(target: Target, engine: Finding | None, wrong_gpu: _Unavailability | None) -> bool:
     """Say whether the engine builds for the target here; some do for GPUs that are elsewhere."""
     return engine is not None and engine.builds and (backend_class(target.backend).cross_compiles or wrong_gpu is None)
 
 
-def _machine_reason(target: Target, machine: str) -> _Reason | None:
+def _machine_reason(target: Target, machine: str) -> _Unavailability | None:
     if same_machine(machine) in target.machines:
         return None
     kinds = " or ".join(target.machines)
-    return _Reason(f"it is for {kinds}, and this is {machine}", "copy the bundle to the device and run it there")
+    return _Unavailability(
+        f"it is for {kinds}, and this is {machine}", "copy the bundle to the device and run it there"
+    )
 
 
-def _engine_reason(name: str, target: Target, engine: Finding | None) -> _Reason | None:
+def _engine_reason(name: str, target: Target, engine: Finding | None) -> _Unavailability | None:
     if engine is None:
-        return _Reason(f"{target.backend} was not tried on a {target.device}", "edgevit doctor")
+        return _Unavailability(f"{target.backend} was not tried on a {target.device}", "edgevit doctor")
     if engine.version and target.versions and not within(engine.version, target.versions):
         problem = f"it is for {target.backend} {target.versions}, and this is {engine.version}"
-        return _Reason(problem, other_version(name, target, engine.version))
+        return _Unavailability(problem, other_version(name, target, engine.version))
     return None
 
 
-def _gpu_reason(target: Target, engine: Finding | None) -> _Reason | None:
+def _gpu_reason(target: Target, engine: Finding | None) -> _Unavailability | None:
     found = engine.compute_capability if engine else None
     if not target.compute_capability or not found or target.compute_capability == found:
         return None
     problem = f"it is for compute capability {target.compute_capability}, and this GPU has {found}"
-    return _Reason(problem, "choose a target for this GPU, or go to the device")
+    return _Unavailability(problem, "choose a target for this GPU, or go to the device")

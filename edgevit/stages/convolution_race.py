@@ -46,7 +46,7 @@ _NO_DEPTHWISE = "all but depthwise ones"
 _BETTER_IN_FLOAT = "{} is better off with it in float: "
 
 
-class _Choice(NamedTuple):
+class _ChosenForm(NamedTuple):
     """What was chosen for the whole model: ``form``, None where all are float, what to say, and why some are float.
 
     ``base`` is the form whose stages are worth a look, and ``apart`` why convolutions are float that are float in it.
@@ -100,7 +100,7 @@ def choose_convolutions(
     return _by_stage(bench, choice, Allowance(forms[0].deviation), progress)
 
 
-def _by_stage(bench: Workbench, choice: _Choice, allowance: Allowance, progress: Progress) -> PtqModel:
+def _by_stage(bench: Workbench, choice: _ChosenForm, allowance: Allowance, progress: Progress) -> PtqModel:
     """Return the model with what was chosen noted in its plan: stage by stage, where that is better than ``choice``."""
     ptq, dialect, engine = bench.ptq, bench.target.dialect, bench.target.backend
     names = frozenset(ptq.plan.integer_convolutions())
@@ -124,7 +124,7 @@ def _by_stage(bench: Workbench, choice: _Choice, allowance: Allowance, progress:
     return replace(chosen, plan=msgspec.structs.replace(chosen.plan, stages=(*chosen.plan.stages, *verdicts)))
 
 
-def _reasons(better: ByStage, choice: _Choice, allowance: Allowance, engine: str) -> dict[str, str]:
+def _reasons(better: ByStage, choice: _ChosenForm, allowance: Allowance, engine: str) -> dict[str, str]:
     """Return why convolutions are float where stages were chosen: as in all stages, or by their own."""
     reasons = dict(choice.apart)
     for trial in better.trials:
@@ -199,7 +199,7 @@ def _golden(bundle: Bundle) -> Reference:
     return Reference(np.stack([bundle.manifest.preprocess(image) for image in golden.images]), golden.logits)
 
 
-def _chosen(forms: Sequence[RacedForm], times: NDArray[np.float64], engine: str) -> _Choice:
+def _chosen(forms: Sequence[RacedForm], times: NDArray[np.float64], engine: str) -> _ChosenForm:
     """Choose what is fastest by ``times`` (rounds, forms), of what is accurate enough; all in float comes first."""
     allowance = Allowance(forms[0].deviation)
     accurate = [index for index, form in enumerate(forms) if index == 0 or allowance.holds(form.deviation)]
@@ -230,10 +230,10 @@ def _chosen(forms: Sequence[RacedForm], times: NDArray[np.float64], engine: str)
         apart = dict.fromkeys(apart, why)
     if not best:
         said = f"Convolutions stay float32 with {engine}: {against(range(1, len(forms)), 0)}"
-        return _Choice(None, said, reasons(0), forms[base], apart)
+        return _ChosenForm(None, said, reasons(0), forms[base], apart)
     gained = f"{1 / np.median(times[:, 0] / times[:, best]):.2f} of the time that it takes with them in float"
     said = f"Convolutions in INT8 with {engine}: {forms[best].integers}; {gained}, {forms[best].deviation.say()}"
-    return _Choice(forms[best], said, reasons(best), forms[base], apart)
+    return _ChosenForm(forms[best], said, reasons(best), forms[base], apart)
 
 
 def _base(forms: Sequence[RacedForm], fastest: int, accurate: Collection[int]) -> int:

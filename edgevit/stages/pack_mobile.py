@@ -28,7 +28,7 @@ from edgevit.mobile import MobileFormat, Rewrite, process
 from edgevit.mobile.converter import Converter
 from edgevit.mobile.formats import CONVERTERS
 from edgevit.mobile.messages import ANSWERS, CALIBRATION, IMAGES, MODEL, ConversionJob, ConvertedModel
-from edgevit.mobile.sidecar import SIDECAR, Calibration, Check, HandedModel, HandOver, Input
+from edgevit.mobile.sidecar import SIDECAR, AnswerCheck, Calibration, HandedModel, HandOver, Input
 from edgevit.models.licenses import License
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.image_pass import one_by_one
@@ -273,7 +273,7 @@ def _check(
     golden: Golden,
     expected: NDArray[np.float32],
     folder: Path,
-) -> Check:
+) -> AnswerCheck:
     """Compare what a model answers with float32's answers.
 
     Raises:
@@ -298,7 +298,7 @@ def _check(
             if made.precision != "float32"
             else "take another format, and report it with the model's architecture",
         )
-    return Check(
+    return AnswerCheck(
         tolerance=figures.tolerance,
         golden_images=len(golden.images),
         difference=figures.difference,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edgevit.bundle.manifest import LimitEvidence, Precision, Word
+from edgevit.bundle.manifest import LimitEvidence, LimitOutcome, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.stages.host_result import HostResult, all_passed, of_hosts
 
@@ -23,7 +23,7 @@ class Flip:
     label: str | None = None
 
 
-def word_of(evidence: Iterable[LimitEvidence]) -> Word:
+def word_of(evidence: Iterable[LimitEvidence]) -> LimitOutcome:
     """Return the verdict on a variant: failed if one limit is missed, else not shown if one is not, else passed."""
     words = {each.word for each in evidence}
     return "failed" if "failed" in words else "not shown" if "not shown" in words else "passed"
@@ -43,7 +43,7 @@ class Entrant:
     flips: tuple[Flip, ...] = ()
 
     @property
-    def word(self) -> Word:
+    def word(self) -> LimitOutcome:
         """The verdict; see ``word_of``."""
         return word_of(self.evidence)
 

@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 
 from edgevit.training.recipe import TrainRecipe
 
-Pixels = NDArray[np.uint8]
+PixelArray = NDArray[np.uint8]
 
 
-def augment(pixels: Pixels, recipe: TrainRecipe, random: np.random.Generator) -> Pixels:
+def augment(pixels: PixelArray, recipe: TrainRecipe, random: np.random.Generator) -> PixelArray:
     """Return the batch shifted, mirrored and partly erased as ``recipe`` says; ``pixels`` stay as they are."""
     return erase(flip(shift(pixels, recipe.shift, random), recipe.flip, random), recipe.erase, random)
 
 
-def shift(pixels: Pixels, most: int, random: np.random.Generator) -> Pixels:
+def shift(pixels: PixelArray, most: int, random: np.random.Generator) -> PixelArray:
     """Translate each image by up to ``most`` pixels each way; what comes in is black."""
     count, height, width, _ = pixels.shape
     padded = np.pad(pixels, ((0, 0), (most, most), (most, most), (0, 0)))
@@ -25,13 +25,13 @@ def shift(pixels: Pixels, most: int, random: np.random.Generator) -> Pixels:
     return padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def flip(pixels: Pixels, probability: float, random: np.random.Generator) -> Pixels:
+def flip(pixels: PixelArray, probability: float, random: np.random.Generator) -> PixelArray:
     """Mirror each image left to right with ``probability``."""
     chosen = random.random((len(pixels), 1, 1, 1)) < probability
     return np.where(chosen, pixels[:, :, ::-1], pixels)
 
 
-def erase(pixels: Pixels, probability: float, random: np.random.Generator) -> Pixels:
+def erase(pixels: PixelArray, probability: float, random: np.random.Generator) -> PixelArray:
     """Fill a rectangle of 2 to 20 % of an image with noise, with ``probability`` (Zhong et al. 2020)."""
     count, height, width, _ = pixels.shape
     chosen = random.random((count, 1, 1)) < probability

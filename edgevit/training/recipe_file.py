@@ -27,12 +27,12 @@ from edgevit.training.recipe import (
     TrainRecipe,
 )
 
-Device = Literal["auto", "cpu", "cuda"]
-_Levels = float | Annotated[tuple[float, ...], Meta(min_length=1, max_length=3)]
-_Count = Annotated[int, Meta(ge=0, le=1 << 20)]
-_Pixels = Annotated[int, Meta(ge=1, le=99_999)]
-# No tuple[_Pixels, _Pixels]: beside an integer with limits, msgspec 0.22 reads its length from the wrong place.
-_Size = _Pixels | Annotated[tuple[_Pixels, ...], Meta(min_length=2, max_length=2)]
+TorchDevice = Literal["auto", "cpu", "cuda"]
+_ChannelLevels = float | Annotated[tuple[float, ...], Meta(min_length=1, max_length=3)]
+_MergeCount = Annotated[int, Meta(ge=0, le=1 << 20)]
+_PixelCount = Annotated[int, Meta(ge=1, le=99_999)]
+# No tuple[_PixelCount, _PixelCount]: beside an integer with limits, msgspec 0.22 reads its length from the wrong place.
+_ImageSides = _PixelCount | Annotated[tuple[_PixelCount, ...], Meta(min_length=2, max_length=2)]
 
 _REMEDY = "edgevit train --print-recipe shows how it is written"
 
@@ -41,9 +41,9 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How images are prepared, where files beside the checkpoint do not say it, or not rightly."""
 
     preprocess: str | None = None
-    mean: _Levels | None = None
-    std: _Levels | None = None
-    resize: _Pixels | Literal["squash"] | None = None
+    mean: _ChannelLevels | None = None
+    std: _ChannelLevels | None = None
+    resize: _PixelCount | Literal["squash"] | None = None
     crop: Annotated[float, Meta(gt=0, le=1)] | None = None
     interpolation: Interpolation | None = None
 
@@ -62,12 +62,12 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: str | None = None
     teacher: str | None = None
     token_budget: float | None = None
-    token_schedule: tuple[_Count, ...] | None = None
-    image_size: _Size | None = None
+    token_schedule: tuple[_MergeCount, ...] | None = None
+    image_size: _ImageSides | None = None
     heads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     raw_weights: bool = False
     workers: Annotated[int, Meta(ge=0, le=256)] | None = None
-    device: Device = "auto"
+    device: TorchDevice = "auto"
     images: ImageSettings = ImageSettings()
 
     @property
@@ -77,8 +77,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 #: A whole file: of a recipe's keys those that it has.
-_File = msgspec.defstruct(
-    "_File",
+_RecipeFile = msgspec.defstruct(
+    "_RecipeFile",
     [(each.name, each.type | UnsetType, UNSET) for each in msgspec.structs.fields(TrainRecipe)],
     bases=(RunSettings,),
     frozen=True,
@@ -191,7 +191,7 @@ def read_recipe(path: Path) -> tuple[RunSettings, dict[str, Any]]:
     Raises:
         InputError: if it cannot be read, or something in it is not understood; the message names the line and the key.
     """
-    found = toml.read_file("training recipe", path, _File, remedy=_REMEDY)
+    found = toml.read_file("training recipe", path, _RecipeFile, remedy=_REMEDY)
     said = {name: getattr(found, name) for name in TrainRecipe.__struct_fields__}
     settings = {name: getattr(found, name) for name in RunSettings.__struct_fields__}
     return RunSettings(**settings), {name: value for name, value in said.items() if value is not UNSET}

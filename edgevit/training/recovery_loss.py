@@ -15,7 +15,7 @@ from edgevit.training.objective import Normalise, distillation
 from edgevit.training.recipe import TrainRecipe
 
 #: What a model gives: logits (B, classes); of an embedding model features (B, F) and tokens (B, N, D).
-Given = Tensor | tuple[Tensor, Tensor]
+ModelOutput = Tensor | tuple[Tensor, Tensor]
 
 
 class WholeModel(nn.Module):
@@ -27,7 +27,7 @@ class WholeModel(nn.Module):
         self.model = model.requires_grad_(requires_grad=False).eval()
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Given:
+    def forward(self, images: Tensor) -> ModelOutput:
         """Return logits, or features and all normalised tokens."""
         tokens = self.model.forward_features(images)
         given = self.model.forward_head(tokens)
@@ -68,7 +68,7 @@ class RecoveryLoss:
         found = model(images)
         return self.distance(found, wanted), self.likeness(found, wanted)
 
-    def distance(self, found: Given, wanted: Given) -> Tensor:
+    def distance(self, found: ModelOutput, wanted: ModelOutput) -> Tensor:
         """Return the loss, summed over the images."""
         if isinstance(found, tuple) and isinstance(wanted, tuple):
             (features, tokens), (features_wanted, tokens_wanted) = found, wanted
@@ -81,7 +81,7 @@ class RecoveryLoss:
         return distillation(found.float(), wanted.float(), self.recipe.teacher_temperature)
 
     @torch.no_grad()
-    def likeness(self, found: Given, wanted: Given) -> float:
+    def likeness(self, found: ModelOutput, wanted: ModelOutput) -> float:
         """Return the measure, summed over the images."""
         if isinstance(found, tuple) and isinstance(wanted, tuple):
             return float(functional.cosine_similarity(found[0].float(), wanted[0].float(), dim=1).sum())

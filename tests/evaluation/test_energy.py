@@ -6,10 +6,10 @@ import pytest
 from edgevit.evaluation.conditions import Conditions
 from edgevit.evaluation.energy import Drawn, energy_of, measure_idle, net_interval
 from edgevit.machine.meter import Meter
-from edgevit.machine.power import Channel, Source
+from edgevit.machine.power import Channel, PowerSource
 from edgevit.progress import SILENT
 
-SOURCE = Source("RAPL package-0", "processor", ())
+SOURCE = PowerSource("RAPL package-0", "processor", ())
 
 
 def test_idle_power_is_taken_off():
@@ -55,7 +55,7 @@ def quick(monkeypatch):
 
 @pytest.mark.usefixtures("quick")
 def test_the_idle_machine_is_measured(tmp_path):
-    source = Source("made up", "a test", (Channel(lambda: 4.0, counts=False),))
+    source = PowerSource("made up", "a test", (Channel(lambda: 4.0, counts=False),))
     with Meter(source) as meter:
         meter._ended.set()  # samples are taken here alone
         for _ in range(3):
@@ -68,7 +68,7 @@ def test_the_idle_machine_is_measured(tmp_path):
 @pytest.mark.usefixtures("quick")
 def test_a_machine_that_is_not_idle_gives_no_idle_power(monkeypatch, tmp_path):
     monkeypatch.setattr("edgevit.evaluation.energy.too_much", lambda shares: ["other processes took 40 %"])
-    source = Source("made up", "a test", (Channel(lambda: 4.0, counts=False),))
+    source = PowerSource("made up", "a test", (Channel(lambda: 4.0, counts=False),))
     with Meter(source) as meter:
         found = measure_idle(meter, Conditions([], root=tmp_path), 1.0, SILENT)
     assert found.watts == ()

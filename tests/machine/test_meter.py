@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.machine.meter import Meter
-from edgevit.machine.power import Channel, Source
+from edgevit.machine.power import Channel, PowerSource
 
 
 def metered(channels, moments):
@@ -18,7 +18,7 @@ def metered(channels, moments):
         Channel(lambda value=value: value(clock[0]), counts=counts, wraps_at=wraps_at)
         for value, counts, wraps_at in channels
     ]
-    meter = Meter(Source("made up", "a test", tuple(made)), clock=lambda: clock[0])
+    meter = Meter(PowerSource("made up", "a test", tuple(made)), clock=lambda: clock[0])
     for moment in moments:
         clock[0] = moment
         meter.sample()
@@ -77,7 +77,7 @@ def test_a_sensor_that_cannot_be_read_for_a_while_leaves_a_hole():
 def test_a_thread_samples_while_it_is_entered():
     taken = []
     channel = Channel(lambda: taken.append(1) or float(len(taken)), counts=True)
-    with Meter(Source("made up", "a test", (channel,))):
+    with Meter(PowerSource("made up", "a test", (channel,))):
         while len(taken) < 4:
             pass
     count = len(taken)

@@ -26,7 +26,7 @@ from edgevit.backends.tensorrt.contradictions import (
     float8_contradictions,
     version_contradictions,
 )
-from edgevit.backends.tensorrt.cuda import Device, open_driver
+from edgevit.backends.tensorrt.cuda import CudaDevice, open_driver
 from edgevit.backends.tensorrt.engine_report import report_of_inspection, report_of_log
 from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.backends.tensorrt.session import TensorRTSession
@@ -177,7 +177,7 @@ class _TensorRTBase(Backend):
     def _plan_memory(self, model: Path, options: BuildOptions, progress: Progress) -> int | None:
         """Say what memory the build may take, and return how much workspace, in MiB; None leaves it to TensorRT."""
         free = system.memory().available_mb
-        with Device(open_driver()) as device:
+        with CudaDevice(open_driver()) as device:
             on_gpu = device.free_bytes() // _MIB
         plan = build_memory.plan_memory(
             model.stat().st_size, options.workspace_mb, on_gpu if free is None else min(free, on_gpu)
@@ -223,7 +223,7 @@ class _TensorRTBase(Backend):
                 remedy="run 'edgevit build BUNDLE --target TARGET --precision PRECISION' on this machine",
             )
         info = sidecar.read_info(model)
-        reason = sidecar.incompatible_reason(info, bindings, Device(driver).compute_capability, chosen)
+        reason = sidecar.incompatible_reason(info, bindings, CudaDevice(driver).compute_capability, chosen)
         if reason is None:
             return TensorRTSession(bindings, driver, model, chosen)
         if chosen.rebuild != "yes":
@@ -232,7 +232,7 @@ class _TensorRTBase(Backend):
                 remedy="run 'edgevit build BUNDLE --target TARGET --precision PRECISION' on this machine, or allow "
                 "it to be built again when it is loaded with the setting rebuild=yes",
             )
-        engine = self._rebuilt(model, info, bindings.version, Device(driver).compute_capability, progress)
+        engine = self._rebuilt(model, info, bindings.version, CudaDevice(driver).compute_capability, progress)
         return TensorRTSession(bindings, driver, engine, chosen)
 
     def transfer_times(

@@ -107,7 +107,7 @@ def open_driver() -> Driver:
     return driver
 
 
-class Device:
+class CudaDevice:
     """The first GPU and its memory; a context manager that frees what was not freed."""
 
     def __init__(self, driver: Driver) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgevit.backends.base import LinearKernel, join_products
-from edgevit.backends.kernel_report import AttentionKernel, Counts, Kernel, KernelReport, Kind
+from edgevit.backends.kernel_report import AttentionKernel, Counts, Kernel, KernelKind, KernelReport
 from edgevit.backends.tensorrt.fusion import AttentionNodes, find_attentions, find_linears
 from edgevit.backends.tensorrt.kernel_log import (
     Listed,
@@ -96,7 +96,7 @@ def _types(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     return tuple(tensor.type for tensor in tensors)
 
 
-def _kind(listed: Listed, nodes: Mapping[str, ParsedNode]) -> Kind:
+def _kind(listed: Listed, nodes: Mapping[str, ParsedNode]) -> KernelKind:
     operators = Counter(nodes[name].op_type for name in listed.nodes if name in nodes)
     operations, layer_type = _operations(listed), listed.layer_type.lower()
     if operators["Softmax"] and operators["MatMul"] > 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.tensorrt.bindings import NAMES, Flavour, load_bindings
-from edgevit.backends.tensorrt.cuda import Device, open_driver
+from edgevit.backends.tensorrt.cuda import CudaDevice, open_driver
 from edgevit.backends.tensorrt.settings import parse_settings
 from edgevit.backends.tensorrt.sidecar import incompatible_reason, read_info
 from edgevit.backends.tensorrt.trtexec import find_trtexec
@@ -79,7 +79,7 @@ def capability_here() -> str:
         MissingDependencyError: if there is none.
 
     """
-    return Device(open_driver()).compute_capability
+    return CudaDevice(open_driver()).compute_capability
 
 
 def target_capability(flavour: Flavour, options: BuildOptions) -> str:

@@ -18,7 +18,7 @@ from edgevit.backends.base import BatchProfile, LinearKernel, check_images
 from edgevit.backends.kernel_report import KERNELS, KernelReport
 from edgevit.backends.pool import Pool
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings
-from edgevit.backends.tensorrt.cuda import Device, Driver, Event
+from edgevit.backends.tensorrt.cuda import CudaDevice, Driver, Event
 from edgevit.backends.tensorrt.log import Log, make_logger
 from edgevit.backends.tensorrt.settings import TensorRTSettings
 from edgevit.bundle.measured import Transfers
@@ -39,7 +39,7 @@ class TensorRTSession:
         self._log = Log()
         self._logger = make_logger(bindings, self._log)
         with ExitStack() as stack:
-            self._device = stack.enter_context(Device(driver))
+            self._device = stack.enter_context(CudaDevice(driver))
             self._runtime, self._engine = self._load(settings)
             self._tensors = _Tensors(bindings, self._engine, path)
             captures = settings.cuda_graph == "auto" and not _captures_itself(bindings)
@@ -200,7 +200,7 @@ def _context(bindings: Bindings, engine: Any, settings: TensorRTSettings) -> Any
 class _Lane:
     """One context with a stream and memory of its own: one part of a batch at a time."""
 
-    def __init__(self, device: Device, context: Any, tensors: _Tensors, log: Log, captures: bool) -> None:  # noqa: ANN401, FBT001
+    def __init__(self, device: CudaDevice, context: Any, tensors: _Tensors, log: Log, captures: bool) -> None:  # noqa: ANN401, FBT001
         self._context, self._tensors, self._log = context, tensors, log
         self._stream = device.stream()
         largest = tensors.batch.max

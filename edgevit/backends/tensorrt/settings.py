@@ -12,7 +12,7 @@ from edgevit.backends.tensorrt.bindings import NAMES, Flavour
 from edgevit.decoding import LOCK
 from edgevit.errors import BundleError
 
-Choice = Literal["no", "yes"]
+YesNo = Literal["no", "yes"]
 
 
 class TensorRTSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,10 +27,10 @@ class TensorRTSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     device: Literal["gpu"] = "gpu"
     hardware_compatibility: Literal["none", "ampere+", "same-compute-capability"] = "none"
-    version_compatible: Choice = "no"
+    version_compatible: YesNo = "no"
     optimization_level: Literal["default", "0", "1", "2", "3", "4", "5"] = "default"
-    rebuild: Choice = "no"
-    host_code: Choice = "no"
+    rebuild: YesNo = "no"
+    host_code: YesNo = "no"
     contexts: Literal["1", "2", "3", "4"] = "1"
     cuda_graph: Literal["auto", "off"] = "auto"
 

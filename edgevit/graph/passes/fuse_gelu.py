@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgevit.graph.layout import constant
 
 _SINCE = 20  # the opset that brought Gelu
-_Curve = NDArray[np.float64]
+_Samples = NDArray[np.float64]
 #: Where the function is looked at: beyond these points both forms are 0 or x to the last digit.
 _POINTS = np.linspace(-6, 6, 241)
 _NEAR = 1e-6  # what constants in float32 differ by
@@ -79,7 +79,7 @@ def _after(curve: ir.Node) -> list[ir.Node]:
     return found[::-1]
 
 
-def _values(value: ir.Value | None, x: ir.Value, depth: int) -> _Curve | None:
+def _values(value: ir.Value | None, x: ir.Value, depth: int) -> _Samples | None:
     """Return ``value`` as a function of ``x`` alone, at ``_POINTS``; None if it is none."""
     if value is x:
         return _POINTS
@@ -93,11 +93,11 @@ def _values(value: ir.Value | None, x: ir.Value, depth: int) -> _Curve | None:
     if None in [None if each is None else 0 for each in inputs]:
         return None
     with np.errstate(all="ignore"):
-        result: _Curve = (_ONE if node.op_type in _ONE else _TWO)[node.op_type](*inputs)  # type: ignore[operator]
+        result: _Samples = (_ONE if node.op_type in _ONE else _TWO)[node.op_type](*inputs)  # type: ignore[operator]
     return result
 
 
-def _is_gelu(values: _Curve, approximate: Literal["none", "tanh"]) -> bool:
+def _is_gelu(values: _Samples, approximate: Literal["none", "tanh"]) -> bool:
     if approximate == "none":
         expected = 0.5 * _POINTS * (1 + _erf(_POINTS / math.sqrt(2)))
     else:

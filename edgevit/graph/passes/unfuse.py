@@ -132,7 +132,7 @@ class _Standard:
         return self.op("Slice", x, *(self.constant([each]) for each in (start, stop, -1)))
 
 
-Outputs = Sequence[ir.Value | None]
+OutputValues = Sequence[ir.Value | None]
 
 
 def _input(node: ir.Node, index: int) -> ir.Value | None:
@@ -172,32 +172,32 @@ def _refuse_options(node: ir.Node, **usual: float) -> None:
             raise _unknown(node, f"says {name}={attribute.value}")
 
 
-def _gelu(form: _Standard, node: ir.Node) -> Outputs:
+def _gelu(form: _Standard, node: ir.Node) -> OutputValues:
     return [form.gelu(_given(node, 0))]
 
 
-def _bias_gelu(form: _Standard, node: ir.Node) -> Outputs:
+def _bias_gelu(form: _Standard, node: ir.Node) -> OutputValues:
     return [form.gelu(form.op("Add", _given(node, 0), _given(node, 1)))]
 
 
-def _fast_gelu(form: _Standard, node: ir.Node) -> Outputs:
+def _fast_gelu(form: _Standard, node: ir.Node) -> OutputValues:
     bias = _input(node, 1)
     return [form.fast_gelu(_given(node, 0) if bias is None else form.op("Add", _given(node, 0), bias))]
 
 
-def _quick_gelu(form: _Standard, node: ir.Node) -> Outputs:
+def _quick_gelu(form: _Standard, node: ir.Node) -> OutputValues:
     x, alpha = _given(node, 0), node.attributes.get_float("alpha", 1.702)
     return [form.op("Mul", x, form.op("Sigmoid", form.op("Mul", x, form.constant(alpha))))]
 
 
-def _layer_norm(form: _Standard, node: ir.Node) -> Outputs:
+def _layer_norm(form: _Standard, node: ir.Node) -> OutputValues:
     _refuse_options(node, axis=-1)
     _refuse_outputs(node, [0])
     epsilon = node.attributes.get_float("epsilon", 1e-5)
     return [form.layer_norm(_given(node, 0), _given(node, 1), _input(node, 2), epsilon)]
 
 
-def _skip_layer_norm(form: _Standard, node: ir.Node) -> Outputs:
+def _skip_layer_norm(form: _Standard, node: ir.Node) -> OutputValues:
     _refuse_outputs(node, [0, 3])
     total = form.op("Add", _given(node, 0), _given(node, 1))
     bias = _input(node, 4)
@@ -206,7 +206,7 @@ def _skip_layer_norm(form: _Standard, node: ir.Node) -> Outputs:
     return [form.layer_norm(total, _given(node, 2), _input(node, 3), epsilon), None, None, total]
 
 
-def _fused_matmul(form: _Standard, node: ir.Node) -> Outputs:
+def _fused_matmul(form: _Standard, node: ir.Node) -> OutputValues:
     _refuse_options(node, transBatchA=0, transBatchB=0)
     left, right = _given(node, 0), _given(node, 1)
     left = form.transposed(left) if node.attributes.get_int("transA", 0) else left
@@ -229,19 +229,19 @@ def _activated(form: _Standard, node: ir.Node, x: ir.Value) -> ir.Value:
     return x
 
 
-def _fused_conv(form: _Standard, node: ir.Node) -> Outputs:
+def _fused_conv(form: _Standard, node: ir.Node) -> OutputValues:
     kept = {name: each for name, each in node.attributes.items() if not name.startswith("activation")}
     convolved = form.tape.op("Conv", [each for each in node.inputs[:3] if each is not None], kept)
     added = _input(node, 3)
     return [_activated(form, node, convolved if added is None else form.op("Add", convolved, added))]
 
 
-def _fused_gemm(form: _Standard, node: ir.Node) -> Outputs:
+def _fused_gemm(form: _Standard, node: ir.Node) -> OutputValues:
     kept = {name: each for name, each in node.attributes.items() if not name.startswith("activation")}
     return [_activated(form, node, form.tape.op("Gemm", list(node.inputs), kept))]
 
 
-def _attention(form: _Standard, node: ir.Node) -> Outputs:
+def _attention(form: _Standard, node: ir.Node) -> OutputValues:
     _refuse_inputs(node, 3, "a mask, a past, or a bias")
     _refuse_options(node, unidirectional=0, do_rotary=0, past_present_share_buffer=0)
     _refuse_outputs(node, [0])
@@ -260,7 +260,7 @@ def _attention(form: _Standard, node: ir.Node) -> Outputs:
     return [form.attention(query, key, value, heads=heads, scale=form.constant(scale))]
 
 
-def _multi_head_attention(form: _Standard, node: ir.Node) -> Outputs:
+def _multi_head_attention(form: _Standard, node: ir.Node) -> OutputValues:
     _refuse_inputs(node, 4, "a mask, a past, or a bias of positions")
     _refuse_options(node, unidirectional=0)
     _refuse_outputs(node, [0])
@@ -277,7 +277,7 @@ def _multi_head_attention(form: _Standard, node: ir.Node) -> Outputs:
     return [form.attention(*tokens, heads=heads, scale=form.constant(scale))]
 
 
-UNFUSED: dict[str, Callable[[_Standard, ir.Node], Outputs]] = {
+UNFUSED: dict[str, Callable[[_Standard, ir.Node], OutputValues]] = {
     "Attention": _attention,
     "BiasGelu": _bias_gelu,
     "FastGelu": _fast_gelu,

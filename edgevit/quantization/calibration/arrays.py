@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgevit.files import atomic_path
 
-T = TypeVar("T", bound=np.generic)
+ArrayT = TypeVar("ArrayT", bound=np.generic)
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -48,7 +48,7 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-def same_kind(array: NDArray[np.generic], as_: NDArray[T]) -> NDArray[T]:
+def same_kind(array: NDArray[np.generic], as_: NDArray[ArrayT]) -> NDArray[ArrayT]:
     """Return ``array`` after a check that its type and shape are those of ``as_``.
 
     Raises:

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.image_pass import NOTHING_SEEN, LayerObserver, Seen, observe, one_by_one
 from edgevit.quantization.calibration.observed_model import ObservedModel
-from edgevit.quantization.calibration.observers import InputObserver, RangeObserver, Resumable, State, joined, restore
+from edgevit.quantization.calibration.observers import (
+    InputObserver,
+    ObserverState,
+    RangeObserver,
+    Resumable,
+    joined,
+    restore,
+)
 from edgevit.quantization.calibration.pixels import PixelObserver
 from edgevit.quantization.calibration.statistics import CalibrationTable
 
@@ -106,12 +113,12 @@ class Observation:
             rotated=self._rotated,
         )
 
-    def state(self) -> State:
+    def state(self) -> ObserverState:
         """Return all there is to know, for ``restore``; there must have been an image."""
         seen = {"images": np.array(self.seen.images), "sha256": np.array(self.seen.sha256)}
         return joined(self._parts()) | seen
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ObserverState) -> None:
         """Go on from the ``state`` of a pass over the same model.
 
         Raises:

@@ -21,17 +21,17 @@ GROUP = 8
 NEW = 0.01
 
 #: What an observer has to go on from, by name.
-State = dict[str, NDArray[np.generic]]
+ObserverState = dict[str, NDArray[np.generic]]
 
 
 class Resumable(Protocol):
     """One of the things that are kept, which a pass that was interrupted goes on from."""
 
-    def state(self) -> State:
+    def state(self) -> ObserverState:
         """Return all there is to know."""
         ...
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ObserverState) -> None:
         """Go on from what ``state`` returned."""
         ...
 
@@ -105,12 +105,12 @@ class RangeObserver:
             moving_maximum=moving[1],
         )
 
-    def state(self) -> State:
+    def state(self) -> ObserverState:
         """Return all there is to know, for ``restore``."""
         ranges = (self._all.minimum, self._all.maximum, self._group.minimum, self._group.maximum)
         return {"range": np.array([*ranges, self._minima, self._maxima, *self._moving, self._images])}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ObserverState) -> None:
         """Go on from ``state``."""
         values = [float(value) for value in state["range"]]
         self._all.minimum, self._all.maximum, self._group.minimum, self._group.maximum = values[:4]
@@ -144,12 +144,12 @@ class ChannelObserver:
         variance = np.maximum(self._squares / self.rows - mean**2, 0.0)
         return ChannelStatistics(self._minimum.astype(np.float64), self._maximum.astype(np.float64), variance, mean)
 
-    def state(self) -> State:
+    def state(self) -> ObserverState:
         """Return all there is to know, for ``restore``."""
         limits = np.stack([self._minimum, self._maximum])
         return {"limits": limits, "moments": np.stack([self._sum, self._squares]), "seen": np.array([self.rows])}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ObserverState) -> None:
         """Go on from ``state``."""
         self._minimum, self._maximum = same_kind(state["limits"], np.stack([self._minimum, self._maximum]))
         self._sum, self._squares = same_kind(state["moments"], np.stack([self._sum, self._squares]))
@@ -180,11 +180,11 @@ class InputObserver:
             tokens=self._channels.rows,
         )
 
-    def state(self) -> State:
+    def state(self) -> ObserverState:
         """Return all there is to know, for ``restore``; there must have been something."""
         return joined(self._parts())
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ObserverState) -> None:
         """Go on from ``state``."""
         restore(self._parts(), state)
 
@@ -196,14 +196,14 @@ class InputObserver:
         }
 
 
-def joined(parts: Mapping[str, Resumable]) -> State:
+def joined(parts: Mapping[str, Resumable]) -> ObserverState:
     """Return the states of all ``parts`` as one."""
     return {f"{name}.{field}": array for name, part in parts.items() for field, array in part.state().items()}
 
 
-def restore(parts: Mapping[str, Resumable], state: State) -> None:
+def restore(parts: Mapping[str, Resumable], state: ObserverState) -> None:
     """Let all ``parts`` go on from what ``joined`` returned."""
-    split: dict[str, State] = {name: {} for name in parts}
+    split: dict[str, ObserverState] = {name: {} for name in parts}
     for key, array in state.items():
         name, _, field = key.partition(".")
         split[name][field] = array

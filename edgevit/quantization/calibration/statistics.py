@@ -18,7 +18,7 @@ from edgevit.quantization.calibration.histogram import BINS, Histogram
 from edgevit.quantization.calibration.pixels import PixelStatistics
 from edgevit.recipes import Observer, Percentile
 
-Channels = NDArray[np.float64]  # (K,)
+PerChannel = NDArray[np.float64]  # (K,)
 
 SCHEMA_VERSION = 4
 
@@ -28,10 +28,10 @@ _REMEDY = "calibrate again with `edgevit quantize`"
 class ChannelStatistics(NamedTuple):
     """What calibration saw of each channel of an input, all (K,)."""
 
-    minimum: Channels
-    maximum: Channels
-    variance: Channels
-    mean: Channels
+    minimum: PerChannel
+    maximum: PerChannel
+    variance: PerChannel
+    mean: PerChannel
 
 
 class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, eq=False):

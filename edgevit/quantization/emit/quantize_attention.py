@@ -16,8 +16,8 @@ from edgevit.quantization.emit.rewrite import rounded_scales
 from edgevit.quantization.plan import AttentionPlan
 
 #: Query times key, and softmax times value.
-Product = Literal["scores", "mixed"]
-PRODUCTS: tuple[Product, ...] = ("scores", "mixed")
+AttentionMatmul = Literal["scores", "mixed"]
+PRODUCTS: tuple[AttentionMatmul, ...] = ("scores", "mixed")
 
 #: Of what softmax gives, which is at most 1.
 SOFTMAX_SCALE = 1 / 127
@@ -68,7 +68,7 @@ class QuantizeAttention(ir.passes.InPlacePass):
     def __init__(
         self,
         plans: Sequence[AttentionPlan],
-        products: Sequence[Product] = PRODUCTS,
+        products: Sequence[AttentionMatmul] = PRODUCTS,
         scale_type: type[np.float16 | np.float32] = np.float32,
         *,
         places: Places = at_products,
@@ -102,7 +102,7 @@ class QuantizeAttention(ir.passes.InPlacePass):
 
     def _quantize(self, graph: ir.Graph, attention: AttentionSubgraph, plan: AttentionPlan) -> None:
         query, key, value = self._places(attention)
-        operands: dict[Product, dict[str, tuple[QdqPlace, float]]] = {
+        operands: dict[AttentionMatmul, dict[str, tuple[QdqPlace, float]]] = {
             "scores": {"query": (query, plan.query_scale), "key": (key, plan.key_scale)},
             "mixed": {"softmax": (QdqPlace(attention.mixed, 0), SOFTMAX_SCALE), "value": (value, plan.value_scale)},
         }

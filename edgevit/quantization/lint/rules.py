@@ -72,7 +72,7 @@ def lint(path: Path, dialect: str) -> list[Violation]:
     opset = model.opset_imports.get("", 0)
     profile = dialect_called(dialect).lint or LintProfile()
     attention = partial(_attention, unfused_reason=profile.unfused_reason)
-    rules: tuple[_Rule, ...] = (*_RULES, attention, *(_OPTIONAL[rule] for rule in profile.rules))
+    rules: tuple[_RuleCheck, ...] = (*_RULES, attention, *(_OPTIONAL[rule] for rule in profile.rules))
     found = [violation for node in model.graph for rule in rules for violation in rule(node)]
     return [*found, *_scale_types(model.graph, opset), *_opset(model.graph, opset, profile)]
 
@@ -230,10 +230,10 @@ def _float16_scales(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
             yield node
 
 
-_Rule = Callable[[ir.Node], Iterator[Violation]]
-_RULES: tuple[_Rule, ...] = (_operators, _quantization, _layer_normalization)
+_RuleCheck = Callable[[ir.Node], Iterator[Violation]]
+_RULES: tuple[_RuleCheck, ...] = (_operators, _quantization, _layer_normalization)
 #: Those that only files in some dialects are held to.
-_OPTIONAL: Mapping[str, _Rule] = {
+_OPTIONAL: Mapping[str, _RuleCheck] = {
     "attention-type": _attention_type,
     "split-product": _split_product,
     "legacy-scales": _legacy_scales,

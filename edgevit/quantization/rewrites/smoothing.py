@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT
-from edgevit.quantization.calibration.statistics import Channels, ChannelStatistics
+from edgevit.quantization.calibration.statistics import ChannelStatistics, PerChannel
 from edgevit.recipes import Alpha
 
 #: Exponents of a channel's range and of its largest weight among which each layer's are searched; (0, 0) is no scaling.
@@ -34,15 +34,15 @@ DEVIATIONS = 4.0
 class Migration(NamedTuple):
     """How a layer's input x is rewritten: (x - shift) / scale, both (K,), and how far from 0 it reaches then."""
 
-    scale: Channels
-    shift: Channels
+    scale: PerChannel
+    shift: PerChannel
     reach: float
 
 
 class Equalization(NamedTuple):
     """By what each channel is divided, (K,), never less than 1, and the range to expect then."""
 
-    scale: Channels
+    scale: PerChannel
     low: float
     high: float
 
@@ -86,7 +86,7 @@ def choose_migration(
     return Migration(best, shift, float((reach / best).max()))
 
 
-def reach_of(channels: ChannelStatistics) -> Channels:
+def reach_of(channels: ChannelStatistics) -> PerChannel:
     """Return how far from 0 each channel is expected to reach, (K,), more than 0."""
     return _at_least(
         np.maximum(HEADROOM * np.maximum(channels.maximum, -channels.minimum), DEVIATIONS * np.sqrt(channels.variance))
@@ -100,7 +100,7 @@ def _exponents(alpha: Alpha) -> Sequence[tuple[float, float]]:
 
 
 def _expected_error(
-    scale: Channels, weight: NDArray[np.float32], squares: Channels, reach: Channels, variance: Channels
+    scale: PerChannel, weight: NDArray[np.float32], squares: PerChannel, reach: PerChannel, variance: PerChannel
 ) -> float:
     """Return the mean squared error of a layer's outputs, added up, if rounding errors are uniform and independent.
 
@@ -113,10 +113,10 @@ def _expected_error(
     return float(of_inputs + of_weights) / 12
 
 
-def _at_least(values: Channels) -> Channels:
+def _at_least(values: PerChannel) -> PerChannel:
     return np.maximum(values, max(_SMALLEST * values.max(), np.finfo(np.float32).tiny))
 
 
-def _normalised(scale: Channels) -> Channels:
-    normalised: Channels = scale / np.exp(np.log(scale).mean())
+def _normalised(scale: PerChannel) -> PerChannel:
+    normalised: PerChannel = scale / np.exp(np.log(scale).mean())
     return normalised

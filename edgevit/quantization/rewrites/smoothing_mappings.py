@@ -25,13 +25,13 @@ from edgevit.graph.attention import find_value_paths
 from edgevit.graph.editing import float_constant, set_constant, set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now, find_linears
 
-Channels = NDArray[np.float32]  # (K,)
+ChannelScale = NDArray[np.float32]  # (K,)
 
 
 class Producer(Protocol):
     """What makes the channels."""
 
-    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+    def smooth(self, graph: ir.Graph, scale: ChannelScale, shift: ChannelScale) -> None:
         """Make (x - shift) / scale of what was x."""
         ...
 
@@ -49,7 +49,7 @@ class SmoothingMapping:
         moved = not isinstance(self.producer, GatedProducer)
         return moved and all(consumer.bias is not None for consumer in self.consumers)
 
-    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+    def smooth(self, graph: ir.Graph, scale: ChannelScale, shift: ChannelScale) -> None:
         """Shift and scale the channels: x becomes (x - shift) / scale, both (K,); what the layers give stays."""
         self.producer.smooth(graph, scale, shift)
         for consumer in map(as_it_is_now, self.consumers):  # another mapping may have rewritten it
@@ -65,7 +65,7 @@ class NormProducer:
 
     node: ir.Node
 
-    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+    def smooth(self, graph: ir.Graph, scale: ChannelScale, shift: ChannelScale) -> None:
         """Fold shift and scale into weight and bias."""
         weight = float_constant(self.node.inputs[1])
         bias = float_constant(self.node.inputs[2]) if len(self.node.inputs) > 2 else None
@@ -82,7 +82,7 @@ class ValueProducer:
     layer: LinearLayer
     columns: slice
 
-    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+    def smooth(self, graph: ir.Graph, scale: ChannelScale, shift: ChannelScale) -> None:
         """Fold shift and scale into these columns of weight and bias."""
         layer = as_it_is_now(self.layer)
         assert layer.bias is not None  # noqa: S101 - find_smoothing_mappings takes no other
@@ -99,7 +99,7 @@ class GatedProducer:
     layer: LinearLayer
     columns: slice
 
-    def smooth(self, graph: ir.Graph, scale: Channels, shift: Channels) -> None:
+    def smooth(self, graph: ir.Graph, scale: ChannelScale, shift: ChannelScale) -> None:
         """Fold the scale into these columns of weight and bias."""
         assert not shift.any()  # noqa: S101 - its mappings are not shiftable
         ValueProducer(self.layer, self.columns).smooth(graph, scale, shift)

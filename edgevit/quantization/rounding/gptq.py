@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgevit.graph.passes.prune_tokens import PooledToken
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, dequantize, fake_quantize, quantize, weight_scales
 from edgevit.quantization.calibration.arrays import same_kind
-from edgevit.quantization.calibration.observers import State
+from edgevit.quantization.calibration.observers import ObserverState
 from edgevit.quantization.plan import LinearQuantization
 
 #: Share of the mean second moment that is added to each: it keeps the solution calm where inputs hardly vary.
@@ -74,7 +74,7 @@ class HessianObserver:
             weights[self._token.number] = TOKEN_WEIGHT
         return weights
 
-    def state(self) -> State:
+    def state(self) -> ObserverState:
         """Return all there is to know, for ``restore``, without a copy of the products."""
         origin = np.zeros(len(self._float), dtype=np.float32) if self._origin is None else self._origin
         return {
@@ -84,7 +84,7 @@ class HessianObserver:
             "seen": np.array([self._tokens, self._weight], dtype=np.float64),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ObserverState) -> None:
         """Go on from ``state``.
 
         Raises:

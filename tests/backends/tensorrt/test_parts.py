@@ -197,7 +197,7 @@ def test_what_works_with_a_gpu(install, gpu, tmp_path):
     assert "has compute capability 8.7, not 8.9" in tensorrt.unbuildable_reason(BuildOptions(compute_capability="8.9"))
     assert "has not built it yet" in tensorrt.unsupported_reason(tmp_path / "model.onnx", {})
     assert tensorrt.unsupported_reason(tmp_path / "model.engine", {}) is None  # opening it says what is wrong
-    with cuda.Device(cuda.open_driver()) as device:
+    with cuda.CudaDevice(cuda.open_driver()) as device:
         assert (device.name, device.compute_capability) == ("Fake GPU", "8.7")
 
 
