@@ -24,13 +24,13 @@ from edgevit.quantization.emit.convolution import QuantizedConvolution
 from edgevit.quantization.emit.dialect import Dialect
 from edgevit.quantization.emit.qdq import add_bias, put_in_place
 from edgevit.quantization.emit.qkv_split import SplitQkv
-from edgevit.quantization.emit.quantize_attention import Product, QuantizeAttention
+from edgevit.quantization.emit.quantize_attention import AttentionMatmul, QuantizeAttention
 from edgevit.quantization.emit.rewrite import Passes, QuantizedLinear, WeightBits, rewrite
 from edgevit.quantization.engine_file import Emitted
 from edgevit.quantization.plan import QuantizationPlan
 
 #: Products of attention that are multiplied in integers: query times key.
-INTEGER_PRODUCTS: tuple[Product, ...] = ("scores",)
+INTEGER_PRODUCTS: tuple[AttentionMatmul, ...] = ("scores",)
 
 
 def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
