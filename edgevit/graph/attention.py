@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from edgevit.graph.patterns import attention_around, module_of
+from edgevit.graph.patterns import attention_around, attention_names
 
 _SPLIT_HEADS = (0, 2, 1, 3)  # (B, N, h, d) -> (B, h, N, d), and back
 _SPLIT_AND_TRANSPOSE = (0, 2, 3, 1)  # (B, N, h, d) -> (B, h, d, N)
@@ -26,9 +26,11 @@ class AttentionSubgraph:
     ``scores`` multiplies query and key, ``mixed`` the softmax and the values. ``query_path`` are the nodes on the way
     from ``query`` to ``output``, in the order in which they run, ``other_paths`` those from key and value to the
     products; ``scaling`` is the one that multiplies the query by ``scale``, None where it is not scaled. ``bias`` is
-    (B, 1, 1, N), what is added to all scores of a key, None where nothing is.
+    (B, 1, 1, N), what is added to all scores of a key, None where nothing is. ``name`` tells it from all others: the
+    module's, such as ``blocks.0.attn``, if that has no other, else that of the softmax or of ``output``.
     """
 
+    name: str
     softmax: ir.Node
     scores: ir.Node
     mixed: ir.Node
@@ -42,15 +44,6 @@ class AttentionSubgraph:
     query_path: tuple[ir.Node, ...]
     other_paths: tuple[ir.Node, ...]
     bias: ir.Value | None
-
-    @property
-    def name(self) -> str:
-        """The module's name, such as ``blocks.0.attn`` or, in files of others, ``/encoder/layer.0/attention``."""
-        name = self.softmax.name or ""
-        module = module_of(name)
-        if module == self.softmax.op_type:  # ``Softmax.1`` of Paddle's exporter tells one from another
-            return name
-        return module or str(self.output.name)
 
     def packed(self) -> ir.Value | None:
         """Return the value (B, N, 3D) that holds query, key and value side by side, if there is one."""
@@ -97,9 +90,11 @@ class TurnedAttention:
     """softmax(scale Q K^T + bias) V where queries and keys are turned or normalised head by head, or there is a bias.
 
     ``query`` and ``key`` are (B, N, h, d), ``value`` is (B, N, D) before heads are split, ``output`` (B, N, D) after
-    they are joined by ``last``. ``bias`` is a constant (h, N, N), None where there is none.
+    they are joined by ``last``. ``bias`` is a constant (h, N, N), None where there is none. ``name`` is as in
+    ``AttentionSubgraph``.
     """
 
+    name: str
     softmax: ir.Node
     query: ir.Value
     key: ir.Value
@@ -110,18 +105,15 @@ class TurnedAttention:
     scale: float
     bias: ir.Value | None
 
-    @property
-    def name(self) -> str:
-        """The module's name, such as ``blocks.0.attn``."""
-        return module_of(self.softmax.name or "") or str(self.output.name)
-
 
 def find_turned_attentions(graph: ir.Graph) -> list[TurnedAttention]:
     """Return the attentions of ``graph`` that ``find_attentions`` does not, in the form of EdgeViT's own exports."""
-    return [turned for node in graph if (turned := _turned(node)) is not None and _attention(node) is None]
+    names = attention_names(graph)
+    found = (_turned(softmax, name) for softmax, name in names.items() if _attention(softmax, name) is None)
+    return [attention for attention in found if attention is not None]
 
 
-def _turned(softmax: ir.Node) -> TurnedAttention | None:
+def _turned(softmax: ir.Node, name: str) -> TurnedAttention | None:
     path = _value_path(softmax)
     mixed = None if path is None else _consumer(softmax.outputs[0], "MatMul")
     joined = None if mixed is None else _joined(mixed)
@@ -141,7 +133,7 @@ def _turned(softmax: ir.Node) -> TurnedAttention | None:
     if query is None or key is None:
         return None
     found = (query, key, path.value, path.output, joined[-1], path.heads, scale, bias)
-    return TurnedAttention(softmax, *found)
+    return TurnedAttention(name or str(path.output.name), softmax, *found)
 
 
 def _apart(value: ir.Value | None, perm: tuple[int, ...]) -> ir.Value | None:
@@ -162,11 +154,11 @@ def _is_bias(value: ir.Value | None) -> bool:
 
 def find_attentions(graph: ir.Graph) -> list[AttentionSubgraph]:
     """Return the attentions of ``graph`` in the order in which they run; any other form than the exporter's is none."""
-    found = (_attention(node) for node in graph)
+    found = (_attention(softmax, name) for softmax, name in attention_names(graph).items())
     return [attention for attention in found if attention is not None]
 
 
-def _attention(softmax: ir.Node) -> AttentionSubgraph | None:
+def _attention(softmax: ir.Node, name: str) -> AttentionSubgraph | None:
     """Return the attention around ``softmax``, if it is one."""
     found = attention_around(softmax)
     if found is None or softmax.attributes.get_int("axis", -1) not in (-1, 3):
@@ -193,6 +185,7 @@ def _attention(softmax: ir.Node) -> AttentionSubgraph | None:
         return None
     scaling = () if scaled is None else (scaled,)
     return AttentionSubgraph(
+        name=name or str(joined[-1].outputs[0].name),
         softmax=softmax,
         scores=scores,
         mixed=mixed,

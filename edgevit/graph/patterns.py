@@ -5,7 +5,8 @@ What rewrites a graph needs more of an attention than this finds: ``graph.attent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -27,12 +28,6 @@ class AttentionProducts(Generic[NodeT]):
     softmax: NodeT
     scores: NodeT
     mixed: NodeT
-
-    @property
-    def name(self) -> str:
-        """The module's name, or that of the softmax where that tells of none."""
-        softmax = self.softmax.name or str(self.softmax.outputs[0].name)
-        return module_of(softmax) or softmax
 
     @property
     def head_size(self) -> int | None:
@@ -81,8 +76,28 @@ def attention_around(softmax: NodeT) -> AttentionProducts[NodeT] | None:
     return AttentionProducts(softmax, scores, mixed)
 
 
-def module_of(name: str) -> str:
-    """Return the module that a node called ``name`` is of, as ``blocks.0.attn`` or ``/layer.0/attn``; or nothing."""
+def attention_names(nodes: Iterable[NodeT]) -> dict[NodeT, str]:
+    """Return for each softmax among ``nodes`` by what name to tell the attention around it from all others.
+
+    It is the module, as in ``blocks.0.attn`` or ``/layer.0/attn``. Where softmaxes share one, as ``/encoder/Softmax``
+    and ``/encoder/Softmax_1`` do, it is the softmax's own name, which is the way of Paddle's exporter, too:
+    ``Softmax.1``. It is empty where names do not tell.
+    """
+    softmaxes = [node for node in nodes if node.op_type == "Softmax"]
+    count = Counter(_module_of(node) for node in softmaxes)
+
+    def wanted(node: NodeT) -> str:
+        module = _module_of(node)
+        # None of several may be called as the module: that would be another for who knows the name.
+        return module if count[module] == 1 and module != node.op_type else ((module and node.name) or "")
+
+    names = {node: wanted(node) for node in softmaxes}
+    count = Counter(names.values())
+    return {node: name if count[name] == 1 else "" for node, name in names.items()}
+
+
+def _module_of(node: Node[Any]) -> str:
+    name = node.name or ""
     return name[: max(name.rfind("."), name.rfind("/"), 0)]
 
 

@@ -45,3 +45,20 @@ def test_the_whole_way(edgevit, renamed, tmp_path, engine):
     plan = json.loads(Bundle.open(bundle).verify_extra("calibration/plan.json").path.read_text())
     assert set(RENAMED.values()) <= {each["name"] for each in plan["linears"]}
     assert set(RENAMED.values()) <= set(names)
+
+
+@pytest.mark.parametrize("name", ["att.{}", "/encoder/Softmax_{}", "blocks.{}.att", "{}"])
+def test_each_attention_is_quantized_whatever_its_softmax_is_called(edgevit, external_vits, tmp_path, name):
+    model = onnx.load(external_vits["old"])
+    softmaxes = [node for node in model.graph.node if node.op_type == "Softmax"]
+    for index, node in enumerate(softmaxes):
+        node.name = name.format(index)
+    onnx.save(model, tmp_path / "renamed.onnx")
+    bundle, data = tmp_path / "vit.edgevit", "shapes:size=40,count=32"
+    options = ("--mean", "0.5", "--std", "0.25", "--resize", "squash")
+    assert edgevit("export", tmp_path / "renamed.onnx", "-o", bundle, "--data", data, *options).code == 0
+    done = edgevit("quantize", bundle, "--data", data, "--dialect", "openvino")
+    assert done.code == 0, done.err
+    variant = Bundle.open(bundle).variant("int8-openvino")
+    (attention,) = (each for each in variant.kernels.arithmetic if each.kind == "attention")
+    assert attention.nodes - attention.float_nodes == len(softmaxes)  # query times key; softmax times value is float

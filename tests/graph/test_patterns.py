@@ -2,8 +2,16 @@
 
 import onnx_ir as ir
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edgevit.graph.patterns import attention_around, consumers_behind, is_cut_apart, is_decomposed_layer_norm, module_of
+from edgevit.graph.patterns import (
+    attention_around,
+    attention_names,
+    consumers_behind,
+    is_cut_apart,
+    is_decomposed_layer_norm,
+)
 
 
 def nodes_of(text):
@@ -54,17 +62,30 @@ def test_a_softmax_without_a_product_on_either_side_is_none(before, after):
 
 
 @pytest.mark.parametrize(
-    ("name", "module"),
+    ("softmaxes", "names"),
     [
-        ("blocks.0.attn.softmax", "blocks.0.attn"),
-        ("/layer.0/attn/Softmax", "/layer.0/attn"),
-        ("/a.b/c/softmax", "/a.b/c"),
-        ("softmax", ""),
-        ("", ""),
+        (["blocks.0.attn.softmax", "blocks.1.attn.softmax"], ["blocks.0.attn", "blocks.1.attn"]),
+        (["/layer.0/attn/Softmax", "/a.b/c/softmax"], ["/layer.0/attn", "/a.b/c"]),
+        (["/encoder/Softmax", "/encoder/Softmax_1"], ["/encoder/Softmax", "/encoder/Softmax_1"]),
+        (["att.0", "att.1", "head.softmax"], ["att.0", "att.1", "head"]),
+        (["att.0/softmax", "att.0", "att.1"], ["", "", "att.1"]),  # two want to be att.0
+        (["Softmax.0", "Softmax.1"], ["Softmax.0", "Softmax.1"]),
+        (["Softmax.1"], ["Softmax.1"]),
+        (["a.softmax", "a.softmax"], ["", ""]),
+        (["softmax", "", "Softmax_1"], ["", "", ""]),
     ],
 )
-def test_the_module_that_a_node_is_of(name, module):
-    assert module_of(name) == module
+def test_attentions_are_told_apart(softmaxes, names):
+    nodes = [ir.node("Softmax", [ir.val("x")], name=name or None) for name in softmaxes]
+    others = [ir.node("Relu", [ir.val("x")], name="att.relu")]
+    assert attention_names([*nodes, *others]) == dict(zip(nodes, names, strict=True))
+
+
+@given(st.lists(st.text(alphabet="ab./", max_size=4), max_size=6))
+def test_no_two_have_one_name(softmaxes):
+    nodes = [ir.node("Softmax", [ir.val("x")], name=name) for name in softmaxes]
+    named = [name for name in attention_names(nodes).values() if name]
+    assert len(named) == len(set(named))
 
 
 def test_consumers_are_found_behind_others_and_where_those_end():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgevit.backends.tensorrt.fusion_limits import unfused_reason
 from edgevit.backends.tensorrt.kernel_log import ParsedNode, Tensor
-from edgevit.graph.patterns import AttentionProducts, attention_around, is_cut_apart
+from edgevit.graph.patterns import AttentionProducts, attention_around, attention_names, is_cut_apart
 from edgevit.graph.products import weight_of
 
 _FACTORS = 2  # of a product
@@ -109,13 +109,14 @@ def _scales_of(product: ParsedNode) -> tuple[Tensor, ...]:
 
 def find_attentions(nodes: Iterable[ParsedNode]) -> list[AttentionNodes]:
     """Return the attentions among ``nodes``: a softmax between two products."""
-    return [_described(found) for node in nodes if (found := attention_around(node)) is not None]
+    names = attention_names(nodes)
+    return [_described(found, name) for node, name in names.items() if (found := attention_around(node)) is not None]
 
 
-def _described(attention: AttentionProducts[ParsedNode]) -> AttentionNodes:
+def _described(attention: AttentionProducts[ParsedNode], name: str) -> AttentionNodes:
     parts = (attention.softmax, attention.scores, attention.mixed)
     return AttentionNodes(
-        name=attention.name,
+        name=name or attention.softmax.name or str(attention.softmax.outputs[0].name),
         nodes=frozenset(node.name for node in parts),
         factors=tuple(None if each is None else each.inputs[0].tensor.type for each in attention.dequantizers()),
         type=attention.scores.inputs[0].tensor.type,

@@ -17,7 +17,7 @@ from edgevit.backends.tensorrt.kernel_log import parse_graph
 from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.errors import BundleError
 from edgevit.graph.linears import load_graph
-from edgevit.graph.patterns import attention_around, is_cut_apart
+from edgevit.graph.patterns import attention_around, attention_names, is_cut_apart
 from edgevit.graph.products import weight_of
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 
@@ -146,8 +146,9 @@ def described(nodes):
     """Return what is found among ``nodes``, by names."""
     attentions = [found for node in nodes if (found := attention_around(node)) is not None]
     return {
+        "names": list(attention_names(nodes).values()),
         "attentions": [
-            (each.name, each.scores.name, each.mixed.name, each.head_size, each.tokens, each.ends_quantized())
+            (each.scores.name, each.mixed.name, each.head_size, each.tokens, each.ends_quantized())
             for each in attentions
         ],
         "dequantizers": [node and node.name for each in attentions for node in each.dequantizers()],
