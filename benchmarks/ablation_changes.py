@@ -81,9 +81,15 @@ CHANGES = (
 
 
 def chosen(precision: str, dialect: str, names: Sequence[str]) -> list[Change]:
-    """Return the changes that say something of ``dialect`` in ``precision``; of ``names`` alone, if there are any."""
+    """Return the changes that say something of ``dialect`` in ``precision``.
+
+    Of ``names`` alone, if there are any: a constant's or setting's, or one with its value, as in "TOKEN_WEIGHT 1".
+    """
     own = [each for each in CHANGES if each.precision == precision and dialect in (each.dialects or (dialect,))]
-    return [BASE, *(each for each in own if not names or each.name in names)]
+    return [
+        BASE,
+        *(each for each in own if not names or not {each.name, f"{each.name} {each.value}"}.isdisjoint(names)),
+    ]
 
 
 @contextmanager

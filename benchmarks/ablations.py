@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="to judge by; all without it")
     parser.add_argument("--dialect", default="onnxruntime")
     parser.add_argument("--precision", default="int8")
-    parser.add_argument("--only", action="append", default=[], help="this constant or setting; can be given again")
+    parser.add_argument("--only", action="append", default=[], help="this constant or setting, or 'NAME VALUE'; again")
     parser.add_argument("--seeds", type=int, default=1, help="draws of calibration images (%(default)s)")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--output", type=Path, default=OUTPUT)
