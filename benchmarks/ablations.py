@@ -37,9 +37,9 @@ from edgevit.data.batches import Strict, batches
 from edgevit.evaluation.bootstrap import ImageFigure, bca_interval
 from edgevit.quantization.calibration import observers
 from edgevit.recipes import load_recipe
-from edgevit.report.formats import NOTHING, decibels, nats, percent, ratio, ratio_interval
+from edgevit.report.formats import NOTHING, decibels, nats, percent, ratio_interval, speed_up
 from edgevit.stages.images import DataSource
-from edgevit.stages.settings_race import race
+from edgevit.stages.settings_race import time_in_turns
 from edgevit.statistics import agreement, kl_divergences, mean_kl, median_interval, sqnr_db
 
 OUTPUT = Path("benchmarks/results/ablations.md")
@@ -136,10 +136,10 @@ class Ablations:
         files = [(bundle.verify_files(variant.name), variant.settings) for bundle, variant in variants]
         first, second = (backend.open(path, threads=1, settings=settings) for path, settings in files)
         with first, second:
-            rounds = np.concatenate([race([first, second], self.images[:1]) for _ in range(_RACES)])
+            rounds = np.concatenate([time_in_turns([first, second], self.images[:1]) for _ in range(_RACES)])
         ratios = rounds[:, 1] / rounds[:, 0]
         low, high = median_interval(ratios.tolist())
-        return f"{ratio(float(np.median(ratios)))} ({ratio_interval((low, high))})"
+        return f"{speed_up(float(np.median(ratios)))} ({ratio_interval((low, high))})"
 
 
 Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -155,7 +155,7 @@ def times_and_interval(pairs: Sequence[Pair]) -> str:
     if all(np.array_equal(one, other) for one, other in pairs):
         return "the same"
     low, high = bca_interval(_figure(pairs), confidence=0.95)
-    return f"{ratio(times(pairs))} ({ratio_interval((low, high))})"
+    return f"{speed_up(times(pairs))} ({ratio_interval((low, high))})"
 
 
 def _figure(pairs: Sequence[Pair]) -> ImageFigure:

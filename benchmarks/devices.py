@@ -21,7 +21,7 @@ import msgspec
 from edgevit.bundle.manifest import DeviceVariant, Environment, LimitEvidence, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.files import write_atomically
-from edgevit.report.formats import NOTHING, milliseconds, percent, percent_interval, points, ratio, ratio_interval
+from edgevit.report.formats import NOTHING, milliseconds, percent, percent_interval, points, ratio_interval, speed_up
 from edgevit.stages.race_result import word_of
 
 FOLDER, PAGE = Path("benchmarks/results/devices"), Path("docs/results.md")
@@ -98,7 +98,7 @@ def _row(variant: Variant | DeviceVariant, evidence: tuple[LimitEvidence, ...]) 
     assert latency is not None
     doubt = "" if latency.valid else " ?"
     interval = percent_interval(accuracy.top1_ci95, accuracy.images)
-    speed = f"{ratio(latency.speedup_vs_float32)} ({ratio_interval(latency.speedup_ci95)}){doubt}"
+    speed = f"{speed_up(latency.speedup_vs_float32)} ({ratio_interval(latency.speedup_ci95)}){doubt}"
     reference = variant.precision == "float32"
     word = word_of(evidence) if evidence else "passed" if accuracy.passed else "failed"
     return [

@@ -27,7 +27,7 @@ from comparison import machine
 from numpy.typing import NDArray
 from rich.progress import track
 
-from edgevit.data.images import decode
+from edgevit.data.images import decode_image
 from edgevit.files import write_atomically
 
 OUTPUT = Path("benchmarks/results/embedding-cost.md")
@@ -174,7 +174,7 @@ def main() -> None:
     options = parser.parse_args()
     pack, image = options.pack.resolve(), options.image.resolve()
     small = (options.small or pack).resolve()
-    pixels = np.asarray(decode(image).convert("RGB").resize(EDGES))
+    pixels = np.asarray(decode_image(image).convert("RGB").resize(EDGES))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         others = hosts(pack, options.variant, pixels, folder, stack)

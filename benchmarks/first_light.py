@@ -93,7 +93,7 @@ def picture(bundle: Bundle) -> bytes:
         )
     plot = tradeoff.tradeoff(variants, *PICTURE)
     assert plot is not None
-    return svg.standalone(tradeoff.draw(plot, "↑ top-1, per cent", titled=True), *PICTURE)
+    return svg.standalone(tradeoff.draw_tradeoff(plot, "↑ top-1, per cent", titled=True), *PICTURE)
 
 
 def machine(bundle: Bundle) -> str:

@@ -37,7 +37,7 @@ from chromium_host import Chromium, executable, served
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict
-from edgevit.data.images import decode
+from edgevit.data.images import decode_image
 from edgevit.data.labels import map_labels
 from edgevit.files import write_atomically
 from edgevit.runtime import load
@@ -164,7 +164,7 @@ def main() -> None:
         logits: dict[Host, list[NDArray[np.float32]]] = {host: [] for host in hosts}
         seconds: dict[Host, list[float]] = {host: [] for host in hosts}
         for index in track(range(count), description="images"):
-            pixels = np.asarray(decode(dataset.image(index)).convert("RGB"))
+            pixels = np.asarray(decode_image(dataset.image(index)).convert("RGB"))
             for host in hosts:
                 answer, took = host.answer(pixels)
                 logits[host].append(answer)

@@ -37,7 +37,7 @@ from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.recipes import load_recipe
 from edgevit.report.arithmetic import in_integers
-from edgevit.report.formats import NOTHING, decibels, milliseconds, percent, ratio, ratio_interval
+from edgevit.report.formats import NOTHING, decibels, milliseconds, percent, ratio_interval, speed_up
 from edgevit.report.table import float_layers
 from edgevit.stages.export import export
 from edgevit.stages.images import DataSource
@@ -134,7 +134,7 @@ def row(measured: Measured, latency: Latency, reference: NDArray[np.float32]) ->
     return [
         measured.candidate.name,
         milliseconds(latency.p50_ms),
-        NOTHING if latency.speedup_vs_float32 is None else ratio(latency.speedup_vs_float32),
+        NOTHING if latency.speedup_vs_float32 is None else speed_up(latency.speedup_vs_float32),
         NOTHING if interval is None else ratio_interval(interval),
         percent(agreement(reference, measured.outputs)),
         NOTHING if noise is None else decibels(noise),

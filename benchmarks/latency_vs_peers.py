@@ -26,7 +26,7 @@ from edgevit.evaluation.latency import measure_latency
 from edgevit.evaluation.load import Load
 from edgevit.models.spec import PRESETS
 from edgevit.recipes import load_recipe
-from edgevit.report.formats import NOTHING, milliseconds, ratio, ratio_interval
+from edgevit.report.formats import NOTHING, milliseconds, ratio_interval, speed_up
 from edgevit.stages.images import DataSource
 from edgevit.stages.precisions import merged_place
 
@@ -56,7 +56,7 @@ def row(entry: Entry, found: Latency) -> list[str]:
         entry.backend,
         milliseconds(found.p50_ms),
         milliseconds(found.p90_ms),
-        NOTHING if speedup is None else ratio(1 / speedup),
+        NOTHING if speedup is None else speed_up(1 / speedup),
         NOTHING if interval is None else ratio_interval((1 / interval[1], 1 / interval[0])),
         "" if found.valid else f"? {found.invalid_reason}",
     ]

@@ -19,7 +19,7 @@ import numpy as np
 from edgevit.api.images import images_of
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict, batches
-from edgevit.graph.running import outputs_of
+from edgevit.graph.running import run_all_outputs
 from edgevit.mobile.formats import CONVERTERS
 from edgevit.runtime.verification import GoldenFigures, golden_figures
 from edgevit.stages import pack_mobile as stage
@@ -81,7 +81,7 @@ def main() -> None:
     given = parser.parse_args()
     bundle = Bundle.open(given.bundle)
     images, labels = read(bundle, given.evaluation)
-    (expected,) = outputs_of(bundle.verify_float32().path, (image[None] for image in images))
+    (expected,) = run_all_outputs(bundle.verify_float32().path, (image[None] for image in images))
     rows, versions = [], {}
     for name in given.format or FORMATS:
         CONVERTERS[name].check_installed()

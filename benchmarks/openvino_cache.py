@@ -20,7 +20,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.evaluation.environment import environment
 from edgevit.evaluation.messages import BenchmarkJob
 from edgevit.evaluation.worker_process import WorkerProcess
-from edgevit.statistics import bootstrap_median
+from edgevit.statistics import median_interval
 from edgevit.system import usable_cores
 
 
@@ -59,7 +59,7 @@ def main() -> None:
                 pairs = [(start(bundle, variant, "off"), start(bundle, variant, "on")) for _ in range(options.rounds)]
                 off, on = (statistics.median(column) for column in zip(*pairs, strict=True))
                 ratios = [after / before for before, after in pairs]
-                low, high = bootstrap_median(ratios, seed=0)
+                low, high = median_interval(ratios)
                 ratio = statistics.median(ratios)
                 print(
                     f"| {variant.name} | {off:.0f} ms | {on:.0f} ms | {ratio:.2f} ({low:.2f}-{high:.2f}) |", flush=True

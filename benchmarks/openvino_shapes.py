@@ -22,7 +22,7 @@ from edgevit.backends.openvino_settings import properties
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
 from edgevit.evaluation.environment import environment
-from edgevit.statistics import bootstrap_median
+from edgevit.statistics import median_interval
 from edgevit.system import usable_cores
 
 REPEATS, WARM_UP = 5, 3
@@ -64,7 +64,7 @@ def main() -> None:
             rounds = [[milliseconds(request, image) for request in requests] for _ in range(WARM_UP + options.rounds)]
             ratios = [one / any_ for any_, one in rounds[WARM_UP:]]
             any_, one = (statistics.median(column) for column in zip(*rounds[WARM_UP:], strict=True))
-            low, high = bootstrap_median(ratios, seed=0)
+            low, high = median_interval(ratios)
             ratio = f"{statistics.median(ratios):.2f} ({low:.2f}-{high:.2f})"
             print(f"| {variant.name} | {any_:.2f} ms | {one:.2f} ms | {ratio} |", flush=True)
 

@@ -29,7 +29,7 @@ from edgevit.files import write_atomically
 from edgevit.progress import SILENT
 from edgevit.quantization.accuracy.evaluator import AccuracyScore, Evaluator
 from edgevit.quantization.calibration.calibrate import calibrate
-from edgevit.quantization.calibration.image_pass import one_by_one
+from edgevit.quantization.calibration.image_pass import single_images
 from edgevit.quantization.emit import emit
 from edgevit.quantization.ptq import CalibrationImages, FloatModel, optimize
 from edgevit.quantization.token_merging.losses import MergedModels
@@ -49,7 +49,7 @@ _HEAD = 7
 def images_of(bundle: Bundle, source: DataSource) -> list[NDArray[np.float32]]:
     """Return the images (1, C, H, W) of ``source``, one by one."""
     read = batches(source.load(), bundle.manifest.preprocess, batch_size=16, unreadable=source.unreadable)
-    return list(one_by_one(batch.images for batch in read))
+    return list(single_images(batch.images for batch in read))
 
 
 class Int8:

@@ -161,7 +161,7 @@ def _place() -> Path:
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with EdgeViT."""
-    return resources.names(_place())
+    return resources.toml_names(_place())
 
 
 def load_recipe(name: str) -> Recipe:

@@ -33,6 +33,6 @@ def folder(name: Folder) -> Path:
     )
 
 
-def names(place: Path) -> list[str]:
+def toml_names(place: Path) -> list[str]:
     """Return the names of the TOML files in the folder ``place``, without their ending, in order."""
     return sorted(path.stem for path in place.glob("*.toml"))

@@ -243,7 +243,7 @@ def _place() -> Path:
 
 def target_names() -> list[str]:
     """Return the names of the targets that come with EdgeViT, without those of their editions."""
-    return resources.names(_place())
+    return resources.toml_names(_place())
 
 
 def load_profile(name: str) -> Profile:
@@ -308,7 +308,7 @@ def edition_for(base: str, version: str) -> str | None:
     profile = load_profile(base)
     for edition in profile.editions:
         serving = profile.target(edition).versions
-        if serving is None or versions.within(version, serving):
+        if serving is None or versions.in_range(version, serving):
             return base if edition is profile.editions[0] else f"{base}@{edition.names[0]}"
     return None
 

@@ -15,7 +15,7 @@ from msgspec import inspect
 from edgevit.decoding import LOCK
 from edgevit.errors import InputError
 from edgevit.likeness import nearest
-from edgevit.resources import names
+from edgevit.resources import toml_names
 
 T = TypeVar("T")
 
@@ -69,8 +69,8 @@ def read_named(kind: str, place: Path, name: str, type_: type[T]) -> T:
 
     """
     path = Path(name) if name.endswith(".toml") else place / f"{name}.toml"
-    if not name.endswith(".toml") and name not in names(place):
-        raise InputError(f"there is no {kind} '{name}'", remedy=nearest(name, names(place)))
+    if not name.endswith(".toml") and name not in toml_names(place):
+        raise InputError(f"there is no {kind} '{name}'", remedy=nearest(name, toml_names(place)))
     return read_file(kind, path, type_, remedy=f"correct it as in {place}")
 
 

@@ -22,7 +22,7 @@ def range_reason(specifier: str) -> str | None:
     return "an empty range of versions says nothing: leave it out" if empty else None
 
 
-def within(version: str, specifier: str) -> bool:
+def in_range(version: str, specifier: str) -> bool:
     """Say whether an engine's ``version`` is in a range; what follows its numbers, such as a build, does not count."""
     from packaging.specifiers import SpecifierSet
 
@@ -51,5 +51,5 @@ def check_version(what: str, engine: str, found: str, specifier: str | None, *, 
         MissingDependencyError: if it is not; the message says both.
 
     """
-    if specifier is not None and not within(found, specifier):
+    if specifier is not None and not in_range(found, specifier):
         raise MissingDependencyError(f"{what} is for {engine} {specifier}, and this is {found}", remedy=remedy)

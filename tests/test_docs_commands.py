@@ -104,7 +104,7 @@ def test_every_command_parses(path, desk):
             assert is_there(command), command
             if command.edgevit:
                 name, *arguments = desk.arguments(command.edgevit)
-                app.load(name).make_context(name, arguments)
+                app.load_command(name).make_context(name, arguments)
 
 
 @pytest.fixture

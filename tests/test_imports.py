@@ -256,3 +256,52 @@ def test_an_alias_is_seen_however_it_is_written(alias, tmp_path):
     names, things = zip(*types_in(module), strict=True)
     assert {name.lstrip("_") for name in names} == {"Device"}
     assert len(set(things)) == 2
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def public_functions(path):
+    """Return the public functions of a module, and where it is a command of the command line all but that."""
+    command = path.stem if path.parent.name == "cli" else None
+    functions = {
+        node.name: node for node in tree(path).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    return {
+        name: node for name, node in functions.items() if not name.startswith("_") and name not in ("main", command)
+    }
+
+
+def do_the_same(one, other):
+    """Say whether two functions (module, its tree) of one name may be called alike.
+
+    They may if one is built on the other, as a step in ``api/`` on that in ``stages/``; if they are forms of one thing
+    in one package, one for each dialect or family of models; or if one chooses among these, in the package itself.
+    """
+    (path, function), (other_path, other_function) = one, other
+    names = set(imported(ast.walk(tree(path))))
+    if {module_name(other_path), f"{module_name(other_path)}.{other_function.name}"} & names:
+        return True
+    in_one_package = path.parent == other_path.parent
+    alike = ast.unparse(function.args) == ast.unparse(other_function.args)
+    return in_one_package and (alike or path.stem == "__init__")
+
+
+def different(functions):
+    """Return how many different things ``functions`` of one name do."""
+    groups = []
+    for each in functions:
+        its = [group for group in groups if any(do_the_same(each, one) or do_the_same(one, each) for one in group)]
+        groups = [group for group in groups if group not in its] + [sum(its, [each])]
+    return len(groups)
+
+
+def test_no_two_public_functions_of_one_name_do_different_things():
+    found = defaultdict(list)
+    for path in MODULES:
+        for name, function in public_functions(path).items():
+            found[name].append((path, function))
+    wrong = {name: [called(path) for path, _ in each] for name, each in found.items() if different(each) > 1}
+    assert wrong == {}, "call one of them by what it does, and to what"

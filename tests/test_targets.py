@@ -11,7 +11,7 @@ from tiny import ENGINES
 from edgevit.errors import InputError
 from edgevit.quantization.emit import DIALECTS, scheme_of
 from edgevit.targets import load_profile, load_target, own_targets, target_names
-from edgevit.versions import within
+from edgevit.versions import in_range
 
 TARGET = load_target("x86-onnxruntime")
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,7 +92,7 @@ def test_a_target_says_what_it_must(name):
     assert target.versions
     if target.backend in ENGINES:  # what was tested is served
         pinned = re.search(rf"^{target.backend}==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-        assert within(pinned[1], target.versions)
+        assert in_range(pinned[1], target.versions)
     if target.device != "CPU":
         assert target.weight_bits == 8
         assert target.batch
@@ -108,11 +108,11 @@ def test_an_nvidia_target_races_fp16_first_in_a_form_that_its_versions_read(name
     assert "int8" in target.precisions
     assert scheme_of(target.dialect) == "symmetric"
     if target.backend == "tensorrt":
-        legacy = [release for release in ("8.6", "10.3", "10.11") if within(release, target.versions)]
-        typed = [release for release in ("10.12", "10.13", "10.16", "11.4") if within(release, target.versions)]
+        legacy = [release for release in ("8.6", "10.3", "10.11") if in_range(release, target.versions)]
+        typed = [release for release in ("10.12", "10.13", "10.16", "11.4") if in_range(release, target.versions)]
         assert bool(legacy) != bool(typed)
         assert (target.dialect == "tensorrt-legacy") == bool(legacy)
-        assert not within("8.5", target.versions)
+        assert not in_range("8.5", target.versions)
 
 
 #: As in NVIDIA's table of compute capabilities.
@@ -145,7 +145,7 @@ def test_a_jetpack_is_served_with_the_tensorrt_that_it_has(release, engine):
         serving = {
             edition
             for edition in PROFILES[name].edition_names()
-            if within(engine, TARGETS[f"{name}@{edition}"].versions)
+            if in_range(engine, TARGETS[f"{name}@{edition}"].versions)
         }
         assert release in serving
         assert len({TARGETS[f"{name}@{edition}"].versions for edition in serving}) == 1

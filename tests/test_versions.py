@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import MissingDependencyError
-from edgevit.versions import check_version, narrowed, range_reason, within
+from edgevit.versions import check_version, in_range, narrowed, range_reason
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ from edgevit.versions import check_version, narrowed, range_reason, within
     ],
 )
 def test_a_version_is_in_a_range_or_not(version, specifier, inside):
-    assert within(version, specifier) == inside
+    assert in_range(version, specifier) == inside
 
 
 @given(numbers=st.lists(st.integers(0, 99), min_size=2, max_size=4), limit=st.tuples(*[st.integers(0, 99)] * 2))
 def test_ranges_are_those_of_numbers(numbers, limit):
     text = ".".join(map(str, numbers))
-    assert within(text, f">={limit[0]}.{limit[1]}") == (tuple(numbers) >= limit)
+    assert in_range(text, f">={limit[0]}.{limit[1]}") == (tuple(numbers) >= limit)
 
 
 @pytest.mark.parametrize("wrong", ["10.3", ">=10.x", "newest", "", "  ", ">=1 <2"])

@@ -32,7 +32,7 @@ from edgevit.dependencies import require
 from edgevit.errors import BundleError, MissingDependencyError
 from edgevit.files import atomic_path, scratch_folder
 from edgevit.progress import SILENT, Progress
-from edgevit.versions import within
+from edgevit.versions import in_range
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -89,7 +89,7 @@ class OnnxRuntime(Backend):
     @classmethod
     def reads(cls, opset: int, operators: Collection[str], version: str) -> bool:
         """Say whether ``version`` knows these standard operators of ``opset``."""
-        return within(version, f">={QUANTIZE_23}") or within(version, f">={first_version(opset, operators)}")
+        return in_range(version, f">={QUANTIZE_23}") or in_range(version, f">={first_version(opset, operators)}")
 
     @classmethod
     def triton_model(cls, model: Path, settings: Mapping[str, str]) -> TritonModel:
@@ -354,7 +354,7 @@ def _refuse_too_new(version: str, model: Path, problem: str) -> None:
         MissingDependencyError: if that is the problem.
 
     """
-    if within(version, f"<{QUANTIZE_23}") and any(sign in problem for sign in _TOO_NEW):
+    if in_range(version, f"<{QUANTIZE_23}") and any(sign in problem for sign in _TOO_NEW):
         raise MissingDependencyError(
             f"{model} needs onnxruntime >={QUANTIZE_23}, and this is {version}",
             remedy=f'pip install "onnxruntime>={QUANTIZE_23}", or name another variant',

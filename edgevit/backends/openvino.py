@@ -17,7 +17,7 @@ from edgevit.backends.backend import Backend
 from edgevit.backends.base import ANY_DEVICE, BuildOptions
 from edgevit.backends.openvino_core import core_of
 from edgevit.backends.openvino_float32 import keep_float32
-from edgevit.backends.openvino_ir import describe, note_of, set_batch, take_pixels
+from edgevit.backends.openvino_ir import add_model_info, note_of, set_batch, take_pixels
 from edgevit.backends.openvino_session import OpenVINOSession
 from edgevit.backends.openvino_settings import DEFAULTS, GROUP_SIZE, ModelCache, check_device, checked, properties
 from edgevit.backends.pixels import PIXELS, normalised_by, to_be_normalised
@@ -216,7 +216,7 @@ class OpenVINO(Backend):
         if settings["INPUT"] == PIXELS:
             preprocess = to_be_normalised(note_of(converted, "preprocess"), model)
             converted = take_pixels(self._engine, converted, preprocess)
-        describe(self._engine, converted)
+        add_model_info(self._engine, converted)
         return converted
 
     def _read(self, model: Path | PackedModel) -> Any:  # noqa: ANN401 - the engine is imported at run time

@@ -58,7 +58,7 @@ def take_pixels(engine: Any, model: Any, preprocess: Preprocess) -> Any:  # noqa
     return steps.build()
 
 
-def preprocess_of(model: Any) -> Preprocess | None:  # noqa: ANN401
+def exported_preprocess(model: Any) -> Preprocess | None:  # noqa: ANN401
     """Return how a model wants its images, as the exported file says; None if it says nothing.
 
     Raises:
@@ -69,7 +69,7 @@ def preprocess_of(model: Any) -> Preprocess | None:  # noqa: ANN401
     return found
 
 
-def labels_of(model: Any) -> tuple[str, ...]:  # noqa: ANN401
+def exported_labels(model: Any) -> tuple[str, ...]:  # noqa: ANN401
     """Return the names of a model's classes, as the exported file says; none if it has none.
 
     Raises:
@@ -79,7 +79,7 @@ def labels_of(model: Any) -> tuple[str, ...]:  # noqa: ANN401
     return read_note(note_of(model, "labels"), "labels", tuple[str, ...]) or ()
 
 
-def describe(engine: Any, model: Any) -> None:  # noqa: ANN401
+def add_model_info(engine: Any, model: Any) -> None:  # noqa: ANN401
     """Write into a model, in place, what other OpenVINO tools read: layouts, labels and preprocessing.
 
     That is the section ``model_info`` as OpenVINO's Model API defines it. It cannot say all that EdgeViT knows: labels
@@ -93,9 +93,9 @@ def describe(engine: Any, model: Any) -> None:  # noqa: ANN401
     for output in model.outputs:
         if len(output.get_partial_shape()) == 2:
             engine.layout_helpers.set_layout(output, engine.Layout("NC"))
-    preprocess = preprocess_of(model)
+    preprocess = exported_preprocess(model)
     if preprocess is not None:
-        for key, value in model_info(preprocess, labels_of(model), normalises=pixels).items():
+        for key, value in model_info(preprocess, exported_labels(model), normalises=pixels).items():
             model.set_rt_info(value, ["model_info", key])
 
 

@@ -20,7 +20,7 @@ def example() -> NDArray[np.float32]:
     return np.linspace(0, 1, 16, dtype=np.float32).reshape(_SHAPE)
 
 
-def answer() -> NDArray[np.float32]:
+def expected_logits() -> NDArray[np.float32]:
     """Return the logits (1, 4) that the example has."""
     return np.asarray(example().reshape(1, -1) @ _weight())
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgevit.data.images import ImageSource, decode
+from edgevit.data.images import ImageSource, decode_image
 from edgevit.errors import BundleError
 
 #: The folder of a bundle that has them, and the last file in it.
@@ -45,7 +45,7 @@ def write_golden(
     paths = []
     for number, image in enumerate(images):
         paths.append(folder / f"{number:02}.png")
-        pixels = Image.fromarray(np.asarray(decode(image)))  # the pixels alone, without what cameras add to them
+        pixels = Image.fromarray(np.asarray(decode_image(image)))  # the pixels alone, without what cameras add to them
         pixels.save(paths[-1], format="PNG", optimize=True)
     np.save(folder / _LOGITS, np.ascontiguousarray(logits), allow_pickle=False)
     return [*paths, folder / _LOGITS]
@@ -62,7 +62,7 @@ def read_golden(files: Sequence[Path | memoryview], *, classes: int) -> Golden:
     if not files:
         raise BundleError("the bundle has no golden images", remedy="make it again with 'edgevit export'")
     *images, logits = files
-    decoded = tuple(decode(image if isinstance(image, Path) else bytes(image)) for image in images)
+    decoded = tuple(decode_image(image if isinstance(image, Path) else bytes(image)) for image in images)
     shape = (len(images), classes)
     if isinstance(logits, Path):
         with logits.open("rb") as stream:

@@ -128,7 +128,7 @@ def metadata_of_onnx(path: Path) -> dict[str, str]:
     try:
         for number, value in fields_of(mapped(path)):
             if number == 14:  # metadata_props: keys and values
-                entry = {field: text_of(word) for field, word in fields_of(value)}
+                entry = {field: field_text(word) for field, word in fields_of(value)}
                 found[entry.get(1, "")] = entry.get(2, "")
     except ValueError as error:
         raise BundleError(f"{path} is not a readable ONNX file: {error}", remedy=MAKE_AGAIN) from error
@@ -180,7 +180,7 @@ class _Walk:
     def _node(self, message: memoryview, depth: int) -> None:
         for number, value in fields_of(message):
             if number == 4:
-                self._kinds.add(text_of(value))
+                self._kinds.add(field_text(value))
             elif number == 5:
                 self._attribute(value, depth)
 
@@ -201,12 +201,12 @@ class _Walk:
     def _tensor(self, message: memoryview) -> None:
         for number, value in fields_of(message):
             if number == 13:  # external_data: keys and values
-                entry = {field: text_of(word) for field, word in fields_of(value)}
+                entry = {field: field_text(word) for field, word in fields_of(value)}
                 if entry.get(1) == "location":
                     self._others.add(entry.get(2, ""))
 
 
-def text_of(value: memoryview) -> str:
+def field_text(value: memoryview) -> str:
     """Return a field as text."""
     return bytes(value).decode(errors="surrogateescape")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from xml.parsers import expat
 
-from edgevit.bundle.model_files import LARGEST_IR, MAKE_AGAIN, fields_of, mapped, numbers_of, text_of
+from edgevit.bundle.model_files import LARGEST_IR, MAKE_AGAIN, field_text, fields_of, mapped, numbers_of
 from edgevit.errors import BundleError
 
 #: Numbers of onnx.proto's types, and OpenVINO's names, by NumPy's.
@@ -43,7 +43,7 @@ class ModelInterface(NamedTuple):
     outputs: tuple[TensorType, ...]
 
 
-def interface_of(path: Path) -> ModelInterface:
+def file_interface(path: Path) -> ModelInterface:
     """Return what the ONNX file or the IR ``path`` takes and gives.
 
     Raises:
@@ -66,7 +66,7 @@ def _of_onnx(path: Path) -> ModelInterface:
         if number in found:
             found[number].append(value)
         elif number == 5:  # initializer, which may be listed as an input, too
-            weights.update(text_of(word) for field, word in fields_of(value) if field == 8)
+            weights.update(field_text(word) for field, word in fields_of(value) if field == 8)
     inputs = tuple(each for each in map(_tensor, found[11]) if each.name not in weights)
     return ModelInterface(inputs, tuple(map(_tensor, found[12])))
 
@@ -77,7 +77,7 @@ def _tensor(message: memoryview) -> TensorType:
     shape: tuple[int | None, ...] = ()
     for number, value in fields_of(message):
         if number == 1:
-            name = text_of(value)
+            name = field_text(value)
         elif number == 2:
             for field, tensor in fields_of(value):
                 if field == 1:  # tensor_type

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from edgevit.bundle import zip_layout
 from edgevit.bundle.manifest import File
 from edgevit.bundle.model_files import check_model_file
-from edgevit.bundle.reading import MANIFEST, all_files, damaged, decode_manifest_of, reading, verify
+from edgevit.bundle.reading import MANIFEST, all_files, damaged, decode_manifest_of, reading, verified_paths
 from edgevit.errors import BundleError, StorageError
 from edgevit.files import atomic_folder, cache_folder
 from edgevit.json import MOST_BYTES
@@ -92,7 +92,7 @@ class Pack:
         return None if content is None else bytes(content)
 
     def verified(self, files: Iterable[File]) -> list[memoryview]:
-        """Return the content of files that the manifest lists, after a check of their SHA-256, as ``verify`` does.
+        """Return the content of files that the manifest lists, once their SHA-256 is checked.
 
         Raises:
             BundleError: if one differs from what the manifest says, or a model is refused by ``check_model_file``.
@@ -113,7 +113,7 @@ class Pack:
         return PackedModel(self.path / files[0].path, content, dict(zip(names, others, strict=True)))
 
     def unpacked(self, files: Sequence[File]) -> list[Path]:
-        """Return where ``files`` are on the disk, for engines that read no memory; each was checked as ``verify`` does.
+        """Return where ``files`` are on the disk, for engines that read no memory; their SHA-256 is checked.
 
         They lie in a folder of the user's cache that goes by their hashes, and stay there for the next time.
 
@@ -125,7 +125,7 @@ class Pack:
         names = "\n".join(f"{file.sha256} {file.path}" for file in files)
         place = cache_folder() / "packs" / hashlib.sha256(names.encode()).hexdigest()
         with suppress(BundleError):
-            return verify(place, files)
+            return verified_paths(place, files)
         contents = self.verified(files)
         try:
             with atomic_folder(place) as draft:
@@ -133,12 +133,12 @@ class Pack:
                     (draft / file.path).parent.mkdir(parents=True, exist_ok=True)
                     (draft / file.path).write_bytes(content)
         except OSError:  # another process has put them there meanwhile
-            return verify(place, files)
+            return verified_paths(place, files)
         except StorageError as error:
             raise StorageError(
                 error.message, remedy="free space there, or name another folder in $EDGEVIT_CACHE"
             ) from error
-        return verify(place, files)
+        return verified_paths(place, files)
 
     def _check_files(self) -> None:
         """Check that the pack has the files that its manifest lists, and no others.

@@ -307,7 +307,7 @@ def damaged(path: Path, why: str) -> BundleError:
     return BundleError(f"{path} is damaged: {why}", remedy=_RESTORE)
 
 
-def verify(bundle: Path, files: Iterable[File]) -> list[Path]:
+def verified_paths(bundle: Path, files: Iterable[File]) -> list[Path]:
     """Return where ``files`` are, after a check of their SHA-256, and that models among them open no other file.
 
     Raises:

@@ -41,7 +41,7 @@ from edgevit.bundle.reading import (
     read_manifest_bytes,
     record,
     steadily,
-    verify,
+    verified_paths,
 )
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
@@ -207,7 +207,7 @@ class Bundle(msgspec.Struct, frozen=True):
         check_model_name(self.path / found.files[0].path, found.backend, formats)
         if self.pack is not None:
             return self.pack.unpacked(found.files)[0]
-        return verify(self.path, found.files)[0]
+        return verified_paths(self.path, found.files)[0]
 
     def verify_packed(self, variant: str, formats: Sequence[str] = READABLE) -> PackedModel | None:
         """Return what ``verify_files`` does as it is in the pack, without writing anything; None if there is no pack.
@@ -229,7 +229,7 @@ class Bundle(msgspec.Struct, frozen=True):
             BundleError: if one is missing or damaged, or a model would open files that are not listed.
 
         """
-        return verify(self.path, files) if self.pack is None else self.pack.verified(files)
+        return verified_paths(self.path, files) if self.pack is None else self.pack.verified(files)
 
     def verify_float32(self) -> VerifiedFile:
         """Check the SHA-256 of the float32 model's file, and return it.
@@ -251,7 +251,7 @@ class Bundle(msgspec.Struct, frozen=True):
         if name not in by_name:
             raise BundleError(f"the bundle has no file {name}", remedy=f"it has: {', '.join(by_name) or 'none'}")
         file = by_name[name]
-        return VerifiedFile(verify(self.path, [file])[0], file.sha256)
+        return VerifiedFile(verified_paths(self.path, [file])[0], file.sha256)
 
     def golden(self) -> Golden:
         """Return the golden images and float32's logits for them, after a check of their SHA-256.

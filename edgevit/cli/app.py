@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from edgevit import __version__
 from edgevit.cli.console import JsonPrinter, Printer, Result, TextPrinter
-from edgevit.cli.failures import EXIT_INTERRUPTED, describe, describe_signal
+from edgevit.cli.failures import EXIT_INTERRUPTED, describe_failure, describe_signal
 from edgevit.cli.signals import Stopped, signal_behind, signals_stop
 from edgevit.cli.terminal import stdout_for_results
 
@@ -114,7 +114,7 @@ def _with_json(function: Callable[..., Result]) -> Callable[..., Result]:
     return command
 
 
-def load(name: str) -> TyperCommand:
+def load_command(name: str) -> TyperCommand:
     """Import the command ``name`` and build its parser."""
     function = getattr(importlib.import_module(f"edgevit.cli.{name}"), name)
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -155,7 +155,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  # click's types, wherever they live
         """Return the name, the loaded command and the remaining arguments."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name in COMMANDS else command, rest
+        return name, load_command(name) if name in COMMANDS else command, rest
 
 
 def _show_version(value: bool) -> None:  # noqa: FBT001  # Typer's callback
@@ -200,7 +200,7 @@ def run(arguments: Sequence[str]) -> int:
         failure = describe_signal(signal, arguments)
     except Exception as error:  # noqa: BLE001  # the outermost boundary: nothing is swallowed, all is shown
         behind = signal_behind(error)
-        failure = describe_signal(behind, arguments) if behind else describe(error, arguments)
+        failure = describe_signal(behind, arguments) if behind else describe_failure(error, arguments)
     printer.failure(failure)
     return failure.exit_code
 

@@ -9,7 +9,7 @@ import typer
 import edgevit
 from edgevit.bundle.manifest import PRECISIONS
 from edgevit.cli import completion
-from edgevit.cli.built import built, following
+from edgevit.cli.built import built, next_command
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     BundlePath,
@@ -46,4 +46,4 @@ def build(
         wanted = precision_called(precision) if precision else None
         budget = token_budget_called(token_budget)
         made = edgevit.build(bundle, target=target, precision=wanted, token_budget=budget, progress=bars)
-    return built(made, following(made.bundle, made.names, f"edgevit benchmark {quoted(bundle)}"))
+    return built(made, next_command(made.bundle, made.names, f"edgevit benchmark {quoted(bundle)}"))

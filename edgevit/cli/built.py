@@ -23,7 +23,7 @@ from edgevit.stages.results import BuildResult
 _LISTED = 5
 
 
-def following(bundle: Bundle, names: Sequence[str], command: str) -> str:
+def next_command(bundle: Bundle, names: Sequence[str], command: str) -> str:
     """Say to type ``command`` next, or where else, if there are variants ``names`` and none can be run here."""
     if not names:
         return f"next: {command}"

@@ -13,7 +13,7 @@ from rich.text import Text
 from edgevit.cli import completion
 from edgevit.cli.console import Result
 from edgevit.errors import InputError
-from edgevit.hosts.remembered import Remembered, forget, remember, remembered
+from edgevit.hosts.remembered import Remembered, forget_host, remember, remembered
 from edgevit.likeness import nearest
 from edgevit.report.formats import printable
 
@@ -46,7 +46,7 @@ def devices(
     if python is not None or address is not None or (action == "list") != (name is None):
         remedy = "edgevit devices" if action == "list" else "edgevit devices remove NAME"
         raise InputError(f"too much, or too little, is given to {action}", remedy=remedy)
-    return _shown(remembered() if name is None else forget(name))
+    return _shown(remembered() if name is None else forget_host(name))
 
 
 def _shown(found: tuple[Remembered, ...]) -> Result:

@@ -53,7 +53,7 @@ def _resuming(arguments: Sequence[str]) -> str:
     return f"{shlex.join(['edgevit', *arguments, *again])}, which goes on after the last whole epoch, if there is one"
 
 
-def describe(error: Exception, arguments: Sequence[str] = ()) -> Failure:
+def describe_failure(error: Exception, arguments: Sequence[str] = ()) -> Failure:
     """Say what went wrong in one line, and what to do about it; ``arguments`` are what the user typed."""
     kind = type(error).__name__
     if isinstance(error, EdgeViTError):

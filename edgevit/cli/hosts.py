@@ -13,7 +13,7 @@ from rich.text import Text
 from edgevit.bundle.devices import measured_on
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result
-from edgevit.cli.tables import left_out
+from edgevit.cli.tables import unreadable_images_note
 from edgevit.errors import StorageError
 from edgevit.report.table import headings, remarks, rows
 from edgevit.shell import quoted
@@ -81,7 +81,7 @@ def _lines(bundle: Bundle, host: HostResult) -> Iterator[str]:
         if each.name in host.names and each.answers != "as exported"
     )
     if host.unreadable:
-        yield f"{host.name}: {left_out(host.unreadable)}"
+        yield f"{host.name}: {unreadable_images_note(host.unreadable)}"
     yield from (f"{host.name}: {name}: share missed: {why}" for name, why in host.shares_missed.items())
     for name, evidence in host.evidence.items():
         yield from (f"{host.name}: {name}: {each.limit} {each.word}: {each.reason}" for each in evidence)

@@ -19,7 +19,7 @@ from edgevit.cli.options import BundlePath, Variants
 from edgevit.cli.tables import variants_table
 from edgevit.errors import InputError
 from edgevit.models.outputs import Output, in_words
-from edgevit.models.preprocessing import describe
+from edgevit.models.preprocessing import describe_preprocessing
 from edgevit.models.spec import AnySpec, GraphSpec, OutputActivation
 from edgevit.report.merged_tokens import merged_tokens
 from edgevit.report.table import convolution_stages, float_layers, output_figures, padded_tokens
@@ -62,7 +62,7 @@ def _contents(opened: Bundle) -> Result:
     lines = [
         f"{found.name}: {_in_words(found.spec, found.activation, found.outputs)}",
         *_origin(found.provenance),
-        f"images: {describe(found.preprocess)}",
+        f"images: {describe_preprocessing(found.preprocess)}",
     ]
     lines += [f"output {output.in_words()}" for output in found.outputs]
     damaged = [f"{variant.name}: {variant.problem}" for variant in found.variants if variant.problem]

@@ -45,7 +45,7 @@ from edgevit.cli.options import (
     collector,
 )
 from edgevit.cli.tables import variants_table, with_unreadable
-from edgevit.cli.verdicts import conclusion, following
+from edgevit.cli.verdicts import conclusion, next_step
 from edgevit.evaluation.load import Load
 from edgevit.graph.interface import onnx_outputs_in
 from edgevit.models.requested import requests_in
@@ -146,7 +146,7 @@ def pipeline(
         *not_made(failed),
         conclusion(entrants, max((each.accuracy.images for each in variants if each.accuracy), default=0)),
         f"Report: {page}",
-        f"next:   edgevit predict {quoted(place)} IMAGE; {following(place, entrants)}",
+        f"next:   edgevit predict {quoted(place)} IMAGE; {next_step(place, entrants)}",
     )
     table = with_unreadable(variants_table(bundle, names), job.unreadable.names)
     return Result(

@@ -14,7 +14,7 @@ from rich.text import Text
 
 import edgevit
 from edgevit.cli import completion
-from edgevit.cli.built import built, following
+from edgevit.cli.built import built, next_command
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     BundlePath,
@@ -131,7 +131,7 @@ def quantize(
             strict=strict,
             progress=bars,
         )
-    shown = built(made, following(made.bundle, made.names, _validating(bundle, data)))
+    shown = built(made, next_command(made.bundle, made.names, _validating(bundle, data)))
     return replace(shown, text=Group(*_rankings(made), shown.text)) if sensitivity else shown
 
 

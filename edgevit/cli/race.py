@@ -39,7 +39,7 @@ from edgevit.cli.options import (
     TokenBudgets,
 )
 from edgevit.cli.values import token_budgets_called
-from edgevit.cli.verdicts import conclusion, following, reasons
+from edgevit.cli.verdicts import conclusion, next_step, reasons
 from edgevit.errors import StorageError
 from edgevit.evaluation.load import Load
 from edgevit.files import check_writable
@@ -161,7 +161,7 @@ def race(
             _table(found),
             *map(Text, reasons(found.entrants)),
             *(Text(f"{name} is left out: {reason}") for name, reason in found.left_out.items()),
-            Text(f"\n{conclusion(found.entrants, found.images)}\nnext: {following(bundle, found.entrants)}"),
+            Text(f"\n{conclusion(found.entrants, found.images)}\nnext: {next_step(bundle, found.entrants)}"),
             *([] if lost is None else [Text(f"error: {lost.message}\n  try: {lost.remedy}")]),
         ),
         exit_code=lost.exit_code if lost is not None else 0 if found.passed else 1,

@@ -93,10 +93,10 @@ def with_unreadable(shown: RenderableType, names: Sequence[str]) -> RenderableTy
     """Add one line on the images that could not be read, if there are any: how many, and the first ``names``."""
     if not names:
         return shown
-    return Group(shown, Text(left_out(names)))
+    return Group(shown, Text(unreadable_images_note(names)))
 
 
-def left_out(names: Sequence[str]) -> str:
+def unreadable_images_note(names: Sequence[str]) -> str:
     """Return how many images could not be read, and the first ``names``."""
     first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"left out {len(names)} image{'s' * (len(names) > 1)} that cannot be read: {first}"

@@ -183,7 +183,7 @@ def overrides(
         std=numbers("--std", std),
         resize=resizing(resize),
         crop=crop_share(crop),
-        interpolation=filter_called(interpolation),
+        interpolation=interpolation_called(interpolation),
         colours=colours_called(colours),
     )
 
@@ -203,7 +203,7 @@ def colours_called(text: str | None) -> Colours | None:
     return None
 
 
-def filter_called(text: str | None) -> Interpolation | None:
+def interpolation_called(text: str | None) -> Interpolation | None:
     """Return the interpolation that a user has named.
 
     Raises:

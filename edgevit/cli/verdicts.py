@@ -27,7 +27,7 @@ def conclusion(entrants: Sequence[Entrant], images: int) -> str:
     return f"{said}; of {', '.join(open_yet)} too little is shown yet" if open_yet else said
 
 
-def following(bundle: Path, entrants: Sequence[Entrant]) -> str:
+def next_step(bundle: Path, entrants: Sequence[Entrant]) -> str:
     """Return what to type next: what would show more of variants that may win, or how to ship the winner."""
     place, winner = quoted(bundle), winner_of(entrants)
     undecided = _not_shown(entrants, winner)

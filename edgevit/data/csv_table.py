@@ -16,7 +16,7 @@ import numpy as np
 
 from edgevit.data.columns import Columns, read_columns, unclear
 from edgevit.data.dataset import FileDataset, LabelSets
-from edgevit.data.names import alike, composed
+from edgevit.data.names import composed, similar_names_note
 from edgevit.data.split_columns import yes_or_no
 from edgevit.data.splits import SERVING, SplitName
 from edgevit.errors import DataError
@@ -71,7 +71,7 @@ def load_csv(
     rows, labels = [rows[place] for place in chosen], [labels[place] for place in chosen]
     paths = _existing_paths(rows, file, (file.parent, file.with_suffix("")) if root is None else (root,), columns)
     places = [f"line {row.line} of {file.name}" for row in rows]
-    notes = [*columns.notes, *notes, *_repeated(rows, paths, file), *alike(class_names)]
+    notes = [*columns.notes, *notes, *_repeated(rows, paths, file), *similar_names_note(class_names)]
     return FileDataset(
         str(file), paths, np.asarray(labels, dtype=np.int64), class_names, places, notes=notes, sets=label_sets
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgevit.data.images import decode
+from edgevit.data.images import decode_image
 from edgevit.errors import DataError, ImageError
 from edgevit.files import sha256_of
 from edgevit.progress import SILENT, Progress
@@ -154,7 +154,7 @@ class FileDataset(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Return image ``index``, decoded."""
-        return decode(self.paths[index])
+        return decode_image(self.paths[index])
 
     def describe(self, index: int) -> str:
         """Return the path, and where it was listed."""

@@ -20,9 +20,9 @@ from edgevit import json
 from edgevit.data.dataset import ArrayDataset
 from edgevit.data.download import download
 from edgevit.data.idx import read_idx
-from edgevit.data.images import decode
+from edgevit.data.images import decode_image
 from edgevit.errors import DataError, MissingDataError, StorageError
-from edgevit.files import cache_folder as user_cache
+from edgevit.files import cache_folder
 from edgevit.progress import SILENT, Progress
 
 CLASS_NAMES = (
@@ -91,9 +91,9 @@ class _SampleSheet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values_sha256: str
 
 
-def cache_folder() -> Path:
+def fashion_mnist_folder() -> Path:
     """Return where the user's copy of Fashion-MNIST lies: in $EDGEVIT_CACHE, else in ~/.cache/edgevit."""
-    return user_cache() / "fashion-mnist"
+    return cache_folder() / "fashion-mnist"
 
 
 def available() -> bool:
@@ -121,7 +121,7 @@ def load_fashion_mnist_sample(split: Literal["train", "test"]) -> ArrayDataset:
 
     """
     sample = _sample_sheet(split)
-    sheet = np.asarray(decode((_SAMPLE / f"{split}.png").read_bytes()))
+    sheet = np.asarray(decode_image((_SAMPLE / f"{split}.png").read_bytes()))
     rows, columns = sheet.shape[0] // _EDGE, sheet.shape[1] // _EDGE
     tiles = sheet.reshape(rows, _EDGE, columns, _EDGE).swapaxes(1, 2).reshape(-1, _EDGE, _EDGE, 1)
     if hashlib.sha256(tiles.tobytes()).hexdigest() != sample.values_sha256:
@@ -139,7 +139,7 @@ def _sample_sheet(split: Literal["train", "test"]) -> _SampleSheet:
 
 
 def _local(file: _Download) -> Path | None:
-    places = (cache_folder() / file.name, DISTRIBUTION_FOLDER / file.name)
+    places = (fashion_mnist_folder() / file.name, DISTRIBUTION_FOLDER / file.name)
     return next((path for path in places if path.is_file()), None)
 
 
@@ -151,7 +151,7 @@ def _values(path: Path, file: _Download) -> NDArray[np.uint8]:
 
 
 def _fetch(file: _Download, progress: Progress) -> Path:
-    target = cache_folder() / file.name
+    target = fashion_mnist_folder() / file.name
     try:
         download(ADDRESS + file.name, target, sha256=file.sha256, size=file.bytes, progress=progress)
     except StorageError as error:
@@ -160,6 +160,6 @@ def _fetch(file: _Download, progress: Progress) -> Path:
         raise MissingDataError(
             f"Fashion-MNIST is not on this machine: {error.message}",
             remedy="apt install dataset-fashion-mnist, or use fashion-mnist-sample, which needs no download, "
-            f"or put {file.name} and its three companions into {cache_folder()}",
+            f"or put {file.name} and its three companions into {fashion_mnist_folder()}",
         ) from error
     return target

@@ -10,9 +10,9 @@ import numpy as np
 
 from edgevit.data.dataset import FileDataset
 from edgevit.data.images import SUFFIXES
-from edgevit.data.names import alike, composed
+from edgevit.data.names import composed, similar_names_note
 from edgevit.data.splits import FAMILIES, SERVING, SplitName
-from edgevit.data.walk import FoundFiles, children, folders_in, shown, walk
+from edgevit.data.walk import FoundFiles, children, first_shown, folders_in, walk
 from edgevit.errors import DataError
 
 _LAYOUT = "lay images out as CLASS/image.jpg, or train/CLASS/image.jpg and test/CLASS/image.jpg"
@@ -81,7 +81,7 @@ def load_folder(root: Path, split: Literal["train", "validation", "test"], *, la
         )
     paths = [path for name in names for path in served.images.get(name, ())]
     labels = [label for label, name in enumerate(names) for _ in served.images.get(name, ())]
-    notes = [*_notes(place, served, names), *alike(names), *notes_of_parts]
+    notes = [*_notes(place, served, names), *similar_names_note(names), *notes_of_parts]
     return FileDataset(str(root), paths, np.asarray(labels, dtype=np.int64), tuple(names), notes=notes)
 
 
@@ -156,7 +156,7 @@ def _no_images(root: Path, classes: _Classes, purpose: str) -> DataError:
     loose = _loose(root)
     if loose:
         remedy = f"put each image into a folder that is called as its class; {_LAYOUT}"
-        return DataError(f"the images in {root}{purpose} lie in no class's folder: {shown(loose)}", remedy=remedy)
+        return DataError(f"the images in {root}{purpose} lie in no class's folder: {first_shown(loose)}", remedy=remedy)
     said = "; ".join(classes.left_out.notes())
     remedy = "convert them to JPEG" if classes.left_out.unread else _LAYOUT
     return DataError(f"{root} has no images{purpose}" + (f" that EdgeViT reads: {said}" if said else ""), remedy=remedy)
@@ -165,28 +165,30 @@ def _no_images(root: Path, classes: _Classes, purpose: str) -> DataError:
 def _notes(place: Path, classes: _Classes, names: list[str]) -> list[str]:
     notes = _left_out(classes, names)
     if classes.nested:
-        notes.append(f"images in folders below a class's folder are of that class: {shown(classes.nested)}")
+        notes.append(f"images in folders below a class's folder are of that class: {first_shown(classes.nested)}")
     without = [f"'{name}'" for name in names if name not in classes.images]
     if without:
         notes.append(f"{place} has no images of {len(without)} of {len(names)} classes: {', '.join(without[:5])}")
     loose = _loose(place)
     if loose:
-        notes.append(f"left out {len(loose)} images that lie in no class's folder: {shown(loose)}")
+        notes.append(f"left out {len(loose)} images that lie in no class's folder: {first_shown(loose)}")
     return notes
 
 
 def _left_out(classes: _Classes, names: list[str]) -> list[str]:
     vanished = [folder for folder in classes.empty if composed(folder.name) not in names]
-    said = [f"left out folders of classes without an image that is read: {shown(vanished)}"] if vanished else []
+    said = [f"left out folders of classes without an image that is read: {first_shown(vanished)}"] if vanished else []
     return classes.left_out.notes() + said
 
 
 def _notes_of_splits(root: Path, folders: dict[SplitName, Path]) -> list[str]:
     """Say what lies beside the folders of splits."""
     beside = [folder for folder in folders_in(root) if folder not in folders.values() and walk(folder).images]
-    notes = [f"left out folders beside those of the parts: {shown(beside)}"] if beside else []
+    notes = [f"left out folders beside those of the parts: {first_shown(beside)}"] if beside else []
     loose = _loose(root)
-    return notes + ([f"left out {len(loose)} images that lie in no class's folder: {shown(loose)}"] if loose else [])
+    return notes + (
+        [f"left out {len(loose)} images that lie in no class's folder: {first_shown(loose)}"] if loose else []
+    )
 
 
 def _loose(folder: Path) -> list[Path]:

@@ -99,7 +99,7 @@ def what_it_is(head: bytes) -> str | None:
     return None
 
 
-def convert(name: str, file: str) -> str:
+def conversion_hint(name: str, file: str) -> str:
     """Return what to do with ``file`` in the format ``name``."""
     target = "PNG" if name in ("SVG", "TGA", "ICO") else "JPEG"
     if "." not in Path(file).name:

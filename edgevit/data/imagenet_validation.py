@@ -20,7 +20,7 @@ from edgevit.data.imagenet import imagenet_synsets
 from edgevit.data.images import SUFFIXES
 from edgevit.data.mat_file import read_structs
 from edgevit.data.splits import SplitName
-from edgevit.data.walk import children, folders_in, shown
+from edgevit.data.walk import children, first_shown, folders_in
 from edgevit.errors import DataError
 
 _IMAGE = re.compile(r"ILSVRC2012_val_([0-9]{8})(?:_(n[0-9]{8}))?\.jpe?g", re.IGNORECASE)
@@ -87,7 +87,7 @@ def load_imagenet_validation(source: Path, split: SplitName, *, labelled: bool =
         )
     notes = [f"{len(numbers)} of ImageNet's 50,000 validation images, with the classes of {origin}"]
     if found.others:
-        notes.append(f"left out {len(found.others)} others in the same folder: {shown(found.others)}")
+        notes.append(f"left out {len(found.others)} others in the same folder: {first_shown(found.others)}")
     return FileDataset(
         str(source),
         [found.images[number] for number in numbers],

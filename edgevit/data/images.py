@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from edgevit.data.formats import HEAD, convert, format_of, named_as, what_it_is
+from edgevit.data.formats import HEAD, conversion_hint, format_of, named_as, what_it_is
 from edgevit.errors import ImageError
 
 MAX_BYTES = 64 << 20
@@ -70,7 +70,7 @@ os.register_at_fork(
 )
 
 
-def decode(source: ImageSource) -> Image.Image:
+def decode_image(source: ImageSource) -> Image.Image:
     """Return ``source`` as an upright 8-bit image in mode "L" (if it is grey) or "RGB".
 
     ``source`` is a path, the bytes of a file, a binary stream, a Pillow image, or a uint8 array (H, W) or (H, W, C)
@@ -102,7 +102,7 @@ def decode(source: ImageSource) -> Image.Image:
 
 
 def pixels_of(content: bytes) -> int:
-    """Return how many pixels an image file says it has, without decoding it; 0 where ``decode`` says why not.
+    """Return how many pixels an image file says it has, without decoding it; 0 where ``decode_image`` says why not.
 
     Raises:
         ImageError: if they are so many that Pillow does not open it.
@@ -194,7 +194,7 @@ def _not_read(head: bytes, name: str) -> ImageError:
 
 
 def _unread(found: str, name: str) -> ImageError:
-    return ImageError(f"{name} is {found}, which EdgeViT does not read", remedy=convert(found, name))
+    return ImageError(f"{name} is {found}, which EdgeViT does not read", remedy=conversion_hint(found, name))
 
 
 def _finish(image: Image.Image, name: str) -> Image.Image:

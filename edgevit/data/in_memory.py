@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from edgevit.data.dataset import Dataset
-from edgevit.data.images import ImageSource, decode
+from edgevit.data.images import ImageSource, decode_image
 from edgevit.errors import DataError
 
 
@@ -35,7 +35,7 @@ class ImageList(Dataset):
 
     def image(self, index: int) -> Image.Image:
         """Return image ``index``, decoded."""
-        return decode(self.images[index])
+        return decode_image(self.images[index])
 
     def describe(self, index: int) -> str:
         """Return the image's path, or its place in the sequence."""

@@ -17,7 +17,7 @@ def plain(name: str) -> str:
     return composed(" ".join(folded.split()))
 
 
-def alike(names: Iterable[str]) -> list[str]:
+def similar_names_note(names: Iterable[str]) -> list[str]:
     """Return a note on classes whose names differ in nothing that counts when names are compared."""
     groups: dict[str, list[str]] = {}
     for name in names:

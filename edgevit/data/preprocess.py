@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgevit.data.images import MAX_PIXELS, decode
+from edgevit.data.images import MAX_PIXELS, decode_image
 from edgevit.errors import DataError, ImageError
 
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"]
@@ -142,7 +142,7 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 larger than what it is to be padded to.
 
         """
-        image = decode(image).convert("L" if self.channel_order == "L" else "RGB")
+        image = decode_image(image).convert("L" if self.channel_order == "L" else "RGB")
         height, width = self.size
         if self.pad == "square":
             image = self._squared(image)

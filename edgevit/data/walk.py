@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgevit.data.formats import HEAD, convert, is_image, named_as
+from edgevit.data.formats import HEAD, conversion_hint, is_image, named_as
 from edgevit.data.images import SUFFIXES
 from edgevit.errors import DataError
 
@@ -42,15 +42,17 @@ class FoundFiles:
         for name in sorted({named_as(path) or "" for path in self.unread}):
             paths = [path for path in self.unread if named_as(path) == name]
             images = f"{_counted(paths, 'image')} in {name}, which EdgeViT does not read"
-            found.append(f"left out {images}: {shown(paths)}; {convert(name, paths[0].name)}")
+            found.append(f"left out {images}: {first_shown(paths)}; {conversion_hint(name, paths[0].name)}")
         if self.unnamed:
             images = _counted(self.unnamed, "image")
-            found.append(f"left out {images} whose names do not end as an image's (.jpg, ...): {shown(self.unnamed)}")
+            found.append(
+                f"left out {images} whose names do not end as an image's (.jpg, ...): {first_shown(self.unnamed)}"
+            )
         if self.hidden:
-            found.append(f"left out {_counted(self.hidden, 'hidden image')}: {shown(self.hidden)}")
+            found.append(f"left out {_counted(self.hidden, 'hidden image')}: {first_shown(self.hidden)}")
         if self.repeated:
             links = _counted(self.repeated, "link")
-            found.append(f"left out {links} to folders that were read already: {shown(self.repeated)}")
+            found.append(f"left out {links} to folders that were read already: {first_shown(self.repeated)}")
         return found
 
 
@@ -88,7 +90,7 @@ def folders_in(folder: Path) -> list[Path]:
     return [path for path in children(folder) if path.is_dir() and not path.name.startswith(".")]
 
 
-def shown(paths: list[Path]) -> str:
+def first_shown(paths: list[Path]) -> str:
     """Return the first of ``paths``."""
     return ", ".join(map(str, paths[:_SHOWN])) + (", ..." if len(paths) > _SHOWN else "")
 

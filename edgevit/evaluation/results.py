@@ -15,7 +15,7 @@ from edgevit.evaluation.energy import Drawn, Idle, energy_of
 from edgevit.evaluation.extras import Extras
 from edgevit.evaluation.figures import MIN_ROUNDS, Record, Setup, latency_of
 from edgevit.evaluation.load import Load
-from edgevit.evaluation.rounds import Round, clean
+from edgevit.evaluation.rounds import Round, undisturbed
 from edgevit.machine.meter import Meter
 from edgevit.progress import Progress
 
@@ -44,8 +44,8 @@ class BenchmarkRun:
     @property
     def counted(self) -> list[Round]:
         """The rounds that count: the undisturbed ones, or all where these are too few for a valid result."""
-        undisturbed = clean(self.rounds)
-        return undisturbed if len(undisturbed) >= MIN_ROUNDS else self.rounds
+        quiet = undisturbed(self.rounds)
+        return quiet if len(quiet) >= MIN_ROUNDS else self.rounds
 
     def tell_disturbed(self, progress: Progress) -> None:
         """Say which rounds were disturbed, and by what."""

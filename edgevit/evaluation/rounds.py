@@ -97,10 +97,10 @@ def measure_rounds(
     def wanted() -> Iterator[None]:
         deadline = time.monotonic() + duration_s * len(turns)
         while any(turn.record.stopped is None for turn in turns):
-            undisturbed = clean(rounds)
-            if len(undisturbed) >= MIN_ROUNDS and enough(undisturbed):
+            quiet = undisturbed(rounds)
+            if len(quiet) >= MIN_ROUNDS and enough(quiet):
                 return
-            over = len(undisturbed) >= plan.rounds or time.monotonic() >= deadline
+            over = len(quiet) >= plan.rounds or time.monotonic() >= deadline
             if len(rounds) >= plan.rounds and over:
                 return
             yield
@@ -117,7 +117,7 @@ def measure_rounds(
             rounds.append(Round(blocks, conditions.end()))
 
 
-def clean(rounds: Sequence[Round]) -> list[Round]:
+def undisturbed(rounds: Sequence[Round]) -> list[Round]:
     """Return the rounds that nothing disturbed."""
     return [each for each in rounds if not each.watched.reasons]
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from edgevit.backends import get_backend
 from edgevit.backends.base import Session
-from edgevit.data.images import decode as decode_image
+from edgevit.data.images import decode_image
 from edgevit.errors import EdgeViTError
 from edgevit.evaluation.messages import (
     BenchmarkJob,
@@ -55,7 +55,7 @@ def _infer_ns(session: Session, images: NDArray[np.float32], times: int) -> list
     return durations
 
 
-def serve(job: BenchmarkJob, blocks: Iterator[BlockRequest]) -> Iterator[WorkerReply]:
+def serve_job(job: BenchmarkJob, blocks: Iterator[BlockRequest]) -> Iterator[WorkerReply]:
     """Open the job's model, then measure block after block."""
     backend = get_backend(job.backend)
     started = time.monotonic_ns()
@@ -147,7 +147,7 @@ def main() -> int:
         job = decode(next(lines), BenchmarkJob)
         blocks: Iterator[BlockRequest] = (decode(line, BlockRequest) for line in lines)
         try:
-            for answer in serve(job, blocks):
+            for answer in serve_job(job, blocks):
                 answers.write(encode(answer) + b"\n")
                 answers.flush()
         except EdgeViTError as error:

@@ -20,7 +20,7 @@ def set_tokens(graph: ir.Graph, attention: AttentionSubgraph, *, queries: int | 
             _set_rows(graph, node, queries)
         if node in scores:
             output = node.outputs[0]
-            output.shape = resized(output.shape, {_KEY_AXIS: keys})
+            output.shape = resized_shape(output.shape, {_KEY_AXIS: keys})
     for node in attention.other_paths:
         _set_rows(graph, node, keys)
 
@@ -35,7 +35,7 @@ def add_to_scores(graph: ir.Graph, attention: AttentionSubgraph, bias: ir.Value,
     attention.softmax.replace_input_with(0, biased)
 
 
-def resized(shape: ir.Shape | None, sizes: dict[int, int]) -> ir.Shape | None:
+def resized_shape(shape: ir.Shape | None, sizes: dict[int, int]) -> ir.Shape | None:
     """Return ``shape`` with other ``sizes`` of some axes; None stays None."""
     return None if shape is None else ir.Shape([sizes.get(axis, size) for axis, size in enumerate(shape)])
 
@@ -51,13 +51,13 @@ def _set_rows(graph: ir.Graph, node: ir.Node, count: int) -> None:
     match node.op_type:
         case "Reshape":
             _reshape(graph, node, count)
-            output.shape = resized(output.shape, {TOKEN_AXIS: count})
+            output.shape = resized_shape(output.shape, {TOKEN_AXIS: count})
         case "Transpose":
             source = None if node.inputs[0] is None else node.inputs[0].shape
             perm = node.attributes.get_ints("perm", ())
             output.shape = None if source is None else ir.Shape([source[axis] for axis in perm])
         case _:  # (B, h, n, d), or (B, h, n, n)
-            output.shape = resized(output.shape, {_QUERY_AXIS: count})
+            output.shape = resized_shape(output.shape, {_QUERY_AXIS: count})
 
 
 def _reshape(graph: ir.Graph, node: ir.Node, count: int) -> None:

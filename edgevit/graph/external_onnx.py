@@ -16,9 +16,9 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError, VerificationError
 from edgevit.files import atomic_path
 from edgevit.graph.interface import Interface
-from edgevit.graph.metadata import INPUT, OUTPUT, describe
+from edgevit.graph.metadata import INPUT, OUTPUT, add_metadata
 from edgevit.graph.multiply_adds import images_to_compare
-from edgevit.graph.node_facts import forget
+from edgevit.graph.node_facts import clear_facts
 from edgevit.graph.onnx_file import OnnxFile, shown_line
 from edgevit.graph.passes.canonicalize import Canonicalize
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
@@ -156,7 +156,7 @@ def _logits(model: OnnxModel, answers: Sequence[NDArray[np.float32]]) -> Iterato
 def _write(model: OnnxModel, path: Path, *, canonical: bool) -> None:
     try:
         graph = _in_bundle_form(model, canonical=canonical)
-        describe(graph, model.spec, model.preprocess, model.labels, model.activation, model.outputs)
+        add_metadata(graph, model.spec, model.preprocess, model.labels, model.activation, model.outputs)
         ir.save(graph, path)
         onnx.checker.check_model(str(path), full_check=True)
     except (
@@ -177,7 +177,7 @@ def _in_bundle_form(model: OnnxModel, *, canonical: bool) -> ir.Model:
     With ``canonical``, attention, Linear layers and activation functions have the form of EdgeViT's own exports.
     """
     graph = ir.serde.from_proto(model.file.model)
-    forget(graph.graph)
+    clear_facts(graph.graph)
     common.RemoveInitializersFromInputsPass()(graph)
     (images,) = graph.graph.inputs
     answers = {value.name: value for value in graph.graph.outputs}

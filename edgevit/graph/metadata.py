@@ -30,7 +30,7 @@ LARGEST_FILE = 2**31 - 2**20
 
 
 def noted(properties: Mapping[str, str], key: str, kind: type[T]) -> T | None:
-    """Return what ``describe`` wrote as ``key`` into a file whose metadata is ``properties``; None if it did not.
+    """Return what ``add_metadata`` wrote as ``key`` into a file whose metadata is ``properties``; None if it did not.
 
     Raises:
         GraphError: if that cannot be understood, or contradicts itself.
@@ -47,7 +47,7 @@ def noted(properties: Mapping[str, str], key: str, kind: type[T]) -> T | None:
         ) from error
 
 
-def describe(
+def add_metadata(
     graph: ir.Model,
     spec: AnySpec,
     preprocess: Preprocess,

@@ -21,10 +21,10 @@ from edgevit.graph.running import ENGINE_ERRORS, run_several
 from edgevit.models.config import Configs, read_configs, read_preprocessing, sides
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.labels import labels_of, said_labels
-from edgevit.models.origin import origin_of
+from edgevit.models.origin import weights_origin
 from edgevit.models.outputs import LONGEST_NAME, MOST_NUMBERS, Output, dims_of, in_words, width_of
 from edgevit.models.overrides import Overrides, overridden
-from edgevit.models.preprocessing import describe, preprocess_of, resized
+from edgevit.models.preprocessing import describe_preprocessing, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.spec import GraphSpec, OutputActivation, label_counts, outcomes
 
@@ -111,7 +111,7 @@ def open_onnx(path: Path, source: str, overrides: MetadataOverrides) -> OnnxMode
         for note in (f"an ONNX file of {file.producer}", *file.notes, used, left_out, one, *notes, *said, *decided)
         if note
     )
-    origin = origin_of((path,), beside.said)
+    origin = weights_origin((path,), beside.said)
     notes = (*notes, *origin.notes())
     return OnnxModel(file, face, spec, preprocess, labels, source, notes, activation, origin, typed)
 
@@ -202,7 +202,7 @@ def _preprocess(
     if not overrides.changes:
         return preprocess, notes
     preprocess = overridden(preprocess, overrides)
-    return preprocess, (f"images are prepared as you said: {describe(preprocess)}",)
+    return preprocess, (f"images are prepared as you said: {describe_preprocessing(preprocess)}",)
 
 
 def _says_size(said: Configs) -> bool:

@@ -1,7 +1,7 @@
 """What is known of a node beside its operator: facts that travel with it, as its metadata, and never as its name.
 
 Rewrites add nodes: a second product of a layer, an Add that shifts its input. What such a node is for, and for which
-layer, is noted on it (``mark``), and whoever must know reads that: names are the user's own, whatever they look like.
+layer, is noted on it (``mark_node``). Whoever must know reads that: names are the user's own.
 
 Engines drop the metadata of nodes, but keep that of the file. So a file that is written for an engine lists its
 products there (``products_note``): by which node and which weight each Linear layer is computed.
@@ -61,7 +61,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     weight: str
 
 
-def mark(node: ir.Node, role: Role, layer: str) -> ir.Node:
+def mark_node(node: ir.Node, role: Role, layer: str) -> ir.Node:
     """Note that ``node`` was added as ``role`` for the Linear layer, or what else is called ``layer``; return it."""
     node.metadata_props[_ROLE] = role.value
     node.metadata_props[_LAYER] = layer
@@ -95,7 +95,7 @@ def before_fake_quant(value: ir.Value) -> ir.Value:
     return value if exact is None else exact
 
 
-def forget(graph: ir.Graph) -> None:
+def clear_facts(graph: ir.Graph) -> None:
     """Remove all that is noted on nodes: of a file of others, it would not be ours."""
     for node in graph.all_nodes():
         for key in (_ROLE, _LAYER):

@@ -63,7 +63,7 @@ def one_by_one(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     return (images[index : index + 1] for index in range(len(images)))
 
 
-def run(
+def run_graph(
     path: Path, batches: Iterable[NDArray[np.float32]], *, images: str, answers: str
 ) -> Iterator[NDArray[np.float32]]:
     """Yield what the file at ``path`` gives at its output ``answers`` for each batch at its input ``images``.
@@ -81,7 +81,7 @@ def run(
 def run_several(
     path: Path, batches: Iterable[NDArray[np.float32]], *, images: str, answers: Sequence[str]
 ) -> Iterator[list[NDArray[np.float32]]]:
-    """Yield what the file at ``path`` gives at each of its outputs ``answers``, as ``run`` does."""
+    """Yield what the file at ``path`` gives at each of its outputs ``answers``, as ``run_graph`` does."""
     options = _options()
     size, name = path.stat().st_size, str(path)
 
@@ -133,7 +133,7 @@ def session_of(model: ir.Model | Path) -> onnxruntime.InferenceSession:
         raise GraphError(f"the model cannot be run by onnxruntime: {error}", remedy="export it again") from error
 
 
-def outputs_of(model: ir.Model | Path, images: Iterable[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+def run_all_outputs(model: ir.Model | Path, images: Iterable[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Return each output (N, ...) of ``model`` in onnxruntime for ``images``, each (1, C, H, W), one at a time.
 
     Raises:

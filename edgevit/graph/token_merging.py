@@ -17,7 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.graph.editing import NodeBuilder
-from edgevit.graph.node_facts import Role, mark
+from edgevit.graph.node_facts import Role, mark_node
 from edgevit.graph.row_wise import TOKEN_AXIS
 
 
@@ -100,7 +100,7 @@ def match(build: NodeBuilder, metric: ir.Value, sets: TokenSets) -> Matching:
     best, partner = build.ops("TopK", [similarity, build.constant("best_one", [1])], "partner", 2, axis=2)
     _, order = build.ops("TopK", [best, build.constant("all_of_a", [sets.in_a])], "order", 2, axis=TOKEN_AXIS)
     for node in build.nodes[first:]:
-        mark(node, Role.MATCHING if node.op_type == "TopK" else Role.FLOAT32, build.prefix)
+        mark_node(node, Role.MATCHING if node.op_type == "TopK" else Role.FLOAT32, build.prefix)
     return Matching(sets, partner, order)
 
 

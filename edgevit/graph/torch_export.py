@@ -18,7 +18,7 @@ from onnx_ir.passes import common
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError
 from edgevit.files import atomic_path
-from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT, describe
+from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT, add_metadata
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.gemm_to_matmul import GemmToMatMul
 from edgevit.graph.passes.name_by_module import NameByModule
@@ -61,10 +61,10 @@ def export_onnx(
     _check(model, preprocess, labels)
     progress.note("Tracing the model")
     try:
-        graph = clean(trace(model))
+        graph = simplify_trace(trace(model))
     except (torch.onnx.OnnxExporterError, ir.passes.PassError, ir.passes.InvariantError) as error:
         raise GraphError(f"the model cannot be exported: {str(error).splitlines()[0]}", remedy=_VERSIONS) from error
-    describe(graph, model.spec, preprocess, labels, activation, typed_outputs(model))
+    add_metadata(graph, model.spec, preprocess, labels, activation, typed_outputs(model))
     progress.note(f"Writing {path.name}")
     with atomic_path(path) as draft:
         ir.save(graph, draft)
@@ -104,7 +104,7 @@ def trace(model: VisionTransformer) -> ir.Model:
     return program.model
 
 
-def clean(graph: ir.Model) -> ir.Model:
+def simplify_trace(graph: ir.Model) -> ir.Model:
     """Simplify a traced graph in place, name its parts, and return it."""
     everything = 2**62  # constants are folded whatever their size: the transposes of weights are wanted folded
     GemmToMatMul()(graph)

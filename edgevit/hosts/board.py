@@ -393,7 +393,7 @@ def answer(board: Board, stream: BinaryIO, request: dict[str, Any]) -> tuple[dic
     return found, found.pop("bytes", b"")
 
 
-def serve() -> None:
+def serve_requests() -> None:
     """Answer requests until the connection is closed."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     board = Board()
@@ -408,4 +408,4 @@ def serve() -> None:
 
 if __name__ == "__main__":
     os.umask(0o077)
-    serve()
+    serve_requests()

@@ -10,7 +10,7 @@ import msgspec
 
 from edgevit.errors import HostError
 from edgevit.hosts.link import Acknowledged, Link
-from edgevit.hosts.running import RemoteCommand, run
+from edgevit.hosts.running import RemoteCommand, run_commands
 from edgevit.hosts.sending import Parcel, lay_out
 from edgevit.targets import same_machine
 
@@ -124,7 +124,7 @@ def has_environment(link: Link, extras: Collection[str]) -> bool:
 def _check_imports(link: Link, runtime: Runtime) -> None:
     check = "import numpy, PIL, msgspec, typer, packaging, edgevit"
     command = RemoteCommand((runtime.python, "-c", check), "imports")
-    ended = run(link, [command], runtime.environment, lambda _: None)
+    ended = run_commands(link, [command], runtime.environment, lambda _: None)
     if ended.codes != (0,):
         raise HostError(
             f"the Python of {link.name} lacks what EdgeViT needs: {_last(ended.said)}",
@@ -152,7 +152,7 @@ def _install(link: Link, name: str, what: str, say: Callable[[str], None]) -> No
         RemoteCommand((*pip, what), "pip"),
         RemoteCommand((python, "-c", ready), "ready"),
     ]
-    ended = run(link, commands, {}, say)
+    ended = run_commands(link, commands, {}, say)
     if ended.codes == (0, 0, 0):
         return
     output = tuple(line for line in ended.said if line)

@@ -129,12 +129,12 @@ def said(content: bytes, kind: type[T], device: str) -> T:
         HostError: if it is no such thing.
     """
     try:
-        return cleaned(decode(content, kind, most_bytes=MOST_BYTES), kind)
+        return printable_figures(decode(content, kind, most_bytes=MOST_BYTES), kind)
     except (JSONError, msgspec.ValidationError) as error:
         raise _unexpected(device, str(error)) from error
 
 
-def cleaned(found: T, kind: Any) -> T:  # noqa: ANN401 - a type, or a union
+def printable_figures(found: T, kind: Any) -> T:  # noqa: ANN401 - a type, or a union
     """Return ``found``, of the type ``kind``, with printable texts alone, none of them or of its lists too long.
 
     Raises:
@@ -196,7 +196,7 @@ def measured_device(
         ),
     )
     try:
-        found = cleaned(found, MeasuredDevice)
+        found = printable_figures(found, MeasuredDevice)
     except msgspec.ValidationError as error:
         raise _unexpected(device, str(error)) from error
     if len(msgspec.json.encode(found)) > _MOST_OF_A_DEVICE:

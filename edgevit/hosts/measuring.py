@@ -72,7 +72,7 @@ def folder_of(bundle: Bundle) -> str:
     return hashlib.sha256(f"{platform.node()} {os.getuid()} {model}".encode()).hexdigest()[:16]
 
 
-def measure(
+def measure_on_host(
     job: HostJob,
     host: Wanted,
     folder: str,
@@ -118,7 +118,7 @@ def _measured(job: HostJob, host: Wanted, link: Link, progress: Progress) -> Out
         lay_out(link, place, parcels)
     runtime = environment.prepare(link, job.wheel, job.extras, own_python=own_python, say=progress.note)
     commands = _commands(job, runtime.python)
-    ended = running.run(link, commands, runtime.environment, progress.note)
+    ended = running.run_commands(link, commands, runtime.environment, progress.note)
     if len(ended.codes) < len(commands) or ended.codes[-1] not in commands[-1].allowed:
         _fail(link, commands, ended)
     codes = {command.out: code for command, code in zip(commands, ended.codes, strict=True)}
@@ -150,7 +150,7 @@ def _fail(link: Link, commands: Sequence[RemoteCommand], ended: RunEnd) -> NoRet
     if not ended.codes:
         raise HostError(f"{link.name} runs nothing", remedy="run it again")
     name = commands[len(ended.codes) - 1].out
-    content = running.read(link, name, figures.MOST_BYTES)
+    content = running.read_remote(link, name, figures.MOST_BYTES)
     try:
         if name == _DOCTOR:
             tried = figures.said(content, Tried, link.name).engines
@@ -167,11 +167,11 @@ def _fail(link: Link, commands: Sequence[RemoteCommand], ended: RunEnd) -> NoRet
 
 def _outcome(job: HostJob, link: Link, *, passed: bool) -> Outcome:
     def printed(name: str) -> bytes:
-        return running.read(link, name, figures.MOST_BYTES)
+        return running.read_remote(link, name, figures.MOST_BYTES)
 
     diagnosed = figures.said(printed(_DOCTOR), Diagnosed, link.name)
     verified = figures.said(printed(_VERIFY), Verified, link.name)
-    manifest = running.read(link, f"{BUNDLE}/{MANIFEST}", figures.MOST_BYTES)
+    manifest = running.read_remote(link, f"{BUNDLE}/{MANIFEST}", figures.MOST_BYTES)
     device = figures.measured_device(
         link.name,
         job.shipment.manifest,

@@ -96,7 +96,7 @@ def remember(name: str, address: str, python: str | None = None) -> tuple[Rememb
         return _saved({each.name: each for each in remembered()} | {name: found})
 
 
-def forget(name: str) -> tuple[Remembered, ...]:
+def forget_host(name: str) -> tuple[Remembered, ...]:
     """Take the name of a device away; return the others.
 
     Raises:

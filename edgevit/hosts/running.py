@@ -39,7 +39,7 @@ class _RunState(msgspec.Struct, frozen=True):
     done: bool
 
 
-def run(
+def run_commands(
     link: Link, commands: Sequence[RemoteCommand], environment: Mapping[str, str], say: Callable[[str], None]
 ) -> RunEnd:
     """Run ``commands`` one after the other, until one ends with a code that it may not; ``say`` each line of theirs.
@@ -91,7 +91,7 @@ class _Lines:
             self._say(text)
 
 
-def read(link: Link, name: str, most: int) -> bytes:
+def read_remote(link: Link, name: str, most: int) -> bytes:
     """Return what is in a file of the run's folder there, up to ``most`` bytes.
 
     Raises:

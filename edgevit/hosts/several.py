@@ -13,7 +13,7 @@ from edgevit.bundle.manifest import MeasuredDevice
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, EdgeViTError
 from edgevit.hosts.link import Patience
-from edgevit.hosts.measuring import HostJob, Outcome, folder_of, measure
+from edgevit.hosts.measuring import HostJob, Outcome, folder_of, measure_on_host
 from edgevit.hosts.remembered import Wanted
 from edgevit.progress import Progress
 from edgevit.stages.host_result import HostResult
@@ -67,7 +67,7 @@ def measure_on(
     turn, cancel = threading.Lock(), threading.Event()
 
     def on(host: Wanted) -> Outcome:
-        return measure(
+        return measure_on_host(
             job,
             host,
             folder_of(bundle),

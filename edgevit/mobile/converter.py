@@ -58,7 +58,8 @@ class Converter(ABC):
         missing = [name for name in cls.modules if importlib.util.find_spec(name) is None]
         if missing:
             raise MissingDependencyError(
-                f"{cls.title} is not installed: there is no Python package '{missing[0]}'", remedy=how_to_install(cls)
+                f"{cls.title} is not installed: there is no Python package '{missing[0]}'",
+                remedy=converter_install_command(cls),
             )
 
     @classmethod
@@ -82,7 +83,7 @@ class Converter(ABC):
         raise NotImplementedError
 
 
-def how_to_install(kind: type[Converter]) -> str:
+def converter_install_command(kind: type[Converter]) -> str:
     """Return the command that installs a tool, without what it depends on, which would replace what is here."""
     return f"pip install --no-deps -r {quoted(resources.folder('export') / 'mobile' / f'{kind.name}.txt')}"
 

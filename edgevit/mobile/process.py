@@ -12,13 +12,13 @@ import msgspec
 
 from edgevit.errors import GraphError, MissingDependencyError, VerificationError
 from edgevit.json import JSONError, decode
-from edgevit.mobile.converter import Converter, how_to_install
+from edgevit.mobile.converter import Converter, converter_install_command
 from edgevit.mobile.messages import ConversionJob, ConversionMade, ConversionRefused
 
 _SHOWN = 300  # characters of a tool's last line
 
 
-def convert(job: ConversionJob, converter: type[Converter], folder: Path) -> ConversionMade:
+def convert_in_process(job: ConversionJob, converter: type[Converter], folder: Path) -> ConversionMade:
     """Let a process of its own do ``job``, which is for ``converter``, in ``folder``.
 
     Raises:
@@ -49,7 +49,7 @@ def convert(job: ConversionJob, converter: type[Converter], folder: Path) -> Con
         ) from None
     if isinstance(answer, ConversionRefused) and answer.missing:
         raise MissingDependencyError(
-            f"{converter.title} is not wholly installed: {answer.message}", remedy=how_to_install(converter)
+            f"{converter.title} is not wholly installed: {answer.message}", remedy=converter_install_command(converter)
         )
     if isinstance(answer, ConversionRefused):
         raise GraphError(answer.message, remedy=answer.remedy)

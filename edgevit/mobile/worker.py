@@ -34,7 +34,7 @@ from edgevit.mobile.messages import (
 )
 
 
-def convert(job: ConversionJob, folder: Path) -> ConversionMade:
+def convert_and_run(job: ConversionJob, folder: Path) -> ConversionMade:
     """Convert the graph in ``folder``, then quantize it if there are images for that; run what can be run."""
     converter = CONVERTERS[job.format]()
     module = TorchGraph(load_graph(folder / MODEL))
@@ -69,7 +69,7 @@ def main() -> None:
     os.dup2(2, 1)  # what tools print is no answer
     answer: ConversionMade | ConversionRefused
     try:
-        answer = convert(decode(sys.stdin.buffer.read(), ConversionJob), Path.cwd())
+        answer = convert_and_run(decode(sys.stdin.buffer.read(), ConversionJob), Path.cwd())
     except EdgeViTError as error:
         answer = ConversionRefused(error.message, error.remedy)
     except ModuleNotFoundError as error:

@@ -21,9 +21,9 @@ from edgevit.models.families.base import Converted, Family, Raw
 from edgevit.models.hub import SCHEME, fetch
 from edgevit.models.labels import labels_of
 from edgevit.models.leftovers import resolved
-from edgevit.models.origin import origin_of
+from edgevit.models.origin import weights_origin
 from edgevit.models.overrides import Overrides, overridden
-from edgevit.models.preprocessing import describe, preprocess_of, resized
+from edgevit.models.preprocessing import describe_preprocessing, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.resizing import at_image_size
 from edgevit.models.rotary import with_rotary
@@ -72,7 +72,7 @@ def load_checkpoint(
     if not images.changes:
         return checkpoint
     preprocess = overridden(checkpoint.preprocess, images)
-    said = f"images are prepared as you said: {describe(preprocess)}"
+    said = f"images are prepared as you said: {describe_preprocessing(preprocess)}"
     return replace(checkpoint, preprocess=preprocess, notes=(*checkpoint.notes, said))
 
 
@@ -109,7 +109,7 @@ def _load(source: str, reading: Reading, said: _Arguments) -> Checkpoint:
     files_read = weight_files(path)
     if not files_read:
         return checkpoint
-    origin = origin_of(files_read, read_configs(files_read[0].parent).said)
+    origin = weights_origin(files_read, read_configs(files_read[0].parent).said)
     return replace(checkpoint, origin=origin, notes=(*checkpoint.notes, *origin.notes()))
 
 

@@ -30,7 +30,7 @@ class WeightsOrigin:
         return () if warning is None else (warning,)
 
 
-def origin_of(files: tuple[Path, ...], said: Mapping[str, Any]) -> WeightsOrigin:
+def weights_origin(files: tuple[Path, ...], said: Mapping[str, Any]) -> WeightsOrigin:
     """Return where ``files``, of one folder, are from; ``said`` is all of the config.json that lies beside them.
 
     A folder of the Hub's cache is named by the commit.

@@ -66,7 +66,7 @@ def resized(preprocess: Preprocess, size: tuple[int, int]) -> Preprocess:
     return msgspec.structs.replace(preprocess, size=size, resize=edge, box=box, longest=longest, crop=crop)
 
 
-def describe(preprocess: Preprocess) -> str:
+def describe_preprocessing(preprocess: Preprocess) -> str:
     """Return a preprocessing in words."""
     height, width = preprocess.size
     cut, after = preprocess.crop, preprocess.pad == "after"
@@ -92,7 +92,7 @@ def describe(preprocess: Preprocess) -> str:
 def _assumed(defaults: Defaults, usual: str, images: ModelImages) -> tuple[Preprocess, tuple[str, ...]]:
     geometry = Geometry(images.image_size, _edge(images.image_size, defaults.resize))
     preprocess, notes = make(images, geometry, defaults.interpolation, defaults.statistics)
-    said = f"no file says how images are prepared: assumed {usual}, {describe(preprocess)}"
+    said = f"no file says how images are prepared: assumed {usual}, {describe_preprocessing(preprocess)}"
     return preprocess, (*notes, said)
 
 

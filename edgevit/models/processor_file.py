@@ -18,7 +18,7 @@ from edgevit.models.processors import (
     SAY_IT,
     PaddingGoal,
     Statistics,
-    check_keys,
+    check_processor_keys,
     class_name,
     class_of,
     filter_of,
@@ -49,7 +49,7 @@ class OfProcessor:
         """
         geometry = Geometry(self._images.image_size, None) if self._overrides.shapes else self._geometry()
         if not self._overrides.shapes:
-            check_keys(self._said)
+            check_processor_keys(self._said)
         interpolation, statistics = self._filter(), self._statistics()
         if geometry.pad != "around":
             mean = statistics[0] if geometry.pad == "after" else self._mean()

@@ -95,7 +95,7 @@ def class_of(processor: Processor) -> ProcessorClass | None:
     return CLASSES[name] if name is not None else None
 
 
-def check_keys(processor: Processor) -> None:
+def check_processor_keys(processor: Processor) -> None:
     """See to it that the file asks for nothing that is not done.
 
     Raises:

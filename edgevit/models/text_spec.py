@@ -102,7 +102,7 @@ class _OpenClipText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pad_id: int | None = None  # of a class token, which there is none
 
 
-def spec_of(raw: Raw, weights: Mapping[str, Tensor], *, hugging_face: bool) -> TextSpec:
+def text_spec_of(raw: Raw, weights: Mapping[str, Tensor], *, hugging_face: bool) -> TextSpec:
     """Return what the text tower with ``weights``, under our names, is.
 
     Raises:
@@ -160,7 +160,7 @@ def _of_transformers(raw: Raw, weights: Mapping[str, Tensor]) -> TextSpec:
 
 
 def _of_open_clip(raw: Raw, weights: Mapping[str, Tensor]) -> TextSpec:
-    assert raw.open_clip is not None  # noqa: S101 - spec_of has looked
+    assert raw.open_clip is not None  # noqa: S101 - text_spec_of has looked
     model = raw.open_clip.model_cfg
     text = _read(model.text_cfg, _OpenClipText, f"text_cfg of {raw.name}")
     causal = not text.no_causal_mask

@@ -15,7 +15,7 @@ from torch.nn import functional
 from edgevit.errors import CheckpointError, SpecError
 from edgevit.models.families.base import Raw, rename
 from edgevit.models.spec import ModelSpec
-from edgevit.models.text_spec import REMEDY, TextSpec, spec_of
+from edgevit.models.text_spec import REMEDY, TextSpec, text_spec_of
 from edgevit.models.vit import Block
 
 #: transformers' names to ours.
@@ -122,7 +122,7 @@ def text_tower(raw: Raw) -> TextTower:
         raise CheckpointError(f"{raw.name} has {what}: names of classes cannot become a classifier", remedy=REMEDY)
     _complete(weights)
     try:
-        tower = TextTower(spec_of(raw, weights, hugging_face=hugging_face))
+        tower = TextTower(text_spec_of(raw, weights, hugging_face=hugging_face))
         _complete_projection(weights)
         tower.load_state_dict(weights)
     except (RuntimeError, SpecError, KeyError, IndexError) as error:

@@ -111,9 +111,9 @@ def understand(config: Config, weights: Mapping[str, Tensor], source: str) -> Un
     sides = args.get("img_size")
     return Understood(
         heads=heads,
-        activation=one_of(ACTIVATIONS, said, "act_layer", "gelu" if named is not None else None, source),
+        activation=known_value(ACTIVATIONS, said, "act_layer", "gelu" if named is not None else None, source),
         norm_epsilon=said.get("norm_eps") or (1e-6 if named is not None else None),
-        pooling=one_of(POOLINGS, said, "global_pool", "token" if named is not None else None, source),
+        pooling=known_value(POOLINGS, said, "global_pool", "token" if named is not None else None, source),
         gate=_gate(said, source),
         image_size=(sides, sides) if isinstance(sides, int) else tuple(sides) if sides else None,
         final_norm=said.get("final_norm") is not False,
@@ -202,7 +202,7 @@ def _check_known(said: Mapping[str, Any], architecture: str | None, source: str)
             raise refusal(source, key, value, architecture)
 
 
-def one_of(known: Mapping[str, Any], said: Mapping[str, Any], key: str, default: str | None, source: str) -> Any:  # noqa: ANN401
+def known_value(known: Mapping[str, Any], said: Mapping[str, Any], key: str, default: str | None, source: str) -> Any:  # noqa: ANN401
     """Return what ``known`` has for the value of ``key``, or for ``default``; None where neither says anything.
 
     Raises:
@@ -223,9 +223,9 @@ def _gate(said: Mapping[str, Any], source: str) -> tuple[Activation, bool] | Non
     value = said.get("mlp_layer")
     if value in (None, "mlp", "Mlp"):
         return None
-    last = one_of(_GATES, said, "mlp_layer", None, source)
+    last = known_value(_GATES, said, "mlp_layer", None, source)
     # timm's ViT passes its act_layer on to any MLP, GELU without one, whatever the MLP's own default is.
-    return one_of(ACTIVATIONS, said, "act_layer", "gelu", source), last
+    return known_value(ACTIVATIONS, said, "act_layer", "gelu", source), last
 
 
 def _heads(

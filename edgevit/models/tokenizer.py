@@ -122,7 +122,7 @@ class Tokenizer:
         return "lower"
 
 
-def cleaned(text: str, how: str) -> str:
+def clean_text(text: str, how: str) -> str:
     """Return ``text`` as a model was trained with it, by the name that OpenCLIP has for that, or "punctuation".
 
     That is SigLIP's way in transformers: lower case without punctuation.

@@ -47,7 +47,7 @@ def unwrapped(content: Mapping[object, object], source: str, *, raw_weights: boo
         CheckpointError: if there is none of a known family, or several between which nothing decides.
     """
     tensors = flattened(content)
-    prefixes = models(list(tensors))
+    prefixes = model_prefixes(list(tensors))
     if not prefixes:
         _refuse_unknown(content, tensors, source)
     chosen, notes = _choose(prefixes, tensors, source, raw_weights=raw_weights)
@@ -109,7 +109,7 @@ def _nameless(content: Mapping[object, object]) -> str | None:
     return None
 
 
-def models(names: Sequence[str]) -> list[str]:
+def model_prefixes(names: Sequence[str]) -> list[str]:
     """Return the prefixes, shortest first, under which ``names`` are those of a model."""
     starts = {match[1] for family in FAMILIES for name in names if (match := re.fullmatch(_start(family.marks), name))}
     found: list[str] = []

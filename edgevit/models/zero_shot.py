@@ -19,7 +19,7 @@ from edgevit.models.probabilities import check_activation
 from edgevit.models.spec import OutputActivation
 from edgevit.models.text_spec import TextSpec
 from edgevit.models.text_tower import TextTower, text_tower
-from edgevit.models.tokenizer import FILE, Encoded, Tokenizer, cleaned, read_tokenizer
+from edgevit.models.tokenizer import FILE, Encoded, Tokenizer, clean_text, read_tokenizer
 from edgevit.progress import SILENT, Progress
 
 DEFAULT_TEMPLATE = "a photo of a {}"
@@ -134,7 +134,7 @@ def _encoded(spec: TextSpec, tokenizer: Tokenizer, prompts: Prompts) -> Encoded:
     texts = prompts.sentences()
     cleaning = _cleaning(tokenizer, spec)
     if cleaning is not None:
-        texts = [cleaned(text, cleaning) for text in texts]
+        texts = [clean_text(text, cleaning) for text in texts]
     found = tokenizer.encode(texts, spec.length, fill=not spec.causal)
     if max(map(max, found.numbers)) >= spec.vocabulary:
         raise CheckpointError(f"the tokenizer has more tokens than the text tower, {spec.vocabulary}", remedy=_OWN)
@@ -174,7 +174,7 @@ def _cut(encoded: Encoded, prompts: Prompts, spec: TextSpec) -> tuple[str, ...]:
 
 def _strange(tokenizer: Tokenizer, spec: TextSpec, prompts: Prompts) -> tuple[str, ...]:
     cleaning = _cleaning(tokenizer, spec)
-    labels = prompts.labels if cleaning is None else [cleaned(label, cleaning) for label in prompts.labels]
+    labels = prompts.labels if cleaning is None else [clean_text(label, cleaning) for label in prompts.labels]
     found = tokenizer.strange(labels)
     if not found:
         return ()

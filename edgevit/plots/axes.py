@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from edgevit.plots.svg import element, text
+from edgevit.plots.svg import element, text_element
 
 _LEAST = 1e-6  # nobody reads a smaller difference off a plot
 
@@ -42,10 +42,10 @@ def axes(x: Scale, y: Scale, title: str) -> list[str]:
     """Return the grid and the numbers of a plot; ``title`` says what ``x`` is."""
     grid = [element("line", x1=x.start, x2=x.end, y1=y.at(tick), y2=y.at(tick)) for tick in y.ticks]
     base = element("line", class_="axis", x1=x.start, x2=x.end, y1=y.start, y2=y.start)
-    numbers = [text(f"{tick:g}", x.start - 8, y.at(tick) + 4, text_anchor="end") for tick in y.ticks]
+    numbers = [text_element(f"{tick:g}", x.start - 8, y.at(tick) + 4, text_anchor="end") for tick in y.ticks]
     for tick in x.ticks:
         place, anchor = x.at(tick), "end" if tick == x.ticks[-1] else "middle"
         numbers.append(element("line", class_="axis", x1=place, x2=place, y1=y.start, y2=y.start + 4))
-        numbers.append(text(f"{tick:g}", place, y.start + 18, text_anchor=anchor))
-    said = text(title, x.end, y.start + 38, class_="title", text_anchor="end")
+        numbers.append(text_element(f"{tick:g}", place, y.start + 18, text_anchor=anchor))
+    said = text_element(title, x.end, y.start + 38, class_="title", text_anchor="end")
     return [element("g", *grid, class_="grid"), base, element("g", *numbers, class_="ticks"), said]

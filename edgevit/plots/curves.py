@@ -28,7 +28,7 @@ class Panel(NamedTuple):
     curves: tuple[Curve, ...]
 
 
-def draw(panels: Sequence[Panel], label: str) -> bytes:
+def draw_curves(panels: Sequence[Panel], label: str) -> bytes:
     """Return the file that shows ``panels`` beside one another; ``label`` says what they are."""
     width = _PANEL * len(panels)
     parts = [
@@ -43,12 +43,12 @@ def _panel(panel: Panel) -> Iterator[str]:
     epochs = max((len(curve.values) for curve in panel.curves), default=1)
     x = nice_scale(1, max(epochs, 2), _LEFT, _PANEL - _RIGHT, ticks=8, whole=True)
     y = nice_scale(min(values), max(values), _HEIGHT - _BOTTOM, _TOP, ticks=5)
-    yield svg.text(panel.title, _LEFT, 22, class_="heading")
+    yield svg.text_element(panel.title, _LEFT, 22, class_="heading")
     yield from axes(x, y, "epoch")
     for index, curve in enumerate(panel.curves):
         colour, row = f"c{index % _COLOURS}", 38 + 15 * index
         yield svg.element("line", class_=f"curve {colour}", x1=_LEFT, x2=_LEFT + 20, y1=row, y2=row)
-        yield svg.text(curve.label, _LEFT + 28, row + 4)
+        yield svg.text_element(curve.label, _LEFT + 28, row + 4)
         yield from _line(curve.values, x, y, colour)
 
 

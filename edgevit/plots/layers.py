@@ -22,7 +22,7 @@ class PlottedLayer(NamedTuple):
     kept_float: bool
 
 
-def kinds_of(layers: Sequence[PlottedLayer]) -> list[str]:
+def layer_kinds(layers: Sequence[PlottedLayer]) -> list[str]:
     """Return what kinds of layers there are, by the last part of their names; the most frequent first."""
     counts: dict[str, int] = {}
     for layer in layers:
@@ -31,9 +31,9 @@ def kinds_of(layers: Sequence[PlottedLayer]) -> list[str]:
     return sorted(counts, key=lambda kind: -counts[kind])[:_KINDS]
 
 
-def draw(layers: Sequence[PlottedLayer], width: int, height: int, name: str = "") -> str:
+def draw_layers(layers: Sequence[PlottedLayer], width: int, height: int, name: str = "") -> str:
     """Return the SVG of the ``layers``: a dot each, joined by kind, rings for those that are float."""
-    kinds = kinds_of(layers)
+    kinds = layer_kinds(layers)
     levels = [_level(layer) for layer in layers]
     x = nice_scale(0, max(len(layers) - 1, 1), _LEFT + 8, width - _RIGHT, ticks=width // 110, whole=True)
     y = nice_scale(min(levels), max(levels), height - _BOTTOM, _TOP, ticks=6)
@@ -48,7 +48,7 @@ def draw(layers: Sequence[PlottedLayer], width: int, height: int, name: str = ""
         colour = f"k{kinds.index(kind)}" if kind in kinds else "k9"
         look = f"ring {colour}" if layer.kept_float else f"dot {colour}"
         said = "no noise" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f} dB"
-        title = svg.element("title", svg.escaped(f"{layer.name}: {said}{', float' if layer.kept_float else ''}"))
+        title = svg.element("title", svg.xml_escaped(f"{layer.name}: {said}{', float' if layer.kept_float else ''}"))
         parts.append(svg.element("circle", title, class_=look, cx=x.at(at), cy=y.at(_level(layer)), r=3.6))
     label = f"Signal to noise ratio in dB of {len(layers)} layers in INT8 against float"
     return svg.plot(parts, width, height, label, name)

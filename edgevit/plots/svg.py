@@ -60,12 +60,12 @@ def element(tag: str, *inner: str, **attributes: str | float) -> str:
     return f"<{tag}{said}>{''.join(inner)}</{tag}>" if inner else f"<{tag}{said}/>"
 
 
-def text(words: str, x: float, y: float, **attributes: str | float) -> str:
+def text_element(words: str, x: float, y: float, **attributes: str | float) -> str:
     """Return the text of a line of words, whatever is in them."""
     return element("text", html.escape(_visible(words)), x=x, y=y, **attributes)
 
 
-def escaped(words: str) -> str:
+def xml_escaped(words: str) -> str:
     """Return words as they stand between tags, whatever is in them."""
     return html.escape(_visible(words))
 

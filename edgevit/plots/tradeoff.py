@@ -85,14 +85,14 @@ def _place(variant: PlottedVariant, x: Scale, y: Scale) -> LabelPlace:
     return LabelPlace(middle, y.at(variant.rate), y.at(variant.low), y.at(variant.high), far)
 
 
-def draw(plot: Tradeoff, rate: str, name: str = "", *, titled: bool = False) -> str:
+def draw_tradeoff(plot: Tradeoff, rate: str, name: str = "", *, titled: bool = False) -> str:
     """Return the SVG of a plot; ``rate`` is what is better higher up, ``name`` a class of the page's.
 
     A ``titled`` plot says itself what its upright axis is.
     """
     parts = axes(plot.x, plot.y, "median latency, ms →")
     if titled:
-        parts.append(svg.text(rate, plot.x.start + 4, plot.y.end - 5))
+        parts.append(svg.text_element(rate, plot.x.start + 4, plot.y.end - 5))
     if len(plot.front) > 1:
         corners = " ".join(f"{x:g},{y:g}" for x, y in plot.front)
         parts.append(svg.element("polyline", class_="front", points=corners))
@@ -102,15 +102,15 @@ def draw(plot: Tradeoff, rate: str, name: str = "", *, titled: bool = False) -> 
     for point in plot.points:
         parts.extend(_whiskers(point, plot.x))
     for variant, place, label in plot.points:
-        parts.append(mark(variant.precision, place.x, place.y))
-        parts.append(svg.text(variant.text, label.x, label.y, class_="name", text_anchor=label.anchor))
+        parts.append(marker(variant.precision, place.x, place.y))
+        parts.append(svg.text_element(variant.text, label.x, label.y, class_="name", text_anchor=label.anchor))
     said = f"{rate} of each variant against its median latency"
     if plot.lines:
         said += "; lines join the token budgets of each engine"
     return svg.plot(parts, plot.width, plot.height, said, name)
 
 
-def mark(precision: str, x: float, y: float) -> str:
+def marker(precision: str, x: float, y: float) -> str:
     """Return the sign of a precision: a ring for float32, a disc for INT8, a diamond for all others."""
     if _kind(precision) == "other":
         return svg.element("path", class_="mark other", d=f"M{x:g} {y - 7:g}l7 7l-7 7l-7 -7z")

@@ -53,7 +53,7 @@ def weight_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(scales < _SMALLEST_SCALE, np.float32(1), scales)
 
 
-def quantize(
+def quantize_array(
     values: NDArray[np.float32], scale: NDArray[np.float32] | np.float32, zero_point: Integer
 ) -> NDArray[Integer]:
     """Return ``values`` in the integer type of ``zero_point``; ``scale`` is one, or one per entry of the last axis."""
@@ -66,7 +66,7 @@ def quantize(
 def fake_quantize(
     values: NDArray[np.float32], scale: np.float32, zero_point: Integer, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Return what ``values`` are after ``quantize`` and ``dequantize``, in ``out`` if given."""
+    """Return what ``values`` are after ``quantize_array`` and ``dequantize``, in ``out`` if given."""
     limits = np.iinfo(zero_point.dtype)
     low, high = np.float32(limits.min) - np.float32(zero_point), np.float32(limits.max) - np.float32(zero_point)
     real = np.divide(values, scale, out=out)

@@ -16,7 +16,7 @@ from edgevit.graph.convolutions import Convolution, find_convolutions
 from edgevit.graph.heads import head_layers
 from edgevit.graph.linears import depends_on_images
 from edgevit.graph.patches import groups
-from edgevit.quantization.arithmetic import activation_parameters, dequantize, quantize, weight_scales
+from edgevit.quantization.arithmetic import activation_parameters, dequantize, quantize_array, weight_scales
 from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.quantization.linear_plan import HEAD
 from edgevit.quantization.plan import ConvolutionPlan, EqualizedInput, LinearQuantization
@@ -136,7 +136,7 @@ def _correction(
 
     ``mean`` is that of the input's channels (C,).
     """
-    lost = rows.astype(np.float64) - dequantize(quantize(rows, scales, np.int8(0)), scales, np.int8(0))
+    lost = rows.astype(np.float64) - dequantize(quantize_array(rows, scales, np.int8(0)), scales, np.int8(0))
     outputs, per_group = convolution.weight.shape[:2]
     by_channel = lost.T.reshape(outputs, per_group, -1).sum(axis=2)
     correction: NDArray[np.float64] = (by_channel * mean.reshape(-1, per_group)[_group(convolution)]).sum(axis=1)

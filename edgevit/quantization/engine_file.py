@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from edgevit.graph.node_facts import PRODUCTS, forget, products_note
+from edgevit.graph.node_facts import PRODUCTS, clear_facts, products_note
 from edgevit.graph.products import products_in
 from edgevit.graph.saving import SavedModel, save, tidy
 
@@ -41,5 +41,5 @@ def save_for_engine(model: ir.Model, path: Path, passes: Sequence[ir.passes.Pass
         if each(model).modified:
             tidy(model)
     model.metadata_props[PRODUCTS] = products_note(products_in(model.graph))
-    forget(model.graph)
+    clear_facts(model.graph)
     return Emitted(save(model, path))

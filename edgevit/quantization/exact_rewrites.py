@@ -15,9 +15,9 @@ from edgevit.graph.linears import load_graph
 from edgevit.graph.matchings import MergedRun, run_merged
 from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.merge_tokens import MergeTokens
-from edgevit.graph.running import largest_difference, outputs_of
+from edgevit.graph.running import largest_difference, run_all_outputs
 from edgevit.graph.weights import letting_go
-from edgevit.quantization.calibration.image_pass import one_by_one
+from edgevit.quantization.calibration.image_pass import single_images
 
 _CHECKED = 4  # images that the rewritten model is compared on
 _TOLERANCE = 1e-3  # of the largest number of an output; float32 in another order differs by about 1e-6 of it
@@ -50,12 +50,12 @@ class ExactRewrites:
 
         """
         if self._expected is None:
-            self._images = list(islice(one_by_one(self._read()), _CHECKED))
+            self._images = list(islice(single_images(self._read()), _CHECKED))
             self._expected = self._before()
         if any(self._schedule):
             found = run_merged(rewritten, self._images, self._expected.numbers).outputs
         else:
-            found = outputs_of(rewritten, self._images)
+            found = run_all_outputs(rewritten, self._images)
         difference = largest_difference(found, self._expected.outputs, least=_LEAST)
         if not difference <= _TOLERANCE:
             raise VerificationError(
@@ -65,7 +65,7 @@ class ExactRewrites:
 
     def _before(self) -> MergedRun:
         if not any(self._schedule):
-            return MergedRun(outputs_of(self._float32, self._images), [])
+            return MergedRun(run_all_outputs(self._float32, self._images), [])
         with letting_go(load_graph(self._float32)) as model:
             InferShapes()(model)
             MergeTokens(self._schedule)(model)

@@ -37,7 +37,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention_plan import operands_of, plan_attentions
 from edgevit.quantization.blas import one_blas_thread
-from edgevit.quantization.calibration.image_pass import observe_all, one_by_one
+from edgevit.quantization.calibration.image_pass import observe_all, single_images
 from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.calibration.resume import NOTHING_KEPT, Keeper
@@ -276,7 +276,7 @@ def _observe_rounded(
     else:
         hessians, operands = _unseen(engine, plan)
         started = time.monotonic()
-        observe_all(engine, {**hessians, **operands}, one_by_one(images.track("Collecting statistics for GPTQ")))
+        observe_all(engine, {**hessians, **operands}, single_images(images.track("Collecting statistics for GPTQ")))
         del engine
         images.keeper.keep(kept_as, digest, {**hessians, **operands}, time.monotonic() - started)
     return hessians, {name: range_.statistics() for name, range_ in operands.items()}

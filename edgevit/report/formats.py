@@ -82,7 +82,7 @@ def weighted(bins: Sequence[Mapping[str, float]], key: str) -> float:
     return sum(each["count"] * each[key] for each in bins) / max(1, sum(each["count"] for each in bins))
 
 
-def ratio(value: float | None) -> str:
+def speed_up(value: float | None) -> str:
     """Write a speed-up."""
     return NOTHING if value is None else f"{value:.2f}{_TIMES}"
 

@@ -29,7 +29,7 @@ def merged_tokens(manifest: Manifest) -> list[str]:
 def left_in_words(merging: TokenMerging, model: AnySpec) -> str:
     """Return the budget, what is left of multiply-adds and tokens, and whether weights were trained for it."""
     work = f"token budget {merging.budget:g}, {formats.percent(merging.share, 1000)} of the multiply-adds"
-    before = tokens_of(model)
+    before = first_block_tokens(model)
     left = f"{merging.merged} tokens fewer" if before is None else f"{before - merging.merged} of {before} tokens"
     trained = "" if merging.student_sha256 is None else ", with weights trained for it"
     return f"{work}, {left} at the end{trained}"
@@ -57,7 +57,7 @@ def merging_data(variant: Variant, model: AnySpec) -> dict[str, Any] | None:
     merging = variant.token_merging
     if merging is None:
         return None
-    before = tokens_of(model)
+    before = first_block_tokens(model)
     return {
         "tokens_before": before,
         "tokens_after": None if before is None else before - merging.merged,
@@ -66,7 +66,7 @@ def merging_data(variant: Variant, model: AnySpec) -> dict[str, Any] | None:
     }
 
 
-def tokens_of(model: AnySpec) -> int | None:
+def first_block_tokens(model: AnySpec) -> int | None:
     """Return how many tokens the first block has; None of a third-party file, which does not tell."""
     return model.tokens if isinstance(model, ModelSpec) else None
 

@@ -44,9 +44,9 @@ def layer_plots(seen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "variants": each["variants"],
                 "images": each["images"],
-                "kinds": layers.kinds_of(points),
-                "wide": layers.draw(points, 880, 340, "wide"),
-                "narrow": layers.draw(points, 360, 300, "narrow"),
+                "kinds": layers.layer_kinds(points),
+                "wide": layers.draw_layers(points, 880, 340, "wide"),
+                "narrow": layers.draw_layers(points, 360, 300, "narrow"),
                 "worst": sorted(noisy, key=lambda layer: layer["sqnr_db"])[:_WORST],
                 "floats": [layer for layer in each["layers"] if layer["kept_float"] is not None][:_FLOATS],
             }

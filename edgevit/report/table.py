@@ -252,4 +252,4 @@ def _latency(variant: Variant) -> tuple[str, str]:
     if latency.speedup_vs_float32 is None:
         return p50, formats.NOTHING + mark
     interval = formats.ratio_interval(latency.speedup_ci95)
-    return p50, f"{formats.ratio(latency.speedup_vs_float32)} ({interval}){mark}"
+    return p50, f"{formats.speed_up(latency.speedup_vs_float32)} ({interval}){mark}"

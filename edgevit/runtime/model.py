@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgevit.backends.base import Session, check_images
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
-from edgevit.data.images import Channels, ImageSource, decode, from_bgr
+from edgevit.data.images import Channels, ImageSource, decode_image, from_bgr
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, InputError
 from edgevit.models.outputs import Output, in_words, labelled, parts
@@ -328,7 +328,7 @@ class Model:
         if not len(images):
             return np.empty((0, self.preprocess.channels, *self.preprocess.size), dtype=np.float32)
         frames = images if channels == "rgb" else [from_bgr(image) for image in images]
-        return np.stack([self.preprocess(decode(image)) for image in frames])
+        return np.stack([self.preprocess(decode_image(image)) for image in frames])
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (B, classes), or an embedding model's features, of preprocessed images (B, C, H, W).

@@ -156,7 +156,7 @@ def read_request(
         raise DataError(f"{given.shape[0]} images in one request", remedy=f"give 1 to {most_images} at once")
     _check_outputs(request, model)
     behind = None if json_bytes is None else memoryview(body)[length:]
-    return request, tensors.read(given.data, given.parameters.binary_data_size, behind, (given.shape[0], *shape))
+    return request, tensors.read_tensor(given.data, given.parameters.binary_data_size, behind, (given.shape[0], *shape))
 
 
 def _check_outputs(request: InferRequest, model: Model) -> None:

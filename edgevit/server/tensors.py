@@ -14,7 +14,7 @@ from edgevit.errors import DataError
 _FP32: Final = np.dtype("<f4")
 
 
-def read(
+def read_tensor(
     data: list[Any] | None, size: int | None, behind: memoryview | None, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """Return the only tensor of a request, of that ``shape``.

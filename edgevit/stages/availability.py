@@ -11,7 +11,7 @@ from edgevit.backends import REFERENCE, backend_class
 from edgevit.backends.probes import Finding
 from edgevit.stages.engines import other_version
 from edgevit.targets import Profile, Target, same_machine
-from edgevit.versions import within
+from edgevit.versions import in_range
 
 #: What commands need: the extras, and the engine that float32 runs in, as pyproject.toml's extras have it.
 _NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -127,7 +127,7 @@ def _machine_reason(target: Target, machine: str) -> _Unavailability | None:
 def _engine_reason(name: str, target: Target, engine: Finding | None) -> _Unavailability | None:
     if engine is None:
         return _Unavailability(f"{target.backend} was not tried on a {target.device}", "edgevit doctor")
-    if engine.version and target.versions and not within(engine.version, target.versions):
+    if engine.version and target.versions and not in_range(engine.version, target.versions):
         problem = f"it is for {target.backend} {target.versions}, and this is {engine.version}"
         return _Unavailability(problem, other_version(name, target, engine.version))
     return None

@@ -39,7 +39,7 @@ from edgevit.stages.convolution_stages import (
     race_stages,
 )
 from edgevit.stages.deviation import Allowance
-from edgevit.stages.settings_race import MARGIN, race, winner
+from edgevit.stages.settings_race import MARGIN, time_in_turns, winner
 from edgevit.targets import Target
 
 _NO_DEPTHWISE = "all but depthwise ones"
@@ -95,7 +95,7 @@ def choose_convolutions(
             session, deviation = stack.enter_context(bench.open(floats))
             forms.append(RacedForm(integers, floats, deviation))
             sessions.append(session)
-        times = race(sessions, bench.image)
+        times = time_in_turns(sessions, bench.image)
     choice = _chosen(forms, times, target.backend)
     return _by_stage(bench, choice, Allowance(forms[0].deviation), progress)
 

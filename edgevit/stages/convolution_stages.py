@@ -19,7 +19,7 @@ from edgevit.graph.convolutions import Stage
 from edgevit.progress import Progress
 from edgevit.stages.convolution_forms import RacedForm, Workbench
 from edgevit.stages.deviation import Allowance, Deviation
-from edgevit.stages.settings_race import MARGIN, race
+from edgevit.stages.settings_race import MARGIN, time_in_turns
 
 #: Stages that are told apart; images of 224 pixels go through five, and each is a file to build.
 MOST_STAGES = 6
@@ -86,7 +86,7 @@ def race_stages(
         label = f"Racing stages of convolutions with {bench.target.backend}"
         for stage, own in progress.track(raced, total=len(raced), label=label):
             with bench.open(names - own) as (session, deviation):
-                times = race([plain, session], bench.image)
+                times = time_in_turns([plain, session], bench.image)
             trials.append(StageTrial(stage, own, float(np.median(times[:, 1] / times[:, 0])), deviation))
     return tuple(trials)
 
@@ -141,7 +141,7 @@ def _if_faster(
     others = [names] if rival is None else [names, rival.floats]
     with ExitStack() as stack:
         opened = [stack.enter_context(bench.open(floats))[0] for floats in others]
-        times = race([*opened, session], bench.image)
+        times = time_in_turns([*opened, session], bench.image)
     ratios = np.median(times[:, [-1]] / times, axis=0)
     return replace(found, ratio=float(ratios[0])) if ratios[len(others) - 1] < 1 - MARGIN else None
 

@@ -8,7 +8,7 @@ from edgevit.bundle.manifest import Precision
 from edgevit.errors import MissingDependencyError
 from edgevit.graph.saving import SavedModel
 from edgevit.targets import Target, edition_for, split_name, target_names
-from edgevit.versions import check_version, within
+from edgevit.versions import check_version, in_range
 
 
 def check_engine(backend: Backend, target_name: str, target: Target, precision: Precision) -> None:
@@ -32,7 +32,7 @@ def check_engine(backend: Backend, target_name: str, target: Target, precision: 
 def builds(engine: str, found: str, precision: Precision) -> bool:
     """Say whether the version ``found`` of an engine builds ``precision``, where it serves the target."""
     first = backend_class(engine).built_since.get(precision)
-    return first is None or within(found, f">={first}")
+    return first is None or in_range(found, f">={first}")
 
 
 def other_version(target_name: str, target: Target, found: str) -> str:

@@ -74,7 +74,7 @@ def export(
     """
     Bundle.check_place(output, existing)
     dataset = images.load(progress)
-    checked = CHECKED_LARGE if outputs_of(model) else CHECKED
+    checked = CHECKED_LARGE if declared_outputs(model) else CHECKED
     batch = next(batches(dataset, model.preprocess, batch_size=checked, unreadable=images.unreadable))
     backend = get_backend(REFERENCE)
     with scratch_folder() as folder:
@@ -86,7 +86,7 @@ def export(
             if peer.note:
                 progress.note(peer.note)
             check_equal(peer, images_checked, logits)
-        outputs = outputs_of(model)
+        outputs = declared_outputs(model)
         chosen = _first(logits) if outputs else _golden(logits)
         return Bundle.create(
             output,
@@ -123,7 +123,7 @@ def _write(model: Exportable, path: Path, images: NDArray[np.float32], progress:
     )
 
 
-def outputs_of(model: Exportable) -> tuple[Output, ...]:
+def declared_outputs(model: Exportable) -> tuple[Output, ...]:
     """Return the outputs of a model that gives anything but one row of logits or features; else none."""
     found: tuple[Output, ...] = getattr(model, "outputs", ())
     return found
@@ -131,7 +131,7 @@ def outputs_of(model: Exportable) -> tuple[Output, ...]:
 
 def classes_of(model: Exportable) -> int:
     """Return how many classes ``model`` chooses from; 0 for an embedding model, and one with outputs of its own."""
-    return 0 if outputs_of(model) else model.spec.classes
+    return 0 if declared_outputs(model) else model.spec.classes
 
 
 def _first(rows: NDArray[np.float32]) -> NDArray[np.int64]:

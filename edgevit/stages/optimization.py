@@ -23,11 +23,11 @@ from edgevit.data.dataset import Dataset
 from edgevit.graph.saving import save
 from edgevit.graph.weights import let_go, letting_go
 from edgevit.progress import Progress
-from edgevit.quantization.accuracy.criteria import describe, holds, measure
+from edgevit.quantization.accuracy.criteria import describe_loss, holds, measure_loss
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.range_search import search_ranges
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.calibration.image_pass import one_by_one
+from edgevit.quantization.calibration.image_pass import single_images
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.exact_rewrites import ExactRewrites
 from edgevit.quantization.plan import LayerSensitivity, Trial
@@ -187,10 +187,10 @@ class Optimizer:
 
     def _keeps_limit(self, made: Compiled) -> bool:
         assert self._limit is not None and self._evaluator is not None and made.outputs is not None  # noqa: S101, PT018
-        loss = measure(self._limit, self._evaluator.reference, made.outputs)
+        loss = measure_loss(self._limit, self._evaluator.reference, made.outputs)
         if holds(self._limit, loss):
             return True
-        said = f"{describe(self._limit, loss)} on {len(self._evaluator)} images, {self._limit.say_allowed()}"
+        said = f"{describe_loss(self._limit, loss)} on {len(self._evaluator)} images, {self._limit.say_allowed()}"
         self._progress.note(f"{made.name} may be too far from float32: {said}")
         return False
 
@@ -260,7 +260,7 @@ class Optimizer:
             batch_size=_BATCH,
             unreadable=Unreadable(),  # most are no calibration images
         )
-        images = islice(one_by_one(batch.images for batch in read), most)
+        images = islice(single_images(batch.images for batch in read), most)
         return Evaluator(self._reference, images, independent=manifest.independent, typed=manifest.typed_outputs)
 
     def _race_convolutions(self, scheme: Scheme) -> None:

@@ -21,7 +21,7 @@ from edgevit.data.batches import Unreadable, batches
 from edgevit.data.dataset import Dataset
 from edgevit.errors import BundleError, VerificationError
 from edgevit.files import atomic_folder, copy_tree, scratch_folder
-from edgevit.graph.running import outputs_of
+from edgevit.graph.running import run_all_outputs
 from edgevit.graph.saving import save
 from edgevit.json import JSONError, read
 from edgevit.mobile import MobileFormat, Rewrite, process
@@ -31,7 +31,7 @@ from edgevit.mobile.messages import ANSWERS, CALIBRATION, IMAGES, MODEL, Convers
 from edgevit.mobile.sidecar import SIDECAR, AnswerCheck, Calibration, HandedModel, HandOver, Input
 from edgevit.models.licenses import License
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.calibration.image_pass import one_by_one
+from edgevit.quantization.calibration.image_pass import single_images
 from edgevit.quantization.ptq import FloatModel
 from edgevit.quantization.rewrites.passes import SMOOTHING, Options, apply_passes
 from edgevit.runtime.verification import golden_figures
@@ -115,7 +115,7 @@ def pack_mobile(
         expected = _write_images(bundle.manifest, golden, beside, float32, folder)
         progress.note(f"Converting with {converter.title}")
         job = ConversionJob(format, 0 if calibration is None else calibration.images)
-        made = process.convert(job, converter, folder)
+        made = process.convert_in_process(job, converter, folder)
         models = tuple(_handed(each, converter, bundle.manifest, golden, expected, folder) for each in made.models)
         content = HandOver(
             format=format,
@@ -229,7 +229,7 @@ def _write_images(
         most = max(1, min(_BESIDE, _NUMBERS // manifest.width))
         others = np.concatenate(list(_read(manifest, beside, most)))
         prepared.append(others)
-        found = outputs_of(float32.path, one_by_one([others]))
+        found = run_all_outputs(float32.path, single_images([others]))
         expected = np.concatenate([each.reshape(len(others), -1) for each in found], axis=1)
     np.save(folder / IMAGES, np.concatenate(prepared))
     return expected

@@ -23,7 +23,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.recipes import NO_GATE, GateLimits, Recipe
 from edgevit.stages.benchmark import benchmark
 from edgevit.stages.budgets import TokenBudget
-from edgevit.stages.export import CHECKED, classes_of, export, outputs_of
+from edgevit.stages.export import CHECKED, classes_of, declared_outputs, export
 from edgevit.stages.images import DataSource, LabelledBatches, shared_images
 from edgevit.stages.judging import check_gate, judge, output_limits
 from edgevit.stages.precisions import NEED_IMAGES
@@ -34,7 +34,7 @@ from edgevit.stages.results import shares_missed
 from edgevit.stages.rules import Rules
 from edgevit.stages.source import load_source
 from edgevit.stages.try_budget import MERGED, try_budget
-from edgevit.stages.validate import measure
+from edgevit.stages.validate import measure_variants
 from edgevit.targets import Target
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
     )
     for note in model.notes:
         progress.note(f"    {note}")
-    classes, typed = classes_of(model), outputs_of(model)
+    classes, typed = classes_of(model), declared_outputs(model)
     limits = job.gate.or_else(job.recipe.gate)
     check_gate(limits, classes=classes, typed=typed)
     seen, tested = calibration.load(progress), test.load(progress)
@@ -170,7 +170,7 @@ def _stages(
             images,
             job.targets,
             precision,
-            rules=Rules.of(job.recipe, precision, classes=classes_of(model), typed=outputs_of(model)),
+            rules=Rules.of(job.recipe, precision, classes=classes_of(model), typed=declared_outputs(model)),
             progress=progress,
         )
         bundle = made.bundle
@@ -184,7 +184,7 @@ def _stages(
     made_names = {variant.name for variant in bundle.manifest.variants}
     failed = {name: error for name, error in failed.items() if name not in made_names}
     progress.note(f"3/6 Validate on {job.data}")
-    measured = measure(bundle, test, progress=progress)
+    measured = measure_variants(bundle, test, progress=progress)
     bundle = measured.noted(bundle, output_limits(limits), progress=progress)
     progress.note("4/6 Benchmark on this machine")
     # What replaces a bundle is gone with all that was measured of it, if it is interrupted.

@@ -18,8 +18,8 @@ from edgevit.evaluation.gate import MIN_COSINE
 from edgevit.files import scratch_folder
 from edgevit.numerals import exactly
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.accuracy.criteria import describe, holds
-from edgevit.quantization.token_merging.losses import check_mergeable
+from edgevit.quantization.accuracy.criteria import describe_loss, holds
+from edgevit.quantization.token_merging.losses import check_graph_mergeable
 from edgevit.stages.budgets import TokenBudget
 from edgevit.stages.build import Compiled, check_merges, variant_name
 from edgevit.stages.fallback import HELD_OUT, AccuracyCriteria, HeldOut, evaluation_images
@@ -28,7 +28,7 @@ from edgevit.stages.precisions import calibrating
 from edgevit.stages.quantize import ENGINES_OWN, quantize
 from edgevit.stages.results import BuildResult
 from edgevit.stages.rules import Rules
-from edgevit.stages.settings_race import MARGIN, race
+from edgevit.stages.settings_race import MARGIN, time_in_turns
 from edgevit.stages.token_budget import BUDGETS, Offer, ScheduleSearch
 from edgevit.statistics import median_interval
 from edgevit.system import peak_rss_mb
@@ -74,7 +74,7 @@ def quantize_merged(
     rules = replace(rules, targets=tuple(targets.values()))
     whole: BuildResult | None = None
     if budget == "auto":
-        check_mergeable(bundle.verify_float32().path)  # before anything is made that would only be compared with
+        check_graph_mergeable(bundle.verify_float32().path)  # before anything is made that would only be compared with
         whole = _with_all_tokens(bundle, images, targets, precision, rules, progress)
         bundle = whole.bundle
         # Where there is none to be faster than, none is added.
@@ -163,7 +163,7 @@ class _Merging:
         if judges.limit is not None and not holds(judges.limit, loss):
             raise VerificationError(
                 f"merging tokens by a budget of {offer.merging.budget:g} costs too much before anything is rounded: "
-                f"{describe(judges.limit, loss)}, {judges.limit.say_allowed()}",
+                f"{describe_loss(judges.limit, loss)}, {judges.limit.say_allowed()}",
                 remedy="give a larger budget, or let it be found: --token-budget auto",
             )
 
@@ -196,7 +196,7 @@ class _Merging:
 
     def _said(self, offer: Offer, judges: HeldOut) -> str:
         assert judges.limit is not None  # noqa: S101 - auto always has one
-        said = describe(judges.limit, self._loss(offer, judges))
+        said = describe_loss(judges.limit, self._loss(offer, judges))
         return f"with {exactly(offer.merging.budget)} {said}, {judges.limit.say_allowed()}"
 
     def _criteria(self) -> AccuracyCriteria:
@@ -266,7 +266,7 @@ class _Merging:
             backend.open(file, threads=0, settings=plain.settings) as before,
             backend.open(compiled.model, threads=0, settings=compiled.settings) as after,
         ):
-            times: NDArray[np.float64] = np.concatenate([race([before, after], image) for _ in range(_RACES)])
+            times: NDArray[np.float64] = np.concatenate([time_in_turns([before, after], image) for _ in range(_RACES)])
         ratios = times[:, 1] / times[:, 0]
         low, high = median_interval(ratios.tolist())
         said = f"{np.median(ratios):.2f} of the time of {name} ({low:.2f} to {high:.2f})"

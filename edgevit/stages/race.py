@@ -27,7 +27,7 @@ from edgevit.stages.quantize import quantize
 from edgevit.stages.race_result import RaceResult, winner_of
 from edgevit.stages.rules import Rules
 from edgevit.stages.try_budget import MERGED, NOT_OF_A_VARIANT, try_budget
-from edgevit.stages.validate import measure
+from edgevit.stages.validate import measure_variants
 from edgevit.targets import Target
 
 _REFERENCE: Precision = "float32"
@@ -94,7 +94,7 @@ def race(bundle: Bundle, job: Race, *, progress: Progress = SILENT) -> RaceResul
             remedy="race on the device, or name another target with --target, or other precisions with --precision",
         )
     with _on_this_machine(job):
-        measured = measure(bundle, job.images, variants=names, progress=progress)
+        measured = measure_variants(bundle, job.images, variants=names, progress=progress)
     bundle = measured.noted(bundle, output_limits(job.limits), progress=progress)
     bundle, _ = benchmark(bundle, job.load, variants=measured.names, progress=progress)
     bundle, entrants = judge(bundle, measured, job.limits, seconds=job.load.duration_s, strict=True)

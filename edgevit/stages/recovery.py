@@ -13,7 +13,7 @@ from edgevit.errors import EdgeViTError, InputError
 from edgevit.models.token_schedule import check_mergeable, check_schedule
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.student import job_if_any
-from edgevit.stages.student_schedule import budget_of, float32_of, own_schedule, schedule_for
+from edgevit.stages.student_schedule import float32_of, own_schedule, schedule_budget, schedule_for
 
 # A command that trains loads torch; one that prints a recipe does not.
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def recover(
         RunFolder(request.folder).check_new()
     with float32_of(checkpoint, model.bundle, progress) as float32:
         chosen = schedule or _schedule(model, budget, float32, request, resume=resume, progress=progress)
-        share = budget_of(chosen, float32)
+        share = schedule_budget(chosen, float32)
     progress.note(
         f"merging {sum(chosen)} of {checkpoint.spec.tokens} tokens ({', '.join(map(str, chosen))}) leaves "
         f"{share:.2f} of the multiply-adds"

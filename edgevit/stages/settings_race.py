@@ -50,7 +50,7 @@ def fastest_settings(
     with ExitStack() as stack:
         first, *others = _open_all(backend, model, choices, stack)
         opened = [first, *(each for each in others if accept(first[1], each[1]))]
-        best, session = opened[winner(race([session for _, session in opened], images))]
+        best, session = opened[winner(time_in_turns([session for _, session in opened], images))]
         yield best, session
 
 
@@ -71,7 +71,7 @@ def _open_all(
     return [(choices[opening.index(each)], each.result()) for each in kept]
 
 
-def race(sessions: Sequence[Session], images: NDArray[np.float32]) -> NDArray[np.float64]:
+def time_in_turns(sessions: Sequence[Session], images: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the seconds (rounds, sessions) that each takes, right after it has run: a model seldom takes turns."""
     times = np.zeros((_WARM_UP + _ROUNDS, len(sessions)))
     for row, (index, session) in itertools.product(range(len(times)), enumerate(sessions)):

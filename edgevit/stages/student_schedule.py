@@ -16,7 +16,7 @@ from edgevit.files import scratch_folder
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.criteria import SqnrLimit
 from edgevit.quantization.accuracy.evaluator import Evaluator
-from edgevit.quantization.calibration.image_pass import one_by_one
+from edgevit.quantization.calibration.image_pass import single_images
 from edgevit.quantization.token_merging.losses import MergedModels, share_left
 from edgevit.quantization.token_merging.schedule import MergingCosts, find_schedule
 
@@ -76,7 +76,7 @@ def schedule_for(
     typed = () if bundle is None else bundle.manifest.typed_outputs
     independent = checkpoint.activation == "sigmoid"
     read = batches(images, checkpoint.preprocess, batch_size=_BATCH, unreadable=unreadable)
-    few = islice(one_by_one(batch.images for batch in read), _CHOSEN_ON)
+    few = islice(single_images(batch.images for batch in read), _CHOSEN_ON)
     with scratch_folder() as scratch:
         models = MergedModels(
             float32,
@@ -97,6 +97,6 @@ def schedule_for(
     return schedule
 
 
-def budget_of(schedule: tuple[int, ...], float32: Path) -> float:
+def schedule_budget(schedule: tuple[int, ...], float32: Path) -> float:
     """Return the share of the multiply-adds that ``schedule`` leaves, as a budget in whole per cent."""
     return min(0.99, max(0.01, round(share_left(float32, schedule), 2)))

@@ -21,14 +21,14 @@ from edgevit.graph.multiply_adds import images_within
 from edgevit.progress import Progress
 from edgevit.quantization.accuracy.criteria import SqnrLimit
 from edgevit.quantization.accuracy.evaluator import Evaluator
-from edgevit.quantization.calibration.image_pass import one_by_one
+from edgevit.quantization.calibration.image_pass import single_images
 from edgevit.quantization.ptq import FloatModel
 from edgevit.quantization.token_merging.losses import MergedModels
 from edgevit.quantization.token_merging.schedule import MergingCosts, find_schedule
 from edgevit.stages.calibrate import Selection, calibrated
 from edgevit.stages.images import DataSource
 from edgevit.stages.rules import Rules
-from edgevit.stages.token_latency import TokenLatency, measure_latency
+from edgevit.stages.token_latency import TokenLatency, measure_token_latency
 from edgevit.targets import Target
 
 #: The budgets that ``auto`` chooses from, the smallest first.
@@ -80,7 +80,7 @@ class ScheduleSearch:
             chosen_on = images_within(model, _MULTIPLY_ADDS, least=_AT_LEAST, most=_CHOSEN_ON)
         most = max(1, min(chosen_on, _NUMBERS // manifest.width))
         read = batches(dataset, manifest.preprocess, batch_size=_BATCH, unreadable=images.unreadable)
-        few = islice(one_by_one(batch.images for batch in read), most)
+        few = islice(single_images(batch.images for batch in read), most)
         evaluator = Evaluator(float32.path, few, independent=manifest.independent, typed=manifest.typed_outputs)
         noise = SqnrLimit(0.0, manifest.typed_outputs)
         self.models = MergedModels(float32.path, evaluator, noise, scratch)
@@ -136,7 +136,7 @@ def _latencies(
     source = FloatModel.read(float32.path, float32.sha256)
     selection = Selection.of(images, bundle.manifest.preprocess, progress, dataset=dataset)
     table = calibrated(bundle, source, selection, progress, keep=False)
-    found = (measure_latency(bundle, float32, target, table, rules, scratch, progress) for target in here)
+    found = (measure_token_latency(bundle, float32, target, table, rules, scratch, progress) for target in here)
     return [each for each in found if each is not None]
 
 

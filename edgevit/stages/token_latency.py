@@ -34,7 +34,7 @@ from edgevit.quantization.token_merging.short_form import short_form
 from edgevit.stages.engines import lower_for
 from edgevit.stages.precisions import write_source
 from edgevit.stages.rules import Rules
-from edgevit.stages.settings_race import race
+from edgevit.stages.settings_race import time_in_turns
 from edgevit.targets import Target
 
 _SHORT, _LONG = 2, 4  # blocks
@@ -65,7 +65,7 @@ class TokenLatency:
         return np.maximum(left, 0.0)
 
 
-def measure_latency(
+def measure_token_latency(
     bundle: Bundle,
     float32: VerifiedFile,
     target: Target,
@@ -115,9 +115,9 @@ def measure_latency(
 def _timed(sessions: Sequence[Session], image: NDArray[np.float32], progress: Progress) -> NDArray[np.float64]:
     """Return the seconds (rounds, sessions) that each takes, of several races if they are short."""
     until = time.monotonic() + _SECONDS
-    found = [race(sessions, image)]
+    found = [time_in_turns(sessions, image)]
     for _ in progress.track(range(_MORE_RACES), total=_MORE_RACES, label="Timing them in turns"):
-        found += [race(sessions, image)] if time.monotonic() < until else []
+        found += [time_in_turns(sessions, image)] if time.monotonic() < until else []
     return np.concatenate(found)
 
 

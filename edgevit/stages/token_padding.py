@@ -27,7 +27,7 @@ from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.output_distance import worst_sqnr_db
 from edgevit.quantization.emit import dialect_called
 from edgevit.quantization.ptq import PtqModel
-from edgevit.stages.settings_race import MARGIN, race
+from edgevit.stages.settings_race import MARGIN, time_in_turns
 from edgevit.targets import Target
 
 _LEAST_TOKENS = 64  # of fewer, what is added is too much of the whole
@@ -105,7 +105,7 @@ def _time_of_padded(
         expected, found = (np.concatenate([each.infer(image) for image in images]) for each in (same_settings, other))
         if not _alike(expected, found, outputs):
             return None
-        times = np.concatenate([race([first, other], images[0]) for _ in range(_RACES)])
+        times = np.concatenate([time_in_turns([first, other], images[0]) for _ in range(_RACES)])
     share = float(np.median(times[:, 1] / times[:, 0]))
     return share if share < 1 - MARGIN else None
 

@@ -68,7 +68,7 @@ def validate(
     check_limits(classes=manifest.classes, max_drop=max_drop, min_cosine=min_cosine, dense=bool(manifest.typed_outputs))
     limits = _with_others(limits, max_drop, min_cosine)
     limits.check(manifest.typed_outputs)
-    measured = measure(bundle, images, variants=variants, progress=progress)
+    measured = measure_variants(bundle, images, variants=variants, progress=progress)
     return measured.noted(bundle, limits, thumbnails=thumbnails, progress=progress), measured.names
 
 
@@ -156,7 +156,7 @@ class Measurement:
         progress.note(f"{said}; noted for {', '.join(noted)}" if noted else f"{said}; the figures of before are kept")
 
 
-def measure(
+def measure_variants(
     bundle: Bundle, images: DataSource, *, variants: Sequence[str] = (), progress: Progress = SILENT
 ) -> Measurement:
     """Run ``variants`` (all if none are named), and the float32 that they are compared with, on ``images``.
@@ -262,8 +262,8 @@ def _measure(manifest: Manifest, max_drop: float | None, min_cosine: float | Non
     """Return what measures a model of this kind."""
     if not manifest.classes:
         return partial(measure_embedding, min_cosine=MIN_COSINE if min_cosine is None else min_cosine)
-    measure = measure_decisions if manifest.independent else measure_accuracy
-    return partial(measure, max_drop=MAX_DROP if max_drop is None else max_drop)
+    measure_variants = measure_decisions if manifest.independent else measure_accuracy
+    return partial(measure_variants, max_drop=MAX_DROP if max_drop is None else max_drop)
 
 
 def _reference(bundle: Bundle, names: Sequence[str], progress: Progress) -> str:

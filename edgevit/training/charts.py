@@ -20,7 +20,7 @@ def draw_curves(folder: RunFolder, metrics: Sequence[EpochMetrics], measure: str
         StorageError: if the disk is full or not writable.
     """
     panels = [Panel(title, tuple(_curves(metrics, name))) for title, name in (("loss", "loss"), (measure, "accuracy"))]
-    write_atomically(folder.curves, curves.draw(panels, f"Loss and {measure} over the epochs"))
+    write_atomically(folder.curves, curves.draw_curves(panels, f"Loss and {measure} over the epochs"))
 
 
 def _curves(metrics: Sequence[EpochMetrics], name: str) -> Iterator[Curve]:
@@ -56,4 +56,4 @@ def write_confusion(folder: RunFolder, score: EvaluationScore, images: str, labe
     }
     write_atomically(folder.confusion, msgspec.json.format(msgspec.json.encode(content)))
     title = f"top-1 on {images}: {score.accuracy:.2%}"
-    write_atomically(folder.confusion_chart, confusion.draw(score.confusion.tolist(), labels, title))
+    write_atomically(folder.confusion_chart, confusion.draw_confusion(score.confusion.tolist(), labels, title))

@@ -118,7 +118,7 @@ class Group:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def process_group(device: str) -> Iterator[Processes]:
     """Yield the processes that this one trains with: those of torchrun, if it was started by it.
 
     Raises:

@@ -24,7 +24,7 @@ from edgevit.system import usable_cores
 from edgevit.training.augment import augment
 from edgevit.training.batch_plan import MicroBatch, Purpose
 from edgevit.training.distributed import Processes
-from edgevit.training.pil_augmentation import draw
+from edgevit.training.pil_augmentation import augmented_pixels
 from edgevit.training.recipe import TrainRecipe
 
 _IN_MEMORY = 1 << 30  # bytes; training images that take no more, as the model sees them, are read once
@@ -192,7 +192,7 @@ class _Examples(torch_data.Dataset[Tensor | _UnreadableImage]):
     def __getitem__(self, key: _ImageKey) -> Tensor | _UnreadableImage:
         random = np.random.default_rng([self._recipe.seed, key.epoch, key.step, Purpose.IMAGE, key.place])
         try:
-            pixels = draw(self._dataset.image(key.index), self._preprocess, self._recipe, random)
+            pixels = augmented_pixels(self._dataset.image(key.index), self._preprocess, self._recipe, random)
         except ImageError as error:
             return _UnreadableImage(f"{self._dataset.describe(key.index)}: {error.message}", error.remedy)
         return torch.from_numpy(_planes(augment(pixels[None], self._recipe, random))[0])

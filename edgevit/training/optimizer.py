@@ -15,7 +15,7 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.")
 _BELOW_THE_BLOCKS = ("patch_embed", "cls_token", "dist_token", "pos_embed", "reg", "norm_pre", "mask_token")
 
 
-def build(model: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW:
     """Return AdamW on what learns in ``model``; each group has a ``scale`` for its learning rate.
 
     Biases, norms, tokens and positions do not decay, as in DeiT and timm. A layer's rate is ``layer_decay`` times that

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-from edgevit.data.images import decode
+from edgevit.data.images import decode_image
 from edgevit.data.preprocess import FILTERS, Preprocess
 from edgevit.training.recipe import TrainRecipe
 
@@ -19,7 +19,7 @@ _GREY = 128
 Operation = Callable[[Image.Image, float], Image.Image]
 
 
-def draw(
+def augmented_pixels(
     image: Image.Image, preprocess: Preprocess, recipe: TrainRecipe, random: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Return the pixels (H, W, C) of ``image`` in the model's size and channel order, cropped and changed at random.
@@ -45,7 +45,7 @@ def random_crop(image: Image.Image, preprocess: Preprocess, least: float, random
 
     This is the crop of Szegedy et al. 2015; where ten draws do not fit in the image, the centre is taken.
     """
-    image = decode(image).convert("L" if preprocess.channel_order == "L" else "RGB")
+    image = decode_image(image).convert("L" if preprocess.channel_order == "L" else "RGB")
     height, width = preprocess.size
     box = _box(image.width, image.height, least, random)
     return image.resize((width, height), FILTERS[preprocess.interpolation], box=box)

@@ -17,7 +17,7 @@ from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.token_merging import MergingEmbedder, MergingVisionTransformer
 from edgevit.models.token_schedule import check_schedule
 from edgevit.progress import SILENT, Progress
-from edgevit.training.distributed import joined
+from edgevit.training.distributed import process_group
 from edgevit.training.heads import freeze_all_but_norms
 from edgevit.training.loaders import loader_of, workers_of
 from edgevit.training.loop import TrainTask, train
@@ -84,7 +84,7 @@ def recover(request: RecoveryRequest, *, resume: bool = False, progress: Progres
         DataError: if there are no images.
         TrainingError: if the loss is no longer a number.
     """
-    with joined(request.device) as processes:
+    with process_group(request.device) as processes:
         said = processes.progress(progress)
         folder, recipe, teacher = RunFolder(request.folder), request.recipe, request.checkpoint
         if not resume:

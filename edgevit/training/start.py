@@ -25,7 +25,7 @@ from edgevit.models.spec import ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 from edgevit.training.batch_plan import batch_size, steps_per_epoch
-from edgevit.training.distributed import Processes, joined
+from edgevit.training.distributed import Processes, process_group
 from edgevit.training.heads import features, fit_head, freeze_all_but_norms, freeze_backbone, head_labels
 from edgevit.training.loaders import FeatureLoader, loader_of, workers_of
 from edgevit.training.loop import TrainOutcome, TrainTask, train
@@ -124,7 +124,7 @@ def resume(request: Request, *, progress: Progress = SILENT) -> TrainingResult:
 def _run(
     request: Request, open_run: Callable[[RunFolder, TrainJob], dict[str, Any] | None], progress: Progress
 ) -> TrainingResult:
-    with joined(request.device) as processes:
+    with process_group(request.device) as processes:
         said = processes.progress(progress)
         folder = RunFolder(request.folder)
         if open_run is RunFolder.begin:

@@ -43,7 +43,7 @@ class Trainer:
         self.model = model.to(processes.device)
         self.objective = objective
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
-        self.optimizer = optimizers.build(self.model, recipe)
+        self.optimizer = optimizers.make_optimizer(self.model, recipe)
         # After the average was copied, which must not drop anything.
         self._depth = StochasticDepth(self.model, recipe)
         self._parallel = processes.parallel(self.model)

@@ -13,7 +13,7 @@ from edgevit.backends import BACKENDS, backend_class
 from edgevit.backends.triton import TritonModel
 from edgevit.backends.variants import settings_of
 from edgevit.bundle.manifest import Manifest, Variant
-from edgevit.bundle.model_interface import TensorType, interface_of
+from edgevit.bundle.model_interface import TensorType, file_interface
 from edgevit.bundle.packing import write_pack
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, InputError
@@ -176,7 +176,7 @@ def _write_native_model(bundle: Bundle, folder: Path, variant: Variant) -> Serve
 
 
 def _native_config(manifest: Manifest, name: str, variant: Variant, native: TritonModel) -> TritonConfig | str:
-    interface = interface_of(native.described_by)
+    interface = file_interface(native.described_by)
     if len(interface.inputs) != 1 or not interface.outputs:
         return f"its file has {len(interface.inputs)} inputs and {len(interface.outputs)} outputs"
     tensors = (*interface.inputs, *interface.outputs)

@@ -16,7 +16,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.graph.pixel_classifier import write_pixel_classifier
 from edgevit.shell import quoted
-from edgevit.video.folder import VideoOptions, labels_of, only_variant, write_lines
+from edgevit.video.folder import VideoOptions, classifier_labels, only_variant, write_lines
 from edgevit.video.frame import Region, region_seen
 
 CONFIG, MODEL, ENGINE, LABELS, README = "nvinfer.txt", "model.onnx", "model.engine", "labels.txt", "README.md"
@@ -48,7 +48,7 @@ def write(bundle: Bundle, variant: Variant, folder: Path, options: VideoOptions)
 
     """
     manifest = bundle.manifest
-    labels = labels_of(manifest, "DeepStream")
+    labels = classifier_labels(manifest, "DeepStream")
     region = region_seen(manifest.preprocess, *options.frame)
     source = _onnx_file(bundle, variant)
     entry = write_pixel_classifier(source, folder / MODEL, manifest.preprocess, manifest.activation)

@@ -17,7 +17,7 @@ from edgevit.bundle.manifest import Manifest, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.shell import quoted
-from edgevit.video.folder import VideoOptions, labels_of, only_variant, write_lines
+from edgevit.video.folder import VideoOptions, classifier_labels, only_variant, write_lines
 from edgevit.video.frame import Region, region_seen
 
 MODEL_PROC, MODEL, README = "model-proc.json", "model.xml", "README.md"
@@ -47,7 +47,7 @@ def write(bundle: Bundle, variant: Variant, folder: Path, options: VideoOptions)
 
     """
     manifest = bundle.manifest
-    labels = labels_of(manifest, "DL Streamer")
+    labels = classifier_labels(manifest, "DL Streamer")
     region = region_seen(manifest.preprocess, *options.frame)
     if not _fits(variant):
         raise InputError(

@@ -101,7 +101,7 @@ def write_for_video(
     return note, notes, size
 
 
-def labels_of(manifest: Manifest, kind: str) -> tuple[str, ...]:
+def classifier_labels(manifest: Manifest, kind: str) -> tuple[str, ...]:
     """Return the labels of a classifier that chooses one of several classes, numbers where it has no names.
 
     Raises:
@@ -123,7 +123,7 @@ def only_variant(manifest: Manifest, fitting: Sequence[str], kind: str, remedy: 
         InputError: if there is none, or a choice, or no variant of this model would be taken.
 
     """
-    labels_of(manifest, kind)  # first: the remedy for a missing variant would lead to a second refusal
+    classifier_labels(manifest, kind)  # first: the remedy for a missing variant would lead to a second refusal
     precisions = {variant.name: variant.precision for variant in manifest.variants}
     lower = [name for name in fitting if precisions[name] != "float32"]
     wanted = lower or list(fitting)

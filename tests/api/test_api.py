@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import SHAPES
 
 import edgevit as public
-from edgevit.cli.app import load as command
+from edgevit.cli.app import load_command
 from edgevit.data.in_memory import ImageList
 from edgevit.data.labels import map_labels
 from edgevit.data.shapes import load_shapes
@@ -48,7 +48,7 @@ def test_arguments_are_documented_keyword_only_and_the_command_lines(step):
     positional = [name for name, one in given.items() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
     assert len(positional) == {"export": 2, "pack": 2, "predict": 2}.get(step, 1)
 
-    typed = inspect.signature(command(step).callback).parameters
+    typed = inspect.signature(load_command(step).callback).parameters
     names = {"variant": "variants"} if step in ("validate", "benchmark", "pack", "verify") else {}
     names |= {"precision": "precisions", "token_budget": "token_budgets"} if step == "race" else {}
     names |= {"trusted_key": "trusted_keys", "license_": "license"}

@@ -9,7 +9,7 @@ import edgevit as public
 from edgevit.api.hosts import _inputs
 from edgevit.backends.tensorrt.backend import TensorRT
 from edgevit.bundle.store import Bundle
-from edgevit.cli.app import load as command
+from edgevit.cli.app import load_command
 from edgevit.errors import InputError
 from edgevit.hosts.shipment import built_there, bundle_parcels, names_with_references
 from edgevit.progress import SILENT
@@ -28,7 +28,9 @@ def test_every_option_reaches_the_board(step):
     given = {name: WORDS.get(name, 0.25 if name.startswith(("m", "pre")) else 1) for name in sorted(names)}
     files, options, _ = _inputs(given)
     assert files == ()
-    context = command(step).make_context(step, ["BUNDLE", *(["--data", "x"] if step != "benchmark" else []), *options])
+    context = load_command(step).make_context(
+        step, ["BUNDLE", *(["--data", "x"] if step != "benchmark" else []), *options]
+    )
     renamed = {"variants": "variant", "precisions": "precision", "token_budgets": "token_budget"}
     for name, value in given.items():
         found = context.params[renamed.get(name, name)]

@@ -22,7 +22,7 @@ from edgevit.errors import BundleError, MissingDependencyError
 from edgevit.graph.saving import contents_of
 from edgevit.stages.build import build
 from edgevit.targets import load_target
-from edgevit.versions import within
+from edgevit.versions import in_range
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_engine_versions.py"
 FOLDER = os.environ.get("EDGEVIT_ENGINES")
@@ -135,6 +135,6 @@ def test_each_file_runs_on_the_versions_that_it_names_and_on_no_other(tmp_path, 
         found, answers = checks.run(engine, checks.install(engine, version, Path(FOLDER)), files)
         assert found == version
         for name, answer in answers.items():
-            assert isinstance(answer, list) == within(found, files[name].versions), (name, found, answer)
+            assert isinstance(answer, list) == in_range(found, files[name].versions), (name, found, answer)
             if isinstance(answer, list):
                 assert checks.difference(answer, expected[name]) <= 0.05 * max(map(abs, expected[name][0][0]))

@@ -11,7 +11,7 @@ import pytest
 
 from edgevit.backends import get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
-from edgevit.backends.openvino_ir import labels_of, model_info, preprocess_of
+from edgevit.backends.openvino_ir import exported_labels, exported_preprocess, model_info
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, GraphError, InputError
@@ -32,8 +32,8 @@ def infer(path, images, **settings):
 def test_labels_and_preprocessing_are_where_other_tools_read_them(described, tmp_path):
     path = get_backend("openvino").build(described, tmp_path)[0]
     assert {key: str(read(path).get_rt_info(["model_info", key]).astype(str)) for key in EXPECTED} == EXPECTED
-    assert preprocess_of(read(path)) == GREY
-    assert labels_of(read(path)) == ("a cat", 'a "dog" & <bird>', "ça\tva")
+    assert exported_preprocess(read(path)) == GREY
+    assert exported_labels(read(path)) == ("a cat", 'a "dog" & <bird>', "ça\tva")
     (entry,), (answer,) = read(path).inputs, read(path).outputs
     assert str(entry.get_node().get_layout()) == "[N,C,H,W]"
     assert str(answer.get_node().get_layout()) == "[N,C]"
@@ -78,7 +78,7 @@ def test_a_model_that_normalises_is_not_normalised_for_again(described, tmp_path
 def test_a_model_that_says_nothing_of_itself(model, tmp_path):
     path = get_backend("openvino").build(model, tmp_path)[0]
     assert not read(path).has_rt_info(["model_info"])
-    assert preprocess_of(read(path)) is None
+    assert exported_preprocess(read(path)) is None
     with pytest.raises(GraphError, match="does not say how its images are normalised"):
         get_backend("openvino").build(model, tmp_path, PIXELS)
 
@@ -157,8 +157,8 @@ def test_the_irs_in_a_bundle_say_what_its_manifest_says(tiny_quantized):
     bundle = Bundle.open(tiny_quantized)
     for name in ("float32-openvino", "int8-openvino"):
         model = read(bundle.verify_files(name))
-        assert preprocess_of(model) == bundle.manifest.preprocess
-        assert labels_of(model) == bundle.manifest.labels
+        assert exported_preprocess(model) == bundle.manifest.preprocess
+        assert exported_labels(model) == bundle.manifest.labels
         assert model.get_rt_info(["model_info", "labels"]).astype(str).split() == list(bundle.manifest.labels)
 
 

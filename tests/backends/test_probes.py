@@ -21,7 +21,7 @@ def test_engines_that_are_here_run():
 
 
 def test_wrong_answers_are_no_engine(monkeypatch):
-    monkeypatch.setattr(OnnxRuntimeSession, "infer", lambda self, images: np.zeros_like(tiny_model.answer()))
+    monkeypatch.setattr(OnnxRuntimeSession, "infer", lambda self, images: np.zeros_like(tiny_model.expected_logits()))
     (found,) = probes.probe_engine("onnxruntime")
     assert not found.runs
     assert found.problem == "onnxruntime computes wrong answers on the CPU"

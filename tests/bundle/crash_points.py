@@ -17,7 +17,7 @@ from pathlib import Path
 
 from conftest import ACCURACY, add_int8, add_report, make_bundle
 
-from edgevit.bundle.reading import all_files, logical_path, verify
+from edgevit.bundle.reading import all_files, logical_path, verified_paths
 from edgevit.bundle.store import Bundle
 from edgevit.bundle.transaction import rebuilding
 from edgevit.errors import StorageError
@@ -61,7 +61,7 @@ def state(path):
     if not (path / "manifest.json").exists():
         return None
     bundle = Bundle.open(path)
-    verify(path, all_files(bundle.manifest))
+    verified_paths(path, all_files(bundle.manifest))
     measured = [(variant.name, variant.accuracy) for variant in bundle.manifest.variants]
     return sorted((logical_path(file), file.sha256) for file in all_files(bundle.manifest)), measured
 

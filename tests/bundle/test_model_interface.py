@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from edgevit.bundle.model_interface import interface_of
+from edgevit.bundle.model_interface import file_interface
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
 
@@ -43,7 +43,7 @@ def test_every_variant_is_as_its_engine_says(tiny_quantized, tiny_dense, tiny_em
         bundle = Bundle.open(path)
         for variant in bundle.manifest.variants:
             file = bundle.verify_files(variant.name)
-            found = interface_of(file)
+            found = file_interface(file)
             assert found == (of_openvino if file.suffix == ".xml" else of_onnxruntime)(file), variant.name
             assert found.inputs[0].shape == (None, 3, 16, 16)
 
@@ -60,14 +60,14 @@ def test_other_types_sizes_and_weights_that_are_inputs(tmp_path):
     graph = helper.make_graph(nodes, "g", [*inputs, weight], [output], values)
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
-    found = interface_of(path)
+    found = file_interface(path)
     assert found.inputs == (("pixels", "uint8", (2, None, 7, 3)),)
     assert found == of_onnxruntime(path)
     import openvino
 
     for name in ("model.xml", "other.xml"):
         openvino.save_model(openvino.convert_model(str(path)), tmp_path / name, compress_to_fp16=False)
-        assert interface_of(tmp_path / name) == of_openvino(tmp_path / name)
+        assert file_interface(tmp_path / name) == of_openvino(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_other_types_sizes_and_weights_that_are_inputs(tmp_path):
 def test_what_is_no_model_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BundleError, match="not a readable model"):
-        interface_of(tmp_path / name)
+        file_interface(tmp_path / name)

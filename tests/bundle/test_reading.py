@@ -17,7 +17,7 @@ from PIL import Image
 
 from edgevit.bundle.golden import read_golden
 from edgevit.bundle.manifest import SCHEMA_VERSION, Accuracy, File, Manifest, Provenance, Similarity, Variant
-from edgevit.bundle.reading import decode_manifest, encode_manifest, locate, logical_path, read_manifest, verify
+from edgevit.bundle.reading import decode_manifest, encode_manifest, locate, logical_path, read_manifest, verified_paths
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError
@@ -278,7 +278,7 @@ def test_a_bundle_reached_through_a_link_is_fine(tmp_path):
     (tmp_path / "link").symlink_to(bundle)
     opened = Bundle.open(tmp_path / "link")
     with pytest.raises(BundleError, match="not what the manifest says"):
-        verify(opened.path, opened.variant("float32").files)
+        verified_paths(opened.path, opened.variant("float32").files)
     assert locate(opened.path, opened.variant("float32").files[0]).read_bytes() == b"12345"
 
 

@@ -20,7 +20,7 @@ import onnxruntime  # noqa: F401
 import openvino  # noqa: F401
 from tiny import SHAPES
 
-from edgevit.bundle.reading import all_files, verify
+from edgevit.bundle.reading import all_files, verified_paths
 from edgevit.bundle.store import Bundle
 from edgevit.cli.app import run
 from edgevit.files import sha256_of
@@ -84,7 +84,7 @@ class Place:
     def state(self):
         """Return the SHA-256 of all that is there and whole: the bundle's files, by variant, and what was packed."""
         manifest = Bundle.open(self.path).manifest
-        verify(self.path, all_files(manifest))
+        verified_paths(self.path, all_files(manifest))
         found = {variant.name: [file.sha256 for file in variant.files] for variant in manifest.variants}
         for packed in map(self.folder.joinpath, PACKED):
             if packed.is_dir():

@@ -31,7 +31,7 @@ def test_every_command_shows_an_example_that_parses(name, monkeypatch, capsys):
     assert f"Example: {app.EXAMPLES[name]}" in " ".join(helped(name, monkeypatch, capsys).split())
     program, command, *arguments = shlex.split(app.EXAMPLES[name])
     assert (program, command) == ("edgevit", name)
-    app.load(name).make_context(name, arguments)
+    app.load_command(name).make_context(name, arguments)
 
 
 @pytest.mark.parametrize("name", sorted(app.COMMANDS))

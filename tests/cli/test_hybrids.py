@@ -47,8 +47,8 @@ def raced(monkeypatch, *seconds):
 
 def decided_by(race, monkeypatch):
     """Let the times of ``race`` alone decide, whatever is lost of accuracy."""
-    monkeypatch.setattr(convolution_race, "race", race)
-    monkeypatch.setattr(convolution_stages, "race", race)
+    monkeypatch.setattr(convolution_race, "time_in_turns", race)
+    monkeypatch.setattr(convolution_stages, "time_in_turns", race)
     monkeypatch.setattr(deviation, "_LEAST_SQNR", 0.0)
 
 
@@ -113,7 +113,7 @@ def test_stages_that_pay_run_in_integers_and_the_verdict_names_them(edgevit, exp
     """Of the stages at 16x16, 8x8 and 7x7 the second is slower in integers; without it the model is faster."""
     raced(monkeypatch, 1.0, 1.3)
     given = iter([0.8, 1.2, 0.9, 0.7])
-    monkeypatch.setattr(convolution_stages, "race", lambda *_: np.tile((1.0, next(given)), (15, 1)))
+    monkeypatch.setattr(convolution_stages, "time_in_turns", lambda *_: np.tile((1.0, next(given)), (15, 1)))
     bundle = exported_hybrid
     done = edgevit(*quantize(bundle), "--dialect", "openvino", "--json")
     assert done.code == 0, done.err

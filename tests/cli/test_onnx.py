@@ -18,7 +18,7 @@ from PIL import Image
 from tiny import ENGINES, SHAPES, content, entries
 
 from edgevit.bundle.store import Bundle
-from edgevit.cli.values import filter_called, numbers, resizing
+from edgevit.cli.values import interpolation_called, numbers, resizing
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError
 from edgevit.runtime import load
@@ -277,7 +277,7 @@ def test_fractions():
     assert numbers("--std", "1/255, 0.5") == (1 / 255, 0.5)
 
 
-@given(st.text(), st.sampled_from([partial(numbers, "--mean"), resizing, filter_called]))
+@given(st.text(), st.sampled_from([partial(numbers, "--mean"), resizing, interpolation_called]))
 def test_any_text_is_read_or_refused(text, read):
     with contextlib.suppress(InputError):
         read(text)

@@ -98,12 +98,12 @@ def test_offline_and_absent(bare):
 def test_cache_follows_the_environment(monkeypatch):
     monkeypatch.delenv("EDGEVIT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert fashion_mnist.cache_folder() == Path("/x/edgevit/fashion-mnist")
+    assert fashion_mnist.fashion_mnist_folder() == Path("/x/edgevit/fashion-mnist")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
-    assert fashion_mnist.cache_folder() == Path("/home/me/.cache/edgevit/fashion-mnist")
+    assert fashion_mnist.fashion_mnist_folder() == Path("/home/me/.cache/edgevit/fashion-mnist")
     monkeypatch.setenv("EDGEVIT_CACHE", "/y")
-    assert fashion_mnist.cache_folder() == Path("/y/fashion-mnist")
+    assert fashion_mnist.fashion_mnist_folder() == Path("/y/fashion-mnist")
 
 
 def publish(folder, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, features
 
 from edgevit.data.formats import format_of
-from edgevit.data.images import decode
+from edgevit.data.images import decode_image
 from edgevit.errors import ImageError
 
 PHOTO = Image.effect_noise((32, 32), 60).convert("RGB")
@@ -55,7 +55,7 @@ BEGUN = [
 def test_files_that_pillow_writes(tmp_path, kind, name, said):
     (tmp_path / name).write_bytes(encoded(kind))
     with pytest.raises(ImageError, match=f"{name} is {said}, which EdgeViT does not read") as caught:
-        decode(tmp_path / name)
+        decode_image(tmp_path / name)
     assert "convert it to" in caught.value.remedy
     assert name in caught.value.remedy
 
@@ -66,7 +66,7 @@ def test_content_goes_before_the_name(tmp_path, content, said):
     (tmp_path / "photo.jpg").write_bytes(content)  # as phones and converters name what they send
     for source in (tmp_path / "photo.jpg", content, io.BytesIO(content)):
         with pytest.raises(ImageError, match=f"is {said}, which"):
-            decode(source)
+            decode_image(source)
 
 
 @pytest.mark.parametrize("suffix", ["heic", "HEIF", "avif", "jp2", "tga", "ico", "psd", "NEF", "svg", "pdf", "jxl"])
@@ -74,21 +74,21 @@ def test_the_name_tells_where_the_content_does_not(tmp_path, suffix):
     path = tmp_path / f"photo.{suffix}"
     path.write_bytes(b"\1\2\3\4")
     with pytest.raises(ImageError, match="which EdgeViT does not read"):
-        decode(path)
+        decode_image(path)
 
 
 def test_an_image_may_have_another_name(tmp_path):
     (tmp_path / "photo.heic").write_bytes(encoded("JPEG"))
-    assert decode(tmp_path / "photo.heic").size == (32, 32)
+    assert decode_image(tmp_path / "photo.heic").size == (32, 32)
 
 
 def test_the_preview_in_a_raw_file_is_not_the_photo(tmp_path):
     for name, tags in (("a.tif", {254: 1}), ("b.tif", {50706: b"\1\4\0\0"}), ("c.nef", {}), ("d.DNG", {})):
         PHOTO.save(tmp_path / name, "TIFF", tiffinfo=tags)
         with pytest.raises(ImageError, match="is raw, which"):
-            decode(tmp_path / name)
+            decode_image(tmp_path / name)
     PHOTO.save(tmp_path / "photo.tif", tiffinfo={254: 0})
-    assert decode(tmp_path / "photo.tif").size == (32, 32)
+    assert decode_image(tmp_path / "photo.tif").size == (32, 32)
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_the_preview_in_a_raw_file_is_not_the_photo(tmp_path):
 def test_what_else_lies_among_images(tmp_path, content, said):
     (tmp_path / "photo.jpg").write_bytes(content)
     with pytest.raises(ImageError, match=said):
-        decode(tmp_path / "photo.jpg")
+        decode_image(tmp_path / "photo.jpg")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from edgevit.data import images
-from edgevit.data.images import decode, from_bgr
+from edgevit.data.images import decode_image, from_bgr
 from edgevit.errors import ImageError
 
 ORIENTATION = 0x0112
@@ -40,7 +40,7 @@ def encoded(image, kind, **options):
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
 def test_lossless_formats_keep_every_pixel(kind):
-    image = decode(encoded(PHOTO, kind, **({"lossless": True} if kind == "WEBP" else {})))
+    image = decode_image(encoded(PHOTO, kind, **({"lossless": True} if kind == "WEBP" else {})))
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), np.asarray(PHOTO))
 
@@ -50,14 +50,14 @@ def test_sources_are_equal(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(content)
     with path.open("rb") as stream:
-        results = [decode(source) for source in (path, str(path), content, stream, PHOTO, np.asarray(PHOTO))]
+        results = [decode_image(source) for source in (path, str(path), content, stream, PHOTO, np.asarray(PHOTO))]
     assert all(np.array_equal(np.asarray(image), np.asarray(PHOTO)) for image in results)
 
 
 @pytest.mark.parametrize("shape", [(24, 31), (24, 31, 1), (24, 31, 3), (24, 31, 4)])
 def test_arrays(shape):
     array = noise(channels=4)[..., : shape[2]] if len(shape) == 3 else noise()[..., 0]
-    image = decode(array)
+    image = decode_image(array)
     assert image.mode == ("L" if len(shape) == 2 or shape[2] == 1 else "RGB")
     wanted = array[..., :3] if image.mode == "RGB" else array.reshape(24, 31)
     assert np.array_equal(np.asarray(image), wanted)
@@ -77,18 +77,18 @@ def test_arrays(shape):
 )
 def test_arrays_that_are_no_images(array):
     with pytest.raises(ImageError, match="shape"):
-        decode(array)
+        decode_image(array)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_palettes_of_few_bits(bits):
     paletted = PHOTO.quantize(2**bits)
-    image = decode(encoded(paletted, "PNG", bits=bits))
+    image = decode_image(encoded(paletted, "PNG", bits=bits))
     assert np.array_equal(np.asarray(image), np.asarray(paletted.convert("RGB")))
 
 
 def test_one_bit_grey():
-    image = decode(encoded(PHOTO.convert("1"), "PNG"))
+    image = decode_image(encoded(PHOTO.convert("1"), "PNG"))
     assert image.mode == "L"
     assert set(np.unique(np.asarray(image)).tolist()) == {0, 255}
 
@@ -96,7 +96,7 @@ def test_one_bit_grey():
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bit_grey_is_scaled_not_clipped(kind):
     values = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
-    image = decode(encoded(Image.fromarray(values), kind))
+    image = decode_image(encoded(Image.fromarray(values), kind))
     assert image.mode == "L"
     assert np.array_equal(np.asarray(image), np.rint(values / 257).astype(np.uint8))
 
@@ -104,14 +104,14 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(kind):
 def test_big_endian_sixteen_bit_grey():
     values = (np.arange(600).reshape(20, 30) * 100).astype(">u2")
     stored = Image.frombytes("I;16B", (30, 20), values.tobytes())
-    assert np.array_equal(np.asarray(decode(stored)), np.rint(values / 257).astype(np.uint8))
+    assert np.array_equal(np.asarray(decode_image(stored)), np.rint(values / 257).astype(np.uint8))
 
 
 def test_grey_beyond_sixteen_bits_and_floats_are_refused():
     with pytest.raises(ImageError, match="of 32 bits"):
-        decode(encoded(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"))
+        decode_image(encoded(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"))
     with pytest.raises(ImageError, match="floating-point"):
-        decode(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
+        decode_image(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
 
 
 def test_twelve_bits_in_a_tiff_are_scaled_by_its_tag():
@@ -119,7 +119,7 @@ def test_twelve_bits_in_a_tiff_are_scaled_by_its_tag():
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     stored = Image.open(io.BytesIO(encoded(Image.fromarray(values), "TIFF", tiffinfo=tags)))
     stored.tag_v2[258] = 12
-    found = np.asarray(decode(stored))
+    found = np.asarray(decode_image(stored))
     assert np.abs(found - values / 4095 * 255).max() <= 0.5
 
 
@@ -128,8 +128,8 @@ def test_twelve_bits_in_a_tiff_are_scaled_by_its_tag():
 def test_grey_that_would_be_black_is_refused(most, kind):
     values = np.linspace(0, most, 600).astype(kind).reshape(20, 30)
     with pytest.raises(ImageError, match=f"from 0 to {most} in 16 bits, which would be black"):
-        decode(Image.fromarray(values))
-    assert not np.asarray(decode(Image.fromarray(values * 0))).any()
+        decode_image(Image.fromarray(values))
+    assert not np.asarray(decode_image(Image.fromarray(values * 0))).any()
 
 
 def deep_png(values, colour):
@@ -147,12 +147,12 @@ def deep_png(values, colour):
 @pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "grey with alpha", "RGBA"])
 def test_colour_of_sixteen_bits_that_would_be_black_is_refused(colour, channels):
     values = np.random.default_rng(0).integers(0, 1 << 16, (6, 7, channels))
-    found = np.asarray(decode(deep_png(values, colour)))
+    found = np.asarray(decode_image(deep_png(values, colour)))
     grey = values[..., :1] if channels == 2 else values[..., :3]
     assert np.abs(found - grey / 257).max() <= 1
-    assert not np.asarray(decode(deep_png(values * 0, colour))).any()
+    assert not np.asarray(decode_image(deep_png(values * 0, colour))).any()
     with pytest.raises(ImageError, match="which would be black"):
-        decode(deep_png(values >> 4, colour))
+        decode_image(deep_png(values >> 4, colour))
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -161,12 +161,12 @@ def test_a_tiff_whose_white_is_zero(bits):
     content = encoded(Image.fromarray(values), "TIFF")
     black_is_zero = struct.pack("<HHIHH", 262, 3, 1, 1, 0)
     assert black_is_zero in content
-    found = np.asarray(decode(content.replace(black_is_zero, struct.pack("<HHIHH", 262, 3, 1, 0, 0))))
+    found = np.asarray(decode_image(content.replace(black_is_zero, struct.pack("<HHIHH", 262, 3, 1, 0, 0))))
     assert np.abs(found - (255 - values / (257 if bits == 16 else 1))).max() <= 0.5
 
 
 def test_alpha_that_is_multiplied_in_already():
-    assert decode(PHOTO.convert("L").convert("LA").convert("La")).mode == "L"
+    assert decode_image(PHOTO.convert("L").convert("LA").convert("La")).mode == "L"
 
 
 def test_streams_that_give_no_bytes(tmp_path):
@@ -175,16 +175,16 @@ def test_streams_that_give_no_bytes(tmp_path):
     closed.close()
     for stream in (closed, io.StringIO("a.png"), (tmp_path / "b").open("wb")):
         with contextlib.closing(stream), pytest.raises(ImageError) as caught:
-            decode(stream)
+            decode_image(stream)
         assert "'rb'" in caught.value.remedy
 
 
 def test_paths_of_any_kind(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(PHOTO, "PNG"))
     with os.scandir(tmp_path) as entries:
-        assert [decode(entry).size for entry in entries] == [PHOTO.size]
+        assert [decode_image(entry).size for entry in entries] == [PHOTO.size]
     with pytest.raises(ImageError, match="too long"):
-        decode("a" * 5000)
+        decode_image("a" * 5000)
 
 
 def test_frames_of_cameras():
@@ -198,7 +198,7 @@ def test_frames_of_cameras():
 
 def test_cmyk_jpeg():
     content = encoded(PHOTO.convert("CMYK"), "JPEG", quality=95)
-    image = decode(content)
+    image = decode_image(content)
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
     assert np.abs(np.asarray(image, int) - np.asarray(PHOTO, int)).mean() < 8  # not inverted
@@ -216,15 +216,15 @@ def test_transparency_is_dropped_as_convert_does(mode):
         wanted = stored.convert("RGB" if mode == "RGBA" else "L")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert np.array_equal(np.asarray(decode(content)), np.asarray(wanted))
+        assert np.array_equal(np.asarray(decode_image(content)), np.asarray(wanted))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_an_animation_the_first_frame(kind):
     first, second = Image.new("RGB", (20, 10), "red"), Image.new("RGB", (20, 10), "blue")
-    image = decode(encoded(first, kind, save_all=True, append_images=[second]))
+    image = decode_image(encoded(first, kind, save_all=True, append_images=[second]))
     assert np.abs(np.asarray(image, int) - [255, 0, 0]).max() < 4
-    assert decode(image.resize((5, 5))).size == (5, 5)
+    assert decode_image(image.resize((5, 5))).size == (5, 5)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -233,11 +233,11 @@ def test_orientation_is_applied_once(kind, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     content = encoded(PHOTO, kind, exif=exif)
-    image = decode(content)
+    image = decode_image(content)
     wanted = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
     assert np.array_equal(np.asarray(image), wanted)
-    assert np.array_equal(np.asarray(decode(image)), wanted)
-    assert np.array_equal(np.asarray(decode(Image.open(io.BytesIO(content)))), wanted)
+    assert np.array_equal(np.asarray(decode_image(image)), wanted)
+    assert np.array_equal(np.asarray(decode_image(Image.open(io.BytesIO(content)))), wanted)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"])
@@ -246,26 +246,26 @@ def test_truncated_file_is_named_with_a_remedy(tmp_path, kind):
     content = encoded(PHOTO, kind)
     path.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(ImageError, match=r"half\.img") as caught:
-        decode(path)
+        decode_image(path)
     assert "again from its source" in caught.value.remedy
 
 
 @pytest.mark.parametrize("content", [b"P", b"not an image at all", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_image(content):
     with pytest.raises(ImageError, match="not an image"):
-        decode(content)
+        decode_image(content)
 
 
 def test_only_raster_formats_of_the_list_are_opened():
     with pytest.raises(ImageError, match="is ICO, which EdgeViT does not read"):
-        decode(encoded(PHOTO, "ICO"))
+        decode_image(encoded(PHOTO, "ICO"))
 
 
 def test_paths_that_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # opening it would wait forever
     for name, what in (("nothing", "does not exist"), (".", "is a folder"), ("pipe", "is not a file")):
         with pytest.raises(ImageError, match=what):
-            decode(tmp_path / name)
+            decode_image(tmp_path / name)
 
 
 def test_files_are_bounded_in_bytes(monkeypatch, tmp_path):
@@ -273,11 +273,11 @@ def test_files_are_bounded_in_bytes(monkeypatch, tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(content)
     monkeypatch.setattr(images, "MAX_BYTES", len(content))
-    decode(path)
+    decode_image(path)
     monkeypatch.setattr(images, "MAX_BYTES", len(content) - 1)
     for source in (path, content, io.BytesIO(content)):
         with pytest.raises(ImageError, match="MiB"):
-            decode(source)
+            decode_image(source)
 
 
 @pytest.mark.parametrize("edge", [9_000, 10_000, 20_000], ids=["ours", "Pillow's warning", "Pillow's error"])
@@ -285,18 +285,18 @@ def test_decompression_bomb(edge):
     bomb = encoded(Image.new("1", (edge, edge)), "PNG")
     assert len(bomb) < 100_000
     with pytest.raises(ImageError, match="million pixels"):
-        decode(bomb)
+        decode_image(bomb)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(ImageError, match="million pixels"):
-            decode(bomb)
+            decode_image(bomb)
 
 
 def test_threads_leave_the_warning_filters_as_they_were():
     before = list(warnings.filters)
     content = encoded(PHOTO, "TIFF")
     with ThreadPoolExecutor(8) as executor:
-        list(executor.map(decode, [content] * 200))
+        list(executor.map(decode_image, [content] * 200))
     assert warnings.filters == before
 
 
@@ -322,7 +322,7 @@ def test_damage_ends_in_an_image_or_an_image_error(content, seed):
     if chance.random() < 0.3:
         del damaged[chance.randrange(1, len(damaged)) :]
     with contextlib.suppress(ImageError):
-        assert decode(bytes(damaged)).mode in ("L", "RGB")
+        assert decode_image(bytes(damaged)).mode in ("L", "RGB")
 
 
 FORKED = """

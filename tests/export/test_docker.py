@@ -71,7 +71,7 @@ def test_its_extras_are_there_and_what_it_starts_is_a_command(path):
     words = [json.loads(rest) for name, rest in instructions(path) if name in ("ENTRYPOINT", "CMD")]
     program, command, *arguments = [word for each in words for word in each]
     assert program == "edgevit"
-    parsed = app.load(command).make_context(command, arguments).params
+    parsed = app.load_command(command).make_context(command, arguments).params
     assert (parsed["host"], parsed["port"]) == ("0.0.0.0", 8000)  # noqa: S104 - inside of a container
     assert str(parsed["bundle"]) == "/models/model.edgevit.zip"
 

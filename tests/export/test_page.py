@@ -17,7 +17,7 @@ from pack_files import files_of, written
 from PIL import Image, ImageCms, PngImagePlugin
 
 import edgevit as public
-from edgevit.data.images import decode
+from edgevit.data.images import decode_image
 from edgevit.errors import ImageError
 from edgevit.runtime import load
 
@@ -132,7 +132,7 @@ def test_files_are_decoded_as_python_does(visit):
     files = image_files()
     for name, content in files.items():
         np.testing.assert_array_equal(
-            pixels_of(page, content), np.asarray(decode(content).convert("RGB")), err_msg=name
+            pixels_of(page, content), np.asarray(decode_image(content).convert("RGB")), err_msg=name
         )
     # What the profile says would show.
     heeded = ImageCms.profileToProfile(
@@ -164,7 +164,7 @@ def test_files_that_a_browser_cannot_say_exactly_are_refused(visit):
     for name, content in files.items():
         found = pixels_of(page, content[: len(content) * 2 // 3])
         with pytest.raises(ImageError):
-            decode(content[: len(content) * 2 // 3])
+            decode_image(content[: len(content) * 2 // 3])
         assert "cannot decode" in found["problem"], name
 
 

@@ -19,21 +19,20 @@ from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.sidecar import EngineInfo, read_info
 from edgevit.bundle.golden import read_golden
 from edgevit.bundle.model_files import contents_of_ir, contents_of_onnx
-from edgevit.bundle.model_interface import interface_of as interface_of_file
+from edgevit.bundle.model_interface import file_interface
 from edgevit.bundle.packing import write_pack
 from edgevit.bundle.reading import decode_manifest
 from edgevit.bundle.store import Bundle
 from edgevit.data.csv_table import load_csv
-from edgevit.data.images import decode
+from edgevit.data.images import decode_image
 from edgevit.data.labels import check_one_label, map_several
 from edgevit.errors import EdgeViTError
-from edgevit.graph.interface import interface_of
 from edgevit.graph.onnx_file import read_onnx
 from edgevit.models.config import read_configs, read_preprocessing
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.labels import read_labels
 from edgevit.models.licenses import license_beside
-from edgevit.models.preprocessing import describe, preprocess_of, resized
+from edgevit.models.preprocessing import describe_preprocessing, preprocess_of, resized
 from edgevit.models.spec import ModelSpec
 from edgevit.models.tokenizer import read_tokenizer
 from edgevit.quantization.calibration.statistics import CalibrationTable
@@ -135,7 +134,7 @@ CSVS = (
 def _read_config(path: Path) -> None:
     read_configs(path.parent)
     preprocess, _ = preprocess_of(read_preprocessing(path), Defaults(IMAGENET, None), "the usual way", IMAGES)
-    describe(resized(preprocess, (16, 16)))
+    describe_preprocessing(resized(preprocess, (16, 16)))
     preprocess(Image.new("RGB", (13, 9), "red"))
 
 
@@ -183,13 +182,13 @@ def _read_tokenizer(path: Path) -> None:
 
 def _read_onnx(path: Path) -> None:
     contents_of_onnx(path)
-    interface_of_file(path)
-    interface_of(read_onnx(path))
+    file_interface(path)
+    file_interface(read_onnx(path))
 
 
 def _read_ir(path: Path) -> None:
     contents_of_ir(path)
-    interface_of_file(path)
+    file_interface(path)
 
 
 ENGINE = EngineInfo(
@@ -230,7 +229,7 @@ def targets(bundle: Path) -> dict[str, Target]:
     logits = next(path for path in bundle.glob("golden/logits.npy")).read_bytes()
     classes = np.load(io.BytesIO(logits)).shape
     return {
-        "image": Target(image_seeds(), "image", decode),
+        "image": Target(image_seeds(), "image", decode_image),
         "manifest": Target(
             ((bundle / "manifest.json").read_bytes(),), "manifest.json", lambda path: decode_manifest(path.read_bytes())
         ),

@@ -238,7 +238,7 @@ def test_a_file_that_is_not_the_same_any_more_is_not_written(external_vits, tmp_
         bias = model.graph.outputs[0].producer().inputs[-1]
         bias.const_value = ir.tensor(bias.const_value.numpy() + np.float32(0.01), name=bias.name)
 
-    monkeypatch.setattr(external, "describe", harm)
+    monkeypatch.setattr(external, "add_metadata", harm)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"before")
     with pytest.raises(VerificationError, match=r"logits differ by up to 0\.01"):

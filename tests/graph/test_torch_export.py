@@ -198,7 +198,7 @@ def test_a_malformed_graph_is_refused(small, tmp_path, monkeypatch):
         graph.graph.node("blocks.0.attn.softmax").attributes["axis"] = ir.AttrInt64("axis", 9)
         return graph
 
-    monkeypatch.setattr(torch_export, "clean", spoil)
+    monkeypatch.setattr(torch_export, "simplify_trace", spoil)
     monkeypatch.setattr(torch_export, "trace", lambda model: None)
     with pytest.raises(GraphError, match="malformed"):
         export_onnx(small.model, tmp_path / "model.onnx", preprocess=small.preprocess, labels=small.labels)

@@ -12,7 +12,7 @@ from small_hybrid import SmallHybrid, small_hybrid
 
 from edgevit.errors import GraphError
 from edgevit.graph.linears import load_graph
-from edgevit.graph.running import largest_difference, outputs_of
+from edgevit.graph.running import largest_difference, run_all_outputs
 from edgevit.graph.torch_module import TorchGraph
 
 NEAR = 1e-5  # of the largest number
@@ -33,7 +33,7 @@ def compare(path, *, positive=False):
     random = np.random.default_rng(0)
     images = [random.normal(size=(1, *sizes)).astype(np.float32) for _ in range(2)]
     images = [np.abs(image) + 0.1 if positive else image for image in images]
-    expected = outputs_of(path, images)
+    expected = run_all_outputs(path, images)
     assert any(np.ptp(each) > 0 for each in expected)
     first = torch.from_numpy(images[0])
     exported = torch.export.export(module, (first,), strict=False).module()

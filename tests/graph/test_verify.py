@@ -109,7 +109,7 @@ def test_a_batch_that_is_fixed_is_found(small, tmp_path):
 
 
 def test_a_pass_that_breaks_the_model_leaves_no_file(small, tmp_path, monkeypatch):
-    cleaned = torch_export.clean
+    cleaned = torch_export.simplify_trace
 
     def break_a_weight(graph):
         graph = cleaned(graph)
@@ -117,7 +117,7 @@ def test_a_pass_that_breaks_the_model_leaves_no_file(small, tmp_path, monkeypatc
         value.const_value = ir.tensor(-value.const_value.numpy(), name=value.name)
         return graph
 
-    monkeypatch.setattr(torch_export, "clean", break_a_weight)
+    monkeypatch.setattr(torch_export, "simplify_trace", break_a_weight)
     path = tmp_path / "model.onnx"
     with pytest.raises(VerificationError) as caught:
         export_verified(small.model, path, small.images, preprocess=small.preprocess, labels=small.labels)
@@ -127,7 +127,7 @@ def test_a_pass_that_breaks_the_model_leaves_no_file(small, tmp_path, monkeypatc
     shutil.copy(small.path, path)
     monkeypatch.setattr(torch_export, "trace", lambda model: ir.load(small.path))
     monkeypatch.setattr(
-        torch_export, "clean", lambda graph: ir.load(changed(path, tmp_path, "norm.bias", np.ones_like))
+        torch_export, "simplify_trace", lambda graph: ir.load(changed(path, tmp_path, "norm.bias", np.ones_like))
     )
     with pytest.raises(VerificationError):
         export_verified(small.model, path, small.images, preprocess=small.preprocess, labels=small.labels)

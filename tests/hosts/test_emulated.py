@@ -53,10 +53,10 @@ def test_an_arm64_board_gives_the_validated_answers(tiny_quantized, board, conne
         runtime = environment.prepare(link, wheel, (), own_python=False, say=connected.notes.append)
         machine = RemoteCommand((runtime.python, "-c", "import platform; print(platform.machine())"), "machine")
         verify = RemoteCommand((runtime.python, "-m", "edgevit", "verify", BUNDLE, "--json"), "verify.json")
-        ended = running.run(link, [machine, verify], runtime.environment, connected.notes.append)
+        ended = running.run_commands(link, [machine, verify], runtime.environment, connected.notes.append)
         assert ended.codes == (0, 0), ended.said
-        assert running.read(link, "machine", 100) == b"aarch64\n"
-        found = json.loads(running.read(link, "verify.json", 1 << 20))
+        assert running.read_remote(link, "machine", 100) == b"aarch64\n"
+        found = json.loads(running.read_remote(link, "verify.json", 1 << 20))
         assert {each["name"]: each["status"] for each in found["variants"]} == dict.fromkeys(names, "as exported")
         assert link.clean() is None
     assert board.left() == []

@@ -12,7 +12,7 @@ from ssh_board import PYTHON, make_key, processes_in
 
 from edgevit.errors import HostError, InputError
 from edgevit.hosts.link import NoSpaceError, RunEndedError
-from edgevit.hosts.running import RemoteCommand, read, run
+from edgevit.hosts.running import RemoteCommand, read_remote, run_commands
 from edgevit.hosts.sending import lay_out, parcel, send
 from edgevit.progress import SILENT
 
@@ -127,7 +127,7 @@ def test_a_run_goes_on_while_the_connection_is_cut(board, connected, proxies):
             proxy.cut()
 
     with connected() as link:
-        ended = run(
+        ended = run_commands(
             link, [RemoteCommand((PYTHON, "-c", COUNT), "out"), RemoteCommand(("sh", "-c", "exit 7"), "out")], {}, say
         )
         assert ended.codes == (0, 7)
@@ -143,22 +143,22 @@ def test_commands_end_where_one_fails_and_their_output_is_read(board, connected)
     ]
     lines = []
     with connected() as link:
-        ended = run(link, commands, {"HELLO": "a 'b' $c"}, lines.append)
+        ended = run_commands(link, commands, {"HELLO": "a 'b' $c"}, lines.append)
         assert (ended.codes, ended.said, lines) == ((1, 3), ("oops",), ["oops"])
-        assert read(link, "one", 100) == b"a 'b' $c\n"
+        assert read_remote(link, "one", 100) == b"a 'b' $c\n"
         with pytest.raises(HostError, match="more than 3 bytes"):
-            read(link, "one", 3)
+            read_remote(link, "one", 3)
         with pytest.raises(HostError, match="No such file"):
-            read(link, "three", 3)
+            read_remote(link, "three", 3)
         assert not (board.runs / "0123/never").exists()
-        assert run(link, [RemoteCommand(("/no/such/program",), "out")], {}, lines.append).codes == (127,)
+        assert run_commands(link, [RemoteCommand(("/no/such/program",), "out")], {}, lines.append).codes == (127,)
 
 
 def test_what_a_board_says_obeys_nobody(board, connected):
     lines = []
     script = r"printf '\033[2Jgone\007\rA\n\xff\xfe\n%01000d\n' 0 >&2"
     with connected() as link:
-        run(link, [RemoteCommand(("sh", "-c", script), "out")], {}, lines.append)
+        run_commands(link, [RemoteCommand(("sh", "-c", script), "out")], {}, lines.append)
     assert all(line.isprintable() for line in lines)
     assert lines[:2] == [" [2Jgone ", "A"]
     assert max(map(len, lines)) == 300
@@ -177,7 +177,7 @@ def test_a_board_that_dies_for_good_is_given_up(board, connected):
     with connected(again_s=1.0) as link:
         board.stop()
         with pytest.raises(HostError, match="the connection to pi is lost: pi does not take connections"):
-            run(link, [RemoteCommand((PYTHON, "-c", COUNT), "out")], {}, lambda _: None)
+            run_commands(link, [RemoteCommand((PYTHON, "-c", COUNT), "out")], {}, lambda _: None)
         assert link.clean() is not None
 
 
@@ -188,7 +188,7 @@ def test_a_run_that_a_reboot_has_ended_is_noticed(board, connected):
             os.killpg(state["group"], 9)
 
     with connected() as link, pytest.raises(RunEndedError, match="before it was through"):
-        run(link, [RemoteCommand((PYTHON, "-c", COUNT), "out")], {}, say)
+        run_commands(link, [RemoteCommand((PYTHON, "-c", COUNT), "out")], {}, say)
 
 
 def test_an_interruption_ends_what_runs_there(board, connected):
@@ -198,7 +198,7 @@ def test_an_interruption_ends_what_runs_there(board, connected):
 
     with connected() as link:
         with pytest.raises(HostError, match="interrupted"):
-            run(link, [RemoteCommand((PYTHON, "-c", COUNT.replace("0.15", "99")), "out")], {}, say)
+            run_commands(link, [RemoteCommand((PYTHON, "-c", COUNT.replace("0.15", "99")), "out")], {}, say)
         assert processes_in(board.runs)
         assert link.clean() is None
     assert board.left() == []
@@ -235,7 +235,7 @@ def test_a_small_disk_is_measured_before_and_met_on_the_way(board, connected):
                 send(link, [parcel("model.onnx", noise(4_000_000))], SILENT)
             fill = (PYTHON, "-c", "file = open('tmp/x', 'wb', 0)\nwhile True: file.write(b'x')")
             with pytest.raises(NoSpaceError, match="the disk of pi is full"):
-                run(link, [RemoteCommand(fill, "out")], {}, connected.notes.append)
+                run_commands(link, [RemoteCommand(fill, "out")], {}, connected.notes.append)
             assert link.clean() is None
         assert board.left() == []
     finally:

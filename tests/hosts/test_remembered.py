@@ -5,7 +5,7 @@ import pytest
 
 from edgevit.errors import BundleError, InputError, StorageError
 from edgevit.hosts.address import Address
-from edgevit.hosts.remembered import forget, remember, remembered, wanted
+from edgevit.hosts.remembered import forget_host, remember, remembered, wanted
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def test_names_stand_for_addresses(config):
     assert wanted(["orin"], "python3.12")[0].python == "python3.12"
     remember("pi", "pi@10.0.0.9")
     assert wanted(["pi"])[0].address == Address("10.0.0.9", "pi")
-    assert [each.name for each in forget("orin")] == ["pi"]
+    assert [each.name for each in forget_host("orin")] == ["pi"]
     assert wanted(["orin"])[0].address == Address("orin")
     assert [path.name for path in config.iterdir()] == ["devices.json"]
 
@@ -58,7 +58,7 @@ def test_a_host_is_measured_on_once():
 def test_a_name_that_is_not_there_brings_the_closest():
     remember("orin", "jetson@10.0.0.7")
     with pytest.raises(InputError) as caught:
-        forget("orni")
+        forget_host("orni")
     assert "orin" in caught.value.remedy
 
 

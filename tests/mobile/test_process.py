@@ -13,7 +13,7 @@ from edgevit.api.images import images_of
 from edgevit.bundle.store import Bundle
 from edgevit.errors import VerificationError
 from edgevit.mobile import process
-from edgevit.mobile.converter import how_to_install
+from edgevit.mobile.converter import converter_install_command
 from edgevit.mobile.formats import CONVERTERS
 from edgevit.mobile.messages import ANSWERS, IMAGES, MODEL, ConversionMade, ConvertedModel
 from edgevit.stages import pack_mobile
@@ -53,7 +53,7 @@ def forked_worker(torch_server, monkeypatch):
 @pytest.fixture
 def answering(monkeypatch):
     """Return a function that has LiteRT's tools answer by the graph that they are given, changed by a function."""
-    from edgevit.graph.running import outputs_of
+    from edgevit.graph.running import run_all_outputs
 
     def put(change):
         def convert(job, converter, folder):
@@ -62,12 +62,12 @@ def answering(monkeypatch):
                 (folder / precision).mkdir()
                 (folder / precision / "model.tflite").write_bytes(b"model")
                 images = np.load(folder / IMAGES)
-                (logits,) = outputs_of(folder / MODEL, [image[None] for image in images])
+                (logits,) = run_all_outputs(folder / MODEL, [image[None] for image in images])
                 np.save(folder / ANSWERS.format(precision), change(logits, precision).astype(np.float32))
                 made.append(ConvertedModel(precision, f"{precision}/model.tflite"))
             return ConversionMade(tuple(made), {"torch": "2"})
 
-        monkeypatch.setattr(process, "convert", convert)
+        monkeypatch.setattr(process, "convert_in_process", convert)
         monkeypatch.setattr(pack_mobile.CONVERTERS["litert"], "check_installed", classmethod(lambda cls: None))
 
     return put
@@ -180,7 +180,7 @@ def test_what_does_not_go_together_is_refused(edgevit, exported, options, said):
 
 def test_the_line_to_type_takes_a_path_with_a_space(monkeypatch, tmp_path):
     monkeypatch.setattr("edgevit.resources.folder", lambda _: tmp_path / "my tools")
-    *_, path = shlex.split(how_to_install(CONVERTERS["ncnn"]))
+    *_, path = shlex.split(converter_install_command(CONVERTERS["ncnn"]))
     assert path == str(tmp_path / "my tools/mobile/ncnn.txt")
 
 
@@ -201,7 +201,7 @@ def test_the_process_refuses_a_graph_by_the_name_of_its_operator(tmp_path, write
     from edgevit.mobile.messages import ConversionJob
 
     with pytest.raises(GraphError, match="CumSum"):
-        process.convert(ConversionJob("coreml"), CONVERTERS["coreml"], tmp_path)
+        process.convert_in_process(ConversionJob("coreml"), CONVERTERS["coreml"], tmp_path)
 
 
 def test_answers_that_are_no_json_are_no_answers(tmp_path, monkeypatch):
@@ -209,7 +209,7 @@ def test_answers_that_are_no_json_are_no_answers(tmp_path, monkeypatch):
 
     monkeypatch.setattr(process.sys, "executable", "/bin/true")
     with pytest.raises(VerificationError, match="it ended with code 0"):
-        process.convert(ConversionJob("coreml"), CONVERTERS["coreml"], tmp_path)
+        process.convert_in_process(ConversionJob("coreml"), CONVERTERS["coreml"], tmp_path)
 
 
 @pytest.mark.parametrize("rewrites", [(), ("smoothed",), ("rotated", "smoothed")])

@@ -23,7 +23,7 @@ from edgevit.models.config import Config, Configs, Processor, TimmCfg, read_conf
 from edgevit.models.defaults import IMAGENET, Defaults
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.overrides import Overrides, overridden
-from edgevit.models.preprocessing import describe, preprocess_of, resized
+from edgevit.models.preprocessing import describe_preprocessing, preprocess_of, resized
 from edgevit.models.processors import CLASSES
 
 VALUES = Path(__file__).parents[1] / "data" / "preprocessing.npz"
@@ -112,7 +112,9 @@ def test_sam_takes_images_of_the_models_size_where_its_file_says_none():
     assert (preprocess.size, preprocess.box, preprocess.fit, preprocess.pad) == ((64, 64), (64, 64), "contain", "after")
     assert preprocess.fill == (124, 116, 104)
     assert "size, pad_size: taken from the model's image size" in "\n".join(notes)
-    assert "resized to fit in 64x64, padded below and at the right to 64x64 bilinear" in describe(preprocess)
+    assert "resized to fit in 64x64, padded below and at the right to 64x64 bilinear" in describe_preprocessing(
+        preprocess
+    )
 
 
 def test_longest_edge_without_a_class_is_as_sam_does_it():
@@ -349,9 +351,9 @@ def test_another_size_keeps_bounds_and_padding():
     large = resized(small, (64, 64))
     assert (large.size, large.box, large.longest, large.crop) == ((64, 64), (48, 48), 60, (56, 56))
     said = "resized to cover 48x48, long edge at most 60, crop 56x56, padded below and at the right to 64x64 bicubic"
-    assert said in describe(large)
+    assert said in describe_preprocessing(large)
     squared, _ = of_processor({"image_processor_type": "LlavaImageProcessor", "do_pad": True})
-    assert describe(squared).startswith("padded to a square, short edge 224, crop 224x224 bicubic")
+    assert describe_preprocessing(squared).startswith("padded to a square, short edge 224, crop 224x224 bicubic")
 
 
 @pytest.mark.parametrize("fit", ["squash", "cover", "contain"])
@@ -359,7 +361,7 @@ def test_another_size_keeps_the_part_that_is_cut_out(fit):
     small = Preprocess(size=(32, 16), resize=None, mean=(0.5,) * 3, std=(0.5,) * 3, fit=fit, box=(40, 20))
     large = resized(small, (64, 32))
     assert (large.size, large.box, large.fit) == ((64, 32), (80, 40), fit)
-    assert "80x40" in describe(large)
+    assert "80x40" in describe_preprocessing(large)
 
 
 @pytest.mark.parametrize(

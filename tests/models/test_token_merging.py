@@ -8,7 +8,7 @@ from edgevit.data.preprocess import Preprocess
 from edgevit.errors import GraphError, SpecError
 from edgevit.graph.linears import open_graph
 from edgevit.graph.passes.merge_tokens import MergeTokens
-from edgevit.graph.running import outputs_of
+from edgevit.graph.running import run_all_outputs
 from edgevit.graph.torch_export import export_onnx
 from edgevit.models.spec import ModelSpec, RotaryPositions
 from edgevit.models.token_merging import MergedTokens, MergingEmbedder, MergingVisionTransformer
@@ -42,7 +42,7 @@ def by_onnxruntime(model, path, images, schedule):
     with open_graph(path) as graph:
         common.ShapeInferencePass()(graph)
         MergeTokens(schedule)(graph)
-        return torch.from_numpy(outputs_of(graph, [images.numpy()])[0])
+        return torch.from_numpy(run_all_outputs(graph, [images.numpy()])[0])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from edgevit.errors import CheckpointError, DataError, InputError
 from edgevit.models.dense import DenseCheckpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.requested import requests_in
-from edgevit.models.tokenizer import cleaned, read_tokenizer
+from edgevit.models.tokenizer import clean_text, read_tokenizer
 from edgevit.models.zero_shot import Prompts
 
 LABELS = ("cat", "golden retriever", "Rue's  12 dogs!", "tench", "hen")
@@ -347,12 +347,12 @@ def test_a_single_label_of_a_softmax_is_refused(tmp_path):
     ],
 )
 def test_text_is_cleaned_as_the_models_were_trained(how, expected):
-    assert cleaned("A_tench  Rue's\t12 dogs! ", how) == expected
+    assert clean_text("A_tench  Rue's\t12 dogs! ", how) == expected
 
 
 def test_an_unknown_way_to_clean_text_is_refused():
     with pytest.raises(CheckpointError, match="'fold'"):
-        cleaned("a", "fold")
+        clean_text("a", "fold")
 
 
 def test_labels_of_a_classifier_and_templates_without_labels_are_refused(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgevit.plots import svg
 from edgevit.plots.axes import nice_scale
 from edgevit.plots.labels import extent
-from edgevit.plots.tradeoff import PlottedVariant, draw, mark, tradeoff
+from edgevit.plots.tradeoff import PlottedVariant, draw_tradeoff, marker, tradeoff
 
 SVG = "{http://www.w3.org/2000/svg}"
 VARIANTS = (
@@ -69,7 +69,7 @@ def test_budgets_of_a_line_are_joined_from_the_smallest_on():
     plot = tradeoff([VARIANTS[0], *joined, joined[0]._replace(budget=0.5, p50_ms=3.0)], 880, 400)
     places = [(point.place.x, point.place.y) for point in plot.points]
     assert [each.places for each in plot.lines] == [[places[4], places[1], places[3]]]  # one alone is no line
-    drawn = read(draw(plot, "Top-1"))
+    drawn = read(draw_tradeoff(plot, "Top-1"))
     (found,) = [each for each in drawn.iter(f"{SVG}polyline") if each.get("class").startswith("budgets")]
     assert found.get("class") == "budgets int8"
     assert [tuple(map(float, each.split(","))) for each in found.get("points").split()] == [
@@ -80,8 +80,8 @@ def test_budgets_of_a_line_are_joined_from_the_smallest_on():
 
 def test_everything_is_drawn_where_it_lies():
     plot = tradeoff(VARIANTS, 880, 400)
-    assert "Top-1" not in [each.text for each in read(draw(plot, "Top-1")).iter(f"{SVG}text")]
-    drawn = read(draw(plot, "Top-1", titled=True))
+    assert "Top-1" not in [each.text for each in read(draw_tradeoff(plot, "Top-1")).iter(f"{SVG}text")]
+    drawn = read(draw_tradeoff(plot, "Top-1", titled=True))
     assert "Top-1" in [each.text for each in drawn.iter(f"{SVG}text")]
     names = {each.text: each for each in drawn.iter(f"{SVG}text") if each.get("class") == "name"}
     assert names.keys() == {variant.text for variant in VARIANTS}
@@ -100,7 +100,7 @@ def test_everything_is_drawn_where_it_lies():
 def test_names_stay_in_the_plot_and_any_name_is_xml(drawn):
     variants = [PlottedVariant(text, "int8", time, rate, rate, rate) for time, rate, text in drawn]
     plot = tradeoff(variants, 880, 400)
-    page = read(draw(plot, "Top-1"))
+    page = read(draw_tradeoff(plot, "Top-1"))
     assert len([each for each in page.iter(f"{SVG}text") if each.get("class") == "name"]) == len(variants)
     for point in plot.points:
         assert extent(point.label, point.variant.text).top > -50
@@ -108,12 +108,12 @@ def test_names_stay_in_the_plot_and_any_name_is_xml(drawn):
 
 @pytest.mark.parametrize(("precision", "tag"), [("float32", "circle"), ("int8", "circle"), ("fp8", "path")])
 def test_a_precision_has_a_sign(precision, tag):
-    assert ET.fromstring(mark(precision, 8, 8)).tag == tag
+    assert ET.fromstring(marker(precision, 8, 8)).tag == tag
 
 
 @given(st.text(), st.text())
 def test_nothing_in_a_text_or_an_attribute_is_markup(words, label):
-    plot = svg.plot([svg.text(words, 1, 2)], 10, 10, label)
+    plot = svg.plot([svg.text_element(words, 1, 2)], 10, 10, label)
     (said,) = list(read(plot).iter(f"{SVG}text"))
     expected = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
     assert (said.text or "") == expected

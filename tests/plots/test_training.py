@@ -23,7 +23,7 @@ def corners(line):
 
 
 def test_a_curve_falls_as_its_values_do():
-    page = ET.fromstring(curves.draw([Panel("loss", (Curve("training", [3.0, 2.0, 1.0]),))], "Losses"))
+    page = ET.fromstring(curves.draw_curves([Panel("loss", (Curve("training", [3.0, 2.0, 1.0]),))], "Losses"))
     (line,) = page.iter(f"{SVG}polyline")
     (_, first), (_, second), (_, third) = corners(line)
     assert first < second < third  # pixels count from the top
@@ -34,7 +34,7 @@ def test_a_curve_falls_as_its_values_do():
 
 def test_panels_stand_beside_one_another_with_all_names():
     panels = [Panel(name, (Curve("a <b>", [1.0, 2.0]), Curve("c", [2.0, 1.0]))) for name in ("loss", "accuracy")]
-    page = ET.fromstring(curves.draw(panels, "both"))
+    page = ET.fromstring(curves.draw_curves(panels, "both"))
     assert len(list(page.iter(f"{SVG}polyline"))) == 4
     said = [each.text for each in page.iter(f"{SVG}text")]
     assert said.count("a <b>") == said.count("c") == 2
@@ -55,13 +55,13 @@ def test_panels_stand_beside_one_another_with_all_names():
     ],
 )
 def test_epochs_without_a_value_are_gaps(values, lines, dots):
-    page = ET.fromstring(curves.draw([Panel("loss", (Curve("x", values),))], "x"))
+    page = ET.fromstring(curves.draw_curves([Panel("loss", (Curve("x", values),))], "x"))
     assert len(list(page.iter(f"{SVG}polyline"))) == lines
     assert len(list(page.iter(f"{SVG}circle"))) == dots
 
 
 def test_a_matrix_has_its_numbers_and_names():
-    page = ET.fromstring(confusion.draw([[3, 1], [0, 4]], ["cat & dog", "b" * 30], "top-1 on test: 87.50%"))
+    page = ET.fromstring(confusion.draw_confusion([[3, 1], [0, 4]], ["cat & dog", "b" * 30], "top-1 on test: 87.50%"))
     cells = classes(page, "cell")
     assert [float(cell.get("fill-opacity")) for cell in cells] == [0.75, 0.25, 1.0]
     assert [each.text for each in classes(page, "count")] == ["3", "1", "4"]
@@ -72,14 +72,14 @@ def test_a_matrix_has_its_numbers_and_names():
 
 
 def test_a_class_without_images_is_an_empty_row():
-    page = ET.fromstring(confusion.draw([[0, 0], [1, 1]], ["a", "b"], "t"))
+    page = ET.fromstring(confusion.draw_confusion([[0, 0], [1, 1]], ["a", "b"], "t"))
     assert len(classes(page, "cell")) == 2
 
 
 def test_many_classes_are_an_image_of_shades():
     counts = np.diag(np.full(300, 5))
     counts[0, 299] = 5
-    content = confusion.draw(counts.tolist(), [str(index) for index in range(300)], "t")
+    content = confusion.draw_confusion(counts.tolist(), [str(index) for index in range(300)], "t")
     assert len(content) < 100_000
     (image,) = ET.fromstring(content).iter(f"{SVG}image")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image.get("href").partition(",")[2]))))

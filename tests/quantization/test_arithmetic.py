@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx.reference import ReferenceEvaluator
 
-from edgevit.quantization.arithmetic import activation_parameters, dequantize, fake_quantize, quantize, weight_scales
+from edgevit.quantization.arithmetic import (
+    activation_parameters,
+    dequantize,
+    fake_quantize,
+    quantize_array,
+    weight_scales,
+)
 
 VALUES = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
 ROUND_TRIP = onnx.parser.parse_model(
@@ -44,7 +50,7 @@ def test_activations_are_rounded_as_onnx_does(oracle):
     def check(values, scale, zero_point):
         scale, zero_point = np.float32(scale), np.uint8(zero_point)
         stored, restored = run({"x": values, "s": np.array(scale), "z": np.array(zero_point)})
-        ours = quantize(values, scale, zero_point)
+        ours = quantize_array(values, scale, zero_point)
         assert ours.dtype == np.uint8
         np.testing.assert_array_equal(ours, stored)
         np.testing.assert_array_equal(dequantize(ours, scale, zero_point), restored)
@@ -60,7 +66,7 @@ def test_weights_are_rounded_as_onnx_does(oracle):
     def check(weight):
         scales = weight_scales(weight)
         stored, restored = run({"x": weight, "s": scales, "z": np.zeros(3, dtype=np.int8)})
-        ours = quantize(weight, scales, np.int8(0))
+        ours = quantize_array(weight, scales, np.int8(0))
         np.testing.assert_array_equal(ours, stored)
         np.testing.assert_array_equal(dequantize(ours, scales, np.int8(0)), restored)
 
@@ -69,7 +75,7 @@ def test_weights_are_rounded_as_onnx_does(oracle):
 
 def test_halves_go_to_the_even_neighbour():
     values = np.array([0.5, 1.5, 2.5, -0.5, -1.5], dtype=np.float32)
-    assert quantize(values, np.float32(1), np.int8(0)).tolist() == [0, 2, 2, 0, -2]
+    assert quantize_array(values, np.float32(1), np.int8(0)).tolist() == [0, 2, 2, 0, -2]
 
 
 @given(VALUES, VALUES)
@@ -81,7 +87,7 @@ def test_a_range_is_covered_without_clipping_and_zero_is_exact(one, other):
         return
     scale, zero_point = parameters
     ends = np.array([low, high, 0], dtype=np.float32)
-    restored = dequantize(quantize(ends, scale, zero_point), scale, zero_point)
+    restored = dequantize(quantize_array(ends, scale, zero_point), scale, zero_point)
     assert restored[2] == 0
     # Rounding the zero point shifts the range by half a step at most; then the ends are rounded.
     assert np.abs(restored - ends).max() <= scale * 1.001
@@ -102,7 +108,7 @@ def test_an_empty_range_has_no_parameters(low, high):
 @given(arrays(np.float32, (5, 4), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
 def test_the_largest_weight_of_each_column_is_127(weight):
     scales = weight_scales(weight)
-    stored = quantize(weight, scales, np.int8(0))
+    stored = quantize_array(weight, scales, np.int8(0))
     assert scales.dtype == np.float32
     assert np.isfinite(scales).all()
     assert (scales > 0).all()
@@ -115,7 +121,7 @@ def test_a_column_of_zeros_stays_zero():
     weight = np.array([[0, 1e-44, 2], [0, 0, -1]], dtype=np.float32)
     scales = weight_scales(weight)
     assert scales[:2].tolist() == [1, 1]
-    assert quantize(weight, scales, np.int8(0)).tolist() == [[0, 0, 127], [0, 0, -64]]
+    assert quantize_array(weight, scales, np.int8(0)).tolist() == [[0, 0, 127], [0, 0, -64]]
 
 
 @given(
@@ -125,5 +131,5 @@ def test_a_column_of_zeros_stays_zero():
 )
 def test_fake_quantization_is_there_and_back(values, scale, zero_point):
     scale = np.float32(scale)
-    there = quantize(values, scale, zero_point)
+    there = quantize_array(values, scale, zero_point)
     assert np.array_equal(fake_quantize(values, scale, zero_point), dequantize(there, scale, zero_point))

@@ -34,7 +34,7 @@ def plain(text):
         (formats.milliseconds(12.34), "12.3 ms"),
         (formats.milliseconds(1234.5), "1,234 ms"),
         (formats.milliseconds(None), "-"),
-        (formats.ratio(1.8345), "1.83x"),
+        (formats.speed_up(1.8345), "1.83x"),
         (formats.ratio_interval((1.79, 1.861)), "1.79-1.86"),
         (formats.megabytes(1_380_000), "1.38 MB"),
         (formats.megabytes(22_900_000), "22.9 MB"),

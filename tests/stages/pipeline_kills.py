@@ -17,7 +17,7 @@ import torch
 from tiny import SHAPES, content
 from traces import keep
 
-from edgevit.bundle.reading import all_files, verify
+from edgevit.bundle.reading import all_files, verified_paths
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.evaluation.load import Load
@@ -84,10 +84,10 @@ def main(shelf, checkpoint, bundle, *steps):
             assert ended == signal.SIGKILL
             after = {name: sha for name, sha in content(path).items() if not name.startswith(".draft/")}
             assert after == before, f"killed at step {step}: the old bundle is not as it was"
-            verify(path, all_files(Bundle.open(path).manifest))
+            verified_paths(path, all_files(Bundle.open(path).manifest))
             Bundle.open(path).update_variant("float32", accuracy=None)
         assert not (path / ".draft").exists()
-        verify(path, all_files(Bundle.open(path).manifest))
+        verified_paths(path, all_files(Bundle.open(path).manifest))
         sys.stdout.write(f"{step} ")
 
 

@@ -99,7 +99,7 @@ def timed(monkeypatch):
             ]
             return np.tile(took, (15, 1))
 
-        monkeypatch.setattr(convolution_stages, "race", race)
+        monkeypatch.setattr(convolution_stages, "time_in_turns", race)
 
     return set_savings
 

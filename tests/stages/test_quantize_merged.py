@@ -104,7 +104,7 @@ def test_a_variant_with_merged_tokens_is_validated_as_any_other(quantized):
 def _takes(monkeypatch, ratio: float) -> None:
     """Let merged tokens take ``ratio`` of the time of all, in every race."""
     times = np.linspace(1.0, 1.1, 15)
-    monkeypatch.setattr(quantize_merged_module, "race", lambda *_: np.stack([times, ratio * times], axis=1))
+    monkeypatch.setattr(quantize_merged_module, "time_in_turns", lambda *_: np.stack([times, ratio * times], axis=1))
 
 
 def _expect(monkeypatch, merge_time: float) -> None:

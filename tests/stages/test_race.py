@@ -24,7 +24,7 @@ from edgevit.report.junit import write_junit
 from edgevit.runtime import load
 from edgevit.stages import judging
 from edgevit.stages import race as stage
-from edgevit.stages.validate import Measurement, measure
+from edgevit.stages.validate import Measurement, measure_variants
 
 MANY = "shapes:size=16,count=4096"  # enough to show a loss of 0.5 points, or none
 
@@ -58,7 +58,7 @@ def times(monkeypatch):
         return bundle, tuple(variants)
 
     monkeypatch.setattr(stage, "benchmark", benchmark)
-    monkeypatch.setattr(stage, "measure", measured_once)
+    monkeypatch.setattr(stage, "measure_variants", measured_once)
     return found
 
 
@@ -66,12 +66,12 @@ def measured_once(bundle, images, *, variants, progress):
     """Measure as ever, but the same files on the same ``MANY`` pictures only once, as it takes long."""
     manifest = bundle.manifest
     if images.name != MANY:
-        return measure(bundle, images, variants=variants, progress=progress)
+        return measure_variants(bundle, images, variants=variants, progress=progress)
     files = tuple((each.name, each.files, tuple(each.settings.items())) for each in manifest.variants)
     patched = (OnnxRuntimeSession.infer, OnnxRuntimeSession.__init__)  # what a test makes engines answer
     key = (files, manifest.preprocess, manifest.labels, tuple(variants), patched)
     if key not in MEASURED:
-        MEASURED[key] = measure(bundle, images, variants=variants, progress=progress)
+        MEASURED[key] = measure_variants(bundle, images, variants=variants, progress=progress)
     return MEASURED[key]
 
 
@@ -353,7 +353,7 @@ def test_a_user_and_ci_read_the_verdicts(edgevit, quantized, times, tmp_path):
 
 @pytest.mark.parametrize("junit", ["/proc/verdicts.xml", "/dev/null"])
 def test_a_place_that_takes_no_verdicts_is_refused_before_the_race(edgevit, quantized, times, junit, monkeypatch):
-    monkeypatch.setattr(stage, "measure", lambda *_, **__: pytest.fail("it raced"))
+    monkeypatch.setattr(stage, "measure_variants", lambda *_, **__: pytest.fail("it raced"))
     command = ("race", quantized, "--target", "x86-onnxruntime", "--data", SHAPES, "--junit", junit)
     failed = edgevit(*command)
     assert failed.code == 3

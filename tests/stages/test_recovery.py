@@ -13,11 +13,11 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict
 from edgevit.data.sources import load_dataset
 from edgevit.errors import CheckpointError, InputError, SpecError
-from edgevit.graph.running import outputs_of
+from edgevit.graph.running import run_all_outputs
 from edgevit.models.loading import load_checkpoint
 from edgevit.stages import recovery
 from edgevit.stages.student import student_model
-from edgevit.stages.student_schedule import budget_of, float32_of, own_schedule, schedule_for
+from edgevit.stages.student_schedule import float32_of, own_schedule, schedule_budget, schedule_for
 from edgevit.training.recipe import RECOVERY
 from edgevit.training.start import Request
 from edgevit.training.training_data import TrainingData
@@ -97,7 +97,7 @@ def test_a_checkpoint_has_the_schedule_of_its_bundle(tiny_exported, tiny_checkpo
         images = load_dataset(SHAPES, split="train")
         with float32_of(model.checkpoint, model.bundle) as path:
             found.append(schedule_for(0.9, path, model.checkpoint, model.bundle, images, Strict()))
-            assert budget_of(found[-1], path) <= 0.9
+            assert schedule_budget(found[-1], path) <= 0.9
     assert found[0] == found[1]
 
 
@@ -126,7 +126,7 @@ def test_a_student_takes_the_place_of_its_teacher_in_the_graph(trained, tiny_exp
     assert student.budget == 0.9
     assert sum(student.schedule) > 0
     images = np.random.default_rng(0).normal(size=(4, 1, 3, 16, 16)).astype(np.float32)
-    (given,), (teacher,) = (outputs_of(path, images) for path in (student.path, bundle.verify_float32().path))
+    (given,), (teacher,) = (run_all_outputs(path, images) for path in (student.path, bundle.verify_float32().path))
     with torch.no_grad():
         expected = load_checkpoint(str(trained)).model()(torch.from_numpy(images[:, 0]))
     assert np.abs(given - expected.numpy()).max() < 1e-4
@@ -135,7 +135,7 @@ def test_a_student_takes_the_place_of_its_teacher_in_the_graph(trained, tiny_exp
 
 def test_a_student_of_a_model_of_tokens_gives_tokens(trained, tokens_bundle, tmp_path):
     student = student_model(trained, Bundle.open(tokens_bundle), tmp_path)
-    (given,) = outputs_of(student.path, [np.zeros((1, 3, 16, 16), np.float32)])
+    (given,) = run_all_outputs(student.path, [np.zeros((1, 3, 16, 16), np.float32)])
     assert given.shape == (1, 16, 32)
 
 

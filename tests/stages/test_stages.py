@@ -31,7 +31,7 @@ from edgevit.stages.export import CHECKED, GOLDEN, default_images, export
 from edgevit.stages.images import DataSource
 from edgevit.stages.pipeline import PipelineJob, pipeline
 from edgevit.stages.quantize import quantize
-from edgevit.stages.validate import measure, validate
+from edgevit.stages.validate import measure_variants, validate
 from edgevit.targets import load_target
 
 IMAGES = DataSource(SHAPES, "train", Unreadable(), samples=16)
@@ -77,7 +77,7 @@ def test_a_layer_that_a_dialect_misses_is_float_there_and_another_target_is_made
 def test_a_validation_that_is_interrupted_does_not_replace_whole_figures(quantized):
     bundle = validate(Bundle.open(quantized), IMAGES, max_drop=100.0)[0]
     before = content(quantized)
-    cut = replace(measure(bundle, IMAGES), interrupted_of=1000)
+    cut = replace(measure_variants(bundle, IMAGES), interrupted_of=1000)
     with pytest.raises(KeyboardInterrupt):
         cut.noted(bundle, OutputLimits())
     assert content(quantized) == before
@@ -132,7 +132,7 @@ def test_a_pipeline_that_fails_leaves_the_bundle_that_it_was_to_replace(tiny_che
         assert not Bundle.open(quantized).manifest.variants[0].accuracy, "the old bundle serves meanwhile"
         raise VerificationError("the stage before failed", remedy="none")
 
-    monkeypatch.setattr(stages, "measure", failing)
+    monkeypatch.setattr(stages, "measure_variants", failing)
     job = pipeline_job(tiny_checkpoint, quantized, existing="replace")
     with pytest.raises(VerificationError, match="the stage before failed"):
         pipeline(job)

@@ -35,7 +35,7 @@ def takes(monkeypatch):
 
     def let(share):
         times = np.linspace(1.0, 1.1, 15)
-        monkeypatch.setattr(token_padding, "race", lambda *_: np.stack([times, share * times], axis=1))
+        monkeypatch.setattr(token_padding, "time_in_turns", lambda *_: np.stack([times, share * times], axis=1))
 
     return let
 

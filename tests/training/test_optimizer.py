@@ -8,7 +8,7 @@ from edgevit.training.recipe import TrainRecipe
 
 def settings(model, recipe):
     """Return what the optimizer does with each parameter: its scale and its decay."""
-    built = optimizer.build(model, recipe)
+    built = optimizer.make_optimizer(model, recipe)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
         names[id(parameter)]: (group["scale"], group["weight_decay"])
@@ -45,6 +45,6 @@ def test_a_head_alone_decays_its_weights():
 
 
 def test_rates_keep_their_proportions():
-    built = optimizer.build(make_model(), TrainRecipe(layer_decay=0.5))
+    built = optimizer.make_optimizer(make_model(), TrainRecipe(layer_decay=0.5))
     optimizer.set_rate(built, 0.8)
     assert {group["lr"] for group in built.param_groups} == {0.8, 0.4, 0.2, 0.1}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgevit.data.preprocess import Preprocess
-from edgevit.training.pil_augmentation import OPERATIONS, draw, randaugment, random_crop
+from edgevit.training.pil_augmentation import OPERATIONS, augmented_pixels, randaugment, random_crop
 from edgevit.training.recipe import TrainRecipe
 
 RGB = Preprocess(size=(24, 32), resize=36, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -28,20 +28,20 @@ def photo(width=60, height=50, mode="RGB"):
 )
 def test_any_image_comes_out_in_the_models_size(width, height, crop, count, preprocess, seed):
     recipe = TrainRecipe(crop=crop, randaugment=count, magnitude=10)
-    pixels = draw(photo(width, height), preprocess, recipe, np.random.default_rng(seed))
+    pixels = augmented_pixels(photo(width, height), preprocess, recipe, np.random.default_rng(seed))
     assert pixels.shape == (*preprocess.size, preprocess.channels)
     assert pixels.dtype == np.uint8
 
 
 def test_nothing_random_is_the_preprocessing_of_the_model():
-    pixels = draw(photo(), RGB, TrainRecipe(), np.random.default_rng(0))
+    pixels = augmented_pixels(photo(), RGB, TrainRecipe(), np.random.default_rng(0))
     np.testing.assert_array_equal(pixels, RGB.geometry(photo()))
 
 
 def test_the_channel_order_is_the_models():
     recipe = TrainRecipe(crop=0.5, randaugment=2)
     bgr = msgspec.structs.replace(RGB, channel_order="BGR")
-    one, other = (draw(photo(), preprocess, recipe, np.random.default_rng(1)) for preprocess in (RGB, bgr))
+    one, other = (augmented_pixels(photo(), preprocess, recipe, np.random.default_rng(1)) for preprocess in (RGB, bgr))
     np.testing.assert_array_equal(one[..., ::-1], other)
 
 

@@ -71,7 +71,7 @@ class _TensorRTBase(Backend):
     @classmethod
     def unsupported_reason(cls, model: Path, settings: Mapping[str, str]) -> str | None:
         """Return why the file ``model`` is not for this machine; None if it is, or opening it says more."""
-        return probe.unsupported_reason(cls.flavour, model, settings)
+        return probe.engine_mismatch_reason(cls.flavour, model, settings)
 
     @classmethod
     def check_settings(cls, given: Mapping[str, str]) -> None:
@@ -91,7 +91,7 @@ class _TensorRTBase(Backend):
     @classmethod
     def how_to_install(cls) -> str:
         """Return what installs the bindings on this machine."""
-        return installed.how_to_install(cls.flavour)
+        return installed.bindings_install_command(cls.flavour)
 
     @classmethod
     def how_to_install_version(cls, versions: str | None) -> str:

@@ -34,7 +34,7 @@ def on_jetson() -> bool:
     return _JETSON.exists()
 
 
-def how_to_install(flavour: Flavour) -> str:
+def bindings_install_command(flavour: Flavour) -> str:
     """Return what installs the bindings of ``flavour`` on this machine."""
     if flavour == "tensorrt-rtx":
         return dependencies.how_to_install(flavour)
@@ -45,14 +45,14 @@ def how_to_install(flavour: Flavour) -> str:
     return "where there is an NVIDIA GPU: pip install tensorrt"
 
 
-def numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
     """Return the numbers of a version, such as (10, 16, 1, 11), to be compared."""
     return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
 def is_strongly_typed(flavour: Flavour, version: str) -> bool:
     """Say whether precision is in the types of the ONNX file there, rather than in flags of the build."""
-    return flavour == "tensorrt-rtx" or numbers(version) >= _STRONGLY_TYPED
+    return flavour == "tensorrt-rtx" or version_numbers(version) >= _STRONGLY_TYPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +97,12 @@ def load_bindings(flavour: Flavour) -> Bindings:
     except (ImportError, OSError) as error:  # OSError: a library that they load by ctypes
         missing = isinstance(error, ModuleNotFoundError) and error.name == module
         problem = f"the Python package '{module}' is not installed" if missing else f"{name} does not load: {error}"
-        raise MissingDependencyError(problem, remedy=how_to_install(flavour)) from error
+        raise MissingDependencyError(problem, remedy=bindings_install_command(flavour)) from error
     version = str(trt.__version__)
-    if numbers(version) < _OLDEST[flavour]:
+    if version_numbers(version) < _OLDEST[flavour]:
         oldest = ".".join(map(str, _OLDEST[flavour]))
         raise MissingDependencyError(
-            f"{name} {version} is too old", remedy=f"install {name} {oldest} or later: {how_to_install(flavour)}"
+            f"{name} {version} is too old",
+            remedy=f"install {name} {oldest} or later: {bindings_install_command(flavour)}",
         )
     return Bindings(trt, flavour, version)

@@ -33,6 +33,6 @@ def float8_contradictions(target: TargetFields) -> Iterator[tuple[str, str]]:
 def version_contradictions(target: TargetFields) -> Iterator[tuple[str, str]]:
     """Yield the releases of TensorRT among the versions of ``target`` that do not read its dialect."""
     for release in _NOT_FOR.get(target.dialect, ()):
-        if target.versions is not None and versions.within(release, target.versions):
+        if target.versions is not None and versions.in_range(release, target.versions):
             limit = _RELEASES[target.dialect]
             yield "versions", f"dialect '{target.dialect}' is for TensorRT {limit}, and this has {release} in it"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from edgevit.backends.base import LinearKernel, join_products
 from edgevit.backends.kernel_report import AttentionKernel, Counts, Kernel, KernelKind, KernelReport
-from edgevit.backends.tensorrt.fusion import AttentionNodes, find_attentions, find_linears
+from edgevit.backends.tensorrt.fusion import AttentionNodes, parsed_attentions, parsed_linears
 from edgevit.backends.tensorrt.kernel_log import (
     Listed,
     ParsedNode,
@@ -60,7 +60,7 @@ def _report(listed: Sequence[Listed], nodes: Mapping[str, ParsedNode], products:
     linears, warnings = _linears(kernels, nodes.values(), {product.node: product.layer for product in products})
     integers = any(linear.integer for linear in linears)
     attentions = []
-    for attention in find_attentions(nodes.values()):
+    for attention in parsed_attentions(nodes.values()):
         fused = next((kernel for kernel in kernels if attention.nodes <= set(kernel.nodes)), None)
         attentions.append(AttentionKernel(name=attention.name, fused=None if fused is None else fused.computes))
         warnings += _improvable_reasons(attention, fused, among_integers=integers)
@@ -137,7 +137,7 @@ def _linears(
     ``layers`` are the layers that products with other names compute, by these names.
     """
     found, warnings = [], []
-    for linear in find_linears(nodes):
+    for linear in parsed_linears(nodes):
         holding = [kernel for kernel in kernels if linear.name in kernel.nodes]
         kernel = next((each for each in holding if each.kind == "gemm"), holding[0] if holding else None)
         if kernel is None:

@@ -91,7 +91,7 @@ class AttentionNodes:
         return "unknown why" if self.ends_quantized else "what it gives is not quantized, as it must be for INT8"
 
 
-def find_linears(nodes: Iterable[ParsedNode]) -> list[LinearNode]:
+def parsed_linears(nodes: Iterable[ParsedNode]) -> list[LinearNode]:
     """Return the products among ``nodes`` with a stored weight."""
     return [
         LinearNode(node.name, _scales_of(node), tuple(value.tensor for value in node.outputs), is_cut_apart(node))
@@ -107,7 +107,7 @@ def _scales_of(product: ParsedNode) -> tuple[Tensor, ...]:
     return tuple(found) if len(found) == _FACTORS else ()
 
 
-def find_attentions(nodes: Iterable[ParsedNode]) -> list[AttentionNodes]:
+def parsed_attentions(nodes: Iterable[ParsedNode]) -> list[AttentionNodes]:
     """Return the attentions among ``nodes``: a softmax between two products."""
     names = attention_names(nodes)
     return [_described(found, name) for node, name in names.items() if (found := attention_around(node)) is not None]

@@ -43,7 +43,7 @@ def unbuildable_reason(flavour: Flavour, options: BuildOptions) -> str | None:
     return None
 
 
-def unsupported_reason(flavour: Flavour, model: Path, settings: Mapping[str, str]) -> str | None:
+def engine_mismatch_reason(flavour: Flavour, model: Path, settings: Mapping[str, str]) -> str | None:
     """Return why the file ``model`` of a bundle is not for this machine; None if it is, or opening it says more."""
     if reason := unavailable_reason(flavour):
         return reason

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgevit.backends.base import BatchProfile, ComputeCapability
-from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, numbers
+from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, version_numbers
 from edgevit.backends.tensorrt.settings import TensorRTSettings
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.scalars import Sha256
@@ -95,11 +95,11 @@ def incompatible_reason(
 
 def _is_later(info: EngineInfo, version: str) -> bool:
     """Say whether ``version`` is a later one of the same major version, for which the engine brings what it needs."""
-    built, here = numbers(info.version), numbers(version)
+    built, here = version_numbers(info.version), version_numbers(version)
     return info.settings.get("version_compatible") == "yes" and built[0] == here[0] and built <= here
 
 
 def _serves(info: EngineInfo, compute_capability: str) -> bool:
     """Say whether the engine was built for all GPUs from Ampere on, and this is one."""
-    built, here = numbers(info.compute_capability), numbers(compute_capability)
+    built, here = version_numbers(info.compute_capability), version_numbers(compute_capability)
     return info.settings.get("hardware_compatibility") == "ampere+" and min(built, here) >= _AMPERE

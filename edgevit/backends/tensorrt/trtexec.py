@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgevit.backends.base import BatchProfile
-from edgevit.backends.tensorrt.bindings import is_strongly_typed, numbers
+from edgevit.backends.tensorrt.bindings import is_strongly_typed, version_numbers
 from edgevit.backends.tensorrt.builder import Engine, EngineBuild
 from edgevit.backends.tensorrt.timing_cache import timing_cache_path
 from edgevit.dependencies import require
@@ -57,7 +57,7 @@ def version_in(output: str) -> str | None:
     number = int(found[1])
     major, rest = divmod(number, 1000 if number < _WIDE else _WIDE)
     version = f"{major}.{rest // 100}.{rest % 100}"
-    return version if numbers(version) >= _OLDEST else None
+    return version if version_numbers(version) >= _OLDEST else None
 
 
 def build_with_trtexec(program: Trtexec, job: EngineBuild, *, progress: Progress = SILENT) -> Engine:
@@ -91,7 +91,7 @@ def flags(job: EngineBuild, version: str) -> list[str]:
     chosen = ["--skipInference", "--profilingVerbosity=detailed", "--maxAuxStreams=0"]  # streams: see builder.py
     if is_strongly_typed("tensorrt", version):
         # From 11 on there is no other kind.
-        chosen += ["--stronglyTyped"] if numbers(version) < (11,) else []
+        chosen += ["--stronglyTyped"] if version_numbers(version) < (11,) else []
     else:
         chosen += ["--fp16"] if job.precision in ("fp16", "int8") else []
         chosen += ["--int8"] if job.precision == "int8" else []

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from edgevit.errors import GraphError
 from edgevit.graph import token_merging
 from edgevit.graph.attention import AttentionSubgraph
-from edgevit.graph.attention_rows import add_to_scores, resized, set_tokens
+from edgevit.graph.attention_rows import add_to_scores, resized_shape, set_tokens
 from edgevit.graph.editing import NodeBuilder
 from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.row_wise import TOKEN_AXIS
@@ -44,7 +44,7 @@ class MergeTokens(ir.passes.InPlacePass):
 
         """
         stream = find_token_stream(model.graph)
-        check_schedule(stream, self._schedule)
+        check_stream_schedule(stream, self._schedule)
         if not any(self._schedule):
             return ir.passes.PassResult(model, modified=False)
         _Merger(model.graph, stream).merge(self._schedule)
@@ -53,7 +53,7 @@ class MergeTokens(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=True)
 
 
-def check_schedule(stream: TokenStream, schedule: Sequence[int]) -> None:
+def check_stream_schedule(stream: TokenStream, schedule: Sequence[int]) -> None:
     """Check that ``schedule`` can be done: a block can merge half of the patches' tokens that are left.
 
     Raises:
@@ -94,7 +94,7 @@ class _Merger:
         for value in stream.values:
             tokens = self._tokens_at(value, attentions.get(value))
             self._of[value] = tokens
-            value.shape = resized(value.shape, {TOKEN_AXIS: tokens.count})
+            value.shape = resized_shape(value.shape, {TOKEN_AXIS: tokens.count})
             block, count = merging.get(value, (None, 0))
             if block is not None and count:
                 self._merge(block, count, tokens)
@@ -129,7 +129,7 @@ class _Merger:
         matching = token_merging.match(build, metric, sets)
         sizes = self._ones(build, value, tokens.count) if tokens.sizes is None else tokens.sizes
         merged, sizes = token_merging.merge(build, value, sizes, matching)
-        merged.shape, merged.type = resized(value.shape, {TOKEN_AXIS: sets.left}), value.type
+        merged.shape, merged.type = resized_shape(value.shape, {TOKEN_AXIS: sets.left}), value.type
         shape = build.constant("bias.shape", [-1, 1, 1, sets.left])
         bias = build.op("Reshape", [build.op("Log", [sizes], "sizes.log"), shape], "bias")
         bias.shape, bias.type = ir.Shape([value.shape[0], 1, 1, sets.left]), value.type  # type: ignore[index]
@@ -159,7 +159,7 @@ class _Merger:
         if value not in self._restored:
             build = NodeBuilder(self._graph, f"{value.name}.unmerge")
             whole = token_merging.pick(build, value, tokens.places, "tokens")
-            whole.shape, whole.type = resized(value.shape, {TOKEN_AXIS: self._stream.tokens}), value.type
+            whole.shape, whole.type = resized_shape(value.shape, {TOKEN_AXIS: self._stream.tokens}), value.type
             producer = value.producer()
             assert producer is not None  # noqa: S101 - it is made of the images
             self._graph.insert_after(producer, build.nodes)

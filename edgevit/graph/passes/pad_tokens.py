@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgevit.graph.attention import AttentionSubgraph, find_attentions
-from edgevit.graph.attention_rows import add_to_scores, resized, set_tokens
+from edgevit.graph.attention_rows import add_to_scores, resized_shape, set_tokens
 from edgevit.graph.editing import NodeBuilder, add_constant
 from edgevit.graph.nested import has_graph
 from edgevit.graph.row_wise import TOKEN_AXIS, is_row_wise, row_inputs, same_for_all, tokens_of
@@ -136,13 +136,13 @@ def _pad(graph: ir.Graph, padding: _PaddedRows) -> None:
     assert producer is not None  # noqa: S101 - it is made of the images
     for value in padding.values:
         if value is not start:
-            value.shape = resized(value.shape, {TOKEN_AXIS: wanted})
+            value.shape = resized_shape(value.shape, {TOKEN_AXIS: wanted})
     unpadded = {(node, index) for node, index in padding.readers}
     uses = [use for use in start.uses() if use not in unpadded]
     build = NodeBuilder(graph, f"{start.name}.padding")
     pads = build.constant("pads", [0, 0, 0, 0, wanted - tokens, 0])
     padded = build.op("Pad", [start, pads], "tokens", mode="edge")
-    padded.shape, padded.type = resized(start.shape, {TOKEN_AXIS: wanted}), start.type
+    padded.shape, padded.type = resized_shape(start.shape, {TOKEN_AXIS: wanted}), start.type
     graph.insert_after(producer, build.nodes)
     for node, index in uses:
         node.replace_input_with(index, padded)
@@ -184,7 +184,7 @@ def _cut(graph: ir.Graph, value: ir.Value, tokens: int, cut: dict[ir.Value, ir.V
     if value not in cut:
         build = NodeBuilder(graph, f"{value.name}.cut")
         first = slice_tokens(build, value, 0, tokens, "tokens")
-        first.shape, first.type = resized(value.shape, {TOKEN_AXIS: tokens}), value.type
+        first.shape, first.type = resized_shape(value.shape, {TOKEN_AXIS: tokens}), value.type
         producer = value.producer()
         assert producer is not None  # noqa: S101 - it is made of the images
         graph.insert_after(producer, build.nodes)

@@ -96,7 +96,7 @@ def rename(
     return renamed, dropped
 
 
-def left_out(count: int, what: str) -> tuple[str, ...]:
+def unused_tensors_note(count: int, what: str) -> tuple[str, ...]:
     """Return the note on tensors that the image model does not need."""
     return (f"left out {count} tensor{'s' * (count > 1)} that the output does not depend on: {what}",) if count else ()
 
@@ -145,7 +145,7 @@ def from_hugging_face(
         activation=known,
         image_size=sides(config.image_size),
         resampling=HUGGING_FACE,
-        notes=(*left_out(dropped, of), *assumed),
+        notes=(*unused_tensors_note(dropped, of), *assumed),
     )
 
 

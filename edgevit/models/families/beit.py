@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgevit.errors import CheckpointError
 from edgevit.models.defaults import HALF, Defaults
-from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face, left_out, rename
+from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face, rename, unused_tensors_note
 from edgevit.models.families.timm_eva import with_gates, with_key_biases
 from edgevit.models.timm_args import outside
 from edgevit.models.timm_eva_args import understand_eva
@@ -71,7 +71,7 @@ def convert_timm(raw: Raw) -> Converted:
         image_size=_size_of(weights, size, raw.name),
         pooling=said.pooling,
         gate_known=gated,
-        notes=(*left_out(dropped, "what only its training reads"), *said.notes),
+        notes=(*unused_tensors_note(dropped, "what only its training reads"), *said.notes),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgevit.models.defaults import IMAGENET, Defaults
-from edgevit.models.families.base import Converted, Family, Raw, left_out, rename
+from edgevit.models.families.base import Converted, Family, Raw, rename, unused_tensors_note
 from edgevit.models.positions import DINOV2, TIMM
 
 _RULES = {
@@ -20,7 +20,7 @@ def convert(raw: Raw) -> Converted:
     """Give registers, gated MLPs and blocks timm's names."""
     weights, dropped = rename(raw.weights, _RULES, unused=r"(backbone\.)?mask_token")
     how = TIMM if "reg_token" in weights else DINOV2
-    return Converted(weights, resampling=how, notes=left_out(dropped, "the mask token"))
+    return Converted(weights, resampling=how, notes=unused_tensors_note(dropped, "the mask token"))
 
 
 FAMILY = Family(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgevit.errors import CheckpointError
 from edgevit.models.defaults import HALF, OPENAI, Defaults
-from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face, left_out
+from edgevit.models.families.base import Converted, Family, Raw, from_hugging_face, unused_tensors_note
 from edgevit.models.spec import Activation
 
 _TOP = r"(?:vision_model\.)?"
@@ -56,7 +56,7 @@ def convert_clip(raw: Raw) -> Converted:
         )
     kept = {name: tensor for name, tensor in converted.weights.items() if not name.startswith(("norm.", "projection"))}
     note = "its classifier reads the mean of the patches before the last norm, as CLIPForImageClassification's does"
-    unused = left_out(len(converted.weights) - len(kept), "the last norm")
+    unused = unused_tensors_note(len(converted.weights) - len(kept), "the last norm")
     return replace(converted, weights=kept, pooling="mean", final_norm=False, notes=(*converted.notes, *unused, note))
 
 
@@ -71,7 +71,7 @@ def convert_siglip(raw: Raw) -> Converted:
         return converted
     kept = {name: tensor for name, tensor in converted.weights.items() if not name.startswith("attn_pool.")}
     note = "its classifier reads the mean of the patches, as SiglipForImageClassification's does"
-    unused = left_out(len(converted.weights) - len(kept), "the attention pool")
+    unused = unused_tensors_note(len(converted.weights) - len(kept), "the attention pool")
     return replace(converted, weights=kept, pooling="mean", notes=(*converted.notes, *unused, note))
 
 

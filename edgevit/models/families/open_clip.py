@@ -11,7 +11,7 @@ from edgevit.errors import CheckpointError
 from edgevit.models.config import Config, OpenClipVision, sides
 from edgevit.models.defaults import HALF, OPENAI, Defaults
 from edgevit.models.families import timm, timm_eva
-from edgevit.models.families.base import Converted, Family, Raw, left_out, rename
+from edgevit.models.families.base import Converted, Family, Raw, rename, unused_tensors_note
 
 _TOP = r"(?:visual\.)?"
 _LAYER = _TOP + r"transformer\.resblocks\.(\d+)\."
@@ -44,7 +44,7 @@ def convert(raw: Raw) -> Converted:
     weights, dropped = rename(raw.weights, _RULES, unused=r"(?!visual\.).*" if both else r"(?!)")
     if "projection" in weights:
         weights["projection.weight"] = weights.pop("projection").T  # (D, E) -> (E, D)
-    notes = left_out(dropped, "the text tower")
+    notes = unused_tensors_note(dropped, "the text tower")
     if "input_resolution" in raw.weights:  # OpenAI's archives, all of them with QuickGELU
         quick = True
     elif raw.open_clip is not None:
@@ -73,7 +73,7 @@ def convert_timm_tower(raw: Raw) -> Converted:
     return replace(
         converted,
         image_size=sides(vision.image_size),
-        notes=(*left_out(dropped, "the text tower"), *converted.notes, *(() if raw.open_clip else assumed)),
+        notes=(*unused_tensors_note(dropped, "the text tower"), *converted.notes, *(() if raw.open_clip else assumed)),
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgevit.errors import CheckpointError
 from edgevit.models.defaults import IMAGENET, OPENAI, Defaults
-from edgevit.models.families.base import Converted, Family, Raw, left_out, rename
+from edgevit.models.families.base import Converted, Family, Raw, rename, unused_tensors_note
 from edgevit.models.rotary import Rotary
 from edgevit.models.spec import RotaryPositions
 from edgevit.models.timm_args import outside
@@ -56,7 +56,9 @@ def convert(raw: Raw) -> Converted:
     if not said.described:
         found = _assumed(found, raw)
     heads = found.heads if frequencies is None else frequencies.shape[2]
-    return replace(found, heads=heads, notes=(*left_out(dropped, "what only its training reads"), *found.notes))
+    return replace(
+        found, heads=heads, notes=(*unused_tensors_note(dropped, "what only its training reads"), *found.notes)
+    )
 
 
 def convert_dinov3(raw: Raw) -> Converted:
@@ -79,7 +81,7 @@ def convert_dinov3(raw: Raw) -> Converted:
         image_size=(224, 224),
         pooling="class",
         rotary=replace(_DINOV3, frequencies=frequencies),
-        notes=(*left_out(dropped, "what only its training reads"), _size_note((224, 224))),
+        notes=(*unused_tensors_note(dropped, "what only its training reads"), _size_note((224, 224))),
     )
 
 

@@ -161,7 +161,7 @@ class SqnrLimit:
         return f"fallback = {{min_sqnr_db = {_decibels(loss)}}} in a recipe"
 
 
-def measure(limit: Limit, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
+def measure_loss(limit: Limit, reference: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
     """Return what ``outputs`` lose by the measure of ``limit``; infinity where one is not a finite number."""
     return limit.loss(reference, outputs) if np.isfinite(outputs).all() else math.inf
 
@@ -171,7 +171,7 @@ def holds(limit: Limit, loss: float) -> bool:
     return loss <= limit.allowed + ROUNDING
 
 
-def describe(limit: Limit, loss: float) -> str:
+def describe_loss(limit: Limit, loss: float) -> str:
     """Return ``loss`` in words, also where there is no number for it."""
     return limit.say(loss) if math.isfinite(loss) else "some outputs are not finite numbers"
 

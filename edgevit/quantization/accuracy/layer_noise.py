@@ -20,7 +20,7 @@ from edgevit.bundle.reading import VerifiedFile
 from edgevit.errors import GraphError
 from edgevit.graph.linears import find_linears, open_graph
 from edgevit.graph.node_facts import PRODUCTS, Role, layer_of, noted_products, role_of
-from edgevit.graph.running import largest_difference, outputs_of
+from edgevit.graph.running import largest_difference, run_all_outputs
 from edgevit.graph.taps import TappedModel
 from edgevit.graph.weights import let_go
 from edgevit.progress import SILENT, Progress
@@ -56,7 +56,7 @@ def float_twin(
             remedy="quantize these variants again to see the error of each layer",
         )
     given = [image[None] for image in images[:1]]
-    expected = outputs_of(float32.path, given)
+    expected = run_all_outputs(float32.path, given)
     names = {linear.of: "shown in float" for linear in (*ptq.plan.linears, *ptq.plan.convolutions)}
     for rewrites in _candidates(ptq):
         source = FloatModel.read(float32.path, float32.sha256)
@@ -69,7 +69,7 @@ def float_twin(
         twin = revert_to_float(PtqModel(ptq.model, plan, weights), names)
         emit(twin, dialect, path, weight_bits=_BITS)
         let_go(twin.model)
-        found = outputs_of(path, given)
+        found = run_all_outputs(path, given)
         if largest_difference(found, expected, least=1e-6) <= _TOLERANCE:
             return path
     raise GraphError(

@@ -25,7 +25,7 @@ from edgevit.models.outputs import Output
 from edgevit.quantization.accuracy.evaluator import AccuracyScore, Evaluator
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.calibrate import calibrate
-from edgevit.quantization.calibration.image_pass import one_by_one
+from edgevit.quantization.calibration.image_pass import single_images
 from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.plan import LinearPlan, Trial
@@ -136,11 +136,11 @@ def _distance(trial: Trial) -> float:
 
 
 def _held(images: CalibrationImages) -> Iterator[NDArray[np.float32]]:
-    return islice(one_by_one(images.read()), _EVERY - 1, None, _EVERY)
+    return islice(single_images(images.read()), _EVERY - 1, None, _EVERY)
 
 
 def _fitted(images: CalibrationImages) -> Iterator[NDArray[np.float32]]:
-    for index, image in enumerate(one_by_one(images.track("Calibrating on a part"))):
+    for index, image in enumerate(single_images(images.track("Calibrating on a part"))):
         if index % _EVERY != _EVERY - 1 or index >= _EVERY * _MOST:
             yield image
 

@@ -17,7 +17,7 @@ import msgspec
 
 from edgevit.bundle.manifest import LimitVerdict
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.accuracy.criteria import Limit, describe, holds, measure
+from edgevit.quantization.accuracy.criteria import Limit, describe_loss, holds, measure_loss
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.sensitivity import Form
 from edgevit.quantization.emit import emit
@@ -111,10 +111,10 @@ class Search:
         for form in self._progress.track(self._forms, total=len(self._forms), label=label):
             emit(float_in(tried, form.dialect), form.dialect, emitted, weight_bits=form.weight_bits)
             outputs = self._evaluator.outputs(emitted, form.backend, form.settings)
-            losses.append(measure(self._limit, self._evaluator.reference, outputs))
+            losses.append(measure_loss(self._limit, self._evaluator.reference, outputs))
         worst = max(range(len(losses)), key=losses.__getitem__)
         trial = FallbackTrial(layers, losses[worst], self._forms[worst])
-        self._progress.note(f"{label}: {describe(self._limit, trial.loss)}, {self._limit.say_allowed()}")
+        self._progress.note(f"{label}: {describe_loss(self._limit, trial.loss)}, {self._limit.say_allowed()}")
         self._trials[frozenset(layers)] = trial
         return trial
 
@@ -128,22 +128,25 @@ class Search:
         """Say for each layer what it costs alone, and what becomes of the model with and without those returned."""
         limit, ranked = self._limit, self._ptq.plan.sensitivity
         together = (
-            f"on {len(self._evaluator)} images {describe(limit, integer.loss)} with all layers in integers, "
-            f"{describe(limit, chosen.loss)} with {len(chosen.layers)} in float"
+            f"on {len(self._evaluator)} images {describe_loss(limit, integer.loss)} with all layers in integers, "
+            f"{describe_loss(limit, chosen.loss)} with {len(chosen.layers)} in float"
         )
         reasons = {}
         for place, cost in enumerate(ranked, start=1):
             if cost.layer in chosen.layers:
                 alone = f"number {place} of {len(ranked)} by what it costs alone ({cost.say()})"
                 again = (
-                    f", {describe(limit, needed[cost.layer])} with this one in integers" if cost.layer in needed else ""
+                    f", {describe_loss(limit, needed[cost.layer])} with this one in integers"
+                    if cost.layer in needed
+                    else ""
                 )
                 reasons[cost.layer] = f"{alone}; {together}{again}; {limit.say_allowed()}"
         return reasons
 
     def _with_verdict(self, found: PtqModel, trial: FallbackTrial) -> PtqModel:
         passed, images = self._holds(trial), len(self._evaluator)
-        said = f"{describe(self._limit, trial.loss)} on {images} image{'s' * (images > 1)}, {self._limit.say_allowed()}"
+        loss = describe_loss(self._limit, trial.loss)
+        said = f"{loss} on {images} image{'s' * (images > 1)}, {self._limit.say_allowed()}"
         layers = len(self._ptq.plan.integer_layers())
         reason = f"{said}; {len(trial.layers)} of {layers} layers returned to float"
         if not passed and math.isfinite(trial.loss):

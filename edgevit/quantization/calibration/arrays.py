@@ -48,7 +48,7 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-def same_kind(array: NDArray[np.generic], as_: NDArray[ArrayT]) -> NDArray[ArrayT]:
+def same_layout(array: NDArray[np.generic], as_: NDArray[ArrayT]) -> NDArray[ArrayT]:
     """Return ``array`` after a check that its type and shape are those of ``as_``.
 
     Raises:

@@ -10,14 +10,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.calibration.image_pass import NOTHING_SEEN, LayerObserver, Seen, observe, one_by_one
+from edgevit.quantization.calibration.image_pass import NOTHING_SEEN, LayerObserver, Seen, observe, single_images
 from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.quantization.calibration.observers import (
     InputObserver,
     ObserverState,
     RangeObserver,
     Resumable,
-    joined,
+    joined_states,
     restore,
 )
 from edgevit.quantization.calibration.pixels import PixelObserver
@@ -88,7 +88,7 @@ class Observation:
 
         """
         observers: dict[str, LayerObserver] = {**self._observers, **self._outputs}
-        with closing(observe(self._engine, observers, one_by_one(batches), self.seen)) as passing:
+        with closing(observe(self._engine, observers, single_images(batches), self.seen)) as passing:
             for image, seen in passing:
                 self._pixels.update(image)
                 self.seen = seen
@@ -116,7 +116,7 @@ class Observation:
     def state(self) -> ObserverState:
         """Return all there is to know, for ``restore``; there must have been an image."""
         seen = {"images": np.array(self.seen.images), "sha256": np.array(self.seen.sha256)}
-        return joined(self._parts()) | seen
+        return joined_states(self._parts()) | seen
 
     def restore(self, state: ObserverState) -> None:
         """Go on from the ``state`` of a pass over the same model.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.quantization.calibration.arrays import same_kind
+from edgevit.quantization.calibration.arrays import same_layout
 
 #: At most so many bins; where values spread at all, more than half of them are in use.
 BINS = 2048
@@ -99,7 +99,7 @@ class StreamingHistogram:
         """
         self._exponent, self._start = (int(value) for value in state["bins"])
         self._minimum, self._maximum = (float(value) for value in state["limits"])
-        self._counts = same_kind(state["counts"], self._counts)
+        self._counts = same_layout(state["counts"], self._counts)
         if _bins_for(self._minimum, self._maximum) != (self._exponent, self._start) or self._counts.min() < 0:
             raise ValueError("the bins are not those of the limits")
 

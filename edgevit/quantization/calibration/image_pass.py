@@ -157,7 +157,7 @@ def _finish(pending: Iterable[Future[_LayerFailure | None]]) -> None:
         raise min(failures, key=attrgetter("place")).error
 
 
-def one_by_one(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+def single_images(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
     """Yield each image as a batch of one (1, C, H, W)."""
     for batch in batches:
         for image in batch:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.quantization.calibration.arrays import same_kind
+from edgevit.quantization.calibration.arrays import same_layout
 from edgevit.quantization.calibration.histogram import StreamingHistogram
 from edgevit.quantization.calibration.statistics import ChannelStatistics, TensorStatistics
 
@@ -151,8 +151,8 @@ class ChannelObserver:
 
     def restore(self, state: ObserverState) -> None:
         """Go on from ``state``."""
-        self._minimum, self._maximum = same_kind(state["limits"], np.stack([self._minimum, self._maximum]))
-        self._sum, self._squares = same_kind(state["moments"], np.stack([self._sum, self._squares]))
+        self._minimum, self._maximum = same_layout(state["limits"], np.stack([self._minimum, self._maximum]))
+        self._sum, self._squares = same_layout(state["moments"], np.stack([self._sum, self._squares]))
         self.rows = int(state["seen"][0])
 
 
@@ -182,7 +182,7 @@ class InputObserver:
 
     def state(self) -> ObserverState:
         """Return all there is to know, for ``restore``; there must have been something."""
-        return joined(self._parts())
+        return joined_states(self._parts())
 
     def restore(self, state: ObserverState) -> None:
         """Go on from ``state``."""
@@ -196,13 +196,13 @@ class InputObserver:
         }
 
 
-def joined(parts: Mapping[str, Resumable]) -> ObserverState:
+def joined_states(parts: Mapping[str, Resumable]) -> ObserverState:
     """Return the states of all ``parts`` as one."""
     return {f"{name}.{field}": array for name, part in parts.items() for field, array in part.state().items()}
 
 
 def restore(parts: Mapping[str, Resumable], state: ObserverState) -> None:
-    """Let all ``parts`` go on from what ``joined`` returned."""
+    """Let all ``parts`` go on from what ``joined_states`` returned."""
     split: dict[str, ObserverState] = {name: {} for name in parts}
     for key, array in state.items():
         name, _, field = key.partition(".")

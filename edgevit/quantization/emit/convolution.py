@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgevit.errors import BundleError
 from edgevit.graph.convolutions import Convolution, convolutions_in, settled
 from edgevit.graph.editing import add_constant, float_constant, free_name
-from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize
+from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize_array
 from edgevit.quantization.convolution_plan import of_divided, rows_of
 from edgevit.quantization.plan import ConvolutionPlan, LinearQuantization, QuantizationPlan
 
@@ -199,7 +199,7 @@ def _quantize(
     scales = np.array(quantization.weight_scales, dtype=np.float32)
     if weight_bits == _SEVEN:
         scales = scales * np.float32(WEIGHT_LIMIT / _SEVEN_BIT_LIMIT)
-    integers = quantize(rows_of(of_divided(convolution, divisors)), scales, np.int8(0)).T.reshape(
+    integers = quantize_array(rows_of(of_divided(convolution, divisors)), scales, np.int8(0)).T.reshape(
         convolution.weight.shape
     )
     bias = np.zeros(outputs) if convolution.bias is None else convolution.bias.astype(np.float64)

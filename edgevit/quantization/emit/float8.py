@@ -28,7 +28,7 @@ SHARE = WEIGHT_LIMIT / LIMIT
 ZERO: np.generic = ml_dtypes.float8_e4m3fn(0)
 
 
-def quantize(values: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.generic]:
+def quantize_float8(values: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.generic]:
     """Return ``values`` / ``scale`` as float8, halves rounded to even; ``scale`` is one, or one per column."""
     stored: NDArray[np.generic] = np.clip(values / scale, -LIMIT, LIMIT).astype(ml_dtypes.float8_e4m3fn)
     return stored
@@ -44,7 +44,7 @@ def as_float8(linear: QuantizedLinear) -> QuantizedLinear:
         linear,
         scale=rounded_scales(linear.scale * np.float32(SHARE), np.float16),
         zero_point=np.asarray(ZERO),
-        weight=quantize(linear.layer.weight, scales),
+        weight=quantize_float8(linear.layer.weight, scales),
         weight_scales=scales,
     )
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.graph.editing import add_constant
-from edgevit.graph.node_facts import Role, is_marked, layer_of, mark
+from edgevit.graph.node_facts import Role, is_marked, layer_of, mark_node
 from edgevit.graph.saving import tidy
 
 _DOMAIN = "com.microsoft"
@@ -84,7 +84,7 @@ def _replace(graph: ir.Graph, joined: _Joined) -> None:
         add_constant(graph, f"{name}.weight.zero_point", np.array(0, dtype=weight.dtype)),
     ]
     node = ir.node("QAttention", inputs, attributes={"num_heads": heads}, domain=_DOMAIN, name=name)
-    mark(node, Role.PART, name)
+    mark_node(node, Role.PART, name)
     new, old = node.outputs[0], attention.outputs[0]
     new.name, new.shape, new.type = f"{name}.attention", old.shape, old.type
     ir.convenience.replace_nodes_and_values(graph, attention, [], [node], [old], [new])

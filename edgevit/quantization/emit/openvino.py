@@ -22,7 +22,7 @@ from edgevit.graph.passes.pad_tokens import PadTokens
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.convolution import QuantizedConvolution
 from edgevit.quantization.emit.dialect import Dialect
-from edgevit.quantization.emit.qdq import add_bias, put_in_place
+from edgevit.quantization.emit.qdq import bias_nodes, put_in_place
 from edgevit.quantization.emit.qkv_split import SplitQkv
 from edgevit.quantization.emit.quantize_attention import AttentionMatmul, QuantizeAttention
 from edgevit.quantization.emit.rewrite import Passes, QuantizedLinear, WeightBits, rewrite
@@ -50,7 +50,7 @@ def _substitute(linear: QuantizedLinear) -> None:
 
 
 def _add_unshifted_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
-    return add_bias(replace(linear, bias=linear.bias_without_zero_point()), product)
+    return bias_nodes(replace(linear, bias=linear.bias_without_zero_point()), product)
 
 
 def _convolve(convolution: QuantizedConvolution) -> None:

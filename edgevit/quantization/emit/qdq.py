@@ -12,7 +12,7 @@ from edgevit.quantization.emit.rewrite import QuantizedLinear
 AddBias = Callable[[QuantizedLinear, ir.Value], list[ir.Node]]
 
 
-def add_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
+def bias_nodes(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
     """Return an Add of the bias (N,)."""
     if linear.bias is None:
         return []
@@ -20,9 +20,9 @@ def add_bias(linear: QuantizedLinear, product: ir.Value) -> list[ir.Node]:
     return [linear.node("add_bias", "Add", [product, bias], linear.output.shape)]
 
 
-def put_in_place(parts: Sequence[QuantizedLinear], activation: ir.Value, add_bias: AddBias = add_bias) -> None:
+def put_in_place(parts: Sequence[QuantizedLinear], activation: ir.Value, bias_nodes: AddBias = bias_nodes) -> None:
     """Put the nodes of each part of a layer in its place; ``activation`` is the layer's input, dequantized."""
     for part in parts:
         weight = part.dequantized_weight()
         product = part.product("MatMul", [activation, weight.outputs[0]])
-        part.put_in_place([weight, product, *add_bias(part, product.outputs[0])])
+        part.put_in_place([weight, product, *bias_nodes(part, product.outputs[0])])

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from edgevit.graph.editing import add_constant, free_name
 from edgevit.graph.linears import LinearLayer, linears_in
-from edgevit.graph.node_facts import Role, mark
+from edgevit.graph.node_facts import Role, mark_node
 from edgevit.graph.saving import tidy
 
 
@@ -46,7 +46,7 @@ def _part(graph: ir.Graph, layer: LinearLayer) -> bool:
     for index, (columns, output) in enumerate(parts):
         name = free_name(graph, f"{layer.name}.split_{index}")
         weight = add_constant(graph, f"{name}.weight", layer.weight[:, columns].copy())
-        nodes = [mark(ir.node("MatMul", [layer.input, weight], name=name), Role.SPLIT, layer.of)]
+        nodes = [mark_node(ir.node("MatMul", [layer.input, weight], name=name), Role.SPLIT, layer.of)]
         if layer.bias is not None:
             bias = add_constant(graph, f"{name}.bias", layer.bias[columns].copy())
             nodes.append(ir.node("Add", [nodes[0].outputs[0], bias], name=f"{name}.add"))

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edgevit.errors import BundleError
 from edgevit.graph.editing import add_constant, free_name, set_linear
 from edgevit.graph.linears import LinearLayer, find_linears
-from edgevit.graph.node_facts import Role, before_fake_quant, mark
-from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize
+from edgevit.graph.node_facts import Role, before_fake_quant, mark_node
+from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize_array
 from edgevit.quantization.emit.convolution import QuantizedConvolution, convolve_in_integers
 from edgevit.quantization.emit.qkv_split import qkv_slices
 from edgevit.quantization.engine_file import Emitted, save_for_engine
@@ -131,7 +131,7 @@ class QuantizedLinear:
 
     def product(self, op_type: str, inputs: list[ir.Value | None], domain: str = "") -> ir.Node:
         """Return the node that multiplies, not yet in the graph, with the layer's name and an output of its shape."""
-        node = mark(ir.node(op_type, inputs, domain=domain, name=self.name), self.role, self.layer.of)
+        node = mark_node(ir.node(op_type, inputs, domain=domain, name=self.name), self.role, self.layer.of)
         output = node.outputs[0]
         output.name = free_name(self.graph, f"{self.name}.product")
         output.shape, output.type = self.output.shape, self.output.type
@@ -206,7 +206,7 @@ def _quantize(
         output=layer.output,
         scale=rounded_scales(np.array(quantization.activation_scale, dtype=np.float32), scale_type),
         zero_point=np.asarray(quantization.zero_point()),
-        weight=quantize(layer.weight, scales, np.int8(0)),
+        weight=quantize_array(layer.weight, scales, np.int8(0)),
         weight_scales=scales,
         bias=_bias(layer, quantization),
     )

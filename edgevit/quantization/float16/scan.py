@@ -14,7 +14,7 @@ from edgevit.errors import DataError, GraphError
 from edgevit.graph.linears import find_linears
 from edgevit.graph.running import ENGINE_ERRORS, session_of
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.calibration.image_pass import one_by_one
+from edgevit.quantization.calibration.image_pass import single_images
 from edgevit.quantization.float16.convert import Float16Plan, floats, node_names, note_types
 
 #: The largest number of float16.
@@ -116,7 +116,7 @@ def _scan(
 ) -> tuple[int, str]:
     """Look at all values ``watched`` on each image; return how many images there were, and their SHA-256."""
     digest, count = hashlib.sha256(), 0
-    for image in one_by_one(batches):
+    for image in single_images(batches):
         for (value, scan), found in zip(watched.items(), session.run(image), strict=True):
             scan.update(found)
             if not np.isfinite(scan.largest):

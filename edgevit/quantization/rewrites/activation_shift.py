@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from edgevit.graph.editing import add_constant, node_like, set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now
-from edgevit.graph.node_facts import Role, is_marked, mark
+from edgevit.graph.node_facts import Role, is_marked, mark_node
 
 
 def shift_input(graph: ir.Graph, layer: LinearLayer, shift: float) -> None:
@@ -20,7 +20,7 @@ def shift_input(graph: ir.Graph, layer: LinearLayer, shift: float) -> None:
     assert layer.bias is not None  # noqa: S101 - the caller looks
     constant = add_constant(graph, f"{layer.name}.shift", np.array([-shift], dtype=np.float32))
     moved = node_like(graph, f"{layer.name}.shifted", "Add", [layer.input, constant], layer.input)
-    mark(moved, Role.SHIFT, layer.name)
+    mark_node(moved, Role.SHIFT, layer.name)
     graph.insert_before(layer.matmul, moved)
     layer.matmul.replace_input_with(0, moved.outputs[0])
     bias = layer.bias + shift * layer.weight.sum(axis=0, dtype=np.float64)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgevit.graph.editing import add_constant, node_like, set_linear
 from edgevit.graph.linears import LinearLayer, as_it_is_now
-from edgevit.graph.node_facts import Role, mark
+from edgevit.graph.node_facts import Role, mark_node
 
 _ELEMENT_WISE = ("Gelu", "Relu", "Sigmoid", "Tanh", "Identity")
 
@@ -53,7 +53,7 @@ def equalize_input(graph: ir.Graph, layer: LinearLayer, scale: NDArray[np.float3
     layer = as_it_is_now(layer)
     inverse = add_constant(graph, f"{layer.name}.inverse_scale", (1 / scale).astype(np.float32))
     divided = node_like(graph, f"{layer.name}.equalize", "Mul", [layer.input, inverse], layer.input)
-    mark(divided, Role.EQUALIZE, layer.name)
+    mark_node(divided, Role.EQUALIZE, layer.name)
     graph.insert_before(layer.matmul, divided)
     layer.matmul.replace_input_with(0, divided.outputs[0])
     set_linear(graph, layer, (scale[:, None] * layer.weight).astype(np.float32), None)

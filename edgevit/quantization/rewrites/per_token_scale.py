@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from edgevit.graph.editing import add_constant, node_like
 from edgevit.graph.linears import LinearLayer
-from edgevit.graph.node_facts import Role, is_marked, mark
+from edgevit.graph.node_facts import Role, is_marked, mark_node
 from edgevit.quantization.calibration.statistics import ChannelStatistics
 
 #: The least that a token is divided by where values reach it; one whose largest value is less is divided by this.
@@ -41,14 +41,14 @@ def add_per_token_scale(graph: ir.Graph, layer: LinearLayer, least: float = LEAS
     largest = _largest(graph, name, value)
     scale = node_like(graph, f"{name}.per_token_scale", "Max", [largest.outputs[0], floor], value)
     for node in (largest, scale):
-        mark(node, Role.PART, name)
+        mark_node(node, Role.PART, name)
         node.outputs[0].shape = None if value.shape is None else ir.Shape([*value.shape[:-1], 1])
     inverse = node_like(graph, f"{name}.inverse", "Reciprocal", [scale.outputs[0]], scale.outputs[0])
     scaled = node_like(graph, f"{name}.scaled", "Mul", [value, inverse.outputs[0]], value)
     restored = node_like(graph, f"{name}.restored", "Mul", [product, scale.outputs[0]], product)
-    mark(inverse, Role.PART, name)
-    mark(restored, Role.PART, name)
-    mark(scaled, Role.PER_TOKEN_SCALE, name)
+    mark_node(inverse, Role.PART, name)
+    mark_node(restored, Role.PART, name)
+    mark_node(scaled, Role.PER_TOKEN_SCALE, name)
     product.replace_all_uses_with(restored.outputs[0], replace_graph_outputs=True)
     restored.replace_input_with(0, product)
     layer.matmul.replace_input_with(0, scaled.outputs[0])

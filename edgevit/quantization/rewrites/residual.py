@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from edgevit.graph.editing import add_constant, node_like
 from edgevit.graph.linears import LinearLayer, find_linears
-from edgevit.graph.node_facts import Role, before_fake_quant, is_marked, layer_of, mark, role_of
+from edgevit.graph.node_facts import Role, before_fake_quant, is_marked, layer_of, mark_node, role_of
 from edgevit.graph.passes.prune_tokens import forget_tokens
 from edgevit.graph.row_wise import TOKEN_AXIS
 from edgevit.quantization.plan import LinearQuantization
@@ -96,12 +96,12 @@ def add_residual_matmul(
     on_the_grid = node_like(graph, f"{name}.grid.input", "Sub", [exact, of_input.outputs[0]], exact)
     total = node_like(graph, f"{name}.total", "Add", [sum_, of_output.outputs[0]], sum_)
     for node in nodes:
-        mark(node, Role.PART, name)
+        mark_node(node, Role.PART, name)
     if around is not None:
-        mark(of_output, Role.RESIDUAL_PLACED, name)
-    mark(product, Role.RESIDUAL, name)
-    mark(on_the_grid, Role.FAKE_QUANT, name)
-    mark(total, Role.RESIDUAL_SUM, name)
+        mark_node(of_output, Role.RESIDUAL_PLACED, name)
+    mark_node(product, Role.RESIDUAL, name)
+    mark_node(on_the_grid, Role.FAKE_QUANT, name)
+    mark_node(total, Role.RESIDUAL_SUM, name)
     sum_.replace_all_uses_with(total.outputs[0], replace_graph_outputs=True)
     total.replace_input_with(0, sum_)
     layer.matmul.replace_input_with(0, on_the_grid.outputs[0])

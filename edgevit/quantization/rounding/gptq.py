@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.graph.passes.prune_tokens import PooledToken
-from edgevit.quantization.arithmetic import WEIGHT_LIMIT, dequantize, fake_quantize, quantize, weight_scales
-from edgevit.quantization.calibration.arrays import same_kind
+from edgevit.quantization.arithmetic import WEIGHT_LIMIT, dequantize, fake_quantize, quantize_array, weight_scales
+from edgevit.quantization.calibration.arrays import same_layout
 from edgevit.quantization.calibration.observers import ObserverState
 from edgevit.quantization.plan import LinearQuantization
 
@@ -92,12 +92,12 @@ class HessianObserver:
 
         """
         own = self.state()
-        tokens, weight = same_kind(state["seen"], own["seen"]).tolist()
+        tokens, weight = same_layout(state["seen"], own["seen"]).tolist()
         if not (tokens >= 1 and weight > 0 and all(np.isfinite(array).all() for array in state.values())):
             raise ValueError("these are no moments")
-        self._products = same_kind(state["products"], self._products)
-        self._origin = same_kind(state["origin"], np.zeros(len(self._float), dtype=np.float32))
-        self._float, self._quantized, self._weighted = same_kind(state["sums"], own["sums"]).astype(np.float64)
+        self._products = same_layout(state["products"], self._products)
+        self._origin = same_layout(state["origin"], np.zeros(len(self._float), dtype=np.float32))
+        self._float, self._quantized, self._weighted = same_layout(state["sums"], own["sums"]).astype(np.float64)
         self._tokens, self._weight = int(tokens), weight
 
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -184,7 +184,7 @@ def gptq(weight: NDArray[np.float32], scales: NDArray[np.float32], covariance: N
     """
     spread = np.diag(covariance).mean()
     if not spread > 0:  # the input never changes: there is nothing to make up for
-        return quantize(weight, scales, np.int8(0))
+        return quantize_array(weight, scales, np.int8(0))
     order = np.argsort(-np.diag(covariance), kind="stable")  # the inputs that matter most first
     covariance[:] = covariance[np.ix_(order, order)]
     covariance[np.diag_indices_from(covariance)] += DAMPING * spread

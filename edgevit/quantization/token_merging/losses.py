@@ -21,7 +21,7 @@ from edgevit.graph.taps import TappedModel
 from edgevit.graph.token_stream import TokenStream, find_token_stream
 from edgevit.graph.weights import letting_go
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.accuracy.criteria import Limit, measure
+from edgevit.quantization.accuracy.criteria import Limit, measure_loss
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.token_merging.distances import merging_distances
 
@@ -58,7 +58,7 @@ class MergedModels:
         """Return what merging by ``schedule`` costs in float32, by another evaluator and limit if they are given."""
         evaluator, limit = evaluator or self._evaluator, limit or self._limit
         path = self.write(schedule, self._scratch / "merged.onnx")
-        return measure(limit, evaluator.reference, evaluator.outputs(path))
+        return measure_loss(limit, evaluator.reference, evaluator.outputs(path))
 
     def write(self, schedule: Sequence[int], path: Path) -> Path:
         """Write the model with its tokens merged by ``schedule`` to ``path``, and return that.
@@ -149,7 +149,7 @@ def merged_counts(tokens: int, prefix: int) -> NDArray[np.int64]:
     return counts[counts < max(1, patches)]  # one stays
 
 
-def check_mergeable(float32: Path) -> None:
+def check_graph_mergeable(float32: Path) -> None:
     """Check that tokens of the float32 ONNX file can be merged.
 
     Raises:

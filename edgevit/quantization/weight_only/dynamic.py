@@ -23,7 +23,7 @@ from edgevit.backends.backend import Backend
 from edgevit.errors import VerificationError
 from edgevit.graph.editing import add_constant
 from edgevit.graph.linears import LinearLayer
-from edgevit.quantization.arithmetic import quantize, weight_scales
+from edgevit.quantization.arithmetic import quantize_array, weight_scales
 from edgevit.quantization.weight_only.replace import Replaced, replace_linears
 
 _DOMAIN = "com.microsoft"
@@ -70,7 +70,7 @@ def _replace(graph: ir.Graph, layer: LinearLayer) -> list[ir.Node]:
             "DynamicQuantizeMatMul",
             [
                 layer.input,
-                add_constant(graph, f"{layer.name}.weight.int8", quantize(layer.weight, scales, np.int8(0))),
+                add_constant(graph, f"{layer.name}.weight.int8", quantize_array(layer.weight, scales, np.int8(0))),
                 add_constant(graph, f"{layer.name}.weight.scale", scales),
                 None,  # the weights' zero point: 0
                 None if layer.bias is None else add_constant(graph, f"{layer.name}.bias.float32", layer.bias),

@@ -24,7 +24,7 @@ from edgevit.bundle.manifest import Kernels
 from edgevit.errors import VerificationError
 from edgevit.graph.editing import add_constant
 from edgevit.graph.linears import LinearLayer
-from edgevit.quantization.arithmetic import quantize, weight_scales
+from edgevit.quantization.arithmetic import quantize_array, weight_scales
 from edgevit.quantization.float16.scan import Scan
 from edgevit.quantization.kernel_check import kernels_of
 from edgevit.quantization.weight_only.replace import Replaced, replace_linears
@@ -96,7 +96,7 @@ def _errors(blocks: NDArray[np.float32], found: Blocks) -> NDArray[np.float32]:
     return errors
 
 
-def pack(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def pack_nibbles(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return ``values`` (..., n) in 0..15 two to a byte, the first in the lower half; an odd last one goes alone."""
     if values.shape[-1] % 2:
         values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
@@ -151,7 +151,7 @@ def _int8(graph: ir.Graph, layer: LinearLayer) -> list[ir.Node]:
     weight = ir.node(
         "DequantizeLinear",
         [
-            add_constant(graph, f"{layer.name}.weight.int8", quantize(layer.weight, scales, np.int8(0))),
+            add_constant(graph, f"{layer.name}.weight.int8", quantize_array(layer.weight, scales, np.int8(0))),
             add_constant(graph, f"{layer.name}.weight.scale", scales),
         ],
         attributes={"axis": 1},
@@ -169,9 +169,9 @@ def _int4(graph: ir.Graph, layer: LinearLayer) -> list[ir.Node]:
         "MatMulNBits",
         [
             layer.input,
-            add_constant(graph, f"{layer.name}.weight.int4", pack(blocks.values)),
+            add_constant(graph, f"{layer.name}.weight.int4", pack_nibbles(blocks.values)),
             add_constant(graph, f"{layer.name}.weight.scale", blocks.scales),
-            add_constant(graph, f"{layer.name}.weight.zero_point", pack(blocks.zero_points)),
+            add_constant(graph, f"{layer.name}.weight.zero_point", pack_nibbles(blocks.zero_points)),
         ],
         attributes={
             "K": rows,

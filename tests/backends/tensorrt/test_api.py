@@ -21,7 +21,9 @@ def problems(source):
 def test_the_listings_are_of_the_versions_that_are_claimed():
     assert set(LISTINGS) == {"8.6.1", "10.3.0", "10.16.1", "11.4.0", "rtx-1.7.1"}
     for flavour, oldest in bindings._OLDEST.items():
-        versions = [bindings.numbers(one.version) for name, one in LISTINGS.items() if flavour_of(name) == flavour]
+        versions = [
+            bindings.version_numbers(one.version) for name, one in LISTINGS.items() if flavour_of(name) == flavour
+        ]
         assert min(versions)[:2] == oldest
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgevit.backends import available_backends, backend_class
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.tensorrt import cuda
-from edgevit.backends.tensorrt.bindings import Bindings, load_bindings, numbers
+from edgevit.backends.tensorrt.bindings import Bindings, load_bindings, version_numbers
 from edgevit.backends.tensorrt.build_memory import plan_elsewhere, plan_memory
 from edgevit.backends.tensorrt.log import DetailedLog, Log
 from edgevit.backends.tensorrt.monitor import BuildProgress
@@ -84,7 +84,7 @@ def test_from_10_12_on_types_carry_the_precision(flavour, version, typed):
 
 
 def test_versions_are_compared_as_numbers():
-    assert numbers("10.16.1.11") > numbers("10.3.0") > numbers("8.6.1")
+    assert version_numbers("10.16.1.11") > version_numbers("10.3.0") > version_numbers("8.6.1")
 
 
 def test_settings():

@@ -15,7 +15,7 @@ from edgevit.errors import MissingDependencyError
 def answers(monkeypatch):
     """Let the fake's answers be those that are asked for."""
     logits = expected_logits(tiny_model.example(), 4)
-    monkeypatch.setattr(tiny_model, "answer", lambda: logits)
+    monkeypatch.setattr(tiny_model, "expected_logits", lambda: logits)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_model_is_built_and_run_on_the_gpu(fake, gpu):
 
 def test_wrong_answers_are_no_engine(fake, gpu, monkeypatch):
     gpu.compute_capability = "8.6"
-    monkeypatch.setattr(tiny_model, "answer", lambda: np.zeros((1, 4), dtype=np.float32))
+    monkeypatch.setattr(tiny_model, "expected_logits", lambda: np.zeros((1, 4), dtype=np.float32))
     found = probe(fake)
     assert (found.builds, found.runs, found.problem) == (
         True,

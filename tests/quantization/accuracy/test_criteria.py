@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.models.outputs import Output
-from edgevit.quantization.accuracy.criteria import CosineLimit, KlLimit, SqnrLimit, Top1Limit, describe, holds, measure
+from edgevit.quantization.accuracy.criteria import (
+    CosineLimit,
+    KlLimit,
+    SqnrLimit,
+    Top1Limit,
+    describe_loss,
+    holds,
+    measure_loss,
+)
 
 LOGITS = np.eye(4, dtype=np.float32)
 WORSE = LOGITS[[0, 1, 3, 3]]  # the third image is taken for the fourth's class
@@ -17,8 +25,8 @@ LABELS = np.arange(4)
 
 def test_points_of_top1():
     limit = Top1Limit(25, LABELS)
-    assert measure(limit, LOGITS, WORSE) == 25
-    assert measure(limit, WORSE, LOGITS) == -25
+    assert measure_loss(limit, LOGITS, WORSE) == 25
+    assert measure_loss(limit, WORSE, LOGITS) == -25
     assert holds(limit, 25)
     assert not holds(limit, 25.1)
     assert holds(Top1Limit(0, LABELS), -25)
@@ -31,8 +39,8 @@ def test_points_of_top1():
 
 
 def test_nats():
-    assert measure(KlLimit(0), LOGITS, LOGITS) == 0
-    assert measure(KlLimit(0), LOGITS, WORSE) > 0.05
+    assert measure_loss(KlLimit(0), LOGITS, LOGITS) == 0
+    assert measure_loss(KlLimit(0), LOGITS, WORSE) > 0.05
     assert KlLimit(0.1).say(0.00213) == "KL is 0.00213 nats"
 
 
@@ -54,10 +62,12 @@ def test_nats_of_the_logits_among_several_outputs():
         )
     )
     limit = KlLimit(0, outputs=outputs)
-    assert measure(limit, before, moved) == 0
-    assert measure(limit, before, worse) == measure(KlLimit(0), LOGITS, WORSE)
+    assert measure_loss(limit, before, moved) == 0
+    assert measure_loss(limit, before, worse) == measure_loss(KlLimit(0), LOGITS, WORSE)
     p, q = 1 / (1 + np.exp(-np.array([1.0, 2.0])))
-    assert measure(limit, before, flagged) == pytest.approx(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
+    assert measure_loss(limit, before, flagged) == pytest.approx(
+        p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    )
 
 
 def test_what_is_too_much_does_not_look_as_if_it_were_allowed():
@@ -70,7 +80,7 @@ def test_what_is_too_much_does_not_look_as_if_it_were_allowed():
 
 def test_cosines():
     limit = CosineLimit(0.75)
-    assert measure(limit, LOGITS, WORSE) == pytest.approx(0.25)
+    assert measure_loss(limit, LOGITS, WORSE) == pytest.approx(0.25)
     assert holds(limit, 0.25)
     assert not holds(limit, 0.2501)
     assert limit.say(0.00012345) == "the mean cosine is 0.999876"  # not 0.999877
@@ -82,9 +92,9 @@ def test_cosines():
 def test_what_is_not_finite_holds_no_limit(limit, value):
     broken = LOGITS.copy()
     broken[1, 2] = value
-    loss = measure(limit, LOGITS, broken)
+    loss = measure_loss(limit, LOGITS, broken)
     assert not holds(limit, loss)
-    assert describe(limit, loss) == "some outputs are not finite numbers"
+    assert describe_loss(limit, loss) == "some outputs are not finite numbers"
 
 
 @given(loss=st.floats(1e-9, 100))
@@ -105,7 +115,7 @@ def test_noise_holds_a_limit_where_its_ratio_is_no_smaller(wanted, ratio):
     reference = np.ones((4, 8), dtype=np.float32)
     outputs = reference + np.float32(10 ** (-ratio / 20))
     limit = SqnrLimit(wanted)
-    loss = measure(limit, reference, outputs)
+    loss = measure_loss(limit, reference, outputs)
     if abs(wanted - ratio) > 0.01:
         assert holds(limit, loss) == (ratio > wanted)
     assert abs(-10 * np.log10(loss) - ratio) < 0.01
@@ -115,6 +125,6 @@ def test_noise_holds_a_limit_where_its_ratio_is_no_smaller(wanted, ratio):
 
 def test_outputs_without_noise_hold_any_ratio():
     limit = SqnrLimit(1000.0)
-    assert measure(limit, np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)) == 0
+    assert measure_loss(limit, np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)) == 0
     assert holds(limit, 0.0)
     assert limit.say(0.0) == "there is no noise"

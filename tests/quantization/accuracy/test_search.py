@@ -14,7 +14,7 @@ from onnx_files import optimize_files, verified
 from edgevit.graph.editing import set_linear
 from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.saving import save, serialize
-from edgevit.quantization.accuracy.criteria import KlLimit, holds, measure
+from edgevit.quantization.accuracy.criteria import KlLimit, holds, measure_loss
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.search import Search, fewest
 from edgevit.quantization.accuracy.sensitivity import Form, rank_layers
@@ -105,7 +105,7 @@ def test_the_bad_layer_alone_goes_back_to_float_and_is_told_why(quantized, plant
     for form in FORMS[scheme]:
         emit(found, form.dialect, tmp_path / "int8.onnx")
         outputs = planted.evaluator.outputs(tmp_path / "int8.onnx", form.backend)
-        assert holds(limit, measure(limit, planted.evaluator.reference, outputs))
+        assert holds(limit, measure_loss(limit, planted.evaluator.reference, outputs))
 
 
 def test_layers_are_ranked_in_the_form_that_breaks_the_limit(planted, ranked, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnxruntime.quantization.calibrate import HistogramCollector
 
-from edgevit.quantization.arithmetic import activation_parameters, dequantize, quantize, symmetric_parameters
+from edgevit.quantization.arithmetic import activation_parameters, dequantize, quantize_array, symmetric_parameters
 from edgevit.quantization.calibration import range_estimators
 from edgevit.quantization.calibration.histogram import Histogram, StreamingHistogram
 from edgevit.quantization.calibration.observers import InputObserver
@@ -96,7 +96,9 @@ def test_entropy_of_fewer_bins_than_levels_is_the_whole_range():
 
 def squared_error(values, low, high, scheme):
     scale, zero_point = RULES[scheme](low, high)
-    return ((dequantize(quantize(values, scale, zero_point), scale, zero_point) - values) ** 2).mean(dtype=np.float64)
+    return ((dequantize(quantize_array(values, scale, zero_point), scale, zero_point) - values) ** 2).mean(
+        dtype=np.float64
+    )
 
 
 @pytest.mark.parametrize("scheme", list(RULES))

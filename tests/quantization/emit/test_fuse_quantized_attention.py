@@ -62,7 +62,7 @@ def test_the_answer_is_the_same(before_and_after):
 @pytest.fixture
 def marked(monkeypatch):
     """Leave on the nodes of files what is noted on them, as it is when the pass is applied."""
-    monkeypatch.setattr(engine_file, "forget", lambda _graph: None)
+    monkeypatch.setattr(engine_file, "clear_facts", lambda _graph: None)
 
 
 @pytest.mark.usefixtures("marked")

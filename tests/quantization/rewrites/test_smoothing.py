@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevit.quantization.arithmetic import dequantize, quantize, weight_scales
+from edgevit.quantization.arithmetic import dequantize, quantize_array, weight_scales
 from edgevit.quantization.rewrites.smoothing import DEVIATIONS, HEADROOM, ChannelStatistics, choose_migration
 
 TOKENS, INPUTS, OUTPUTS = 400, 16, 8
@@ -24,10 +24,10 @@ def error(values, weight, migration):
     """Return the mean squared error of the layer in integers, its input and weight rewritten by ``migration``."""
     moved = ((values - migration.shift) / migration.scale).astype(np.float32)
     scale = np.float32(migration.reach / 127)
-    inputs = dequantize(quantize(moved, scale, np.int8(0)), scale, np.int8(0))
+    inputs = dequantize(quantize_array(moved, scale, np.int8(0)), scale, np.int8(0))
     rewritten = (migration.scale[:, None] * weight).astype(np.float32)
     scales = weight_scales(rewritten)
-    weights = dequantize(quantize(rewritten, scales, np.int8(0)), scales, np.int8(0))
+    weights = dequantize(quantize_array(rewritten, scales, np.int8(0)), scales, np.int8(0))
     return float(np.mean((inputs.astype(np.float64) @ weights + migration.shift @ weight - values @ weight) ** 2))
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.graph.passes.prune_tokens import PooledToken
-from edgevit.quantization.arithmetic import dequantize, quantize, weight_scales
+from edgevit.quantization.arithmetic import dequantize, quantize_array, weight_scales
 from edgevit.quantization.plan import LinearQuantization
 from edgevit.quantization.rounding.gptq import DAMPING, TOKEN_WEIGHT, HessianObserver, gptq, quantize_weight
 
@@ -31,7 +31,7 @@ def moments_of(values, scale, zero_point=100, token=None):
 
 def rounded(values, scale, zero_point=100):
     scale, zero = np.float32(scale), np.uint8(zero_point)
-    return dequantize(quantize(values, scale, zero), scale, zero).astype(np.float64)
+    return dequantize(quantize_array(values, scale, zero), scale, zero).astype(np.float64)
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 0.2))
@@ -99,7 +99,7 @@ def test_gptq_errs_less_on_correlated_inputs_than_rounding_to_nearest(seed):
     assert np.abs(integers).max() <= 127
     errors = [
         ((values @ (dequantize(each, scales, np.int8(0)) - weight)) ** 2).mean()
-        for each in (integers, quantize(weight, scales, np.int8(0)))
+        for each in (integers, quantize_array(weight, scales, np.int8(0)))
     ]
     assert errors[0] < errors[1] / 2
 
@@ -108,7 +108,7 @@ def test_gptq_rounds_to_nearest_where_inputs_tell_nothing_of_each_other():
     _, weight = correlated(0)
     scales = weight_scales(weight)
     for covariance in (np.eye(INPUTS), np.zeros((INPUTS, INPUTS))):
-        np.testing.assert_array_equal(gptq(weight, scales, covariance), quantize(weight, scales, np.int8(0)))
+        np.testing.assert_array_equal(gptq(weight, scales, covariance), quantize_array(weight, scales, np.int8(0)))
 
 
 @given(st.integers(0, 1000), st.floats(0.05, 0.3))
@@ -123,7 +123,7 @@ def test_with_the_correction_the_rounded_layer_has_the_mean_of_the_float_one(see
 def test_a_rounded_weight_lies_on_the_grid_that_emitters_put_it_on(seed):
     values, weight = correlated(seed, tokens=300)
     made = quantize_weight(weight, moments_of(values, 0.1))
-    integers = quantize(made.weight, made.scales, np.int8(0))
+    integers = quantize_array(made.weight, made.scales, np.int8(0))
     np.testing.assert_array_equal(dequantize(integers, made.scales, np.int8(0)), made.weight)
 
 

@@ -12,7 +12,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from edgevit.backends import get_backend
 from edgevit.backends.openvino_settings import GROUP_SIZE
 from edgevit.errors import BundleError, VerificationError
-from edgevit.quantization.arithmetic import quantize, weight_scales
+from edgevit.quantization.arithmetic import quantize_array, weight_scales
 from edgevit.quantization.kernel_check import check_kernels
 from edgevit.quantization.weight_only.dynamic import check_dynamic
 from edgevit.targets import load_target
@@ -87,7 +87,7 @@ WEIGHT = np.random.default_rng(1).normal(size=(8, 6)).astype(np.float32)
 def test_one_layer_is_dynamic_quantize_linear_and_an_integer_product(one_layer, seed, offset, spread):
     images = np.random.default_rng(seed).normal(offset, spread, (5, 8)).astype(np.float32)
     quantized, scale, zero = one_layer.reference.run(None, {"x": images})
-    weights = quantize(WEIGHT, weight_scales(WEIGHT), np.int8(0)).astype(np.int32)
+    weights = quantize_array(WEIGHT, weight_scales(WEIGHT), np.int8(0)).astype(np.int32)
     product = (quantized.astype(np.int32) - np.int32(zero)) @ weights
     expected = product * (scale * weight_scales(WEIGHT)) + WEIGHT[0]
     # One value may be rounded to a neighbour: onnxruntime takes its range in float32 in another order.

@@ -14,8 +14,8 @@ from tiny import ENGINES
 
 from edgevit.backends import get_backend
 from edgevit.errors import GraphError, VerificationError
-from edgevit.quantization.arithmetic import dequantize, quantize, weight_scales
-from edgevit.quantization.weight_only.packed import BLOCK, check_packed, pack, quantize_blocks
+from edgevit.quantization.arithmetic import dequantize, quantize_array, weight_scales
+from edgevit.quantization.weight_only.packed import BLOCK, check_packed, pack_nibbles, quantize_blocks
 
 EMITTERS = {"int8": emit_weights_int8, "int4": emit_weights_int4}
 SHAPES = st.tuples(st.integers(1, 2 * BLOCK + 3), st.integers(1, 4))
@@ -68,7 +68,7 @@ def test_weights_that_are_on_sixteen_levels_come_back(seed, levels):
 
 @given(st.lists(st.integers(0, 15), min_size=1, max_size=33))
 def test_packing_loses_nothing(values):
-    packed = pack(np.array([values], np.uint8))
+    packed = pack_nibbles(np.array([values], np.uint8))
     assert packed.dtype == np.uint8
     unpacked = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)
     assert unpacked[: len(values)].tolist() == values
@@ -87,7 +87,7 @@ def rounded(model, layers, bits):
             found = quantize_blocks(weight).dequantize(len(weight))
         else:
             scales = weight_scales(weight)
-            found = dequantize(quantize(weight, scales, np.int8(0)), scales, np.int8(0))
+            found = dequantize(quantize_array(weight, scales, np.int8(0)), scales, np.int8(0))
         module.weight.data = torch.from_numpy(found.T.copy())
     return model
 
