@@ -8,14 +8,13 @@ Writes a Markdown table. Needs ``benchmarks/requirements-peers.txt`` for the pee
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from command_line import command_line
 from comparison import Entry, machine, markdown, missing_lines, prepare
 from inductor import open_session
 from numpy.typing import NDArray
@@ -99,7 +98,7 @@ def main() -> None:
     text = [
         "# INT8 beside its peers: accuracy",
         "",
-        f"Written by `python benchmarks/accuracy_vs_peers.py {shlex.join(sys.argv[1:])}`: "
+        f"Written by `{command_line()}`: "
         f"{options.samples} calibration images, {len(dataset)} others to measure on; the reference is float32. "
         f"EdgeViT's recipe is `{options.recipe}`.",
         "",

@@ -10,13 +10,13 @@ the share of multiply-adds in integers, by engine. Needs timm (tests/requirement
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from command_line import command_line
 from comparison import machine
 from exporters import new, old, quietly
 from rich.progress import track
@@ -203,7 +203,7 @@ def main() -> None:
     options = parser.parse_args()
     weights = load_file(options.weights)
     lines = ["# DeiT-tiny in INT8, by exporter", ""]
-    command = shlex.join(["python", "benchmarks/deit_exporters.py", *sys.argv[1:]])
+    command = command_line()
     lines += [f"`{command}`: {options.samples} images, by engine. {machine(0)}", ""]
     lines += ["| exported by | " + " | ".join(DIALECTS) + " |", "| --- " * (1 + len(DIALECTS)) + "|"]
     with tempfile.TemporaryDirectory() as place:

@@ -12,13 +12,13 @@ stay there.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from command_line import command_line
 from comparison import machine, write_section
 from rich.progress import track
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ def main() -> None:
         for row in measured(logits_of(models, source, dataset), labels)
     ]
     title = f"{Path(arguments.source).stem}, {arguments.run.name}, short edge {source.preprocess.resize}"
-    command = shlex.join(["python", "benchmarks/distillation.py", *sys.argv[1:]])
+    command = command_line()
     section = [
         f"## {title}",
         "",

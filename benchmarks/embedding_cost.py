@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from app_hosts import Costs, hosts
+from command_line import command_line
 from comparison import machine
 from numpy.typing import NDArray
 from rich.progress import track
@@ -183,7 +183,7 @@ def main() -> None:
     lines = [
         "# What EdgeViT costs an application",
         "",
-        f"`python benchmarks/embedding_cost.py {shlex.join(sys.argv[1:])}`. {machine(1)}",
+        f"`{command_line()}`. {machine(1)}",
         "",
         f"Variant {options.variant}, one thread; medians, with quartiles. Python's import is what it takes beyond "
         "numpy's and Pillow's, its packages are all that `edgevit[onnxruntime]` installs without pip and setuptools. "

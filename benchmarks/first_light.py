@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from command_line import command_line
+
 from edgevit.bundle.store import Bundle
 from edgevit.data.fashion_mnist import available
 from edgevit.files import write_atomically
@@ -117,7 +119,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("docs/images/accuracy-latency.svg"))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/first-light.md"))
     options = parser.parse_args()
-    command = shlex.join(["python", "benchmarks/first_light.py", *sys.argv[1:]])
+    command = command_line()
     parts = ["# First light", "", f"Written by `{command}`.", ""]
     with tempfile.TemporaryDirectory() as folder:
         for index, (title, arguments) in enumerate(jobs(options.shared)):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from command_line import command_line
 from comparison import machine
 from numpy.typing import NDArray
 from rich.progress import track
@@ -172,7 +172,7 @@ def main() -> None:
     lines = [
         "# Hosts of a pack",
         "",
-        f"`python benchmarks/hosts.py {shlex.join(sys.argv[1:])}`. {machine(1)}",
+        f"`{command_line()}`. {machine(1)}",
         "",
         f"{count} images. Decisions and distances are from Python's with the same variant; right is by the labels.",
         "",

@@ -12,7 +12,6 @@ Markdown table for each model. With ``--peers`` the files of onnxruntime's quant
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 import warnings
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from command_line import command_line
 from comparison import machine, markdown
 from numpy.typing import NDArray
 from peers import PEERS, Material
@@ -202,7 +202,7 @@ def main() -> None:
     text = [
         "# INT8 of hybrids",
         "",
-        f"Written by `python benchmarks/hybrids.py {shlex.join(sys.argv[1:])}`; seeded weights, recipe `default`.",
+        f"Written by `{command_line()}`; seeded weights, recipe `default`.",
         "",
         machine(options.threads),
         "",

@@ -11,12 +11,12 @@ have). Needs ``benchmarks/requirements-peers.txt``.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from command_line import command_line
 from comparison import Entry, machine, markdown, missing_lines, prepare, write_section
 
 from edgevit.bundle.manifest import Latency
@@ -87,7 +87,7 @@ def measure(source: str, calibration: DataSource, options: argparse.Namespace) -
     return [
         f"## {Path(source).stem}",
         "",
-        f"`python benchmarks/latency_vs_peers.py {shlex.join(sys.argv[1:])}`; EdgeViT's recipe is `{options.recipe}`. "
+        f"`{command_line()}`; EdgeViT's recipe is `{options.recipe}`. "
         f"The baseline is its INT8 on the same engine{merged}.{random}",
         "",
         machine(options.threads),

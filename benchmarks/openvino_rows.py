@@ -10,8 +10,6 @@ counts.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import openvino
+from command_line import command_line
 from comparison import machine, markdown
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -92,8 +91,7 @@ def main() -> None:
     text = [
         "# Rows that OpenVINO's integer kernels like",
         "",
-        f"Written by `python benchmarks/openvino_rows.py {shlex.join(sys.argv[1:])}`: milliseconds of the Linear "
-        "layers of eight blocks in INT8, by rows and width.",
+        f"Written by `{command_line()}`: milliseconds of the Linear layers of eight blocks in INT8, by rows and width.",
         "",
         machine(options.threads),
         "",

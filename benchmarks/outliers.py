@@ -12,7 +12,6 @@ images. Writes a Markdown table; those of other models that are in the file stay
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from command_line import command_line
 from comparison import machine, write_section
 from rich.progress import track
 
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300, help="to measure on (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/outliers.md"))
     options = parser.parse_args()
-    command = f"`python benchmarks/outliers.py {shlex.join(sys.argv[1:])}`. {machine(0)}"
+    command = f"`{command_line()}`. {machine(0)}"
     names = ", ".join(Path(source).stem for source in options.sources or [options.planted])
     title = f"## {names}" + (f", {options.dialect}" if options.dialect != "auto" else "")
     lines = [title, "", command, "", HEADER, "| --- " * 7 + "|"]

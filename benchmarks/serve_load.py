@@ -16,7 +16,6 @@ import asyncio
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import command_line
 from comparison import machine
 
 from edgevit.files import write_atomically
@@ -299,7 +299,7 @@ def main() -> None:
     given = parser.parse_args()
     paths = sorted(path for path in given.images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:32]
     found = asyncio.run(under_load(given.pack, paths, given.seconds))
-    command = shlex.join(["python", "benchmarks/serve_load.py", *sys.argv[1:]])
+    command = command_line()
     text = (
         f"# `edgevit serve` under twice its load\n\n`{command}`. {machine(1)}\n\n"
         f"Variant {found['variant']}, one thread, a queue of 64; server and clients share the machine, whose load was "

@@ -10,13 +10,12 @@ application. ``--threads`` is how many the engine itself takes.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+from command_line import command_line
 
 from edgevit.bundle.store import Bundle
 from edgevit.evaluation.environment import environment
@@ -60,7 +59,7 @@ def main() -> None:
         one.name for one in bundle.manifest.variants if one.backend in ("onnxruntime", "openvino")
     ]
     here = environment()
-    print("# Threads that share a model", "", f"Written by `python {shlex.join(sys.argv)}`.", "", sep="\n")
+    print("# Threads that share a model", "", f"Written by `{command_line()}`.", "", sep="\n")
     print(f"{here.cpu}, {here.cores} cores, {', '.join(f'{name} {found}' for name, found in here.packages.items())};")
     print(f"bundle {bundle.manifest.name}, {given.sharing} threads share a model whose engine takes {given.threads}.\n")
     print("| variant | images a second, one thread | shared | ratio (95 %) |", "| --- | --- | --- | --- |", sep="\n")

@@ -10,7 +10,6 @@ merged tokens and, for comparison, of all tokens. The reference is float32 with 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from command_line import command_line
 from comparison import checkpoint_of, machine, markdown
 from numpy.typing import NDArray
 
@@ -166,7 +166,7 @@ def main() -> None:
     text = [
         "# Merged tokens: what they cost",
         "",
-        f"Written by `python benchmarks/token_budgets.py {shlex.join(sys.argv[1:])}`: {len(judge)} images that were "
+        f"Written by `{command_line()}`: {len(judge)} images that were "
         "not calibrated with; the reference is float32 with all tokens. A schedule: how many tokens each block merges.",
         "",
         machine(2),

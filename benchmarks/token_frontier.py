@@ -12,11 +12,11 @@ of which is compared in its own place; without, its logits or its features.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 from pathlib import Path
 
+from command_line import command_line
 from comparison import machine, markdown, write_section
 
 import edgevit
@@ -108,8 +108,7 @@ def main() -> None:
     text = [
         f"## {title}",
         "",
-        f"Written by `python benchmarks/token_frontier.py {shlex.join(sys.argv[1:])}`: {options.images} images that "
-        "were not calibrated with.",
+        f"Written by `{command_line()}`: {options.images} images that were not calibrated with.",
         "",
         machine(2),
         "",

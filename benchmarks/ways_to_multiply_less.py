@@ -11,8 +11,6 @@ attention alone and its MLP alone: the one of each kind that costs least is show
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from command_line import command_line
 from comparison import machine, markdown, write_section
 from numpy.typing import NDArray
 from onnx_ir.passes import common
@@ -157,8 +156,7 @@ def main() -> None:
     text = [
         f"## {title}",
         "",
-        f"Written by `python benchmarks/ways_to_multiply_less.py {shlex.join(sys.argv[1:])}`: {options.images} images; "
-        "the reference is the model as it is, all in float32.",
+        f"Written by `{command_line()}`: {options.images} images; the reference is the model as it is, all in float32.",
         "",
         machine(2),
         "",

@@ -147,7 +147,7 @@ def _with(place: Path | None) -> dict[str, str]:
 
 def _table(engine: str, heads: int, folder: Path, wrong: list[str]) -> list[str]:
     """Return the lines of a model's table, and add to ``wrong`` what was promised and does not hold."""
-    from edgevit.versions import within
+    from edgevit.versions import in_range
 
     files = bundle(Path(tempfile.mkdtemp(dir=folder)), engine, heads)
     here, expected = run(engine, None, files)
@@ -161,7 +161,7 @@ def _table(engine: str, heads: int, folder: Path, wrong: list[str]) -> list[str]
         for name, answer in answers.items():
             runs = not isinstance(answer, str)
             rows[name].append(f"{difference(answer, expected[name]):.1g}" if runs else "no")
-            if not runs and (files[name].versions is None or within(found, files[name].versions)):
+            if not runs and (files[name].versions is None or in_range(found, files[name].versions)):
                 wrong.append(f"{name} is promised for {files[name].versions}, and {found} says: {answer}")
     return [
         f"## {engine}, {heads} heads",

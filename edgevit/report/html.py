@@ -88,7 +88,7 @@ def _engine(jinja2: ModuleType) -> Any:  # noqa: ANN401 - it is imported at run 
             name: getattr(formats, name)
             for name in (
                 *("percent", "percent_interval", "points", "points_interval", "milliseconds", "three_digits"),
-                *("ratio", "ratio_interval", "megabytes", "mebibytes", "p_value", "nats", "decibels", "cosine"),
+                *("speed_up", "ratio_interval", "megabytes", "mebibytes", "p_value", "nats", "decibels", "cosine"),
                 *("printable", "signed_digits", "part", "weighted"),
             )
         }
