@@ -85,11 +85,9 @@ def chosen(precision: str, dialect: str, names: Sequence[str]) -> list[Change]:
 
     Of ``names`` alone, if there are any: a constant's or setting's, or one with its value, as in "TOKEN_WEIGHT 1".
     """
+    wanted = set(names)
     own = [each for each in CHANGES if each.precision == precision and dialect in (each.dialects or (dialect,))]
-    return [
-        BASE,
-        *(each for each in own if not names or not {each.name, f"{each.name} {each.value}"}.isdisjoint(names)),
-    ]
+    return [BASE, *(each for each in own if not wanted or wanted & {each.name, f"{each.name} {each.value}"})]
 
 
 @contextmanager

@@ -179,7 +179,8 @@ def main() -> None:
     options = parser.parse_args()
     changes = chosen(options.precision, options.dialect, options.only)
     what = options.dialect if options.precision == "int8" else f"{options.dialect}, {options.precision}"
-    title = f"## {Path(options.source).stem}, {what}" + (f", {options.seeds} seeds" if options.seeds > 1 else "")
+    title = f"## {Path(options.source).stem}, {what}" + (f", {options.images} images" if options.images else "")
+    title += f", {options.seeds} seeds" if options.seeds > 1 else ""
     header = (*HEADER, "time") if options.time else HEADER
     lines = [title, "", f"`python benchmarks/ablations.py {shlex.join(sys.argv[1:])}`. {machine(0)}", ""]
     lines += [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]

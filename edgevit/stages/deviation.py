@@ -12,7 +12,8 @@ from edgevit.bundle.manifest import Manifest
 from edgevit.quantization.accuracy.output_distance import worst_sqnr_db
 from edgevit.statistics import mean_kl
 
-#: How far from float32 a model with convolutions in integers may be in any case: as far as INT8 leaves a ViT.
+#: How far from float32 a model with convolutions in integers may be in any case: as far as the default recipe's
+#: ``fallback`` lets INT8 take a ViT. These limits are choices of what accuracy is worth, not measurements.
 _MOST_KL, _LEAST_SQNR = 0.002, 24.0
 #: In dB, of a classifier: KL says what noise costs it, but for logits so flat that noise alone orders the classes.
 _LEAST_SQNR_OF_LOGITS = 15.0

@@ -22,6 +22,7 @@ from edgevit.errors import BundleError
 
 _WARM_UP, _ROUNDS = 3, 15
 #: Another setting must take less time by more than this share: timings are noisy, and the first is the more exact one.
+#: It is a choice of what is worth a change, not a measurement of the noise, which differs between machines.
 MARGIN = 0.03
 
 

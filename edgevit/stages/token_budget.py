@@ -38,11 +38,13 @@ BUDGETS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 _CHOSEN_ON, _AT_LEAST, _MULTIPLY_ADDS = 32, 8, 200e9
 _BATCH = 8
 _NUMBERS = 1 << 24  # of outputs at the most, where a model gives many for an image
-#: Prices of merging once, in multiples of what it was measured to take, with which schedules are tried.
+#: Prices of merging once, in multiples of what it was measured to take, with which schedules are tried: the measurement
+#: is noisy, and for nothing there are many small merges. Which ones is a choice; what comes out is measured.
 _MERGE_PRICES = (0.0, 0.5, 1.0, 2.0)
 #: What merging once takes where it was not measured, as a share of the model's time.
 _MERGE_TIME = 0.01
-#: A schedule saves so much of what the one that saves most does: many small merges cost least, and save little.
+#: A schedule saves so much of what the one that saves most does: many small merges cost least, and save little. It is
+#: a choice of time against accuracy; the budget holds in any case.
 _OF_THE_MOST = 0.8
 _LEAST_SAVED = 1e-3  # share of the time: what saves nothing costs too much
 

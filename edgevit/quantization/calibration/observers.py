@@ -13,8 +13,8 @@ from edgevit.quantization.calibration.arrays import same_layout
 from edgevit.quantization.calibration.histogram import StreamingHistogram
 from edgevit.quantization.calibration.statistics import ChannelStatistics, TensorStatistics
 
-#: Images whose ranges are joined before they are averaged. Chosen by KL to float32 of DeiT-tiny, on photos that it was
-#: not calibrated with; groups of 4 and 8 differ by no more than repeated runs do.
+#: Images whose ranges are joined before they are averaged: an image alone clips more than a group does.
+#: benchmarks/results/ablations.md has what other groups give.
 GROUP = 8
 
 #: Weight of an image in the moving average, as in PyTorch's MovingAverageMinMaxObserver and onnxruntime's MinMax.

@@ -19,9 +19,11 @@ from edgevit.quantization.float16.convert import Float16Plan, floats, node_names
 
 #: The largest number of float16.
 LARGEST = float(np.finfo(np.float16).max)
-#: How far beyond the scanned images' largest value others may go: twice, one bit.
+#: How far beyond the scanned images' largest value others may go: twice, one bit. It is a choice: more keeps more nodes
+#: in float32, less overflows for an image that goes a little farther.
 HEADROOM = 2.0
-#: Relative root mean square error of rounding that is too much. Where all numbers are normal it is 2**-11 at the most.
+#: Relative root mean square error of rounding that is too much. Where all numbers are normal it is 2**-11 at the most;
+#: four times that is a choice, for tensors with some numbers below the normal ones.
 TOLERANCE = 2.0**-9
 
 #: Root mean square from which on rounding need not be tried: a normal number changes by 2**-11 of itself at the most,

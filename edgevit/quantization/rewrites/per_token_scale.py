@@ -1,8 +1,8 @@
 """Give each token a scale of its own in front of a Linear layer, where no constant scale fits all.
 
-Behind a GELU tokens differ more than channels do: on DeiT-tiny the largest value of most is a third of the largest of
-all. So let r = max(largest of x, 1) for each token x; then x W + b = r (x / r) W + b, and x / r ends at 1. What of that
-is negative is small: the functions that are taken for activations here go down to -0.28 (SiLU), and r is at least 1.
+Behind a GELU some tokens have much larger values than others. So let r = max(largest of x, 1) for each token x; then
+x W + b = r (x / r) W + b, and x / r ends at 1. What of that is negative is small: the functions that are taken for
+activations here go down to -0.28 (SiLU), and r is at least 1.
 Where no value that was seen is as large as 1, r is at least the largest of them: else most levels would go unused.
 
 The engine computes r, a maximum over channels, a division and a product over what the layer gives: as much as a second
@@ -19,7 +19,8 @@ from edgevit.graph.linears import LinearLayer
 from edgevit.graph.node_facts import Role, is_marked, mark_node
 from edgevit.quantization.calibration.statistics import ChannelStatistics
 
-#: The least that a token is divided by where values reach it; one whose largest value is less is divided by this.
+#: The least that a token is divided by where values reach it; one whose largest value is less is divided by this. Far
+#: below 1 what is negative would set the range; benchmarks/results/ablations.md has what other values give.
 LEAST = 1.0
 
 _AXES_ARE_AN_INPUT_SINCE = 18

@@ -19,14 +19,15 @@ from edgevit.quantization.calibration.statistics import ChannelStatistics, PerCh
 from edgevit.recipes import Alpha
 
 #: Exponents of a channel's range and of its largest weight among which each layer's are searched; (0, 0) is no scaling.
+#: benchmarks/results/ablations.md has what fewer and more of them give.
 EXPONENTS = tuple((a, b) for a in (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0) for b in (0.0, 0.2, 0.35, 0.5, 0.65))
 
 _SMALLEST = 1e-5  # of the largest: channels narrower than that, or without weights, are treated as if they were not
 
 
 #: How far beyond what calibration saw a channel is expected to reach, and how many of its standard deviations at least.
-#: Scaling leaves many channels at the edge of the range, where every image that was not seen would be clipped. They
-#: were chosen by the SQNR of DeiT-tiny's logits on photos that it was not calibrated with.
+#: Scaling leaves many channels at the edge of the range, where every image that was not seen would be clipped.
+#: benchmarks/results/ablations.md has what other values give.
 HEADROOM = 1.1
 DEVIATIONS = 4.0
 
@@ -50,8 +51,8 @@ class Equalization(NamedTuple):
 def choose_equalization(channels: ChannelStatistics, share: float) -> Equalization:
     """Return divisors that take the widest ``share`` of the channels down to the range of the next one.
 
-    On DeiT-tiny shares from 1/12 to 1/2 gave the same KL divergence, a third below that without (132 photos to judge
-    by): what wide channels gain in step, their larger weights lose sooner or later.
+    What wide channels gain in step, their larger weights lose sooner or later; benchmarks/results/ablations.md has what
+    shares give (`channel_equalization`).
     """
     reach = reach_of(channels)
     limit = np.sort(reach)[::-1][min(int(share * len(reach)), len(reach) - 1)]

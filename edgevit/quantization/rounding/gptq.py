@@ -19,7 +19,8 @@ from edgevit.quantization.calibration.arrays import same_layout
 from edgevit.quantization.calibration.observers import ObserverState
 from edgevit.quantization.plan import LinearQuantization
 
-#: Share of the mean second moment that is added to each: it keeps the solution calm where inputs hardly vary.
+#: Share of the mean second moment that is added to each: it keeps the solution calm where inputs hardly vary. It is the
+#: paper's (Frantar et al. 2023, section 3, step 3).
 DAMPING = 0.01
 
 #: How many other tokens the one that the head reads counts for, where a layer sees it among them: attention averages

@@ -25,10 +25,12 @@ from edgevit.quantization.accuracy.criteria import Limit, measure_loss
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.token_merging.distances import merging_distances
 
-#: Into how many steps the patches are divided, and how many of them each block by itself is measured with.
+#: Into how many steps the patches are divided, and how many of them each block by itself is measured with. They are
+#: choices of how long to search: a finer table takes longer to make, and each number measured is a run of the model.
 _STEPS, _MEASURED = 24, (3, 9)
 _MANY = 12  # times ``MULTIPLE``
-#: How fast losses grow with distances: noise in a measurement does not make it more or less.
+#: How fast losses grow with distances, at least and at most: as the error or as its square. Noise in a measurement does
+#: not make it more or less.
 _EXPONENTS = (1.0, 2.0)
 #: Images whose keys are looked at; distances differ little between images.
 _LOOKED_AT = 8

@@ -34,7 +34,8 @@ BLOCK = 32
 
 _BITS = 4
 _LEVELS = 2**_BITS - 1
-#: How far the range of a block may be narrowed, at either end, to make its weights' squared error smaller.
+#: How far the range of a block may be narrowed, at either end, to make its weights' squared error smaller; a choice of
+#: how long to search (`--precision int4-weights` of benchmarks/ablations.py).
 SHRINKS = np.linspace(1.0, 0.7, 7, dtype=np.float32)
 _LARGE = 1024  # numbers; what is smaller is not worth a Cast
 _DOMAIN = "com.microsoft"
