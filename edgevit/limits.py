@@ -67,7 +67,7 @@ def within_limits(size: int, what: str, work: Callable[[], _T], *, times: int = 
         ) from error
     if not wait([done], times * seconds).done:
         raise InputError(
-            f"{what} takes more than {times * seconds} s, which its size does not explain",
+            f"{what} takes more than {times * seconds} s, more than a model of this size should need",
             remedy=f"set {TIME_ALLOWED} to more seconds (0: any number) if you trust the file",
         )
     return done.result()

@@ -19,7 +19,7 @@ from edgevit.quantization import linear_plan as plans
 from edgevit.quantization.accuracy import range_search
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration import calibrate as calibration
-from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.exact_rewrites import ExactRewrites
 from edgevit.quantization.float16 import convert, scan
 from edgevit.quantization.plan import QuantizationPlan

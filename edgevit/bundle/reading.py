@@ -45,8 +45,8 @@ def decode_manifest(content: bytes) -> Manifest:
     """
     _refuse_newer(_parsed(content, _Version).schema_version)
     manifest = _parsed(content, Manifest)
-    if problem := _contradiction(manifest):
-        raise BundleError(f"{MANIFEST} is not valid: {problem}", remedy=_RESTORE)
+    if reason := _invalid_reason(manifest):
+        raise BundleError(f"{MANIFEST} is not valid: {reason}", remedy=_RESTORE)
     for version in range(manifest.schema_version, SCHEMA_VERSION):
         manifest = MIGRATIONS[version](manifest)
     return msgspec.structs.replace(manifest, schema_version=SCHEMA_VERSION)
@@ -102,7 +102,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return content
 
 
-def _contradiction(manifest: Manifest) -> str | None:
+def _invalid_reason(manifest: Manifest) -> str | None:
     names = [variant.name for variant in manifest.variants]
     if (manifest.spec is None) == (manifest.graph is None):
         return "the model must be described by either a spec or a graph - at `$.spec`"
@@ -119,13 +119,11 @@ def _contradiction(manifest: Manifest) -> str | None:
         return "images are preprocessed to another size than the model takes - at `$.preprocess`"
     measured: list[tuple[str, Sequence[Variant | DeviceVariant]]] = [("variants", manifest.variants)]
     measured += [(f"devices.{device.name}", device.variants) for device in manifest.devices]
-    found = (_contradiction_of_figures(place, variants, manifest) for place, variants in measured)
-    return next(filter(None, found), None) or _contradiction_of_devices(manifest) or _contradiction_of_outputs(manifest)
+    found = (_figures_reason(place, variants, manifest) for place, variants in measured)
+    return next(filter(None, found), None) or _devices_reason(manifest) or _outputs_reason(manifest)
 
 
-def _contradiction_of_figures(
-    place: str, variants: Sequence[Variant | DeviceVariant], manifest: Manifest
-) -> str | None:
+def _figures_reason(place: str, variants: Sequence[Variant | DeviceVariant], manifest: Manifest) -> str | None:
     if any(one.accuracy and one.accuracy.agreement is None for one in variants) and not manifest.typed_outputs:
         return f"there is no agreement - at `$.{place}[...].accuracy.agreement`"
     if any(_is_of_another_kind(one, manifest) for one in variants):
@@ -135,14 +133,14 @@ def _contradiction_of_figures(
     return None
 
 
-def _contradiction_of_devices(manifest: Manifest) -> str | None:
+def _devices_reason(manifest: Manifest) -> str | None:
     names = [[device.name for device in manifest.devices], *([v.name for v in d.variants] for d in manifest.devices)]
     if any(len(set(those)) < len(those) for those in names):
         return "two devices, or two variants of one, have the same name - at `$.devices`"
     return None
 
 
-def _contradiction_of_outputs(manifest: Manifest) -> str | None:
+def _outputs_reason(manifest: Manifest) -> str | None:
     outputs = manifest.typed_outputs
     if len({output.name for output in outputs}) < len(outputs) or width_of(outputs) > MOST_NUMBERS:
         return "outputs share a name, or are larger than any model's - at `$.outputs`"

@@ -49,7 +49,7 @@ def inspect(
 
 
 def _kernels(opened: Bundle, names: Sequence[str], *, every: bool) -> Result:
-    from edgevit.cli.kernels import kernels_shown  # these read graphs: what is in a bundle is shown without onnx
+    from edgevit.cli.kernel_tables import kernels_shown  # these read graphs: what is in a bundle is shown without onnx
     from edgevit.stages.kernels import kernels
 
     with progress() as bars:

@@ -22,7 +22,7 @@ from edgevit.stages.pack_triton import TritonResult
 from edgevit.stages.pack_video import VideoResult
 
 if TYPE_CHECKING:
-    from edgevit.mobile.sidecar import HandedModel
+    from edgevit.mobile.hand_over import HandedModel
     from edgevit.stages.pack_mobile import HandOverResult
 
 _PHONES = "For a phone's engine"

@@ -44,7 +44,7 @@ from edgevit.errors import StorageError
 from edgevit.evaluation.load import Load
 from edgevit.files import check_writable
 from edgevit.report.junit import write_junit
-from edgevit.stages.judging import MIN_SPEEDUP
+from edgevit.stages.gate_limits import MIN_SPEEDUP
 from edgevit.stages.race_result import RaceResult
 
 _DEFAULT = Load()

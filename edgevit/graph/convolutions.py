@@ -123,7 +123,7 @@ def stages_of(convolutions: Iterable[Convolution], *, most: int) -> tuple[Stage,
     return tuple(Stage(where, tuple(those)) for where, those in names.items())
 
 
-def settled(convolution: Convolution) -> ir.Value:
+def fused_output(convolution: Convolution) -> ir.Value:
     """Return what ``convolution`` gives after the ReLU or Clip that alone reads it, which integer kernels take in."""
     output = convolution.output
     users = [user for user, _ in output.uses()]

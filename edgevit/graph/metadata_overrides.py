@@ -14,7 +14,7 @@ from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.interface import Interface, WantedOutput, interface_of, refused_output
 from edgevit.graph.metadata import noted
 from edgevit.graph.onnx_file import OnnxFile, read_onnx, shown, shown_line
-from edgevit.graph.output_kinds import kinds_of, problem_with
+from edgevit.graph.output_kinds import kinds_of, misfit_reason
 from edgevit.graph.output_labels import with_labels
 from edgevit.graph.passes.name_uniquely import names_of
 from edgevit.graph.running import ENGINE_ERRORS, run_several
@@ -133,7 +133,7 @@ def _typed(
     said = [wanted.kind or (noted_as[wanted.name].kind if wanted.name in noted_as else None) for wanted in face.outputs]
     called = names_of(face.names)
     for wanted, name, kind, shape in zip(face.outputs, called, kinds_of(face.names, shapes, said), shapes, strict=True):
-        problem = problem_with(kind, shape)
+        problem = misfit_reason(kind, shape)
         if problem is not None:
             raise GraphError(
                 f"the output '{shown(wanted.name)}' of {file.path} {problem}",

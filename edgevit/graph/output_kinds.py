@@ -22,7 +22,7 @@ def kinds_of(
     )
 
 
-def problem_with(kind: OutputKind, shape: tuple[int, ...]) -> str | None:
+def misfit_reason(kind: OutputKind, shape: tuple[int, ...]) -> str | None:
     """Return why an output of ``shape`` for one image cannot be of ``kind``; None if it can."""
     axes = {"embedding": (1,), "tokens": (2,), "features": (3,), "depth": (2, 3), "segmentation": (3,), "boxes": (2,),
             "corners": (2,), "scores": (2,)}.get(kind)  # fmt: skip

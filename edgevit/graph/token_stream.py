@@ -37,14 +37,14 @@ class TokenStream:
 
     Of ``tokens`` the first ``prefix`` are no patches, but class token, distillation token or registers. ``values``
     hold a row for each token, in the order in which they are computed; those of attention between heads are left out.
-    ``readers`` are inputs of other nodes, at which all tokens are looked at; ``outputs`` those that the graph gives.
+    ``consumers`` are inputs of other nodes, at which all tokens are looked at; ``outputs`` those that the graph gives.
     """
 
     tokens: int
     prefix: int
     blocks: list[EncoderBlock]
     values: list[ir.Value] = field(default_factory=list)
-    readers: list[tuple[ir.Node, int]] = field(default_factory=list)
+    consumers: list[tuple[ir.Node, int]] = field(default_factory=list)
     outputs: list[ir.Value] = field(default_factory=list)
 
     @property
@@ -128,7 +128,7 @@ def _comes_from(value: ir.Value, other: ir.Value) -> bool:
 
 
 def _follow(graph: ir.Graph, stream: TokenStream) -> None:
-    """Find the values and the readers of ``stream``."""
+    """Find the values and the consumers of ``stream``."""
     inside = {node for block in stream.blocks for node in _nodes(block.attention)}
     attentions = {block.attention.output: block.attention for block in stream.blocks}
     seen: dict[ir.Value | None, None] = {stream.blocks[0].residual: None}
@@ -142,7 +142,7 @@ def _follow(graph: ir.Graph, stream: TokenStream) -> None:
         elif keeps_rows(node, seen):
             seen.update(dict.fromkeys(node.outputs))
         elif not takes_first(node, stream.prefix):
-            stream.readers += [(node, index) for index in taken]
+            stream.consumers += [(node, index) for index in taken]
     stream.values = [value for value in seen if value is not None]
     stream.outputs = [value for value in graph.outputs if value in seen]
     for block in stream.blocks:

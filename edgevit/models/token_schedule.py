@@ -33,7 +33,7 @@ def check_schedule(spec: ModelSpec, schedule: Sequence[int]) -> None:
 
     """
     check_mergeable(spec)
-    problem = schedule_problem(spec.tokens, spec.prefix_tokens, spec.depth, schedule)
+    problem = impossible_schedule_reason(spec.tokens, spec.prefix_tokens, spec.depth, schedule)
     if problem is not None:
         raise SpecError(problem.message, remedy=problem.remedy)
 
@@ -45,7 +45,7 @@ class Problem(NamedTuple):
     remedy: str
 
 
-def schedule_problem(tokens: int, prefix: int, blocks: int, schedule: Sequence[int]) -> Problem | None:
+def impossible_schedule_reason(tokens: int, prefix: int, blocks: int, schedule: Sequence[int]) -> Problem | None:
     """Return why ``blocks`` cannot merge ``tokens`` by ``schedule``, none of the first ``prefix``; None if they can."""
     if len(schedule) != blocks:
         return Problem(

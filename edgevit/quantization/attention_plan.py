@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from edgevit.graph.attention import find_attentions
 from edgevit.quantization.arithmetic import symmetric_parameters
-from edgevit.quantization.calibration.statistics import TensorStatistics
+from edgevit.quantization.calibration.calibration_table import TensorStatistics
 from edgevit.quantization.plan import AttentionPlan
 
 _OPERANDS = ("query", "key", "value")

@@ -10,7 +10,7 @@ from edgevit.errors import BundleError, DataError
 from edgevit.graph.heads import head_layers
 from edgevit.graph.linears import LinearLayer, depends_on_images, find_linears
 from edgevit.quantization.arithmetic import Scheme, activation_parameters, symmetric_parameters, weight_scales
-from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
+from edgevit.quantization.calibration.calibration_table import CalibrationTable, TensorStatistics
 from edgevit.quantization.plan import LinearPlan, LinearQuantization, QuantizationPlan
 from edgevit.recipes import Observer
 

@@ -37,11 +37,11 @@ from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.attention_plan import operands_of, plan_attentions
 from edgevit.quantization.blas import one_blas_thread
+from edgevit.quantization.calibration.calibration_table import CalibrationTable, TensorStatistics
 from edgevit.quantization.calibration.image_pass import observe_all, single_images
 from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.calibration.resume import NOTHING_KEPT, Keeper
-from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 from edgevit.quantization.convolution_plan import plan_convolutions
 from edgevit.quantization.exact_rewrites import ExactRewrites
 from edgevit.quantization.linear_plan import make_plan

@@ -22,7 +22,7 @@ def _consistent(variant: Variant, variants: Sequence[Variant]) -> Variant:
     baseline = baseline_of(variant, variants)
     if variant.latency is None or baseline is None or baseline.latency is None or baseline.name == variant.name:
         return variant
-    reason = _contradiction_reason(variant.latency, baseline.latency, baseline.name)
+    reason = _withheld_reason(variant.latency, baseline.latency, baseline.name)
     if reason is None:
         return variant
     reasons = "; ".join(filter(None, (reason, variant.latency.invalid_reason)))
@@ -30,7 +30,7 @@ def _consistent(variant: Variant, variants: Sequence[Variant]) -> Variant:
     return replace(variant, latency=changed)
 
 
-def _contradiction_reason(latency: Latency, baseline: Latency, name: str) -> str | None:
+def _withheld_reason(latency: Latency, baseline: Latency, name: str) -> str | None:
     """Return why the speed-up is withheld, or None."""
     speedup, interval = latency.speedup_vs_float32, latency.speedup_ci95
     if speedup is None or interval is None or latency.p50_ms is None:

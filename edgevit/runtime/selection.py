@@ -92,11 +92,11 @@ def _rank(variant: Variant, *, believed: bool) -> tuple[bool, int, float]:
 
     Figures that are not ``believed`` count as none.
     """
-    dear = believed and any(each.limit in COSTS and each.word != "passed" for each in variant.evidence)
+    costs_too_much = believed and any(each.limit in COSTS and each.word != "passed" for each in variant.evidence)
     milliseconds = _milliseconds_per_image(variant) if believed else None
     if milliseconds is not None and validated(variant):
-        return dear, 0, milliseconds
-    return dear, {"int8": 1, "float32": 2}.get(variant.precision, 3), 0.0
+        return costs_too_much, 0, milliseconds
+    return costs_too_much, {"int8": 1, "float32": 2}.get(variant.precision, 3), 0.0
 
 
 def _milliseconds_per_image(variant: Variant) -> float | None:

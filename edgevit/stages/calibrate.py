@@ -27,7 +27,7 @@ from edgevit.errors import BundleError, ImageError
 from edgevit.graph.convolutions import find_convolutions
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.calibrate import Observation
-from edgevit.quantization.calibration.statistics import SCHEMA_VERSION, CalibrationTable
+from edgevit.quantization.calibration.calibration_table import SCHEMA_VERSION, CalibrationTable
 from edgevit.quantization.ptq import FloatModel
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource, data_warnings

@@ -19,7 +19,7 @@ from edgevit.models.spec import ModelSpec
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.layer_noise import float_twin, layer_noise, write_unfused
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.emit import UNFUSED, scheme_of
 from edgevit.quantization.ptq import PtqModel
 from edgevit.report.heatmap import heatmap, photo

@@ -141,7 +141,7 @@ class Optimizer:
         return self.models[scheme_of(target.dialect)]
 
     @property
-    def judging(self) -> Evaluator | None:
+    def held_out_evaluator(self) -> Evaluator | None:
         """Images that variants are judged by, if they are."""
         return self._evaluator if self._limit is not None else None
 
@@ -241,7 +241,7 @@ class Optimizer:
             return *self._images.load_beside(_SEARCHED, progress), None
         dataset, apart = self._images.load_apart(HELD_OUT, progress)
         held_out = evaluation_images(criteria, apart, self._bundle.manifest, progress)
-        progress.note(f"Judging by {len(held_out)} images of {dataset.name} that are not calibrated with")
+        progress.note(f"Measuring accuracy on {len(held_out)} images of {dataset.name} that are not calibrated with")
         return dataset, apart, held_out
 
     def _is_judged(self) -> bool:

@@ -27,8 +27,8 @@ from edgevit.json import JSONError, read
 from edgevit.mobile import MobileFormat, Rewrite, process
 from edgevit.mobile.converter import Converter
 from edgevit.mobile.formats import CONVERTERS
+from edgevit.mobile.hand_over import SIDECAR, AnswerCheck, Calibration, HandedModel, HandOver, Input
 from edgevit.mobile.messages import ANSWERS, CALIBRATION, IMAGES, MODEL, ConversionJob, ConvertedModel
-from edgevit.mobile.sidecar import SIDECAR, AnswerCheck, Calibration, HandedModel, HandOver, Input
 from edgevit.models.licenses import License
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.image_pass import single_images

@@ -24,8 +24,8 @@ from edgevit.recipes import NO_GATE, GateLimits, Recipe
 from edgevit.stages.benchmark import benchmark
 from edgevit.stages.budgets import TokenBudget
 from edgevit.stages.export import CHECKED, classes_of, declared_outputs, export
+from edgevit.stages.gate_limits import check_gate, judge, output_limits
 from edgevit.stages.images import DataSource, LabelledBatches, shared_images
-from edgevit.stages.judging import check_gate, judge, output_limits
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import check_unique_variants, quantize
 from edgevit.stages.race_result import Entrant

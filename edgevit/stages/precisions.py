@@ -29,7 +29,7 @@ from edgevit.quantization.kernel_check import (
     name_the_last,
     with_arithmetic,
 )
-from edgevit.quantization.lint.rules import check_tensorrt
+from edgevit.quantization.lint.tensorrt_rules import check_tensorrt
 from edgevit.quantization.ptq import PtqModel
 from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.weight_only.packed import check_packed, emit_weights_int4, emit_weights_int8

@@ -90,7 +90,7 @@ def quantize(
             rules = replace(rules, targets=tuple(targets.values()))
             optimizer = Optimizer(bundle, float32, images, rules, scratch, progress, merging=merging, student=student)
             optimizer.run()
-            building.build(targets, optimizer.model_for, optimizer.judging)
+            building.build(targets, optimizer.model_for, optimizer.held_out_evaluator)
             if restored := optimizer.restore(building.made.values()):
                 own = {name: target for name, target in targets.items() if scheme_of(target.dialect) in restored}
                 building.build(own, optimizer.model_for)

@@ -20,8 +20,8 @@ from edgevit.shell import quoted
 from edgevit.stages.benchmark import benchmark
 from edgevit.stages.budgets import TokenBudget
 from edgevit.stages.build import variant_name
+from edgevit.stages.gate_limits import check_gate, judge, output_limits
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
-from edgevit.stages.judging import check_gate, judge, output_limits
 from edgevit.stages.precisions import NEED_IMAGES
 from edgevit.stages.quantize import quantize
 from edgevit.stages.race_result import RaceResult, winner_of

@@ -25,7 +25,7 @@ from edgevit.graph.token_stream import find_token_stream
 from edgevit.graph.weights import letting_go
 from edgevit.models.token_schedule import most_merged
 from edgevit.progress import SILENT, Progress
-from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.emit import scheme_of
 from edgevit.quantization.ptq import FloatModel, PtqModel
 from edgevit.quantization.rewrites.passes import Options

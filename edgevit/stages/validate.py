@@ -22,8 +22,8 @@ from edgevit.evaluation.accuracy_details import MOST_FLIPS, EngineSteps
 from edgevit.evaluation.decisions import measure_decisions
 from edgevit.evaluation.embedding import measure_embedding
 from edgevit.evaluation.gate import MAX_DROP, MIN_COSINE, check_limits
+from edgevit.evaluation.output_accuracy import OutputsMeasure, compare_outputs
 from edgevit.evaluation.output_limits import OutputLimits
-from edgevit.evaluation.outputs import OutputsMeasure, compare_outputs
 from edgevit.files import shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.accuracy_details import keep_details

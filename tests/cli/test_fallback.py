@@ -68,7 +68,7 @@ def unlabelled(pictures):
 def test_the_layer_that_int8_ruins_goes_back_to_float_and_everyone_is_told(edgevit, planted):
     done = edgevit("quantize", planted, "--data", SHAPES, *LIMIT, "--json")
     assert done.code == 0, done.err
-    assert "Judging by 24 images of shapes" in done.err
+    assert "Measuring accuracy on 24 images of shapes" in done.err
     assert "Calibrating on 72 images" in done.err
     assert "All layers in integers: KL is" in done.err
     made = {variant["name"]: variant for variant in done.data()["variants"]}

@@ -6,7 +6,7 @@ from scipy import stats
 
 from edgevit.evaluation.bootstrap import ImageFigure, bca_interval
 from edgevit.evaluation.evidence import mean_of, ratio
-from edgevit.evaluation.outputs import mean_iou
+from edgevit.evaluation.output_accuracy import mean_iou
 
 
 @pytest.mark.parametrize("seed", range(3))

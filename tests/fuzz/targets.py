@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from edgevit.backends.base import BatchProfile
-from edgevit.backends.tensorrt.sidecar import EngineInfo, read_info
+from edgevit.backends.tensorrt.engine_info import EngineInfo, read_info
 from edgevit.bundle.golden import read_golden
 from edgevit.bundle.model_files import contents_of_ir, contents_of_onnx
 from edgevit.bundle.model_interface import file_interface
@@ -35,7 +35,7 @@ from edgevit.models.licenses import license_beside
 from edgevit.models.preprocessing import describe_preprocessing, preprocess_of, resized
 from edgevit.models.spec import ModelSpec
 from edgevit.models.tokenizer import read_tokenizer
-from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.targets import load_target

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgevit.graph.output_kinds import kinds_of, problem_with
+from edgevit.graph.output_kinds import kinds_of, misfit_reason
 
 
 @pytest.mark.parametrize(
@@ -42,5 +42,5 @@ def test_scores_are_beside_boxes():
     ],
 )  # fmt: skip
 def test_kinds_that_cannot_be(kind, shape):
-    assert problem_with(kind, shape)
-    assert problem_with("any", shape) is None
+    assert misfit_reason(kind, shape)
+    assert misfit_reason("any", shape) is None

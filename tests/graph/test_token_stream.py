@@ -34,7 +34,7 @@ def test_what_comes_before_the_patches_is_told_from_them(exported_vit, changes, 
     stream = find_token_stream(read(exported_vit(msgspec.structs.replace(SPEC, **changes))).graph)
     assert (stream.tokens, stream.prefix, stream.patches) == (tokens, prefix, 16)
     assert [block.attention.name for block in stream.blocks] == ["blocks.0.attn", "blocks.1.attn"]
-    assert bool(stream.readers) == (changes.get("pooling") == "mean")  # the class token stays where it is
+    assert bool(stream.consumers) == (changes.get("pooling") == "mean")  # the class token stays where it is
     assert stream.outputs == []
 
 
@@ -119,7 +119,7 @@ def test_what_else_is_done_to_tokens_between_blocks_is_refused(tmp_path, between
 
 def test_behind_the_last_block_tokens_may_be_moved(tmp_path):
     stream = find_token_stream(external(Changed(behind=lambda x: x + x.flip(1)), tmp_path))
-    assert len(stream.readers) == 2
+    assert len(stream.consumers) == 2
 
 
 class PatchesFirst(Changed):
@@ -143,7 +143,7 @@ def detector(model, folder):
 def test_queries_of_a_detector_read_all_places(tmp_path):
     stream = find_token_stream(detector(Detector(), tmp_path))
     assert len(stream.blocks) == 2
-    assert [node.name.split("/")[1] for node, _ in stream.readers] == ["read", "read"]  # keys and values
+    assert [node.name.split("/")[1] for node, _ in stream.consumers] == ["read", "read"]  # keys and values
 
 
 def test_a_decoder_with_attention_among_its_queries_is_refused(tmp_path):

@@ -11,7 +11,7 @@ from random_vit import PREPROCESS, random_model
 
 from edgevit.data.preprocess import Preprocess
 from edgevit.models.spec import ModelSpec
-from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.emit import DIALECTS, scheme_of
 from edgevit.quantization.plan import QuantizationPlan
 

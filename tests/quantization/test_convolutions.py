@@ -17,7 +17,7 @@ from edgevit.quantization.accuracy.criteria import KlLimit
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.search import Search
 from edgevit.quantization.accuracy.sensitivity import Form, rank_layers
-from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.convolution_plan import plan_convolutions
 from edgevit.quantization.emit import emit
 from edgevit.quantization.float_fallback import float_in, note_float_in, revert_to_float

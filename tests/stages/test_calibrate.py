@@ -13,7 +13,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.quantization.calibration.calibrate import Observation
-from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.quantization.ptq import FloatModel
 from edgevit.stages import calibrate as module

@@ -22,7 +22,7 @@ from edgevit.data.sources import load_dataset
 from edgevit.errors import BundleError, DataError, InputError, MissingDependencyError, StorageError
 from edgevit.report.junit import write_junit
 from edgevit.runtime import load
-from edgevit.stages import judging
+from edgevit.stages import gate_limits
 from edgevit.stages import race as stage
 from edgevit.stages.validate import Measurement, measure_variants
 
@@ -489,14 +489,14 @@ def test_energy_is_judged_by_its_interval(energy, word):
     mj, low, high = energy
     measured = Energy(mj=mj, mj_ci95=(low, high), source="s", covers="c", idle_w=1, load_w=2, blocks=20)
     latency = SimpleNamespace(energy=measured, energy_reason=None)
-    shown = judging._of_energy(latency, 40.0, 10.0)
+    shown = gate_limits._of_energy(latency, 40.0, 10.0)
     assert shown.word == word
     assert "above idle" in shown.reason
     assert (shown.needed is not None) == (word == "not shown")
 
 
 def test_why_energy_was_not_measured_is_said():
-    shown = judging._of_energy(SimpleNamespace(energy=None, energy_reason="only root may"), 40.0, 10.0)
+    shown = gate_limits._of_energy(SimpleNamespace(energy=None, energy_reason="only root may"), 40.0, 10.0)
     assert shown == ("not shown", "energy could not be measured (only root may); 40 mJ allowed", None)
 
 

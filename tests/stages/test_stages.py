@@ -20,7 +20,7 @@ from edgevit.evaluation.load import Load
 from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.models.spec import ModelSpec
 from edgevit.quantization.kernel_check import check_kernels
-from edgevit.quantization.lint.rules import lint
+from edgevit.quantization.lint.tensorrt_rules import lint
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load

@@ -15,7 +15,7 @@ from triton_config import model_config, parsed
 
 import edgevit as public
 from edgevit.backends.base import BatchProfile
-from edgevit.backends.tensorrt.sidecar import EngineInfo
+from edgevit.backends.tensorrt.engine_info import EngineInfo
 from edgevit.bundle.reading import encode_manifest
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, InputError

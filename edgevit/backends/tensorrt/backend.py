@@ -17,7 +17,7 @@ from edgevit.backends.backend import Backend, TargetFields
 from edgevit.backends.base import ANY_DEVICE, BatchProfile, BuildOptions
 from edgevit.backends.kernel_report import KERNELS, KernelReport
 from edgevit.backends.tensorrt import bindings as installed
-from edgevit.backends.tensorrt import build_memory, probe, sidecar
+from edgevit.backends.tensorrt import build_memory, engine_info, probe
 from edgevit.backends.tensorrt.bindings import NAMES, Bindings, Flavour, load_bindings
 from edgevit.backends.tensorrt.builder import Engine, EngineBuild, build_engine, inspect_engine
 from edgevit.backends.tensorrt.contradictions import (
@@ -27,11 +27,11 @@ from edgevit.backends.tensorrt.contradictions import (
     version_contradictions,
 )
 from edgevit.backends.tensorrt.cuda import CudaDevice, open_driver
+from edgevit.backends.tensorrt.engine_info import ENGINE, SIDECAR, SOURCE, EngineInfo
 from edgevit.backends.tensorrt.engine_report import report_of_inspection, report_of_log
 from edgevit.backends.tensorrt.log import DetailedLog
 from edgevit.backends.tensorrt.session import TensorRTSession
 from edgevit.backends.tensorrt.settings import DEFAULTS, build_settings, parse_settings
-from edgevit.backends.tensorrt.sidecar import ENGINE, SIDECAR, SOURCE, EngineInfo
 from edgevit.backends.tensorrt.trtexec import Trtexec, build_with_trtexec, find_trtexec
 from edgevit.backends.triton import TritonModel
 from edgevit.bundle.measured import Transfers
@@ -222,8 +222,8 @@ class _TensorRTBase(Backend):
                 f"{model} is no engine yet: {NAMES[self.flavour]} builds it on the device that runs it",
                 remedy="run 'edgevit build BUNDLE --target TARGET --precision PRECISION' on this machine",
             )
-        info = sidecar.read_info(model)
-        reason = sidecar.incompatible_reason(info, bindings, CudaDevice(driver).compute_capability, chosen)
+        info = engine_info.read_info(model)
+        reason = engine_info.incompatible_reason(info, bindings, CudaDevice(driver).compute_capability, chosen)
         if reason is None:
             return TensorRTSession(bindings, driver, model, chosen)
         if chosen.rebuild != "yes":
@@ -252,14 +252,14 @@ class _TensorRTBase(Backend):
 
     def _rebuilt(self, model: Path, info: EngineInfo, version: str, capability: str, progress: Progress) -> Path:
         """Return the engine that was built here from the same ONNX file; it is built if it has not been yet."""
-        source = sidecar.check_source(info, model)
+        source = engine_info.check_source(info, model)
         options = BuildOptions(
             settings=info.settings, batch=info.batch, compute_capability=capability, precision=info.precision
         )
         wanted = msgspec.json.encode([info.source_sha256, version, options])
         place = cache_folder() / self.flavour / "engines" / hashlib.sha256(wanted).hexdigest()
         try:
-            sidecar.read_info(place / ENGINE)
+            engine_info.read_info(place / ENGINE)
         except BundleError:  # not there yet, or damaged
             progress.note(f"Building an engine of {source} for this machine, to be kept in {place}")
             with atomic_folder(place) as draft:
@@ -288,14 +288,14 @@ class TensorRT(_TensorRTBase):
         """
         if model.suffix != ".engine":
             return "it is no engine yet: TensorRT builds it on the device"
-        info = sidecar.read_info(model)
+        info = engine_info.read_info(model)
         if info.batch.min > 1:
             return f"it takes no fewer than {info.batch.min} images at once"
         return TritonModel(
             backend=cls.name,
             platform="tensorrt_plan",
             files={"model.plan": model},
-            described_by=sidecar.check_source(info, model),
+            described_by=engine_info.check_source(info, model),
             on_gpu=True,
             largest_batch=info.batch.max,
             notes=(

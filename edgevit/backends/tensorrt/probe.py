@@ -8,8 +8,8 @@ from pathlib import Path
 from edgevit.backends.base import BuildOptions
 from edgevit.backends.tensorrt.bindings import NAMES, Flavour, load_bindings
 from edgevit.backends.tensorrt.cuda import CudaDevice, open_driver
+from edgevit.backends.tensorrt.engine_info import incompatible_reason, read_info
 from edgevit.backends.tensorrt.settings import parse_settings
-from edgevit.backends.tensorrt.sidecar import incompatible_reason, read_info
 from edgevit.backends.tensorrt.trtexec import find_trtexec
 from edgevit.errors import InputError, MissingDependencyError, MissingError
 

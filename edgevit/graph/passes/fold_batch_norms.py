@@ -74,5 +74,5 @@ def _last(value: ir.Value) -> int | None:
 
 
 def _only_reader(value: ir.Value) -> ir.Node | None:
-    readers = [user for user, _ in value.uses()]
-    return readers[0] if len(readers) == 1 and only_read_by(value, readers[0]) else None
+    consumers = [user for user, _ in value.uses()]
+    return consumers[0] if len(consumers) == 1 and only_read_by(value, consumers[0]) else None

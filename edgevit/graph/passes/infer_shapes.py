@@ -27,7 +27,7 @@ class InferShapes(ir.passes.InPlacePass):
         inferred = None if model.functions or any(map(has_graph, model.graph)) else _inferred(model)
         if inferred is None:
             return ir.passes.PassResult(model, modified=common.ShapeInferencePass()(model).modified)
-        _settle_constants(model.graph)
+        _annotate_constants(model.graph)
         return ir.passes.PassResult(model, modified=_take_over(model.graph, inferred))
 
 
@@ -42,7 +42,7 @@ def _inferred(model: ir.Model) -> list[onnx.ValueInfoProto] | None:
     return inferred if all(info.type.HasField("tensor_type") for info in inferred) else None
 
 
-def _settle_constants(graph: ir.Graph) -> None:
+def _annotate_constants(graph: ir.Graph) -> None:
     """Note the shapes and types of constants, and put the large ones behind the small, as onnx-ir's pass leaves them.
 
     Files list them in this order: the same model is to give the same bytes, whichever pass it went through.

@@ -18,7 +18,7 @@ from edgevit.graph.row_wise import TOKEN_AXIS
 from edgevit.graph.saving import put_in_order
 from edgevit.graph.token_merging import TokenSets
 from edgevit.graph.token_stream import EncoderBlock, TokenStream, find_token_stream, unmergeable
-from edgevit.models.token_schedule import schedule_problem
+from edgevit.models.token_schedule import impossible_schedule_reason
 
 
 class MergeTokens(ir.passes.InPlacePass):
@@ -60,7 +60,7 @@ def check_stream_schedule(stream: TokenStream, schedule: Sequence[int]) -> None:
         GraphError: if not.
 
     """
-    problem = schedule_problem(stream.tokens, stream.prefix, len(stream.blocks), schedule)
+    problem = impossible_schedule_reason(stream.tokens, stream.prefix, len(stream.blocks), schedule)
     if problem is not None:
         raise GraphError(problem.message, remedy=problem.remedy)
 
@@ -98,7 +98,7 @@ class _Merger:
             block, count = merging.get(value, (None, 0))
             if block is not None and count:
                 self._merge(block, count, tokens)
-        for node, index in stream.readers:
+        for node, index in stream.consumers:
             taken = node.inputs[index]
             assert taken is not None  # noqa: S101 - so is a reader found
             node.replace_input_with(index, self._restore(taken))
@@ -134,7 +134,7 @@ class _Merger:
         bias = build.op("Reshape", [build.op("Log", [sizes], "sizes.log"), shape], "bias")
         bias.shape, bias.type = ir.Shape([value.shape[0], 1, 1, sets.left]), value.type  # type: ignore[index]
         places: ir.Value | None = None
-        if self._stream.readers or self._stream.outputs:
+        if self._stream.consumers or self._stream.outputs:
             places = token_merging.places_after(build, matching)
             if tokens.places is not None:
                 places = token_merging.pick(build, places, tokens.places, "places.of_all")

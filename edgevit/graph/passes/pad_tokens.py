@@ -57,7 +57,7 @@ class _PaddedRows:
     tokens: int
     values: list[ir.Value] = field(default_factory=list)
     attentions: list[AttentionSubgraph] = field(default_factory=list)
-    readers: list[tuple[ir.Node, int]] = field(default_factory=list)
+    consumers: list[tuple[ir.Node, int]] = field(default_factory=list)
 
     @property
     def added(self) -> int:
@@ -99,7 +99,7 @@ def _follow(graph: ir.Graph, start: ir.Value, tokens: int, taking: list[Attentio
         elif taken and keeps_rows(node, seen):
             seen.update(dict.fromkeys(node.outputs))
         else:
-            padding.readers += [(node, index) for index in taken]
+            padding.consumers += [(node, index) for index in taken]
     padding.values = [value for value in seen if value is not None]
     return padding
 
@@ -126,7 +126,7 @@ def _pad(graph: ir.Graph, padding: _PaddedRows) -> None:
     bias = np.zeros((1, 1, 1, wanted), np.float32)
     bias[..., tokens:] = _HIDDEN
     hidden = add_constant(graph, f"{start.name}.hidden", bias)
-    readers = [(node, index) for node, index in padding.readers if not _stays(node, tokens)]
+    consumers = [(node, index) for node, index in padding.consumers if not _stays(node, tokens)]
     outputs = [value for value in graph.outputs if value in padding.values]
     for attention in padding.attentions:
         queries = wanted if attention.query in padding.values else None
@@ -137,7 +137,7 @@ def _pad(graph: ir.Graph, padding: _PaddedRows) -> None:
     for value in padding.values:
         if value is not start:
             value.shape = resized_shape(value.shape, {TOKEN_AXIS: wanted})
-    unpadded = {(node, index) for node, index in padding.readers}
+    unpadded = {(node, index) for node, index in padding.consumers}
     uses = [use for use in start.uses() if use not in unpadded]
     build = NodeBuilder(graph, f"{start.name}.padding")
     pads = build.constant("pads", [0, 0, 0, 0, wanted - tokens, 0])
@@ -147,7 +147,7 @@ def _pad(graph: ir.Graph, padding: _PaddedRows) -> None:
     for node, index in uses:
         node.replace_input_with(index, padded)
     cut: dict[ir.Value, ir.Value] = {start: start}
-    for node, index in readers:
+    for node, index in consumers:
         read = node.inputs[index]
         assert read is not None  # noqa: S101 - so is a reader found
         if not _end_before(graph, node, tokens):

@@ -25,7 +25,7 @@ from edgevit.graph.taps import TappedModel
 from edgevit.graph.weights import let_go
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.noise import LayerNoise
-from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.emit.rewrite import WeightBits
 from edgevit.quantization.float_fallback import float_in, revert_to_float

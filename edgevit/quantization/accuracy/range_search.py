@@ -25,8 +25,8 @@ from edgevit.models.outputs import Output
 from edgevit.quantization.accuracy.evaluator import AccuracyScore, Evaluator
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.calibrate import calibrate
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.calibration.image_pass import single_images
-from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.emit import emit, scheme_of
 from edgevit.quantization.plan import LinearPlan, Trial
 from edgevit.quantization.ptq import CalibrationImages, PtqModel, rewrite_and_plan

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.calibration.image_pass import NOTHING_SEEN, LayerObserver, Seen, observe, single_images
 from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.quantization.calibration.observers import (
@@ -21,7 +22,6 @@ from edgevit.quantization.calibration.observers import (
     restore,
 )
 from edgevit.quantization.calibration.pixels import PixelObserver
-from edgevit.quantization.calibration.statistics import CalibrationTable
 
 
 def calibrate(

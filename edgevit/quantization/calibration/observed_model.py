@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgevit.backends.base import check_images
 from edgevit.errors import GraphError
-from edgevit.graph.convolutions import find_convolutions, settled
+from edgevit.graph.convolutions import find_convolutions, fused_output
 from edgevit.graph.linears import find_linears
 from edgevit.graph.node_facts import before_fake_quant
 from edgevit.graph.passes.infer_shapes import InferShapes
@@ -54,7 +54,7 @@ class ObservedModel:
             self.widths += [each.channels for each in found]
             layers |= {each.name: each.input for each in found}
             self.outputs = {f"{each.name}.output": each.name for each in found}
-            others = {**also(graph), **{f"{each.name}.output": settled(each) for each in found}}
+            others = {**also(graph), **{f"{each.name}.output": fused_output(each) for each in found}}
             values = {**layers, **others}
             if convolutions and not layers:
                 raise GraphError(

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.quantization.calibration.arrays import same_layout
+from edgevit.quantization.calibration.calibration_table import ChannelStatistics, TensorStatistics
 from edgevit.quantization.calibration.histogram import StreamingHistogram
-from edgevit.quantization.calibration.statistics import ChannelStatistics, TensorStatistics
 
 #: Images whose ranges are joined before they are averaged: an image alone clips more than a group does.
 #: benchmarks/results/ablations.md has what other groups give.

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgevit.errors import BundleError
-from edgevit.graph.convolutions import Convolution, convolutions_in, settled
+from edgevit.graph.convolutions import Convolution, convolutions_in, fused_output
 from edgevit.graph.editing import add_constant, float_constant, free_name
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize_array
 from edgevit.quantization.convolution_plan import of_divided, rows_of
@@ -61,17 +61,17 @@ class QuantizedConvolution:
 
     def quantize_output(self) -> None:
         """Put Q/DQ behind what the convolution gives, the ReLU or Clip included that it can take in."""
-        value = settled(self.convolution)
+        value = fused_output(self.convolution)
         scale = np.array(self.plan.output_scale, dtype=np.float32)
         zero = np.asarray(np.uint8(self.plan.output_zero_point))
         after = value.producer()
         assert after is not None  # noqa: S101 - a convolution gives it, or what follows one
-        readers = list(value.uses())
+        consumers = list(value.uses())
         given = value.is_graph_output()
-        if given or _is_quantized_alike(readers, scale, zero):
+        if given or _is_quantized_alike(consumers, scale, zero):
             return
         quantized = self._pair("output", value, scale, zero, zero, after, behind=True)
-        for user, index in readers:
+        for user, index in consumers:
             user.replace_input_with(index, quantized)
 
     def dequantize_weight(self) -> None:
@@ -237,7 +237,9 @@ def _has(node: ir.Node, scale: NDArray[np.float32], zero: NDArray[np.generic]) -
 
 
 def _is_quantized_alike(
-    readers: Sequence[tuple[ir.Node, int]], scale: NDArray[np.float32], zero: NDArray[np.generic]
+    consumers: Sequence[tuple[ir.Node, int]], scale: NDArray[np.float32], zero: NDArray[np.generic]
 ) -> bool:
     """Say whether all that reads a value quantizes it just so already."""
-    return bool(readers) and all(user.op_type == "QuantizeLinear" and _has(user, scale, zero) for user, _ in readers)
+    return bool(consumers) and all(
+        user.op_type == "QuantizeLinear" and _has(user, scale, zero) for user, _ in consumers
+    )

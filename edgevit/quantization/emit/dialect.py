@@ -23,7 +23,7 @@ UnfusedReason = Callable[[int, int], "str | None"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LintProfile:
-    """What a file is held to beside the rules that go for all versions of TensorRT (``lint.rules``).
+    """What a file is held to beside the rules that go for all versions of TensorRT (``lint.tensorrt_rules``).
 
     ``rules`` are names of rules of its own; ``newest_opset`` is the last one that its engine reads. Without
     ``unfused_reason`` attention of any size passes.

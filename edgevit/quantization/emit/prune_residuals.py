@@ -23,7 +23,7 @@ from edgevit.quantization.rewrites.residual import ends_mlp, find_residuals, pru
 KEPT = (1 / 3, 2 / 3)
 
 
-def residuals_worth_a_kernel(graph: ir.Graph) -> frozenset[str]:
+def most_effective_residuals(graph: ir.Graph) -> frozenset[str]:
     """Return the names of the layers whose residual products are worth a kernel each.
 
     - Those of layers that see several tokens, for all of them: as many as were asked for.

@@ -30,7 +30,7 @@ from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit import float8
 from edgevit.quantization.emit.dialect import Dialect, LintProfile, UnfusedReason
-from edgevit.quantization.emit.prune_residuals import keep_residuals, residuals_worth_a_kernel
+from edgevit.quantization.emit.prune_residuals import keep_residuals, most_effective_residuals
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.quantize_attention import QuantizeAttention, at_tokens
 from edgevit.quantization.emit.rewrite import Passes, QuantizedLinear, WeightBits, rewrite
@@ -44,7 +44,7 @@ _Convert = Callable[[QuantizedLinear], QuantizedLinear]
 def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
     """Write the optimized ``model``, which is used up, to ``path`` as INT8 and FP16 for TensorRT."""
     plan.check_scheme("symmetric")
-    plan = keep_residuals(model, plan, residuals_worth_a_kernel(model.graph))
+    plan = keep_residuals(model, plan, most_effective_residuals(model.graph))
     passes = (PruneToClassToken(), ToFloat16())
     return rewrite(model, plan, path, _split, passes, weight_bits=weight_bits, scale_type=np.float16)
 
@@ -121,7 +121,7 @@ def _worth_beside_attention(graph: ir.Graph, plan: QuantizationPlan, limit: Unfu
     planned = {each.name for each in plan.attentions}
     outputs = {each.output for each in find_attentions(graph) if _float_reason(each, planned, limit) is None}
     consumers = {layer.name for layer in find_linears(graph) if before_fake_quant(layer.input) in outputs}
-    return residuals_worth_a_kernel(graph) - consumers
+    return most_effective_residuals(graph) - consumers
 
 
 def _attentions(graph: ir.Graph, plan: QuantizationPlan, limit: UnfusedReason) -> tuple[dict[str, str], frozenset[str]]:

@@ -10,7 +10,7 @@ from edgevit.backends.tensorrt.fusion_limits import unfused_reason
 from edgevit.graph.passes.prune_tokens import PruneToClassToken
 from edgevit.quantization.emit.dialect import Dialect, LintProfile
 from edgevit.quantization.emit.lower_opset import LowerOpset
-from edgevit.quantization.emit.prune_residuals import keep_residuals, residuals_worth_a_kernel
+from edgevit.quantization.emit.prune_residuals import keep_residuals, most_effective_residuals
 from edgevit.quantization.emit.qdq import put_in_place
 from edgevit.quantization.emit.rewrite import Passes, QuantizedLinear, WeightBits, rewrite
 from edgevit.quantization.engine_file import Emitted
@@ -22,7 +22,7 @@ OPSET = 17
 def emit(model: ir.Model, plan: QuantizationPlan, path: Path, weight_bits: WeightBits) -> Emitted:
     """Write the optimized ``model``, which is used up, to ``path`` as INT8 for earlier versions of TensorRT."""
     plan.check_scheme("symmetric")
-    fewer = keep_residuals(model, plan, residuals_worth_a_kernel(model.graph))
+    fewer = keep_residuals(model, plan, most_effective_residuals(model.graph))
     return rewrite(model, fewer, path, _substitute, float32_passes(), weight_bits=weight_bits)
 
 

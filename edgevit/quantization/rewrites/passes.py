@@ -21,7 +21,7 @@ from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.prune_tokens import pooled_token
 from edgevit.graph.saving import tidy
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.calibration.statistics import CalibrationTable, ChannelStatistics, TensorStatistics
+from edgevit.quantization.calibration.calibration_table import CalibrationTable, ChannelStatistics, TensorStatistics
 from edgevit.quantization.linear_plan import plan_linears
 from edgevit.quantization.rewrites.activation_shift import shift_input
 from edgevit.quantization.rewrites.attention_scale import fold_attention_scales

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from edgevit.graph.editing import add_constant, node_like
 from edgevit.graph.linears import LinearLayer
 from edgevit.graph.node_facts import Role, is_marked, mark_node
-from edgevit.quantization.calibration.statistics import ChannelStatistics
+from edgevit.quantization.calibration.calibration_table import ChannelStatistics
 
 #: The least that a token is divided by where values reach it; one whose largest value is less is divided by this. Far
 #: below 1 what is negative would set the range; benchmarks/results/ablations.md has what other values give.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT
-from edgevit.quantization.calibration.statistics import ChannelStatistics, PerChannel
+from edgevit.quantization.calibration.calibration_table import ChannelStatistics, PerChannel
 from edgevit.recipes import Alpha
 
 #: Exponents of a channel's range and of its largest weight among which each layer's are searched; (0, 0) is no scaling.

@@ -13,7 +13,7 @@ from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.saving import tidy
 from edgevit.graph.token_stream import find_token_stream
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT
-from edgevit.quantization.calibration.statistics import CalibrationTable
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.emit.rewrite import rounded_scales
 from edgevit.quantization.plan import LinearPlan
 from edgevit.quantization.ptq import FloatModel, PtqModel, rewrite_and_plan

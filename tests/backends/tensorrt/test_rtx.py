@@ -12,7 +12,7 @@ from tiny import SHAPES, SPEC, content, finish, start
 from edgevit.backends import backend_class, get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
 from edgevit.backends.kernel_report import KERNELS, KernelReport
-from edgevit.backends.tensorrt.sidecar import read_info
+from edgevit.backends.tensorrt.engine_info import read_info
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError, InputError, MissingDependencyError, StorageError
 from edgevit.files import sha256_of

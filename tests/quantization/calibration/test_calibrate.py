@@ -8,8 +8,8 @@ from onnx_files import calibrate
 from edgevit.errors import DataError, GraphError
 from edgevit.files import sha256_of
 from edgevit.graph.linears import load_graph
+from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.calibration.observers import GROUP
-from edgevit.quantization.calibration.statistics import CalibrationTable
 from edgevit.quantization.rewrites.rotation import rotate_stream
 
 WEIGHT = np.eye(4, dtype=np.float32)

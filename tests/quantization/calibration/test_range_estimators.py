@@ -6,9 +6,9 @@ from onnxruntime.quantization.calibrate import HistogramCollector
 
 from edgevit.quantization.arithmetic import activation_parameters, dequantize, quantize_array, symmetric_parameters
 from edgevit.quantization.calibration import range_estimators
+from edgevit.quantization.calibration.calibration_table import TensorStatistics
 from edgevit.quantization.calibration.histogram import Histogram, StreamingHistogram
 from edgevit.quantization.calibration.observers import InputObserver
-from edgevit.quantization.calibration.statistics import TensorStatistics
 from edgevit.recipes import Percentile
 
 RULES = {"asymmetric": activation_parameters, "symmetric": symmetric_parameters}

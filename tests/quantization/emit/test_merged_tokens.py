@@ -14,7 +14,7 @@ from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.saving import save
 from edgevit.models.spec import ModelSpec
 from edgevit.quantization.calibration.calibrate import calibrate
-from edgevit.quantization.lint.rules import lint
+from edgevit.quantization.lint.tensorrt_rules import lint
 from edgevit.quantization.ptq import CalibrationImages, optimize
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)

@@ -10,8 +10,8 @@ from rtx import compiled, needs_rtx
 from edgevit.graph.linears import load_graph
 from edgevit.models.spec import ModelSpec
 from edgevit.quantization.emit import emit as emit_in_memory
-from edgevit.quantization.emit.prune_residuals import keep_residuals, residuals_worth_a_kernel
-from edgevit.quantization.lint.rules import lint
+from edgevit.quantization.emit.prune_residuals import keep_residuals, most_effective_residuals
+from edgevit.quantization.lint.tensorrt_rules import lint
 from edgevit.quantization.ptq import CalibrationImages, PtqModel
 from edgevit.quantization.rewrites.residual import find_residuals
 from edgevit.recipes import NO_REWRITES, Rewrites
@@ -69,12 +69,12 @@ def run(path):
     ids=["default", "equalized", "all tokens", "one token", "last block", "every end", "none"],
 )
 def test_the_first_layers_and_the_middle_third_of_the_tokens(make, rewrites, kept):
-    assert residuals_worth_a_kernel(load_graph(make(rewrites).model).graph) == kept
+    assert most_effective_residuals(load_graph(make(rewrites).model).graph) == kept
 
 
 def test_of_a_model_that_reads_all_tokens_none_sees_one_alone(make):
     graph = load_graph(make(RECIPE, msgspec.structs.replace(SPEC, pooling="mean")).model).graph
-    assert residuals_worth_a_kernel(graph) == {PROJ, "blocks.0.mlp.fc2"}
+    assert most_effective_residuals(graph) == {PROJ, "blocks.0.mlp.fc2"}
 
 
 def test_the_plan_loses_what_the_model_does(make):

@@ -14,7 +14,7 @@ from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.node_facts import Role, is_marked
 from edgevit.graph.saving import save
 from edgevit.quantization.emit import float8
-from edgevit.quantization.lint.rules import lint
+from edgevit.quantization.lint.tensorrt_rules import lint
 from edgevit.quantization.ptq import CalibrationImages
 
 

@@ -6,7 +6,7 @@ from onnx_files import emit, optimize_files
 from edgevit.backends import get_backend
 from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.saving import save
-from edgevit.quantization.calibration.statistics import ChannelStatistics
+from edgevit.quantization.calibration.calibration_table import ChannelStatistics
 from edgevit.quantization.kernel_check import check_kernels
 from edgevit.quantization.ptq import CalibrationImages
 from edgevit.quantization.rewrites.channel_equalization import follows_activation

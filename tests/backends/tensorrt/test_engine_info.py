@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from edgevit.backends.base import BatchProfile
 from edgevit.backends.tensorrt.bindings import Bindings
+from edgevit.backends.tensorrt.engine_info import EngineInfo, incompatible_reason, read_info
 from edgevit.backends.tensorrt.settings import TensorRTSettings
-from edgevit.backends.tensorrt.sidecar import EngineInfo, incompatible_reason, read_info
 from edgevit.errors import BundleError
 
 CONTENT = b"engine"

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edgevit.errors import BundleError
+from edgevit.quantization.calibration.calibration_table import CalibrationTable, TensorStatistics
 from edgevit.quantization.calibration.observers import InputObserver
 from edgevit.quantization.calibration.pixels import PixelStatistics
-from edgevit.quantization.calibration.statistics import CalibrationTable, TensorStatistics
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 RANGES = st.lists(FINITE, min_size=6, max_size=6).map(sorted)

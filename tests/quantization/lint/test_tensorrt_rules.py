@@ -10,7 +10,7 @@ from rtx import compiled, needs_rtx
 
 from edgevit.errors import GraphError, VerificationError
 from edgevit.quantization.emit import DIALECTS
-from edgevit.quantization.lint.rules import check_tensorrt, lint
+from edgevit.quantization.lint.tensorrt_rules import check_tensorrt, lint
 
 N = 64  # of rows, features, and tokens: kernels for less are another matter
 TENTH = np.float16(0.1)

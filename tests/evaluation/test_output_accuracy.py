@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgevit.errors import InputError
+from edgevit.evaluation.output_accuracy import OutputsMeasure
 from edgevit.evaluation.output_limits import OutputLimits
-from edgevit.evaluation.outputs import OutputsMeasure
 from edgevit.models.outputs import Output, dims_of
 
 RNG = np.random.default_rng(0)
