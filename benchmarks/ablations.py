@@ -17,15 +17,14 @@ export`` takes, or a bundle. TensorRT's forms are run by onnxruntime.
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ablation_changes import BASE, Change, changed, chosen
+from command_line import command_line
 from comparison import machine, write_section
 from numpy.typing import NDArray
 from rich.progress import track
@@ -182,7 +181,7 @@ def main() -> None:
     title = f"## {Path(options.source).stem}, {what}" + (f", {options.images} images" if options.images else "")
     title += f", {options.seeds} seeds" if options.seeds > 1 else ""
     header = (*HEADER, "time") if options.time else HEADER
-    lines = [title, "", f"`python benchmarks/ablations.py {shlex.join(sys.argv[1:])}`. {machine(0)}", ""]
+    lines = [title, "", f"`{command_line()}`. {machine(0)}", ""]
     lines += [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
     with tempfile.TemporaryDirectory() as name:
         ablations = Ablations(options, Path(name))
