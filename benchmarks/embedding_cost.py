@@ -189,7 +189,7 @@ def main() -> None:
         "numpy's and Pillow's, its packages are all that `edgevit[onnxruntime]` installs without pip and setuptools. "
         "C's are the library and onnxruntime's, called through ctypes. Node's are without node itself. Chromium's are "
         "what the page loads, from this machine, in a browser that runs already. Memory is of the resident process"
-        + (f", with {options.small}." if options.small else "."),
+        + (f", with {options.small.name}." if options.small else "."),
         "",
         f"| | {' | '.join(host.name for host in found)} |",
         "| --- " * (len(found) + 1) + "|",

@@ -19,6 +19,7 @@ import numpy as np
 from edgevit.api.images import images_of
 from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Strict, batches
+from edgevit.evaluation.environment import environment
 from edgevit.graph.running import run_all_outputs
 from edgevit.mobile.formats import CONVERTERS
 from edgevit.runtime.verification import GoldenFigures, golden_figures
@@ -90,13 +91,14 @@ def main() -> None:
             rows.append(row(name, rewrites, *measure(bundle, name, rewrites, given, images), expected, labels))
             sys.stderr.write(rows[-1] + "\n")
     tools = ", ".join(f"{package} {version}" for package, version in versions.items())
+    here = environment()
     lines = [
         "# Phones' quantizers, with EdgeViT's rewrites and without",
         "",
         f"Written by `python benchmarks/mobile_formats.py {bundle.path.name} --calibration DATA --evaluation DATA",
         f"--write`: INT8 by the engines' own quantizers, calibrated with the same {given.samples} images, and executed",
         f"in the engines on {len(labels)} others. Float32's top-1 is {top_k_hits(expected, labels, 1).mean():.1%}.",
-        f"{tools}.",
+        f"{here.measured_at}: {here.cpu}, {here.cores} cores; {tools}.",
         "",
         "| engine | model | float32's class (95 % interval) | SQNR of logits | top-1 | golden images |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -178,7 +179,7 @@ def main() -> None:
     version = load_bindings("tensorrt-rtx").version
     head = (
         "# Kernels in TensorRT engines\n\nWritten by `python benchmarks/tensorrt_kernels.py --write` with TensorRT-RTX "
-        f"{version}, which needs no GPU. Batch 1.\n\n"
+        f"{version}, which needs no GPU, {datetime.now(timezone.utc):%Y-%m-%d}. Batch 1.\n\n"
     )
     RESULTS.write_text(head + "\n".join(table()) + "\n", encoding="utf-8")
 

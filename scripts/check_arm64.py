@@ -15,6 +15,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -107,8 +108,9 @@ def report(rows: list[Row], emulator: str) -> list[str]:
     lines = [
         "# ARM64, emulated",
         "",
-        f"Written by `python scripts/check_arm64.py --write`: {engines}, run by qemu {emulator} as",
-        f"a {PROCESSOR}, beside this machine, {platform.machine()}. The built-in model {MODEL} and its golden images:",
+        f"Written by `python scripts/check_arm64.py --write`, {datetime.now(timezone.utc):%Y-%m-%d}: {engines}, run by",
+        f"qemu {emulator} as a {PROCESSOR}, compared with this machine, {platform.machine()}, on the built-in model {MODEL}",
+        "and its golden images:",
         "the largest difference of a logit, and how many images get the same class. OpenVINO's rows with a dynamic",
         "batch are what EdgeViT does not do on ARM64. Emulation says nothing about speed.",
         "",
