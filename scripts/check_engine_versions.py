@@ -198,8 +198,8 @@ def main(folder: Path) -> None:
     lines = [
         "# Which versions of onnxruntime and OpenVINO run which file",
         "",
-        f"Written by `python scripts/check_engine_versions.py`, {datetime.now(timezone.utc):%Y-%m-%d}: ViTs of width 128",
-        "with 2 heads and of width 192 with 3,",
+        f"Written by `python scripts/check_engine_versions.py`, {datetime.now(timezone.utc):%Y-%m-%d}:",
+        "ViTs of width 128 with 2 heads and of width 192 with 3,",
         "and random weights; the largest difference of each version's logits from those of the version that is",
         "installed, for one image and for three, or `no` where EdgeViT does not open the file with it. Beside that,",
         "the file's own distance from float32 on the installed version.",
