@@ -60,9 +60,8 @@ def main() -> None:
     ]
     here = environment()
     print("# Threads that share a model", "", f"Written by `{command_line()}`.", "", sep="\n")
-    print(
-        f"{here.measured_at}: {here.cpu}, {here.cores} cores, {', '.join(f'{name} {found}' for name, found in here.packages.items())};"
-    )
+    packages = ", ".join(f"{name} {found}" for name, found in here.packages.items())
+    print(f"{here.measured_at}: {here.cpu}, {here.cores} cores, {packages};")
     print(f"bundle {bundle.manifest.name}, {given.sharing} threads share a model whose engine takes {given.threads}.\n")
     print("| variant | images a second, one thread | shared | ratio (95 %) |", "| --- | --- | --- | --- |", sep="\n")
     for name in names:
