@@ -13,7 +13,8 @@ import numpy as np
 
 from edgevit.quantization.calibration import observers
 from edgevit.quantization.emit import openvino, prune_residuals
-from edgevit.quantization.rewrites import passes, smoothing
+from edgevit.quantization.planning import smoothing
+from edgevit.quantization.rewrites import passes
 from edgevit.quantization.rewrites import per_token_scale as tokens
 from edgevit.quantization.rounding import gptq as rounding
 from edgevit.quantization.weight_only import packed

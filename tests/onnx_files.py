@@ -15,7 +15,6 @@ from edgevit.files import sha256_of
 from edgevit.graph.linears import load_graph
 from edgevit.graph.saving import save
 from edgevit.quantization import emit as dialects
-from edgevit.quantization import linear_plan as plans
 from edgevit.quantization.accuracy import range_search
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration import calibrate as calibration
@@ -23,6 +22,7 @@ from edgevit.quantization.calibration.calibration_table import CalibrationTable
 from edgevit.quantization.exact_rewrites import ExactRewrites
 from edgevit.quantization.float16 import convert, scan
 from edgevit.quantization.plan import QuantizationPlan
+from edgevit.quantization.planning import linear_plan as plans
 from edgevit.quantization.ptq import CalibrationImages, PtqModel, optimize, unrounded_weights
 from edgevit.quantization.rewrites.passes import Options, apply_passes
 from edgevit.quantization.rewrites.rotation import rotate_stream

@@ -190,6 +190,21 @@ def test_rooms_import_one_another_in_one_direction():
     list(graphlib.TopologicalSorter(ROOMS).static_order())  # raises CycleError
 
 
+def test_quantization_is_twenty_rooms_on_eight_floors():
+    """A room is a folder, or a module beside them; it stands on the floor above the highest room that it imports."""
+    folder = PACKAGE / "quantization"
+    rooms = defaultdict(set)
+    for path in (path for path in MODULES if path.is_relative_to(folder) and path != folder / "__init__.py"):
+        room = path.relative_to(folder).with_suffix("").parts[0]
+        names = (name.split(".") for name in imported(ast.walk(tree(path))))
+        rooms[room] |= {name[2] for name in names if name[:2] == ["edgevit", "quantization"]} - {room}
+    floors = {}
+    for room in graphlib.TopologicalSorter(rooms).static_order():  # raises CycleError
+        floors[room] = 1 + max((floors[other] for other in rooms[room]), default=0)
+    assert len(floors) <= 20, floors
+    assert max(floors.values()) <= 8, floors
+
+
 HEAVY = set(LIBRARIES)
 
 #: Names of types and type aliases: neither constants nor functions.

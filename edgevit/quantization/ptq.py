@@ -35,17 +35,17 @@ from edgevit.graph.passes.merge_tokens import MergeTokens
 from edgevit.graph.saving import save
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.arithmetic import Scheme
-from edgevit.quantization.attention_plan import operands_of, plan_attentions
 from edgevit.quantization.blas import one_blas_thread
 from edgevit.quantization.calibration.calibration_table import CalibrationTable, TensorStatistics
 from edgevit.quantization.calibration.image_pass import observe_all, single_images
 from edgevit.quantization.calibration.observed_model import ObservedModel
 from edgevit.quantization.calibration.observers import RangeObserver
 from edgevit.quantization.calibration.resume import NOTHING_KEPT, Keeper
-from edgevit.quantization.convolution_plan import plan_convolutions
 from edgevit.quantization.exact_rewrites import ExactRewrites
-from edgevit.quantization.linear_plan import make_plan
 from edgevit.quantization.plan import LinearPlan, QuantizationPlan, check_sha256
+from edgevit.quantization.planning.attention_plan import operands_of, plan_attentions
+from edgevit.quantization.planning.convolution_plan import plan_convolutions
+from edgevit.quantization.planning.linear_plan import make_plan
 from edgevit.quantization.rewrites.passes import FITTING, REFINING, SMOOTHING, Options, apply_passes
 from edgevit.quantization.rewrites.rotation import rotate_stream
 from edgevit.quantization.rounding.gptq import HessianObserver, QuantizedWeight, quantize_weight

@@ -16,7 +16,7 @@ from edgevit.data.batches import Unreadable
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError
 from edgevit.quantization import ptq
-from edgevit.quantization.linear_plan import make_plan
+from edgevit.quantization.planning.linear_plan import make_plan
 from edgevit.recipes import load_recipe
 from edgevit.runtime import load
 from edgevit.stages.images import DataSource

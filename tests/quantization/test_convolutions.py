@@ -18,11 +18,11 @@ from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.accuracy.search import Search
 from edgevit.quantization.accuracy.sensitivity import Form, rank_layers
 from edgevit.quantization.calibration.calibration_table import CalibrationTable
-from edgevit.quantization.convolution_plan import plan_convolutions
 from edgevit.quantization.emit import emit
 from edgevit.quantization.float_fallback import float_in, note_float_in, revert_to_float
 from edgevit.quantization.kernel_check import KernelError, check_convolutions
 from edgevit.quantization.plan import ConvolutionPlan
+from edgevit.quantization.planning.convolution_plan import plan_convolutions
 from edgevit.quantization.ptq import CalibrationImages, PtqModel
 from edgevit.statistics import mean_kl, sqnr_db
 

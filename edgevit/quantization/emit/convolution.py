@@ -13,8 +13,8 @@ from edgevit.errors import BundleError
 from edgevit.graph.convolutions import Convolution, convolutions_in, fused_output
 from edgevit.graph.editing import add_constant, float_constant, free_name
 from edgevit.quantization.arithmetic import WEIGHT_LIMIT, quantize_array
-from edgevit.quantization.convolution_plan import of_divided, rows_of
 from edgevit.quantization.plan import ConvolutionPlan, LinearQuantization, QuantizationPlan
+from edgevit.quantization.planning.convolution_plan import of_divided, rows_of
 
 _SEVEN, _SEVEN_BIT_LIMIT = 7, 63
 _REMEDY = "quantize again with `edgevit quantize`"

@@ -22,14 +22,14 @@ from edgevit.graph.passes.prune_tokens import pooled_token
 from edgevit.graph.saving import tidy
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.calibration.calibration_table import CalibrationTable, ChannelStatistics, TensorStatistics
-from edgevit.quantization.linear_plan import plan_linears
+from edgevit.quantization.planning.linear_plan import plan_linears
+from edgevit.quantization.planning.smoothing import HEADROOM, choose_equalization, choose_migration
 from edgevit.quantization.rewrites.activation_shift import shift_input
 from edgevit.quantization.rewrites.attention_scale import fold_attention_scales
 from edgevit.quantization.rewrites.channel_equalization import equalize_input, follows_activation
 from edgevit.quantization.rewrites.patch_embedding import LEVELS, multiply_patches
 from edgevit.quantization.rewrites.per_token_scale import add_per_token_scale, has_per_token_scale, least_divisor
 from edgevit.quantization.rewrites.residual import add_residual_matmul, ending_layers, ends_mlp, sees_token
-from edgevit.quantization.rewrites.smoothing import HEADROOM, choose_equalization, choose_migration
 from edgevit.quantization.rewrites.smoothing_mappings import find_smoothing_mappings
 from edgevit.recipes import NO_REWRITES, Observer, Rewrites
 

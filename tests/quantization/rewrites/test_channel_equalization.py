@@ -10,9 +10,9 @@ from edgevit.backends import get_backend
 from edgevit.graph.linears import find_linears, load_graph
 from edgevit.graph.saving import save
 from edgevit.quantization.kernel_check import check_kernels
+from edgevit.quantization.planning.smoothing import HEADROOM, ChannelStatistics, choose_equalization
 from edgevit.quantization.ptq import CalibrationImages
 from edgevit.quantization.rewrites.channel_equalization import equalize_input, follows_activation
-from edgevit.quantization.rewrites.smoothing import HEADROOM, ChannelStatistics, choose_equalization
 from edgevit.recipes import Rewrites
 
 

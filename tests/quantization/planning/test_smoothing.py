@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.quantization.arithmetic import dequantize, quantize_array, weight_scales
-from edgevit.quantization.rewrites.smoothing import DEVIATIONS, HEADROOM, ChannelStatistics, choose_migration
+from edgevit.quantization.planning.smoothing import DEVIATIONS, HEADROOM, ChannelStatistics, choose_migration
 
 TOKENS, INPUTS, OUTPUTS = 400, 16, 8
 

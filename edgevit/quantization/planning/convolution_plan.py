@@ -18,9 +18,9 @@ from edgevit.graph.linears import depends_on_images
 from edgevit.graph.patches import groups
 from edgevit.quantization.arithmetic import activation_parameters, dequantize, quantize_array, weight_scales
 from edgevit.quantization.calibration.calibration_table import CalibrationTable, TensorStatistics
-from edgevit.quantization.linear_plan import HEAD
 from edgevit.quantization.plan import ConvolutionPlan, EqualizedInput, LinearQuantization
-from edgevit.quantization.rewrites.smoothing import HEADROOM, choose_migration, reach_of
+from edgevit.quantization.planning.linear_plan import HEAD
+from edgevit.quantization.planning.smoothing import HEADROOM, choose_migration, reach_of
 from edgevit.recipes import Alpha, Observer
 
 
