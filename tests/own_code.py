@@ -2,6 +2,7 @@
 
 import ast
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -20,4 +21,11 @@ def called(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
-each_module = pytest.mark.parametrize("path", MODULES, ids=called)
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0]
+
+
+#: Tests look at the modules of a folder, or at one beside the folders, at once: there are too many for a test each.
+each_room = pytest.mark.parametrize(
+    "paths", [pytest.param(tuple(paths), id=room) for room, paths in groupby(MODULES, _room)]
+)

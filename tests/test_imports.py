@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 
 import pytest
-from own_code import MODULES, PACKAGE, called, each_module, tree
+from own_code import MODULES, PACKAGE, called, each_room, tree
 
 BASE = {
     "errors",
@@ -160,16 +160,17 @@ def runs_at_import(body):
                 yield from runs_at_import(getattr(node, field, []))
 
 
-@each_module
-def test_a_module_imports_only_what_its_room_may(path):
-    room = room_of(path)
+@each_room
+def test_a_module_imports_only_what_its_room_may(paths):
+    room = room_of(paths[0])
     assert room == "edgevit" or room in ROOMS, f"{room} is new: add it to ROOMS and to docs/architecture.md"
     known = {"edgevit", *ROOMS}
-    for name in imported(ast.walk(tree(path))):
-        top, *rest = name.split(".")
-        if top == "edgevit" and rest and rest[0] in known - {room}:
-            assert rest[0] in ROOMS.get(room, set()), f"{room} may not import {name}"
-        assert room in LIBRARIES.get(top, {room}), f"{room} may not import {name}"
+    for path in paths:
+        for name in imported(ast.walk(tree(path))):
+            top, *rest = name.split(".")
+            if top == "edgevit" and rest and rest[0] in known - {room}:
+                assert rest[0] in ROOMS.get(room, set()), f"{called(path)} may not import {name}"
+            assert room in LIBRARIES.get(top, {room}), f"{called(path)} may not import {name}"
 
 
 ON_A_DEVICE = BASE | {"data", "bundle", "backends", "runtime", "targets", "recipes", "edgevit", "__main__"}

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from own_code import PACKAGE, each_module, tree
+from own_code import PACKAGE, called, each_room, tree
 
 from edgevit.errors import InputError
 from edgevit.json import MOST_BYTES, MOST_DEPTH, JSONError, decode, read
@@ -111,12 +111,12 @@ def test_what_is_no_file_is_said_and_not_waited_for(tmp_path):
             read(path, object)
 
 
-@each_module
-def test_nothing_else_reads_json(path):
-    if path == PACKAGE / "json.py":
-        return
-    if path in (PACKAGE / "hosts/board.py", PACKAGE / "hosts/supervisor.py"):
-        return  # sent to a board as text, and run there before anything is installed
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Attribute) and node.attr in ("load", "loads", "decode", "Decoder"):
-            assert ast.unparse(node) not in ("json.load", "json.loads", "msgspec.json.decode", "msgspec.json.Decoder")
+@each_room
+def test_nothing_else_reads_json(paths):
+    # What is sent to a board as text runs there before anything is installed.
+    allowed = {PACKAGE / name for name in ("json.py", "hosts/board.py", "hosts/supervisor.py")}
+    reads = ("json.load", "json.loads", "msgspec.json.decode", "msgspec.json.Decoder")
+    for path in set(paths) - allowed:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Attribute) and node.attr in ("load", "loads", "decode", "Decoder"):
+                assert ast.unparse(node) not in reads, called(path)

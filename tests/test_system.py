@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from own_code import PACKAGE, each_module, tree
+from own_code import PACKAGE, called, each_room, tree
 
 from edgevit import system
 
@@ -94,12 +94,13 @@ def test_numbers_are_read_from_anything(tmp_path, content):
     system.memory(tmp_path)
 
 
-@each_module
-def test_nothing_else_reads_proc_or_sys(path):
-    if path == PACKAGE / "system.py" or path.is_relative_to(PACKAGE / "machine"):
-        return
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert not node.value.startswith(("/proc", "/sys", "proc/", "sys/"))
-        if isinstance(node, ast.Attribute) and node.attr == "sched_getaffinity":
-            assert ast.unparse(node) != "os.sched_getaffinity"
+@each_room
+def test_nothing_else_reads_proc_or_sys(paths):
+    for path in paths:
+        if path == PACKAGE / "system.py" or path.is_relative_to(PACKAGE / "machine"):
+            continue
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not node.value.startswith(("/proc", "/sys", "proc/", "sys/")), called(path)
+            if isinstance(node, ast.Attribute) and node.attr == "sched_getaffinity":
+                assert ast.unparse(node) != "os.sched_getaffinity", called(path)

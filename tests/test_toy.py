@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from own_code import PACKAGE, each_module, tree
+from own_code import PACKAGE, called, each_room, tree
 from tiny import SHAPES
 
 from edgevit.backends import BACKENDS, available_backends, backend_class
@@ -87,27 +87,29 @@ def test_a_toy_is_named_where_engines_are_and_not_believed_blindly(toy, tmp_path
 OF_ENGINES = ("backends/", "quantization/emit/", "video/")
 
 
-@each_module
-def test_no_other_module_knows_an_engine_by_its_name(path):
-    if str(path.relative_to(PACKAGE)).startswith(OF_ENGINES):
-        return
+@each_room
+def test_no_other_module_knows_an_engine_by_its_name(paths):
     names = {*BACKENDS, *(dialect for name in BACKENDS for dialect in backend_class(name).dialects)} - {"portable"}
-    said = [
-        node.value
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
-    ]
-    assert not said, f"ask the class of the backend instead: {said}"
+    for path in without_engines(paths):
+        said = [
+            node.value
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
+        ]
+        assert not said, f"{called(path)}: ask the class of the backend instead: {said}"
+
+
+def without_engines(paths):
+    return [path for path in paths if not str(path.relative_to(PACKAGE)).startswith(OF_ENGINES)]
 
 
 #: What the modules are called that are of one engine: as it is, or as the files that it takes.
 OF_ONE_ENGINE = ("edgevit.backends.onnx", "edgevit.backends.openvino", "edgevit.backends.tensorrt")
 
 
-@each_module
-def test_no_other_module_imports_one_of_an_engine(path):
-    if str(path.relative_to(PACKAGE)).startswith(OF_ENGINES):
-        return
-    nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = [f"{getattr(node, 'module', '')}.{alias.name}".lstrip(".") for node in nodes for alias in node.names]
-    assert not [name for name in names if name.startswith(OF_ONE_ENGINE)]
+@each_room
+def test_no_other_module_imports_one_of_an_engine(paths):
+    for path in without_engines(paths):
+        nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = [f"{getattr(node, 'module', '')}.{alias.name}".lstrip(".") for node in nodes for alias in node.names]
+        assert not [name for name in names if name.startswith(OF_ONE_ENGINE)], called(path)
