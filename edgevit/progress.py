@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
+from edgevit.brief import in_brief
 from edgevit.errors import InputError
 
 T = TypeVar("T")
@@ -82,8 +83,6 @@ def progress_to(given: Progress | ProgressCallback | None) -> Progress:
     """
     if given is None:
         return SILENT
-    if isinstance(given, Progress):
-        return given
-    if not callable(given):
-        raise InputError(f"progress is {given!r}", remedy="give a function that takes a ProgressEvent")
-    return Reporting(given)
+    if isinstance(given, type) or not (isinstance(given, Progress) or callable(given)):
+        raise InputError(f"progress is {in_brief(given)}", remedy="give a function that takes a ProgressEvent")
+    return given if isinstance(given, Progress) else Reporting(given)

@@ -15,6 +15,7 @@ from own_code import MODULES, PACKAGE, called, each_room, tree
 
 BASE = {
     "errors",
+    "brief",
     "decoding",
     "dependencies",
     "files",
@@ -41,11 +42,12 @@ WORKSHOP = DEVICE | {"targets", "recipes", "graph", "quantization", "evaluation"
 #: Room -> the rooms that it may import. A room is a sub-package of edgevit, or a module beside them.
 ROOMS = {
     "errors": set(),
+    "brief": set(),
     "limits": {"errors", "memory"},
     "machine": {"errors", "shell", "system"},
     "memory": {"errors", "processor", "system"},
     "processor": set(),
-    "progress": {"errors"},
+    "progress": {"brief", "errors"},
     "dependencies": {"errors"},
     "files": {"errors"},
     "futures": set(),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from edgevit.brief import in_brief
 from edgevit.errors import InputError
 from edgevit.likeness import nearest
+from edgevit.runtime.arguments import path_given, word
 
 
 def number(name: str, value: Any, *, least: float, most: float = math.inf) -> float | None:  # noqa: ANN401
@@ -21,24 +24,32 @@ def number(name: str, value: Any, *, least: float, most: float = math.inf) -> fl
     """
     if value is None:
         return None
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}, not a finite number", remedy=f"give {name} as a number")
-    if not least <= float(value) <= most:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        found = math.nan
+    else:
+        try:
+            found = float(value)
+        except OverflowError:
+            found = math.inf
+    if not math.isfinite(found):
+        raise InputError(f"{name} is {in_brief(value)}, not a finite number", remedy=f"give {name} as a number")
+    if not least <= found <= most:
         limits = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
-        raise InputError(f"{name} is {value!r}", remedy=f"give {name} as {limits}")
-    return float(value)
+        raise InputError(f"{name} is {in_brief(value)}", remedy=f"give {name} as {limits}")
+    return found
 
 
 def one_of(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401
-    """Return ``value``, which is one of the Literal ``kind``; None stays None.
+    """Return ``value``, which is one of the Literal ``kind``.
 
     Raises:
         InputError: if it is not.
     """
     known: tuple[str, ...] = get_args(kind)
-    if value is not None and value not in known:
-        raise InputError(f"{name} is {value!r}", remedy=nearest(str(value), known))
-    return value
+    if isinstance(value, str) and value in known:
+        return value
+    remedy = nearest(value, known) if isinstance(value, str) else f"use one of {', '.join(known)}"
+    raise InputError(f"{name} is {in_brief(value)}", remedy=remedy)
 
 
 def text(name: str, value: object) -> str | None:
@@ -47,9 +58,16 @@ def text(name: str, value: object) -> str | None:
     Raises:
         InputError: if it is anything else.
     """
-    if value is not None and not isinstance(value, str):
-        raise InputError(f"{name} is a {type(value).__name__}", remedy=f"give {name} as a string")
-    return value
+    return None if value is None else word(name, value)
+
+
+def optional_path(name: str, value: object) -> Path | None:
+    """Return ``value``, a path or None.
+
+    Raises:
+        InputError: if it is anything else.
+    """
+    return None if value is None else Path(path_given(name, value))
 
 
 def listed(name: str, value: Any) -> Sequence[Any]:  # noqa: ANN401
@@ -58,7 +76,7 @@ def listed(name: str, value: Any) -> Sequence[Any]:  # noqa: ANN401
     Raises:
         InputError: if it is one string, or has no order.
     """
-    if not isinstance(value, (list, tuple, np.ndarray)):
+    if not isinstance(value, (list, tuple, np.ndarray)) or (isinstance(value, np.ndarray) and value.ndim == 0):
         raise InputError(
             f"{name} is a {type(value).__name__}, which is no list", remedy=f"give {name} as a list, in order"
         )
@@ -74,5 +92,5 @@ def names(name: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401
     found = listed(name, value)
     for each in found:
         if not isinstance(each, str) or not each.strip() or not each.isprintable():
-            raise InputError(f"{name} has {each!r} in it", remedy=f"give {name} as a list of printable strings")
+            raise InputError(f"{name} has {in_brief(each)} in it", remedy=f"give {name} as a list of printable strings")
     return tuple(found)

@@ -1,16 +1,13 @@
 """``edgevit.benchmark``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-from edgevit.api.arguments import names, number, text
-from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.arguments import names, number
+from edgevit.api.bundles import opened
 from edgevit.api.hosts import OnHosts, on_hosts
 from edgevit.evaluation.load import Load
-from edgevit.machine.power import AUTO
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.runtime.arguments import threads_given, whole_number
+from edgevit.runtime.arguments import BundleLike, flag, threads_given, whole_number, word
 from edgevit.stages.benchmark import benchmark as stage
 from edgevit.stages.results import BenchmarkResult
 
@@ -67,12 +64,13 @@ def benchmark(
         threads=threads_given(threads),
         duration_s=number("duration", duration, least=0) or 0.0,
         precision=number("precision", precision, least=0, most=1),
-        energy_from=text("energy_from", energy_from) or AUTO,
-        sweep=bool(sweep),
+        energy_from=word("energy_from", energy_from),
+        sweep=flag("sweep", sweep),
     )
     load.check()
+    chosen, report = names("variants", variants), progress_to(progress)
     if where is not None:
-        noted, found = on_hosts("benchmark", opened(bundle), where, given, progress=progress_to(progress))
+        noted, found = on_hosts("benchmark", opened(bundle), where, given, progress=report)
         return BenchmarkResult(bundle=noted, names=(), hosts=found)
-    measured, chosen = stage(opened(bundle), load, variants=names("variants", variants), progress=progress_to(progress))
+    measured, chosen = stage(opened(bundle), load, variants=chosen, progress=report)
     return BenchmarkResult(bundle=measured, names=chosen)

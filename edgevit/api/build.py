@@ -1,15 +1,13 @@
 """``edgevit.build``."""
 
-from __future__ import annotations
-
 import os
 import time
 
-from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.bundles import opened
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import InputError
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.runtime.arguments import path_given
+from edgevit.runtime.arguments import BundleLike, path_given, word
 from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.build import build as stage
 from edgevit.stages.build import variant_name
@@ -48,15 +46,14 @@ def build(
     name = path_given("target", target)
     profile = load_target(name)
     budget = token_budget_given(token_budget)
-    wanted = precision_called(path_given("precision", precision)) if precision else _first(profile, budget)
+    wanted = _first(profile, budget) if precision is None else precision_called(word("precision", precision))
+    report = progress_to(progress)
     if budget == "auto":
         raise InputError(
             "a build takes a token budget that the bundle was quantized with",
             remedy="find one first: edgevit quantize BUNDLE --data IMAGES --token-budget auto",
         )
-    made = stage(
-        opened(bundle, to_change=True), name, profile, wanted, token_budget=budget, progress=progress_to(progress)
-    )
+    made = stage(opened(bundle, to_change=True), name, profile, wanted, token_budget=budget, progress=report)
     return BuildResult(
         bundle=made,
         names=(variant_name(profile, wanted, budget),),

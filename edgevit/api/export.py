@@ -1,19 +1,25 @@
 """``edgevit.export``."""
 
-from __future__ import annotations
-
-import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
-from edgevit.api.arguments import listed, names, number, one_of, text
+from edgevit.api.arguments import number, one_of, optional_path, text
+from edgevit.api.export_arguments import (
+    heads_given,
+    image_size_given,
+    labels_given,
+    numbers_given,
+    resize_given,
+    shape_given,
+    strings_given,
+)
 from edgevit.api.images import Images, images_of
+from edgevit.api.sources import Source, TorchModule
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.preprocess import Interpolation
 from edgevit.errors import InputError
@@ -27,21 +33,14 @@ from edgevit.models.overrides import Colours, Resize
 from edgevit.models.requested import requests_in
 from edgevit.models.spec import OutputActivation
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.runtime.arguments import path_given, whole_number
+from edgevit.runtime.arguments import flag, path_given
 from edgevit.stages import export as stage
 from edgevit.stages.peers import Peer, peer_called
 from edgevit.stages.results import ExportResult
 from edgevit.stages.source import load_source, under_license
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from edgevit.models.checkpoints import Checkpoint
-
-    Source: TypeAlias = str | os.PathLike[str] | nn.Module
-
-
-_WORDS: tuple[str, ...] = ("squash", "pad", "letterbox")
 
 
 def export(
@@ -128,31 +127,42 @@ def export(
 
     """
     own = license_said(text("license", license), text("license_url", license_url))
-    place = Path(path_given("output", output))
-    existing: Existing = "replace" if overwrite else "refuse"
-    Bundle.check_place(place, existing)  # before a checkpoint is fetched and read
-    report = progress_to(progress)
+    to = Path(path_given("output", output))
+    existing: Existing = "replace" if flag("overwrite", overwrite) else "refuse"
+    Bundle.check_place(to, existing)  # before a checkpoint is fetched and read
+    if not isinstance(source, (str, os.PathLike, TorchModule)):
+        raise InputError(
+            f"source is a {type(source).__name__}", remedy="give a path, a built-in name, or a torch.nn.Module"
+        )
+    report, strict = progress_to(progress), flag("strict", strict)
     overrides = MetadataOverrides(
-        preprocess=None if preprocess is None else Path(path_given("preprocess", preprocess)),
-        mean=_numbers("mean", mean),
-        std=_numbers("std", std),
-        resize=resize if resize in (None, *_WORDS) else whole_number("resize", resize, least=1),
+        preprocess=optional_path("preprocess", preprocess),
+        mean=numbers_given("mean", mean),
+        std=numbers_given("std", std),
+        resize=resize_given(resize),
         crop=number("crop", crop, least=1e-3, most=1),
-        interpolation=one_of("interpolation", interpolation, Interpolation),
-        colours=one_of("colours", colours, Colours),
-        labels=labels if labels is None else _labels(labels),
-        image_size=_size(image_size),
-        outputs=onnx_outputs_in(_several("onnx_output", onnx_output or ())),
-        embedding=embedding,
-        activation=one_of("activation", activation, OutputActivation),
+        interpolation=None if interpolation is None else one_of("interpolation", interpolation, Interpolation),
+        colours=None if colours is None else one_of("colours", colours, Colours),
+        labels=labels_given(labels),
+        image_size=image_size_given(image_size),
+        outputs=onnx_outputs_in(strings_given("onnx_output", onnx_output)),
+        embedding=flag("embedding", embedding),
+        activation=None if activation is None else one_of("activation", activation, OutputActivation),
     )
-    requests = requests_in(_several("outputs", outputs))
+    requests = requests_in(strings_given("outputs", outputs))
+    check_with, heads = text("check_with", check_with), heads_given(heads)
+    l2_normalize, raw_weights = flag("l2_normalize", l2_normalize), flag("raw_weights", raw_weights)
+    unfinished, shape = flag("unfinished", unfinished), shape_given(input_shape)
+    templates = strings_given("template", template)
+    images_at = partial(images_of, split="test", root=optional_path("root", root), samples=stage.CHECKED, strict=strict)
+    images = None if data is None else images_at(data)
     if requests and check_with is not None:
         raise InputError(
             "check_with compares logits or features, not outputs of other kinds",
             remedy="leave check_with out, or export without outputs to compare",
         )
-    if check_with is not None and labels is not None and not str(source).endswith(".onnx"):
+    graph = isinstance(source, (str, os.PathLike)) and path_given("source", source).endswith(".onnx")
+    if check_with is not None and labels is not None and not graph:
         raise InputError(
             "check_with compares what the checkpoint gives by itself, and labels make another model of it",
             remedy="leave check_with out, or export the image tower without labels to compare that",
@@ -160,7 +170,7 @@ def export(
     with ExitStack() as stack:
         peer: Peer | None = None
         if isinstance(source, (str, os.PathLike)):
-            if input_shape is not None:
+            if shape is not None:
                 raise InputError("input_shape goes with a module", remedy="leave it out, or give image_size")
             name = path_given("source", source)
             model = load_source(
@@ -171,7 +181,7 @@ def export(
                 raw_weights=raw_weights,
                 unfinished=unfinished,
                 requests=requests,
-                templates=names("template", [template] if isinstance(template, str) else template or ()),
+                templates=templates,
                 progress=report,
             )
             equal = [name if isinstance(model, OnnxModel) else "torch"]
@@ -188,22 +198,17 @@ def export(
                 check_with=check_with,
                 outputs=requests,
                 image_size=image_size,
-                template=template,
+                template=templates,
             )
-            model, peer = _of_module(source, input_shape, overrides, stack, report)
+            model, peer = _of_module(source, shape, overrides, stack, report)
             equal = [peer.library]
         if own is not None:
             model = under_license(model, own)
         for note in model.notes:
             report.note(note)
-        images = images_of(
-            data if data is not None else stage.default_images(model.spec.channels),
-            "test",
-            root=root if root is None else Path(root),
-            samples=stage.CHECKED,
-            strict=strict,
-        )
-        bundle = stage.export(model, place, images, existing=existing, peer=peer, progress=report)
+        if images is None:
+            images = images_at(stage.default_images(model.spec.channels))
+        bundle = stage.export(model, to, images, existing=existing, peer=peer, progress=report)
     return ExportResult(
         bundle=bundle,
         equal_to=tuple(equal),
@@ -214,7 +219,7 @@ def export(
 
 
 def _of_module(
-    module: nn.Module,
+    module: TorchModule,
     input_shape: tuple[int, int, int] | None,
     overrides: MetadataOverrides,
     stack: ExitStack,
@@ -228,7 +233,7 @@ def _of_module(
     return model, Peer(file.name, partial(file.infer, names=model.interface.names), remedy=file.REMEDY)
 
 
-def _license_of(module: nn.Module) -> License | None:
+def _license_of(module: TorchModule) -> License | None:
     """Return the license that timm notes with a model's weights."""
     cfg = getattr(module, "pretrained_cfg", None)
     name = cfg.get("license") if isinstance(cfg, Mapping) else None
@@ -239,28 +244,3 @@ def _refuse(**said: object) -> None:
     for name, value in said.items():
         if value:
             raise InputError(f"{name} does not go with a module", remedy=f"leave {name} out, and change the module")
-
-
-def _several(name: str, value: str | Sequence[str]) -> Sequence[str]:
-    return [value] if isinstance(value, str) else names(name, value)
-
-
-def _numbers(name: str, value: float | Sequence[float] | None) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    several = [value] if isinstance(value, Real) else listed(name, value)
-    found = [number(name, one, least=-math.inf) for one in several]
-    return tuple(one for one in found if one is not None)
-
-
-def _size(value: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    sides = [whole_number("image_size", side, least=1) for side in (value if isinstance(value, tuple) else (value,))]
-    if len(sides) > 2:
-        raise InputError(f"image_size is {value!r}", remedy="give one side, or (height, width)")
-    return sides[0], sides[-1]
-
-
-def _labels(value: str | os.PathLike[str] | Sequence[str]) -> Path | tuple[str, ...]:
-    return Path(path_given("labels", value)) if isinstance(value, (str, os.PathLike)) else names("labels", value)

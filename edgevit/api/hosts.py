@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgevit.api.arguments import names as strings
+from edgevit.api.arguments import text
 from edgevit.backends import REFERENCE, backend_class
 from edgevit.bundle.manifest import MOST_DEVICES
 from edgevit.bundle.pack import is_pack
@@ -38,6 +39,7 @@ from edgevit.hosts.shipment import (
 )
 from edgevit.hosts.wheel import write_wheel
 from edgevit.progress import Progress
+from edgevit.runtime.arguments import flag
 from edgevit.stages.host_result import HostResult
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.precisions import NEED_IMAGES
@@ -70,7 +72,7 @@ class OnHosts:
         Raises:
             InputError: if something is given that goes with hosts alone.
         """
-        found = strings("hosts", hosts)
+        found, python, keep = strings("hosts", hosts), text("python", python), flag("keep", keep)
         if found:
             return cls(found, python, keep)
         if python is not None or keep:
@@ -168,7 +170,8 @@ def _inputs(given: Mapping[str, Any]) -> tuple[tuple[Parcel, ...], list[str], di
     files: list[Parcel] = []
     options: list[str] = []
     targets: dict[str, str] = {}
-    for name, value in given.items():
+    for name, said in given.items():
+        value = said.item() if isinstance(said, np.generic) else said
         if name in _HERE or value is None or value is False:
             continue
         option = f"--{_OPTIONS.get(name, name).replace('_', '-')}"

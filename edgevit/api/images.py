@@ -13,7 +13,7 @@ from edgevit.data.images import ImageSource as Image
 from edgevit.data.in_memory import ImageList
 from edgevit.data.sources import Split
 from edgevit.errors import InputError
-from edgevit.runtime.arguments import images_given, path_given, whole_number
+from edgevit.runtime.arguments import flag, images_given, path_given, whole_number
 from edgevit.stages.images import DataSource
 
 Images: TypeAlias = str | os.PathLike[str] | Iterable[Image]
@@ -25,7 +25,7 @@ def images_of(
     split: Split,
     *,
     labels: Sequence[int | str] | None = None,
-    root: Path | str | None = None,
+    root: Path | None = None,
     samples: int | None = None,
     seed: int = 0,
     strict: bool = False,
@@ -36,15 +36,14 @@ def images_of(
         InputError: if ``data`` is nothing that holds images, or something is said that does not go with it.
         DataError: if there are no images, or not one label for each.
     """
-    unreadable = Strict() if strict else Unreadable()
+    unreadable = Strict() if flag("strict", strict) else Unreadable()
     if samples is not None:
         samples = whole_number("samples", samples, least=1)
     seed = whole_number("seed", seed, least=0)
     if isinstance(data, (str, os.PathLike)):
         if labels is not None:
             raise InputError("labels go with images that are given one by one", remedy="leave labels out")
-        place = None if root is None else Path(root)
-        return DataSource(path_given("data", data), split, unreadable, root=place, samples=samples, seed=seed)
+        return DataSource(path_given("data", data), split, unreadable, root=root, samples=samples, seed=seed)
     if root is not None:
         raise InputError("root goes with a CSV file", remedy="leave root out")
     images = ImageList(images_given(data), None if labels is None else listed("labels", labels))

@@ -1,18 +1,16 @@
 """``edgevit.pack``."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, overload
 
-from edgevit.api.arguments import names, one_of, text
-from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.arguments import names, one_of, optional_path, text
+from edgevit.api.bundles import opened
+from edgevit.brief import in_brief
 from edgevit.bundle.store import Existing
 from edgevit.errors import InputError
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.runtime.arguments import path_given
+from edgevit.runtime.arguments import BundleLike, flag
 from edgevit.stages.pack import PackResult
 from edgevit.stages.pack import pack as pack_zip
 from edgevit.stages.pack_triton import TritonResult, pack_triton
@@ -93,23 +91,23 @@ def pack(
     """
     one_of("format", format, Format)
     called = text("name", name)
-    source = opened(bundle)
-    place = None if output is None else Path(path_given("output", output))
+    to = optional_path("output", output)
     chosen = names("variants", variants)
-    key = None if sign is None else Path(path_given("sign", sign))
-    existing: Existing = "replace" if overwrite else "refuse"
+    key = optional_path("sign", sign)
+    existing: Existing = "replace" if flag("overwrite", overwrite) else "refuse"
+    options = VideoOptions() if frame is None else VideoOptions(frame=_frame(frame))
     shown = progress_to(progress)
+    source = opened(bundle)
     if format == "zip":
         _only_for("triton", name=name)
         _only_for("deepstream or dlstreamer", frame=frame)
-        return pack_zip(source, place, variants=chosen, key=key, existing=existing, progress=shown)
+        return pack_zip(source, to, variants=chosen, key=key, existing=existing, progress=shown)
     if format == "triton":
         _only_for("deepstream or dlstreamer", frame=frame)
-        return pack_triton(source, place, variants=chosen, name=called, key=key, existing=existing, progress=shown)
+        return pack_triton(source, to, variants=chosen, name=called, key=key, existing=existing, progress=shown)
     _only_for("triton", name=name)
     _only_for("zip or triton", sign=sign)
-    options = VideoOptions() if frame is None else VideoOptions(frame=_frame(frame))
-    return pack_video(source, place, format=format, options=options, variants=chosen, existing=existing)
+    return pack_video(source, to, format=format, options=options, variants=chosen, existing=existing)
 
 
 def _only_for(formats: str, **given: object) -> None:
@@ -134,4 +132,6 @@ def _frame(given: object) -> tuple[int, int]:
     if isinstance(given, (tuple, list)) and [type(each) for each in given] == [int, int] and min(given) > 0:
         width, height = given
         return width, height
-    raise InputError(f"frame is {given!r}", remedy="give frame as width and height in pixels, such as (1920, 1080)")
+    raise InputError(
+        f"frame is {in_brief(given)}", remedy="give frame as width and height in pixels, such as (1920, 1080)"
+    )

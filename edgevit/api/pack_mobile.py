@@ -1,20 +1,15 @@
 """``edgevit.pack_mobile``."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgevit.api.arguments import one_of
-from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.arguments import one_of, optional_path
+from edgevit.api.bundles import opened
 from edgevit.api.images import Images, images_of
+from edgevit.bundle.store import Existing
 from edgevit.mobile import MobileFormat
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.runtime.arguments import path_given
-
-if TYPE_CHECKING:
-    from edgevit.stages.pack_mobile import HandOverResult
+from edgevit.runtime.arguments import BundleLike, flag, whole_number
+from edgevit.stages.hand_over_result import HandOverResult
 
 _SAMPLES = 128
 
@@ -62,15 +57,11 @@ def pack_mobile(
     one_of("format", format, MobileFormat)
     from edgevit.stages.pack_mobile import pack_mobile as stage  # with what works on graphs, which a device lacks
 
+    to, folder = optional_path("output", output), optional_path("root", root)
+    existing: Existing = "replace" if flag("overwrite", overwrite) else "refuse"
+    samples, seed = whole_number("samples", samples, least=1), whole_number("seed", seed, least=0)
+    strict, report = flag("strict", strict), progress_to(progress)
     images = None
     if data is not None:
-        place = None if root is None else Path(root)
-        images = images_of(data, "train", root=place, samples=samples, seed=seed, strict=strict)
-    return stage(
-        opened(bundle),
-        format,
-        None if output is None else Path(path_given("output", output)),
-        images=images,
-        existing="replace" if overwrite else "refuse",
-        progress=progress_to(progress),
-    )
+        images = images_of(data, "train", root=folder, samples=samples, seed=seed, strict=strict)
+    return stage(opened(bundle), format, to, images=images, existing=existing, progress=report)

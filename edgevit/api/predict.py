@@ -1,7 +1,5 @@
 """``edgevit.predict``."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,16 +10,24 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.api.bundles import BundleLike
-from edgevit.bundle.store import Bundle
+from edgevit.api.arguments import text
 from edgevit.data.images import Channels, ImageSource
 from edgevit.data.pictures import images_in
 from edgevit.errors import InputError
 from edgevit.models.outputs import Output, in_words, labelled
 from edgevit.progress import SILENT, Progress, ProgressCallback, progress_to
 from edgevit.runtime import Prediction, load
-from edgevit.runtime.arguments import images_given, is_one_image, path_given
-from edgevit.runtime.prediction import predictions
+from edgevit.runtime.arguments import (
+    BundleLike,
+    bundle_place,
+    channels_given,
+    images_given,
+    is_one_image,
+    path_given,
+    threads_given,
+    whole_number,
+)
+from edgevit.runtime.prediction import predictions, threshold_given
 
 _AT_ONCE = 32
 
@@ -88,11 +94,11 @@ def predict(
         InputError: if an argument is of another kind than it should be, or a threshold has no labels to decide on.
 
     """
-    report = progress_to(progress)
+    report, place, named = progress_to(progress), bundle_place(bundle), text("variant", variant)
+    top, threshold = whole_number("top", top, least=1), threshold_given(threshold)
+    channels, threads = channels_given(channels), threads_given(threads)
     listed = _files(images, report)
     parts = [listed[start : start + _AT_ONCE] for start in range(0, len(listed), _AT_ONCE)]
-    place = bundle.path if isinstance(bundle, Bundle) else path_given("bundle", bundle)
-    named = None if variant is None else path_given("variant", variant)
     with load(place, variant=named, threads=threads, progress=report) as model:
         if threshold is not None and not (labelled(model.output_types) if model.output_types else model.labels):
             given = in_words(model.output_types) if model.output_types else "features"

@@ -1,15 +1,12 @@
 """``edgevit.quantize``."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from edgevit.api.arguments import number
-from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.arguments import number, optional_path
+from edgevit.api.bundles import opened
 from edgevit.api.images import Images, images_of
 from edgevit.bundle.manifest import Precision
 from edgevit.bundle.store import Bundle
@@ -17,7 +14,7 @@ from edgevit.errors import InputError
 from edgevit.evaluation.gate import check_integer_share
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import Recipe, load_recipe
-from edgevit.runtime.arguments import path_given
+from edgevit.runtime.arguments import BundleLike, flag, path_given, whole_number, word
 from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.chosen import precision_called, targets_for_dialect
 from edgevit.stages.fallback import AccuracyCriteria
@@ -42,7 +39,7 @@ def quantize(
     min_cosine: float | None = None,
     min_integer_share: float | None = None,
     sensitivity: bool = False,
-    token_budget: float | Literal["auto"] | None = None,
+    token_budget: TokenBudget | None = None,
     student: str | os.PathLike[str] | None = None,
     samples: int | None = None,
     seed: int | None = None,
@@ -85,36 +82,33 @@ def quantize(
         VerificationError, GraphError, MissingDependencyError: if no variant can be made; the bundle is as it was.
 
     """
-    wanted = precision_called(path_given("precision", precision))
+    wanted = precision_called(word("precision", precision))
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path_given("recipe", recipe))
     share = number("min_integer_share", min_integer_share, least=0, most=1)
     check_integer_share(share, [wanted])
+    samples = chosen.samples if samples is None else whole_number("samples", samples, least=1)
+    seed = chosen.seed if seed is None else whole_number("seed", seed, least=0)
+    folder, strict = optional_path("root", root), flag("strict", strict)
     images = None
     if data is not None:
-        images = images_of(
-            data,
-            "train",
-            root=root if root is None else Path(root),
-            samples=chosen.samples if samples is None else samples,
-            seed=chosen.seed if seed is None else seed,
-            strict=strict,
-        )
-    targets = targets_for_dialect(path_given("dialect", dialect))
-    whole = opened(bundle, to_change=True)
-    rules = Rules.of(chosen, wanted, classes=whole.manifest.classes, typed=whole.manifest.typed_outputs)
-    own = AccuracyCriteria(
+        images = images_of(data, "train", root=folder, samples=samples, seed=seed, strict=strict)
+    targets = targets_for_dialect(word("dialect", dialect))
+    budget, report = token_budget_given(token_budget), progress_to(progress)
+    run, ranked = optional_path("student", student), flag("sensitivity", sensitivity)
+    limits = AccuracyCriteria(
         number("max_drop", max_drop, least=0, most=100),
         number("max_kl", max_kl, least=0),
         number("min_cosine", min_cosine, least=0, most=1),
     )
-    rules = replace(rules, criteria=replace(own or rules.criteria, costs=sensitivity))
-    budget, reporting = token_budget_given(token_budget), progress_to(progress)
-    if student is not None:
-        made = _of_student(whole, images, targets, path_given("student", student), budget, wanted, rules, reporting)
+    whole = opened(bundle, to_change=True)
+    rules = Rules.of(chosen, wanted, classes=whole.manifest.classes, typed=whole.manifest.typed_outputs)
+    rules = replace(rules, criteria=replace(limits or rules.criteria, costs=ranked))
+    if run is not None:
+        made = _of_student(whole, images, targets, run, budget, wanted, rules, report)
     elif budget is None:
-        made = stage(whole, images, targets, wanted, rules=rules, progress=reporting)
+        made = stage(whole, images, targets, wanted, rules=rules, progress=report)
     else:
-        made = quantize_merged(whole, images, targets, budget, wanted, rules=rules, progress=reporting)
+        made = quantize_merged(whole, images, targets, budget, wanted, rules=rules, progress=report)
     return replace(made, min_integer_share=chosen.min_integer_share if share is None else share)
 
 
@@ -122,7 +116,7 @@ def _of_student(
     bundle: Bundle,
     images: DataSource | None,
     targets: Mapping[str, Target],
-    run: str,
+    run: Path,
     budget: TokenBudget | None,
     precision: Precision,
     rules: Rules,
@@ -133,4 +127,4 @@ def _of_student(
             "a student is quantized to int8, by the token budget that it was trained for",
             remedy="leave --token-budget and --precision out",
         )
-    return quantize_student(bundle, images, targets, Path(run), rules=rules, progress=progress)
+    return quantize_student(bundle, images, targets, run, rules=rules, progress=progress)

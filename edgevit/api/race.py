@@ -1,23 +1,19 @@
 """``edgevit.race``."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from edgevit.api.arguments import listed, names, number, text
-from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.arguments import listed, names, number, optional_path
+from edgevit.api.bundles import opened
 from edgevit.api.hosts import OnHosts, on_hosts
 from edgevit.api.images import Images, images_of
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import InputError
 from edgevit.evaluation.load import Load
-from edgevit.machine.power import AUTO
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import GateLimits, Recipe, load_recipe
-from edgevit.runtime.arguments import path_given, threads_given, whole_number
+from edgevit.runtime.arguments import BundleLike, flag, path_given, threads_given, whole_number, word
 from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.chosen import precision_called
 from edgevit.stages.race import Race
@@ -114,13 +110,13 @@ def race(
     """
     given, where = locals(), OnHosts.given(hosts, python, keep=keep)
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path_given("recipe", recipe))
-    place = None if root is None else Path(root)
-    images = images_of(data, "test", labels=labels, root=place, samples=samples, strict=strict)
+    folder, strict, report = optional_path("root", root), flag("strict", strict), progress_to(progress)
+    images = images_of(data, "test", labels=labels, root=folder, samples=samples, strict=strict)
     if calibration_data is None:
         calibration = replace(images, split="train", samples=chosen.samples, seed=chosen.seed)
     else:
         calibration = images_of(
-            calibration_data, "train", root=place, samples=chosen.samples, seed=chosen.seed, strict=strict
+            calibration_data, "train", root=folder, samples=chosen.samples, seed=chosen.seed, strict=strict
         )
     name = path_given("target", target)
     profile = load_target(name)
@@ -134,7 +130,7 @@ def race(
             batch=whole_number("batch", batch, least=1),
             threads=threads_given(threads),
             duration_s=number("duration", duration, least=0) or 0.0,
-            energy_from=text("energy_from", energy_from) or AUTO,
+            energy_from=word("energy_from", energy_from),
         ),
         limits=GateLimits(
             max_drop=number("max_drop", max_drop, least=0, most=100),
@@ -159,13 +155,11 @@ def race(
             remedy="run edgevit quantize --token-budget first, and race with --host without the budget",
         )
     if where is not None:
-        noted, found = on_hosts(
-            "race", opened(bundle), where, given, images=images, race=job, progress=progress_to(progress)
-        )
+        noted, found = on_hosts("race", opened(bundle), where, given, images=images, race=job, progress=report)
         return RaceResult(
             bundle=noted, target=name, data=images.name, images=0, entrants=(), winner=None, left_out={}, hosts=found
         )
-    return stage(opened(bundle, to_change=True), job, progress=progress_to(progress))
+    return stage(opened(bundle, to_change=True), job, progress=report)
 
 
 def _budgets(given: Sequence[TokenBudget]) -> tuple[TokenBudget, ...]:

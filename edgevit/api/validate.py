@@ -1,18 +1,16 @@
 """``edgevit.validate``."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
-from edgevit.api.arguments import names, number
-from edgevit.api.bundles import BundleLike, opened
+from edgevit.api.arguments import names, number, optional_path
+from edgevit.api.bundles import opened
 from edgevit.api.hosts import OnHosts, on_hosts
 from edgevit.api.images import Images, images_of
 from edgevit.evaluation.accuracy_details import MOST_FLIPS
 from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.progress import Progress, ProgressCallback, progress_to
+from edgevit.runtime.arguments import BundleLike, flag, whole_number
 from edgevit.stages.results import ValidationResult
 from edgevit.stages.validate import validate as stage
 
@@ -75,28 +73,31 @@ def validate(
     """
     given, where = locals(), OnHosts.given(hosts, python, keep=keep)
     share = number("min_integer_share", min_integer_share, least=0, most=1)
-    place = root if root is None else Path(root)
-    images = images_of(data, "test", labels=labels, root=place, samples=samples, strict=strict)
-    kept = number("thumbnails", thumbnails, least=0, most=MOST_FLIPS)
+    folder, strict, report = optional_path("root", root), flag("strict", strict), progress_to(progress)
+    images = images_of(data, "test", labels=labels, root=folder, samples=samples, strict=strict)
+    kept = whole_number("thumbnails", thumbnails, least=0, most=MOST_FLIPS)
+    chosen = names("variants", variants)
+    drop, cosine = number("max_drop", max_drop, least=0, most=100), number("min_cosine", min_cosine, least=0, most=1)
+    limits = OutputLimits(
+        min_miou=number("min_miou", min_miou, least=0, most=1),
+        min_delta1=number("min_delta1", min_delta1, least=0, most=1),
+        min_box_agreement=number("min_box_agreement", min_box_agreement, least=0, most=1),
+        max_abs_rel=number("max_abs_rel", max_abs_rel, least=0),
+    )
     if where is not None:
-        noted, found = on_hosts("validate", opened(bundle), where, given, images=images, progress=progress_to(progress))
+        noted, found = on_hosts("validate", opened(bundle), where, given, images=images, progress=report)
         return ValidationResult(bundle=noted, names=(), data=images.name, min_integer_share=share, hosts=found)
-    measured, chosen = stage(
+    measured, seen = stage(
         opened(bundle),
         images,
-        variants=names("variants", variants),
-        max_drop=number("max_drop", max_drop, least=0, most=100),
-        min_cosine=number("min_cosine", min_cosine, least=0, most=1),
-        limits=OutputLimits(
-            min_miou=number("min_miou", min_miou, least=0, most=1),
-            min_delta1=number("min_delta1", min_delta1, least=0, most=1),
-            min_box_agreement=number("min_box_agreement", min_box_agreement, least=0, most=1),
-            max_abs_rel=number("max_abs_rel", max_abs_rel, least=0),
-        ),
-        thumbnails=MOST_FLIPS if kept is None else int(kept),
-        progress=progress_to(progress),
+        variants=chosen,
+        max_drop=drop,
+        min_cosine=cosine,
+        limits=limits,
+        thumbnails=kept,
+        progress=report,
     )
     unreadable = images.unreadable.names
     return ValidationResult(
-        bundle=measured, names=chosen, data=images.name, unreadable=unreadable, min_integer_share=share
+        bundle=measured, names=seen, data=images.name, unreadable=unreadable, min_integer_share=share
     )

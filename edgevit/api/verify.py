@@ -1,21 +1,13 @@
 """``edgevit.verify``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgevit.api.arguments import names
-from edgevit.api.bundles import BundleLike
-from edgevit.bundle.store import Bundle
+from edgevit.bundle.signature import TrustedKey
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.runtime.arguments import keys_given, path_given
+from edgevit.runtime.arguments import BundleLike, bundle_place, keys_given
 from edgevit.stages.verify import VerificationResult
 from edgevit.stages.verify import verify as stage
-
-if TYPE_CHECKING:
-    from edgevit.bundle.signature import TrustedKey
 
 
 def verify(
@@ -44,7 +36,7 @@ def verify(
 
     """
     return stage(
-        bundle.path if isinstance(bundle, Bundle) else Path(path_given("bundle", bundle)),
+        bundle_place(bundle),
         variants=names("variants", variants),
         trusted_keys=keys_given(trusted_keys),
         progress=progress_to(progress),

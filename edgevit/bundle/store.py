@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.brief import in_brief
 from edgevit.bundle.golden import GOLDEN, Golden, read_golden, write_golden
 from edgevit.bundle.manifest import (
     PRECISIONS,
@@ -43,15 +45,15 @@ from edgevit.bundle.reading import (
     steadily,
     verified_paths,
 )
+from edgevit.bundle.signature import TrustedKey
 from edgevit.data.images import ImageSource
 from edgevit.data.preprocess import Preprocess
-from edgevit.errors import BundleError, VerificationError
+from edgevit.errors import BundleError, InputError, VerificationError
 from edgevit.likeness import PRECISIONS_ELSEWHERE, alike
 from edgevit.models.outputs import Output, width_of
 from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation
 
 if TYPE_CHECKING:
-    from edgevit.bundle.signature import TrustedKey
     from edgevit.bundle.transaction import Transaction
 
 # A device only reads, and starts faster without what writing takes: transaction.py is imported where it is used.
@@ -74,7 +76,7 @@ class Bundle(msgspec.Struct, frozen=True):
     signed_by: str | None = None
 
     @classmethod
-    def open(cls, path: str | Path, *, trusted_keys: Sequence[TrustedKey] | None = None) -> Bundle:
+    def open(cls, path: str | os.PathLike[str], *, trusted_keys: Sequence[TrustedKey] | None = None) -> Bundle:
         """Open the bundle in the folder ``path``, or the pack that is the file ``path``.
 
         Every file must be there, inside the folder, and have the right size. What is in a file is checked when it is
@@ -83,11 +85,11 @@ class Bundle(msgspec.Struct, frozen=True):
         Raises:
             BundleError: if it is missing, damaged, unsafe, or written by a newer EdgeViT.
             VerificationError: if no trusted key has signed it.
-            InputError: if a trusted key is none.
+            InputError: if it is no path, or a trusted key is not a valid public key.
             MissingDependencyError: if the package that checks signatures is not installed.
 
         """
-        place = Path(path)
+        place = _place(path)
         if is_pack(place):
             pack = Pack(place)
             signed_by = _check_signature(place, pack.manifest_bytes, pack.signature_bytes, trusted_keys)
@@ -248,8 +250,10 @@ class Bundle(msgspec.Struct, frozen=True):
 
         """
         by_name = {logical_path(file): file for file in self.manifest.extra}
-        if name not in by_name:
-            raise BundleError(f"the bundle has no file {name}", remedy=f"it has: {', '.join(by_name) or 'none'}")
+        if not isinstance(name, str) or name not in by_name:
+            raise BundleError(
+                f"the bundle has no file {in_brief(name)}", remedy=f"it has: {', '.join(by_name) or 'none'}"
+            )
         file = by_name[name]
         return VerifiedFile(verified_paths(self.path, [file])[0], file.sha256)
 
@@ -399,6 +403,16 @@ class Bundle(msgspec.Struct, frozen=True):
             return Bundle(self.path, change.publish(manifest, folder))
 
 
+def _place(path: str | os.PathLike[str]) -> Path:
+    try:
+        encoded = os.fsencode(path)
+    except (TypeError, UnicodeEncodeError):  # no path, or half of a character
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise InputError(f"path is {in_brief(path)}, not a path", remedy="give the path of a bundle or a pack")
+    return Path(os.fsdecode(encoded))
+
+
 def _check_signature(
     path: Path, manifest: bytes, signature: bytes | None, trusted_keys: Sequence[TrustedKey] | None
 ) -> str | None:
@@ -417,6 +431,8 @@ def _check_signature(
 
 
 def _variant(manifest: Manifest, name: str) -> Variant:
+    if not isinstance(name, str):
+        raise InputError(f"a variant's name is {in_brief(name)}", remedy="give a variant's name as a string")
     for variant in manifest.variants:
         if variant.name == name:
             return variant

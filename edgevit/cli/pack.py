@@ -23,7 +23,7 @@ from edgevit.stages.pack_video import VideoResult
 
 if TYPE_CHECKING:
     from edgevit.mobile.hand_over import HandedModel
-    from edgevit.stages.pack_mobile import HandOverResult
+    from edgevit.stages.hand_over_result import HandOverResult
 
 _PHONES = "For a phone's engine"
 

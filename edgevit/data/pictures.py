@@ -21,12 +21,19 @@ def images_in(paths: Iterable[Path], progress: Progress = SILENT) -> list[Path]:
     """
     images: list[Path] = []
     for path in paths:
-        images += _of_folder(path, progress) if path.is_dir() else [path]
+        images += _of_folder(path, progress) if _is_folder(path) else [path]
     if len(images) > MOST:
         raise DataError(
             f"that is {len(images):,} images, more than {MOST:,}", remedy="give the folders in it one by one"
         )
     return images
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file can have, or that may not be looked at; who opens it says so
+        return False
 
 
 def _of_folder(folder: Path, progress: Progress) -> list[Path]:

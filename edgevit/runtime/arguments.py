@@ -7,15 +7,37 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image
 
-from edgevit.data.images import ImageSource
+from edgevit.brief import in_brief
+from edgevit.bundle.store import Bundle
+from edgevit.data.images import Channels, ImageSource
 from edgevit.errors import InputError
 from edgevit.processor import most_threads
 from edgevit.runtime.verification import Check
+
+BundleLike: TypeAlias = Bundle | str | os.PathLike[str]
+"""A bundle, or the path of its folder, or of a pack."""
+
+
+def bundle_place(value: Any) -> Path:  # noqa: ANN401
+    """Return where the bundle ``value`` is, which is a ``Bundle`` or a path.
+
+    Raises:
+        InputError: if it is neither.
+
+    """
+    if isinstance(value, Bundle):
+        return value.path
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(
+            f"bundle is {in_brief(value)}, not a bundle", remedy="give bundle as a path, or as an edgevit.Bundle"
+        )
+    return Path(path_given("bundle", value))
 
 
 def whole_number(name: str, value: Any, *, least: int, most: int | None = None) -> int:  # noqa: ANN401
@@ -30,12 +52,36 @@ def whole_number(name: str, value: Any, *, least: int, most: int | None = None) 
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise InputError(f"{name} is {value!r}, not a whole number", remedy=f"give {name} as an int")
+        raise InputError(f"{name} is {in_brief(value)}, not a whole number", remedy=f"give {name} as an int")
     if number < least:
-        raise InputError(f"{name} is {number}, less than {least}", remedy=f"give {name} as {least} or more")
+        raise InputError(f"{name} is {in_brief(number)}, less than {least}", remedy=f"give {name} as {least} or more")
     if most is not None and number > most:
-        raise InputError(f"{name} is {number}, more than {most}", remedy=f"give {name} as {most} or fewer")
+        raise InputError(f"{name} is {in_brief(number)}, more than {most}", remedy=f"give {name} as {most} or fewer")
     return number
+
+
+def flag(name: str, value: Any) -> bool:  # noqa: ANN401
+    """Return ``value``, a bool: "no" and other text would count as yes.
+
+    Raises:
+        InputError: if it is none.
+
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name} is {in_brief(value)}", remedy=f"give {name} as True or False")
+    return bool(value)
+
+
+def word(name: str, value: Any) -> str:  # noqa: ANN401
+    """Return ``value``, a string.
+
+    Raises:
+        InputError: if it is none.
+
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {in_brief(value)}, not a string", remedy=f"give {name} as a string")
+    return value
 
 
 def threads_given(value: Any) -> int:  # noqa: ANN401
@@ -48,10 +94,24 @@ def threads_given(value: Any) -> int:  # noqa: ANN401
     number = whole_number("threads", value, least=0)
     if number > most_threads():
         raise InputError(
-            f"threads is {number}, more than {most_threads()}",
+            f"threads is {in_brief(number)}, more than {most_threads()}",
             remedy="give threads as 0, or as many as there are cores",
         )
     return number
+
+
+def channels_given(value: Any) -> Channels:  # noqa: ANN401
+    """Return ``value``, the order of an array's channels.
+
+    Raises:
+        InputError: if it is none of ``Channels``.
+
+    """
+    orders: tuple[Channels, ...] = get_args(Channels)
+    for order in orders:
+        if isinstance(value, str) and order == value:
+            return order
+    raise InputError(f"channels is {in_brief(value)}", remedy="write channels='rgb', or channels='bgr'")
 
 
 def keys_given(value: Any) -> list[Any] | None:  # noqa: ANN401
@@ -63,7 +123,7 @@ def keys_given(value: Any) -> list[Any] | None:  # noqa: ANN401
     """
     if value is None:
         return None
-    if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, os.PathLike)) or not _iterates(value):
         raise InputError("trusted_keys is no list of keys", remedy="write trusted_keys=['public.pem']")
     return list(value)
 
@@ -76,11 +136,20 @@ def path_given(name: str, value: Any) -> str:  # noqa: ANN401
 
     """
     if not isinstance(value, (str, os.PathLike)):
-        raise InputError(f"{name} is {value!r}, not a path", remedy=f"give {name} as a string or a Path")
+        raise InputError(f"{name} is {in_brief(value)}, not a path", remedy=f"give {name} as a string or a Path")
     text = os.fsdecode(value)
-    if "\0" in text:
-        raise InputError(f"{name} has a zero byte in it", remedy=f"give {name} as a path that a disk can have")
+    if "\0" in text or not _encodable(text):
+        what = "a zero byte" if "\0" in text else "half of a character"
+        raise InputError(f"{name} has {what} in it", remedy=f"give {name} as a path that a disk can have")
     return text
+
+
+def _encodable(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # a lone surrogate, which no path of Python's has
+        return False
+    return True
 
 
 def name_of_service(value: str) -> str:
@@ -106,9 +175,9 @@ def kind_of_check(value: Any) -> Check:  # noqa: ANN401
     """
     kinds: tuple[Check, ...] = get_args(Check)
     for kind in kinds:
-        if kind == value:
+        if isinstance(value, str) and kind == value:
             return kind
-    raise InputError(f"check is {value!r}", remedy=f"give check as {' or '.join(map(repr, kinds))}")
+    raise InputError(f"check is {in_brief(value)}", remedy=f"give check as {' or '.join(map(repr, kinds))}")
 
 
 def settings_given(value: Any) -> dict[str, str]:  # noqa: ANN401
@@ -122,7 +191,7 @@ def settings_given(value: Any) -> dict[str, str]:  # noqa: ANN401
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(part, str) for item in value.items() for part in item):
         raise InputError(
-            f"settings are {value!r}, not names with strings", remedy="give settings such as {'CACHE': 'on'}"
+            f"settings are {in_brief(value)}, not names with strings", remedy="give settings such as {'CACHE': 'on'}"
         )
     return dict(value)
 
@@ -134,12 +203,17 @@ def images_given(value: Any) -> Sequence[ImageSource]:  # noqa: ANN401
         InputError: if it is one image, or nothing that holds several.
 
     """
-    if is_one_image(value) or isinstance(value, Mapping) or not isinstance(value, Iterable):
+    if is_one_image(value) or isinstance(value, Mapping) or not _iterates(value):
         raise InputError(
             f"images are a {type(value).__name__}, not several images",
             remedy="give images as a list, or call predict() or embed() for one",
         )
     return value if isinstance(value, Sequence) else list(value)
+
+
+def _iterates(value: Any) -> bool:  # noqa: ANN401
+    """Return whether ``value`` can be iterated: arrays without dimensions only look so."""
+    return isinstance(value, Iterable) and not (isinstance(value, np.ndarray) and value.ndim == 0)
 
 
 def is_one_image(value: Any) -> bool:  # noqa: ANN401

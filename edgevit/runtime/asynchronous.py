@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.brief import in_brief
 from edgevit.data.images import Channels, ImageSource
 from edgevit.errors import InputError
 from edgevit.processor import most_threads
@@ -39,6 +40,8 @@ class AsyncModel:
     """
 
     def __init__(self, model: Model, *, workers: int = 2) -> None:
+        if not isinstance(model, Model):
+            raise InputError(f"model is {in_brief(model)}", remedy="give what edgevit.load() returns")
         self.model, self._closed = model, False
         workers = whole_number("workers", workers, least=1, most=most_threads())
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="edgevit")

@@ -1,12 +1,9 @@
 """Loads a bundle: which variant serves best on this machine, and whether it answers as it did where it was made."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +13,28 @@ from edgevit.backends.variants import backend_for, open_variant, settings_of, un
 from edgevit.bundle.golden import Golden
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.reading import steadily
+from edgevit.bundle.signature import TrustedKey
 from edgevit.bundle.store import Bundle
 from edgevit.errors import MissingError, VerificationError
 from edgevit.limits import within_limits
 from edgevit.memory import limited_for
 from edgevit.processor import features_in
-from edgevit.progress import SILENT, Progress
-from edgevit.runtime.arguments import keys_given, kind_of_check, path_given, settings_given, threads_given
+from edgevit.progress import SILENT, Progress, ProgressCallback, progress_to
+from edgevit.runtime.arguments import (
+    BundleLike,
+    bundle_place,
+    flag,
+    keys_given,
+    kind_of_check,
+    settings_given,
+    threads_given,
+    word,
+)
 from edgevit.runtime.model import Model
 from edgevit.runtime.selection import rank_variants, unsuited_reason, validated
 from edgevit.runtime.verification import Check, verify_golden
 from edgevit.shell import quoted
 from edgevit.system import cpuinfo
-
-if TYPE_CHECKING:
-    from edgevit.bundle.signature import TrustedKey
 
 
 class LoadWarning(UserWarning):
@@ -38,7 +42,7 @@ class LoadWarning(UserWarning):
 
 
 def load(
-    bundle: str | Path,
+    bundle: BundleLike,
     *,
     variant: str | None = None,
     threads: int = 0,
@@ -46,47 +50,53 @@ def load(
     settings: Mapping[str, str] | None = None,
     strict: bool = False,
     trusted_keys: Sequence[TrustedKey] | None = None,
-    progress: Progress = SILENT,
+    progress: Progress | ProgressCallback | None = None,
 ) -> Model:
-    """Load a variant of a bundle, a folder or a pack; without a name, the one that serves best here.
+    """Load a variant of a bundle, and check that it answers on this machine as it should.
 
-    ``settings`` of the backend go before those of the variant, such as ``{"rebuild": "yes"}`` for a TensorRT engine.
-    ``threads`` 0 leaves their number to the backend. The files are always checked against their SHA-256; unless
-    ``check`` is "files", the golden images are run too and the answers compared with float32's. ``progress`` shows what
-    takes long, such as an engine that is built again.
+    Without a variant's name, ``load`` takes the one that was measured fastest on a processor of this kind; figures of
+    other processors are only a hint. If this machine lacks what that variant needs, or its answers are wrong, the next
+    best is taken, and float32 last. INT8 and other precisions that nobody has validated are taken only if nothing else
+    can be. ``Model.notes`` says which variants were not taken, or not validated. So does ``progress``, or a
+    ``LoadWarning`` without one.
 
-    Without a name, the best is what was measured fastest on a processor of this kind; figures of another kind of
-    processor are a hint. Where this machine lacks what the best variant counts on, or that answers otherwise than it
-    should, the next best is taken, float32 at last. With ``strict`` that is an error instead. INT8 and other precisions
-    that nobody validated are taken only where nothing else can be. ``Model.notes`` says what was not taken, or not
-    validated, and so does ``progress``, or else a ``LoadWarning``.
+    Loading may use as much memory and time as the size of the variant's files explains, and no more: a small file from
+    elsewhere could ask for all that there is. The environment variables EDGEVIT_LOAD_MEMORY_MB and EDGEVIT_LOAD_SECONDS
+    allow more; 0 allows anything.
 
-    Loading takes no more memory and time than the size of the variant's files explains: a small file from elsewhere can
-    ask for all that there is. The environment variables EDGEVIT_LOAD_MEMORY_MB and EDGEVIT_LOAD_SECONDS allow more, or
-    anything with 0.
+    A pack's model goes into the engine's memory straight from the file; for TensorRT it is unpacked into the user's
+    cache. Another process may replace the bundle meanwhile: then either the old variant is loaded or the new one.
 
-    With ``trusted_keys``, one of them must have signed the bundle (``edgevit pack --sign``): paths of public Ed25519
-    keys, or the keys as text, in PEM or as OpenSSH writes them. An empty list trusts nobody. A pack's model goes into
-    the engine's memory from the file itself; for TensorRT it is unpacked into the user's cache.
-
-    A bundle may be replaced by another process at the same time: then the old variant is loaded, or the new one.
+    Args:
+        bundle: What ``edgevit.export`` made, or a pack: a path, or a ``Bundle``.
+        variant: Which variant to load; without it, the one that serves best here.
+        threads: Threads; 0 leaves their number to the engine.
+        check: "golden" runs the golden images and compares the answers with float32's. "files" leaves that out. Files
+            are checked against their SHA-256 either way.
+        settings: Settings of the engine, which take precedence over the variant's, such as ``{"rebuild": "yes"}`` for
+            TensorRT.
+        strict: Raise an error where another variant than the best would be taken.
+        trusted_keys: One of these must have signed the bundle (``edgevit.pack(sign=...)``): paths of public Ed25519
+            keys, or the keys themselves, in PEM or as OpenSSH writes them. An empty list trusts nobody.
+        progress: Called with a ``ProgressEvent`` for what takes long, such as building an engine, and for each note.
 
     Raises:
-        InputError: if an argument is of another kind than it should be.
+        InputError: if an argument has the wrong type, or a trusted key is not a valid public key.
         BundleError: if the bundle is damaged, or has no such variant.
-        MissingDependencyError: if the backend is not installed, or the device that the variant is for is not here.
-        VerificationError: if the model answers otherwise than when it was exported, or no trusted key has signed it.
+        MissingDependencyError: if the engine is not installed, or the device that the variant is for is not here.
+        VerificationError: if the model's answers differ from the reference, or no trusted key has signed the bundle.
 
     """
-    path = Path(path_given("bundle", bundle))
+    path = bundle_place(bundle)
+    named, strict = None if variant is None else word("variant", variant), flag("strict", strict)
     options = _LoadOptions(
         threads=threads_given(threads),
         check=kind_of_check(check),
         settings=settings_given(settings),
-        progress=progress,
+        progress=progress_to(progress),
     )
     trusted = keys_given(trusted_keys)
-    return steadily(path, lambda: _load(Bundle.open(path, trusted_keys=trusted), options, variant, strict=strict))
+    return steadily(path, lambda: _load(Bundle.open(path, trusted_keys=trusted), options, named, strict=strict))
 
 
 class _LoadOptions(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,9 @@ from edgevit.data.images import Channels, ImageSource, decode_image, from_bgr
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import DataError, InputError
 from edgevit.models.outputs import Output, in_words, labelled, parts
-from edgevit.runtime.arguments import images_given, whole_number
+from edgevit.runtime.arguments import channels_given, flag, images_given, whole_number
 from edgevit.runtime.info import RuntimeInfo, info_of
-from edgevit.runtime.prediction import Prediction, finite_outputs, predictions
+from edgevit.runtime.prediction import Prediction, finite_outputs, predictions, threshold_given
 from edgevit.runtime.sharing import SharedSession
 from edgevit.runtime.streaming import Camera, Streamed, is_camera, stream
 
@@ -161,17 +161,16 @@ class Model:
             InputError: if an argument is of another kind than it should be, or the model has been closed.
 
         """
-        own = channels or ("bgr" if is_camera(images) else "rgb")
-        _channels_given(own)
+        own: Channels = "bgr" if is_camera(images) else "rgb"
         return stream(
             self,
             images,
             batch=whole_number("batch", self._largest_batch or 1 if batch is None else batch, least=1),
             prefetch=whole_number("prefetch", prefetch, least=1),
-            latest=latest,
-            channels=own,
+            latest=flag("latest", latest),
+            channels=own if channels is None else channels_given(channels),
             top=whole_number("top", top, least=1),
-            threshold=threshold,
+            threshold=threshold_given(threshold),
         )
 
     def answer(
@@ -324,7 +323,7 @@ class Model:
 
         """
         images = images_given(images)
-        _channels_given(channels)
+        channels_given(channels)
         if not len(images):
             return np.empty((0, self.preprocess.channels, *self.preprocess.size), dtype=np.float32)
         frames = images if channels == "rgb" else [from_bgr(image) for image in images]
@@ -354,11 +353,6 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _channels_given(channels: str) -> None:
-    if channels not in get_args(Channels):
-        raise InputError(f"channels is {channels!r}", remedy="write channels='rgb', or channels='bgr'")
 
 
 def _as_array(images: Any) -> NDArray[Any]:  # noqa: ANN401 - what an application gives

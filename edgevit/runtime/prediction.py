@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.brief import in_brief
 from edgevit.errors import InputError, VerificationError
 
 #: A label is decided on above this probability, unless the user says otherwise.
@@ -107,5 +109,19 @@ def _check_threshold(threshold: float | None, *, independent: bool) -> None:
             "this model chooses one of its classes, by no threshold",
             remedy="leave it out; a model whose labels are decided one by one is exported with --activation sigmoid",
         )
-    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not 0 <= threshold <= 1:
-        raise InputError(f"{threshold!r} is no threshold of a probability", remedy="give one in 0..1, such as 0.5")
+    threshold_given(threshold)
+
+
+def threshold_given(value: Any) -> float | None:  # noqa: ANN401
+    """Return ``value``, the probability above which a label is decided on; None stays None.
+
+    Raises:
+        InputError: if it is none.
+
+    """
+    if value is None:
+        return None
+    given: Any = value  # for mypy, which takes a Real for what has no order
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= given <= 1:
+        raise InputError(f"{in_brief(value)} is no threshold of a probability", remedy="give one in 0..1, such as 0.5")
+    return float(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, Literal
 
+from edgevit.brief import in_brief
 from edgevit.errors import InputError
 
 #: A share of the multiply-adds, in 0..1; or the smallest that keeps the limit.
@@ -20,17 +21,18 @@ def token_budget_given(value: Any) -> TokenBudget | None:  # noqa: ANN401
         InputError: if it is neither.
 
     """
-    if value is None or value == "auto":
-        return value  # type: ignore[no-any-return]
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < 1:
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return value  # type: ignore[return-value]
+    given: Any = value  # for mypy, which takes a Real for what has no order
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < given < 1:
         raise InputError(
-            f"the token budget is {value!r}, not a share of the multiply-adds between 0 and 1",
+            f"the token budget is {in_brief(value)}, not a share of the multiply-adds between 0 and 1",
             remedy='give 0.8, say, or "auto" for the smallest that keeps the limit',
         )
     share = round(float(value), 2)
     if not 0 < share < 1 or abs(share - float(value)) * _PER_CENT > 1e-6:
         raise InputError(
-            f"the token budget is {value!r}, and budgets are in whole per cent",
+            f"the token budget is {in_brief(value)}, and budgets are in whole per cent",
             remedy=f"give {min(max(share, 0.01), 0.99):g}",
         )
     return share

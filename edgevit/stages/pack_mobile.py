@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,13 +27,13 @@ from edgevit.mobile.converter import Converter
 from edgevit.mobile.formats import CONVERTERS
 from edgevit.mobile.hand_over import SIDECAR, AnswerCheck, Calibration, HandedModel, HandOver, Input
 from edgevit.mobile.messages import ANSWERS, CALIBRATION, IMAGES, MODEL, ConversionJob, ConvertedModel
-from edgevit.models.licenses import License
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.image_pass import single_images
 from edgevit.quantization.ptq import FloatModel
 from edgevit.quantization.rewrites.passes import SMOOTHING, Options, apply_passes
 from edgevit.runtime.verification import golden_figures
 from edgevit.stages.calibrate import Selection, calibrated
+from edgevit.stages.hand_over_result import HandOverResult
 from edgevit.stages.images import DataSource
 from edgevit.stages.pack import default_path
 from edgevit.statistics import agreement, sqnr_db
@@ -43,25 +41,6 @@ from edgevit.statistics import agreement, sqnr_db
 _BESIDE = 64  # images that were not calibrated with, on which the models are measured
 _BATCH = 16
 _NUMBERS = 1 << 24  # of answers at the most, where a model gives many for an image
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandOverResult:
-    """A folder for a phone's app: where it is, what its ``edgevit.json`` says, and what else should be known."""
-
-    path: Path
-    content: HandOver
-    notes: tuple[str, ...]
-
-    @property
-    def license(self) -> License | None:
-        """What the weights may be used for, as far as that is known."""
-        return self.content.license
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what ``edgevit pack --format ... --json`` prints."""
-        made: dict[str, Any] = msgspec.to_builtins(self.content)
-        return {"path": str(self.path), "notes": list(self.notes), **made}
 
 
 def pack_mobile(

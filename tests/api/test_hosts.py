@@ -42,7 +42,8 @@ def test_zero_is_given_and_what_was_not_given_is_not():
         "--threads", "0", "--thumbnails", "0",
     ]  # fmt: skip
     assert _inputs({"precision": 1e-5})[1] == ["--precision", "0.00001"]
-    assert _inputs({"max_drop": np.float64(0.5)})[1] == ["--max-drop", "0.5"]
+    assert _inputs({"max_drop": np.float32(0.5), "batch": np.int64(2)})[1] == ["--max-drop", "0.5", "--batch", "2"]
+    assert _inputs({"strict": np.True_, "sweep": np.False_})[1] == ["--strict"]
     with pytest.raises(InputError, match="does not go to another device"):
         _inputs({"recipe": object()})
 

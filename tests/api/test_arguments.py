@@ -1,0 +1,155 @@
+"""Whatever a caller gives to a public function is taken, or refused by an error that says what to give."""
+
+import importlib
+import inspect
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import SHAPES
+
+import edgevit as public
+from edgevit.errors import EdgeViTError
+from edgevit.runtime import AsyncModel, LoadWarning, load
+
+
+class Unknown:
+    """What no argument takes."""
+
+    def __repr__(self):
+        return "the whole of it" * 1000
+
+
+WRONG = (
+    Unknown(), Unknown, 3, -1, 2.5, float("nan"), 10**400, True, None, "no such thing", "", "\0", "a" * 5000,
+    "\ud800", b"x", (), ["x"], [Unknown()], [None], [["x"]], {"a": 1}, {1}, np.array([1, 2]), np.zeros(()),
+    np.float32(0.5), print, Path("nowhere"), range(3),
+)  # fmt: skip
+#: Function -> what it is called with beside the bundle, and where the work begins, which these tests do not wait for.
+FUNCTIONS = {
+    "benchmark": ({}, ("benchmark.stage", "benchmark.on_hosts")),
+    "build": ({"target": "x86-onnxruntime"}, ("build.stage",)),
+    "export": ({"output": "new.edgevit"}, ("export.load_source", "export._of_module")),
+    "load": ({}, ()),
+    "pack": ({}, ("pack.pack_zip", "pack.pack_triton", "pack.pack_video")),
+    "pack_mobile": ({"format": "litert"}, ("edgevit.stages.pack_mobile.pack_mobile",)),
+    "predict": ({"images": [np.zeros((8, 8, 3), np.uint8)]}, ()),
+    "quantize": ({"data": SHAPES}, ("quantize.stage", "quantize.quantize_merged", "quantize.quantize_student")),
+    "race": ({"data": SHAPES, "target": "x86-onnxruntime"}, ("race.stage", "race.on_hosts")),
+    "validate": ({"data": SHAPES}, ("validate.stage", "validate.on_hosts")),
+    "verify": ({}, ()),
+}
+ARGUMENTS = [(name, each) for name in FUNCTIONS for each in inspect.signature(getattr(public, name)).parameters]
+
+
+class Begun(Exception):
+    """The arguments were taken."""
+
+
+def begin(*_, **__):
+    raise Begun
+
+
+def whole(found):
+    """Take what a stream gives, which begins then."""
+    return list(found) if isinstance(found, Iterator) else found
+
+
+def refused(call):
+    """Return the error that ``call`` ends in, or None where it takes what it is given."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call()
+    except EdgeViTError as error:
+        return error
+    except Begun:
+        pass
+    return None
+
+
+def test_every_public_function_is_tried():
+    assert FUNCTIONS.keys() == {name for name in public.__all__ if inspect.isfunction(getattr(public, name))}
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_what_is_given_is_taken_or_refused_with_a_remedy(name, argument, tiny_quantized, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    others, work = FUNCTIONS[name]
+    for place in work:
+        module, _, attribute = place.rpartition(".")
+        module = module if module.startswith("edgevit.") else f"edgevit.api.{module}"
+        monkeypatch.setattr(importlib.import_module(module), attribute, begin)
+    function = getattr(public, name)
+    first = {"source" if name == "export" else "bundle": "fashion-micro" if name == "export" else tiny_quantized}
+    given = first | others
+    assert refused(lambda: function(**given)) is None
+    for wrong in WRONG:
+        error = refused(lambda wrong=wrong: function(**(given | {argument: wrong})))
+        if wrong is WRONG[0]:
+            assert error is not None, argument
+        if error is not None:
+            assert error.remedy
+            assert "the whole of it" not in error.message
+
+
+#: Methods of a model and of a bundle, and what they are called with.
+METHODS = {
+    "predict": {"image": np.zeros((8, 8, 3), np.uint8)},
+    "predict_batch": {"images": [np.zeros((8, 8, 3), np.uint8)]},
+    "stream": {"images": [np.zeros((8, 8, 3), np.uint8)]},
+    "warm_up": {},
+    "outputs": {"image": np.zeros((8, 8, 3), np.uint8)},
+    "outputs_batch": {"images": [np.zeros((8, 8, 3), np.uint8)]},
+    "infer_images": {"images": [np.zeros((8, 8, 3), np.uint8)]},
+    "prepare": {"images": [np.zeros((8, 8, 3), np.uint8)]},
+    "infer": {"images": np.zeros((1, 3, 16, 16), np.float32)},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_quantized):
+    with load(tiny_quantized, variant="float32") as loaded:
+        yield loaded
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_a_model_is_given_is_taken_or_refused(name, model):
+    method = getattr(model, name)
+    for argument in inspect.signature(method).parameters:
+        for wrong in WRONG:
+            if argument in ("batch", "runs", "prefetch") and wrong is WRONG[6]:  # as many as that take for ever
+                continue
+            error = refused(lambda given=METHODS[name] | {argument: wrong}: whole(method(**given)))
+            assert wrong is not WRONG[0] or error is not None, argument
+            assert error is None or "the whole of it" not in error.message
+
+
+def test_a_bundle_is_given_as_a_path_or_as_it_is(tiny_quantized, tmp_path):
+    pack = public.pack(tiny_quantized, tmp_path / "tiny.zip", variants=["float32"]).path
+    for place in (tiny_quantized, str(tiny_quantized), pack):
+        for bundle in (place, public.Bundle.open(place)):
+            with load(bundle, variant="float32") as model:
+                assert model.variant.name == "float32"
+            assert public.verify(bundle, variants=["float32"]).passed
+
+
+def test_load_reports_to_a_function_and_else_warns(quantized):
+    seen = []
+    with load(quantized, progress=seen.append) as model:
+        notes = model.notes
+    assert [event.message for event in seen] == [f"{note}; {model.variant.name} is loaded" for note in notes]
+    assert notes
+    with pytest.warns(LoadWarning, match="is loaded"):
+        load(quantized).close()
+
+
+def test_a_bundle_is_opened_by_its_path_alone(tiny_quantized):
+    bundle = public.Bundle.open(tiny_quantized)
+    for wrong in WRONG:
+        assert refused(lambda wrong=wrong: public.Bundle.open(wrong)) is not None
+        assert refused(lambda wrong=wrong: bundle.variant(wrong)) is not None
+        assert refused(lambda wrong=wrong: bundle.verify_extra(wrong)) is not None
+        assert refused(lambda wrong=wrong: AsyncModel(wrong)) is not None
