@@ -51,6 +51,7 @@ FINE = tuple((a / 20, b / 20) for a in range(21) for b in range(21))
 CHANGES = (
     *(Change("HEADROOM", value, (smoothing, passes)) for value in (1.0, 1.2)),
     *(Change("DEVIATIONS", value, (smoothing,)) for value in (0.0, 3.0, 5.0)),
+    Change("EXPONENTS", ((1.0, 0.0),), (smoothing,), shown="(1, 0) alone"),
     Change("EXPONENTS", COARSE, (smoothing,), shown=f"{len(COARSE)} pairs, 0.5 apart"),
     Change("EXPONENTS", FINE, (smoothing,), shown=f"{len(FINE)} pairs, 0.05 apart"),
     *(Change("TOKEN_WEIGHT", value, (rounding,)) for value in (1, 30)),

@@ -1,9 +1,9 @@
 """Multiply fewer inputs twice, for engines that pay more for a second product than most of them are worth.
 
 On a GPU a residual product (``rewrites.residual``) is one kernel more, and for one image a kernel takes its time
-however small its matrices. An engine for DeiT-tiny has 150 without any, where 155 are the limit; with attention in INT8
-114, where 120 are. So only those are kept that take most of the noise with them, by what DeiT-tiny's logits lost
-without each. What the forms reach, `python benchmarks/tensorrt_accuracy.py BUNDLE --data IMAGES` measures.
+however small its matrices (benchmarks/results/tensorrt-kernels.md counts them). So only some are kept: how many is a
+choice of time against accuracy. `python benchmarks/ablations.py SOURCE --dialect tensorrt --only KEPT ...` prints what
+others would give, `python benchmarks/tensorrt_accuracy.py BUNDLE --data IMAGES` what the forms reach.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def most_effective_residuals(graph: ir.Graph) -> frozenset[str]:
     """Return the names of the layers whose residual products are worth a kernel each.
 
     - Those of layers that see several tokens, for all of them: as many as were asked for.
-    - Of those that the ends of MLPs have for the one token that the head reads, the middle third: the noise that they
-      take away is the largest, that of the first of them next to nothing.
+    - Of those that the ends of MLPs have for the one token that the head reads, the middle third (``KEPT``).
     - None of a layer that sees no other token, though it counts among those that the third is of.
     """
     chosen, residuals = nodes_of_pooled_token(graph), find_residuals(graph)
