@@ -30,19 +30,19 @@ HEADER = ("device", "variant", "top-1 (95 %)", "change", "p50", "speed-up (95 %)
 
 ABOVE = """# Results by device
 
-What was measured, on which device, by which command. A row is one variant of one model, in the batch that the command
-names; the verdict is that of [the race](quantization.md#the-race-which-variant-ships). Figures with `?` were disturbed.
-Written by `python benchmarks/devices.py`; [On a board](boards.md) says how to add yours.
+Each row is one variant of one model on one device, with the batch of the command. The verdict is that of
+[the race](quantization.md#the-race-which-variant-ships). Runs marked `?` were disturbed. `python benchmarks/devices.py` writes
+this page; [on a board](boards.md) says how to add yours.
 """
 
 BELOW = """## ARM64, emulated
 
-Answers verified under emulation, speed not measured: `make test-arm64` runs ten variants as a Neoverse N1 does, and
-[compares them](../benchmarks/results/arm64.md) with x86-64's. float32 agrees to 1e-4 of a logit and INT8 to 0.05.
+Answers are verified under emulation; speed is not measured. `make test-arm64` runs ten variants on an emulated Neoverse N1 and
+[compares them](../benchmarks/results/arm64.md) with x86-64. float32 agrees within 1e-4 of a logit and INT8 within 0.05.
 
 ## What others publish
 
-Theirs, not ours: other calibration, other images, and settings that we have not seen.
+These figures are not ours: calibration, images and settings differ, and we do not know all of them.
 
 | device | model | variant | top-1 | latency | whose |
 | --- | --- | --- | --- | --- | --- |
