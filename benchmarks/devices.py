@@ -31,14 +31,14 @@ HEADER = ("device", "variant", "top-1 (95 %)", "change", "p50", "speed-up (95 %)
 ABOVE = """# Results by device
 
 Each row is one variant of one model on one device, with the batch of the command. The verdict is that of
-[the race](quantization.md#the-race-which-variant-ships). Runs marked `?` were disturbed. `python benchmarks/devices.py` writes
-this page; [on a board](boards.md) says how to add yours.
+[the race](quantization.md#the-race-which-variant-ships). Runs marked `?` were disturbed. This page is written by
+`python benchmarks/devices.py`; [on a board](boards.md) says how to add yours.
 """
 
 BELOW = """## ARM64, emulated
 
-Answers are verified under emulation; speed is not measured. `make test-arm64` runs ten variants on an emulated Neoverse N1 and
-[compares them](../benchmarks/results/arm64.md) with x86-64. float32 agrees within 1e-4 of a logit and INT8 within 0.05.
+Answers are verified under emulation; speed is not measured. `make test-arm64` runs ten variants on an emulated Neoverse
+N1 and [compares them](../benchmarks/results/arm64.md) with x86-64. float32 agrees within 1e-4 of a logit and INT8 within 0.05.
 
 ## What others publish
 
