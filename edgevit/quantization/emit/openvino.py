@@ -4,7 +4,8 @@ OpenVINO's low-precision transformations make an integer FullyConnected of that.
 point of the input is taken out by the bias, not by DequantizeLinear: OpenVINO's kernel without one is faster.
 
 In attention, query and key are multiplied in integers too. Softmax and value are not: most of what softmax gives is
-smaller than one step of 8 bits, and on DeiT-tiny KL to float32 rises from 0.003 to 0.04 (docs/architecture.md).
+smaller than one step of 8 bits, and on DeiT-tiny KL to float32 rises from 0.0011 to 0.042 with both in integers
+(``INTEGER_PRODUCTS`` in benchmarks/results/ablations.md).
 
 Convolutions read integers and give floats: what OpenVINO fuses behind them, activation functions and sums, stays float,
 and costs neither time nor accuracy. A Mul in front of one is fused with what is before it, so that wide channels of
