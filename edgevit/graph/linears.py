@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -19,9 +18,6 @@ from edgevit.graph.weights import letting_go
 
 #: The first opset with DequantizeLinear per channel.
 _OLDEST_OPSET = 13
-
-#: What ``load_graph`` gives, for who hands it on and does not look into it.
-LoadedModel: TypeAlias = ir.Model
 
 _REMEDY = "export the model again with `edgevit export`"
 

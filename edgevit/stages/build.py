@@ -26,7 +26,6 @@ from edgevit.bundle.reading import VerifiedFile
 from edgevit.bundle.store import Bundle
 from edgevit.errors import GraphError, InputError
 from edgevit.files import copy_tree, scratch_folder, shareable
-from edgevit.graph.linears import LoadedModel
 from edgevit.graph.saving import SavedModel
 from edgevit.models.outputs import in_words
 from edgevit.progress import SILENT, Progress
@@ -182,14 +181,12 @@ def compile_variant(
     decided: Decided,
     scratch: Path,
     *,
-    graph: LoadedModel | None = None,
     evaluator: Evaluator | None = None,
     progress: Progress = SILENT,
 ) -> Compiled:
     """Compile the model for ``target`` in ``precision`` below ``scratch``, by what was ``decided`` on images for it.
 
-    ``graph`` is what the file ``float32`` holds, if it has been read, and stays as it is; ``evaluator`` has images to
-    run the variant on.
+    ``evaluator`` has images to run it on.
 
     Layers that the engine has no integer kernel for stay float, and are compiled again so; ``float_in`` of what is
     returned names them.
@@ -209,9 +206,7 @@ def compile_variant(
         # Where layers return to float a variant is compiled again, and what was made before is of no use.
         shutil.rmtree(place / name, ignore_errors=True)
         (place / name).mkdir(parents=True)
-        return _compile_once(
-            bundle, float32, target_name, target, precision, decided, place, graph, evaluator, progress
-        )
+        return _compile_once(bundle, float32, target_name, target, precision, decided, place, evaluator, progress)
 
     while True:
         if isinstance(decided, PtqModel):
@@ -252,7 +247,6 @@ def _compile_once(
     precision: Precision,
     decided: Decided,
     scratch: Path,
-    graph: LoadedModel | None,
     evaluator: Evaluator | None,
     progress: Progress,
 ) -> Compiled:
@@ -266,12 +260,12 @@ def _compile_once(
         backend = get_backend(target.backend)
         check_engine(backend, target_name, target, precision)
         progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
-        source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx", graph)
+        source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
         source = replace(source, file=lower_for(source.file, target, backend.version()))
         model = backend.build(source.model, folder, options, progress=progress)[0]
     else:
         progress.note(f"Writing {name} for {target_name} as ONNX, to be built on the device: {elsewhere}")
-        source = write_source(float32, precision, target, decided, folder / "model.onnx", graph)
+        source = write_source(float32, precision, target, decided, folder / "model.onnx")
         model = source.model
     for line in _float_attentions(source):
         progress.note(line)

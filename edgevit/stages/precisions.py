@@ -15,10 +15,9 @@ from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import VerifiedFile, logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError
-from edgevit.graph.linears import LoadedModel, open_graph
+from edgevit.graph.linears import open_graph
 from edgevit.graph.multiply_adds import Counted, count_multiply_adds
 from edgevit.graph.saving import SavedModel
-from edgevit.graph.weights import letting_go
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import dialect_called, emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16.convert import Float16Plan, emit_float16
@@ -79,16 +78,9 @@ class EngineSource:
 
 
 def write_source(
-    float32: VerifiedFile,
-    precision: Precision,
-    target: Target,
-    decided: Decided,
-    path: Path,
-    graph: LoadedModel | None = None,
+    float32: VerifiedFile, precision: Precision, target: Target, decided: Decided, path: Path
 ) -> EngineSource:
     """Write the float32 ONNX file in ``precision`` to ``path``, in the form for ``target``.
-
-    ``graph`` is what that file holds, if it has been read, and stays as it is.
 
     Raises:
         BundleError: if what was ``decided`` was for another model.
@@ -100,7 +92,7 @@ def write_source(
         decided.plan.check_source(float32.sha256)
         counted = count_multiply_adds(decided.model)
         return replace(_quantized(precision, target, decided, path), counted=counted)
-    with open_graph(float32.path) if graph is None else letting_go(graph.clone()) as model:
+    with open_graph(float32.path) as model:
         counted = count_multiply_adds(model)  # the emitters use it up
         if isinstance(decided, Float16Plan):
             return EngineSource(emit_float16(model, float32.sha256, decided, path).file, counted=counted)

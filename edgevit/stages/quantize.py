@@ -14,7 +14,7 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.batches import batches
 from edgevit.errors import BundleError, EdgeViTError, GraphError, InputError, MissingDependencyError, VerificationError
 from edgevit.files import scratch_folder
-from edgevit.graph.linears import LoadedModel, open_graph
+from edgevit.graph.linears import open_graph
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.accuracy.evaluator import Evaluator
 from edgevit.quantization.emit import scheme_of
@@ -138,7 +138,6 @@ class _Building:
         progress: Progress,
     ) -> None:
         self._budget = None if merging is None else merging.budget
-        self._order: dict[str, None] = {}  # of what is made: each target's float32 variant stands before its other one
         self.made: dict[str, Compiled] = {}
         self.failed: dict[str, EdgeViTError] = {}
         self._bundle, self._float32, self._precision = bundle, float32, precision
@@ -148,36 +147,16 @@ class _Building:
         self, targets: Mapping[str, Target], decided: Callable[[Target], Decided], evaluator: Evaluator | None = None
     ) -> None:
         """Build what is ``decided`` for each of ``targets``, in the place of what was made for it before."""
-        self._build_float32(targets)
+        present = {variant.name for variant in self._bundle.manifest.variants}
         for name, target in targets.items():
+            if variant_name(target, "float32") not in present | self.made.keys():
+                self._build(name, target, "float32", None, None)
             self._build(name, target, self._precision, decided(target), evaluator)
-        each = (self._variant(target, form) for target in targets.values() for form in ("float32", self._precision))
-        self._order |= dict.fromkeys(each)
-        self.made = {name: self.made[name] for name in self._order if name in self.made}
-
-    def _build_float32(self, targets: Mapping[str, Target]) -> None:
-        """Build what INT8 is compared with and is not there yet, from one reading of the model."""
-        there = {variant.name for variant in self._bundle.manifest.variants} | self.made.keys()
-        missing = {self._variant(target, "float32"): (name, target) for name, target in targets.items()}
-        missing = {variant: given for variant, given in missing.items() if variant not in there}
-        if missing:
-            with open_graph(self._float32.path) as graph:
-                for name, target in missing.values():
-                    self._build(name, target, "float32", None, None, graph)
-
-    def _variant(self, target: Target, precision: Precision) -> str:
-        return variant_name(target, precision, None if precision == "float32" else self._budget)
 
     def _build(
-        self,
-        target_name: str,
-        target: Target,
-        precision: Precision,
-        decided: Decided,
-        evaluator: Evaluator | None,
-        graph: LoadedModel | None = None,
+        self, target_name: str, target: Target, precision: Precision, decided: Decided, evaluator: Evaluator | None
     ) -> None:
-        name = self._variant(target, precision)
+        name = variant_name(target, precision, None if precision == "float32" else self._budget)
         self.failed.pop(name, None)
         try:
             made = compile_variant(
@@ -188,7 +167,6 @@ class _Building:
                 precision,
                 decided,
                 self._scratch,
-                graph=graph,
                 evaluator=evaluator,
                 progress=self._progress,
             )
