@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import cores
 import kept_shapes
 import pytest
 from afterwards import afterwards
@@ -64,6 +65,15 @@ def pytest_collection_finish() -> None:
     """Look for garbage less often, and not in what was imported: that is so much that it takes a while."""
     gc.set_threshold(20_000, 20, 20)
     gc.freeze()
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        cores.share(worker, int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+
+
+@pytest.fixture(scope="module")
+def all_cores() -> Iterator[None]:
+    """Let a module's tests, and what they start, run on all cores of this machine, not on those of pytest's worker."""
+    with cores.all_of_them():
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

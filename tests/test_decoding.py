@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 FIRST_USE = """
 import sys, threading
 from edgevit import json

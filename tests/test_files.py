@@ -21,6 +21,8 @@ from edgevit.files import (
     write_atomically,
 )
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 class Ended(BaseException):
     """Stands for KeyboardInterrupt, without pytest's heed of it."""

@@ -3,10 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.futures import as_done, in_order
+
+pytestmark = pytest.mark.usefixtures("all_cores")
 
 
 def squares(pool, count, started):

@@ -10,6 +10,8 @@ import pytest
 from edgevit.errors import InputError
 from edgevit.memory import ALLOWED, allowed_for, limited
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 MIB = 1 << 20
 
 

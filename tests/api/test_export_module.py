@@ -12,6 +12,8 @@ import edgevit
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import BundleError, DataError, GraphError, InputError, VerificationError
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 LABELS = load_shapes("test", "size=8,count=1").class_names
 SHAPE = (3, 24, 32)
 

@@ -7,6 +7,8 @@ from edgevit.backends import get_backend
 from edgevit.backends.openvino_settings import DEFAULTS, ModelCache, check_device, checked, properties
 from edgevit.errors import BundleError, MissingDependencyError, StorageError
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 """What is said beside the table of latencies."""
 
+import pytest
 from msgspec.structs import replace
 
 from edgevit.bundle.manifest import Environment, Latency
 from edgevit.bundle.measured import EndToEnd, Energy, LoadPoint, MachineState, Sweep
 from edgevit.cli.measured import measured_beside
+
+pytestmark = pytest.mark.usefixtures("all_cores")
 
 PLACE = Environment(machine="m", cpu="c", cpu_features=(), cores=2, os="o", python="3", packages={}, measured_at="t")
 BARE = Latency(

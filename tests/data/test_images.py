@@ -22,6 +22,8 @@ from edgevit.data import images
 from edgevit.data.images import decode_image, from_bgr
 from edgevit.errors import ImageError
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 ORIENTATION = 0x0112
 
 
@@ -341,7 +343,7 @@ threading.Timer(0.2, leave.set).start()
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 signal.alarm(5)
-images.decode(sys.argv[1])
+images.decode_image(sys.argv[1])
 os._exit(0)
 """
 

@@ -14,6 +14,8 @@ from edgevit.evaluation.conditions import Conditions, Counters, clock_loss, shar
 from edgevit.machine.gpus import Gpus
 from edgevit.machine.nvml import GpuReading
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 HERTZ = os.sysconf("SC_CLK_TCK")
 
 

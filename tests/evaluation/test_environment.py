@@ -15,6 +15,8 @@ import edgevit
 from edgevit.evaluation.environment import environment
 from edgevit.system import usable_cores
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 X86 = """processor\t: 0
 model name\t: Intel(R) Core(TM) i5-1240P
 flags\t\t: fpu sse avx2 avx_vnni amx_int8 rdtscp

@@ -26,6 +26,8 @@ from edgevit.evaluation.load import Load
 from edgevit.evaluation.rounds import plan_blocks
 from edgevit.models.spec import ModelSpec
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 SPEC = ModelSpec(image_size=(4, 4), patch_size=(4, 4), width=4, depth=1, heads=1, classes=2, channels=1)
 

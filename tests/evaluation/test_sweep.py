@@ -8,6 +8,8 @@ from edgevit.bundle.measured import LoadPoint
 from edgevit.evaluation.messages import StreamTimings
 from edgevit.evaluation.sweep import MIN_GAIN, knee, loads, point, sweep_of
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 def points(throughputs):
     """Return points of one stream each, by their batch."""

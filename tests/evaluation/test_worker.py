@@ -13,6 +13,8 @@ from edgevit.evaluation.load import Load
 from edgevit.models.spec import ModelSpec
 from edgevit.system import usable_cores
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 SPEC = ModelSpec(image_size=(8, 8), patch_size=(8, 8), width=4, depth=1, heads=1, classes=3, channels=1)
 
 

@@ -10,6 +10,8 @@ import pytest
 from edgevit.evaluation.messages import BenchmarkJob, TimedBlock
 from edgevit.evaluation.worker_process import WorkerProcess, WorkerStopped
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
 

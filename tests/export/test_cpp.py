@@ -37,6 +37,8 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import ImageError
 from edgevit.runtime import load
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 VARIANTS = ("float32", "float32-onnxruntime", "int8-onnxruntime", "float32-openvino", "int8-openvino")
 
 

@@ -3,9 +3,12 @@
 import threading
 
 import numpy as np
+import pytest
 from threadpoolctl import threadpool_info
 
 from edgevit.quantization.blas import one_blas_thread
+
+pytestmark = pytest.mark.usefixtures("all_cores")
 
 
 def threads_of_blas():

@@ -21,6 +21,8 @@ from edgevit.evaluation.accuracy import measure_accuracy
 from edgevit.models.spec import ModelSpec
 from edgevit.runtime import LoadWarning, Prediction, load
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 LABELS = ("shirt", "shoe", "bag", "hat")
 PREPROCESS = Preprocess(size=(8, 8), resize=None, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 SPEC = ModelSpec(image_size=(8, 8), patch_size=(4, 4), width=8, depth=1, heads=2, classes=4)

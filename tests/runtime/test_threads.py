@@ -17,6 +17,8 @@ from edgevit.data.shapes import load_shapes
 from edgevit.errors import InputError
 from edgevit.runtime import load
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 VARIANTS = ("int8-onnxruntime", "int8-openvino", "float32-openvino")
 THREADS = 8
 BATCHES = (1, 3, 1, 2, 5, 1)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from edgevit.errors import BundleError
 from edgevit.server.batching import Batcher, Busy
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 def images(count, value=0):
     return np.full((count, 1, 2, 2), value, np.float32)

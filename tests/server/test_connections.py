@@ -20,6 +20,8 @@ uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
 from edgevit.server.app import Limits, Service, make_app  # noqa: E402
 from edgevit.server.connections import protocol_with  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 @contextmanager
 def limited(pack, **limits):

@@ -16,6 +16,8 @@ import pytest
 from service_host import call, photo, png, until
 from tiny import finish
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("uvicorn", reason="needs the extra serve")
 

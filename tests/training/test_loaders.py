@@ -13,7 +13,10 @@ from edgevit.training.recipe import TrainRecipe
 RECIPE = TrainRecipe(batch_size=8, crop=0.5, randaugment=1, shift=1, flip=0.5, erase=0.5)
 
 # From Python 3.12 on, forking a process with threads warns; torch's loader forks, and its workers start no threads.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("all_cores"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 
 @pytest.fixture

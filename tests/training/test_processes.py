@@ -16,6 +16,8 @@ from train_tasks import assert_same_but_for_rounding, fill_folder, save_checkpoi
 from edgevit.models.loading import load_checkpoint
 from edgevit.training.run import RunFolder
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 COMMAND = ("train", "--device", "cpu")
 TRAIN = ("-m", "edgevit", *COMMAND)

@@ -9,6 +9,8 @@ from fake_tensorrt import expected_logits
 from edgevit.backends import get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 THREADS = 8
 OPTIONS = BuildOptions(batch=BatchProfile(min=1, opt=2, max=4), compute_capability="8.6", precision="int8")
 

@@ -9,6 +9,8 @@ import pytest
 from edgevit.errors import DataError, GraphError
 from edgevit.quantization.calibration.image_pass import observe, observe_all, single_images
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 IMAGES = np.arange(5, dtype=np.float32).reshape(5, 1, 1, 1)
 
 
