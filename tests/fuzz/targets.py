@@ -27,6 +27,7 @@ from edgevit.data.csv_table import load_csv
 from edgevit.data.images import decode_image
 from edgevit.data.labels import check_one_label, map_several
 from edgevit.errors import EdgeViTError
+from edgevit.graph.interface import interface_of
 from edgevit.graph.onnx_file import read_onnx
 from edgevit.models.config import read_configs, read_preprocessing
 from edgevit.models.defaults import IMAGENET, Defaults
@@ -183,7 +184,7 @@ def _read_tokenizer(path: Path) -> None:
 def _read_onnx(path: Path) -> None:
     contents_of_onnx(path)
     file_interface(path)
-    file_interface(read_onnx(path))
+    interface_of(read_onnx(path))
 
 
 def _read_ir(path: Path) -> None:
