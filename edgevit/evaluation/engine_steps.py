@@ -54,11 +54,11 @@ def engine_steps(
     least = float(min(_least_of(variant), twice))
     of_engine = distance(manifest, float32, engine)
     near = of_engine.finite and (of_engine.sqnr_db is None or of_engine.sqnr_db >= least)
-    wrong = doubt = None
+    wrong = unclear = None
     if to_float32.finite and not to_onnx.finite:
         wrong = f"{variant.backend} gives numbers that are not finite, and the ONNX that it was built from does not"
     elif near and not (to_onnx.finite and (to_onnx.sqnr_db is None or to_onnx.sqnr_db >= least)):
-        doubt = f"not judged: {variant.backend} is nearer to float32 than onnxruntime's own run of that ONNX"
+        unclear = f"not compared: {variant.backend} is closer to float32 than onnxruntime's own run of that ONNX"
     elif to_float32.finite and to_onnx.sqnr_db is not None and to_onnx.sqnr_db < least:
         wrong = (
             f"{variant.backend} is {to_onnx.sqnr_db:.1f} dB from the ONNX that it was built from, at least {least:.1f} "
@@ -67,7 +67,7 @@ def engine_steps(
     return EngineSteps(
         images=len(engine),
         onnx=said,
-        missing=doubt,
+        missing=unclear,
         onnx_to_float32=to_float32,
         engine_to_onnx=to_onnx,
         engine_to_float32=of_engine,

@@ -142,7 +142,7 @@ class LayerSensitivity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     finite: bool = True
 
     def degradation(self, measure: SensitivityMetric) -> float:
-        """Return by what layers are ranked: the larger, the dearer."""
+        """Return what layers are ranked by: the larger, the more accuracy a layer costs."""
         if not self.finite:
             return math.inf
         if measure == "kl":

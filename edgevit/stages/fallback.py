@@ -141,14 +141,14 @@ def evaluation_images(
         labelled, why = unlabelled, error.message
     if labelled.labels is not None:
         one = 100 / len(labelled)
-        progress.note(f"Top-1 is judged on {len(labelled)} images, where one is {one:.2g} points; KL is not looked at")
+        progress.note(f"Checking top-1 on {len(labelled)} images, each of which is {one:.2g} points; KL is not checked")
         return labelled
     if criteria.max_kl is None:
         raise InputError(
-            f"--max-drop cannot be judged on the images of {held_out.name}: {why}",
-            remedy="say how far the logits may move instead, --max-kl 0.005, or give images with labels of the model's",
+            f"--max-drop cannot be checked on the images of {held_out.name}: {why}",
+            remedy="set a limit on KL instead, such as --max-kl 0.005, or give images with the model's labels",
         )
-    progress.note(f"Top-1 cannot be judged on these images ({why}): --max-kl decides")
+    progress.note(f"Top-1 cannot be checked on these images ({why}): only --max-kl counts")
     return unlabelled
 
 
@@ -231,7 +231,7 @@ def forms_of(scheme: Scheme, targets: Iterable[Target], progress: Progress) -> l
             continue
         shown = target if target.device == "CPU" else load_target("portable")
         if shown is not target:
-            progress.note(f"{target.backend} runs on the device: its INT8 is judged by the portable form of the plan")
+            progress.note(f"{target.backend} runs on the device: its INT8 is checked here in the portable form")
         form = Form(shown.dialect, shown.backend, shown.settings_for("int8"), shown.weight_bits_on())
         if form not in forms:
             forms.append(form)

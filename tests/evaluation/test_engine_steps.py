@@ -57,10 +57,10 @@ def test_an_engine_that_differs_beyond_rounding_is_wrong_with_the_figures(seed):
 def test_what_is_near_float32_is_not_wrong_because_its_onnx_cannot_be_run_well():
     found = steps("int4-weights", FLOAT32[::-1] * np.float32(0.05), noisy(FLOAT32, 18, 2))
     assert found.wrong is None
-    assert found.missing.startswith("not judged: toy is nearer to float32")
+    assert found.missing.startswith("not compared: toy is closer to float32")
     overflowed = FLOAT32.copy()
     overflowed[0, 0] = np.nan
-    assert "not judged" in steps("fp16", overflowed, noisy(FLOAT32, 50, 3)).missing
+    assert "not compared" in steps("fp16", overflowed, noisy(FLOAT32, 50, 3)).missing
     assert steps("int8", noisy(FLOAT32, 30, 1), noisy(FLOAT32, 29, 2)).missing is None
 
 
