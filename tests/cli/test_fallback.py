@@ -218,7 +218,7 @@ def test_without_labels_it_must_be_said_how_far_logits_may_move(edgevit, exporte
     assert content(exported) == before
     done = edgevit(*arguments, "--max-kl", "1")
     assert done.code == 0, done.err
-    assert "--max-kl decides" in done.err
+    assert "only --max-kl counts" in done.err
     assert "KL is" in done.out
 
 
