@@ -31,31 +31,32 @@ def benchmark(
 ) -> BenchmarkResult:
     """Measure latency, speed-up over float32, memory and energy on this machine, and note them in ``bundle``.
 
-    Each variant runs in a process of its own, in turns with the others. What is interrupted (``KeyboardInterrupt``)
-    leaves in ``bundle`` what was measured so far, marked partial, of variants without whole and valid figures.
+    Each variant runs in a process of its own, in turns with the others. If you interrupt it, the results so far are
+    kept and marked partial; complete results are not overwritten.
 
     Args:
-        bundle: What ``edgevit.export`` made.
-        variants: Only these, and the float32 that each is compared with.
+        bundle: A bundle that ``edgevit.export`` made, or a pack, which is not changed: its path, or a ``Bundle``.
+        variants: Measure only these, and the float32 variant that each is compared with; by default, all.
         batch: Images per inference.
-        threads: Threads; 0 takes all cores.
-        duration: Seconds of measuring, per variant.
-        precision: End once 95 % intervals of the median and of the speed-up reach so far to each side, as a share of
-            it, such as 0.02; ``duration`` is then the most that it takes.
-        energy_from: Where energy is read from: auto, none, ina3221, rapl, nvml, battery, the name of a hwmon chip, or
-            the path of a sensor's file.
-        sweep: Measure throughput over batch and streams, too.
-        hosts: Measure on these devices in place of this machine: USER@HOST, HOST, USER@HOST:PORT, or names of
-            ``edgevit devices``. What they find goes into ``bundle`` by their names.
-        python: The interpreter to use there; without it an environment is made, with what the engines need.
-        keep: Leave there what was sent and installed, so that the next run has it.
+        threads: Number of threads; 0 uses all cores.
+        duration: Seconds of measuring for each variant.
+        precision: Stop when the 95 % interval is within this fraction of the value (0.02 = 2 %), for the median and for
+            the speed-up. ``duration`` is then the longest time that a variant is measured for.
+        energy_from: Where to read energy: "auto", "none", "ina3221", "rapl", "nvml", "battery", the name of a hwmon
+            chip, or the path of a sensor's file.
+        sweep: Also measure throughput over batch sizes and over streams.
+        hosts: Measure on these devices instead of this machine: USER@HOST, HOST, USER@HOST:PORT, or names from
+            ``edgevit devices``. The bundle keeps their figures under their names.
+        python: Path of the Python interpreter to use there. By default, an environment is made with what the engines
+            need.
+        keep: Leave what was sent and installed there for the next run.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
-        HostError: if the only host cannot be measured on; of several, that is in the result.
-        InputError: if a number is out of range, or energy cannot be read from what is named.
+        HostError: if the only host cannot be measured on. If one of several cannot, the result says so.
+        InputError: if a number is out of range, or energy cannot be read from ``energy_from``.
         BundleError: if the bundle is damaged, or has no such variant.
-        MissingDependencyError: if an engine is not installed, or in a version that does not serve a variant.
+        MissingDependencyError: if an engine is not installed, or its version cannot run a variant.
 
     """
     given, where = locals(), OnHosts.given(hosts, python, keep=keep)

@@ -23,23 +23,26 @@ def build(
     *,
     target: str | os.PathLike[str],
     precision: Precision | None = None,
-    token_budget: TokenBudget | None = None,
+    token_budget: float | None = None,
     progress: Progress | ProgressCallback | None = None,
 ) -> BuildResult:
-    """Compile one precision of ``bundle`` for a target, and show that it runs on its engine's kernels.
+    """Compile one precision of ``bundle`` for a target, and check that it runs on the kernels of its engine.
 
     Args:
-        bundle: What ``edgevit.export`` made; INT8 and FP16 need ``edgevit.quantize`` first.
-        target: What to build for: a name (``edgevit targets``) or a TOML file.
-        precision: What to compute in; without it the target's first, or with a token budget INT8.
-        token_budget: One that ``edgevit.quantize`` has merged tokens by.
+        bundle: A bundle that ``edgevit.export`` made: its path, or a ``Bundle``. INT8 and FP16 need
+            ``edgevit.quantize`` first.
+        target: What to build for: a name that ``edgevit targets`` lists, or the path of a TOML file.
+        precision: "float32", "fp16", "fp8", "int8", "int8-dynamic", "int8-weights" or "int4-weights". By default, the
+            first that the target lists; with a token budget, int8.
+        token_budget: A token budget that ``edgevit.quantize`` has merged tokens for, such as 0.8.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
         InputError: if there is no such target, or it does not take that precision.
-        BundleError: if the bundle is damaged, or lacks the plan that INT8 or FP16 needs.
-        VerificationError: if most quantized layers run in float; the bundle is as it was.
-        MissingDependencyError: if the engine, a version of it that serves the target, or the device is not here.
+        BundleError: if the bundle is damaged, or lacks the calibration that INT8 or FP16 needs.
+        VerificationError: if most quantized layers run in float; the bundle stays as it was.
+        MissingDependencyError: if the engine, a version of it for this target, or the device is missing on this
+            machine.
 
     """
     started = time.monotonic()

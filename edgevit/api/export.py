@@ -75,55 +75,63 @@ def export(
     overwrite: bool = False,
     progress: Progress | ProgressCallback | None = None,
 ) -> ExportResult:
-    """Export ``source`` to float32 ONNX in a new bundle at ``output``, checked on images.
+    """Export ``source`` to float32 ONNX in a new bundle, and check that the file gives the same answers on images.
 
-    ``source`` is a checkpoint (a file, a folder, ``hf://owner/name``, or a built-in name), an ONNX file, or a
-    ``torch.nn.Module`` that takes images (B, C, H, W) and gives logits or features (B, N). A module needs
-    ``input_shape`` (C, H, W); the bundle is compared with the module itself.
+    ``source`` is one of these:
+
+    - a checkpoint: a file, a folder, ``hf://owner/name``, or a built-in name;
+    - an ONNX file;
+    - a ``torch.nn.Module`` that takes images (B, C, H, W) and gives logits or features (B, N). It needs
+      ``input_shape``.
 
     Args:
         source: What to export.
-        output: The bundle to make: a folder, usually ``NAME.edgevit``.
-        data: Images that the file is checked on; without them, images that EdgeViT has.
-        input_shape: What a module takes: channels, height, width.
-        image_size: Another resolution, in pixels: one side, or (height, width). Positions are interpolated.
+        output: Where to make the bundle: a folder, usually ``NAME.edgevit``.
+        data: Images to check the file on, as in ``edgevit.quantize``; by default, images that come with EdgeViT.
+        input_shape: Shape of an image that a module takes: (channels, height, width).
+        image_size: Another resolution than the checkpoint's, in pixels: one side, or (height, width). Position
+            embeddings are interpolated.
         l2_normalize: Scale an embedding model's features to length 1.
-        heads: Attention heads, of a checkpoint without a config.
-        activation: What makes probabilities of logits: "softmax" or "sigmoid".
-        raw_weights: Take the weights of the last step, where a file has averaged ones (EMA).
-        unfinished: Take the averaged weights of a training run that is not finished.
-        check_with: Compare with the library that the model comes from, too: "timm", "timm:NAME" or "transformers".
-        preprocess: A preprocessor_config.json, processor_config.json, or timm's config.json.
+        heads: Number of attention heads, for a checkpoint without a config.
+        activation: How logits become probabilities: "softmax" (one class is right) or "sigmoid" (each label by itself).
+            By default, what the config says, or softmax; sigmoid for a single logit.
+        raw_weights: Use the weights of the last step if a file has averaged ones (EMA) too.
+        unfinished: Use the averaged weights of a training run that is not finished.
+        check_with: Also compare with the library that the model comes from: "timm", "timm:NAME" or "transformers".
+        preprocess: Path of a preprocessor_config.json, processor_config.json, or timm's config.json. By default, the
+            files beside the checkpoint say how images are prepared.
         mean: Mean of pixels in 0..1: one number, or one for each channel.
-        std: Their standard deviation.
-        resize: Short edge before the crop, in pixels, or "squash", "pad" (the ratio is kept, and the rest below and at
-            the right padded), "letterbox" (padded around).
-        crop: The crop in parts of that edge, such as 0.875.
-        interpolation: The filter of the resize.
-        colours: Order in which the model takes channels, "rgb" or "bgr"; mean and std are in this order.
-        labels: Names of the classes, or a file with one a line, or JSON; for a module or an ONNX file. Of a CLIP or
-            SigLIP with its text tower they make a classifier (zero-shot).
-        template: The sentence in which a label is put to the text tower, such as "a photo of a {}"; of several the
-            mean embedding is taken.
+        std: Standard deviation of pixels in 0..1: one number, or one for each channel. With a mean of 0, 1 leaves
+            pixels in 0..1, and 1 / 255 makes them 0..255.
+        resize: Length of the short edge before the crop, in pixels; or "squash" (ignore the aspect ratio), "pad" (keep
+            it, and pad at the bottom and right), or "letterbox" (keep it, and pad on both sides).
+        crop: Size of the crop as a fraction of the resized edge, such as 0.875.
+        interpolation: Filter of the resize: "bicubic", "bilinear", "nearest", "lanczos", "box" or "hamming".
+        colours: Order of the channels that the model takes: "rgb" or "bgr". ``mean`` and ``std`` are in this order.
+        labels: Names of the classes, or the path of a file: one name a line, or JSON. For a module or an ONNX file. For
+            a CLIP or SigLIP with a text tower, they make a zero-shot classifier.
+        template: Sentence that the text tower reads for each label; by default, "a photo of a {}". With several, their
+            embeddings are averaged.
         embedding: The module or ONNX file gives features, not logits.
-        license: The license that the weights are under, in the place of the one named beside them: its SPDX identifier,
-            or any name.
-        license_url: Where its text is.
-        outputs: What a checkpoint is to give in place of its logits or features: "tokens", "blocks=2,5,8,11",
-            "embedding", "logits", or several of them.
-        onnx_output: The outputs of an ONNX file to use, or of a module, as NAME or NAME=KIND.
-        root: Folder that the paths in a CSV start from.
-        strict: Stop at the first image that cannot be read.
+        license: License of the weights: its SPDX identifier, or any name. By default, the one named beside them.
+        license_url: URL of the license's text.
+        outputs: What a checkpoint gives instead of its logits or features: "tokens", "blocks=2,5,8,11", "embedding",
+            "logits", or a list of these.
+        onnx_output: The outputs of an ONNX file or a module to use, as NAME or NAME=KIND, where KIND is "logits",
+            "embedding", "tokens", "features", "depth", "segmentation", "boxes", "corners", "scores" or "any". By
+            default, the logits, or all.
+        root: Folder that relative paths in a CSV file start from; by default, the folder of the CSV file.
+        strict: Stop at the first image that cannot be read; by default, such images are left out.
         overwrite: Replace the bundle that is there.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be read, or says something that EdgeViT does not know.
-        GraphError: if the ONNX file or module is not one that a bundle can be made of.
-        VerificationError: if the exported file answers otherwise than the source; no bundle is made.
-        BundleError: if there is something at ``output`` already.
+        CheckpointError: if the checkpoint cannot be read, or contains something that EdgeViT does not know.
+        GraphError: if no bundle can be made of the ONNX file or module.
+        VerificationError: if the answers of the exported file differ from the source's; no bundle is made.
+        BundleError: if something is at ``output`` already.
         DataError: if images or labels cannot be used.
-        InputError: if arguments do not go together.
+        InputError: if an argument has the wrong type, or arguments do not go together.
 
     """
     own = license_said(text("license", license), text("license_url", license_url))

@@ -59,34 +59,33 @@ def pack(
     overwrite: bool = False,
     progress: Progress | ProgressCallback | None = None,
 ) -> PackResult | TritonResult | VideoResult:
-    """Write a bundle, or some of its variants, as one file that ``edgevit.load`` and other runtimes read.
+    """Write a bundle, or some of its variants, to one file for ``edgevit.load`` and the other runtimes.
 
-    The file is a plain zip archive whose models are neither compressed nor out of line with pages. The same variants
-    give the same bytes. Calibration and report stay behind.
+    The file is a plain zip archive. Models are stored uncompressed and page-aligned. The same variants give the same
+    bytes. Calibration and report are left out.
 
-    With ``format="triton"`` it is a folder, a model repository for NVIDIA's Triton Inference Server: a model that runs
-    the pack with EdgeViT in Triton's Python backend, and one for each variant that a backend of Triton's own runs.
-    With ``"deepstream"`` or ``"dlstreamer"`` it is a folder with one variant for that video pipeline.
+    ``format`` can ask for a folder instead: with "triton", a model repository for NVIDIA's Triton Inference Server. Its
+    first model runs the pack with EdgeViT in Triton's Python backend; each variant that one of Triton's own backends
+    can run is a model of its own. With "deepstream" or "dlstreamer", a folder with one variant for that video pipeline.
 
     Args:
-        bundle: What ``edgevit.export`` made, or another pack.
-        output: The file to write, usually NAME.edgevit.zip, or the folder, usually NAME.FORMAT; beside the bundle
-            without it.
-        format: ``"zip"``, ``"triton"``, ``"deepstream"`` or ``"dlstreamer"``.
-        variants: Only these; all without them.
-        sign: The file of a private Ed25519 key, in PEM, that signs the pack; ``edgevit.load(trusted_keys=...)`` and
-            ``edgevit.verify`` check it.
-        name: What clients of Triton call the model; the bundle's name without it.
-        frame: Width and height of the camera's frames in pixels, for video pipelines; (1920, 1080) without it.
-        overwrite: Replace what ``pack`` has written there already.
+        bundle: A bundle that ``edgevit.export`` made, or another pack: its path, or a ``Bundle``.
+        output: Where to write it. By default, NAME.edgevit.zip or NAME.FORMAT beside the bundle.
+        format: "zip", "triton", "deepstream" or "dlstreamer".
+        variants: Pack only these; by default, all.
+        sign: Path of a private Ed25519 key in PEM, to sign the pack with. ``edgevit.load(trusted_keys=...)`` and
+            ``edgevit.verify`` check the signature.
+        name: Name of the model for Triton's clients; by default, the bundle's name.
+        frame: Size of the camera's frames in pixels, for video pipelines: (width, height); by default, (1920, 1080).
+        overwrite: Replace an earlier pack at ``output``.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
         BundleError: if there is no such variant, a file is damaged, or ``output`` may not be replaced.
-        GraphError: if the model cannot be given the form that ``format`` asks for.
-        InputError: if ``sign`` is no such key, ``name`` cannot be a model's, or ``format`` is not for such a model.
+        GraphError: if the model cannot be given the form that ``format`` needs.
+        InputError: if ``sign`` is not such a key, ``name`` cannot name a model, or ``format`` does not suit the model.
         MissingDependencyError: if the package that signs is not installed.
-        StorageError: if the disk is full or not writable; what was at ``output`` is as it was before.
+        StorageError: if the disk is full or read-only; what was at ``output`` stays as it was.
 
     """
     one_of("format", format, Format)

@@ -16,9 +16,9 @@ _SAMPLES = 128
 
 def pack_mobile(
     bundle: BundleLike,
-    format: MobileFormat,  # noqa: A002
     output: str | os.PathLike[str] | None = None,
     *,
+    format: MobileFormat,  # noqa: A002
     data: Images | None = None,
     samples: int = _SAMPLES,
     seed: int = 0,
@@ -27,31 +27,31 @@ def pack_mobile(
     overwrite: bool = False,
     progress: Progress | ProgressCallback | None = None,
 ) -> HandOverResult:
-    """Write a bundle's model for a phone's engine to a folder, with ``edgevit.json``, which says how to use it.
+    """Write a bundle's model for a phone's engine to a folder, with an ``edgevit.json`` that says how to use it.
 
-    It is converted from float32 by the engine's own tools, executed on the golden images where the engine runs here,
-    and refused where it answers otherwise. Core ML's is not run: only Apple's systems can.
+    The engine's own tools convert the float32 model. If the engine runs here, the result is run on the golden images,
+    and refused if its answers differ. Core ML runs on Apple's systems only, so its models are not run.
 
     Args:
-        bundle: What ``edgevit.export`` made, or a pack with the variant float32.
+        bundle: A bundle that ``edgevit.export`` made, or a pack with float32: its path, or a ``Bundle``.
+        output: The folder to write; by default, NAME.FORMAT beside the bundle.
         format: "litert", "executorch", "ncnn" or "coreml".
-        output: The folder to write; NAME.FORMAT beside the bundle without it.
-        data: Calibration images: the tool's own quantizer then makes INT8, too (Core ML's of weights alone; ncnn's
-            comes in no Python package).
-        samples: How many of them to draw.
-        seed: Draws them.
-        root: Folder that the paths in a CSV start from.
-        strict: Stop at the first image that cannot be read.
-        overwrite: Replace what was handed over there already.
+        data: Calibration images, as in ``edgevit.quantize``. With them, the tool's own quantizer also makes an INT8
+            model; Core ML's quantizes weights only, and ncnn's is in no Python package.
+        samples: Number of calibration images.
+        seed: Random seed for choosing them.
+        root: Folder that relative paths in a CSV file start from; by default, the folder of the CSV file.
+        strict: Stop at the first image that cannot be read; by default, such images are left out.
+        overwrite: Replace an earlier result at ``output``.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
         BundleError: if the bundle is damaged, has no float32 variant, or ``output`` may not be replaced.
-        GraphError: if an operator has no form in torch.
+        GraphError: if torch has no equivalent of an operator.
         InputError, DataError: if the images cannot be used.
-        MissingDependencyError: if the tool is not installed; the remedy is the line to type.
-        VerificationError: if the tool fails, or what it made answers otherwise than float32.
-        StorageError: if the disk is full or not writable; what was at ``output`` is as it was before.
+        MissingDependencyError: if the tool is not installed; the remedy is the command that installs it.
+        VerificationError: if the tool fails, or the answers of its model differ from float32's.
+        StorageError: if the disk is full or read-only; what was at ``output`` stays as it was.
 
     """
     one_of("format", format, MobileFormat)

@@ -73,25 +73,26 @@ def predict(
     channels: Channels = "rgb",
     progress: Progress | ProgressCallback | None = None,
 ) -> PredictionResult:
-    """Say what is on images; other models give their features or outputs of them.
+    """Classify images; models without classes give their features or other outputs.
 
-    The model is loaded for this call alone. An application that answers again and again takes ``edgevit.load``.
+    The model is loaded for this call only. To predict more than once, load it with ``edgevit.load``.
 
     Args:
-        bundle: What ``edgevit.export`` made.
-        images: One image or several: paths (of folders, too), bytes, Pillow images, or uint8 arrays (H, W, 3).
-        top: How many classes to name.
-        threshold: Probability above which a label is decided on, where each is decided by itself; 0.5 without it.
-        variant: Which variant runs; the fastest that passed without it.
-        threads: Threads; 0 leaves their number to the engine.
-        channels: The order of arrays' channels: "rgb" or "bgr".
+        bundle: A bundle that ``edgevit.export`` made, or a pack: its path, or a ``Bundle``.
+        images: One image or several: paths of files or folders, bytes, Pillow images, or uint8 arrays (H, W, 3).
+        top: Number of classes to name.
+        threshold: For labels that are decided one by one: the probability above which the answer is yes; by default,
+            0.5.
+        variant: Name of the variant to run; by default, the fastest that passed.
+        threads: Number of threads; 0 lets the engine choose.
+        channels: Order of an array's channels: "rgb" or "bgr".
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
         ImageError: if an image is missing or damaged.
         DataError: if a folder has no images.
-        BundleError, MissingDependencyError, VerificationError: as ``edgevit.load`` does.
-        InputError: if an argument is of another kind than it should be, or a threshold has no labels to decide on.
+        BundleError, MissingDependencyError, VerificationError: as ``edgevit.load``.
+        InputError: if an argument has the wrong type, or there are no labels for a threshold.
 
     """
     report, place, named = progress_to(progress), bundle_place(bundle), text("variant", variant)

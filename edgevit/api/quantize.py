@@ -47,39 +47,42 @@ def quantize(
     strict: bool = False,
     progress: Progress | ProgressCallback | None = None,
 ) -> BuildResult:
-    """Add variants in INT8 or another precision to ``bundle``, and show that they run on their engines' kernels.
+    """Add variants in INT8 or another precision to ``bundle``, and check that they run on the kernels of their engines.
 
-    The bundle changes only once all variants are built and checked. With a limit, layers return to float until it is
-    kept; ``BuildResult.passed`` says whether it was.
+    The bundle changes only when all variants are built and checked. With a limit on accuracy, layers are returned to
+    float until INT8 keeps it; ``BuildResult.passed`` says whether it does.
 
     Args:
-        bundle: What ``edgevit.export`` made.
-        data: Calibration images, for int8, fp8 and fp16: a folder, a CSV file, a built-in name, or images (uint8
-            arrays (H, W, 3), Pillow images, paths or bytes). EdgeViT prepares them as the model wants them.
-        precision: "int8", "int8-dynamic", "int8-weights", "int4-weights", "fp16" or "fp8".
-        dialect: Whose kernels to reach: "onnxruntime", "openvino", "portable", "tensorrt" or "tensorrt-legacy"; "auto"
-            is all that are here.
-        recipe: How to calibrate: a name (``edgevit recipes``), a TOML file, or an ``edgevit.recipes.Recipe``.
-        max_drop: Return layers to float until INT8 loses at most so many points of top-1 on images held out.
+        bundle: A bundle that ``edgevit.export`` made: its path, or a ``Bundle``.
+        data: Calibration images, for int8, fp8 and fp16: a folder, a CSV file, a built-in name, or a list of images
+            (uint8 arrays (H, W, 3), Pillow images, paths or bytes). Give them as they are: EdgeViT resizes and
+            normalises them.
+        precision: "float32", "fp16", "fp8", "int8", "int8-dynamic", "int8-weights" or "int4-weights".
+        dialect: Form of the Q/DQ nodes: "onnxruntime", "openvino", "tensorrt" or "tensorrt-legacy" for the integer
+            kernels of that engine, or "portable" for any engine. "auto" writes one for each installed engine.
+        recipe: How to calibrate: a name that ``edgevit recipes`` lists, the path of a TOML file, or an
+            ``edgevit.recipes.Recipe``.
+        max_drop: Return layers to float until INT8 loses at most this many points of top-1 on held-out images. This and
+            the next two limits are the recipe's by default.
         max_kl: The same for images without labels, and for logits among other outputs: KL(float32 || INT8) in nats.
         min_cosine: The same for embedding models: mean cosine with float32's features.
-        min_integer_share: Share of the multiply-adds, in 0..1, that each INT8 variant must run in integers to pass; the
-            recipe's without it.
-        sensitivity: Measure what each layer costs alone in INT8, and rank the layers.
-        token_budget: Merge tokens that are alike, so that this share of the multiply-adds is left; "auto" is the
-            smallest share that keeps the limit (without one, KL 0.01 or a cosine of 0.99) and is faster here.
-        student: A run of ``edgevit train --token-budget``: its weights, and the tokens that it was trained to merge.
-        samples: How many calibration images to draw; the recipe's number without it.
-        seed: Draws the calibration images.
-        root: Folder that the paths in a CSV start from.
-        strict: Stop at the first image that cannot be read.
+        min_integer_share: Smallest share of the multiply-adds, in 0..1, that each INT8 variant must run in integers to
+            pass; by default, the recipe's.
+        sensitivity: Measure what each layer costs when it alone is in INT8, and rank the layers.
+        token_budget: Merge similar tokens until this share of the multiply-adds is left, such as 0.8. "auto" finds the
+            smallest share that keeps the limit and is faster here (without a limit, a KL of 0.01 or a cosine of 0.99).
+        student: Path of a run of ``edgevit train --token-budget``. Its weights were trained for merged tokens.
+        samples: Number of calibration images; by default, the recipe's.
+        seed: Random seed for choosing them; by default, the recipe's.
+        root: Folder that relative paths in a CSV file start from; by default, the folder of the CSV file.
+        strict: Stop at the first image that cannot be read; by default, such images are left out.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
-        InputError: if arguments do not go together, or there are no images where the precision needs them.
+        InputError: if arguments do not go together, or the precision needs images and there are none.
         DataError: if the images cannot be used.
         BundleError: if the bundle is damaged.
-        VerificationError, GraphError, MissingDependencyError: if no variant can be made; the bundle is as it was.
+        VerificationError, GraphError, MissingDependencyError: if no variant can be made; the bundle stays as it was.
 
     """
     wanted = precision_called(word("precision", precision))

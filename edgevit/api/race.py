@@ -58,54 +58,62 @@ def race(
     keep: bool = False,
     progress: Progress | ProgressCallback | None = None,
 ) -> RaceResult:
-    """Name the fastest variant for ``target`` that is shown to be accurate enough on this machine.
+    """Find the fastest variant for ``target`` that is shown to be accurate enough on this machine.
 
-    Precisions of the target that the bundle lacks are made first. Accuracy is judged by confidence limits: a variant
-    passes if it is shown to lose no more than is allowed, fails if it is shown to lose more, and else is "not shown",
-    with the number of images that would do. ``edgevit.load`` takes the winner afterwards.
+    Precisions of the target that the bundle lacks are made first. A variant passes if it is shown to keep every limit,
+    at 95 % confidence, and fails if it is shown to miss one. Otherwise it is "not shown"; it estimates how many images
+    you need. ``edgevit.load`` picks the winner afterwards.
 
     Args:
-        bundle: What ``edgevit.export`` made.
-        data: A folder, a CSV file, a built-in name, or images (uint8 arrays (H, W, 3), Pillow images, paths or bytes).
-        target: A target's name, or its TOML file.
-        labels: One for each of such images: names of the model's classes, or their indices. Without labels answers
-            are compared with float32's, where it is sure of them.
-        precisions: Only these of the target's.
-        token_budgets: INT8 with tokens merged by each of these budgets, too, as in ``edgevit.quantize``.
-        calibration_data: Calibration images for what is missing; the training part of ``data`` without it.
-        recipe: How to calibrate: a name (``edgevit recipes``), a TOML file, or an ``edgevit.recipes.Recipe``.
-        samples: So many of the images; all without it.
-        max_drop: Largest loss of a classifier's top-1, in points. Limits that are not given are the recipe's.
-        max_kl: Largest mean KL divergence of a classifier's probabilities from float32's, in nats; it decides alone
-            where no ``max_drop`` is given.
-        min_cosine: Smallest mean cosine of an embedding model's features with float32's.
-        min_miou: Smallest mean IoU of masks with float32's.
-        min_delta1: Smallest share of depths within a factor of 1.25 of float32's.
-        min_box_agreement: Smallest share of boxes that match float32's.
-        max_abs_rel: Largest mean relative difference of depths from float32's.
-        min_speedup: Smallest speed-up over float32; 1 without it, and 0 for none.
-        max_p99: Largest 99th percentile of the latency, in ms.
-        max_size: Largest size of a variant's files, in MB.
-        max_memory: Largest resident memory while it runs, in MB.
-        max_energy: Most energy of an inference, above what the idle machine takes, in mJ.
+        bundle: A bundle that ``edgevit.export`` made: its path, or a ``Bundle``.
+        data: A folder, a CSV file, a built-in name, or a list of images: uint8 arrays (H, W, 3), Pillow images, paths
+            or bytes.
+        target: What to race for: a name that ``edgevit targets`` lists, or the path of a TOML file.
+        labels: One label for each image in a list: a class name or its index. Without labels, answers are compared with
+            float32's where it is confident.
+        precisions: Race only these precisions, and float32; by default, all that the target takes.
+        token_budgets: Also race INT8 with tokens merged by each of these budgets, such as 0.8 or "auto" (see
+            ``edgevit.quantize``).
+        calibration_data: Images to calibrate missing variants with; by default, the training part of ``data``.
+        recipe: How to calibrate: a name that ``edgevit recipes`` lists, the path of a TOML file, or an
+            ``edgevit.recipes.Recipe``. Limits that you do not give are the recipe's; the defaults below hold where the
+            recipe has none.
+        samples: Number of images to draw from ``data``; by default, all.
+        max_drop: Largest loss of a classifier's top-1 that passes, in points; by default, 0.5.
+        max_kl: Largest mean KL divergence of a classifier's probabilities from float32's that passes, in nats; by
+            default, no limit. Given without ``max_drop``, it replaces that.
+        min_cosine: Smallest mean cosine with float32's that passes, for an embedding model's features, tokens and
+            feature maps; by default, 0.99.
+        min_miou: Smallest mean IoU of masks with float32's that passes; by default, 0.95.
+        min_delta1: Smallest share of depths within a factor of 1.25 of float32's that passes; by default, 0.98.
+        min_box_agreement: Smallest F1 of boxes that match one of float32's (IoU of 0.5, same class) that passes; by
+            default, 0.9.
+        max_abs_rel: Largest mean relative difference of depths from float32's (AbsRel) that passes; by default, no
+            limit.
+        min_speedup: Smallest speed-up over float32 that passes; by default, 1. 0 sets no limit.
+        max_p99: Largest 99th percentile of latency that passes, in ms; by default, no limit.
+        max_size: Largest size of a variant's files that passes, in MB; by default, no limit.
+        max_memory: Most resident memory while it runs that passes, in MB; by default, no limit.
+        max_energy: Most energy of an inference above idle that passes, in mJ; by default, no limit.
         batch: Images per timed inference.
-        threads: Threads of a timed inference; 0 takes all cores.
-        duration: Seconds of timing, per variant.
-        energy_from: Where energy is read from, as in ``benchmark``.
-        root: Folder that the paths in a CSV start from.
-        strict: Stop at the first image that cannot be read.
-        hosts: Measure on these devices in place of this machine: USER@HOST, HOST, USER@HOST:PORT, or names of
-            ``edgevit devices``. What they find goes into ``bundle`` by their names.
-        python: The interpreter to use there; without it an environment is made, with what the engines need.
-        keep: Leave there what was sent and installed, so that the next run has it.
+        threads: Number of threads of a timed inference; 0 uses all cores.
+        duration: Seconds of timing for each variant.
+        energy_from: Where to read energy, as in ``edgevit.benchmark``.
+        root: Folder that relative paths in a CSV file start from; by default, the folder of the CSV file.
+        strict: Stop at the first image that cannot be read; by default, such images are left out.
+        hosts: Measure on these devices instead of this machine: USER@HOST, HOST, USER@HOST:PORT, or names from
+            ``edgevit devices``. The bundle keeps their figures under their names.
+        python: Path of the Python interpreter to use there. By default, an environment is made with what the engines
+            need.
+        keep: Leave what was sent and installed there for the next run.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
-        HostError: if the only host cannot be measured on; of several, that is in the result.
+        HostError: if the only host cannot be measured on. If one of several cannot, the result says so.
         InputError: if a limit means nothing for this model, or the target does not take a precision.
         DataError: if images or labels cannot be used.
         BundleError: if the bundle is damaged.
-        MissingDependencyError: if nothing of it runs here.
+        MissingDependencyError: if no variant can run here.
 
     """
     given, where = locals(), OnHosts.given(hosts, python, keep=keep)

@@ -40,35 +40,40 @@ def validate(
     """Measure the accuracy of every variant of ``bundle`` against float32, and note it there.
 
     Args:
-        bundle: What ``edgevit.export`` made.
-        data: A folder, a CSV file, a built-in name, or images (uint8 arrays (H, W, 3), Pillow images, paths or bytes).
-        labels: One for each of such images: names of the model's classes, or their indices. Without labels variants
-            are compared with float32 alone.
-        variants: Only these.
-        samples: So many of the images, drawn as ``edgevit.quantize`` draws; all without it.
-        max_drop: Largest loss of a classifier's top-1, in points, that passes.
-        min_cosine: Smallest mean cosine with float32's that passes, of an embedding model's features, of tokens and
-            of other numbers.
-        min_miou: Smallest mean IoU of masks with float32's that passes.
-        min_delta1: Smallest share of depths within a factor of 1.25 of float32's that passes.
-        min_box_agreement: Smallest share of boxes that match float32's that passes.
-        max_abs_rel: Largest mean relative difference of depths from float32's that passes; none without it.
-        min_integer_share: Share of the multiply-adds, in 0..1, that INT8 variants must run in integers to pass.
-        thumbnails: Keep so many small pictures of images whose answer changed, for each variant; 0 keeps none.
-        root: Folder that the paths in a CSV start from.
-        strict: Stop at the first image that cannot be read.
-        hosts: Measure on these devices in place of this machine: USER@HOST, HOST, USER@HOST:PORT, or names of
-            ``edgevit devices``. What they find goes into ``bundle`` by their names.
-        python: The interpreter to use there; without it an environment is made, with what the engines need.
-        keep: Leave there what was sent and installed, so that the next run has it.
+        bundle: A bundle that ``edgevit.export`` made, or a pack, which is not changed: its path, or a ``Bundle``.
+        data: A folder, a CSV file, a built-in name, or a list of images: uint8 arrays (H, W, 3), Pillow images, paths
+            or bytes.
+        labels: One label for each image in a list: a class name or its index. Without labels, variants are only
+            compared with float32.
+        variants: Measure only these; by default, all.
+        samples: Number of images to draw from ``data``; by default, all.
+        max_drop: Largest loss of a classifier's top-1 that passes, in points; by default, 0.5.
+        min_cosine: Smallest mean cosine with float32's that passes, for an embedding model's features, tokens and
+            feature maps; by default, 0.99.
+        min_miou: Smallest mean IoU of masks with float32's that passes; by default, 0.95.
+        min_delta1: Smallest share of depths within a factor of 1.25 of float32's that passes; by default, 0.98.
+        min_box_agreement: Smallest F1 of boxes that match one of float32's (IoU of 0.5, same class) that passes; by
+            default, 0.9.
+        max_abs_rel: Largest mean relative difference of depths from float32's (AbsRel) that passes; by default, no
+            limit.
+        min_integer_share: Smallest share of the multiply-adds, in 0..1, that INT8 variants must run in integers to
+            pass; by default, no limit.
+        thumbnails: Number of small pictures to keep for each variant, of images whose answer changed; 0 keeps none.
+        root: Folder that relative paths in a CSV file start from; by default, the folder of the CSV file.
+        strict: Stop at the first image that cannot be read; by default, such images are left out.
+        hosts: Measure on these devices instead of this machine: USER@HOST, HOST, USER@HOST:PORT, or names from
+            ``edgevit devices``. The bundle keeps their figures under their names.
+        python: Path of the Python interpreter to use there. By default, an environment is made with what the engines
+            need.
+        keep: Leave what was sent and installed there for the next run.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
-        HostError: if the only host cannot be measured on; of several, that is in the result.
-        InputError: if there is a limit of the kind that means nothing for this model.
+        HostError: if the only host cannot be measured on. If one of several cannot, the result says so.
+        InputError: if an argument has the wrong type, or a limit means nothing for this model.
         DataError: if images or labels cannot be used.
         BundleError: if the bundle is damaged, or has no such variant.
-        MissingDependencyError: if no variant can be run here.
+        MissingDependencyError: if no variant can run here.
 
     """
     given, where = locals(), OnHosts.given(hosts, python, keep=keep)

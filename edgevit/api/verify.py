@@ -17,21 +17,22 @@ def verify(
     trusted_keys: Sequence[TrustedKey] | None = None,
     progress: Progress | ProgressCallback | None = None,
 ) -> VerificationResult:
-    """Say whether this machine gives the answers that were checked where the bundle was made.
+    """Check that this machine gives the same answers as the machine where the bundle was made.
 
-    Every file is checked against its SHA-256, and each variant runs on the golden images as an application runs it.
-    What cannot be run here is named, and is no failure as long as something can.
+    Every file is checked against its SHA-256. Each variant then runs on the golden images, as it would in an
+    application. Variants that cannot run here are named; that is no failure if at least one can.
 
     Args:
-        bundle: A bundle or a pack.
-        variants: Only these; all without them.
-        trusted_keys: One of these must have signed it: paths of public Ed25519 keys, or the keys themselves.
+        bundle: A bundle that ``edgevit.export`` made, or a pack: its path, or a ``Bundle``.
+        variants: Check only these; by default, all.
+        trusted_keys: One of these must have signed the bundle: paths of public Ed25519 keys, or the keys themselves, in
+            PEM or as OpenSSH writes them. By default, no signature is needed.
         progress: Called with a ``ProgressEvent`` for each step and each note.
 
     Raises:
-        BundleError: if it is no bundle, its golden images are damaged, or there is no such variant.
+        BundleError: if it is not a bundle, its golden images are damaged, or there is no such variant.
         VerificationError: if no trusted key has signed it.
-        InputError: if a trusted key is none.
+        InputError: if a trusted key is not a valid public key.
         MissingDependencyError: if the package that checks signatures is not installed.
 
     """

@@ -27,13 +27,13 @@ def benchmark(
     *,
     variant: Variants = None,
     batch: Annotated[int, typer.Option(help="Images per inference.")] = _DEFAULT.batch,
-    threads: Annotated[int, typer.Option(help="Threads; 0 takes all cores.")] = _DEFAULT.threads,
+    threads: Annotated[int, typer.Option(help="Threads; 0 uses all cores.")] = _DEFAULT.threads,
     duration: Annotated[float, typer.Option(help="Seconds of measuring, per variant.")] = _DEFAULT.duration_s,
     precision: Annotated[
         str | None,
         typer.Option(
             metavar="SHARE",
-            help="End once 95 % intervals are so narrow to each side, such as 2%, and after --duration at the latest.",
+            help="Stop when the 95 % interval is within this fraction of the value, such as 2%, or after --duration.",
             show_default="--duration decides",
         ),
     ] = None,

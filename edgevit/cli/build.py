@@ -45,5 +45,11 @@ def build(
     with progress() as bars:
         wanted = precision_called(precision) if precision else None
         budget = token_budget_called(token_budget)
-        made = edgevit.build(bundle, target=target, precision=wanted, token_budget=budget, progress=bars)
+        made = edgevit.build(
+            bundle,
+            target=target,
+            precision=wanted,
+            token_budget=budget,  # type: ignore[arg-type]  # which build() checks
+            progress=bars,
+        )
     return built(made, next_command(made.bundle, made.names, f"edgevit benchmark {quoted(bundle)}"))

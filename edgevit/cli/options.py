@@ -244,16 +244,20 @@ MaxAbsRel = Annotated[
         rich_help_panel=LIMITS,
     ),
 ]
-MinIntegerShare = Annotated[
-    float | None,
-    typer.Option(
+
+
+def _integer_share(default: str) -> Any:  # noqa: ANN401 - as Typer declares it
+    return typer.Option(
         min=0,
         max=1,
         help="Smallest share of the multiply-adds, in 0..1, that INT8 must run in integers to pass.",
-        show_default="none",
+        show_default=default,
         rich_help_panel=LIMITS,
-    ),
-]
+    )
+
+
+MinIntegerShare = Annotated[float | None, _integer_share("none")]
+RecipeIntegerShare = Annotated[float | None, _integer_share("the recipe's")]
 L2Normalize = Annotated[
     bool, typer.Option("--l2-normalize", help="Scale an embedding model's features to length 1.", rich_help_panel=MODEL)
 ]

@@ -81,10 +81,12 @@ def pack(
         ),
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="Calibration images.", show_default="128", rich_help_panel=_PHONES)
+        int | None,
+        typer.Option(min=1, help="Number of calibration images.", show_default="128", rich_help_panel=_PHONES),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Draws them.", show_default="0", rich_help_panel=_PHONES)
+        int | None,
+        typer.Option(min=0, help="Random seed for choosing them.", show_default="0", rich_help_panel=_PHONES),
     ] = None,
     root: Root = None,
     strict: StrictImages = False,
@@ -99,8 +101,8 @@ def pack(
         with progress() as bars:
             handed = edgevit.pack_mobile(
                 bundle,
-                format,
                 output,
+                format=format,
                 data=data,
                 samples=128 if samples is None else samples,
                 seed=seed or 0,

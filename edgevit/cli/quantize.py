@@ -18,8 +18,8 @@ from edgevit.cli.built import built, next_command
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import (
     BundlePath,
-    MinIntegerShare,
     PrecisionName,
+    RecipeIntegerShare,
     RecipeName,
     Root,
     StrictImages,
@@ -59,7 +59,7 @@ def quantize(
         typer.Option(
             min=0,
             max=100,
-            help="Return layers to float until INT8 loses at most so many points of top-1 on images that are held out.",
+            help="Return layers to float until INT8 loses at most this many points of top-1 on held-out images.",
             show_default="the recipe's",
             rich_help_panel=_LIMIT,
         ),
@@ -81,7 +81,7 @@ def quantize(
             rich_help_panel=_LIMIT,
         ),
     ] = None,
-    min_integer_share: MinIntegerShare = None,
+    min_integer_share: RecipeIntegerShare = None,
     sensitivity: Annotated[
         bool,
         typer.Option("--sensitivity", help="Measure what each layer costs alone in INT8, and rank the layers."),
@@ -100,9 +100,11 @@ def quantize(
             metavar="RUN", help="Weights that edgevit train --token-budget has trained to make up for merged tokens."
         ),
     ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Calibration images.", show_default="the recipe's")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Number of calibration images.", show_default="the recipe's")
+    ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Draws the calibration images.", show_default="the recipe's")
+        int | None, typer.Option(min=0, help="Random seed for choosing them.", show_default="the recipe's")
     ] = None,
     root: Root = None,
     strict: StrictImages = False,

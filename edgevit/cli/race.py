@@ -69,7 +69,7 @@ def race(
     token_budget: TokenBudgets = None,
     calibration_data: CalibrationData = None,
     recipe: RecipeName = "default",
-    samples: Annotated[int | None, typer.Option(min=1, help="Draw so many of the images.", show_default="all")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Number of images to draw.", show_default="all")] = None,
     max_drop: MaxDrop = None,
     max_kl: Annotated[
         float | None,

@@ -43,7 +43,7 @@ def validate(
     *,
     data: Data,
     variant: Variants = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Draw so many of the images.", show_default="all")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Number of images to draw.", show_default="all")] = None,
     max_drop: MaxDrop = None,
     min_cosine: MinCosine = None,
     min_miou: MinMiou = None,

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import re
 import subprocess
 import sys
 
@@ -40,14 +39,8 @@ def test_importing_it_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_arguments_are_documented_keyword_only_and_the_command_lines(step):
-    function = getattr(public, step)
-    given = inspect.signature(function).parameters
-    documented = re.findall(r"^ {4}(\w+):", inspect.getdoc(function).split("Args:")[1].split("Raises:")[0], re.M)
-    assert documented == list(given)
-    positional = [name for name, one in given.items() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
-    assert len(positional) == {"export": 2, "pack": 2, "predict": 2}.get(step, 1)
-
+def test_arguments_are_the_command_lines(step):
+    given = inspect.signature(getattr(public, step)).parameters
     typed = inspect.signature(load_command(step).callback).parameters
     names = {"variant": "variants"} if step in ("validate", "benchmark", "pack", "verify") else {}
     names |= {"precision": "precisions", "token_budget": "token_budgets"} if step == "race" else {}
