@@ -111,7 +111,7 @@ def test_a_limit_that_cannot_be_kept_ends_with_1_and_keeps_the_best(edgevit, pla
 def test_points_of_top1_decide_where_there_are_labels(edgevit, exported):
     done = edgevit("quantize", exported, "--data", SHAPES, "--max-drop", "100", "--dialect", "onnxruntime", "--json")
     assert done.code == 0, done.err
-    assert "where one is 4.2 points" in done.err
+    assert "each of which is 4.2 points" in done.err
     variant = done.data()["variants"][-1]
     assert variant["fallback"] == []
     assert "100 allowed" in variant["limit"]["reason"]
