@@ -12,6 +12,8 @@ from edgevit.backends.base import BatchProfile, BuildOptions
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 def test_the_precision_is_pinned_unless_a_setting_says_otherwise(model, tmp_path):
     backend = get_backend("openvino")

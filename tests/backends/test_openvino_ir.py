@@ -16,6 +16,8 @@ from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, GraphError, InputError
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 GREY = Preprocess(size=(4, 4), resize=None, mean=(0.3,), std=(0.2,), channel_order="L", interpolation="bilinear")
 PIXELS = BuildOptions(settings={"INPUT": "uint8-nhwc"})
 

@@ -308,5 +308,5 @@ def test_what_names_no_license_is_refused_before_the_work(tmp_path, edgevit, sai
 def test_a_license_that_is_no_string_is_refused(tmp_path):
     import edgevit
 
-    with pytest.raises(InputError, match="license is a int"):
+    with pytest.raises(InputError, match="license is 1, not a string"):
         edgevit.export("vit", tmp_path / "m.edgevit", license=1)
