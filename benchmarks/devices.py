@@ -38,8 +38,8 @@ Each row is one variant of one model on one device, with the batch of the comman
 BELOW = """## ARM64, emulated
 
 Answers are verified under emulation; speed is not measured. `make test-arm64` runs ten variants on an emulated Neoverse
-N1 and [compares them](../benchmarks/results/arm64.md) with x86-64. float32 agrees within 1e-4 of a logit and INT8 within
-0.05.
+N1 and [compares them](../benchmarks/results/arm64.md) with x86-64. float32 agrees within 1e-4 of a logit and INT8
+within 0.05.
 
 ## What others publish
 
