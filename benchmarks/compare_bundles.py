@@ -95,13 +95,13 @@ def compare_variants(before: Bundle, after: Bundle, images: NDArray[np.float32])
         settings = variant.settings
         old, new = (logits_of(*each, images, settings) for each in ((before, variant), (after, now)))
         one, other = linears_of(variant), linears_of(now)
-        said = ", ".join(f"{key} {value}" for key, value in settings.items())
+        first, second = (", ".join(f"{key} {each[key]}" for key in each) for each in (settings, now.settings))
         found.append(
             Compared(
                 variant.name,
                 difference_of(old, new),
                 "the same" if one == other else f"{one} -> {other}",
-                said if settings == now.settings else f"{said}; the second chose {dict(now.settings)}",
+                first if settings == now.settings else f"{first}; the second chose {second}",
             )
         )
     return [*found, *(Compared(name, None) for name in others)]

@@ -24,8 +24,7 @@ from edgevit.quantization.plan import LinearQuantization
 DAMPING = 0.01
 
 #: How many other tokens the one that the head reads counts for, where a layer sees it among them: attention averages
-#: what noise does in the others. Worth 0.1 to 0.2 dB on DeiT-tiny, nothing on the built-in model
-#: (benchmarks/results/ablations.md).
+#: what noise does in the others. Worth 0.1 to 0.3 dB (benchmarks/results/ablations.md).
 TOKEN_WEIGHT = 10
 
 _ROWS = 512  # of a product that are added up at once: they stay in the processor's cache
