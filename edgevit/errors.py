@@ -45,9 +45,10 @@ __all__ = [
 
 
 class EdgeViTError(Exception):
-    """Base of all errors that EdgeViT raises on purpose.
+    """Base class of all errors that a caller, a file or the machine can cause.
 
-    ``remedy`` says what to do next; ``exit_code`` is what the command line ends with.
+    ``message`` says what is wrong, and ``remedy`` what to do about it. ``exit_code`` is the exit code of the command
+    line.
     """
 
     exit_code = 2

@@ -1,7 +1,5 @@
 """Progress of long work: the library is silent, the command line draws a bar on stderr."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -39,10 +37,10 @@ SILENT: Progress = Silent()
 
 
 class ProgressEvent(NamedTuple):
-    """What a progress callback is called with.
+    """What a progress function is called with.
 
-    ``message`` says what is done; ``done`` of ``total`` steps have passed. A note has neither: it says one line, such
-    as what had to be assumed.
+    For a step, ``message`` names the work, of which ``done`` out of ``total`` is finished. For a note, ``message`` is
+    one line to show, such as an assumption that was made; ``done`` and ``total`` are None.
     """
 
     message: str

@@ -62,10 +62,10 @@ Existing = Literal["refuse", "replace"]
 
 
 class Bundle(msgspec.Struct, frozen=True):
-    """A bundle as it was when it was opened; a change returns the bundle as it is afterwards.
+    """A bundle as it was when it was opened. Methods that change it return the new bundle.
 
-    Changes are safe: killed at any moment they leave the old bundle or the new one, and what they leave lying about
-    the next change removes. Only one process can change a bundle at a time.
+    Changes are safe: if the process is killed, either the old bundle or the new one remains, and the next change
+    removes what was left behind. Only one process can change a bundle at a time.
     """
 
     path: Path
@@ -79,11 +79,11 @@ class Bundle(msgspec.Struct, frozen=True):
     def open(cls, path: str | os.PathLike[str], *, trusted_keys: Sequence[TrustedKey] | None = None) -> Bundle:
         """Open the bundle in the folder ``path``, or the pack that is the file ``path``.
 
-        Every file must be there, inside the folder, and have the right size. What is in a file is checked when it is
-        used, by ``verified`` and what calls it. With ``trusted_keys`` one of them must have signed the manifest.
+        Every file must exist, lie inside the folder, and have the right size. The contents of a file are checked when
+        it is used. With ``trusted_keys``, one of them must have signed the manifest.
 
         Raises:
-            BundleError: if it is missing, damaged, unsafe, or written by a newer EdgeViT.
+            BundleError: if the bundle is missing, damaged, unsafe, or written by a newer EdgeViT.
             VerificationError: if no trusted key has signed it.
             InputError: if it is no path, or a trusted key is not a valid public key.
             MissingDependencyError: if the package that checks signatures is not installed.
@@ -190,7 +190,8 @@ class Bundle(msgspec.Struct, frozen=True):
         """Return the variant called ``name``.
 
         Raises:
-            BundleError: if there is none.
+            BundleError: if the bundle has no such variant.
+            InputError: if ``name`` is not a string.
 
         """
         return _variant(self.manifest, name)

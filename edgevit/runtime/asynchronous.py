@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 
 class AsyncModel:
-    """A model whose methods are awaited; an asynchronous context manager that frees it.
+    """A model for asyncio: its methods are awaited, and ``async with`` frees it.
 
-    At most ``workers`` calls are in the model at once, and the others wait for their turn in the order in which they
-    came. A call that is cancelled while it waits is not made; one that has begun goes on to its end in its thread.
+    At most ``workers`` calls run at once; the others wait in the order in which they were made. A call that is
+    cancelled while it waits is never started; one that has started runs to its end in its thread.
 
     .. code-block:: python
 
@@ -88,10 +88,10 @@ class AsyncModel:
         threshold: float | None = None,
         channels: Channels = "rgb",
     ) -> AsyncIterator[Streamed]:
-        """Yield an answer for each of ``images`` in their order, while at most ``ahead`` more are worked on.
+        """Yield an answer for each of ``images`` in order, while at most ``ahead`` more are being processed.
 
-        An image that cannot be read is yielded with its ``error``. An iterable that blocks is taken from in the event
-        loop; for a camera, ``Model.stream`` in a thread is the better way.
+        An image that cannot be read is yielded with its ``error``. A plain iterable is read in the event loop, so it
+        must not block. For a camera, run ``Model.stream`` in a thread.
         """
         waiting: list[asyncio.Task[Streamed]] = []
         ahead = whole_number("ahead", ahead, least=1)
@@ -110,7 +110,7 @@ class AsyncModel:
                 each.cancel()
 
     async def aclose(self) -> None:
-        """Free the model, once what has begun is done."""
+        """Free the model when the calls that have started are done."""
         self._closed = True
         await asyncio.to_thread(self._threads.shutdown, wait=True)
         self.model.close()

@@ -12,11 +12,11 @@ from edgevit.bundle.store import Bundle
 
 
 class RuntimeInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A loaded model in a line of a log: ``str(info)`` is that line, ``to_dict()`` plain data.
+    """What was loaded, for a log: ``str(info)`` is one line, ``to_dict()`` plain data.
 
-    ``sha256`` is that of the file that the engine opened; ``threads`` 0 left their number to the engine. ``batch`` is
-    the largest that the engine takes at once, None for any. ``outputs`` are the names of what it gives, ``classes`` how
-    many labels it has. ``notes`` say why another variant was not loaded.
+    ``sha256`` is the hash of the file that the engine opened. ``threads`` is 0 if the engine chose their number.
+    ``batch`` is the largest batch that the engine takes, None for any. ``outputs`` are the names of the outputs, and
+    ``classes`` is the number of labels. ``notes`` say why another variant was not loaded.
     """
 
     model: str

@@ -38,7 +38,7 @@ from edgevit.system import cpuinfo
 
 
 class LoadWarning(UserWarning):
-    """Another variant was loaded than might be expected, or one that nobody validated, and why."""
+    """The best variant could not be loaded, or the loaded one was never validated; the message says why."""
 
 
 def load(

@@ -33,12 +33,12 @@ _PIXELS = 1 << 24
 
 
 class Model:
-    """A loaded variant; a context manager that frees it. Made by ``load``.
+    """A loaded variant, made by ``load``. ``with`` frees it.
 
-    Any number of threads may share one model and call all of its methods at once: each gets the answers to its own
-    images, the same bit for bit as alone. What the engine cannot compute side by side, it computes one after the other.
-    After ``close``, what was begun is finished, and every further call raises an ``InputError``. So does every call in
-    a process that was forked after ``load``, since engines keep threads, which do not come along: load in each process.
+    Any number of threads may share one model and call its methods at the same time. Each gets the answers to its own
+    images, bit for bit the same as if it were alone; calls that the engine cannot run in parallel wait for each other.
+    After ``close``, calls that have started finish, and every further call raises an ``InputError``. So does every call
+    in a process that was forked after ``load``: the engine's threads do not exist there, so load in each process.
     """
 
     def __init__(
@@ -86,17 +86,17 @@ class Model:
         return f"<Model {self.variant.name!r}: engine={self.variant.backend}, {answers}, input={shape}>"
 
     def info(self) -> RuntimeInfo:
-        """Return what an application logs of the model: variant, engine, versions, hashes; ``str`` of it is a line."""
+        """Return what to log about the model: variant, engine, versions, hashes. ``str`` of it is one line."""
         return self._info
 
     @property
     def width(self) -> int:
-        """How many numbers a row of ``infer`` has."""
+        """Number of values in a row that ``infer`` returns."""
         return self._outputs
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What ``outputs`` calls what it gives."""
+        """Names of the outputs, as ``outputs`` returns them."""
         return tuple(output.name for output in self.output_types) or ("logits" if self.labels else "embedding",)
 
     def predict(
@@ -104,14 +104,14 @@ class Model:
     ) -> list[Prediction]:
         """Return the ``top`` most likely classes of one image, the likeliest first.
 
-        ``image`` is a path, the bytes of a file, a Pillow image, or a uint8 array (H, W) or (H, W, C) whose channels
-        are R, G, B; with ``channels="bgr"`` they are B, G, R, as cameras' frames have them in OpenCV. ``threshold`` is
-        the probability above which a label is decided on, 0.5 without one, in a model of ``independent`` labels.
+        ``image`` is a path, the bytes of a file, a Pillow image, or a uint8 array (H, W) or (H, W, C). An array's
+        channels are R, G, B, or with ``channels="bgr"`` B, G, R, as OpenCV gives them. In a model with ``independent``
+        labels, ``threshold`` is the probability above which a label's answer is yes; by default, 0.5.
 
         Raises:
-            ImageError: if it cannot be read.
-            InputError: if ``top`` is less than 1, ``channels`` is something else, the model has no classes or no
-                thresholds, or it has been closed.
+            ImageError: if the image cannot be read.
+            InputError: if an argument has the wrong type, ``top`` is less than 1, the model has no classes or takes no
+                threshold, or it has been closed.
 
         """
         return self.predict_batch([image], top=top, threshold=threshold, channels=channels)[0]
@@ -147,18 +147,25 @@ class Model:
         top: int = 5,
         threshold: float | None = None,
     ) -> Iterator[Streamed]:
-        """Yield an answer for each of ``images`` as they come, in their order, while the next are decoded.
+        """Yield an answer for each of ``images`` in order, while the next ones are decoded.
 
-        ``images`` are an iterable, which may never end, or a camera: what has a ``read()`` like
-        ``cv2.VideoCapture``'s. At most ``prefetch`` images are taken ahead and prepared in a thread of their own. With
-        ``latest``, those that come while the model is busy are passed over, so that an answer is never late; how many
-        ``Streamed.dropped`` says. Up to ``batch`` images that are there go through the model at once; without it, as
-        many as the variant was built for at the most, and 1 where it takes any number. None is waited for.
-        ``channels`` are a camera's "bgr" without it, else "rgb". What cannot be read is yielded with its ``error``;
-        the others go on. Closing the generator ends the thread, once a camera gives its next frame.
+        An image that cannot be read is yielded with its ``error``, and the stream goes on. Closing the generator ends
+        its thread, which may take until a camera gives its next frame.
+
+        Args:
+            images: An iterable, which may never end, or a camera: an object with a ``read()`` like that of
+                ``cv2.VideoCapture``.
+            batch: The most images to run at once; by default, the largest batch that the variant was built for, or 1 if
+                it takes any. The stream never waits for more images to fill a batch.
+            prefetch: The most images to read and prepare ahead, in a thread.
+            latest: Skip images that arrive while the model is busy, so that an answer is never late.
+                ``Streamed.dropped`` counts them.
+            channels: Order of an array's channels; by default, "bgr" for a camera and "rgb" otherwise.
+            top: As in ``predict``.
+            threshold: As in ``predict``.
 
         Raises:
-            InputError: if an argument is of another kind than it should be, or the model has been closed.
+            InputError: if an argument has the wrong type, or the model has been closed.
 
         """
         own: Channels = "bgr" if is_camera(images) else "rgb"
@@ -176,7 +183,7 @@ class Model:
     def answer(
         self, rows: NDArray[np.float32], *, top: int = 5, threshold: float | None = None
     ) -> tuple[list[Prediction] | None, dict[str, NDArray[np.float32]]]:
-        """Return what a row (1, ...) of ``infer`` says: classes, None without any, and each output by its name.
+        """Return what a row (1, ...) that ``infer`` gave means: predictions (None without classes), and named outputs.
 
         Raises:
             VerificationError: if a number is not finite.
@@ -193,7 +200,7 @@ class Model:
     def warm_up(self, *, batch: int = 1, runs: int = 1) -> float:
         """Run the model on black images, ``batch`` at once, and return the seconds that the last of ``runs`` took.
 
-        The first run of some engines allocates memory, or compiles what it has not met, such as another batch.
+        The first run is slow with some engines: they allocate memory, or compile for a batch size that is new to them.
 
         Raises:
             InputError: if an argument is less than 1, or the model has been closed.
@@ -223,8 +230,8 @@ class Model:
     def embed_batch(self, images: Sequence[ImageSource], *, channels: Channels = "rgb") -> NDArray[np.float32]:
         """Return an embedding model's features (B, width) of images, as ``embed`` does.
 
-        Two images are alike where the cosine of their features is near 1; of a model that was exported with
-        ``--l2-normalize`` that is ``features @ features.T``.
+        Two images are similar if the cosine of their features is near 1. For a model that was exported with
+        ``l2_normalize``, the cosines are ``features @ features.T``.
         """
         if self.output_types:
             raise InputError(
@@ -263,7 +270,7 @@ class Model:
     def outputs(self, image: ImageSource, *, channels: Channels = "rgb") -> dict[str, NDArray[np.float32]]:
         """Return each output for one image, of any kind that ``predict`` takes, by its name.
 
-        What each is ``output_types`` tells. A classifier gives its logits, an embedding model its embedding.
+        ``output_types`` says what each output is. A classifier gives its logits, an embedding model its embedding.
 
         Raises:
             ImageError: if it cannot be read.
@@ -280,7 +287,7 @@ class Model:
         return self.outputs_of(self.infer_images(images, channels=channels))
 
     def outputs_of(self, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Return each output (B, ...) by its name, of what ``infer`` gave.
+        """Split rows that ``infer`` gave into outputs (B, ...), and return these by name.
 
         Raises:
             VerificationError: if a number is not finite.
@@ -296,9 +303,9 @@ class Model:
         return "tokens() or outputs()" if any(each.kind == "tokens" for each in self.output_types) else "outputs()"
 
     def infer_images(self, images: Sequence[ImageSource], *, channels: Channels = "rgb") -> NDArray[np.float32]:
-        """Return the logits (B, classes), or an embedding model's features, of any number of images of any kind.
+        """Return the logits (B, classes) of any number of images, or an embedding model's features.
 
-        Of a model with ``output_types`` a row has all outputs, flattened, one after the other.
+        For a model with ``output_types``, a row has all outputs, flattened, one after the other.
 
         Raises:
             ImageError: if one cannot be read.
@@ -343,7 +350,7 @@ class Model:
             return session.infer(np.ascontiguousarray(images))
 
     def close(self) -> None:
-        """Free the model, once what other threads have begun is done; a second time does nothing."""
+        """Free the model when the calls of other threads are done. Closing it again does nothing."""
         self._session.close()
 
     def __enter__(self) -> Self:

@@ -20,9 +20,9 @@ THRESHOLD = 0.5
 class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One class that an image may belong to; ``probability`` is the softmax over all classes, in 0..1.
 
-    Where each logit decides by itself (a model's ``independent``), it is the sigmoid of its own logit, and ``decided``
-    says whether it is above the threshold; else that is None. A single logit gives two: its yes, whose probability is
-    the sigmoid, and its no, whose probability is the rest and which is decided on where the yes is not.
+    In a model with independent labels (``Model.independent``), ``probability`` is the sigmoid of the label's logit, and
+    ``decided`` says whether it is above the threshold. In other models, ``decided`` is None. A model with a single
+    logit gives two predictions, yes and no, whose probabilities add up to 1.
     """
 
     label: str

@@ -35,10 +35,11 @@ class Camera(Protocol):
 
 
 class Streamed(msgspec.Struct, frozen=True, eq=False):
-    """The answer to one image of a stream: its number, the image as it came, and what ``predict`` or ``outputs`` say.
+    """The answer to one image of a stream: its number, the image as it was given, predictions and outputs.
 
-    ``predictions`` is None for a model without classes. ``dropped`` is how many images were passed over since the one
-    before, because they came while the model was busy; ``error`` why it could not be read, with no answer then.
+    ``predictions`` is None for a model without classes. ``dropped`` is the number of images that were skipped since the
+    previous answer because the model was busy. If the image could not be read, ``error`` says why and there is no
+    answer.
     """
 
     index: int
