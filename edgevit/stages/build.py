@@ -181,12 +181,13 @@ def compile_variant(
     decided: Decided,
     scratch: Path,
     *,
+    source: EngineSource | None = None,
     evaluator: Evaluator | None = None,
     progress: Progress = SILENT,
 ) -> Compiled:
     """Compile the model for ``target`` in ``precision`` below ``scratch``, by what was ``decided`` on images for it.
 
-    ``evaluator`` has images to run it on.
+    ``source`` is the file to compile where it has been written before, ``evaluator`` has images to run it on.
 
     Layers that the engine has no integer kernel for stay float, and are compiled again so; ``float_in`` of what is
     returned names them.
@@ -206,7 +207,9 @@ def compile_variant(
         # Where layers return to float a variant is compiled again, and what was made before is of no use.
         shutil.rmtree(place / name, ignore_errors=True)
         (place / name).mkdir(parents=True)
-        return _compile_once(bundle, float32, target_name, target, precision, decided, place, evaluator, progress)
+        return _compile_once(
+            bundle, float32, target_name, target, precision, decided, place, source, evaluator, progress
+        )
 
     while True:
         if isinstance(decided, PtqModel):
@@ -247,6 +250,7 @@ def _compile_once(
     precision: Precision,
     decided: Decided,
     scratch: Path,
+    source: EngineSource | None,
     evaluator: Evaluator | None,
     progress: Progress,
 ) -> Compiled:
@@ -260,7 +264,7 @@ def _compile_once(
         backend = get_backend(target.backend)
         check_engine(backend, target_name, target, precision)
         progress.note(f"Building {name} for {target_name} with {target.backend} {backend.version()}")
-        source = write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
+        source = source or write_source(float32, precision, target, decided, scratch / f"{name}.onnx")
         source = replace(source, file=lower_for(source.file, target, backend.version()))
         model = backend.build(source.model, folder, options, progress=progress)[0]
     else:

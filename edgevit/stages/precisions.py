@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from edgevit.backends.base import LinearKernel, Session
 from edgevit.bundle.manifest import Kernels, Precision
 from edgevit.bundle.reading import VerifiedFile, logical_path
 from edgevit.bundle.store import Bundle
-from edgevit.errors import BundleError
+from edgevit.errors import BundleError, GraphError
 from edgevit.graph.linears import open_graph
 from edgevit.graph.multiply_adds import Counted, count_multiply_adds
 from edgevit.graph.saving import SavedModel
+from edgevit.graph.weights import letting_go
 from edgevit.quantization.arithmetic import Scheme
 from edgevit.quantization.emit import dialect_called, emit, emit_float8, emit_float32, scheme_of
 from edgevit.quantization.float16.convert import Float16Plan, emit_float16
@@ -106,6 +107,25 @@ def write_source(
             packed = emit_weights_int4(model, path)
             return EngineSource(packed.file, packed_layers=len(packed.layers), counted=counted)
         return EngineSource(emit_float32(model, target.dialect, path).file, counted=counted)
+
+
+def write_float32(float32: VerifiedFile, places: Mapping[str, Path]) -> dict[str, EngineSource]:
+    """Write the float32 ONNX file in the form for each dialect in ``places``, reading it once for all of them.
+
+    A dialect that it has no form in is left out: ``write_source`` says why not.
+
+    Raises:
+        GraphError: if the file is no valid model.
+        StorageError: if a file cannot be written.
+
+    """
+    written: dict[str, EngineSource] = {}
+    with open_graph(float32.path) as model:
+        counted = count_multiply_adds(model)
+        for dialect, path in places.items():
+            with suppress(GraphError), letting_go(model.clone()) as own:
+                written[dialect] = EngineSource(emit_float32(own, dialect, path).file, counted=counted)
+    return written
 
 
 def _quantized(precision: Precision, target: Target, decided: PtqModel, path: Path) -> EngineSource:

@@ -28,7 +28,16 @@ from edgevit.stages.calibrate import TABLE
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource
 from edgevit.stages.optimization import Optimizer
-from edgevit.stages.precisions import FLOAT16_PLAN, NEED_IMAGES, PLANS, Decided, calibrating, merged_place
+from edgevit.stages.precisions import (
+    FLOAT16_PLAN,
+    NEED_IMAGES,
+    PLANS,
+    Decided,
+    EngineSource,
+    calibrating,
+    merged_place,
+    write_float32,
+)
 from edgevit.stages.results import BuildResult, raise_first
 from edgevit.stages.rules import Rules
 from edgevit.system import peak_rss_mb
@@ -77,6 +86,7 @@ def quantize(
     float32 = bundle.verify_float32()
     with scratch_folder() as scratch:
         building = _Building(bundle, float32, precision, merging, scratch, progress)
+        building.write_float32(targets.values())
         optimizer: Optimizer | None = None
         scanned: Float16Plan | None = None
         if images is None or precision not in NEED_IMAGES:
@@ -140,21 +150,42 @@ class _Building:
         self._budget = None if merging is None else merging.budget
         self.made: dict[str, Compiled] = {}
         self.failed: dict[str, EdgeViTError] = {}
+        self._sources: dict[str, EngineSource] = {}
         self._bundle, self._float32, self._precision = bundle, float32, precision
         self._scratch, self._progress = scratch, progress
+
+    def write_float32(self, targets: Collection[Target]) -> None:
+        """Write the float32 files of several engines from one reading; that of one is written when it is built.
+
+        This is for the beginning: beside the optimized models, the model would take too much memory.
+        """
+        dialects = [target.dialect for target in targets if self._lacks_float32(target)]
+        if len(dialects) > 1:
+            places = {each: self._scratch / f"float32-{each}.onnx" for each in dialects}
+            self._sources = write_float32(self._float32, places)
 
     def build(
         self, targets: Mapping[str, Target], decided: Callable[[Target], Decided], evaluator: Evaluator | None = None
     ) -> None:
         """Build what is ``decided`` for each of ``targets``, in the place of what was made for it before."""
-        present = {variant.name for variant in self._bundle.manifest.variants}
         for name, target in targets.items():
-            if variant_name(target, "float32") not in present | self.made.keys():
-                self._build(name, target, "float32", None, None)
-            self._build(name, target, self._precision, decided(target), evaluator)
+            if self._lacks_float32(target):
+                self._build(name, target, "float32", None, source=self._sources.get(target.dialect))
+            self._build(name, target, self._precision, decided(target), evaluator=evaluator)
+
+    def _lacks_float32(self, target: Target) -> bool:
+        present = {variant.name for variant in self._bundle.manifest.variants}
+        return variant_name(target, "float32") not in present | self.made.keys()
 
     def _build(
-        self, target_name: str, target: Target, precision: Precision, decided: Decided, evaluator: Evaluator | None
+        self,
+        target_name: str,
+        target: Target,
+        precision: Precision,
+        decided: Decided,
+        *,
+        source: EngineSource | None = None,
+        evaluator: Evaluator | None = None,
     ) -> None:
         name = variant_name(target, precision, None if precision == "float32" else self._budget)
         self.failed.pop(name, None)
@@ -167,6 +198,7 @@ class _Building:
                 precision,
                 decided,
                 self._scratch,
+                source=source,
                 evaluator=evaluator,
                 progress=self._progress,
             )
