@@ -300,7 +300,7 @@ class Bundle(msgspec.Struct, frozen=True):
         from edgevit.bundle.transaction import transaction
 
         with transaction(self.path) as change:
-            manifest = _current(change)
+            manifest = _current(change, self.manifest)
             _refuse_names({GOLDEN, *_extra_folders(manifest)}, name)
             variant = Variant(
                 name=name,
@@ -355,7 +355,7 @@ class Bundle(msgspec.Struct, frozen=True):
         if self.pack is not None:
             return msgspec.structs.replace(self, manifest=_with_variant(self.manifest, noted(measured)))
         with transaction(self.path) as change:
-            manifest = _current(change)
+            manifest = _current(change, self.manifest)
             variant = _variant(manifest, name)
             if [file.sha256 for file in variant.files] != [file.sha256 for file in measured.files]:
                 raise BundleError(
@@ -379,9 +379,7 @@ class Bundle(msgspec.Struct, frozen=True):
         if self.pack is not None:
             return msgspec.structs.replace(self, manifest=with_device(self.manifest, measured))
         with transaction(self.path) as change:
-            manifest = _current(change)
-            if manifest.provenance.weights_sha256 != self.manifest.provenance.weights_sha256:
-                raise BundleError("the bundle has been replaced since it was measured", remedy="measure the new one")
+            manifest = _current(change, self.manifest)
             return Bundle(self.path, change.publish(with_device(manifest, measured)))
 
     def add_extra(self, folder: str, fill: Callable[[Path], Sequence[Path]]) -> Bundle:
@@ -397,7 +395,7 @@ class Bundle(msgspec.Struct, frozen=True):
         from edgevit.bundle.transaction import transaction
 
         with transaction(self.path) as change:
-            manifest = _current(change)
+            manifest = _current(change, self.manifest)
             _refuse_names({GOLDEN, *(variant.name for variant in manifest.variants)}, folder)
             kept = tuple(file for file in manifest.extra if logical_path(file).partition("/")[0] != folder)
             manifest = msgspec.structs.replace(manifest, extra=(*kept, *_filled(change, folder, fill)))
@@ -462,11 +460,25 @@ def _refuse_names(taken: set[str], name: str) -> None:
         raise BundleError(f"'{name}' is the name of another folder of the bundle", remedy="use another name")
 
 
-def _current(change: Transaction) -> Manifest:
-    """Return what the bundle is now: another process may have changed it since it was opened."""
+def _current(change: Transaction, opened: Manifest) -> Manifest:
+    """Return what the bundle is now, which was ``opened`` before: another process may have changed it.
+
+    Variants come and go, but what was made or measured of one model is not put beside another one.
+    """
     if change.manifest is None:
         raise BundleError(f"{change.path} is not a bundle any more", remedy="make it again with 'edgevit export'")
+    if _model_of(change.manifest) != _model_of(opened):
+        raise BundleError(
+            f"{change.path} has been replaced by another model meanwhile", remedy="run the same command again"
+        )
     return change.manifest
+
+
+def _model_of(manifest: Manifest) -> tuple[object, ...]:
+    """Return what all variants of a bundle have in common."""
+    float32 = [file.sha256 for each in manifest.variants if each.name == "float32" for file in each.files]
+    golden = [file.sha256 for file in manifest.golden]
+    return float32, golden, manifest.preprocess, manifest.provenance.weights_sha256
 
 
 def _filled(change: Transaction, name: str, fill: Callable[[Path], Sequence[Path]]) -> tuple[File, ...]:

@@ -119,6 +119,26 @@ def test_figures_of_files_that_were_replaced_are_refused(bundle: Bundle, add_int
         one.update_variant("int8-openvino", accuracy=measured["accuracy"])
 
 
+def test_what_was_made_of_a_model_is_not_put_beside_another(
+    bundle: Bundle, make_bundle, add_int8, add_report, measured
+):
+    other = make_bundle(bundle.path, b"other", existing="replace")
+    for change in (
+        lambda: add_int8(bundle, b"int8"),
+        lambda: add_report(bundle, b"report"),
+        lambda: bundle.update_variant("float32", accuracy=measured["accuracy"]),
+    ):
+        with pytest.raises(BundleError, match="replaced by another model meanwhile"):
+            change()
+    assert Bundle.open(bundle.path).manifest == other.manifest
+    assert names(bundle.path) == {".lock", "manifest.json", "float32", "golden"}
+
+
+def test_one_of_the_same_model_takes_what_was_made_of_the_one_before(bundle: Bundle, make_bundle, add_int8):
+    make_bundle(bundle.path, existing="replace")
+    assert add_int8(bundle, b"int8").variant("int8-openvino").files
+
+
 def test_figures_that_are_no_numbers_never_reach_the_manifest(bundle: Bundle, measured):
     bad = msgspec.structs.replace(measured["accuracy"], agreement=float("nan"))
     with pytest.raises(BundleError, match=r"accuracy\.agreement"):
