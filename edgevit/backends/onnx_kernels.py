@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,7 +43,7 @@ def read_kernels(model: Path, optimised: Path) -> ReadKernels:
             products = by_weight(products_in(graph.graph))
     linears = join_products(
         LinearKernel(
-            layer=products[name].layer if (name := _undecorated(each.weight)) in products else each.node,
+            layer=products[name].layer if (name := _given(each.weight, products)) is not None else each.node,
             kernel=operator,
             integer=operator in INTEGER,
             weight=kind,
@@ -76,6 +76,8 @@ def _type_of(node: ir.Node) -> str:
     return str(weight.const_value.dtype.numpy()) if weight is not None and weight.const_value is not None else ""
 
 
-def _undecorated(name: str) -> str:
-    """Return the name that a weight had before onnxruntime moved a Cast over it, or transposed it."""
-    return name.removeprefix("FusedBack_").removesuffix("_T")
+def _given(name: str, weights: Container[str]) -> str | None:
+    """Return which of ``weights`` is called ``name`` by onnxruntime, which moves a Cast over it, or transposes it."""
+    back = name.removeprefix("FusedBack_")
+    names = (name, name.removesuffix("_T"), back, back.removesuffix("_T"))
+    return next((each for each in names if each in weights), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -32,6 +33,7 @@ from edgevit.files import storage_errors
 from edgevit.progress import SILENT, Progress
 
 _PRECISION = "INFERENCE_PRECISION_HINT"
+_IMPORTING = threading.Lock()  # what ``_without_telemetry`` changes is the process's, not the thread's
 
 
 class OpenVINO(Backend):
@@ -81,7 +83,7 @@ class OpenVINO(Backend):
         return openvino_triton.triton_model(model, settings)
 
     def __init__(self) -> None:
-        with _without_telemetry():
+        with _IMPORTING, _without_telemetry():
             self._engine = require("openvino", extra=self.extra)
         failures = self._engine.frontend
         self._errors = (RuntimeError, failures.GeneralFailure, failures.OpConversionFailure)

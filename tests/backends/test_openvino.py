@@ -133,6 +133,23 @@ def test_openvino_calls_out_to_nobody(before, after):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+IN_THREADS = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from edgevit.backends import get_backend
+ready = threading.Barrier(8)
+def get(_):
+    ready.wait()
+    return get_backend("openvino").version()
+with ThreadPoolExecutor(8) as pool:
+    assert len(set(pool.map(get, range(8)))) == 1
+"""
+
+
+def test_it_is_first_imported_by_several_threads_at_once():
+    subprocess.run([sys.executable, "-c", IN_THREADS], check=True)
+
+
 @pytest.mark.parametrize(
     ("batch", "sizes", "expected"),
     [
