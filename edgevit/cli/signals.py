@@ -43,7 +43,9 @@ def _stop(number: int, _: FrameType | None) -> None:
 
 def signal_behind(error: BaseException | None) -> Stopped | KeyboardInterrupt | None:
     """Return the signal that led to ``error``: a native module that is being imported turns it into an ImportError."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # an error may be raised from itself
+        seen.add(id(error))
         if isinstance(error, (Stopped, KeyboardInterrupt)):
             return error
         error = error.__cause__ or error.__context__

@@ -13,19 +13,19 @@ BY_ONNX = "torch.onnx.export(model, (images,), 'model.onnx', dynamo=True), then 
 ANY_MODEL = f"in Python, where its own library has built it, {AS_A_MODULE}; or by ONNX, {BY_ONNX}"
 
 
-def named_elsewhere(error: CheckpointError, path: Path, source: str) -> CheckpointError:
-    """Return ``error``, on tensors of no known family at ``path``, with what the config beside them says they are of.
+def named_elsewhere(error: CheckpointError, path: Path, source: str) -> CheckpointError | None:
+    """Return what to raise for ``error``, on tensors of no known family at ``path``: it says what they are of.
 
-    What no config tells stays as it is.
+    None where no config beside them does.
     """
     folder = path if path.is_dir() else path.parent
     try:
         config = read_configs(folder).config
     except CheckpointError:
-        return error
+        return None
     found = _of_timm(config) or _of_transformers(config, source)
     if found is None:
-        return error
+        return None
     what, way = found
     return CheckpointError(
         f"{source} is {what}, which does not load from weights alone ({error.message})",

@@ -27,7 +27,7 @@ from edgevit.models.preprocessing import describe_preprocessing, preprocess_of, 
 from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.resizing import at_image_size
 from edgevit.models.rotary import with_rotary
-from edgevit.models.sources import Reading, configs_taken, read_source, weight_files
+from edgevit.models.sources import SUFFIXES, Reading, configs_taken, read_source, weight_files
 from edgevit.models.spec import BUILTIN, ModelSpec, OutputActivation
 from edgevit.models.tokenizer import NAMES
 from edgevit.models.zero_shot import Prompts, zero_shot
@@ -114,6 +114,8 @@ def _load(source: str, reading: Reading, said: _Arguments) -> Checkpoint:
 
 
 def _meant(source: str) -> str:
+    if Path(source).suffix in (*SUFFIXES, ".onnx"):
+        return "check its path: the name is a file's"
     if close := difflib.get_close_matches(source, BUILTIN, n=1):
         hint = f"did you mean the built-in model '{close[0]}'?"
     elif re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) and not Path(source).parent.exists():
@@ -130,7 +132,9 @@ def _from_path(path: Path, source: str, reading: Reading, said: _Arguments) -> C
     try:
         raw = read_source(path, source, reading)
     except UnknownFamilyError as error:
-        raise named_elsewhere(error, path, source) from error
+        if (named := named_elsewhere(error, path, source)) is None:
+            raise
+        raise named from error
     if isinstance(raw, Checkpoint):
         if said.prompts is not None:
             raise CheckpointError(

@@ -19,7 +19,8 @@ from edgevit.models.families.base import Raw
 from edgevit.models.wrapping import unwrapped
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # timm's training writes .pth.tar, which is no archive of files
-_SUFFIXES = (".safetensors", *_PICKLES, ".npz")
+#: How files of weights end.
+SUFFIXES = (".safetensors", *_PICKLES, ".npz")
 _WEIGHT = ("proj.weight", "qkv.weight", "query.weight", "fc1.weight", "dense.weight", "in_proj_weight", "head.weight")
 #: Names that libraries give to weights, the safest format first.
 _STANDARD = (
@@ -112,7 +113,7 @@ def _weights_in(folder: Path) -> Path:
     for name in _STANDARD:
         if (folder / name).is_file():
             return folder / name
-    others = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    others = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     if len(others) == 1:
         return others[0]
     graphs = sorted(folder.glob("*.onnx"))
@@ -142,8 +143,8 @@ def _read(path: Path) -> tuple[Mapping[object, object], Description | None]:
         )
     if path.suffix != ".safetensors":
         raise CheckpointError(
-            f"{path} is no kind of file that weights are read from",
-            remedy=f"give a file that ends in {', '.join(_SUFFIXES)}, or the folder that it lies in",
+            f"{path} is not a weights file",
+            remedy=f"give a file that ends in {', '.join(SUFFIXES)}, or the folder that it lies in",
         )
     weights, description = read_safetensors(path)
     return dict(weights.items()), description
@@ -154,7 +155,7 @@ def _read_shards(index: Path) -> Mapping[object, object]:
     files = sorted(set(found.weight_map.values())) if found else []
     weights: dict[object, object] = {}
     for name in files:
-        if Path(name).name != name or Path(name).suffix not in _SUFFIXES:
+        if Path(name).name != name or Path(name).suffix not in SUFFIXES:
             raise CheckpointError(f"{index} names '{name}', which is no file beside it", remedy="download it again")
         if not (index.parent / name).is_file():
             raise CheckpointError(f"{index} names '{name}', which is not there", remedy="download the missing part")

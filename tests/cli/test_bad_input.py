@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tiny import SHAPES, content, entries
 
 from edgevit.bundle.store import Bundle
@@ -294,6 +296,17 @@ def test_a_file_that_is_no_checkpoint(refused, tmp_path, content_, name):
     assert str(tmp_path / name) in message
     assert remedy
     assert entries(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_state_dict_of_an_unknown_model(refused, tmp_path, suffix):
+    tensors = {"stem.conv.weight": torch.ones(2, 2)}
+    path = tmp_path / f"mine{suffix}"
+    torch.save(tensors, path) if suffix == ".pt" else save_file(tensors, path)
+    message, remedy = refused("export", path, "-o", tmp_path / "new.edgevit")
+    assert "stem.conv.weight" in message
+    assert "torch.onnx.export" in remedy
+    assert entries(tmp_path) == [path.name]
 
 
 def test_no_such_checkpoint(refused, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from tiny import Outcome, content, entries
 
 from edgevit.bundle.store import Bundle
+from edgevit.cli.signals import signal_behind, signals_stop
 from edgevit.errors import MissingDependencyError
 from edgevit.runtime.selection import rank_variants
 
@@ -148,11 +149,18 @@ def test_train_and_go_on(stop, tmp_path):
     assert set(entries(run)) == {"job.json", "train.toml", "metrics.jsonl", "state.pt"}
 
 
+def test_a_signal_is_found_behind_an_error_and_no_search_is_endless():
+    circle = ImportError()
+    circle.__cause__ = circle
+    assert signal_behind(circle) is None
+    error = ImportError()
+    error.__context__ = KeyboardInterrupt()
+    assert signal_behind(error) is error.__context__
+
+
 def test_who_said_that_hangups_do_not_matter_is_heard(quantized, tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        from edgevit.cli.signals import signals_stop
-
         with signals_stop():
             os.kill(os.getpid(), signal.SIGHUP)  # as under nohup
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

@@ -162,7 +162,7 @@ def test_an_archive_that_is_larger_inside_is_refused(tmp_path):
 def test_what_is_no_file_of_weights_is_told_from_a_damaged_one(tmp_path):
     for name in ("model.onnx", "model.json"):
         (tmp_path / name).write_bytes(b"1")
-    with pytest.raises(CheckpointError, match="no kind of file that weights are read from") as caught:
+    with pytest.raises(CheckpointError, match="is not a weights file") as caught:
         load_checkpoint(str(tmp_path / "model.json"))
     assert ".safetensors, .pth" in caught.value.remedy
     with pytest.raises(CheckpointError, match="is a graph, which has no weights") as caught:

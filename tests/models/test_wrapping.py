@@ -159,6 +159,14 @@ def test_names_on_the_hub_are_explained(source, hint):
     assert hint in caught.value.remedy
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".onnx"])
+def test_the_name_of_a_file_is_not_taken_for_one_on_the_hub(suffix):
+    for name in ("deit_tiny_patch16_224", "weights/mine"):
+        with pytest.raises(CheckpointError, match="there is no checkpoint at") as caught:
+            load_checkpoint(name + suffix)
+        assert caught.value.remedy == "check its path: the name is a file's"
+
+
 def test_the_average_that_a_callback_keeps_is_taken(tmp_path):
     raw, averaged = weights(0), weights(1)
     callbacks = {"EMACallback": {"ema_state_dict": under("model.", averaged)}, "Early": {"best_score": torch.ones(())}}

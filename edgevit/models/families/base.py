@@ -137,7 +137,7 @@ def from_hugging_face(
         epsilon = _EPSILONS.get(config.model_type or "", norm_epsilon)
     assumed: tuple[str, ...] = ()
     if not _is_described(raw.config) and (config.hidden_act is None or config.layer_norm_eps is None):
-        assumed = (f"assumed {known} and an epsilon of {epsilon}: config.json would say",)
+        assumed = (f"assumed {known} and an epsilon of {epsilon}: config.json would settle this",)
     return Converted(
         weights,
         heads=said,

@@ -51,7 +51,7 @@ def convert(raw: Raw) -> Converted:
         quick = raw.open_clip.model_cfg.quick_gelu
     else:
         quick = False
-        notes += ("assumed GELU; OpenAI's weights have QuickGELU, as open_clip_config.json would say",)
+        notes += ("assumed GELU; OpenAI's weights have QuickGELU; open_clip_config.json would settle this",)
     return Converted(
         weights,
         norm_epsilon=1e-5,
@@ -69,7 +69,7 @@ def convert_timm_tower(raw: Raw) -> Converted:
     described = Config(architecture=vision.timm_model_name, global_pool=vision.timm_pool or None)
     family = next(each for each in (timm_eva.EVA, timm.FAMILY, timm_eva.ROTARY) if each.recognises(list(weights)) == 1)
     converted = family.convert(replace(raw, weights=weights, config=described))
-    assumed = ("assumed GELU; some SigLIP models have its tanh form, as open_clip_config.json would say",)
+    assumed = ("assumed GELU; some SigLIP models have its tanh form; open_clip_config.json would settle this",)
     return replace(
         converted,
         image_size=sides(vision.image_size),

@@ -88,7 +88,7 @@ def _assumptions(said: Understood, weights: Mapping[str, Tensor], *, layer_scale
         things.append("pooling by the " + ("mean" if "fc_norm.weight" in weights else "class token"))
     elif said.pooling is None and "cls_token" not in weights and "attn_pool.latent" not in weights:
         things.append("pooling by the mean")
-    return (f"assumed {' and '.join(things)}: a config.json that names the architecture would say",) if things else ()
+    return (f"assumed {' and '.join(things)}: a config.json with the architecture would settle this",) if things else ()
 
 
 def _is_gated(weights: Mapping[str, Tensor]) -> bool:

@@ -138,15 +138,15 @@ def _assumed(found: Converted, raw: Raw) -> Converted:
         CheckpointError: if there are several kinds, or none.
     """
     names, gated = found.weights.keys(), found.gate_known
-    would_say = "a config.json that names the architecture would say"
+    settled = "a config.json with the architecture would settle this"
     if "pos_embed" in names:
         kind = "EVA-02, with rotary positions made for a grid of 16x16" if gated else "EVA, without rotary positions"
-        note = f"assumed that it is {kind}: {would_say}"
+        note = f"assumed that it is {kind}: {settled}"
         return replace(found, rotary=_EVA02 if gated else None, notes=(*found.notes, note))
     if not {"cls_token", "reg_token"} <= names:
         raise _undescribed(raw)
     size = found.image_size or (224, 224)
-    note = f"assumed that it is DINOv3, with the mean of the patches as timm has it: {would_say}"
+    note = f"assumed that it is DINOv3, with the mean of the patches as timm has it: {settled}"
     return replace(
         found,
         rotary=_DINOV3,
