@@ -55,17 +55,9 @@ class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     alpha: AlphaChoice = "each"
     per_token_scale: bool = False
-    channel_equalization: float = 0.0
-    residual_layers: float = 0.0
-    residual_token_layers: float = 0.0
-
-    def __post_init__(self) -> None:
-        shares = (("channel_equalization", "channels", 0.5), ("residual_layers", "blocks", 1.0))
-        for name, of, most in (*shares, ("residual_token_layers", "blocks", 1.0)):
-            share = getattr(self, name)
-            if not 0 <= share <= most:
-                message = f"{name} is a share of the {of}, from 0 to {most:g}, not {share:g}"
-                raise FieldError(name, message, f"give a share: {most / 4:g}, say")
+    channel_equalization: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
+    residual_layers: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    residual_token_layers: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
 
 #: For models that nothing may slow down.
@@ -140,7 +132,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     rewrites: Rewrites = NO_REWRITES
     max_drop: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
-    max_kl: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_kl: Annotated[float, msgspec.Meta(ge=0, le=1000)] | None = None
     min_cosine: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     fallback: FallbackLimits = NO_FALLBACK
     gate: GateLimits = NO_GATE
@@ -148,11 +140,16 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     why: str = ""
 
     def __post_init__(self) -> None:
-        predicted = [name for name in ("channel_equalization", "per_token_scale") if getattr(self.rewrites, name)]
-        if predicted and self.observer != "minmax":
-            raise ValueError(
-                f"observer {observer_name(self.observer)} has nothing to read where rewrites.{predicted[0]} is given"
-            )
+        if isinstance(self.observer, str) and self.observer == "minmax":
+            return
+        for name in ("channel_equalization", "per_token_scale"):
+            value = getattr(self.rewrites, name, None)
+            if isinstance(value, (bool, float)) and value:  # else of a program, and refused where the recipe is used
+                raise FieldError(
+                    f"rewrites.{name}",
+                    f"observer {observer_name(self.observer)} has nothing to read where rewrites.{name} is given",
+                    "leave out one of them",
+                )
 
 
 def _place() -> Path:
@@ -172,6 +169,16 @@ def load_recipe(name: str) -> Recipe:
 
     """
     return toml.read_named("recipe", _place(), name, Recipe)
+
+
+def checked_recipe(recipe: Recipe) -> Recipe:
+    """Return ``recipe``, which a program made, if a file could say the same.
+
+    Raises:
+        InputError: if not; the message names the field.
+
+    """
+    return toml.revalidated("recipe", recipe, Recipe, remedy=f"correct it as in {_place()}")
 
 
 def recipe_text(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
+from numbers import Integral, Real
 from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -33,16 +34,16 @@ _MISSING_KEY = re.compile(r"Object missing required field `(.*)`\Z")
 _SYNTAX_PLACE = re.compile(r" \(at (line (?P<line>\d+), column \d+|end of document)\)\Z")
 
 
-class FieldError(ValueError):
+class FieldError(InputError, ValueError):
     """What a struct raises in ``__post_init__``: the value of ``field``, such as ``batch.max``, is wrong.
 
-    ``remedy`` is what to do, where there is more to say than to correct it.
+    ``remedy`` is what to do, where there is more to say than to correct it. It is a ValueError, too: msgspec adds
+    the place to those alone.
     """
 
-    def __init__(self, field: str, message: str, remedy: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, field: str, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
         self.field = field
-        self.remedy = remedy
 
 
 def unknown_value(field: str, value: str, known: Sequence[str], elsewhere: Mapping[str, Sequence[str]]) -> FieldError:
@@ -97,6 +98,31 @@ def read_file(kind: str, path: Path, type_: type[T], *, remedy: str) -> T:
         raise InputError(f"{where}: this is no TOML: {what}", remedy=remedy) from error
 
 
+def revalidated(kind: str, value: object, type_: type[T], *, remedy: str) -> T:
+    """Return ``value``, a struct that a program made, if a file could say the same; its constructor checks little.
+
+    Raises:
+        InputError: if not; the message names the field.
+
+    """
+    try:
+        with LOCK:
+            return msgspec.convert(msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=_plain_number), type_)
+    except msgspec.ValidationError as error:
+        raise _explained(f"the {kind}", "", type_, error, remedy=remedy) from error
+    except (TypeError, ValueError, RecursionError) as error:  # what no file has: half of a character, a set of sets
+        raise InputError(f"the {kind} cannot be used: {error}", remedy=remedy) from error
+
+
+def _plain_number(value: object) -> int | float:
+    """Return a number of another library, such as numpy, as one of Python's."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"it has a {type(value).__name__} in it")
+
+
 def _read(path: Path) -> bytes:
     with path.open("rb") as stream:
         content = stream.read(_LARGEST + 1)
@@ -120,7 +146,7 @@ def _explained(where: str, text: str, type_: type, error: msgspec.ValidationErro
     path = place["path"] if place else ""
     what, line = _PLACE.sub("", message), _line(text, type_, error, path)
     known = _known(inspect.type_info(type_), path)
-    if isinstance(error.__cause__, FieldError) and error.__cause__.remedy is not None:
+    if isinstance(error.__cause__, FieldError) and error.__cause__.remedy:
         remedy = error.__cause__.remedy
     if match := _UNKNOWN_KEY.match(what):
         what, remedy = f"there is no key '{match[1]}'{_within(path)}", nearest(match[1], known)

@@ -13,6 +13,7 @@ import numpy as np
 from edgevit.brief import in_brief
 from edgevit.errors import InputError
 from edgevit.likeness import nearest
+from edgevit.recipes import Recipe, checked_recipe, load_recipe
 from edgevit.runtime.arguments import path_given, word
 
 
@@ -68,6 +69,15 @@ def optional_path(name: str, value: object) -> Path | None:
         InputError: if it is anything else.
     """
     return None if value is None else Path(path_given(name, value))
+
+
+def recipe_given(value: Any) -> Recipe:  # noqa: ANN401
+    """Return ``value``, a recipe, its name or the path of its file.
+
+    Raises:
+        InputError: if there is none, or something in it is wrong.
+    """
+    return checked_recipe(value) if isinstance(value, Recipe) else load_recipe(path_given("recipe", value))
 
 
 def listed(name: str, value: Any) -> Sequence[Any]:  # noqa: ANN401

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from edgevit.api.arguments import number, optional_path
+from edgevit.api.arguments import number, optional_path, recipe_given
 from edgevit.api.bundles import opened
 from edgevit.api.images import Images, images_of
 from edgevit.bundle.manifest import Precision
@@ -13,8 +13,8 @@ from edgevit.bundle.store import Bundle
 from edgevit.errors import InputError
 from edgevit.evaluation.gate import check_integer_share
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.recipes import Recipe, load_recipe
-from edgevit.runtime.arguments import BundleLike, flag, path_given, whole_number, word
+from edgevit.recipes import Recipe
+from edgevit.runtime.arguments import BundleLike, flag, whole_number, word
 from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.chosen import precision_called, targets_for_dialect
 from edgevit.stages.fallback import AccuracyCriteria
@@ -86,7 +86,7 @@ def quantize(
 
     """
     wanted = precision_called(word("precision", precision))
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path_given("recipe", recipe))
+    chosen = recipe_given(recipe)
     share = number("min_integer_share", min_integer_share, least=0, most=1)
     check_integer_share(share, [wanted])
     samples = chosen.samples if samples is None else whole_number("samples", samples, least=1)

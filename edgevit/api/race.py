@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edgevit.api.arguments import listed, names, number, optional_path
+from edgevit.api.arguments import listed, names, number, optional_path, recipe_given
 from edgevit.api.bundles import opened
 from edgevit.api.hosts import OnHosts, on_hosts
 from edgevit.api.images import Images, images_of
@@ -12,7 +12,7 @@ from edgevit.bundle.manifest import Precision
 from edgevit.errors import InputError
 from edgevit.evaluation.load import Load
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.recipes import GateLimits, Recipe, load_recipe
+from edgevit.recipes import GateLimits, Recipe
 from edgevit.runtime.arguments import BundleLike, flag, path_given, threads_given, whole_number, word
 from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.chosen import precision_called
@@ -117,7 +117,7 @@ def race(
 
     """
     given, where = locals(), OnHosts.given(hosts, python, keep=keep)
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(path_given("recipe", recipe))
+    chosen = recipe_given(recipe)
     folder, strict, report = optional_path("root", root), flag("strict", strict), progress_to(progress)
     images = images_of(data, "test", labels=labels, root=folder, samples=samples, strict=strict)
     if calibration_data is None:

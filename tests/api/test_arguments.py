@@ -11,7 +11,9 @@ import pytest
 from tiny import SHAPES
 
 import edgevit as public
-from edgevit.errors import EdgeViTError
+from edgevit.api.arguments import recipe_given
+from edgevit.errors import EdgeViTError, InputError
+from edgevit.recipes import FallbackLimits, GateLimits, Percentile, Recipe, Rewrites
 from edgevit.runtime import AsyncModel, LoadWarning, load
 
 
@@ -125,6 +127,40 @@ def test_what_a_model_is_given_is_taken_or_refused(name, model):
             error = refused(lambda given=METHODS[name] | {argument: wrong}: whole(method(**given)))
             assert wrong is not WRONG[0] or error is not None, argument
             assert error is None or "the whole of it" not in error.message
+
+
+@pytest.mark.parametrize("kind", [Recipe, Rewrites, FallbackLimits, GateLimits, Percentile])
+def test_what_a_field_of_a_recipe_is_given_is_taken_as_in_a_file_or_refused(kind):
+    names = {Rewrites: "rewrites", FallbackLimits: "fallback", GateLimits: "gate", Percentile: "observer"}
+    for field in kind.__struct_fields__:
+        for wrong in WRONG:
+            part = kind(**{field: wrong})
+            recipe = part if kind is Recipe else Recipe(**{names[kind]: part})
+            error = refused(lambda recipe=recipe: recipe_given(recipe))
+            assert error is not None or recipe_given(recipe) == recipe, "taken as it is"
+            assert error is None or "the whole of it" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said", "remedy"),
+    [
+        ({"observer": "percentil"}, "there is no 'percentil' for observer", "use percentile"),
+        ({"max_kl": float("nan")}, "max_kl: expected", "correct it"),
+        ({"rewrites": Rewrites(channel_equalization=0.6)}, "rewrites.channel_equalization: expected", "correct it"),
+        ({"rewrites": {"alpha": 2}}, "rewrites.alpha: expected", "correct it"),
+        ({"observer": "mse", "rewrites": {"per_token_scale": True}}, "observer mse has nothing to read", "leave out"),
+    ],
+)
+def test_quantize_says_what_is_wrong_with_a_recipe(tiny_quantized, wrong, said, remedy):
+    with pytest.raises(InputError, match=said) as caught:
+        public.quantize(tiny_quantized, data=SHAPES, recipe=Recipe(**wrong))
+    assert remedy in caught.value.remedy
+
+
+def test_parts_of_a_recipe_that_contradict_each_other_are_refused_as_any_input():
+    with pytest.raises(InputError, match="nothing to read") as caught:
+        Recipe(observer="mse", rewrites=Rewrites(per_token_scale=True))
+    assert caught.value.remedy
 
 
 def test_a_bundle_is_given_as_a_path_or_as_it_is(tiny_quantized, tmp_path):
