@@ -63,7 +63,9 @@ class Pack:
                 # Private and not read-only: OpenVINO takes weights from nothing that cannot be written to.
                 archive = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
             except ValueError as error:  # it is empty
-                raise _no_pack(path, str(error)) from error
+                raise _no_bundle(path) from error
+        if archive[: len(zip_layout.MARK)] != zip_layout.MARK:
+            raise _no_bundle(path)
         try:
             found = zip_layout.parse(archive, is_aligned)
         except ValueError as error:
@@ -172,10 +174,11 @@ def refuse_pack(path: Path) -> None:
     """Check that ``path`` is no pack, before it is changed.
 
     Raises:
-        BundleError: if it is.
+        BundleError: if it is, or any other file.
 
     """
     if is_pack(path):
+        Pack(path)  # an error if it is another file, such as an image
         folder = path.with_name(f"{path.name.partition('.')[0]}-unpacked.edgevit")
         raise BundleError(
             f"{path} is a pack, which is never changed",
@@ -198,6 +201,14 @@ def begins_as_pack(path: Path) -> bool:
 def is_aligned(name: str) -> bool:
     """Return whether a file begins at a multiple of ``zip_layout.ALIGNMENT``: those of variants do."""
     return "/" in name and not name.startswith("golden/")
+
+
+def _no_bundle(path: Path) -> BundleError:
+    return BundleError(
+        f"{path} is not a bundle: that is a folder, or one file that 'edgevit pack' made",
+        remedy="name the bundle first, as in 'edgevit predict BUNDLE IMAGE' or 'edgevit quantize BUNDLE --data IMAGES'; "
+        "if this is to be a pack, get it again from where it came",
+    )
 
 
 def _no_pack(path: Path, why: str) -> BundleError:

@@ -16,7 +16,7 @@ from pack_files import files_of, written
 
 from edgevit.bundle import zip_layout
 from edgevit.bundle.manifest import File
-from edgevit.bundle.pack import Pack, begins_as_pack, is_aligned
+from edgevit.bundle.pack import Pack, begins_as_pack, is_aligned, refuse_pack
 from edgevit.bundle.packing import write_pack
 from edgevit.bundle.reading import encode_manifest
 from edgevit.bundle.store import Bundle
@@ -178,8 +178,13 @@ def read_all(path: Path) -> None:
 def test_other_files_are_no_packs(tmp_path):
     for content in (b"", b"PK", b"PK\5\6" + bytes(18), b"\x89PNG" * 100):
         (tmp_path / "x.zip").write_bytes(content)
-        with pytest.raises(BundleError, match=r"is not a pack"):
-            Bundle.open(tmp_path / "x.zip")
+        for refuse in (Bundle.open, refuse_pack):
+            with pytest.raises(BundleError, match=r"is not a bundle: ") as caught:
+                refuse(tmp_path / "x.zip")
+            assert "edgevit predict BUNDLE IMAGE" in caught.value.remedy
+    (tmp_path / "x.zip").write_bytes(b"PK\3\4" * 100)
+    with pytest.raises(BundleError, match=r"is not a pack"):
+        Bundle.open(tmp_path / "x.zip")
     assert not begins_as_pack(tmp_path / "x.zip")
     assert not begins_as_pack(tmp_path)
 
