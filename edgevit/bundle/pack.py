@@ -206,7 +206,7 @@ def is_aligned(name: str) -> bool:
 def _no_bundle(path: Path) -> BundleError:
     return BundleError(
         f"{path} is not a bundle: that is a folder, or one file that 'edgevit pack' made",
-        remedy="name the bundle first, as in 'edgevit predict BUNDLE IMAGE' or 'edgevit quantize BUNDLE --data IMAGES'; "
+        remedy="name the bundle first: 'edgevit predict BUNDLE IMAGE', 'edgevit quantize BUNDLE --data IMAGES'; "
         "if this is to be a pack, get it again from where it came",
     )
 

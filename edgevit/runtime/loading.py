@@ -96,7 +96,10 @@ def load(
         progress=progress_to(progress),
     )
     trusted = keys_given(trusted_keys)
-    return steadily(path, lambda: _load(Bundle.open(path, trusted_keys=trusted), options, named, strict=strict))
+    model = steadily(path, lambda: _load(Bundle.open(path, trusted_keys=trusted), options, named, strict=strict))
+    for note in model.notes:
+        _say(f"{note}; loading {model.variant.name}", options.progress)
+    return model
 
 
 class _LoadOptions(NamedTuple):
@@ -133,7 +136,8 @@ def _not_validated(bundle: Bundle, usable: Sequence[Variant], loaded: Variant) -
     lossy = [variant for variant in usable if variant.precision != "float32"]
     if not lossy or any(map(validated, lossy)):
         return []
-    return [f"nobody has validated {', '.join(variant.name for variant in lossy)} ({how})"]
+    have = "has" if len(lossy) == 1 else "have"
+    return [f"{', '.join(variant.name for variant in lossy)} {have} not been validated ({how})"]
 
 
 def _ranked(bundle: Bundle, settings: Mapping[str, str]) -> tuple[list[Variant], list[str]]:
@@ -151,13 +155,10 @@ def _ranked(bundle: Bundle, settings: Mapping[str, str]) -> tuple[list[Variant],
 
 
 def _opened(bundle: Bundle, variant: Variant, options: _LoadOptions, notes: Sequence[str] = ()) -> Model:
-    """Load ``variant``, check its answers, and say ``notes`` once it is known to be the one."""
+    """Load ``variant`` with ``notes``, and check its answers."""
     unlimited = backend_class(variant.backend).builds_on_device
     with nullcontext() if unlimited else limited_for(variant.bytes, f"variant {variant.name}"):
-        model = _checked(bundle, variant, options, notes)
-    for note in notes:
-        _say(f"{note}; {variant.name} is loaded", options.progress)
-    return model
+        return _checked(bundle, variant, options, notes)
 
 
 def _checked(bundle: Bundle, variant: Variant, options: _LoadOptions, notes: Sequence[str]) -> Model:
@@ -195,6 +196,6 @@ def _answers(model: Model, golden: Golden) -> NDArray[np.float32]:
 
 def _say(note: str, progress: Progress) -> None:
     if progress is SILENT:
-        warnings.warn(note, LoadWarning, stacklevel=6)  # seen from the caller of load()
+        warnings.warn(note, LoadWarning, stacklevel=3)  # seen from the caller of load()
     else:
         progress.note(note)

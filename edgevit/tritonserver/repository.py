@@ -171,7 +171,7 @@ def _write_native_model(bundle: Bundle, folder: Path, variant: Variant) -> Serve
         shutil.copyfile(path, place / name)
     _write_labels(bundle.manifest, folder)
     (folder / _CONFIG).write_text(config.text(), encoding="ascii")
-    notes = native.notes if validated(variant) else ("nobody has validated it", *native.notes)
+    notes = native.notes if validated(variant) else ("it has not been validated", *native.notes)
     return Served(name=folder.name, backend=native.backend, variant=variant.name, notes=notes)
 
 

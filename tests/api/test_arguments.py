@@ -176,9 +176,9 @@ def test_load_reports_to_a_function_and_else_warns(quantized):
     seen = []
     with load(quantized, progress=seen.append) as model:
         notes = model.notes
-    assert [event.message for event in seen] == [f"{note}; {model.variant.name} is loaded" for note in notes]
+    assert [event.message for event in seen] == [f"{note}; loading {model.variant.name}" for note in notes]
     assert notes
-    with pytest.warns(LoadWarning, match="is loaded"):
+    with pytest.warns(LoadWarning, match="; loading "):
         load(quantized).close()
 
 

@@ -475,7 +475,7 @@ def test_as_a_program(quantized, tmp_path, pictures):
     assert done.code == 0
     assert done.data()["images"][0]["predictions"]
     unknown, answered = done.err.splitlines()
-    assert unknown.startswith("nobody has validated int8-onnxruntime, int8-openvino ('edgevit validate ")
+    assert unknown.startswith("int8-onnxruntime, int8-openvino have not been validated ('edgevit validate ")
     assert answered == f"{done.data()['variant']} has answered"
     assert answered.startswith("float32")
     moved = shutil.move(quantized, tmp_path / "elsewhere")

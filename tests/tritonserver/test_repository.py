@@ -43,7 +43,7 @@ def test_each_variant_has_a_model_and_the_bundle_one(repository):
     natives = ("float32", "float32-onnxruntime", "int8-onnxruntime", "float32-openvino", "int8-openvino")
     assert [model.name for model in repository.models] == ["vit", *(f"vit-{name}" for name in natives)]
     assert repository.left_out == {}
-    assert "nobody has validated it" in repository.models[3].notes
+    assert "it has not been validated" in repository.models[3].notes
     assert set(configs(repository.path)) == {model.name for model in repository.models}
 
 
