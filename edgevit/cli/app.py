@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -24,6 +25,7 @@ from edgevit.cli.console import JsonPrinter, Printer, Result, TextPrinter
 from edgevit.cli.failures import EXIT_INTERRUPTED, describe_failure, describe_signal
 from edgevit.cli.signals import Stopped, signal_behind, signals_stop
 from edgevit.cli.terminal import stdout_for_results
+from edgevit.errors import InputError
 
 # Name -> (panel of the help page, one line of help). The function is edgevit.cli.NAME.NAME.
 COMMANDS = {
@@ -205,7 +207,16 @@ def run(arguments: Sequence[str]) -> int:
     return failure.exit_code
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse what a shell makes of a variable that is not set: as a path, it would be the current folder."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument or re.fullmatch(r"--[\w-]+=", argument):
+            named = argument[:-1] or (before if before.startswith("-") else "an argument")
+            raise InputError(f"{named} is empty", remedy="give it a value, or leave it out; . is the current folder")
+
+
 def _invoke(arguments: Sequence[str]) -> object:
+    _refuse_empty(arguments)
     command = typer.main.get_command(app)
     outcome = command.main(list(arguments) or ["--help"], prog_name="edgevit", standalone_mode=False)
     if outcome == EXIT_INTERRUPTED:  # Typer turns Ctrl-C into this number

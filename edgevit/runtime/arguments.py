@@ -138,6 +138,8 @@ def path_given(name: str, value: Any) -> str:  # noqa: ANN401
     if not isinstance(value, (str, os.PathLike)):
         raise InputError(f"{name} is {in_brief(value)}, not a path", remedy=f"give {name} as a string or a Path")
     text = os.fsdecode(value)
+    if not text:
+        raise InputError(f"{name} is an empty path", remedy=f"give {name} as a path; '.' is the current folder")
     if "\0" in text or not _encodable(text):
         what = "a zero byte" if "\0" in text else "half of a character"
         raise InputError(f"{name} has {what} in it", remedy=f"give {name} as a path that a disk can have")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import SHAPES
 
 import edgevit as public
@@ -127,6 +128,23 @@ def test_what_a_model_is_given_is_taken_or_refused(name, model):
             error = refused(lambda given=METHODS[name] | {argument: wrong}: whole(method(**given)))
             assert wrong is not WRONG[0] or error is not None, argument
             assert error is None or "the whole of it" not in error.message
+
+
+def test_an_empty_path_is_not_the_current_folder(tiny_quantized, tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for call in (
+        lambda: public.quantize(tiny_quantized, data="", dialect="onnxruntime"),
+        lambda: public.validate(tiny_quantized, data=""),
+        lambda: public.validate(tiny_quantized, data=SHAPES, root=""),
+        lambda: public.predict(tiny_quantized, ""),
+        lambda: public.export("fashion-micro", ""),
+        lambda: public.load(""),
+    ):
+        error = refused(call)
+        assert error is not None
+        assert "empty path" in error.message
+    assert public.validate(tiny_quantized, data=".").images == 1
 
 
 @pytest.mark.parametrize("kind", [Recipe, Rewrites, FallbackLimits, GateLimits, Percentile])

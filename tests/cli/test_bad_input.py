@@ -54,6 +54,30 @@ def test_no_such_data(refused, quantized):
         assert "check the path" in remedy
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["validate", "b.edgevit", "--data", ""], "--data"),
+        (["validate", "b.edgevit", "--data="], "--data"),
+        (["train", "-o", ""], "-o"),
+        (["predict", "b.edgevit", ""], "an argument"),
+        (["", "b.edgevit"], "an argument"),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(refused, arguments, named):
+    message, remedy = refused(*arguments)
+    assert message == f"{named} is empty"
+    assert "leave it out" in remedy
+
+
+@pytest.mark.parametrize("key", ["data", "root", "from", "model", "teacher", "images.preprocess"])
+def test_an_empty_path_in_a_recipe_is_not_the_current_folder(refused, tmp_path, key):
+    (tmp_path / "r.toml").write_text(f'{key} = ""\n')
+    message, _ = refused("train", "--recipe", tmp_path / "r.toml", "-o", tmp_path / "run")
+    assert f"r.toml, line 1: {key}: " in message
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_data_set_that_is_nearly_named(refused, quantized):
     message, remedy = refused("validate", quantized, "--data", "fashion-mnist-sampel", bundle=quantized)
     assert "there is no data set or folder 'fashion-mnist-sampel'" in message

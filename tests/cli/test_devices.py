@@ -27,7 +27,7 @@ def test_devices_are_remembered_and_forgotten(edgevit):
         (["add"], "is missing"),
         (["add", "pi", "--", "-oProxyCommand=x"], "is no host"),
         (["add", "a b", "host"], "cannot name a device"),
-        (["add", "pi", "host", "--python", ""], "no path of a Python"),
+        (["add", "pi", "host", "--python", ""], "--python is empty"),
         (["remove"], "too little"),
         (["remove", "pi", "host"], "too much"),
         (["remove", "pi"], "no device is called"),
