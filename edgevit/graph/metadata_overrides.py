@@ -24,7 +24,7 @@ from edgevit.models.labels import labels_of, said_labels
 from edgevit.models.origin import weights_origin
 from edgevit.models.outputs import LONGEST_NAME, MOST_NUMBERS, Output, dims_of, in_words, width_of
 from edgevit.models.overrides import Overrides, overridden
-from edgevit.models.preprocessing import describe_preprocessing, preprocess_of, resized
+from edgevit.models.preprocessing import describe_overridden, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.spec import GraphSpec, OutputActivation, label_counts, outcomes
 
@@ -202,7 +202,7 @@ def _preprocess(
     if not overrides.changes:
         return preprocess, notes
     preprocess = overridden(preprocess, overrides)
-    return preprocess, (f"images are prepared as you said: {describe_preprocessing(preprocess)}",)
+    return preprocess, (*notes, describe_overridden(preprocess, overrides))
 
 
 def _says_size(said: Configs) -> bool:

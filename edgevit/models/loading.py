@@ -23,7 +23,7 @@ from edgevit.models.labels import labels_of
 from edgevit.models.leftovers import resolved
 from edgevit.models.origin import weights_origin
 from edgevit.models.overrides import Overrides, overridden
-from edgevit.models.preprocessing import describe_preprocessing, preprocess_of, resized
+from edgevit.models.preprocessing import describe_overridden, preprocess_of, resized
 from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.resizing import at_image_size
 from edgevit.models.rotary import with_rotary
@@ -72,7 +72,7 @@ def load_checkpoint(
     if not images.changes:
         return checkpoint
     preprocess = overridden(checkpoint.preprocess, images)
-    said = f"images are prepared as you said: {describe_preprocessing(preprocess)}"
+    said = describe_overridden(preprocess, images)
     return replace(checkpoint, preprocess=preprocess, notes=(*checkpoint.notes, said))
 
 

@@ -89,6 +89,14 @@ def describe_preprocessing(preprocess: Preprocess) -> str:
     return f"{first}{way} {preprocess.interpolation}, mean {_numbers(preprocess.mean)}, std {_numbers(preprocess.std)}"
 
 
+def describe_overridden(preprocess: Preprocess, overrides: Overrides) -> str:
+    """Return how images are prepared, and what of that a user said: the rest may be an assumption."""
+    names = ("mean", "std", "resize", "crop", "interpolation", "colours")
+    given = [name for name in names if getattr(overrides, name) is not None]
+    said = ", ".join(given[:-1]) + " and " * (len(given) > 1) + given[-1]
+    return f"images are prepared with the {said} that you gave: {describe_preprocessing(preprocess)}"
+
+
 def _assumed(defaults: Defaults, usual: str, images: ModelImages) -> tuple[Preprocess, tuple[str, ...]]:
     geometry = Geometry(images.image_size, _edge(images.image_size, defaults.resize))
     preprocess, notes = make(images, geometry, defaults.interpolation, defaults.statistics)

@@ -55,7 +55,7 @@ def test_from_an_onnx_file_to_integers(edgevit, external_vits, photos, tmp_path,
     assert done.code == 0, done.err
     assert f"equal to {source}" in done.out
     assert f"next: edgevit quantize {path}" in done.out
-    assert "images are prepared as you said: squashed to 32x32" in done.err
+    assert "images are prepared with the mean, std and resize that you gave: squashed to 32x32" in done.err
     manifest = Bundle.open(path).manifest
     assert manifest.spec is None
     assert manifest.graph.producer.startswith("pytorch")
@@ -188,7 +188,8 @@ def test_how_images_are_prepared_can_be_said_of_a_checkpoint(edgevit, tiny_check
     said = ("--mean", "0.5", "--std", "0.25", "--crop", "0.8", "--interpolation", "lanczos")
     done = edgevit("export", tiny_checkpoint, "-o", tmp_path / "vit.edgevit", *said)
     assert done.code == 0
-    assert "images are prepared as you said: short edge 20, crop 16x16 lanczos" in done.err
+    given = "the mean, std, crop and interpolation that you gave"
+    assert f"images are prepared with {given}: short edge 20, crop 16x16 lanczos" in done.err
     preprocess = Bundle.open(tmp_path / "vit.edgevit").manifest.preprocess
     assert (preprocess.size, preprocess.resize) == ((16, 16), 20)
     assert set(preprocess.mean + preprocess.std) == {0.5, 0.25}

@@ -104,7 +104,7 @@ def test_what_the_user_says_goes_first(vit):
     preprocess = model.preprocess
     assert (preprocess.mean, preprocess.std) == ((0.5,) * 3, (0.25, 0.5, 1.0))
     assert (preprocess.resize, preprocess.interpolation) == (48, "bicubic")
-    assert "as you said: short edge 48" in said(model)
+    assert "with the mean, std, resize and interpolation that you gave: short edge 48" in said(model)
     assert opened(vit, resize="squash").preprocess.resize is None
     with pytest.raises(DataError):
         opened(vit, mean=(0.5, 0.5))
