@@ -31,6 +31,7 @@ from edgevit.graph.running import (
     TOLERANCE,
     ExportCheck,
     concatenated,
+    difference_among_others,
     growing_batches,
     largest_difference,
     one_by_one,
@@ -45,6 +46,10 @@ from edgevit.progress import SILENT, Progress
 _DYNAMIC = (
     "export it again with a dynamic batch: dynamo=True with dynamic_shapes=({0: torch.export.Dim('batch')},), "
     "or dynamo=False with dynamic_axes={'INPUT': {0: 'batch'}}"
+)
+_EACH_ALONE = (
+    "have each layer look at one image by itself: BatchNorm with the running statistics of the training, "
+    "and nothing that is computed over the batch or of its size"
 )
 _LOGITS = "export it again without its last Softmax; EdgeViT makes probabilities of logits itself"
 _UNLIKE: tuple[type[Exception], ...] = (*ENGINE_ERRORS, ValueError)  # also where answers do not fit together
@@ -96,12 +101,12 @@ def write_verified(
 
     It has one input, ``images`` (batch, C, H, W), of any batch, one output, ``logits`` (batch, classes), or those that
     the model has, and names for all nodes. Both files are run by onnxruntime on ``images`` (N, C, H, W); if the model
-    is large, on the first of them only, but on eight at least. The file appears at ``path`` only once it has passed;
-    else what was there before is still there.
+    is large, on the first of them only, but on eight at least. It must answer for an image alone as among others. The
+    file appears at ``path`` only once it has passed; else what was there before is still there.
 
     Raises:
-        GraphError: if the model takes one image only and cannot be made to take more, cannot be run, or gives
-            probabilities.
+        GraphError: if the model takes one image only and cannot be made to take more, cannot be run, gives
+            probabilities, or answers for an image by what others are in its batch.
         VerificationError: if the file does not give what the one given does.
         StorageError: if the file cannot be written.
 
@@ -231,15 +236,21 @@ def _compare(
         if model.cut is not None:
             found, expected = [_compared(_probabilities(found[0], model.cut))], [_compared(expected[0])]
         difference = largest_difference(found, expected)
-        problem = f"{' or '.join(model.names)} differ by up to {difference:.3g}"
+        among = difference_among_others(path, images, given=INPUT, answers=model.names)
+        problem = f"{' or '.join(model.names)} differ by up to {np.maximum(difference, among):.3g}"
     except _UNLIKE as error:
-        difference, problem = np.inf, shown_line(str(error))
-    if difference <= _tolerance(model.file):
+        difference, among, problem = np.inf, 0.0, shown_line(str(error))
+    if difference <= _tolerance(model.file) and among <= TOLERANCE:
         return ExportCheck(max_difference=difference, images=len(images))
     if model.interface.batch == 1:
         raise GraphError(
             f"{model.file.path} takes one image at a time, and could not be made to take more: {problem}",
             remedy=_DYNAMIC,
+        )
+    if not among <= TOLERANCE:
+        raise GraphError(
+            f"{model.file.path} answers for an image otherwise among others than alone: {problem}",
+            remedy=_EACH_ALONE,
         )
     raise VerificationError(f"the file for the bundle is not {model.file.path} any more: {problem}", remedy=_NOT_ITSELF)
 

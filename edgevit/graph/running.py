@@ -36,6 +36,7 @@ _FLOATS: dict[str, type[np.floating]] = {"tensor(float16)": np.float16, "tensor(
 
 _FATAL = 4  # log severity: errors reach the caller as exceptions, and nothing else is news
 _LARGEST_BATCH = 16
+_AMONG = 8  # images of one batch that each is compared alone in, as many as a bundle is checked with when it is loaded
 
 
 class ExportCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +113,23 @@ def largest_difference(
         return float(np.inf)
     pairs = zip(found, expected, strict=True)
     return float(np.max([np.abs(one - other).max() / max(least, float(np.abs(other).max())) for one, other in pairs]))
+
+
+def difference_among_others(path: Path, images: NDArray[np.float32], *, given: str, answers: Sequence[str]) -> float:
+    """Return by how much an image's outputs differ alone and among others, as ``largest_difference`` has it.
+
+    The batch is half of ``images`` (N, C, H, W), and half of noise in their range: few may be given, or all alike.
+
+    Raises:
+        One of ``ENGINE_ERRORS``: if the file at ``path`` cannot be run on them.
+
+    """
+    some, least = images[: _AMONG // 2], float(images.min())
+    shape = (_AMONG - len(some), *images.shape[1:])
+    noise = np.random.default_rng(0).uniform(least, max(float(images.max()), least + 1), shape).astype(np.float32)
+    batch = np.concatenate([some, noise])
+    first, last, together = run_several(path, [batch[:1], batch[-1:], batch], images=given, answers=answers)
+    return largest_difference([each[[0, -1]] for each in together], concatenated([first, last]))
 
 
 def session_of(model: ir.Model | Path) -> onnxruntime.InferenceSession:

@@ -10,7 +10,7 @@ from torch import nn
 
 import edgevit
 from edgevit.data.shapes import load_shapes
-from edgevit.errors import BundleError, DataError, GraphError, InputError, VerificationError
+from edgevit.errors import BundleError, DataError, GraphError, InputError
 
 pytestmark = pytest.mark.usefixtures("all_cores")
 
@@ -214,7 +214,13 @@ def test_features(tmp_path):
         (Several, {"input_shape": SHAPE, "onnx_output": "mean"}, GraphError, "has no output 'mean'"),
         (Several, {"input_shape": SHAPE, "outputs": "tokens"}, InputError, "outputs does not go with a module"),
         (Raises, {"input_shape": SHAPE}, GraphError, "KeyError: 'boom'"),
-        (OfOthers, {"input_shape": SHAPE}, (GraphError, VerificationError), "Of|differ|answer"),
+        (OfOthers, {"input_shape": SHAPE}, GraphError, "otherwise among others than alone"),
+        (
+            lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.AvgPool2d(8), nn.Flatten()),
+            {"input_shape": SHAPE, "data": [np.full((24, 32, 3), 90, np.uint8)]},
+            GraphError,
+            "otherwise among others than alone",
+        ),
         (ConvNet, {"input_shape": 32}, InputError, "input_shape is"),
         (ConvNet, {"input_shape": SHAPE, "resize": "256"}, InputError, "resize"),
         (ConvNet, {"input_shape": SHAPE, "mean": 123.7}, DataError, "not of pixels in 0..1"),

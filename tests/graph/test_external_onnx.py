@@ -134,6 +134,23 @@ def test_a_graph_that_mixes_images_is_not_taken_for_one_of_any_batch(tmp_path):
     assert not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.parametrize("images", [IMAGES, IMAGES[:1], np.repeat(IMAGES[:1], 9, axis=0)], ids=["20", "one", "alike"])
+def test_a_graph_of_any_batch_that_mixes_images_is_refused(tmp_path, images):
+    path = small(
+        tmp_path,
+        helper.make_node("ReduceMean", ["x", "axis"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["left"]),
+        helper.make_node("Flatten", ["left"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+        constants={"axis": np.array([0]), "w": WEIGHT},
+        batch="n",
+    )
+    with pytest.raises(GraphError, match="otherwise among others than alone: logits differ by up to") as caught:
+        write_verified(opened(path), tmp_path / "model.onnx", images)
+    assert "BatchNorm" in caught.value.remedy
+    assert not (tmp_path / "model.onnx").exists()
+
+
 def test_a_graph_that_says_any_batch_but_takes_one(tmp_path):
     path = small(
         tmp_path,
