@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,21 +12,16 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from edgevit.errors import GraphError, InputError
 from edgevit.graph.external_onnx import OnnxModel
-from edgevit.graph.metadata import INPUT, LARGEST_FILE, OPSET, OUTPUT
+from edgevit.graph.metadata import LARGEST_FILE, OUTPUT
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
-from edgevit.graph.onnx_file import shown_line
-from edgevit.graph.torch_export import TRACING, only_real_warnings
+from edgevit.graph.module_trace import REMEDY, cause_of, trace_module
 from edgevit.progress import SILENT, Progress
 
 _CHANNELS = (1, 3)
-_UNTRACED = (torch.onnx.OnnxExporterError, ir.passes.PassError, RuntimeError, ValueError, TypeError)
-_REMEDY = "make torch.export.export(module, (torch.zeros(2, C, H, W),)) work first, or export it to ONNX by other means"
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class _Outputs(nn.Module):
@@ -125,7 +118,7 @@ def module_file(
     path = folder / f"{name}.onnx"
     copied = _copied(module, name)
     _run_twice(copied, name, (channels, height, width))
-    ir.save(_trace(copied, name, (channels, height, width)), path)
+    ir.save(trace_module(copied, copied.names, name, (channels, height, width)), path)
     return ModuleFile(copied, name, path, (height, width))
 
 
@@ -133,7 +126,7 @@ def _copied(module: nn.Module, name: str) -> _Outputs:
     try:
         return _Outputs(copy.deepcopy(module)).eval()
     except (RuntimeError, TypeError) as error:
-        raise GraphError(f"{name} cannot be copied: {_cause(error)}", remedy=_REMEDY) from error
+        raise GraphError(f"{name} cannot be copied: {cause_of(error)}", remedy=REMEDY) from error
 
 
 def _run_twice(module: nn.Module, name: str, shape: tuple[int, int, int]) -> None:
@@ -146,7 +139,7 @@ def _run_twice(module: nn.Module, name: str, shape: tuple[int, int, int]) -> Non
         raise
     except Exception as error:  # a module may raise anything
         raise GraphError(
-            f"{name} cannot be run on an image of shape {shape}: {type(error).__name__}: {_cause(error)}",
+            f"{name} cannot be run on an image of shape {shape}: {type(error).__name__}: {cause_of(error)}",
             remedy="see that it runs on torch.zeros(1, C, H, W) in evaluation mode, or give another input_shape",
         ) from error
     if any(
@@ -159,13 +152,6 @@ def _run_twice(module: nn.Module, name: str, shape: tuple[int, int, int]) -> Non
         )
 
 
-def _cause(error: BaseException) -> str:
-    """Return one line that says what went wrong at first."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return shown_line(_COLOUR.sub("", str(error)))
-
-
 def _checked(input_shape: tuple[int, int, int] | None) -> tuple[int, ...]:
     if input_shape is None:
         raise InputError("a module does not say which images it takes", remedy="give input_shape=(3, 224, 224)")
@@ -176,63 +162,3 @@ def _checked(input_shape: tuple[int, int, int] | None) -> tuple[int, ...]:
             f"input_shape is {input_shape!r}", remedy="give channels (1 or 3), height and width: (3, 224, 224)"
         )
     return shape
-
-
-def _trace(module: _Outputs, name: str, shape: tuple[int, int, int]) -> ir.Model:
-    """Return the graph of ``module`` with a batch of any size, or of one where it takes no other.
-
-    Attention in forms that torch.onnx does not take, such as Hiera's in windows, is written out for it.
-    """
-    ways = [(any_size, form) for any_size in (True, False) for form in (nullcontext, _attention_written_out)]
-    with TRACING:
-        for any_size, form in ways:
-            try:
-                with form():
-                    return _traced(module, shape, any_size=any_size)
-            except _UNTRACED as error:  # noqa: PERF203 - a try is nothing beside a trace
-                failure = error
-    raise GraphError(f"torch cannot trace {name}: {_cause(failure)}", remedy=_REMEDY) from failure
-
-
-@contextmanager
-def _attention_written_out() -> Iterator[None]:
-    """Have torch's attention as two products and a softmax, where nothing is hidden, for as long as this lasts."""
-    fused = functional.scaled_dot_product_attention
-
-    def plain(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,  # noqa: FBT001, FBT002 - as torch has it
-        scale: float | None = None,
-        enable_gqa: bool = False,  # noqa: FBT001, FBT002
-    ) -> Tensor:
-        if attn_mask is not None or is_causal or enable_gqa:
-            return fused(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-        factor = query.shape[-1] ** -0.5 if scale is None else scale
-        return (query * factor @ key.transpose(-2, -1)).softmax(dim=-1) @ value
-
-    functional.scaled_dot_product_attention = plain
-    try:
-        yield
-    finally:
-        functional.scaled_dot_product_attention = fused
-
-
-def _traced(module: _Outputs, shape: tuple[int, int, int], *, any_size: bool) -> ir.Model:
-    with only_real_warnings():
-        program = torch.onnx.export(
-            module,
-            (torch.zeros(2 if any_size else 1, *shape),),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=list(module.names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},) if any_size else None,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx gave no graph")
-    return program.model

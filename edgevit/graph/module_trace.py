@@ -1,0 +1,102 @@
+"""The graph of a ``torch.nn.Module`` of any kind, as torch.onnx traces it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from edgevit.errors import GraphError
+from edgevit.graph.metadata import INPUT, OPSET
+from edgevit.graph.onnx_file import shown_line
+from edgevit.graph.torch_export import TRACING, only_real_warnings
+
+#: What to do about a module that torch.onnx does not trace.
+REMEDY = "make torch.export.export(module, (torch.zeros(2, C, H, W),)) work first, or export it to ONNX by other means"
+_UNTRACED = (torch.onnx.OnnxExporterError, ir.passes.PassError, RuntimeError, ValueError, TypeError)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def trace_module(module: nn.Module, outputs: Sequence[str], name: str, shape: tuple[int, int, int]) -> ir.Model:
+    """Return the graph of ``module``, called ``name``, with a batch of any size, or of one where it takes no other.
+
+    ``shape`` is that of an image (C, H, W), and ``outputs`` what the tensors that the module gives are called.
+
+    Attention in forms that torch.onnx does not take, such as Hiera's in windows, is written out for it.
+
+    Raises:
+        GraphError: if torch cannot trace it.
+    """
+    ways = [(any_size, form) for any_size in (True, False) for form in (nullcontext, AttentionWrittenOut)]
+    with TRACING:
+        for any_size, form in ways:
+            try:
+                with form():
+                    return _traced(module, outputs, shape, any_size=any_size)
+            except _UNTRACED as error:  # noqa: PERF203 - a try is nothing beside a trace
+                failure = error
+    raise GraphError(f"torch cannot trace {name}: {cause_of(failure)}", remedy=REMEDY) from failure
+
+
+def cause_of(error: BaseException) -> str:
+    """Return one line that says what went wrong at first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return shown_line(_COLOUR.sub("", str(error)))
+
+
+class AttentionWrittenOut(TorchFunctionMode):
+    """Has torch's attention as two products and a softmax in this thread, where nothing is hidden or dropped."""
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401 - as torch has it
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Return what ``func`` does."""
+        if func is functional.scaled_dot_product_attention:
+            return _attention(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,  # noqa: FBT001, FBT002 - as torch has it
+    scale: float | None = None,
+    enable_gqa: bool = False,  # noqa: FBT001, FBT002
+) -> Tensor:
+    if attn_mask is not None or is_causal or enable_gqa or dropout_p:
+        given = (query, key, value, attn_mask, dropout_p, is_causal)
+        return functional.scaled_dot_product_attention(*given, scale=scale, enable_gqa=enable_gqa)
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    return (query * factor @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+
+
+def _traced(module: nn.Module, outputs: Sequence[str], shape: tuple[int, int, int], *, any_size: bool) -> ir.Model:
+    with only_real_warnings():
+        program = torch.onnx.export(
+            module,
+            (torch.zeros(2 if any_size else 1, *shape),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim("batch")},) if any_size else None,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx gave no graph")
+    return program.model
