@@ -326,6 +326,13 @@ def same_machine(machine: str) -> str:
     return _SAME_MACHINE.get(machine.lower(), machine)
 
 
+def other_machine_reason(target: Target, machine: str) -> str | None:
+    """Return why ``target`` is not a machine that calls its processor ``machine``; None if it may be."""
+    if same_machine(machine) in target.machines:
+        return None
+    return f"it is for {' or '.join(target.machines)}, and this is {machine}"
+
+
 def own_targets(machine: str) -> dict[str, Target]:
     """Return the targets for the processor of a machine that calls itself ``machine``, one for each of its engines."""
     every = {name: load_target(name) for name in target_names()}

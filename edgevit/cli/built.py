@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group
 from rich.text import Text
 
-from edgevit.backends import available_backends
+from edgevit.backends import available_backends, backend_class
 from edgevit.backends.variants import unsupported_reason
 from edgevit.bundle.manifest import INTEGER_PRECISIONS, Variant
 from edgevit.bundle.store import Bundle
@@ -18,20 +19,40 @@ from edgevit.report.arithmetic import in_integers
 from edgevit.report.table import float_layers
 from edgevit.shell import quoted
 from edgevit.stages.results import BuildResult
+from edgevit.targets import load_target, other_machine_reason, split_name, target_names
 
 #: Nodes that are named one by one; a model has hundreds.
 _LISTED = 5
 
 
 def next_command(bundle: Bundle, names: Sequence[str], command: str) -> str:
-    """Say to type ``command`` next, or where else, if there are variants ``names`` and none can be run here."""
-    if not names:
+    """Say to type ``command`` next: on the device that variants ``names`` are for, if none of them is for this one.
+
+    What is yet to be built there comes first.
+    """
+    variants = [bundle.variant(name) for name in names]
+    if not variants or any(_is_for_here(bundle, variant) for variant in variants):
         return f"next: {command}"
-    for name in names:
-        variant = bundle.variant(name)
-        if variant.backend in available_backends() and unsupported_reason(bundle, variant) is None:
-            return f"next: {command}"
-    return f"next: copy {bundle.path} to the device, since this machine cannot run it; there: {command}"
+    building = [
+        f"edgevit build {quoted(bundle.path)} --target {quoted(variant.target)} --precision {variant.precision}"
+        + (f" --token-budget {variant.token_merging.budget}" if variant.token_merging else "")
+        for variant in variants
+        if _is_unbuilt(variant)
+    ]
+    there = f"next: copy {bundle.path} to the device; there: {', then '.join([*building, command])}"
+    return there if building else f"{there} (or here, with --host DEVICE)"
+
+
+def _is_for_here(bundle: Bundle, variant: Variant) -> bool:
+    if variant.backend not in available_backends() or unsupported_reason(bundle, variant) is not None:
+        return False
+    known = split_name(variant.target)[0] in target_names()
+    return not known or other_machine_reason(load_target(variant.target), platform.machine()) is None
+
+
+def _is_unbuilt(variant: Variant) -> bool:
+    """Return whether there is only the ONNX file that an engine is built from on the device."""
+    return backend_class(variant.backend).builds_on_device and variant.files[0].path.endswith(".onnx")
 
 
 def built(made: BuildResult, ending: str) -> Result:

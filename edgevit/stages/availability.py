@@ -10,7 +10,7 @@ import msgspec
 from edgevit.backends import REFERENCE, backend_class
 from edgevit.backends.probes import Finding
 from edgevit.stages.engines import other_version
-from edgevit.targets import Profile, Target, same_machine
+from edgevit.targets import Profile, Target, other_machine_reason
 from edgevit.versions import in_range
 
 #: What commands need: the extras, and the engine that float32 runs in, as pyproject.toml's extras have it.
@@ -116,12 +116,8 @@ def _builds(target: Target, engine: Finding | None, wrong_gpu: _Unavailability |
 
 
 def _machine_reason(target: Target, machine: str) -> _Unavailability | None:
-    if same_machine(machine) in target.machines:
-        return None
-    kinds = " or ".join(target.machines)
-    return _Unavailability(
-        f"it is for {kinds}, and this is {machine}", "copy the bundle to the device and run it there"
-    )
+    problem = other_machine_reason(target, machine)
+    return None if problem is None else _Unavailability(problem, "copy the bundle to the device and run it there")
 
 
 def _engine_reason(name: str, target: Target, engine: Finding | None) -> _Unavailability | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,7 @@ from edgevit.stages.precisions import (
     write_source,
 )
 from edgevit.stages.token_padding import padded_if_faster
-from edgevit.targets import Target, float8_dialect
+from edgevit.targets import Target, float8_dialect, other_machine_reason
 from edgevit.versions import narrowed
 
 
@@ -268,7 +269,8 @@ def _compile_once(
         source = replace(source, file=lower_for(source.file, target, backend.version()))
         model = backend.build(source.model, folder, options, progress=progress)[0]
     else:
-        progress.note(f"Writing {name} for {target_name} as ONNX, to be built on the device: {elsewhere}")
+        reason = other_machine_reason(target, platform.machine()) or elsewhere
+        progress.note(f"Writing {name} for {target_name} as ONNX, to be built on the device: {reason}")
         source = write_source(float32, precision, target, decided, folder / "model.onnx")
         model = source.model
     for line in _float_attentions(source):

@@ -1,6 +1,7 @@
 """What each command does and prints, on the smallest model; the keys are those that scripts rely on."""
 
 import json
+import platform
 import shlex
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 from msgspec.structs import replace
-from tiny import SHAPES, SPEC, VARIANTS, content, finish, start
+from tiny import SHAPES, SPEC, VARIANTS, content, finish, must_run, start
 
 from edgevit import validate
 from edgevit.bundle.store import Bundle
@@ -529,7 +530,31 @@ def test_what_to_type_next_is_not_the_calibration_images(edgevit, exported, pict
 def test_what_cannot_run_here_is_not_proposed(edgevit, exported):
     done = edgevit("quantize", exported, "--data", SHAPES, "--dialect", "tensorrt")
     assert done.code == 0, done.err
-    assert f"next: copy {exported} to the device" in done.out
+    building = f"edgevit build {exported} --target tensorrt --precision int8"
+    assert f"next: copy {exported} to the device; there: {building}, then edgevit validate {exported} " in done.out
+
+
+def test_what_is_for_another_processor_is_measured_there(edgevit, quantized, monkeypatch):
+    def build(target):
+        done = edgevit("build", quantized, "--target", target, "--precision", "int8")
+        assert done.code == 0, done.err
+        return done
+
+    command = f"edgevit benchmark {quantized}"
+    for machine, target in (("x86_64", "arm64-onnxruntime"), ("aarch64", "x86-onnxruntime")):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        assert f"next: copy {quantized} to the device; there: {command} (or here, with --host DEV" in build(target).out
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert f"next: {command}\n" in build("x86-onnxruntime").out
+
+
+def test_a_jetsons_variant_asks_for_no_driver_here(edgevit, exported, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    must_run("quantize", exported, "--data", SHAPES, "--dialect", "tensorrt-legacy")
+    done = edgevit("build", exported, "--target", "jetson-orin-nano@6.1", "--precision", "int8")
+    assert "to be built on the device: it is for aarch64, and this is x86_64" in done.err
+    assert "nvidia-driver" not in done.err
+    assert f"there: edgevit build {exported} --target jetson-orin-nano@6.1 --precision int8, then edgevit" in done.out
 
 
 @pytest.mark.parametrize("command", ["export", "pipeline"])
