@@ -13,6 +13,7 @@ import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from edgevit.errors import GraphError, InputError
 from edgevit.graph.external_onnx import OnnxModel
@@ -100,24 +101,29 @@ def module_file(
 
     Raises:
         InputError: if it is no module, or ``input_shape`` is missing or no shape of an image.
-        GraphError: if it is not float32 on the CPU, too large for one file, does not give the same for an image twice,
-            or torch cannot trace it.
+        GraphError: if it is not float32 on the CPU, too large for one file, has no weights yet, does not give the same
+            for an image whenever it is asked, or torch cannot trace it.
     """
     if not isinstance(module, nn.Module):
         raise InputError(
             f"source is a {type(module).__name__}", remedy="give a path, a built-in name, or a torch.nn.Module"
         )
     channels, height, width = _checked(input_shape)
+    name = type(module).__name__
     tensors = [*module.parameters(), *module.buffers()]
+    if any(map(is_lazy, tensors)):
+        raise GraphError(
+            f"{name} has layers without weights yet (nn.Lazy...)",
+            remedy="run it on an image, or load its weights, before the export: module(torch.zeros(2, C, H, W))",
+        )
     if any(each.is_floating_point() and (each.dtype, each.device.type) != (torch.float32, "cpu") for each in tensors):
         raise GraphError("the module is not float32 on the CPU", remedy="call module.float().cpu() before the export")
     if sum(tensor.nbytes for tensor in tensors) > LARGEST_FILE:
         raise GraphError("the weights take more than the 2 GiB of one ONNX file", remedy="use a smaller model")
-    name = type(module).__name__
     progress.note(f"Tracing {name}")
     path = folder / f"{name}.onnx"
     copied = _copied(module, name)
-    _run_twice(copied, name, (channels, height, width))
+    _check_runs(copied, _copied(module, name), name, (channels, height, width))
     ir.save(trace_module(copied, copied.names, name, (channels, height, width)), path)
     return ModuleFile(copied, name, path, (height, width))
 
@@ -129,12 +135,14 @@ def _copied(module: nn.Module, name: str) -> _Outputs:
         raise GraphError(f"{name} cannot be copied: {cause_of(error)}", remedy=REMEDY) from error
 
 
-def _run_twice(module: nn.Module, name: str, shape: tuple[int, int, int]) -> None:
-    """Check that the module runs, and gives the same for an image whenever it is asked."""
-    image = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0))
+def _check_runs(module: _Outputs, fresh: _Outputs, name: str, shape: tuple[int, int, int]) -> None:
+    """Check that ``module`` runs, and gives the same for an image whenever it is asked, as its ``fresh`` copy does."""
+    drawn, generator = torch.get_rng_state(), torch.Generator().manual_seed(0)
+    image = torch.rand((1, *shape), generator=generator, dtype=torch.float32, device="cpu")
+    darker = image.square() / 2  # what a module keeps of an image differs, then
     try:
         with torch.inference_mode():
-            first, second = module(image), module(image)
+            first, second, after, before = module(image), module(image), module(darker), fresh(darker)
     except GraphError:
         raise
     except Exception as error:  # a module may raise anything
@@ -142,14 +150,25 @@ def _run_twice(module: nn.Module, name: str, shape: tuple[int, int, int]) -> Non
             f"{name} cannot be run on an image of shape {shape}: {type(error).__name__}: {cause_of(error)}",
             remedy="see that it runs on torch.zeros(1, C, H, W) in evaluation mode, or give another input_shape",
         ) from error
-    if any(
-        one.shape != other.shape or not torch.allclose(one, other, atol=1e-4, equal_nan=True)
-        for one, other in zip(first, second, strict=True)
-    ):
+    if not _equal(first, second):
+        torch.set_rng_state(drawn)  # what others draw is not to depend on an export that was refused
         raise GraphError(
             f"{name} gives something else for the same image each time it is called",
             remedy="leave what is random, or what counts calls, out of its forward() in evaluation mode",
         )
+    if not _equal(after, before):
+        raise GraphError(
+            f"{name} gives something else for an image when it has run on another one before",
+            remedy="leave what it keeps of images out of its forward() in evaluation mode; if it keeps something of "
+            "the first alone, run it on an image of yours before the export",
+        )
+
+
+def _equal(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> bool:
+    return len(some) == len(others) and all(
+        (one.shape, one.dtype) == (other.shape, other.dtype) and torch.allclose(one, other, atol=1e-4, equal_nan=True)
+        for one, other in zip(some, others, strict=True)
+    )
 
 
 def _checked(input_shape: tuple[int, int, int] | None) -> tuple[int, ...]:

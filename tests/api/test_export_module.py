@@ -114,6 +114,17 @@ class Named(ConvNet):
         return {"logits": super().forward(images), "loss": None}
 
 
+class Calibrates(ConvNet):
+    """A module that scales by the first image that it is given."""
+
+    scale = None
+
+    def forward(self, images):
+        if self.scale is None:
+            self.scale = images.abs().mean()
+        return super().forward(images) * self.scale
+
+
 class Counts(ConvNet):
     """A module that keeps count of its calls."""
 
@@ -210,6 +221,9 @@ def test_features(tmp_path):
         (lambda: ConvNet().half(), {"input_shape": SHAPE}, GraphError, "not float32"),
         (lambda: nn.Linear(7, 7), {"input_shape": SHAPE}, GraphError, "Linear cannot be run on an image"),
         (Noisy, {"input_shape": SHAPE}, GraphError, "something else for the same image each time"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(8)), {"input_shape": SHAPE}, GraphError, "without weights"),
+        (lambda: nn.LazyBatchNorm2d(), {"input_shape": SHAPE}, GraphError, "without weights yet"),
+        (Calibrates, {"input_shape": SHAPE}, GraphError, "has run on another one before"),
         (Nested, {"input_shape": SHAPE}, GraphError, "gives a tuple, not a tensor"),
         (Several, {"input_shape": SHAPE, "onnx_output": "mean"}, GraphError, "has no output 'mean'"),
         (Several, {"input_shape": SHAPE, "outputs": "tokens"}, InputError, "outputs does not go with a module"),
@@ -235,10 +249,22 @@ def test_features(tmp_path):
     ],
 )
 def test_what_is_no_model_is_refused(source, arguments, kind, said, tmp_path):
+    module = source()
+    drawn = torch.get_rng_state()
     with pytest.raises(kind, match=said) as caught:
-        edgevit.export(source(), tmp_path / "own.edgevit", **arguments)
+        edgevit.export(module, tmp_path / "own.edgevit", **arguments)
     assert caught.value.remedy
     assert not (tmp_path / "own.edgevit").exists()
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_a_module_that_has_run_on_the_users_image_keeps_what_it_has_of_it(tmp_path):
+    module = seeded(Calibrates)
+    module(torch.full((1, *SHAPE), 0.7))
+    made = edgevit.export(module, tmp_path / "own.edgevit", input_shape=SHAPE, labels=LABELS)
+    with edgevit.load(made.bundle.path) as model, torch.inference_mode():
+        image = model.prepare([np.full((24, 32, 3), 90, np.uint8)])
+        np.testing.assert_allclose(model.infer(image), module.eval()(torch.from_numpy(image)).numpy(), atol=1e-4)
 
 
 def test_a_place_that_is_taken_is_said_before_anything_is_traced(tmp_path):
