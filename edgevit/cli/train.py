@@ -91,8 +91,6 @@ def train(
     Defaults in brackets are for random weights / fine-tuning (--from) / a linear probe (--from, --mode probe).
     """
     settings, said = read_recipe(recipe) if recipe is not None else (RunSettings(), {})
-    if epochs is not None and minutes:
-        raise InputError("--epochs and --minutes both say when to stop", remedy="leave out one of them")
     options = {
         "mode": mode,
         "epochs": epochs,
@@ -133,10 +131,11 @@ def _train(settings: RunSettings, recipe: TrainRecipe, output: Path | None, *, r
 
 
 def _with_options(settings: RunSettings, options: dict[str, Any]) -> RunSettings:
-    """Return ``settings`` with the options that were given; one of a source and an architecture replaces the other."""
+    """Return ``settings`` with the options that were given, which replace what a file says instead of them, too."""
     given = {name: value for name, value in options.items() if value is not None}
-    if len(given.keys() & {"source", "model"}) == 1:
-        given = {"source": None, "model": None, **given}
+    for one_of in ({"source", "model"}, {"token_budget", "token_schedule"}):
+        if len(given.keys() & one_of) == 1:
+            given = {**dict.fromkeys(one_of), **given}
     settings = msgspec.structs.replace(settings, **given)
     if settings.source is None and settings.model is None:
         return msgspec.structs.replace(settings, model=USUAL_MODEL)
@@ -144,20 +143,26 @@ def _with_options(settings: RunSettings, options: dict[str, Any]) -> RunSettings
 
 
 def _recipe(defaults: TrainRecipe, said: dict[str, Any], options: dict[str, Any], file: str) -> TrainRecipe:
-    """Return the recipe that a ``file`` and options give; a warm-up is no longer than a run that they shorten."""
+    """Return the recipe that a ``file`` and options give; options replace what the file says, before it is judged.
+
+    A warm-up is no longer than a run that they shorten.
+    """
     given = {name: value for name, value in options.items() if value is not None}
-    if said:
-        if "epochs" in said and "minutes" not in said:
-            said = {"minutes": 0.0, **said}
-        epochs = said.get("epochs", defaults.epochs)
-        said = {"warmup_epochs": float(min(defaults.warmup_epochs, max(0, epochs))), **said}
-        try:
-            defaults = msgspec.structs.replace(defaults, **said)
-        except InputError as error:
-            raise InputError(f"{file}: {error.message}", remedy=error.remedy) from error
-    if (epochs := given.get("epochs")) is not None and epochs >= 1:
-        given = {**given, "minutes": 0.0, "warmup_epochs": float(min(defaults.warmup_epochs, epochs))}
-    return msgspec.structs.replace(defaults, **given)
+    msgspec.structs.replace(defaults, **{**given, "warmup_epochs": 0.0})  # if an option is wrong, the file is not
+    stops = given.keys() & {"epochs", "minutes"}
+    said = {name: value for name, value in said.items() if not stops or name not in ("epochs", "minutes")}
+    both = {**said, **given}
+    if "epochs" in both and both.get("minutes"):
+        raise InputError("epochs and minutes both say when to stop", remedy="leave out one of them")
+    if "epochs" in both:
+        both["minutes"] = 0.0
+    if stops or "warmup_epochs" not in said:
+        longest = max(0, both.get("epochs", defaults.epochs))
+        both["warmup_epochs"] = float(min(both.get("warmup_epochs", defaults.warmup_epochs), longest))
+    try:
+        return msgspec.structs.replace(defaults, **both)
+    except InputError as error:
+        raise InputError(f"{file}: {error.message}", remedy=error.remedy) from error
 
 
 def _check_tokens(settings: RunSettings) -> None:
@@ -168,6 +173,10 @@ def _check_tokens(settings: RunSettings) -> None:
                 "a model learns nothing from itself as it is", remedy="give --token-budget 0.7, or another teacher"
             )
         return
+    if settings.token_budget is not None and settings.token_schedule is not None:
+        raise InputError(
+            "token_budget and token_schedule both say how many tokens to merge", remedy="leave out one of them"
+        )
     token_budget_given(settings.token_budget)
     if settings.teacher not in (None, SELF):
         raise InputError(

@@ -233,6 +233,60 @@ def test_a_recipe_is_printed_and_options_go_before_it(train, tmp_path, capsys):
     assert 'model = "vit-tiny"' in json.loads(capsys.readouterr().out)["recipe"]
 
 
+@pytest.mark.parametrize(
+    ("file", "options", "lines"),
+    [
+        ('from = "a"\nmode = "probe"\nstochastic_depth = 0.1\n', ("--mode", "full"), ['mode = "full"']),
+        ("learning_rate = 0.0\n", ("--learning-rate", "0.1"), ["learning_rate = 0.1"]),
+        ("epochs = 2\nwarmup_epochs = 9.0\n", ("--epochs", "20"), ["epochs = 20", "warmup_epochs = 9.0"]),
+        ("epochs = 0\n", ("--epochs", "1"), ["epochs = 1", "warmup_epochs = 1.0"]),
+        ("batch_size = 8\naccumulate = 16\n", ("--batch-size", "32"), ["batch_size = 32", "accumulate = 16"]),
+        ("minutes = -1.0\n", ("--epochs", "3"), ["epochs = 3", "minutes = 0.0"]),
+        ("minutes = 5.0\n", ("--epochs", "3"), ["epochs = 3", "minutes = 0.0"]),
+        ("epochs = 99\n", ("--minutes", "5"), ["# epochs = 10", "minutes = 5.0"]),
+        ("epochs = 99\nminutes = 9\n", ("--minutes", "5"), ["# epochs = 10", "minutes = 5.0"]),
+        ("epochs = 99\nwarmup_epochs = 90.0\n", ("--minutes", "5"), ["warmup_epochs = 30.0", "minutes = 5.0"]),
+        ('from = "a"\ntoken_schedule = [0, 4]\n', ("--token-budget", "0.7"), ["token_budget = 0.7", "# token_sched"]),
+        ('from = "a"\ntoken_budget = 7.0\n', ("--token-budget", "0.7"), ["token_budget = 0.7", "# token_schedule ="]),
+        ('device = "cuda"\n', ("--device", "cpu"), ['device = "cpu"']),
+        ('data = "a"\n', ("--data", "b"), ['data = "b"']),
+        ('from = "a"\nteacher = "b"\n', ("--teacher", "c"), ['teacher = "c"']),
+        ('from = "a"\n', ("--model", "vit-micro"), ["# from =", 'model = "vit-micro"']),
+        ('model = "vit-micro"\n', ("--from", "a"), ['from = "a"', "# model ="]),
+    ],
+)  # fmt: skip
+def test_an_option_replaces_what_the_file_says_before_that_is_judged(tmp_path, capsys, file, options, lines):
+    (tmp_path / "recipe.toml").write_text(file)
+    given = ["train", "--recipe", str(tmp_path / "recipe.toml"), "--print-recipe"]
+    assert app.run([*given, *options]) == 0, capsys.readouterr().err
+    printed = capsys.readouterr().out
+    for line in lines:
+        assert f"\n{line}" in printed
+    (tmp_path / "recipe.toml").write_text(printed)
+    assert app.run(given) == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "said"),
+    [
+        ("epochs = 4\nminutes = 5\n", (), "epochs and minutes both say when to stop"),
+        ("epochs = 4\n", ("--epochs", "4", "--minutes", "5"), "epochs and minutes both say when to stop"),
+        ('from = "a"\ntoken_budget = 0.7\ntoken_schedule = [0, 4]\n', (), "token_budget and token_schedule both say"),
+        ("learning_rate = 0.1\n", ("--learning-rate", "0"), "learning_rate is 0.0"),
+        ("batch_size = 8\naccumulate = 8\n", ("--batch-size", "4"), "recipe.toml: accumulate is 8"),
+        ('from = "a"\nstochastic_depth = 0.1\n', ("--mode", "probe"), "recipe.toml: stochastic depth"),
+    ],
+)
+def test_what_options_and_a_file_contradict_each_other_in_is_said(tmp_path, capsys, file, options, said):
+    (tmp_path / "recipe.toml").write_text(file)
+    assert app.run(["train", "--recipe", str(tmp_path / "recipe.toml"), "--print-recipe", *options]) == 2
+    message, remedy = capsys.readouterr().err.splitlines()
+    assert said in message
+    assert "recipe.toml" in message or "recipe.toml" not in said
+    assert remedy.startswith("  try: ")
+
+
 def test_printing_a_recipe_loads_no_torch():
     code = """
 import sys
