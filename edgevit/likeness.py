@@ -114,7 +114,12 @@ def devices_like(name: str, described: Mapping[str, str], nicknames: Mapping[str
                 return found
     words = [word for word in re.findall(r"[a-z]+", name.lower()) if len(word) > 1]
     found = [each for each, text in texts.items() if words and all(word in text for word in words)]
-    return found or alike(name, list(described))
+    if found := found or alike(name, list(described)):
+        return found
+    from difflib import get_close_matches
+
+    close = get_close_matches(letters, sorted({*known.values()}), n=1, cutoff=0.8)
+    return [each for each, text in texts.items() if close and close[0] in text]
 
 
 def _plain(name: str) -> str:

@@ -58,6 +58,8 @@ def test_a_variant_by_a_part_of_its_name(typed, meant):
         ("orin", ["jetson-agx-orin", "jetson-orin-nano", "jetson-orin-nx"]),
         ("raspberrypi", ["arm64-onnxruntime"]),
         ("raspberry-pi-4", ["arm64-onnxruntime"]),
+        ("rasberry-pi", ["arm64-onnxruntime"]),
+        ("rasberry pi 5", ["arm64-onnxruntime"]),
         ("rpi5", ["arm64-onnxruntime"]),
         ("rpi4", ["arm64-onnxruntime"]),
         ("rtx4090", ["nvidia-ada", "rtx-desktop@ada"]),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from edgevit.bundle.manifest import Latency
 from edgevit.bundle.measured import EndToEnd, Energy, LoadPoint, MachineState, Sweep
-from edgevit.report.formats import printable
+from edgevit.report.formats import printable, three_digits
 
 
 def measured_beside(latencies: Mapping[str, Latency]) -> Iterator[str]:
@@ -29,7 +29,7 @@ def measured_beside(latencies: Mapping[str, Latency]) -> Iterator[str]:
 
 def _start(found: Latency) -> Iterator[str]:
     if found.load_ms is not None and found.first_ms is not None:
-        yield f"loads in {found.load_ms:.3g} ms, first inference {found.first_ms:.3g} ms"
+        yield f"loads in {three_digits(found.load_ms)} ms, first inference {three_digits(found.first_ms)} ms"
     if found.rss_mb is not None:
         yield f"{found.rss_mb:.0f} MiB of memory at most"
 
@@ -55,8 +55,8 @@ def _machine(found: MachineState) -> str:
 
 
 def _end_to_end(found: EndToEnd) -> str:
-    parts = f"decode {found.decode_ms:.3g}, prepare {found.prepare_ms:.3g}, model {found.model_ms:.3g}"
-    return f"end to end {found.p50_ms:.3g} ms ({parts})"
+    decode, prepare, model = map(three_digits, (found.decode_ms, found.prepare_ms, found.model_ms))
+    return f"end to end {three_digits(found.p50_ms)} ms (decode {decode}, prepare {prepare}, model {model})"
 
 
 def _energy(found: Energy) -> str:

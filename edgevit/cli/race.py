@@ -43,6 +43,7 @@ from edgevit.cli.verdicts import conclusion, next_step, reasons
 from edgevit.errors import StorageError
 from edgevit.evaluation.load import Load
 from edgevit.files import check_writable
+from edgevit.report.formats import three_digits
 from edgevit.report.junit import write_junit
 from edgevit.stages.gate_limits import MIN_SPEEDUP
 from edgevit.stages.race_result import RaceResult
@@ -197,7 +198,7 @@ def _table(found: RaceResult) -> Table:
         speedup = None if latency is None else latency.speedup_vs_float32
         table.add_row(
             each.name,
-            "-" if each.p50_ms is None else f"{each.p50_ms:.3g} ms",
+            "-" if each.p50_ms is None else f"{three_digits(each.p50_ms)} ms",
             "-" if speedup is None else f"{speedup:.2f}x",
             each.word,
         )

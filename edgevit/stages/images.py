@@ -16,8 +16,9 @@ from edgevit.data.batches import Batch, Unreadable, batches
 from edgevit.data.dataset import Dataset, FileDataset, Subset
 from edgevit.data.labels import check_sets, map_labels, map_several
 from edgevit.data.preprocess import Preprocess
-from edgevit.data.sources import Split, load_dataset, subset
+from edgevit.data.sources import BUILT_IN, Split, load_dataset, subset
 from edgevit.errors import DataError, ImageError
+from edgevit.files import expanded
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.pixels import PixelStatistics
 
@@ -40,6 +41,16 @@ class DataSource:
     samples: int | None = None
     seed: int = 0
     dataset: Dataset | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is something of that name, before a model is read.
+
+        Raises:
+            DataError: if there is not.
+        """
+        name, _, _ = self.name.partition(":")
+        if self.dataset is None and name not in BUILT_IN and not expanded(self.name).exists():
+            load_dataset(self.name, split=self.split)  # says what may be meant
 
     def _all(self, progress: Progress) -> Dataset:
         if self.dataset is not None:

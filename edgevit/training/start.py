@@ -19,9 +19,9 @@ from edgevit.data.labels import map_labels
 from edgevit.data.preprocess import ChannelOrder, Preprocess
 from edgevit.errors import InputError
 from edgevit.models.checkpoints import Checkpoint
-from edgevit.models.loading import load_checkpoint
+from edgevit.models.loading import load_checkpoint, local
 from edgevit.models.overrides import Overrides, overridden
-from edgevit.models.spec import ModelSpec, preset
+from edgevit.models.spec import BUILTIN, ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
 from edgevit.training.batch_plan import batch_size, steps_per_epoch
@@ -129,6 +129,7 @@ def _run(
         folder = RunFolder(request.folder)
         if open_run is RunFolder.begin:
             processes.on_main(folder.check_new)  # before anything that takes long
+        _check_models(request)
         splits = load_splits(request.data, request.recipe, said)
         initial, notes = _beginning(request, splits.training, said)
         teacher = load_checkpoint(request.teacher) if request.teacher is not None else None
@@ -152,6 +153,20 @@ def _run(
         task = _task(request, job, initial.model(), splits, taught, processes, said)
         outcome = train(folder, job, task, processes, state=state, progress=said)
         return _result(outcome, folder)
+
+
+def _check_models(request: Request) -> None:
+    """See to it that the models that ``request`` names are there, before images are read.
+
+    Raises:
+        InputError: if one is not.
+        MissingDataError: if it is on the Hub, which cannot be reached.
+    """
+    if request.source is None:
+        preset(request.model)
+    for source in (request.source, request.teacher):
+        if source is not None and source not in BUILTIN:
+            local(source)
 
 
 def _overrides(images: ImageSettings) -> Overrides:

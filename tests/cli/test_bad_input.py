@@ -322,6 +322,27 @@ def test_a_file_that_is_no_checkpoint(refused, tmp_path, content_, name):
     assert entries(tmp_path) == [name]
 
 
+def test_images_and_models_that_are_not_there_are_told_before_others_are_read(refused, photos, tmp_path, monkeypatch):
+    def read(*_, **__):
+        raise AssertionError("read")
+
+    monkeypatch.setattr("edgevit.models.loading.read_source", read)
+    for command in ("export", "pipeline"):
+        arguments = ("fashion-micro", "--data", tmp_path / "nowhere", "-o", tmp_path / "new.edgevit")
+        assert "there is no folder or file" in refused(command, *arguments)[0]
+    monkeypatch.setattr("edgevit.training.training_data.readable", read)
+    train = ("train", "--data", photos, "-o", tmp_path / "run")
+    assert refused(*train, "--model", "vit-mikro")[0] == "there is no preset 'vit-mikro'"
+    assert "there is no checkpoint at" in refused(*train, "--from", tmp_path / "none.pth")[0]
+    assert "there is no checkpoint at" in refused(*train, "--teacher", tmp_path / "none.pth")[0]
+
+
+def test_images_without_their_option(refused, photos):
+    message, remedy = refused("train", photos)
+    assert "unexpected extra argument" in message
+    assert remedy == "name images with --data; edgevit train --help"
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_state_dict_of_an_unknown_model(refused, tmp_path, suffix):
     tensors = {"stem.conv.weight": torch.ones(2, 2)}

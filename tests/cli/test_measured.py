@@ -34,8 +34,8 @@ def said(**found):
 
 
 def test_the_start_and_the_memory_are_told():
-    assert said(load_ms=70.1, first_ms=10.6) == [
-        "int8: loads in 70.1 ms, first inference 10.6 ms; 75 MiB of memory at most"
+    assert said(load_ms=1140.2, first_ms=10.6) == [
+        "int8: loads in 1,140 ms, first inference 10.6 ms; 75 MiB of memory at most"
     ]
 
 
@@ -46,7 +46,7 @@ def test_answers_energy_and_throughput_are_told():
     )
     swept = Sweep(streams_are="threads", threads=2, min_gain=0.1, points=(KNEE, MOST), knee=KNEE)
     (line,) = said(end_to_end=whole, energy=energy, sweep=swept)
-    assert "end to end 3 ms (decode 0.9, prepare 1, model 1.1)" in line
+    assert "end to end 3.00 ms (decode 0.900, prepare 1.00, model 1.10)" in line
     assert "12.5 mJ (12 to 13) above 2 W of idle power, for the processor" in line
     assert "at most 950 images/s (batch 8, 2 streams), knee at 900 images/s (batch 4, 1 stream)" in line
 
