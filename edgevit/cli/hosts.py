@@ -13,7 +13,7 @@ from rich.text import Text
 from edgevit.bundle.devices import measured_on
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result
-from edgevit.cli.tables import unreadable_images_note
+from edgevit.cli.tables import doubt_explained, unreadable_images_note
 from edgevit.errors import StorageError
 from edgevit.report.table import headings, remarks, rows
 from edgevit.shell import quoted
@@ -40,11 +40,13 @@ def result_of_hosts(
 ) -> Result:
     """Return the result of a command that other devices ran; ``lost`` is why a file of it could not be written."""
     above = headings(found.bundle.manifest)
+    shown: list[str] = []
     table = Table("host", "variant", *(getattr(above, column) for column in columns))
     for host in hosts:
         table.add_section()
         for cells in _cells(found.bundle, host, columns):
             table.add_row(*map(Text, cells))
+            shown += cells
     lines = [line for host in hosts for line in _lines(found.bundle, host)]
     if not found.bundle.path.is_dir():
         lines.append("a pack is never changed: these figures are in no bundle")
@@ -54,7 +56,7 @@ def result_of_hosts(
         lines.append(f"error: {lost.message}\n  try: {lost.remedy}")
     return Result(
         data=found.to_dict() | ({} if lost is None else {"junit_error": lost.message}),
-        text=Group(table, *map(Text, lines)),
+        text=Group(table, *doubt_explained(shown), *map(Text, lines)),
         exit_code=lost.exit_code if lost is not None else 0 if found.passed else 1,
     )
 

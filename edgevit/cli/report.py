@@ -48,6 +48,7 @@ def report(
             insights = look_into(opened, models=not figures_only, progress=bars)
             page = write_report(opened.manifest, output, insights)[0]
         if headline(consistent(opened.manifest)) is None:
-            wanting = missing(opened.manifest)
-            bars.note(" ".join([wanting["text"], *(f"Type: {line}" for line in wanting["commands"])]))
+            wanting = missing(opened.manifest, bundles[0])
+            for line in (wanting["text"], *(f"next: {command}" for command in wanting["commands"])):
+                bars.note(line)
     return Result(data={"report": page, "json": page.with_name("report.json")}, text=str(page))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgevit.bundle.store import Bundle
-from edgevit.report.table import Row, headings, remarks, rows
+from edgevit.report.table import DOUBT, Row, headings, remarks, rows
 
 _RIGHT = {"size", "change", "agreement", "p50"}
 _GAP = "   "
@@ -37,6 +37,10 @@ class Fitting:
         self._fields = fields
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield from self._in_form(console, options)
+        yield from doubt_explained(getattr(row, field) for row in self._shown for field in self._fields)
+
+    def _in_form(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         for split in (False, True):
             table = self._table(split=split)
             if console.measure(table, options=options.update(width=_WIDEST)).maximum <= options.max_width:
@@ -64,6 +68,12 @@ class Fitting:
                 if field not in ("variant", "verdict")
             ]
             yield from (Text(line, overflow="fold") for line in _packed(figures, width))
+
+
+def doubt_explained(cells: Iterable[str]) -> Iterator[Text]:
+    """Yield what the mark of doubt means, if one of a table's ``cells`` has it."""
+    if any(cell.endswith(f" {DOUBT}") for cell in cells):
+        yield Text(f"{DOUBT} marks a time in doubt: the machine was disturbed, or the run too short")
 
 
 def _in_lines(cell: str, *, split: bool) -> str:

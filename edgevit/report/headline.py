@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from edgevit.bundle.manifest import Manifest
@@ -20,12 +21,13 @@ def headline(manifest: Manifest) -> str | None:
     return min(passed, key=passed.__getitem__) if passed else None
 
 
-def missing(manifest: Manifest) -> dict[str, Any]:
+def missing(manifest: Manifest, place: Path | None = None) -> dict[str, Any]:
     """Return why there may be no headline: a sentence, and the commands that measure what has not been measured.
 
-    What was not measured, or is in doubt, is not called slow.
+    They name the bundle at ``place``; by default, as it is usually called. What was not measured, or is in doubt,
+    is not called slow.
     """
-    bundle = quoted(f"{manifest.name}.edgevit")
+    bundle = quoted(place or f"{manifest.name}.edgevit")
     validate, benchmark = f"edgevit validate {bundle} --data IMAGES", f"edgevit benchmark {bundle}"
     others = [variant for variant in manifest.variants if variant.precision != "float32"]
     if not others:
@@ -41,10 +43,12 @@ def missing(manifest: Manifest) -> dict[str, Any]:
     if not speed:
         return {"text": "Speed is not measured yet.", "commands": [benchmark]}
     words = [outcome(variant).word for variant in others]
-    if doubted := sum("in doubt" in word for word in words):
+    if any("in doubt" in word for word in words):
+        timed = [variant.latency for variant in manifest.variants if variant.latency and variant.latency.p50_ms]
+        doubted = sum(not latency.valid for latency in timed)
         named = "the speed of one variant is" if doubted == 1 else f"the speeds of {doubted} variants are"
         return {
-            "text": f"Whether a variant is faster than float32 is not known: {named} in doubt, as said below.",
+            "text": f"Whether a variant is faster than float32 is not known: {named} in doubt.",
             "commands": [f"{benchmark} --duration 30"],
         }
     kept = [variant for variant in others if variant.accuracy is None or variant.accuracy.passed]

@@ -83,7 +83,7 @@ def _remarks(variant: Variant) -> Iterator[str]:
     result, latency = outcome(variant), variant.latency
     if result.tone in {"bad", "doubt"}:
         yield f"{result.word}: {result.detail}"
-    if latency is not None and latency.invalid_reason and result.detail != latency.invalid_reason:
+    if latency is not None and latency.invalid_reason and latency.invalid_reason not in result.detail:
         yield f"speed in doubt: {latency.invalid_reason}"
     if variant.accuracy is not None and variant.limit is not None and not variant.limit.passed:
         yield f"limit missed: {variant.limit.reason}"

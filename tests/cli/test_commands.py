@@ -296,7 +296,9 @@ def test_report(edgevit, quantized, tmp_path):
     }
     assert "int8-openvino" in (quantized / "report/index.html").read_text()
     before = content(quantized)
-    assert "Not measured yet" in edgevit("report", quantized, "-o", tmp_path / "unmeasured").err
+    said = edgevit("report", quantized, "-o", tmp_path / "unmeasured").err
+    assert "Not measured yet" in said
+    assert f"next: edgevit validate {quantized} --data IMAGES\nnext: edgevit benchmark {quantized}\n" in said
     assert edgevit("report", quantized, "-o", tmp_path / "site").out == f"{tmp_path / 'site/index.html'}\n"
     assert json.loads((tmp_path / "site/report.json").read_bytes())["variants"]
     assert content(quantized) == before

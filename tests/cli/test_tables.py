@@ -62,6 +62,13 @@ def test_a_mark_of_doubt_stays_with_its_figure(sample):
         )
 
 
+def test_a_mark_of_doubt_is_explained_where_it_stands(sample):
+    said = "? marks a time in doubt"
+    assert all(drawn(sample.TROUBLED, width).count(said) == 1 for width in (60, 80, 200))
+    assert said not in drawn(sample.TROUBLED, 200, ("variant", "size"))
+    assert said not in drawn(sample.FULL, 200)
+
+
 def test_each_width_has_its_form(sample):
     assert "(91.44" in drawn(sample.TROUBLED, 200)
     wide = drawn(sample.TROUBLED, 120)

@@ -4,8 +4,10 @@ import json
 import re
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgevit.bundle.manifest import LimitEvidence
 from edgevit.errors import InputError, MissingDependencyError, StorageError
@@ -19,6 +21,7 @@ from edgevit.evaluation.accuracy_details import (
 )
 from edgevit.quantization.accuracy.noise import LayerNoise
 from edgevit.report.data import SCHEMA_VERSION, report_data
+from edgevit.report.headline import missing
 from edgevit.report.html import refuse_report, render_html, write_report
 from edgevit.report.insights import AttentionSeen, Insights, LayersSeen, MapsSeen, MergedSeen
 
@@ -307,6 +310,15 @@ def test_what_is_missing_is_not_called_slow(sample, accuracy, latency, said, com
     assert [command in line for line in data["missing"]["commands"]] == ([] if command is None else [True])
     slow = "No variant has been shown"
     assert (slow in Page(render_html(data)).words) == (slow in said)
+
+
+def test_all_speeds_in_doubt_are_counted_and_commands_name_the_bundles_place(sample):
+    doubt = {"valid": False, "invalid_reason": "it was busy"}
+    float32 = replace(sample.FULL.variants[0], latency=sample.latency(**doubt))
+    int8 = sample.variant("int8", "int8", "o", accuracy=sample.accuracy(), latency=sample.latency(**doubt))
+    found = missing(sample.manifest(float32, int8), Path("my bundles/a.edgevit"))
+    assert found["text"].endswith("the speeds of 2 variants are in doubt.")
+    assert found["commands"] == ["edgevit benchmark 'my bundles/a.edgevit' --duration 30"]
 
 
 def test_a_gate_that_nothing_passed_is_not_a_matter_of_speed(sample):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgevit.bundle.manifest import Fallback, Kernels, LimitVerdict
+from edgevit.bundle.manifest import Fallback, Kernels, LimitEvidence, LimitVerdict
 from edgevit.report.formats import NOTHING
 from edgevit.report.table import HEADINGS, float_layers, headings, remarks, rows
 
@@ -51,6 +51,13 @@ def test_remarks_say_why(sample):
     assert lines[2] == "int8-openvino: failed: 3 of 25 Linear layers run in float"
     assert "other processes took 31 %" in lines[3]
     assert "signal 9" in lines[4]
+
+
+def test_a_reason_of_doubt_that_a_race_gave_is_said_once(sample):
+    doubted = sample.TROUBLED.variants[4]
+    reason = f"its time: {doubted.latency.invalid_reason}"
+    raced = replace(doubted, evidence=(LimitEvidence(limit="speed", word="not shown", reason=reason),))
+    assert remarks(sample.manifest(raced)) == [f"{raced.name}: not shown: speed: {reason}"]
 
 
 def test_what_holds_for_several_variants_is_said_once(sample):
