@@ -238,7 +238,8 @@ def _of_module(
     file: ModuleFile = module_file(module, input_shape, stack.enter_context(scratch_folder()), report)
     model, origin = file.model(overrides), WeightsOrigin(license=_license_of(module))
     model = replace(model, origin=origin, notes=(*model.notes, *origin.notes()))
-    return model, Peer(file.name, partial(file.infer, names=model.interface.names), remedy=file.REMEDY)
+    infer = partial(file.infer, names=model.interface.names)
+    return model, Peer(file.name, infer, remedy=file.REMEDY, activation=model.cut)
 
 
 def _license_of(module: TorchModule) -> License | None:

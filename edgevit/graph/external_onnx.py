@@ -234,7 +234,7 @@ def _compare(
     try:
         found = concatenated(run_several(path, growing_batches(images), images=INPUT, answers=model.names))
         if model.cut is not None:
-            found, expected = [_compared(_probabilities(found[0], model.cut))], [_compared(expected[0])]
+            found, expected = [comparable(probabilities_of(found[0], model.cut))], [comparable(expected[0])]
         difference = largest_difference(found, expected)
         among = difference_among_others(path, images, given=INPUT, answers=model.names)
         problem = f"{' or '.join(model.names)} differ by up to {np.maximum(difference, among):.3g}"
@@ -255,14 +255,15 @@ def _compare(
     raise VerificationError(f"the file for the bundle is not {model.file.path} any more: {problem}", remedy=_NOT_ITSELF)
 
 
-def _probabilities(logits: NDArray[np.float32], activation: OutputActivation) -> NDArray[np.float64]:
+def probabilities_of(logits: NDArray[np.float32], activation: OutputActivation) -> NDArray[np.float64]:
+    """Return what ``activation`` makes of ``logits`` (N, classes)."""
     values = logits.astype(np.float64)
     if activation == "sigmoid":
         return np.exp(-np.logaddexp(0, -values))
     return np.exp(values - np.logaddexp.reduce(values, axis=1, keepdims=True))
 
 
-def _compared(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+def comparable(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return what differs between probabilities as much as it does between logits; an engine rounds the least."""
     both = np.concatenate([probabilities, 1 - probabilities], axis=1, dtype=np.float64)
     return np.log(np.maximum(both, _LEAST)).astype(np.float32)

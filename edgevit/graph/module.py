@@ -70,7 +70,7 @@ class ModuleFile:
     path: Path
     size: tuple[int, int]
 
-    REMEDY: ClassVar[str] = "do not use this export: torch.onnx traces the module otherwise than it runs; report it"
+    REMEDY: ClassVar[str] = "have it compute in another way what torch.onnx writes otherwise than it runs, or report it"
 
     def model(self, overrides: MetadataOverrides) -> OnnxModel:
         """Return what a bundle can be made of; ``overrides`` are what the caller says of it.

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.errors import InputError, VerificationError
-from edgevit.graph.external_onnx import OnnxModel
+from edgevit.graph.external_onnx import OnnxModel, comparable, probabilities_of
 from edgevit.likeness import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgevit.models.checkpoints import Checkpoint
+    from edgevit.models.spec import OutputActivation
 
 LIBRARIES = ("timm", "transformers")
 _MISREAD = "do not use this export: EdgeViT reads the checkpoint wrongly, or config.json is another model's"
@@ -28,12 +29,14 @@ class Peer:
     """A model of another library, from images (B, C, H, W) to logits or features (B, N).
 
     ``note`` says so where the library could not read the file by itself; ``remedy`` what to do if it answers otherwise.
+    Where there is an ``activation``, the peer gives the probabilities that it makes of logits.
     """
 
     library: str
     infer: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     note: str | None = None
     remedy: str = _MISREAD
+    activation: OutputActivation | None = None
 
 
 def peer_called(name: str, source: str, model: Checkpoint | OnnxModel, *, raw_weights: bool) -> Peer:
@@ -71,6 +74,8 @@ def check_equal(peer: Peer, images: NDArray[np.float32], found: NDArray[np.float
             f"{peer.library}'s model gives {expected.shape[1:]} values for an image, EdgeViT's {found.shape[1:]}",
             remedy=peer.remedy,
         )
+    if peer.activation is not None:
+        found, expected = comparable(probabilities_of(found, peer.activation)), comparable(expected)
     difference = float(np.abs(expected - found).max())
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= allowed:

@@ -170,6 +170,17 @@ def test_a_bundle_answers_as_the_module(kind, tmp_path):
         np.testing.assert_allclose(model.infer(images), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("last", [nn.Softmax(dim=1), nn.Sigmoid()])
+def test_a_module_that_gives_probabilities(last, tmp_path):
+    module = nn.Sequential(seeded(Attention), last)
+    made = edgevit.export(module, tmp_path / "own.edgevit", input_shape=SHAPE, labels=LABELS)
+    with edgevit.load(made.bundle.path) as model, torch.inference_mode():
+        image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        expected = module.eval()(torch.from_numpy(model.prepare([image])))[0].numpy()
+        found = {each.label: each.probability for each in model.predict(image, top=8)}
+    np.testing.assert_allclose([found[label] for label in LABELS], expected, atol=1e-5)
+
+
 def test_a_module_goes_the_whole_way(tmp_path):
     made = edgevit.export(seeded(Attention), tmp_path / "own.edgevit", input_shape=SHAPE, labels=LABELS)
     built = edgevit.quantize(made.bundle, data="shapes:size=32,count=48")

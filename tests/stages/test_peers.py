@@ -8,7 +8,7 @@ import pytest
 from oracles import import_timm
 
 from edgevit.errors import CheckpointError, InputError, VerificationError
-from edgevit.stages.peers import check_equal, peer_called
+from edgevit.stages.peers import Peer, check_equal, peer_called
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
 
@@ -88,3 +88,12 @@ def test_a_file_that_the_library_cannot_read_is_said_to_be_read_by_edgevit(tmp_p
     )
     peer, _ = compare(source, "timm")
     assert "timm does not read" in peer.note
+
+
+def test_a_peer_that_gives_probabilities_is_compared_with_those_of_the_logits():
+    logits = np.random.default_rng(1).normal(size=(4, 5)).astype(np.float32)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    check_equal(Peer("own", lambda _: shares, activation="softmax"), IMAGES, logits)
+    for peer in (Peer("own", lambda _: shares), Peer("own", lambda _: shares[::-1], activation="softmax")):
+        with pytest.raises(VerificationError):
+            check_equal(peer, IMAGES, logits)
