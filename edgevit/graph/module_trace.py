@@ -99,4 +99,11 @@ def _traced(module: nn.Module, outputs: Sequence[str], shape: tuple[int, int, in
         )
     if program is None:
         raise RuntimeError("torch.onnx gave no graph")
+    if any_size and isinstance(_batch_of(program.model), int):  # some of torch's ways to trace fix it without a word
+        raise RuntimeError("torch.onnx fixed the number of images")
     return program.model
+
+
+def _batch_of(model: ir.Model) -> object:
+    shape = model.graph.inputs[0].shape
+    return None if shape is None else shape[0]

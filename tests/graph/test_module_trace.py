@@ -40,6 +40,17 @@ def test_attention_that_torch_onnx_does_not_take_is_written_out(tmp_path):
         np.testing.assert_allclose(answers(graph, tmp_path, images.numpy())[0], module(images)[0], atol=1e-5)
 
 
+def test_a_module_that_writes_its_batch_into_the_graph_is_traced_with_one_image(tmp_path):
+    class Flattens(nn.Module):
+        def forward(self, images):
+            return (images.view(int(images.shape[0]), -1)[:, ::7],)
+
+    graph = trace_module(Flattens().eval(), ["features"], "Flattens", (3, 4, 4))
+    assert graph.graph.inputs[0].shape[0] == 1
+    image = np.random.default_rng(0).random((1, 3, 4, 4), dtype=np.float32)
+    np.testing.assert_array_equal(answers(graph, tmp_path, image)[0], image.reshape(1, -1)[:, ::7])
+
+
 def test_attention_is_written_out_in_one_thread_alone():
     query = torch.ones(1, 1, 4, 8, requires_grad=True)
 
