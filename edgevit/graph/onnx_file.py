@@ -24,6 +24,9 @@ _STANDARD_DOMAINS = ("", "ai.onnx")
 #: A ViT has neither; a hostile file could run for ever in one.
 _LOOPS = frozenset(("Loop", "Scan", "SequenceMap"))
 _CONTROL = _LOOPS | {"If"}
+_RANDOM = frozenset(
+    ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+)
 _LAYER_NORM_SINCE = 17
 _QUANTIZED = frozenset(
     ("ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
@@ -160,7 +163,12 @@ def _check_standard(model: onnx.ModelProto, path: Path) -> None:
     custom = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in _STANDARD_DOMAINS}
     if custom:
         raise GraphError(f"{path} has operators that are not ONNX's own: {_some(custom)}", remedy=_STANDARD_ONLY)
-    _refuse_control({node.op_type for node in nodes} & _CONTROL, path)
+    operators = {node.op_type for node in nodes}
+    _refuse_control(operators & _CONTROL, path)
+    if random := operators & _RANDOM:
+        raise GraphError(
+            f"{path} draws random numbers: {_some(random)}", remedy="export it again without what is random in it"
+        )
 
 
 def _refuse_control(found: set[str], path: Path) -> None:

@@ -153,9 +153,16 @@ def branching_on_pixels(model):
     model.graph.output.append(helper.make_tensor_value_info("chosen", TensorProto.FLOAT, ["n", 12]))
 
 
+def drawing(model):
+    model.graph.node.insert(0, helper.make_node("RandomUniformLike", ["x"], ["noise"]))
+    model.graph.node.insert(1, helper.make_node("Add", ["x", "noise"], ["noisy"]))
+    model.graph.node[2].input[0] = "noisy"
+
+
 @pytest.mark.parametrize(
     ("change", "message", "remedy"),
     [
+        (drawing, "draws random numbers: RandomUniformLike", "without what is random"),
         (contrib, "operators that are not ONNX's own: com.microsoft.Rfft", "torch.onnx.export"),
         (quantized, "is quantized already: it has QuantizeLinear", "float32 model"),
         (looping, "branches or loops.*: Loop", "dynamo=True"),
