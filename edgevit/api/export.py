@@ -235,7 +235,9 @@ def _of_module(
 ) -> tuple[OnnxModel, Peer]:
     from edgevit.graph.module import ModuleFile, module_file
 
-    file: ModuleFile = module_file(module, input_shape, stack.enter_context(scratch_folder()), report)
+    folder, wanted = stack.enter_context(scratch_folder()), [each.name for each in overrides.outputs]
+    file: ModuleFile = module_file(module, input_shape, folder, wanted, report)
+    stack.enter_context(file.named_in_errors())
     model, origin = file.model(overrides), WeightsOrigin(license=_license_of(module))
     model = replace(model, origin=origin, notes=(*model.notes, *origin.notes()))
     infer = partial(file.infer, names=model.interface.names)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -14,58 +16,27 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import prune
 
-from edgevit.errors import GraphError, InputError
+from edgevit.errors import GraphError, InputError, VerificationError
+from edgevit.files import storage_errors
 from edgevit.graph.external_onnx import OnnxModel
-from edgevit.graph.metadata import LARGEST_FILE, OUTPUT
+from edgevit.graph.metadata import LARGEST_FILE
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
+from edgevit.graph.module_outputs import ModuleOutputs
 from edgevit.graph.module_trace import REMEDY, cause_of, trace_module
+from edgevit.graph.onnx_file import AGAIN, shown
 from edgevit.progress import SILENT, Progress
 
 _CHANNELS = (1, 3)
-
-
-class _Outputs(nn.Module):
-    """A copy of a module in evaluation mode, and of what it gives the tensors that are meant.
-
-    Of outputs by name that is ``logits`` alone, if they are (B, classes), else all; ``names`` are what they are called.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self.names: tuple[str, ...] = ()
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        named = self._named(self.module(images))
-        logits = named.get("logits")
-        if isinstance(logits, torch.Tensor) and logits.ndim == 2:
-            named = {"logits": logits}
-        for value in named.values():
-            if not isinstance(value, torch.Tensor):
-                raise GraphError(
-                    f"{type(self.module).__name__} gives a {type(value).__name__}, not a tensor",
-                    remedy="wrap it in a module whose forward() returns the tensors that are meant",
-                )
-        self.names = tuple(named)
-        return tuple(named.values())
-
-    def _named(self, given: Any) -> dict[str, Any]:  # noqa: ANN401 - what a module gives
-        if isinstance(given, Mapping):  # transformers' outputs are such, too
-            return {str(name): value for name, value in given.items() if value is not None}
-        if hasattr(given, "_asdict"):
-            return dict(given._asdict())
-        if isinstance(given, (tuple, list)) and len(given) != 1:
-            return {f"output_{number}": each for number, each in enumerate(given)}
-        alone = given[0] if isinstance(given, (tuple, list)) else given
-        return {OUTPUT if getattr(alone, "ndim", 0) == 2 else "output": alone}
+_FLOAT32 = partial(torch.autocast, "cpu", enabled=False)  # whatever the caller has this thread compute in
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModuleFile:
     """A module that takes images (B, C, H, W), and the ONNX file at ``path`` that was traced of it."""
 
-    module: _Outputs
+    module: ModuleOutputs
     name: str
     path: Path
     size: tuple[int, int]
@@ -81,10 +52,20 @@ class ModuleFile:
         """
         return open_onnx(self.path, self.name, replace(overrides, image_size=self.size))
 
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Have errors name the module, not its file, which is gone when they are read."""
+        try:
+            yield
+        except (GraphError, VerificationError) as error:
+            message = error.message.replace(str(self.path), f"the ONNX graph of {self.name}")
+            remedy = error.remedy.replace(AGAIN, REMEDY)
+            raise type(error)(message, remedy=remedy) from error
+
     def infer(self, images: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         """Return what the module itself gives as outputs ``names`` for ``images`` (B, C, H, W), in a row for each."""
         rows = []
-        with torch.inference_mode():
+        with _FLOAT32(), torch.inference_mode():
             for image in images:  # one by one
                 given = dict(zip(self.module.names, self.module(torch.from_numpy(image[None])), strict=True))
                 rows.append(torch.cat([given[name].flatten(1) for name in names], dim=1))
@@ -92,15 +73,22 @@ class ModuleFile:
 
 
 def module_file(
-    module: object, input_shape: tuple[int, int, int] | None, folder: Path, progress: Progress = SILENT
+    module: object,
+    input_shape: tuple[int, int, int] | None,
+    folder: Path,
+    wanted: Collection[str] = (),
+    progress: Progress = SILENT,
 ) -> ModuleFile:
     """Trace ``module`` on an image of ``input_shape`` (C, H, W), and write it as ONNX into ``folder``.
+
+    ``wanted`` names the outputs to use; without it, they are those that ``ModuleOutputs`` chooses.
 
     The module itself is left as it is: a copy is traced, in evaluation mode. The batch is of any size where the module
     takes that, else one image; it is made to take more then, and compared.
 
     Raises:
         InputError: if it is no module, or ``input_shape`` is missing or no shape of an image.
+        StorageError: if ``folder`` has no room.
         GraphError: if it is not float32 on the CPU, too large for one file, has no weights yet, does not give the same
             for an image whenever it is asked, or torch cannot trace it.
     """
@@ -109,7 +97,7 @@ def module_file(
             f"source is a {type(module).__name__}", remedy="give a path, a built-in name, or a torch.nn.Module"
         )
     channels, height, width = _checked(input_shape)
-    name = type(module).__name__
+    name = shown(type(module).__name__)
     tensors = [*module.parameters(), *module.buffers()]
     if any(map(is_lazy, tensors)):
         raise GraphError(
@@ -118,24 +106,49 @@ def module_file(
         )
     if any(each.is_floating_point() and (each.dtype, each.device.type) != (torch.float32, "cpu") for each in tensors):
         raise GraphError("the module is not float32 on the CPU", remedy="call module.float().cpu() before the export")
+    if any(tensor.layout != torch.strided for tensor in tensors):
+        raise GraphError(f"{name} has sparse weights", remedy="make them dense: tensor.to_dense()")
     if sum(tensor.nbytes for tensor in tensors) > LARGEST_FILE:
         raise GraphError("the weights take more than the 2 GiB of one ONNX file", remedy="use a smaller model")
     progress.note(f"Tracing {name}")
-    path = folder / f"{name}.onnx"
-    copied = _copied(module, name)
-    _check_runs(copied, _copied(module, name), name, (channels, height, width))
-    ir.save(trace_module(copied, copied.names, name, (channels, height, width)), path)
+    path = folder / "module.onnx"
+    with _FLOAT32():
+        copied, fresh = _copied(module, name, wanted), _copied(module, name, wanted)
+        _check_runs(copied, fresh, name, (channels, height, width))
+        graph = trace_module(copied, copied.names, name, (channels, height, width))
+    with storage_errors(path):
+        ir.save(graph, path)
     return ModuleFile(copied, name, path, (height, width))
 
 
-def _copied(module: nn.Module, name: str) -> _Outputs:
+def _copied(module: nn.Module, name: str, wanted: Collection[str]) -> ModuleOutputs:
+    # What is computed of parameters, as old weight_norm does, torch does not copy while autograd knows of what.
+    computed = [value for each in module.modules() for value in _plain_tensors(each).values() if not value.is_leaf]
+    detached = {id(value): value.detach().clone() for value in computed}
     try:
-        return _Outputs(copy.deepcopy(module)).eval()
-    except (RuntimeError, TypeError) as error:
-        raise GraphError(f"{name} cannot be copied: {cause_of(error)}", remedy=REMEDY) from error
+        copied = copy.deepcopy(module, detached)
+    except Exception as error:  # a module may copy itself in any way
+        raise GraphError(
+            f"{name} cannot be copied: {cause_of(error)}", remedy="see that copy.deepcopy(module) works"
+        ) from error
+    if not {id(each) for each in copied.modules()}.isdisjoint(map(id, module.modules())):
+        raise GraphError(
+            f"{name} cannot be copied: its copy shares modules with it", remedy="see that __deepcopy__ copies all of it"
+        )
+    for each in copied.modules():
+        for weight in _plain_tensors(each):
+            for make_parameter in (nn.utils.remove_weight_norm, prune.remove):
+                with suppress(ValueError):  # it is none of theirs
+                    make_parameter(each, weight)
+    return ModuleOutputs(copied, name, wanted).eval()
 
 
-def _check_runs(module: _Outputs, fresh: _Outputs, name: str, shape: tuple[int, int, int]) -> None:
+def _plain_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that are neither parameters nor buffers of ``module``."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, torch.Tensor)}
+
+
+def _check_runs(module: ModuleOutputs, fresh: ModuleOutputs, name: str, shape: tuple[int, int, int]) -> None:
     """Check that ``module`` runs, and gives the same for an image whenever it is asked, as its ``fresh`` copy does."""
     drawn, generator = torch.get_rng_state(), torch.Generator().manual_seed(0)
     image = torch.rand((1, *shape), generator=generator, dtype=torch.float32, device="cpu")

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes import common
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -49,7 +50,7 @@ def cause_of(error: BaseException) -> str:
     """Return one line that says what went wrong at first."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return shown_line(_COLOUR.sub("", str(error)))
+    return shown_line(_COLOUR.sub("", str(error)) or type(error).__name__)
 
 
 class AttentionWrittenOut(TorchFunctionMode):
@@ -89,7 +90,7 @@ def _traced(module: nn.Module, outputs: Sequence[str], shape: tuple[int, int, in
     with only_real_warnings():
         program = torch.onnx.export(
             module,
-            (torch.zeros(2 if any_size else 1, *shape),),
+            (torch.zeros(2 if any_size else 1, *shape, dtype=torch.float32, device="cpu"),),
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
@@ -101,6 +102,7 @@ def _traced(module: nn.Module, outputs: Sequence[str], shape: tuple[int, int, in
         raise RuntimeError("torch.onnx gave no graph")
     if any_size and isinstance(_batch_of(program.model), int):  # some of torch's ways to trace fix it without a word
         raise RuntimeError("torch.onnx fixed the number of images")
+    common.NameFixPass()(program.model)  # an output may be called as a value within is
     return program.model
 
 

@@ -34,7 +34,8 @@ _QUANTIZED = frozenset(
 )  # fmt: skip
 #: What onnxruntime's names of such operators have in them: QAttention, MatMulNBits, DynamicQuantizeMatMul.
 _QUANTIZED_WORDS = ("QLinear", "QAttention", "QGemm", "QOrdered", "Quantize", "NBits", "Integer", "Bnb4", "QMoE")
-_AGAIN = "check that it was copied whole, or export it again"
+#: What to do about a file that is damaged.
+AGAIN = "check that it was copied whole, or export it again"
 _STANDARD_ONLY = "export it again with torch.onnx.export, without onnxruntime's optimisations and without quantization"
 
 #: What onnx raises on damaged files.
@@ -84,7 +85,7 @@ def read_onnx(path: Path) -> OnnxFile:
             current = onnx.version_converter.convert_version(current, OPSET)
     except (*_DAMAGE, onnx.version_converter.ConvertError) as error:
         raise GraphError(
-            f"{path} cannot be read, or converted to opset {OPSET}: {_first_line(error)}", remedy=_AGAIN
+            f"{path} cannot be read, or converted to opset {OPSET}: {_first_line(error)}", remedy=AGAIN
         ) from error
     return OnnxFile(path, current, _sha256(path, others), _producer(model), standard.notes, standard.floats)
 
@@ -102,7 +103,7 @@ def _parse(path: Path) -> onnx.ModelProto:
         else:
             onnx.checker.check_model(str(path))
     except _DAMAGE as error:
-        raise GraphError(f"{path} is not a valid ONNX model: {_first_line(error)}", remedy=_AGAIN) from error
+        raise GraphError(f"{path} is not a valid ONNX model: {_first_line(error)}", remedy=AGAIN) from error
     _check_words(model, path)
     return model
 
@@ -122,12 +123,12 @@ def _check_words(message: Message, path: Path) -> None:
         values = value if _repeated(field) else [value]
         if field.type == FieldDescriptor.TYPE_STRING:
             if any(isinstance(word, bytes) for word in values):
-                raise GraphError(f"{path} has a {field.name} that is not UTF-8", remedy=_AGAIN)
+                raise GraphError(f"{path} has a {field.name} that is not UTF-8", remedy=AGAIN)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
             for each in values:
                 _check_words(each, path)
         elif field.name in ("data_type", "elem_type") and value not in onnx.TensorProto.DataType.values():
-            raise GraphError(f"{path} has a tensor of type {value}, which there is not", remedy=_AGAIN)
+            raise GraphError(f"{path} has a tensor of type {value}, which there is not", remedy=AGAIN)
 
 
 def _repeated(field: FieldDescriptor) -> bool:
@@ -235,7 +236,7 @@ def _check_sizes(tensors: Iterable[onnx.TensorProto], path: Path) -> None:
             or expected > LARGEST_FILE
             or onnx.numpy_helper.to_array(tensor).size != expected
         ):
-            raise GraphError(f"the constant '{shown(tensor.name)}' of {path} is damaged", remedy=_AGAIN)
+            raise GraphError(f"the constant '{shown(tensor.name)}' of {path} is damaged", remedy=AGAIN)
         total += tensor.ByteSize()
     if total > LARGEST_FILE:
         raise GraphError(f"{path} has more than 2 GiB of weights, one ONNX file holds 2", remedy="use a smaller model")
