@@ -31,7 +31,7 @@ from edgevit.cli.options import (
 )
 from edgevit.cli.tables import variants_table, with_unreadable
 from edgevit.evaluation.accuracy_details import MOST_FLIPS
-from edgevit.evaluation.gate import limit_option
+from edgevit.evaluation.gate import images_needed, limit_option
 from edgevit.report.formats import printable
 from edgevit.report.table import output_figures
 from edgevit.shell import quoted
@@ -93,7 +93,7 @@ def validate(
             *(Text(line) for line in output_figures(map(found.bundle.variant, found.names))),
             *(Text(printable(f"{name}: {said}")) for name, each in found.details.items() if (said := each.say())),
             *(Text(f"{name}: share missed: {why}") for name, why in found.shares_missed.items()),
-            Text(f"\nnext: {_following(bundle, found)}"),
+            Text(f"\nnext: {_following(bundle, found, data, samples)}"),
         ),
         exit_code=0 if found.passed else 1,
     )
@@ -103,9 +103,14 @@ def _measured_on(found: ValidationResult) -> str:
     return f"measured on {found.images} image{'s' * (found.images != 1)} of {found.data}"
 
 
-def _following(path: Path, found: ValidationResult) -> str:
-    """Return what to type next: a variant that lost too much is not worth timing."""
-    if found.passed or all(accuracy.passed for accuracy in found.accuracies.values()):
+def _following(path: Path, found: ValidationResult, data: str, samples: int | None) -> str:
+    """Return what to type next: more images where one decides; a variant that lost too much is not worth timing."""
+    lost = [accuracy for accuracy in found.accuracies.values() if not accuracy.passed]
+    if found.passed or not lost:
         return f"edgevit benchmark {quoted(path)}"
+    needed = images_needed(lost[0].images, lost[0].max_drop)  # all have the same images and limit
+    if needed and any(f"validate on {needed} or more" in accuracy.reason for accuracy in lost):
+        more = f"{quoted(data)} --samples {needed}" if samples is not None else f"IMAGES, with {needed} of them or more"
+        return f"edgevit validate {quoted(path)} --data {more}"
     limit = limit_option(found.bundle.manifest.classes)
     return f"edgevit quantize {quoted(path)} --data IMAGES {limit}, which returns layers to float until it is kept"

@@ -54,11 +54,19 @@ def top1_verdict(
     )
 
 
+def images_needed(images: int | None, max_drop: float | None) -> int | None:
+    """Return on how many images one is no more than may be lost, ``max_drop`` in points; None if ``images`` will do."""
+    if not images or not max_drop or 100 / images <= max_drop:
+        return None
+    return math.ceil(100 / max_drop)
+
+
 def _too_few(images: int | None, max_drop: float) -> str:
     """Say so where one image more or less decides."""
-    if not images or 100 / images <= max_drop or not max_drop:
+    needed = images_needed(images, max_drop)
+    if not images or needed is None:
         return ""
-    return f": one of {images} images is {100 / images:.2f} points; validate on {math.ceil(100 / max_drop)} or more"
+    return f": one of {images} images is {100 / images:.2f} points; validate on {needed} or more"
 
 
 def decisions_verdict(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import InputError
-from edgevit.evaluation.gate import check_limits, embedding_verdict, floored, top1_verdict
+from edgevit.evaluation.gate import check_limits, embedding_verdict, floored, images_needed, top1_verdict
 
 
 @given(st.integers(-1000, 1000), st.floats(0, 20))
@@ -28,6 +28,7 @@ def test_the_reason_says_it_in_a_line(delta, passed, words):
 
 
 def test_a_limit_finer_than_one_image_is_said():
+    assert (images_needed(125, 0.5), images_needed(200, 0.5), images_needed(125, 0.0)) == (200, None, None)
     told = top1_verdict(delta_top1=-1 / 125, agreement=0.99, finite=True, images=125).reason
     assert told == "top-1 fell 0.80 points, 0.5 allowed: one of 125 images is 0.80 points; validate on 200 or more"
     for images, max_drop in ((125, 0.8), (10_000, 0.5), (125, 0.0)):
