@@ -115,7 +115,7 @@ def _origin(provenance: Provenance) -> Iterator[str]:
 
 
 def _in_words(spec: AnySpec, activation: OutputActivation, outputs: Sequence[Output]) -> str:
-    size = f"{spec.image_size[0]}x{spec.image_size[1]} images"
+    size = f"{spec.image_size[0]}x{spec.image_size[1]}{' grey' * (spec.channels == 1)} images"
     answer = f"{spec.classes} classes" if spec.classes else f"an embedding of {spec.outputs} features"
     if outputs:
         answer = f"{len(outputs)} output{'s' * (len(outputs) > 1)}: {in_words(outputs)}"

@@ -127,7 +127,7 @@ def _train(settings: RunSettings, recipe: TrainRecipe, output: Path | None, *, r
         result = begin(request, progress=bars)
     if not is_main():
         raise typer.Exit  # the first process speaks for all
-    return _shown(result, output, unreadable)
+    return _shown(result, output, settings, unreadable)
 
 
 def _with_options(settings: RunSettings, options: dict[str, Any]) -> RunSettings:
@@ -247,16 +247,18 @@ def _check(settings: RunSettings) -> None:
         )
 
 
-def _shown(result: Any, output: Path, unreadable: Unreadable) -> Result:  # noqa: ANN401 - its module loads torch
+def _shown(result: Any, output: Path, settings: RunSettings, unreadable: Unreadable) -> Result:  # noqa: ANN401 - its module loads torch
     accuracy = "not measured" if result.accuracy is None else f"{result.accuracy:.2%}"
     files = [result.folder.model, result.folder.curves]
     if result.accuracy is not None:
         files.append(result.folder.confusion_chart)
+    root = "" if settings.root is None else f" --root {quoted(settings.root)}"
     lines = (
         f"Top-1 on the {result.images or 'test'} images: {accuracy}",
         *map(str, files),
         "",
-        f"next: edgevit export {quoted(output)} -o {quoted(f'{output.name}.edgevit')}",
+        f"next: edgevit export {quoted(output)} --data {quoted(str(settings.data))}{root} "
+        f"-o {quoted(f'{output.name}.edgevit')}",
     )
     return Result(
         data={

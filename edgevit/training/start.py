@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from edgevit.models.overrides import Overrides, overridden
 from edgevit.models.spec import BUILTIN, ModelSpec, preset
 from edgevit.models.vit import VisionTransformer
 from edgevit.progress import SILENT, Progress
-from edgevit.training.batch_plan import batch_size, steps_per_epoch
 from edgevit.training.distributed import Processes, process_group
 from edgevit.training.heads import features, fit_head, freeze_all_but_norms, freeze_backbone, head_labels
 from edgevit.training.loaders import FeatureLoader, loader_of, workers_of
@@ -32,12 +31,12 @@ from edgevit.training.loop import TrainOutcome, TrainTask, train
 from edgevit.training.objective import Normalise, Objective, Teacher
 from edgevit.training.recipe import USUAL_MODEL, TrainRecipe
 from edgevit.training.recipe_file import ImageSettings, RunSettings, written
+from edgevit.training.remarks import remarks
 from edgevit.training.run import RunFolder, TrainJob
 from edgevit.training.scoring import EvaluationSet, FeatureEvaluationSet, ImageEvaluationSet
 from edgevit.training.training_data import TrainingData, TrainingSplits, load_splits
 
 _NOTHING = Overrides()
-_FEW = 10  # an epoch may leave out one in so many images without a word
 _STATISTICS_IMAGES = 10_000  # enough for the mean and deviation of a channel to four digits
 
 
@@ -145,7 +144,8 @@ def _run(
             recipe=request.recipe,
         )
         check_same_job(job, processes)
-        for note in (*notes, *splits.notes, *_left_out(request.recipe, len(splits.training))):
+        model = request.model if request.source is None else None
+        for note in (*notes, *splits.notes, *remarks(request.recipe, splits.training, model)):
             said.note(note)
         taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
         state = processes.on_main(lambda: open_run(folder, job))
@@ -217,17 +217,6 @@ def check_same_job(job: TrainJob, processes: Processes) -> None:
         raise InputError(
             f"process {processes.rank} has other images or weights than process 0",
             remedy="copy the same data and checkpoints to each machine, at the same paths",
-        )
-
-
-def _left_out(recipe: TrainRecipe, examples: int) -> Iterator[str]:
-    """Say how many images an epoch does not see, where that is more than a few."""
-    size = batch_size(recipe, examples)
-    left = examples - size * steps_per_epoch(recipe, examples)
-    if left * _FEW > examples:
-        yield (
-            f"each epoch leaves out {left} of {examples} images, others each time, that fill no batch of {size}: "
-            "a smaller --batch-size leaves out fewer"
         )
 
 

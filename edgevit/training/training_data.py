@@ -20,7 +20,7 @@ from edgevit.files import expanded
 from edgevit.progress import Progress
 from edgevit.training.recipe import TrainRecipe
 
-_NO_TEST = "{} has no images apart for testing: accuracy is measured while training alone"
+_NO_TEST = "{} has no test images: accuracy is measured only during training"
 
 
 @dataclass(frozen=True, slots=True)

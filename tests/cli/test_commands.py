@@ -451,6 +451,7 @@ def test_train_and_export_the_run(edgevit, tmp_path):
     options = ("--data", "shapes:size=28,count=64", "--epochs", "1", "--batch-size", "32")
     done = edgevit("train", *options, "-o", run, "--json")
     assert done.code == 0
+    assert "vit-micro takes 28x28 grey images, and these are in colour" in done.err
     said = done.data()
     assert said == said | {"run": str(run), "model": str(run / "model.safetensors"), "unreadable": []}
     assert 0 <= said["test_accuracy"] <= 1
@@ -469,7 +470,7 @@ def test_training_images_are_no_test_images(edgevit, tmp_path):
     options = ("--data", tmp_path / "data", "--epochs", "1", "--batch-size", "16")
     done = edgevit("train", *options, "-o", tmp_path / "run")
     assert done.code == 0, done.err
-    assert "no images apart for testing" in done.err
+    assert "has no test images: " in done.err
     assert "not measured" in done.out
     assert "left out 1 image that cannot be read" in done.out
     (tmp_path / "strict.toml").write_text("strict = true")

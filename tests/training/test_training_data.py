@@ -85,7 +85,7 @@ def test_images_that_cannot_be_read_are_in_no_part(tmp_path, recipe):
 def test_a_set_without_test_images_says_so(tmp_path):
     splits = load(fill(tmp_path, ""), TrainRecipe())
     assert splits.test is None
-    assert "no images apart for testing" in splits.notes[0]
+    assert "has no test images: " in splits.notes[0]
 
 
 def test_paths_in_a_list_start_from_the_root(tmp_path):
