@@ -18,7 +18,7 @@ from edgevit.backends.backend import Backend
 from edgevit.backends.base import ANY_DEVICE, BuildOptions
 from edgevit.backends.openvino_core import core_of
 from edgevit.backends.openvino_float32 import keep_float32
-from edgevit.backends.openvino_ir import add_model_info, note_of, set_batch, take_pixels
+from edgevit.backends.openvino_ir import add_model_info, note_of, set_batch, take_pixels, write_valid_xml
 from edgevit.backends.openvino_session import OpenVINOSession
 from edgevit.backends.openvino_settings import DEFAULTS, GROUP_SIZE, ModelCache, check_device, checked, properties
 from edgevit.backends.pixels import PIXELS, normalised_by, to_be_normalised
@@ -123,6 +123,7 @@ class OpenVINO(Backend):
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._engine.save_model(converted, path, compress_to_fp16=False)
+                write_valid_xml(path)
                 if checked(options.settings)["DEVICE"] == "CPU":
                     keep_float32(path)
             except self._errors as error:  # the same for all that can go wrong with a file

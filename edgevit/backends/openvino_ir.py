@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,24 @@ from edgevit.errors import InputError
 
 #: Where OpenVINO's ONNX reader puts the metadata of a file, which ``graph.torch_export`` wrote into it.
 _METADATA = "framework"
+
+
+#: How a file would have characters that XML has none of: by their number, or as they are.
+_PERHAPS_NO_XML = re.compile(r"&#(?:([0-9]+)|x([0-9A-Fa-f]+));|[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_XML = re.compile(r"[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write_valid_xml(path: Path) -> None:
+    """Write the IR at ``path`` again if names or labels in it have characters that only OpenVINO's own reader takes."""
+    content = path.read_bytes()
+    valid = _PERHAPS_NO_XML.sub(_valid, content.decode("utf-8", "replace")).encode()
+    if valid != content:
+        path.write_bytes(valid)
+
+
+def _valid(match: re.Match[str]) -> str:
+    number = int(match[1]) if match[1] else int(match[2] or "0", 16)
+    return match[0] if number <= sys.maxunicode and _XML.match(chr(number)) else "?"
 
 
 def set_batch(engine: Any, model: Any, batch: BatchProfile | None, device: str) -> None:  # noqa: ANN401

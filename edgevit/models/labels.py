@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from pathlib import Path
 
 from edgevit.data.imagenet import imagenet_labels as imagenet_labels
-from edgevit.data.names import composed
+from edgevit.data.names import can_be_shown, composed
 from edgevit.errors import CheckpointError, DataError
 from edgevit.json import MOST_BYTES, read
 from edgevit.models.config import Config
 from edgevit.models.spec import label_counts, outcomes
-
-#: Kinds of characters that steer a terminal or hide, and those among them that join letters of words.
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_JOINERS = "\u200c\u200d"
 
 
 def labels_of(config: Config, classes: int, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -79,7 +74,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         place = f"{'line' if lines else 'label'} {number} of {path}"
         if not label.strip():
             raise DataError(f"{place} is empty", remedy=remedy)
-        if any(unicodedata.category(letter) in _UNSEEN and letter not in _JOINERS for letter in label):
+        if not can_be_shown(label):
             raise DataError(f"{place} has characters that cannot be shown: {label[:40]!a}", remedy="take them out")
     return tuple(map(composed, labels))
 

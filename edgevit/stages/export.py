@@ -17,6 +17,7 @@ from edgevit.bundle.manifest import Provenance
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.data.batches import batches
 from edgevit.data.dataset import Dataset
+from edgevit.data.names import check_shown
 from edgevit.files import scratch_folder, shareable
 from edgevit.graph.external_onnx import OnnxModel, write_verified
 from edgevit.graph.running import ExportCheck
@@ -68,13 +69,17 @@ def export(
 
     Raises:
         CheckpointError: if the weights do not fit the architecture.
+        DataError: if there are no images, or a class has a name that cannot be shown.
         GraphError: if the ONNX file given cannot be run, or takes one image only.
         VerificationError: if the bundle's file differs from torch, the file given or ``peer``; no bundle is made.
         BundleError: if there is something at ``output`` already.
     """
     Bundle.check_place(output, existing)
+    outputs = declared_outputs(model)
+    for labels in (model.labels, *(each.labels for each in outputs)):
+        check_shown(labels, model.source)
     dataset = images.load(progress)
-    checked = CHECKED_LARGE if declared_outputs(model) else CHECKED
+    checked = CHECKED_LARGE if outputs else CHECKED
     batch = next(batches(dataset, model.preprocess, batch_size=checked, unreadable=images.unreadable))
     backend = get_backend(REFERENCE)
     with scratch_folder() as folder:
@@ -86,7 +91,6 @@ def export(
             if peer.note:
                 progress.note(peer.note)
             check_equal(peer, images_checked, logits)
-        outputs = declared_outputs(model)
         chosen = _first(logits) if outputs else _golden(logits)
         return Bundle.create(
             output,

@@ -29,7 +29,7 @@ from edgevit.training.recipe import (
 
 TorchDevice = Literal["auto", "cpu", "cuda"]
 _ChannelLevels = float | Annotated[tuple[float, ...], Meta(min_length=1, max_length=3)]
-_Text = Annotated[str, Meta(min_length=1)]  # as a path, a text without a letter would be the current folder
+_NotEmpty = Annotated[str, Meta(min_length=1)]  # as a path, a text without a letter would be the current folder
 _MergeCount = Annotated[int, Meta(ge=0, le=1 << 20)]
 _PixelCount = Annotated[int, Meta(ge=1, le=99_999)]
 # No tuple[_PixelCount, _PixelCount]: beside an integer with limits, msgspec 0.22 reads its length from the wrong place.
@@ -41,7 +41,7 @@ _REMEDY = "edgevit train --print-recipe shows how it is written"
 class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How images are prepared, where files beside the checkpoint do not say it, or not rightly."""
 
-    preprocess: _Text | None = None
+    preprocess: _NotEmpty | None = None
     mean: _ChannelLevels | None = None
     std: _ChannelLevels | None = None
     resize: _PixelCount | Literal["squash"] | None = None
@@ -56,12 +56,12 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a file says of a run beside its ``TrainRecipe``: what it begins with, its images, and the machine."""
 
-    data: _Text | None = None
-    root: _Text | None = None
+    data: _NotEmpty | None = None
+    root: _NotEmpty | None = None
     strict: bool = False
-    source: _Text | None = msgspec.field(name="from", default=None)
-    model: _Text | None = None
-    teacher: _Text | None = None
+    source: _NotEmpty | None = msgspec.field(name="from", default=None)
+    model: _NotEmpty | None = None
+    teacher: _NotEmpty | None = None
     token_budget: float | None = None
     token_schedule: tuple[_MergeCount, ...] | None = None
     image_size: _ImageSides | None = None

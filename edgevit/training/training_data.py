@@ -13,6 +13,7 @@ from edgevit.data.csv_table import csv_splits
 from edgevit.data.dataset import ArrayDataset, Dataset, Subset
 from edgevit.data.folder import split_names
 from edgevit.data.labels import check_one_label
+from edgevit.data.names import check_shown
 from edgevit.data.sources import load_dataset
 from edgevit.data.splits import SplitName
 from edgevit.errors import DataError
@@ -96,6 +97,7 @@ def _check(training: Dataset) -> None:
             f"{training.name} has {len(training.class_names)} class, and a classifier needs at least two",
             remedy="add a folder with images of what is not of that class",
         )
+    check_shown(training.class_names, training.name)
     if (training.labels < 0).any():
         raise DataError(f"{training.name} has images without a label", remedy="label them, or leave them out")
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import cores
 import msgspec
@@ -14,7 +15,8 @@ from cores import in_a_process
 
 from edgevit.backends import get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
-from edgevit.backends.openvino_ir import exported_labels, exported_preprocess, model_info
+from edgevit.backends.openvino_ir import exported_labels, exported_preprocess, model_info, write_valid_xml
+from edgevit.bundle.model_interface import file_interface
 from edgevit.bundle.store import Bundle
 from edgevit.data.preprocess import Preprocess
 from edgevit.errors import BundleError, GraphError, InputError
@@ -40,6 +42,39 @@ def test_labels_and_preprocessing_are_where_other_tools_read_them(described, tmp
     (entry,), (answer,) = read(path).inputs, read(path).outputs
     assert str(entry.get_node().get_layout()) == "[N,C,H,W]"
     assert str(answer.get_node().get_layout()) == "[N,C]"
+
+
+def test_what_xml_has_no_characters_for_is_replaced(described, images, tmp_path):
+    labels = ("a\x1b[2J cat", "a\ufffe", "plain & <odd>")
+    model = onnx.load(described)
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, notes | {"edgevit.labels": msgspec.json.encode(labels).decode()})
+    answer, constant = model.graph.node[-1], model.graph.initializer[0]
+    for node in model.graph.node:
+        node.name += "\x07"
+        node.input[:] = [f"{name}\x07" if name == constant.name else name for name in node.input]
+    constant.name += "\x07"
+    onnx.save(model, tmp_path / "odd.onnx")
+    path = get_backend("openvino").build(tmp_path / "odd.onnx", tmp_path / "odd")[0]
+    root = ElementTree.parse(path).getroot()
+    assert root.find("rt_info/model_info/labels").get("value") == "a?[2J_cat a? plain_&_<odd>"
+    assert file_interface(path).outputs[0].name == answer.output[0]
+    usual = get_backend("openvino").build(described, tmp_path / "usual")[0]
+    np.testing.assert_array_equal(infer(path, images), infer(usual, images))
+
+
+@pytest.mark.parametrize("text", ["", "<a b='&#9;&#10;&#65;&amp;é\U0001f468'>\r\n\t</a>", "<a b='&#xE9;'/>"])
+def test_valid_xml_stays_byte_by_byte(tmp_path, text):
+    (tmp_path / "a.xml").write_bytes(text.encode())
+    write_valid_xml(tmp_path / "a.xml")
+    assert (tmp_path / "a.xml").read_bytes() == text.encode()
+
+
+@pytest.mark.parametrize("odd", ["&#7;", "&#x1b;", "&#0;", "&#xFFFE;", "&#55296;", "&#99999999999;", "\x07", "\ufffe"])
+def test_each_way_to_write_no_character_is_replaced(tmp_path, odd):
+    (tmp_path / "a.xml").write_text(f"<a b='x{odd}y'/>", encoding="utf-8")
+    write_valid_xml(tmp_path / "a.xml")
+    assert ElementTree.parse(tmp_path / "a.xml").getroot().get("b") == "x?y"
 
 
 EXPECTED = {

@@ -36,6 +36,7 @@ def test_joined_letters_are_no_hidden_ones(tmp_path):
         (b"cat\ncaf\xe9", "is not UTF-8 text"),
         (b"cat\n\x1b[31mdog", r"line 2 of .* cannot be shown: '\\x1b\[31mdog'"),
         ("\u202ecat\ndog".encode(), "line 1 of .* cannot be shown"),
+        ("cat\ndog\ufffe".encode(), "line 2 of .* cannot be shown"),
         (b"cat\tn02121808", "line 1 of .* cannot be shown"),
     ],
 )

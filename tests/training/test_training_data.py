@@ -109,3 +109,11 @@ def test_too_few_images_to_validate_on(tmp_path):
     with pytest.raises(DataError, match="too few to validate on") as caught:
         load(fill(tmp_path, "train", count=2), TrainRecipe(patience=1, validation_share=0.1))
     assert "patience" in caught.value.remedy
+
+
+def test_a_class_that_cannot_be_shown_is_refused_before_hours_of_training(tmp_path):
+    fill(tmp_path, ".")
+    (tmp_path / "cat").rename(tmp_path / "c\x1b[2Jat")
+    with pytest.raises(DataError, match=r"the class 'c\\x1b\[2Jat' of .* cannot be shown") as caught:
+        load(str(tmp_path), WATCHED)
+    assert "take them out" in caught.value.remedy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -17,8 +17,8 @@ _LONGEST = 200
 class NameUniquely(ir.passes.InPlacePass):
     """Calls the one input ``images``, outputs as ``names`` says, and gives all else a name that nothing else has.
 
-    In files of others, nodes may have no names, or share them. What a terminal obeys has no place in a name, and
-    becomes an underscore.
+    In files of others, nodes may have no names, or share them. What a terminal obeys, or XML does not take, has no
+    place in a name, and becomes an underscore.
     """
 
     def __init__(self, names: Sequence[str] = (OUTPUT,)) -> None:
@@ -38,10 +38,24 @@ class NameUniquely(ir.passes.InPlacePass):
             output.name = None  # so that two can exchange their names
         for output, name in zip(outputs, self._names, strict=True):
             output.name = name
+        for value in [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]:
+            if value.name is not None and not value.name.isprintable():
+                value.name = _free("".join(map(_printable, value.name)), graph.initializers)
         for node in graph:
             node.name = _ODD.sub("_", node.name or "")[:_LONGEST] or None
         common.NameFixPass()(model)
         return ir.passes.PassResult(model, modified=True)
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() else "_"
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """Return ``name``, or one like it: at no time may two constants have the same."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def names_of(outputs: Sequence[str]) -> list[str]:

@@ -1,0 +1,24 @@
+"""Names that can be shown, against what reads them: an XML parser, and lists of one name a line."""
+
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevit.data.names import can_be_shown
+
+
+@given(
+    st.text(st.characters(exclude_categories=()) | st.sampled_from("\x00\x1b\x85\u2028\ufffe\uffff\ud800"), max_size=9)
+)
+def test_what_can_be_shown_is_xml_and_one_line(name):
+    if can_be_shown(name):
+        assert (ElementTree.fromstring(f"<a>{escape(name)}</a>").text or "") == name
+        assert len(f"a{name}b".splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["", "caf\u00e9", "\U0001f468\u200d\U0001f469", "\u0645\u06cc\u200c\u062e", "a & <b>"])
+def test_usual_names_can_be_shown(name):
+    assert can_be_shown(name)
