@@ -19,7 +19,7 @@ from edgevit.graph.interface import Interface
 from edgevit.graph.metadata import INPUT, OUTPUT, add_metadata
 from edgevit.graph.multiply_adds import images_to_compare
 from edgevit.graph.node_facts import clear_facts
-from edgevit.graph.onnx_file import OnnxFile, shown_line
+from edgevit.graph.onnx_file import OnnxFile, shown, shown_line
 from edgevit.graph.passes.canonicalize import Canonicalize
 from edgevit.graph.passes.clear_value_metadata import ClearValueMetadata
 from edgevit.graph.passes.dynamic_batch import BATCH, DynamicBatch
@@ -218,6 +218,11 @@ def _in_bundle_form(model: OnnxModel, *, canonical: bool) -> ir.Model:
         common.TopologicalSortPass(),
         InferShapes(),
     )(graph)
+    if len(set(graph.graph.outputs)) < len(graph.graph.outputs):
+        raise GraphError(
+            f"{model.file.path} gives one tensor under several names: {', '.join(map(shown, names))}",
+            remedy="name each tensor once with --onnx-output",
+        )
     shapes = [output.shape for output in model.outputs] or [(model.spec.outputs,)]
     for answer, shape in zip(graph.graph.outputs, shapes, strict=True):
         answer.shape = ir.Shape([BATCH, *shape])

@@ -24,11 +24,12 @@ from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.metadata import LARGEST_FILE
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
 from edgevit.graph.module_outputs import ModuleOutputs
-from edgevit.graph.module_trace import REMEDY, cause_of, trace_module
+from edgevit.graph.module_trace import cause_of, trace_module
 from edgevit.graph.onnx_file import AGAIN, shown
 from edgevit.progress import SILENT, Progress
 
 _CHANNELS = (1, 3)
+_OTHERWISE = "have it compute in float32 alone, without autocast in its forward(), or export it to ONNX by other means"
 _FLOAT32 = partial(torch.autocast, "cpu", enabled=False)  # whatever the caller has this thread compute in
 
 
@@ -59,7 +60,7 @@ class ModuleFile:
             yield
         except (GraphError, VerificationError) as error:
             message = error.message.replace(str(self.path), f"the ONNX graph of {self.name}")
-            remedy = error.remedy.replace(AGAIN, REMEDY)
+            remedy = error.remedy.replace(AGAIN, _OTHERWISE)
             raise type(error)(message, remedy=remedy) from error
 
     def infer(self, images: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:

@@ -19,8 +19,7 @@ from edgevit.graph.metadata import INPUT, OPSET
 from edgevit.graph.onnx_file import shown_line
 from edgevit.graph.torch_export import TRACING, only_real_warnings
 
-#: What to do about a module that torch.onnx does not trace.
-REMEDY = "make torch.export.export(module, (torch.zeros(2, C, H, W),)) work first, or export it to ONNX by other means"
+_REMEDY = "make torch.export.export(module, (torch.zeros(2, C, H, W),)) work first, or export it to ONNX by other means"
 _UNTRACED = (torch.onnx.OnnxExporterError, ir.passes.PassError, RuntimeError, ValueError, TypeError)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -43,7 +42,7 @@ def trace_module(module: nn.Module, outputs: Sequence[str], name: str, shape: tu
                     return _traced(module, outputs, shape, any_size=any_size)
             except _UNTRACED as error:  # noqa: PERF203 - a try is nothing beside a trace
                 failure = error
-    raise GraphError(f"torch cannot trace {name}: {cause_of(failure)}", remedy=REMEDY) from failure
+    raise GraphError(f"torch cannot trace {name}: {cause_of(failure)}", remedy=_REMEDY) from failure
 
 
 def cause_of(error: BaseException) -> str:

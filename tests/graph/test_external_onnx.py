@@ -164,6 +164,23 @@ def test_a_graph_that_says_any_batch_but_takes_one(tmp_path):
     assert "dynamic" in caught.value.remedy
 
 
+def test_one_tensor_under_two_names_is_refused(tmp_path):
+    path = small(
+        tmp_path,
+        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("Identity", ["y"], ["z"]),
+        batch="n",
+    )
+    model = onnx.load(path)
+    del model.graph.output[:]
+    for name in "yz":
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, 32, 32]))
+    onnx.save(model, path)
+    with pytest.raises(GraphError, match="gives one tensor under several names: y, z"):
+        write_verified(opened(path), tmp_path / "model.onnx", IMAGES)
+    write_verified(opened(path, outputs=(WantedOutput("z"),)), tmp_path / "model.onnx", IMAGES)
+
+
 @pytest.mark.parametrize("kind", ["Softmax", "Sigmoid"])
 @pytest.mark.parametrize("opset", [12, 20])
 def test_what_makes_probabilities_at_the_end_is_left_to_the_runtime(tmp_path, kind, opset):
