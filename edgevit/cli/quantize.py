@@ -142,7 +142,7 @@ def _validating(bundle: Path, data: str | None) -> str:
     if data is None:
         return f"edgevit validate {quoted(bundle)} --data IMAGES"
     if data.partition(":")[0] in BUILT_IN:  # its test images are others than its training images
-        return f"edgevit validate {quoted(bundle)} --data {quoted(data)}, whose test images were not calibrated with"
+        return f"edgevit validate {quoted(bundle)} --data {quoted(data)}; its test images were not used for calibration"
     return f"edgevit validate {quoted(bundle)} --data IMAGES, with images that were not used for calibration"
 
 

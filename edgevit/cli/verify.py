@@ -71,4 +71,5 @@ def _lines(found: VerificationResult) -> Iterator[str]:
         return
     left = [each.name for each in found.variants if each.status == "not run here"]
     rest = f", but for {', '.join(left)}, which it does not run" if left else ""
-    yield f"this machine gives the validated answers, on {found.images} golden images{rest}"
+    on = f"on {found.images} golden images{rest}"
+    yield f"this machine gives the validated answers, within the tolerances above, {on}"

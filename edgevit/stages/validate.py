@@ -143,17 +143,20 @@ class Measurement:
         return keep_details(bundle, self, thumbnails=thumbnails)
 
     def _note_partial(self, bundle: Bundle, limits: OutputLimits, asked: int, progress: Progress) -> None:
-        said = f"partial: {self.images} of {asked} images were measured"
+        said = f"{self.images} of {asked} images were measured"
         noted = []
         for name in self.names:
             before = bundle.variant(name).accuracy
             if before is not None and not before.partial:
                 continue
             found = self.accuracy(name, bundle.manifest, limits)
-            found = msgspec.structs.replace(found, passed=False, partial=True, reason=f"{said}; {found.reason}")
+            found = msgspec.structs.replace(
+                found, passed=False, partial=True, reason=f"partial: {said}; {found.reason}"
+            )
             bundle = bundle.update_variant(name, accuracy=found)
             noted.append(name)
-        progress.note(f"{said}; noted for {', '.join(noted)}" if noted else f"{said}; the figures of before are kept")
+        kept = f"partial results saved for {', '.join(noted)}" if noted else "the complete ones of before are kept"
+        progress.note(f"{said}; {kept}")
 
 
 def measure_variants(

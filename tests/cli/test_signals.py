@@ -93,7 +93,7 @@ def test_validate(stop, quantized):
 
 def test_a_validation_that_is_interrupted_keeps_what_it_has_measured_as_partial(stop, edgevit, quantized):
     done = stop("validate", quantized, "--data", ENDLESS, at="Validating", after=3)
-    assert "images were measured; noted for float32" in done.err
+    assert "images were measured; partial results saved for float32" in done.err
     manifest = Bundle.open(quantized).manifest
     for variant in manifest.variants:
         assert variant.accuracy.partial
