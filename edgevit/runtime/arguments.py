@@ -6,11 +6,13 @@ import io
 import operator
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from edgevit.brief import in_brief
@@ -19,6 +21,11 @@ from edgevit.data.images import Channels, ImageSource
 from edgevit.errors import InputError
 from edgevit.processor import most_threads
 from edgevit.runtime.verification import Check
+from edgevit.system import memory
+
+#: More than that are no images, or without an end. What else is in memory leaves some of it.
+MOST_IMAGES = 10_000_000
+_USUAL_MB = 8192
 
 BundleLike: TypeAlias = Bundle | str | os.PathLike[str]
 """A bundle, or the path of its folder, or of a pack."""
@@ -202,7 +209,7 @@ def images_given(value: Any) -> Sequence[ImageSource]:  # noqa: ANN401
     """Return ``value``, several images, as a sequence; a generator is run.
 
     Raises:
-        InputError: if it is one image, or nothing that holds several.
+        InputError: if it is one image, or nothing that holds several, or they are too many, as without an end.
 
     """
     if is_one_image(value) or isinstance(value, Mapping) or not _iterates(value):
@@ -210,7 +217,41 @@ def images_given(value: Any) -> Sequence[ImageSource]:  # noqa: ANN401
             f"images are a {type(value).__name__}, not several images",
             remedy="give images as a list, or call predict() or embed() for one",
         )
-    return value if isinstance(value, Sequence) else list(value)
+    if isinstance(value, (Sequence, np.ndarray)):
+        if _count(value) > MOST_IMAGES:
+            raise _too_many(f"there are more than {MOST_IMAGES} images")
+        return value if isinstance(value, Sequence) else list(value)
+    found: list[ImageSource] = []
+    left = _memory_for_images()
+    for image in value:
+        found.append(image)
+        left -= _bytes_of(image)
+        if left < 0 or len(found) > MOST_IMAGES:
+            raise _too_many(f"the images have no end, or need most of the memory: {len(found)} were read")
+    return found
+
+
+def _count(value: Sequence[Any] | NDArray[Any]) -> int:
+    try:
+        return len(value)
+    except OverflowError:  # range(10**30)
+        return sys.maxsize
+
+
+def _memory_for_images() -> int:
+    """Return how many bytes images may take that come one by one."""
+    available = memory().available_mb
+    return (_USUAL_MB if available is None else available // 2) << 20
+
+
+def _bytes_of(image: object) -> int:
+    if isinstance(image, Image.Image):
+        return image.width * image.height * len(image.getbands())
+    return int(getattr(image, "nbytes", 0)) or (len(image) if isinstance(image, (bytes, bytearray)) else 0)
+
+
+def _too_many(message: str) -> InputError:
+    return InputError(message, remedy="give a folder, or as many as are needed: list(itertools.islice(images, 1000))")
 
 
 def _iterates(value: Any) -> bool:  # noqa: ANN401

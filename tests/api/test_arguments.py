@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,11 @@ from tiny import SHAPES
 
 import edgevit as public
 from edgevit.api.arguments import recipe_given
+from edgevit.data.shapes import load_shapes
 from edgevit.errors import EdgeViTError, InputError
 from edgevit.recipes import FallbackLimits, GateLimits, Percentile, Recipe, Rewrites
 from edgevit.runtime import AsyncModel, LoadWarning, load
+from edgevit.system import Memory
 
 
 class Unknown:
@@ -128,6 +131,41 @@ def test_what_a_model_is_given_is_taken_or_refused(name, model):
             error = refused(lambda given=METHODS[name] | {argument: wrong}: whole(method(**given)))
             assert wrong is not WRONG[0] or error is not None, argument
             assert error is None or "the whole of it" not in error.message
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        lambda: itertools.cycle([np.zeros((64, 64, 3), np.uint8)]),
+        lambda: iter(lambda: Image.new("RGB", (64, 64)), None),
+        lambda: itertools.repeat(b"x" * 10_000),
+        lambda: range(10**9),
+        lambda: range(10**30),
+        lambda: np.broadcast_to(np.zeros((4, 4, 3), np.uint8), (10**9, 4, 4, 3)),
+    ],
+)
+def test_images_without_an_end_are_refused(tiny_quantized, monkeypatch, endless):
+    monkeypatch.setattr("edgevit.runtime.arguments.memory", lambda: Memory(100, 20))
+    for call in (
+        lambda: public.quantize(tiny_quantized, data=endless(), samples=8, dialect="onnxruntime"),
+        lambda: public.predict(tiny_quantized, endless()),
+    ):
+        error = refused(call)
+        assert error is not None
+        assert "islice" in error.remedy
+
+
+def test_paths_without_an_end_are_refused(tiny_quantized, monkeypatch):
+    monkeypatch.setattr("edgevit.runtime.arguments.MOST_IMAGES", 1000)
+    error = refused(lambda: public.validate(tiny_quantized, data=itertools.repeat("a.png")))
+    assert error is not None
+    assert "1001 were read" in error.message
+
+
+def test_a_generator_of_images_is_run(tiny_quantized):
+    shapes = load_shapes("test", "size=16,count=8")
+    images = (shapes.image(index) for index in range(len(shapes)))
+    assert public.validate(tiny_quantized, data=images).images == len(shapes)
 
 
 def test_an_empty_path_is_not_the_current_folder(tiny_quantized, tmp_path, monkeypatch):
