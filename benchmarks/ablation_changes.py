@@ -46,14 +46,9 @@ class Change(NamedTuple):
 BASE = Change("as it is", "")
 AVERAGE = "average-minmax"
 UNSIGNED, SIGNED = ("onnxruntime", "openvino"), ("portable", "tensorrt", "tensorrt-legacy")
-COARSE = tuple((a, b) for a in (0.0, 0.5, 1.0) for b in (0.0, 0.5))
-FINE = tuple((a / 20, b / 20) for a in range(21) for b in range(21))
 CHANGES = (
     *(Change("HEADROOM", value, (smoothing, passes)) for value in (1.0, 1.2)),
     *(Change("DEVIATIONS", value, (smoothing,)) for value in (0.0, 3.0, 5.0)),
-    Change("EXPONENTS", ((1.0, 0.0),), (smoothing,), shown="(1, 0) alone"),
-    Change("EXPONENTS", COARSE, (smoothing,), shown=f"{len(COARSE)} pairs, 0.5 apart"),
-    Change("EXPONENTS", FINE, (smoothing,), shown=f"{len(FINE)} pairs, 0.05 apart"),
     *(Change("TOKEN_WEIGHT", value, (rounding,)) for value in (1, 30)),
     *(Change("DAMPING", value, (rounding,)) for value in (0.001, 0.1)),
     *(Change("LEAST", value, (tokens,), dialects=UNSIGNED) for value in (0.01, 0.5, 1.5)),

@@ -33,8 +33,8 @@ def observer_name(observer: ObserverChoice) -> str:
 
 
 #: How much of the range of an input's channel goes into the weights (SmoothQuant's alpha), where that costs nothing
-#: when the model runs: "each" is what each layer is expected to err least with, "off" nothing.
-Alpha = Literal["each", "off"] | Annotated[float, msgspec.Meta(ge=0, le=1)]
+#: when the model runs; "off" scales nothing, and "each" is what recipes of 0.2 called 1.
+Alpha = Literal["off", "each"] | Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 #: Or which is best for all layers is found out, as with observers.
 AlphaChoice = Alpha | Literal["auto"]
@@ -53,7 +53,7 @@ class Rewrites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     no need of it.
     """
 
-    alpha: AlphaChoice = "each"
+    alpha: AlphaChoice = 1.0
     per_token_scale: bool = False
     channel_equalization: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
     residual_layers: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0

@@ -161,7 +161,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What an observer and an alpha did to the outputs, on images not fitted to: see ``evaluator.Score``."""
 
     observer: Observer
-    alpha: Alpha = "each"
+    alpha: Alpha = 1.0
     kl: float | None
     sqnr_db: float | None
     agreement: float | None

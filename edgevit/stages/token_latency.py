@@ -157,7 +157,7 @@ def _settings(bundle: Bundle, target: Target) -> dict[str, str]:
 
 def _options(rules: Rules, target: Target, table: CalibrationTable) -> Options:
     """Return how the rules quantize; what they leave to a search, which time does not depend on, is at its default."""
-    alpha = "each" if rules.rewrites.alpha == "auto" else rules.rewrites.alpha
+    alpha = 1.0 if rules.rewrites.alpha == "auto" else rules.rewrites.alpha
     rewrites = structs.replace(rules.rewrites, alpha=alpha)
     observer = "minmax" if rules.observer == "auto" else rules.observer
     return Options(scheme_of(target.dialect), table.images, observer, rewrites)

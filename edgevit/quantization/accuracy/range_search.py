@@ -46,7 +46,7 @@ OBSERVERS: tuple[Observer, ...] = (
     "entropy",
     "mse",
 )
-ALPHAS: tuple[Alpha, ...] = ("each", "off", 0.5, 0.65, 0.8, 0.9)
+ALPHAS: tuple[Alpha, ...] = (1.0, "off", 0.5, 0.65, 0.8, 0.9)
 
 _EVERY = 4  # one image of so many is judged by, the others are fitted to
 _MOST = 64  # images that are judged by: they are kept in memory

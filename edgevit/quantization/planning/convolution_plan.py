@@ -25,7 +25,7 @@ from edgevit.recipes import Alpha, Observer
 
 
 def plan_convolutions(
-    model: ir.Model, table: CalibrationTable, observer: Observer, alpha: Alpha = "each"
+    model: ir.Model, table: CalibrationTable, observer: Observer, alpha: Alpha = 1.0
 ) -> tuple[ConvolutionPlan, ...]:
     """Return how each convolution of ``model`` is computed in integers, by what calibration saw of it.
 

@@ -1,9 +1,9 @@
 """Choose by how much each channel of a Linear layer's input is shifted and scaled before it is quantized.
 
 Per tensor, the channel with the widest range sets the step for all. A shift puts each channel's range around 0, and a
-scale s makes wide channels narrower at the cost of larger weights (SmoothQuant, Xiao et al. 2023). How much of either
-is best differs from layer to layer, so s = r^a / w^b is searched over a and b, by the error that the layer's output is
-to be expected to have; or SmoothQuant's rule, b = 1 - a, holds for all layers alike.
+scale s = r^alpha / w^(1 - alpha) makes a channel of range r narrower at the cost of its weights, the largest of which
+is w (SmoothQuant, Xiao et al. 2023). With an alpha of 1 all channels have the same range. Weights bear that: each
+output has a scale of its own, and they are rounded to keep the layer's output.
 """
 
 from __future__ import annotations
@@ -14,13 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.quantization.arithmetic import WEIGHT_LIMIT
 from edgevit.quantization.calibration.calibration_table import ChannelStatistics, PerChannel
 from edgevit.recipes import Alpha
-
-#: Exponents of a channel's range and of its largest weight among which each layer's are searched; (0, 0) is no scaling.
-#: benchmarks/results/ablations.md has what fewer and more of them give.
-EXPONENTS = tuple((a, b) for a in (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0) for b in (0.0, 0.2, 0.35, 0.5, 0.65))
 
 _SMALLEST = 1e-5  # of the largest: channels narrower than that, or without weights, are treated as if they were not
 
@@ -62,15 +57,15 @@ def choose_equalization(channels: ChannelStatistics, share: float) -> Equalizati
 
 
 def choose_migration(
-    channels: ChannelStatistics, weights: Sequence[NDArray[np.float32]], *, shiftable: bool, alpha: Alpha = "each"
+    channels: ChannelStatistics, weights: Sequence[NDArray[np.float32]], *, shiftable: bool, alpha: Alpha = 1.0
 ) -> Migration:
-    """Return the shift and the scale with which layers of these ``weights`` (K, N) are expected to err least.
+    """Return the shift and the scale of the input of layers of these ``weights`` (K, N).
 
     Args:
         channels: of the input that all layers read.
         weights: of the layers.
         shiftable: whether the layers can take up a shift.
-        alpha: how much of a channel's range goes into the weights.
+        alpha: how much of a channel's range goes into the weights; "off" scales none.
 
     """
     weight = np.abs(np.concatenate(weights, axis=1))
@@ -80,11 +75,11 @@ def choose_migration(
     seen = HEADROOM * np.maximum(channels.maximum - shift, shift - channels.minimum)
     reach = _at_least(np.maximum(seen, DEVIATIONS * np.sqrt(channels.variance)))
     largest = _at_least(weight.max(axis=1).astype(np.float64))
-    squares = np.einsum("kn,kn->k", weight, weight).astype(np.float64)
-    candidates = [_normalised(reach**a / largest**b) for a, b in _exponents(alpha)]
-    errors = [_expected_error(scale, weight, squares, reach, channels.variance) for scale in candidates]
-    best = candidates[int(np.argmin(errors))]
-    return Migration(best, shift, float((reach / best).max()))
+    scale = np.ones(len(weight))
+    if alpha != "off":
+        share = 1.0 if alpha == "each" else alpha
+        scale = _normalised(reach**share / largest ** (1 - share))
+    return Migration(scale, shift, float((reach / scale).max()))
 
 
 def reach_of(channels: ChannelStatistics) -> PerChannel:
@@ -92,26 +87,6 @@ def reach_of(channels: ChannelStatistics) -> PerChannel:
     return _at_least(
         np.maximum(HEADROOM * np.maximum(channels.maximum, -channels.minimum), DEVIATIONS * np.sqrt(channels.variance))
     )
-
-
-def _exponents(alpha: Alpha) -> Sequence[tuple[float, float]]:
-    if alpha == "each":
-        return EXPONENTS
-    return [(0.0, 0.0) if alpha == "off" else (alpha, 1 - alpha)]
-
-
-def _expected_error(
-    scale: PerChannel, weight: NDArray[np.float32], squares: PerChannel, reach: PerChannel, variance: PerChannel
-) -> float:
-    """Return the mean squared error of a layer's outputs, added up, if rounding errors are uniform and independent.
-
-    ``weight`` are the weights' magnitudes (K, N).
-    """
-    step = (reach / scale).max() / WEIGHT_LIMIT
-    weight_steps = (scale.astype(np.float32)[:, None] * weight).max(axis=0).astype(np.float64) / WEIGHT_LIMIT
-    of_inputs = step**2 * (scale**2 * squares).sum()
-    of_weights = (weight_steps**2).sum() * (variance / scale**2).sum()
-    return float(of_inputs + of_weights) / 12
 
 
 def _at_least(values: PerChannel) -> PerChannel:
