@@ -31,7 +31,7 @@ from edgevit.training.loop import TrainOutcome, TrainTask, train
 from edgevit.training.objective import Normalise, Objective, Teacher
 from edgevit.training.recipe import USUAL_MODEL, TrainRecipe
 from edgevit.training.recipe_file import ImageSettings, RunSettings, written
-from edgevit.training.remarks import remarks
+from edgevit.training.run_warnings import run_warnings
 from edgevit.training.run import RunFolder, TrainJob
 from edgevit.training.scoring import EvaluationSet, FeatureEvaluationSet, ImageEvaluationSet
 from edgevit.training.training_data import TrainingData, TrainingSplits, load_splits
@@ -145,7 +145,7 @@ def _run(
         )
         check_same_job(job, processes)
         model = request.model if request.source is None else None
-        for note in (*notes, *splits.notes, *remarks(request.recipe, splits.training, model)):
+        for note in (*notes, *splits.notes, *run_warnings(request.recipe, splits.training, model)):
             said.note(note)
         taught = Teacher(teacher, job.labels, job.preprocess).to(processes.device) if teacher is not None else None
         state = processes.on_main(lambda: open_run(folder, job))

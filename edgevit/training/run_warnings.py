@@ -16,7 +16,7 @@ _FEW_STEPS = 100
 _LOOKED_AT = 4  # images; a set is in colour, or it is not
 
 
-def remarks(recipe: TrainRecipe, training: Dataset, model: str | None) -> Iterator[str]:
+def run_warnings(recipe: TrainRecipe, training: Dataset, model: str | None) -> Iterator[str]:
     """Yield what to tell of a run on ``training``; ``model`` is the preset to start from random weights, if one is.
 
     Raises:
