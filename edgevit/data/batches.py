@@ -218,6 +218,7 @@ def _read(
     """Yield index and what ``read`` gives for the images that can be read, in order; threads do ``ahead`` more."""
     wanted = range(len(dataset)) if indices is None else indices.tolist()
     seen = 0
+    why: ImageError | None = None
     executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="edgevit-decode")
     try:
         for index, future in in_order(((index, executor.submit(read, index)) for index in wanted), ahead):
@@ -225,13 +226,13 @@ def _read(
                 result = future.result()
             except ImageError as error:
                 unreadable.add(dataset.describe(index), error)
+                why = why or error
                 continue
             seen += 1
             yield index, result
     finally:
         executor.shutdown(cancel_futures=True)
-    if wanted and not seen:
+    if why is not None and not seen:
         raise DataError(
-            f"none of the {len(wanted)} images of {dataset.name} can be read",
-            remedy=f"look at the first: {dataset.describe(wanted[0])}",
+            f"none of the {len(wanted)} images of {dataset.name} can be read: {why.message}", remedy=why.remedy
         )

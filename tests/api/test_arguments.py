@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny import SHAPES
 
@@ -166,6 +167,31 @@ def test_a_generator_of_images_is_run(tiny_quantized):
     shapes = load_shapes("test", "size=16,count=8")
     images = (shapes.image(index) for index in range(len(shapes)))
     assert public.validate(tiny_quantized, data=images).images == len(shapes)
+
+
+@pytest.mark.parametrize(
+    ("image", "said", "remedy"),
+    [
+        (torch.zeros(3, 16, 16), "a torch.Tensor is not an image", ".numpy()"),
+        (np.zeros((16, 16, 3), np.float32), "float32", "uint8"),
+        (np.zeros((3, 16, 16), np.uint8), "(3, 16, 16)", "height"),
+        (Image.new("F", (16, 16)), "floating-point pixels", "8 or 16 bits"),
+        (Image.fromarray(np.full((16, 16), 70_000, np.int32)), "70000", "8 or 16 bits"),
+        (b"GIF89a", "damaged", "save it again"),
+        ("nowhere.png", "nowhere.png", "give the path"),
+        (None, "NoneType", "give a path"),
+    ],
+)
+def test_why_images_cannot_be_read_is_said(tiny_quantized, image, said, remedy):
+    for call in (
+        lambda: public.quantize(tiny_quantized, data=[image] * 4, dialect="onnxruntime"),
+        lambda: public.validate(tiny_quantized, data=[image] * 4),
+    ):
+        error = refused(call)
+        assert error is not None
+        assert error.message.startswith("none of the 4 images of the given images can be read: ")
+        assert said in error.message
+        assert remedy in error.remedy
 
 
 def test_an_empty_path_is_not_the_current_folder(tiny_quantized, tmp_path, monkeypatch):
