@@ -5,6 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
+# In the folder above a checkout that is called edgevit, Python takes that folder for the package unless a .pth file
+# names the checkout, too.
+PTH := import os, pathlib, sysconfig; \
+    pathlib.Path(sysconfig.get_path("purelib"), "edgevit-checkout.pth").write_text(os.getcwd() + "\n")
+
 # The full Fashion-MNIST where it is on this machine already, else the sample that comes with EdgeViT.
 FIND_DATA := from edgevit.data.fashion_mnist import available; print("fashion-mnist" + "-sample" * (not available()))
 DATA ?= $(shell $(BIN)/python -c '$(FIND_DATA)')
@@ -120,11 +125,13 @@ $(RAY)/.installed: tests/requirements-ray.txt | $(VENV)/.created
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "Installing EdgeViT and what it needs into $(VENV); this takes a minute or two."
 	$(PIP_INSTALL) -c constraints.txt -e '.[all]'
+	@$(BIN)/python -c '$(PTH)'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt tests/requirements-nodeps.txt | $(VENV)/.created
 	@echo "Installing EdgeViT and what its tests need into $(VENV); this takes two or three minutes."
 	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -c '$(PTH)'
 	$(PIP_INSTALL) -c constraints.txt --no-deps -r tests/requirements-nodeps.txt
 	@touch $@ $(VENV)/.installed
 

@@ -119,3 +119,11 @@ def test_python_m_edgevit_is_edgevit(distributions, environment, tmp_path):
     as_script = run(environment.with_name("edgevit"), "targets", "--json", cwd=tmp_path, env=clean)
     assert as_module == as_script
     assert set(json.loads(as_script)["targets"]) == set(target_names())
+
+
+def test_a_folder_of_that_name_is_not_taken_for_the_package(tmp_path):
+    """As the checkout is, where a shell stands in the folder above it."""
+    if not Path(sysconfig.get_path("purelib"), "edgevit-checkout.pth").is_file():
+        pytest.skip("EdgeViT was not installed by the Makefile")
+    (tmp_path / "edgevit").mkdir()
+    assert probe(sys.executable, tmp_path)["code"] == str(REPOSITORY / "edgevit/__init__.py")

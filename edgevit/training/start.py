@@ -31,8 +31,8 @@ from edgevit.training.loop import TrainOutcome, TrainTask, train
 from edgevit.training.objective import Normalise, Objective, Teacher
 from edgevit.training.recipe import USUAL_MODEL, TrainRecipe
 from edgevit.training.recipe_file import ImageSettings, RunSettings, written
-from edgevit.training.run_warnings import run_warnings
 from edgevit.training.run import RunFolder, TrainJob
+from edgevit.training.run_warnings import run_warnings
 from edgevit.training.scoring import EvaluationSet, FeatureEvaluationSet, ImageEvaluationSet
 from edgevit.training.training_data import TrainingData, TrainingSplits, load_splits
 
