@@ -63,14 +63,23 @@ class Reporting:
 
     def track(self, items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
         """Yield ``items`` and report each that has passed."""
-        self._callback(ProgressEvent(label, 0, total))
+        self._report(ProgressEvent(label, 0, total))
         for done, item in enumerate(items, start=1):
             yield item
-            self._callback(ProgressEvent(label, done, total))
+            self._report(ProgressEvent(label, done, total))
 
     def note(self, message: str) -> None:
         """Report one line."""
-        self._callback(ProgressEvent(message))
+        self._report(ProgressEvent(message))
+
+    def _report(self, event: ProgressEvent) -> None:
+        try:
+            self._callback(event)
+        except StopIteration as error:  # in a generator, as much of the work is, Python makes a RuntimeError of it
+            raise InputError(
+                "the progress function raised StopIteration, which only ends a loop",
+                remedy="raise another exception to stop the work",
+            ) from error
 
 
 def progress_to(given: Progress | ProgressCallback | None) -> Progress:
