@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -26,6 +27,9 @@ from edgevit.system import memory
 #: More than that are no images, or without an end. What else is in memory leaves some of it.
 MOST_IMAGES = 10_000_000
 _USUAL_MB = 8192
+_MOST_KEYS = 10_000
+#: What Linux and macOS take, in bytes; of a longer one, each question about it is an error of the system.
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255
 
 BundleLike: TypeAlias = Bundle | str | os.PathLike[str]
 """A bundle, or the path of its folder, or of a pack."""
@@ -132,7 +136,10 @@ def keys_given(value: Any) -> list[Any] | None:  # noqa: ANN401
         return None
     if isinstance(value, (str, bytes, os.PathLike)) or not _iterates(value):
         raise InputError("trusted_keys is no list of keys", remedy="write trusted_keys=['public.pem']")
-    return list(value)
+    keys = list(islice(value, _MOST_KEYS + 1))
+    if len(keys) > _MOST_KEYS:
+        raise InputError(f"there are more than {_MOST_KEYS} trusted_keys", remedy="give those that sign your bundles")
+    return keys
 
 
 def path_given(name: str, value: Any) -> str:  # noqa: ANN401
@@ -146,10 +153,12 @@ def path_given(name: str, value: Any) -> str:  # noqa: ANN401
         raise InputError(f"{name} is {in_brief(value)}, not a path", remedy=f"give {name} as a string or a Path")
     text = os.fsdecode(value)
     if not text:
-        raise InputError(f"{name} is an empty path", remedy=f"give {name} as a path; '.' is the current folder")
+        raise InputError(f"{name} is empty", remedy=f"give {name} as a name or a path; '.' is the current folder")
     if "\0" in text or not _encodable(text):
         what = "a zero byte" if "\0" in text else "half of a character"
         raise InputError(f"{name} has {what} in it", remedy=f"give {name} as a path that a disk can have")
+    if len(text) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(text).parts):
+        raise InputError(f"{name} is {in_brief(text)}, too long for a path", remedy=f"give {name} as a name or a path")
     return text
 
 

@@ -156,6 +156,12 @@ def test_images_without_an_end_are_refused(tiny_quantized, monkeypatch, endless)
         assert "islice" in error.remedy
 
 
+def test_keys_without_an_end_are_refused(tiny_quantized):
+    error = refused(lambda: load(tiny_quantized, trusted_keys=itertools.repeat("a.pem")))
+    assert error is not None
+    assert "trusted_keys" in error.message
+
+
 def test_paths_without_an_end_are_refused(tiny_quantized, monkeypatch):
     monkeypatch.setattr("edgevit.runtime.arguments.MOST_IMAGES", 1000)
     error = refused(lambda: public.validate(tiny_quantized, data=itertools.repeat("a.png")))
@@ -163,10 +169,10 @@ def test_paths_without_an_end_are_refused(tiny_quantized, monkeypatch):
     assert "1001 were read" in error.message
 
 
-def test_a_generator_of_images_is_run(tiny_quantized):
+def test_a_generator_of_images_is_run(quantized):
     shapes = load_shapes("test", "size=16,count=8")
     images = (shapes.image(index) for index in range(len(shapes)))
-    assert public.validate(tiny_quantized, data=images).images == len(shapes)
+    assert public.validate(quantized, data=images).images == len(shapes)
 
 
 @pytest.mark.parametrize(
@@ -182,10 +188,10 @@ def test_a_generator_of_images_is_run(tiny_quantized):
         (None, "NoneType", "give a path"),
     ],
 )
-def test_why_images_cannot_be_read_is_said(tiny_quantized, image, said, remedy):
+def test_why_images_cannot_be_read_is_said(quantized, image, said, remedy):
     for call in (
-        lambda: public.quantize(tiny_quantized, data=[image] * 4, dialect="onnxruntime"),
-        lambda: public.validate(tiny_quantized, data=[image] * 4),
+        lambda: public.quantize(quantized, data=[image] * 4, dialect="onnxruntime"),
+        lambda: public.validate(quantized, data=[image] * 4),
     ):
         error = refused(call)
         assert error is not None
@@ -194,21 +200,22 @@ def test_why_images_cannot_be_read_is_said(tiny_quantized, image, said, remedy):
         assert remedy in error.remedy
 
 
-def test_an_empty_path_is_not_the_current_folder(tiny_quantized, tmp_path, monkeypatch):
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    monkeypatch.chdir(tmp_path)
+def test_an_empty_path_is_not_the_current_folder(quantized, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    monkeypatch.chdir(tmp_path / "photos")
     for call in (
-        lambda: public.quantize(tiny_quantized, data="", dialect="onnxruntime"),
-        lambda: public.validate(tiny_quantized, data=""),
-        lambda: public.validate(tiny_quantized, data=SHAPES, root=""),
-        lambda: public.predict(tiny_quantized, ""),
+        lambda: public.quantize(quantized, data="", dialect="onnxruntime"),
+        lambda: public.validate(quantized, data=""),
+        lambda: public.validate(quantized, data=SHAPES, root=""),
+        lambda: public.predict(quantized, ""),
         lambda: public.export("fashion-micro", ""),
         lambda: public.load(""),
     ):
         error = refused(call)
         assert error is not None
-        assert "empty path" in error.message
-    assert public.validate(tiny_quantized, data=".").images == 1
+        assert "is empty" in error.message
+    assert public.validate(quantized, data=".").images == 1
 
 
 @pytest.mark.parametrize("kind", [Recipe, Rewrites, FallbackLimits, GateLimits, Percentile])

@@ -41,6 +41,7 @@ class NameUniquely(ir.passes.InPlacePass):
         for value in [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]:
             if value.name is not None and not value.name.isprintable():
                 value.name = _free("".join(map(_printable, value.name)), graph.initializers)
+        graph.name = "".join(map(_printable, graph.name or "")) or None
         for node in graph:
             node.name = _ODD.sub("_", node.name or "")[:_LONGEST] or None
         common.NameFixPass()(model)

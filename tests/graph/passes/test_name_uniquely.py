@@ -45,6 +45,7 @@ def test_every_node_and_value_has_a_name_of_its_own(given_names):
 def test_constants_keep_their_values_under_plain_names():
     model = chain(["relu"])
     graph, (node,) = model.graph, model.graph
+    graph.name = "a\x1bgraph"
     for number, name in enumerate(["w\x07", "w_", "w\x1b", "w\ufffe", "good one"]):
         tensor = ir.tensor(np.full(3, number, np.float32), name=name)
         graph.register_initializer(ir.Value(name=name, const_value=tensor))
@@ -53,6 +54,7 @@ def test_constants_keep_their_values_under_plain_names():
         graph.append(added)
     NameUniquely()(model)
     read = ir.from_proto(ir.to_proto(model)).graph
+    assert read.name == "a_graph"
     added = [each.inputs[1] for each in read if each.op_type == "Add"]
     assert [int(value.const_value.numpy()[0]) for value in added] == [0, 1, 2, 3, 4]
     assert all(value.name.isprintable() for value in added)
