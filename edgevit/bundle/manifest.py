@@ -246,6 +246,11 @@ class Kernels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     float_linears: tuple[str, ...]
     arithmetic: tuple[Arithmetic, ...] | None = None
 
+    def __repr__(self) -> str:
+        share = self.integer_share
+        known = "" if share is None else f", integer_share={share:.3g}"
+        return f"<Kernels: integer_linears={self.integer_linears} of {self.linears}{known}>"
+
     @property
     def integer_share(self) -> float | None:
         """The share of all multiply-adds that run in integers, in 0..1; None where it is not known."""
@@ -360,6 +365,9 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     token_merging: TokenMerging | None = None
     token_padding: TokenPadding | None = None
     evidence: tuple[LimitEvidence, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Variant {self.name!r}: precision={self.precision}, engine={self.backend}, bytes={self.bytes}>"
 
     @property
     def bytes(self) -> int:

@@ -75,6 +75,9 @@ class Bundle(msgspec.Struct, frozen=True):
     #: The trusted key that signed it, in base64, where one had to.
     signed_by: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Bundle {str(self.path)!r}: {', '.join(variant.name for variant in self.manifest.variants)}>"
+
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, trusted_keys: Sequence[TrustedKey] | None = None) -> Bundle:
         """Open the bundle in the folder ``path``, or the pack that is the file ``path``.

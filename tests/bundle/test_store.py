@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgevit.bundle.manifest import Arithmetic, Kernels
 from edgevit.bundle.store import Bundle
 from edgevit.bundle.summary import summary
 from edgevit.errors import BundleError, ImageError, StorageError
@@ -27,6 +28,18 @@ def test_a_created_bundle_opens_again(bundle: Bundle):
     variant = again.variant("float32")
     assert (variant.precision, variant.backend) == ("float32", "onnxruntime")
     assert variant.files[0].sha256 == sha256_of(bundle.path / "float32/model.onnx")
+
+
+def test_bundles_variants_and_kernels_print_in_a_line(bundle: Bundle):
+    float_linears = tuple(f"blocks.{index}.mlp" for index in range(500))
+    kernels = Kernels(linears=502, integer_linears=2, float_linears=float_linears)
+    variant = msgspec.structs.replace(bundle.variant("float32"), kernels=kernels)
+    assert repr(bundle) == f"<Bundle '{bundle.path}': float32>"
+    assert repr(variant) == f"<Variant 'float32': precision=float32, engine=onnxruntime, bytes={variant.bytes}>"
+    assert repr(variant.kernels) == "<Kernels: integer_linears=2 of 502>"
+    sums = Arithmetic(kind="Linear", macs=8, integer_macs=6, nodes=2, float_nodes=1)
+    counted = msgspec.structs.replace(kernels, arithmetic=(sums,))
+    assert repr(counted) == "<Kernels: integer_linears=2 of 502, integer_share=0.75>"
 
 
 def test_golden_images_come_back_bit_for_bit(bundle: Bundle):
