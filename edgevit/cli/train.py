@@ -149,7 +149,7 @@ def _recipe(defaults: TrainRecipe, said: dict[str, Any], options: dict[str, Any]
     """
     given = {name: value for name, value in options.items() if value is not None}
     msgspec.structs.replace(defaults, **{**given, "warmup_epochs": 0.0})  # if an option is wrong, the file is not
-    stops = given.keys() & {"epochs", "minutes"}
+    stops = "epochs" in given or given.get("minutes")  # 0 minutes leave the file's epochs
     said = {name: value for name, value in said.items() if not stops or name not in ("epochs", "minutes")}
     both = {**said, **given}
     if "epochs" in both and both.get("minutes"):

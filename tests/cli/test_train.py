@@ -243,6 +243,8 @@ def test_a_recipe_is_printed_and_options_go_before_it(train, tmp_path, capsys):
         ("batch_size = 8\naccumulate = 16\n", ("--batch-size", "32"), ["batch_size = 32", "accumulate = 16"]),
         ("minutes = -1.0\n", ("--epochs", "3"), ["epochs = 3", "minutes = 0.0"]),
         ("minutes = 5.0\n", ("--epochs", "3"), ["epochs = 3", "minutes = 0.0"]),
+        ("epochs = 7\nminutes = 5.0\n", ("--minutes", "0"), ["epochs = 7", "minutes = 0.0"]),
+        ("minutes = 5.0\n", ("--minutes", "0"), ["epochs = 30", "minutes = 0.0"]),
         ("epochs = 99\n", ("--minutes", "5"), ["# epochs = 10", "minutes = 5.0"]),
         ("epochs = 99\nminutes = 9\n", ("--minutes", "5"), ["# epochs = 10", "minutes = 5.0"]),
         ("epochs = 99\nwarmup_epochs = 90.0\n", ("--minutes", "5"), ["warmup_epochs = 30.0", "minutes = 5.0"]),
