@@ -163,7 +163,7 @@ def export(
     unfinished, shape = flag("unfinished", unfinished), shape_given(input_shape)
     templates = strings_given("template", template)
     images_at = partial(images_of, split="test", root=optional_path("root", root), samples=stage.CHECKED, strict=strict)
-    images = None if data is None else images_at(data)
+    images = None if data is None else images_at(data).checked()
     if requests and check_with is not None:
         raise InputError(
             "check_with compares logits or features, not outputs of other kinds",

@@ -119,7 +119,7 @@ def race(
     given, where = locals(), OnHosts.given(hosts, python, keep=keep)
     chosen = recipe_given(recipe)
     folder, strict, report = optional_path("root", root), flag("strict", strict), progress_to(progress)
-    images = images_of(data, "test", labels=labels, root=folder, samples=samples, strict=strict)
+    images = images_of(data, "test", labels=labels, root=folder, samples=samples, strict=strict).checked()
     if calibration_data is None:
         calibration = replace(images, split="train", samples=chosen.samples, seed=chosen.seed)
     else:

@@ -62,9 +62,9 @@ class Pack:
             try:
                 # Private and not read-only: OpenVINO takes weights from nothing that cannot be written to.
                 archive = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
-            except ValueError as error:  # it is empty
-                raise _no_bundle(path) from error
-        if archive[: len(zip_layout.MARK)] != zip_layout.MARK:
+            except ValueError as error:
+                raise _no_pack(path, "it is empty") from error
+        if not zip_layout.MARK.startswith(archive[: len(zip_layout.MARK)].tobytes()):
             raise _no_bundle(path)
         try:
             found = zip_layout.parse(archive, is_aligned)

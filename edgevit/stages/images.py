@@ -42,8 +42,8 @@ class DataSource:
     seed: int = 0
     dataset: Dataset | None = None
 
-    def __post_init__(self) -> None:
-        """Check that there is something of that name, before a model is read.
+    def checked(self) -> DataSource:
+        """Return the same, if there is something of that name; for a check before what takes longer.
 
         Raises:
             DataError: if there is not.
@@ -51,6 +51,7 @@ class DataSource:
         name, _, _ = self.name.partition(":")
         if self.dataset is None and name not in BUILT_IN and not expanded(self.name).exists():
             load_dataset(self.name, split=self.split)  # says what may be meant
+        return self
 
     def _all(self, progress: Progress) -> Dataset:
         if self.dataset is not None:

@@ -100,14 +100,14 @@ def pipeline(job: PipelineJob, *, progress: Progress = SILENT) -> PipelineResult
         EdgeViTError: as the stages do; what the stages before made is kept, unless a bundle was to be replaced: then
             that one is as it was.
     """
-    test = DataSource(job.data, "test", job.unreadable, root=job.root)
+    test = DataSource(job.data, "test", job.unreadable, root=job.root).checked()
     calibration = replace(
         test,
         name=job.calibration_data or job.data,
         split="train",
         samples=job.recipe.samples,
         seed=job.recipe.seed,
-    )
+    ).checked()
     # What can be seen to be wrong is said before the work, and before a bundle that is there is replaced.
     Bundle.check_place(job.output, job.existing)
     job.load.check()

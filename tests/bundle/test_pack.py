@@ -176,15 +176,16 @@ def read_all(path: Path) -> None:
 
 
 def test_other_files_are_no_packs(tmp_path):
-    for content in (b"", b"PK", b"PK\5\6" + bytes(18), b"\x89PNG" * 100):
+    for content in (b"PK\5\6" + bytes(18), b"\x89PNG" * 100):
         (tmp_path / "x.zip").write_bytes(content)
         for refuse in (Bundle.open, refuse_pack):
             with pytest.raises(BundleError, match=r"is not a bundle: ") as caught:
                 refuse(tmp_path / "x.zip")
             assert "edgevit predict BUNDLE IMAGE" in caught.value.remedy
-    (tmp_path / "x.zip").write_bytes(b"PK\3\4" * 100)
-    with pytest.raises(BundleError, match=r"is not a pack"):
-        Bundle.open(tmp_path / "x.zip")
+    for content in (b"", b"PK", b"PK\3\4" * 100):  # as if the rest were missing
+        (tmp_path / "x.zip").write_bytes(content)
+        with pytest.raises(BundleError, match=r"is not a pack: it is (empty|cut short)"):
+            Bundle.open(tmp_path / "x.zip")
     assert not begins_as_pack(tmp_path / "x.zip")
     assert not begins_as_pack(tmp_path)
 
