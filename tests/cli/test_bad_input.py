@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 from tiny import SHAPES, content, entries
 
 from edgevit.bundle.store import Bundle
@@ -346,6 +344,9 @@ def test_images_without_their_option(refused, photos):
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_state_dict_of_an_unknown_model(refused, tmp_path, suffix):
+    import torch
+    from safetensors.torch import save_file
+
     tensors = {"stem.conv.weight": torch.ones(2, 2)}
     path = tmp_path / f"mine{suffix}"
     torch.save(tensors, path) if suffix == ".pt" else save_file(tensors, path)

@@ -35,8 +35,8 @@ def test_values_out_of_range_are_refused(name, value):
 
 SETTINGS = st.builds(
     RunSettings,
-    data=st.none() | st.text(),
-    source=st.none() | st.text(),
+    data=st.none() | st.text(min_size=1),
+    source=st.none() | st.text(min_size=1),
     image_size=st.none() | st.integers(1, 9999) | st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
     heads=st.none() | st.integers(1, 64),
     raw_weights=st.booleans(),
