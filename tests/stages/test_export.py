@@ -12,8 +12,6 @@ import edgevit
 from edgevit.data.batches import Unreadable
 from edgevit.errors import DataError
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
-from edgevit.models.loading import load_checkpoint
-from edgevit.stages.export import export
 from edgevit.stages.images import DataSource
 
 ODD = "l0\x1b[2J"
@@ -36,6 +34,8 @@ def with_labels(path, labels):
 
 
 def refused(tmp_path, model):
+    from edgevit.stages.export import export
+
     output = tmp_path / "new.edgevit"
     with pytest.raises(DataError, match=r"the class 'l0\\x1b\[2J' of .* cannot be shown") as caught:
         export(model, output, DataSource(SHAPES, "test", Unreadable()))
@@ -60,5 +60,7 @@ def test_of_a_config_beside_it(onnx_file, tmp_path):
 
 
 def test_of_a_checkpoint(tiny_checkpoint, tmp_path):
+    from edgevit.models.loading import load_checkpoint
+
     checkpoint = load_checkpoint(str(tiny_checkpoint))
     refused(tmp_path, replace(checkpoint, labels=(ODD, *checkpoint.labels[1:])))
