@@ -47,7 +47,9 @@ def trace_module(module: nn.Module, outputs: Sequence[str], name: str, shape: tu
 
 def cause_of(error: BaseException) -> str:
     """Return one line that says what went wrong at first."""
-    while error.__cause__ is not None:
+    seen: set[int] = set()
+    while error.__cause__ is not None and id(error) not in seen:  # an error may be raised from itself
+        seen.add(id(error))
         error = error.__cause__
     return shown_line(_COLOUR.sub("", str(error)) or type(error).__name__)
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgevit.graph.metadata import INPUT
-from edgevit.graph.module_trace import AttentionWrittenOut, trace_module
+from edgevit.graph.module_trace import AttentionWrittenOut, cause_of, trace_module
 
 
 class Windows(nn.Module):
@@ -72,3 +72,9 @@ def test_attention_that_is_written_out_keeps_its_dropout():
         kept = functional.scaled_dot_product_attention(query, query, query)
     assert not torch.allclose(dropped, query)
     assert torch.allclose(kept, query)
+
+
+def test_the_first_cause_is_said_also_of_errors_that_are_raised_from_themselves():
+    first, later, circle = ValueError("first"), RuntimeError("later"), RuntimeError("circle")
+    later.__cause__, circle.__cause__ = first, circle
+    assert (cause_of(later), cause_of(circle)) == ("first", "circle")
