@@ -22,7 +22,12 @@
 Every error carries a ``remedy``: what to type or change next.
 """
 
+from __future__ import annotations
+
+import pickle
 import sys
+from itertools import pairwise
+from typing import Any
 
 __all__ = [
     "BundleError",
@@ -59,6 +64,13 @@ class EdgeViTError(Exception):
         self.remedy = remedy
         if remedy and sys.version_info >= (3, 11):
             self.add_note(f"try: {remedy}")  # so that a traceback shows it
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process makes the same error again: by default from the message alone, which fails there.
+
+        The causes come along up to the first that cannot.
+        """
+        return _restored, tuple(map(_portable, _with_causes(self)))
 
 
 class InputError(EdgeViTError):
@@ -125,3 +137,43 @@ class HostError(MissingError):
 
 class StorageError(MissingError):
     """The disk is full or read-only."""
+
+
+def _with_causes(error: EdgeViTError) -> list[BaseException]:
+    """Return ``error``, its cause, the cause of that and so on, each once: an error may be raised from itself."""
+    found: list[BaseException] = []
+    each: BaseException | None = error
+    while each is not None and not any(each is one for one in found):
+        if not isinstance(each, EdgeViTError) and not _pickles(each):
+            break
+        found.append(each)
+        each = each.__cause__
+    return found
+
+
+def _pickles(error: BaseException) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - written in the same line
+    except Exception:  # noqa: BLE001 - a class of someone else's may raise anything
+        return False
+    return True
+
+
+def _portable(error: BaseException) -> Any:  # noqa: ANN401
+    """Return ``error`` as it can be pickled: of one of EdgeViT's its parts."""
+    return (type(error), error.args, error.__dict__) if isinstance(error, EdgeViTError) else error
+
+
+def _restored(*found: Any) -> BaseException:  # noqa: ANN401
+    """Return the first of the errors that ``_portable`` has made portable; each is caused by the next."""
+    errors: list[BaseException] = []
+    for each in found:
+        error = each
+        if isinstance(each, tuple):
+            kind, arguments, fields = each
+            error = kind.__new__(kind, *arguments)
+            error.__dict__.update(fields)
+        errors.append(error)
+    for error, cause in pairwise(errors):
+        error.__cause__ = cause
+    return errors[0]

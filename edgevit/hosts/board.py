@@ -45,8 +45,8 @@ class RequestRefused(Exception):
     """A request that cannot be done; ``kind`` says why in a word: space, storage, busy, damaged, ended."""
 
     def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+        super().__init__(kind, message)
+        self.kind, self.message = kind, message
 
 
 class Board:
@@ -386,7 +386,7 @@ def answer(board: Board, stream: BinaryIO, request: dict[str, Any]) -> tuple[dic
         if request["op"] not in ("hello", "clean"):
             board.seen()
     except RequestRefused as error:
-        return {"error": error.kind, "message": str(error)}, b""
+        return {"error": error.kind, "message": error.message}, b""
     except OSError as error:
         kind = "space" if error.errno in _FULL else "storage"
         return {"error": kind, "message": f"{error.filename or request['op']}: {error.strerror}"}, b""

@@ -50,7 +50,7 @@ class Limits:
 
 class _Refused(Exception):
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+        super().__init__(status, message)
         self.status, self.message = status, message
 
 
