@@ -107,19 +107,25 @@ def revalidated(kind: str, value: object, type_: type[T], *, remedy: str) -> T:
     """
     try:
         with LOCK:
-            return msgspec.convert(msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=_plain_number), type_)
+            return msgspec.convert(msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=_pythons_own), type_)
     except msgspec.ValidationError as error:
         raise _explained(f"the {kind}", "", type_, error, remedy=remedy) from error
     except (TypeError, ValueError, RecursionError) as error:  # what no file has: half of a character, a set of sets
         raise InputError(f"the {kind} cannot be used: {error}", remedy=remedy) from error
 
 
-def _plain_number(value: object) -> int | float:
-    """Return a number of another library, such as numpy, as one of Python's."""
+def _pythons_own(value: object) -> bool | int | float | str:
+    """Return a number, a string or a bool of another library, such as numpy, as one of Python's."""
+    from numpy import bool_  # known to none of Python's kinds
+
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
         return float(value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool_):
+        return bool(value)
     raise TypeError(f"it has a {type(value).__name__} in it")
 
 
