@@ -13,8 +13,9 @@ import numpy as np
 from edgevit.brief import in_brief
 from edgevit.errors import InputError
 from edgevit.likeness import nearest
+from edgevit.paths import path_given
 from edgevit.recipes import Recipe, checked_recipe, load_recipe
-from edgevit.runtime.arguments import path_given, word
+from edgevit.runtime.arguments import word
 
 
 def number(name: str, value: Any, *, least: float, most: float = math.inf) -> float | None:  # noqa: ANN401

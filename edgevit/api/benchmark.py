@@ -6,6 +6,7 @@ from edgevit.api.arguments import names, number
 from edgevit.api.bundles import opened
 from edgevit.api.hosts import OnHosts, on_hosts
 from edgevit.evaluation.load import Load
+from edgevit.paths import path_given
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import BundleLike, flag, threads_given, whole_number, word
 from edgevit.stages.benchmark import benchmark as stage
@@ -65,7 +66,7 @@ def benchmark(
         threads=threads_given(threads),
         duration_s=number("duration", duration, least=0) or 0.0,
         precision=number("precision", precision, least=0, most=1),
-        energy_from=word("energy_from", energy_from),
+        energy_from=path_given("energy_from", word("energy_from", energy_from)),
         sweep=flag("sweep", sweep),
     )
     load.check()

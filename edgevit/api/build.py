@@ -6,8 +6,9 @@ import time
 from edgevit.api.bundles import opened
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import InputError
+from edgevit.paths import path_given
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.runtime.arguments import BundleLike, path_given, word
+from edgevit.runtime.arguments import BundleLike, word
 from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.build import build as stage
 from edgevit.stages.build import variant_name

@@ -32,8 +32,9 @@ from edgevit.models.origin import WeightsOrigin
 from edgevit.models.overrides import Colours, Resize
 from edgevit.models.requested import requests_in
 from edgevit.models.spec import OutputActivation
+from edgevit.paths import path_given
 from edgevit.progress import Progress, ProgressCallback, progress_to
-from edgevit.runtime.arguments import flag, path_given
+from edgevit.runtime.arguments import flag
 from edgevit.stages import export as stage
 from edgevit.stages.peers import Peer, peer_called
 from edgevit.stages.results import ExportResult

@@ -12,7 +12,8 @@ from edgevit.api.arguments import listed, names, number, one_of
 from edgevit.brief import in_brief
 from edgevit.errors import InputError
 from edgevit.models.overrides import Resize
-from edgevit.runtime.arguments import path_given, whole_number
+from edgevit.paths import path_given
+from edgevit.runtime.arguments import whole_number
 
 _Words = Literal["squash", "pad", "letterbox"]
 

@@ -13,7 +13,8 @@ from edgevit.data.images import ImageSource as Image
 from edgevit.data.in_memory import ImageList
 from edgevit.data.sources import Split
 from edgevit.errors import InputError
-from edgevit.runtime.arguments import flag, images_given, path_given, whole_number
+from edgevit.paths import path_given
+from edgevit.runtime.arguments import flag, images_given, whole_number
 from edgevit.stages.images import DataSource
 
 Images: TypeAlias = str | os.PathLike[str] | Iterable[Image]

@@ -15,6 +15,7 @@ from edgevit.data.images import Channels, ImageSource
 from edgevit.data.pictures import images_in
 from edgevit.errors import InputError
 from edgevit.models.outputs import Output, in_words, labelled
+from edgevit.paths import path_given
 from edgevit.progress import SILENT, Progress, ProgressCallback, progress_to
 from edgevit.runtime import Prediction, load
 from edgevit.runtime.arguments import (
@@ -23,7 +24,6 @@ from edgevit.runtime.arguments import (
     channels_given,
     images_given,
     is_one_image,
-    path_given,
     threads_given,
     whole_number,
 )

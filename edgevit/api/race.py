@@ -11,9 +11,10 @@ from edgevit.api.images import Images, images_of
 from edgevit.bundle.manifest import Precision
 from edgevit.errors import InputError
 from edgevit.evaluation.load import Load
+from edgevit.paths import path_given
 from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.recipes import GateLimits, Recipe
-from edgevit.runtime.arguments import BundleLike, flag, path_given, threads_given, whole_number, word
+from edgevit.runtime.arguments import BundleLike, flag, threads_given, whole_number, word
 from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.chosen import precision_called
 from edgevit.stages.race import Race
@@ -138,7 +139,7 @@ def race(
             batch=whole_number("batch", batch, least=1),
             threads=threads_given(threads),
             duration_s=number("duration", duration, least=0) or 0.0,
-            energy_from=word("energy_from", energy_from),
+            energy_from=path_given("energy_from", word("energy_from", energy_from)),
         ),
         limits=GateLimits(
             max_drop=number("max_drop", max_drop, least=0, most=100),

@@ -19,6 +19,7 @@ from edgevit.dependencies import require
 from edgevit.errors import BundleError, InputError, VerificationError
 from edgevit.files import expanded
 from edgevit.json import JSONError, decode
+from edgevit.paths import path_given
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -168,7 +169,7 @@ def _key_content(given: TrustedKey) -> tuple[str, bytes]:
         raise InputError(
             f"a trusted key is a {type(given).__name__}", remedy=f"give the path of its file; {_MAKE_PUBLIC}"
         )
-    path = Path(given)
+    path = Path(path_given("a trusted key", given))
     return str(path), _read(path, _MAKE_PUBLIC).strip()
 
 

@@ -52,6 +52,7 @@ from edgevit.errors import BundleError, InputError, VerificationError
 from edgevit.likeness import PRECISIONS_ELSEWHERE, alike
 from edgevit.models.outputs import Output, width_of
 from edgevit.models.spec import AnySpec, GraphSpec, ModelSpec, OutputActivation
+from edgevit.paths import path_given
 
 if TYPE_CHECKING:
     from edgevit.bundle.transaction import Transaction
@@ -92,7 +93,7 @@ class Bundle(msgspec.Struct, frozen=True):
             MissingDependencyError: if the package that checks signatures is not installed.
 
         """
-        place = _place(path)
+        place = Path(path_given("path", path))
         if is_pack(place):
             pack = Pack(place)
             signed_by = _check_signature(place, pack.manifest_bytes, pack.signature_bytes, trusted_keys)
@@ -119,7 +120,7 @@ class Bundle(msgspec.Struct, frozen=True):
         """
         from edgevit.bundle.transaction import refuse_existing
 
-        refuse_existing(Path(path), existing)
+        refuse_existing(Path(path_given("path", path)), existing)
 
     @classmethod
     def create(
@@ -156,7 +157,7 @@ class Bundle(msgspec.Struct, frozen=True):
 
         from edgevit.bundle.transaction import creation
 
-        path = Path(path)
+        path = Path(path_given("path", path))
         if not float32.is_file():
             raise BundleError(f"{float32} does not exist", remedy="give the float32 ONNX file")
 
@@ -403,16 +404,6 @@ class Bundle(msgspec.Struct, frozen=True):
             kept = tuple(file for file in manifest.extra if logical_path(file).partition("/")[0] != folder)
             manifest = msgspec.structs.replace(manifest, extra=(*kept, *_filled(change, folder, fill)))
             return Bundle(self.path, change.publish(manifest, folder))
-
-
-def _place(path: str | os.PathLike[str]) -> Path:
-    try:
-        encoded = os.fsencode(path)
-    except (TypeError, UnicodeEncodeError):  # no path, or half of a character
-        encoded = b"\0"
-    if b"\0" in encoded:
-        raise InputError(f"path is {in_brief(path)}, not a path", remedy="give the path of a bundle or a pack")
-    return Path(os.fsdecode(encoded))
 
 
 def _check_signature(

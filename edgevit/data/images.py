@@ -87,7 +87,7 @@ def decode_image(source: ImageSource) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _finish(_from_array(source), "the array")
     if isinstance(source, (str, os.PathLike)):
-        return _from_file(Path(os.fsdecode(source)))
+        return _from_file(os.fsdecode(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_stream(io.BytesIO(source), len(source), "the image")
     if not callable(getattr(source, "read", None)):
@@ -144,7 +144,10 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.ndim == 3 and channels == 1 else array)
 
 
-def _from_file(path: Path) -> Image.Image:
+def _from_file(name: str) -> Image.Image:
+    if not name:  # would be the current folder
+        raise ImageError("the path of an image is empty", remedy="give the path of an image file")
+    path = Path(name)
     try:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"

@@ -7,6 +7,7 @@ import operator
 import os
 import re
 import sys
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,16 +21,15 @@ from edgevit.brief import in_brief
 from edgevit.bundle.store import Bundle
 from edgevit.data.images import Channels, ImageSource
 from edgevit.errors import InputError
+from edgevit.paths import path_given
 from edgevit.processor import most_threads
 from edgevit.runtime.verification import Check
 from edgevit.system import memory
 
-#: More than that are no images, or without an end. What else is in memory leaves some of it.
+#: More than that are no images, or without an end, as are more megabytes of those that come one by one.
 MOST_IMAGES = 10_000_000
-_USUAL_MB = 8192
+_MOST_MB = 2048
 _MOST_KEYS = 10_000
-#: What Linux and macOS take, in bytes; of a longer one, each question about it is an error of the system.
-_LONGEST_PATH, _LONGEST_NAME = 4095, 255
 
 BundleLike: TypeAlias = Bundle | str | os.PathLike[str]
 """A bundle, or the path of its folder, or of a pack."""
@@ -142,34 +142,6 @@ def keys_given(value: Any) -> list[Any] | None:  # noqa: ANN401
     return keys
 
 
-def path_given(name: str, value: Any) -> str:  # noqa: ANN401
-    """Return ``value``, a path or a name, as a string.
-
-    Raises:
-        InputError: if it is none.
-
-    """
-    if not isinstance(value, (str, os.PathLike)):
-        raise InputError(f"{name} is {in_brief(value)}, not a path", remedy=f"give {name} as a string or a Path")
-    text = os.fsdecode(value)
-    if not text:
-        raise InputError(f"{name} is empty", remedy=f"give {name} as a name or a path; '.' is the current folder")
-    if "\0" in text or not _encodable(text):
-        what = "a zero byte" if "\0" in text else "half of a character"
-        raise InputError(f"{name} has {what} in it", remedy=f"give {name} as a path that a disk can have")
-    if len(text) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(text).parts):
-        raise InputError(f"{name} is {in_brief(text)}, too long for a path", remedy=f"give {name} as a name or a path")
-    return text
-
-
-def _encodable(path: str) -> bool:
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:  # a lone surrogate, which no path of Python's has
-        return False
-    return True
-
-
 def name_of_service(value: str) -> str:
     """Return ``value``, what clients call a model, which is a part of addresses and the name of a folder.
 
@@ -229,14 +201,14 @@ def images_given(value: Any) -> Sequence[ImageSource]:  # noqa: ANN401
     if isinstance(value, (Sequence, np.ndarray)):
         if _count(value) > MOST_IMAGES:
             raise _too_many(f"there are more than {MOST_IMAGES} images")
-        return value if isinstance(value, Sequence) else list(value)
+        return list(value) if isinstance(value, (np.ndarray, deque)) else value  # a deque may change meanwhile
     found: list[ImageSource] = []
     left = _memory_for_images()
     for image in value:
         found.append(image)
         left -= _bytes_of(image)
         if left < 0 or len(found) > MOST_IMAGES:
-            raise _too_many(f"the images have no end, or need most of the memory: {len(found)} were read")
+            raise _too_many(f"the images have no end, or need too much memory: {len(found)} were read")
     return found
 
 
@@ -248,19 +220,22 @@ def _count(value: Sequence[Any] | NDArray[Any]) -> int:
 
 
 def _memory_for_images() -> int:
-    """Return how many bytes images may take that come one by one."""
+    """Return how many bytes images may take that come one by one: what has no end is to be refused in seconds."""
     available = memory().available_mb
-    return (_USUAL_MB if available is None else available // 2) << 20
+    return min(_MOST_MB, _MOST_MB if available is None else available // 2) << 20
 
 
 def _bytes_of(image: object) -> int:
     if isinstance(image, Image.Image):
         return image.width * image.height * len(image.getbands())
-    return int(getattr(image, "nbytes", 0)) or (len(image) if isinstance(image, (bytes, bytearray)) else 0)
+    size = getattr(image, "nbytes", 0)  # of an array or a tensor; of something else it may be anything
+    return max(size if isinstance(size, int) else 0, sys.getsizeof(image, 0))
 
 
 def _too_many(message: str) -> InputError:
-    return InputError(message, remedy="give a folder, or as many as are needed: list(itertools.islice(images, 1000))")
+    return InputError(
+        message, remedy="give a folder, a list, or as many as are needed: list(itertools.islice(images, 1000))"
+    )
 
 
 def _iterates(value: Any) -> bool:  # noqa: ANN401

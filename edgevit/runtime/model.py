@@ -315,10 +315,10 @@ class Model:
         images = images_given(images)
         height, width = self.preprocess.size
         at_once = max(1, min(_BATCH, _PIXELS // (height * width), _PIXELS // self._outputs))
-        parts = [
-            self.infer(self.prepare(images[start : start + at_once], channels=channels))
-            for start in range(0, len(images), at_once)
-        ]
+        count = len(images)
+        blocks = (range(start, min(start + at_once, count)) for start in range(0, count, at_once))
+        # One by one: not every sequence has slices.
+        parts = [self.infer(self.prepare([images[i] for i in block], channels=channels)) for block in blocks]
         return np.concatenate(parts) if parts else np.empty((0, self._outputs), dtype=np.float32)
 
     def prepare(self, images: Sequence[ImageSource], *, channels: Channels = "rgb") -> NDArray[np.float32]:

@@ -3,8 +3,10 @@
 import importlib
 import inspect
 import itertools
+import operator
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +31,11 @@ class Unknown:
         return "the whole of it" * 1000
 
 
+#: Fewer characters than a path may have bytes, but more bytes; and a name.
+DEEP, LONG = "/".join(["字" * 80] * 18), "ä" * 130
 WRONG = (
-    Unknown(), Unknown, 3, -1, 2.5, float("nan"), 10**400, True, None, "no such thing", "", "\0", "a" * 5000,
-    "\ud800", b"x", (), ["x"], [Unknown()], [None], [["x"]], {"a": 1}, {1}, np.array([1, 2]), np.zeros(()),
+    Unknown(), Unknown, 3, -1, 2.5, float("nan"), 10**400, True, None, "no such thing", "", "\0", "a" * 5000, DEEP,
+    LONG, "\ud800", b"x", (), ["x"], [Unknown()], [None], [["x"]], {"a": 1}, {1}, np.array([1, 2]), np.zeros(()),
     np.float32(0.5), print, Path("nowhere"), range(3),
 )  # fmt: skip
 #: Function -> what it is called with beside the bundle, and where the work begins, which these tests do not wait for.
@@ -156,6 +160,44 @@ def test_images_without_an_end_are_refused(tiny_quantized, monkeypatch, endless)
         assert "islice" in error.remedy
 
 
+class Sized:
+    """Has a size that is none."""
+
+    def nbytes(self):
+        return 5
+
+
+def test_what_has_no_size_is_no_image(model):
+    error = refused(lambda: model.predict_batch(iter([Sized()])))
+    assert "is not an image" in error.message
+
+
+def test_images_without_an_end_are_refused_soon_where_there_is_much_memory(model, monkeypatch):
+    monkeypatch.setattr("edgevit.runtime.arguments.memory", lambda: Memory(1 << 20, 1 << 20))
+    images = itertools.repeat(np.broadcast_to(np.uint8(0), (10_000, 10_000, 3)))
+    error = refused(lambda: model.predict_batch(itertools.islice(images, 1000)))
+    assert "8 were read" in error.message
+
+
+class Frames(Sequence):
+    """A sequence without slices."""
+
+    def __init__(self, frames):
+        self.frames = frames
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __getitem__(self, index):
+        return self.frames[operator.index(index)]
+
+
+@pytest.mark.parametrize("kind", [deque, Frames])
+def test_sequences_need_no_slices(model, kind):
+    frames = [np.full((16, 16, 3), 7 * index, np.uint8) for index in range(35)]
+    assert np.array_equal(model.infer_images(kind(frames)), model.infer_images(frames))
+
+
 def test_keys_without_an_end_are_refused(tiny_quantized):
     error = refused(lambda: load(tiny_quantized, trusted_keys=itertools.repeat("a.pem")))
     assert error is not None
@@ -211,6 +253,10 @@ def test_an_empty_path_is_not_the_current_folder(quantized, tmp_path, monkeypatc
         lambda: public.predict(quantized, ""),
         lambda: public.export("fashion-micro", ""),
         lambda: public.load(""),
+        lambda: public.load(quantized, trusted_keys=[""]),
+        lambda: public.Bundle.open(""),
+        lambda: public.Bundle.check_place("", "refuse"),
+        lambda: load(quantized).predict(""),
     ):
         error = refused(call)
         assert error is not None
@@ -228,6 +274,19 @@ def test_what_a_field_of_a_recipe_is_given_is_taken_as_in_a_file_or_refused(kind
             error = refused(lambda recipe=recipe: recipe_given(recipe))
             assert error is not None or recipe_given(recipe) == recipe, "taken as it is"
             assert error is None or "the whole of it" not in error.message
+
+
+def test_numpys_own_values_in_a_recipe_are_taken_as_pythons():
+    given = Recipe(
+        samples=np.int64(8),
+        observer=np.str_("mse"),
+        max_kl=np.float32(0.5),
+        why=np.str_("to see"),
+        rewrites=Rewrites(per_token_scale=np.bool_(False)),
+    )
+    plain = Recipe(samples=8, observer="mse", max_kl=0.5, why="to see", rewrites=Rewrites(per_token_scale=False))
+    assert recipe_given(given) == plain
+    assert type(recipe_given(given).rewrites.per_token_scale) is bool
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_what_cannot_sign_is_named_and_nothing_is_written(bundle, tmp_path, cont
         (private_pem(PRIVATE), "no public key"),
         (3, "is a int"),
         ("absent.pem", "cannot be read"),
-        ("a\0b", "cannot be read"),
+        ("a\0b", "has a zero byte"),
     ],
 )
 def test_what_is_no_public_key_is_named(signed, trusted, problem):
