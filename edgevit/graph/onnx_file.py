@@ -13,6 +13,7 @@ import onnx.external_data_helper
 import onnx.version_converter
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
+from numpy.typing import NDArray
 
 from edgevit.errors import GraphError
 from edgevit.files import sha256_of
@@ -166,10 +167,29 @@ def _check_standard(model: onnx.ModelProto, path: Path) -> None:
         raise GraphError(f"{path} has operators that are not ONNX's own: {_some(custom)}", remedy=_STANDARD_ONLY)
     operators = {node.op_type for node in nodes}
     _refuse_control(operators & _CONTROL, path)
-    if random := operators & _RANDOM:
+    random = operators & _RANDOM
+    if any(_drops_out(node, model.graph) for node in nodes):
+        random.add("Dropout")
+    if random:
         raise GraphError(
             f"{path} draws random numbers: {_some(random)}", remedy="export it again without what is random in it"
         )
+
+
+def _drops_out(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    """Say whether ``node`` is a Dropout that is known to be in training mode, with a ratio that is not known to be 0."""
+    if node.op_type != "Dropout" or len(node.input) < 3:  # without a third input it is not
+        return False
+    ratio, training = (_constant(name, graph) for name in node.input[1:3])
+    return training is not None and bool(training.any()) and (ratio is None or bool(ratio.any()))
+
+
+def _constant(name: str, graph: onnx.GraphProto) -> NDArray[np.generic] | None:
+    """Return the values of a constant tensor; None if it is not known to be one."""
+    tensors = [tensor for tensor in graph.initializer if tensor.name == name]
+    made = (node for node in graph.node if node.op_type == "Constant" and name in node.output)
+    tensors += [attribute.t for node in made for attribute in node.attribute if attribute.name == "value"]
+    return onnx.numpy_helper.to_array(tensors[0]) if tensors else None
 
 
 def _refuse_control(found: set[str], path: Path) -> None:

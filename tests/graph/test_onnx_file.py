@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import warnings
+from functools import partial
 
 import numpy as np
 import onnx
@@ -159,10 +160,22 @@ def drawing(model):
     model.graph.node[2].input[0] = "noisy"
 
 
+def dropping(model, *, ratio=0.5, training=True, node=False):
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(ratio), "ratio"))
+    mode = numpy_helper.from_array(np.array(training), "training")
+    if node:
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["training"], value=mode))
+    else:
+        model.graph.initializer.append(mode)
+    model.graph.node.append(helper.make_node("Dropout", ["flat", "ratio", "training"], ["unused"]))
+
+
 @pytest.mark.parametrize(
     ("change", "message", "remedy"),
     [
         (drawing, "draws random numbers: RandomUniformLike", "without what is random"),
+        (dropping, "draws random numbers: Dropout", "without what is random"),
+        (partial(dropping, node=True), "draws random numbers: Dropout", "without what is random"),
         (contrib, "operators that are not ONNX's own: com.microsoft.Rfft", "torch.onnx.export"),
         (quantized, "is quantized already: it has QuantizeLinear", "float32 model"),
         (looping, "branches or loops.*: Loop", "dynamo=True"),
@@ -178,6 +191,13 @@ def test_what_a_vit_has_not(tmp_path, change, message, remedy):
     with pytest.raises(GraphError, match=message) as caught:
         read_onnx(written(tmp_path, model))
     assert remedy.replace("\\", "") in caught.value.remedy
+
+
+@pytest.mark.parametrize("said", [{"training": False}, {"ratio": 0}])
+def test_a_dropout_that_drops_nothing_is_taken(tmp_path, said):
+    model = simple()
+    dropping(model, **said)
+    read_onnx(written(tmp_path, model))
 
 
 def test_files_that_are_too_large(tmp_path, monkeypatch):
