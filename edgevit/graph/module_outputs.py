@@ -18,8 +18,8 @@ _WRAP = "wrap it in a module whose forward() returns the tensors that are meant"
 class ModuleOutputs(nn.Module):
     """Runs ``module``, called ``name``, and gives of its outputs the tensors that are meant.
 
-    Those are the ones in ``wanted``; without it, ``logits`` alone, if they are (B, classes), or else all.
-    ``names`` are what they were called at the last run.
+    Those are the ones in ``wanted``; without it, ``logits`` alone, if they are (B, classes), or else all. What is None
+    is left out. ``names`` are what they were called at the last run.
     """
 
     def __init__(self, module: nn.Module, name: str, wanted: Collection[str] = ()) -> None:
@@ -35,7 +35,7 @@ class ModuleOutputs(nn.Module):
             GraphError: if there are none, one is no dense tensor of real numbers, names do not tell them apart, or
                 one in ``wanted`` is not there.
         """
-        named = self._chosen(self._named(self.module(images)))
+        named = self._chosen(self._named(self.module(images.clone())))  # a module may normalise images in place
         for name, value in named.items():
             if not isinstance(value, Tensor):
                 raise GraphError(f"{self._called} gives a {type(value).__name__}, not a tensor", remedy=_WRAP)
@@ -75,8 +75,11 @@ class ModuleOutputs(nn.Module):
                 )
             return named
         if hasattr(given, "_asdict"):
-            return dict(given._asdict())
-        if isinstance(given, (tuple, list)) and len(given) != 1:
-            return {f"output_{number}": each for number, each in enumerate(given)}
-        alone = given[0] if isinstance(given, (tuple, list)) else given
+            return {key: value for key, value in given._asdict().items() if value is not None}
+        alone = given
+        if isinstance(given, (tuple, list)):
+            numbered = {f"output_{number}": each for number, each in enumerate(given) if each is not None}
+            if len(numbered) != 1:
+                return numbered
+            (alone,) = numbered.values()
         return {OUTPUT if getattr(alone, "ndim", 0) == 2 else "output": alone}

@@ -15,7 +15,7 @@ ROWS, MAPS = IMAGES.flatten(1), IMAGES[:, :1]
 
 class Pair(NamedTuple):
     depth: torch.Tensor
-    mask: torch.Tensor
+    mask: torch.Tensor | None
 
 
 class Gives(nn.Module):
@@ -34,6 +34,9 @@ class Gives(nn.Module):
         ([MAPS], (), ["output"]),
         ((ROWS, MAPS), (), ["output_0", "output_1"]),
         (Pair(MAPS, MAPS), (), ["depth", "mask"]),
+        (Pair(MAPS, None), (), ["depth"]),
+        ((ROWS, None), (), ["logits"]),
+        ([None, MAPS, None, ROWS], (), ["output_1", "output_3"]),
         ({"logits": ROWS, "tokens": MAPS, "loss": None}, (), ["logits"]),
         ({"logits": ROWS, "tokens": MAPS, "states": (ROWS,)}, ["tokens"], ["tokens"]),
         ({"logits": MAPS, "depth": MAPS}, (), ["logits", "depth"]),
@@ -50,6 +53,7 @@ def test_the_outputs_that_are_meant(given, wanted, names):
     [
         ((), "Gives gives no tensors"),
         ({"logits": None}, "gives no tensors"),
+        ((None, None), "gives no tensors"),
         (None, "gives a NoneType, not a tensor"),
         ({1: ROWS, "1": MAPS}, "two outputs under one name, of 1, 1"),
         ({"images": ROWS, "other": MAPS}, "calls an output 'images'"),
@@ -62,6 +66,14 @@ def test_outputs_that_cannot_be_taken(given, said):
     with pytest.raises(GraphError, match=said) as caught:
         ModuleOutputs(Gives(given), "Gives")(IMAGES)
     assert caught.value.remedy
+
+
+def test_the_images_are_left_as_they_are():
+    outputs = ModuleOutputs(nn.Sequential(nn.ReLU(inplace=True), nn.Flatten()), "Rectifies")
+    images = torch.full((1, 3, 4, 4), -1.0)
+    (found,) = outputs(images)
+    assert (found == 0).all()
+    assert (images == -1).all()
 
 
 def test_an_output_that_is_not_there():
