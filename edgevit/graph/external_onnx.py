@@ -26,6 +26,7 @@ from edgevit.graph.passes.dynamic_batch import BATCH, DynamicBatch
 from edgevit.graph.passes.fuse_layer_norm import FuseLayerNorm
 from edgevit.graph.passes.infer_shapes import InferShapes
 from edgevit.graph.passes.name_uniquely import NameUniquely
+from edgevit.graph.probabilities import logarithms
 from edgevit.graph.running import (
     ENGINE_ERRORS,
     TOLERANCE,
@@ -54,8 +55,10 @@ _EACH_ALONE = (
 _LOGITS = "export it again without its last Softmax; EdgeViT makes probabilities of logits itself"
 _UNLIKE: tuple[type[Exception], ...] = (*ENGINE_ERRORS, ValueError)  # also where answers do not fit together
 _REFUSED: tuple[type[Exception], ...] = (GraphError, VerificationError, *ENGINE_ERRORS)
-_LEAST = 1e-3  # a probability whose logarithm an engine gives as exactly as a logit
 _HALF = 2e-2  # of the largest logit, that computing in float16 or bfloat16 may cost the file that was given
+#: What onnxruntime's probabilities may be off by, see ``logarithms``: its Sigmoid is a quotient of polynomials.
+_OFF: dict[OutputActivation, dict[str, float]] = {"softmax": {}, "sigmoid": {"error": 3e-7}}
+_HALF_OFF = {"rounding": 2**-7, "error": 1e-6}
 _NOT_ITSELF = "report it with what wrote the file, and what `edgevit doctor` prints; nothing was exported"
 
 
@@ -239,7 +242,8 @@ def _compare(
     try:
         found = concatenated(run_several(path, growing_batches(images), images=INPUT, answers=model.names))
         if model.cut is not None:
-            found, expected = [comparable(probabilities_of(found[0], model.cut))], [comparable(expected[0])]
+            off = _HALF_OFF if _is_half(model.file) else _OFF[model.cut]
+            found, expected = ([each] for each in logarithms(found[0], expected[0], model.cut, **off))
         difference = largest_difference(found, expected)
         among = difference_among_others(path, images, given=INPUT, answers=model.names)
         problem = f"{' or '.join(model.names)} differ by up to {np.maximum(difference, among):.3g}"
@@ -260,20 +264,10 @@ def _compare(
     raise VerificationError(f"the file for the bundle is not {model.file.path} any more: {problem}", remedy=_NOT_ITSELF)
 
 
-def probabilities_of(logits: NDArray[np.float32], activation: OutputActivation) -> NDArray[np.float64]:
-    """Return what ``activation`` makes of ``logits`` (N, classes)."""
-    values = logits.astype(np.float64)
-    if activation == "sigmoid":
-        return np.exp(-np.logaddexp(0, -values))
-    return np.exp(values - np.logaddexp.reduce(values, axis=1, keepdims=True))
-
-
-def comparable(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return what differs between probabilities as much as it does between logits; an engine rounds the least."""
-    both = np.concatenate([probabilities, 1 - probabilities], axis=1, dtype=np.float64)
-    return np.log(np.maximum(both, _LEAST)).astype(np.float32)
-
-
 def _tolerance(file: OnnxFile) -> float:
     """Return how far a logit may lie from that of the file given, in parts of the largest."""
-    return _HALF if {"float16", "bfloat16"} & set(file.floats) else TOLERANCE
+    return _HALF if _is_half(file) else TOLERANCE
+
+
+def _is_half(file: OnnxFile) -> bool:
+    return not {"float16", "bfloat16"}.isdisjoint(file.floats)

@@ -177,7 +177,7 @@ def _check_standard(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _drops_out(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
-    """Say whether ``node`` is a Dropout that is known to be in training mode, with a ratio that is not known to be 0."""
+    """Say whether ``node`` is a Dropout in training mode, as far as is known, whose ratio is not known to be 0."""
     if node.op_type != "Dropout" or len(node.input) < 3:  # without a third input it is not
         return False
     ratio, training = (_constant(name, graph) for name in node.input[1:3])

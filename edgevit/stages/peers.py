@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.errors import InputError, VerificationError
-from edgevit.graph.external_onnx import OnnxModel, comparable, probabilities_of
+from edgevit.graph.external_onnx import OnnxModel
+from edgevit.graph.probabilities import logarithms
 from edgevit.likeness import nearest
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def check_equal(peer: Peer, images: NDArray[np.float32], found: NDArray[np.float
             remedy=peer.remedy,
         )
     if peer.activation is not None:
-        found, expected = comparable(probabilities_of(found, peer.activation)), comparable(expected)
+        found, expected = logarithms(found, expected, peer.activation)
     difference = float(np.abs(expected - found).max())
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= allowed:

@@ -280,6 +280,30 @@ def test_a_file_that_is_not_the_same_any_more_is_not_written(external_vits, tmp_
     assert path.read_bytes() == b"before"
 
 
+@pytest.mark.parametrize(("kind", "moved", "classes"), [("Sigmoid", -9, 4), ("Softmax", 0, 4096)])
+def test_a_file_whose_probabilities_are_all_small_is_compared_as_well(tmp_path, monkeypatch, kind, moved, classes):
+    generator = np.random.default_rng(2)
+
+    def harm(model, *_):
+        weight = model.graph.initializers["w"]
+        weight.const_value = ir.tensor(weight.const_value.numpy()[:, ::-1].copy(), name="w")
+
+    path = small(
+        tmp_path,
+        helper.make_node("GlobalAveragePool", ["x"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["scores"]),
+        helper.make_node("Add", ["scores", "moved"], ["logits"]),
+        helper.make_node(kind, ["logits"], ["y"]),
+        constants={"w": generator.normal(size=(3, classes)).astype(np.float32), "moved": np.float32(moved)},
+        batch="n",
+    )
+    write_verified(opened(path), tmp_path / "model.onnx", IMAGES)
+    monkeypatch.setattr(external, "add_metadata", harm)
+    with pytest.raises(VerificationError, match="logits differ by up to"):
+        write_verified(opened(path), tmp_path / "model.onnx", IMAGES)
+
+
 @pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_a_decoder_of_queries_that_was_traced_with_one_image_takes_any_number(

@@ -97,3 +97,11 @@ def test_a_peer_that_gives_probabilities_is_compared_with_those_of_the_logits():
     for peer in (Peer("own", lambda _: shares), Peer("own", lambda _: shares[::-1], activation="softmax")):
         with pytest.raises(VerificationError):
             check_equal(peer, IMAGES, logits)
+
+
+def test_a_peer_whose_probabilities_are_all_small_is_compared_as_well():
+    logits = np.random.default_rng(1).normal(size=(4, 5)).astype(np.float32) - 15
+    rare = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+    check_equal(Peer("own", lambda _: rare, activation="sigmoid"), IMAGES, logits)
+    with pytest.raises(VerificationError, match=r"differ by up to 0\.05"):
+        check_equal(Peer("own", lambda _: rare, activation="sigmoid"), IMAGES, logits + np.float32(0.05))
