@@ -7,7 +7,7 @@ from pathlib import PurePath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevit.shell import quoted
+from edgevit.shell import as_options, quoted
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
@@ -29,3 +29,10 @@ def test_the_shell_itself_takes_it():
     path = 'it\'s $HOME `here` "now"; rm *'
     said = subprocess.run(["sh", "-c", f"printf %s {quoted(path)}"], capture_output=True, text=True, check=True)
     assert said.stdout == path
+
+
+def test_options_are_typed_as_they_were_given():
+    given = {"root": PurePath("my photos"), "max_drop": 0.25, "variant": ["a", "b"], "strict": True, "keep": False}
+    said = as_options({**given, "min_cosine": None, "samples": 0, "target": ()})
+    assert said == " --root 'my photos' --max-drop 0.25 --variant a --variant b --strict --samples 0"
+    assert as_options({}) == ""

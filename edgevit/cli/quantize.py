@@ -28,7 +28,7 @@ from edgevit.cli.values import token_budget_called
 from edgevit.data.sources import BUILT_IN
 from edgevit.quantization.emit import DIALECTS
 from edgevit.report import formats
-from edgevit.shell import quoted
+from edgevit.shell import as_options, quoted
 from edgevit.stages.chosen import precision_called
 from edgevit.stages.results import BuildResult
 
@@ -133,17 +133,19 @@ def quantize(
             strict=strict,
             progress=bars,
         )
-    shown = built(made, next_command(made.bundle, made.names, _validating(bundle, data)))
+    limits = {"max_drop": max_drop, "min_cosine": min_cosine, "min_integer_share": min_integer_share}
+    shown = built(made, next_command(made.bundle, made.names, _validating(bundle, data, limits)))
     return replace(shown, text=Group(*_rankings(made), shown.text)) if sensitivity else shown
 
 
-def _validating(bundle: Path, data: str | None) -> str:
+def _validating(bundle: Path, data: str | None, limits: dict[str, float | None]) -> str:
     """Return what to type next; images that were calibrated with would flatter what was made of them."""
+    begin, kept = f"edgevit validate {quoted(bundle)}", as_options(limits)
     if data is None:
-        return f"edgevit validate {quoted(bundle)} --data IMAGES"
+        return f"{begin} --data IMAGES{kept}"
     if data.partition(":")[0] in BUILT_IN:  # its test images are others than its training images
-        return f"edgevit validate {quoted(bundle)} --data {quoted(data)}; its test images were not used for calibration"
-    return f"edgevit validate {quoted(bundle)} --data IMAGES, with images that were not used for calibration"
+        return f"{begin} --data {quoted(data)}{kept}; its test images were not used for calibration"
+    return f"{begin} --data IMAGES{kept}, with images that were not used for calibration"
 
 
 def _rankings(result: BuildResult) -> Iterator[Table | Text]:

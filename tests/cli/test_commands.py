@@ -207,11 +207,15 @@ def test_a_harmed_variant_fails_the_gate_and_is_not_chosen(edgevit, exported, ha
     assert passed == {name: name.startswith("float32") for name in VARIANTS}
     assert "failed" in edgevit("inspect", exported).out
     following = f"next: edgevit validate {exported} --data"
-    few = edgevit("validate", exported, "--data", SHAPES, "--samples", "48", "--variant", "int8-onnxruntime").out
+    options = ("--samples", "48", "--variant", "int8-onnxruntime", "--max-drop", "0.5", "--strict")
+    same = "--variant int8-onnxruntime --max-drop 0.5 --strict"
+    few = edgevit("validate", exported, "--data", "shapes:size=16,count=200", *options).out
     assert "validate on 200 or more" in few
-    assert f"{following} {SHAPES} --samples 200\n" in few
+    assert f"{following} shapes:size=16,count=200 --samples 200 {same}\n" in few
+    few = edgevit("validate", exported, "--data", SHAPES, *options).out  # has 96
+    assert f"{following} IMAGES {same}, with 200 of them or more\n" in few
     few = edgevit("validate", exported, "--data", SHAPES, "--variant", "int8-onnxruntime").out
-    assert f"{following} IMAGES, with 200 of them or more\n" in few
+    assert f"{following} IMAGES --variant int8-onnxruntime, with 200 of them or more\n" in few
     chosen = edgevit("predict", exported, pictures[0], "--json")
     assert chosen.code == 0
     assert chosen.data()["variant"].startswith("float32")
