@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.text import Text
 
@@ -13,13 +12,14 @@ from edgevit.cli import completion
 from edgevit.cli.console import Result, progress
 from edgevit.cli.options import collector
 from edgevit.cli.tables import with_unreadable
+from edgevit.cli.train_recipe import Chosen, run_chosen
 from edgevit.data.batches import Unreadable
-from edgevit.errors import InputError
-from edgevit.shell import quoted
-from edgevit.stages.budgets import token_budget_given
-from edgevit.stages.recovery import SELF, recover
-from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, RECOVERY, USUAL_MODEL, Mode, TrainRecipe
-from edgevit.training.recipe_file import RunSettings, TorchDevice, read_recipe, task, written
+from edgevit.data.sources import load_dataset
+from edgevit.errors import EdgeViTError, InputError
+from edgevit.shell import as_options, quoted
+from edgevit.stages.recovery import recover
+from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, RECOVERY, USUAL_MODEL, Mode
+from edgevit.training.recipe_file import RunSettings, TorchDevice, written
 
 _DEFAULTS = (FROM_SCRATCH, FINE_TUNING, LINEAR_PROBE)
 
@@ -90,102 +90,46 @@ def train(
 
     Defaults in brackets are for random weights / fine-tuning (--from) / a linear probe (--from, --mode probe).
     """
-    settings, said = read_recipe(recipe) if recipe is not None else (RunSettings(), {})
     options = {
+        "data": data,
+        "source": source,
+        "model": model,
+        "teacher": teacher,
+        "token_budget": token_budget,
+        "device": device,
         "mode": mode,
         "epochs": epochs,
         "minutes": minutes,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
     }
-    of_run = {"data": data, "source": source, "model": model, "teacher": teacher, "token_budget": token_budget}
-    settings = _with_options(settings, {**of_run, "device": device})
-    _check_tokens(settings)
-    defaults = task(settings.source, mode or said.get("mode"), recovery=settings.merges)
-    chosen = _recipe(defaults, said, options, str(recipe))
+    run = run_chosen(options, recipe)
     if print_recipe:
-        text = written(settings, chosen)
+        text = written(run.settings, run.recipe)
         return Result(data={"recipe": text}, text=Text(text.rstrip("\n")))
-    _check(settings)
-    return _train(settings, chosen, output, resume=resume, warmup=said.get("warmup_epochs", defaults.warmup_epochs))
+    _check(run.settings)
+    return _train(run, output, resume=resume)
 
 
-def _train(settings: RunSettings, recipe: TrainRecipe, output: Path | None, *, resume: bool, warmup: float) -> Result:
+def _train(run: Chosen, output: Path | None, *, resume: bool) -> Result:
     from edgevit.training import start as training  # loads torch, which --print-recipe does without
     from edgevit.training.distributed import is_main
 
     if output is None:
         raise InputError("there is no folder for the run", remedy="give one with --output")
+    settings, recipe = run.settings, run.recipe
     unreadable = collector(strict=settings.strict)
     request = training.Request.of(settings, recipe, output, unreadable)
     if settings.merges:
         return _recover(request, settings, unreadable, resume=resume)
     begin = training.resume if resume else training.start
     with progress() as bars:
-        if recipe.warmup_epochs < warmup:
-            bars.note(f"warm-up ends with the last epoch: {recipe.warmup_epochs:g} epochs instead of {warmup:g}")
+        if recipe.warmup_epochs < run.warmup:
+            bars.note(f"warm-up ends with the last epoch: {recipe.warmup_epochs:g} epochs instead of {run.warmup:g}")
         result = begin(request, progress=bars)
     if not is_main():
         raise typer.Exit  # the first process speaks for all
     return _shown(result, output, settings, unreadable)
-
-
-def _with_options(settings: RunSettings, options: dict[str, Any]) -> RunSettings:
-    """Return ``settings`` with the options that were given, which replace what a file says instead of them, too."""
-    given = {name: value for name, value in options.items() if value is not None}
-    for one_of in ({"source", "model"}, {"token_budget", "token_schedule"}):
-        if len(given.keys() & one_of) == 1:
-            given = {**dict.fromkeys(one_of), **given}
-    settings = msgspec.structs.replace(settings, **given)
-    if settings.source is None and settings.model is None:
-        return msgspec.structs.replace(settings, model=USUAL_MODEL)
-    return settings
-
-
-def _recipe(defaults: TrainRecipe, said: dict[str, Any], options: dict[str, Any], file: str) -> TrainRecipe:
-    """Return the recipe that a ``file`` and options give; options replace what the file says, before it is judged.
-
-    A warm-up is no longer than a run that they shorten.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    msgspec.structs.replace(defaults, **{**given, "warmup_epochs": 0.0})  # if an option is wrong, the file is not
-    stops = "epochs" in given or given.get("minutes")  # 0 minutes leave the file's epochs
-    said = {name: value for name, value in said.items() if not stops or name not in ("epochs", "minutes")}
-    both = {**said, **given}
-    if "epochs" in both and both.get("minutes"):
-        raise InputError("epochs and minutes both say when to stop", remedy="leave out one of them")
-    if "epochs" in both:
-        both["minutes"] = 0.0
-    if stops or "warmup_epochs" not in said:
-        longest = max(0, both.get("epochs", defaults.epochs))
-        both["warmup_epochs"] = float(min(both.get("warmup_epochs", defaults.warmup_epochs), longest))
-    try:
-        return msgspec.structs.replace(defaults, **both)
-    except InputError as error:
-        raise InputError(f"{file}: {error.message}", remedy=error.remedy) from error
-
-
-def _check_tokens(settings: RunSettings) -> None:
-    """See to it that what is said of fewer tokens goes together."""
-    if not settings.merges:
-        if settings.teacher == SELF:
-            raise InputError(
-                "a model learns nothing from itself as it is", remedy="give --token-budget 0.7, or another teacher"
-            )
-        return
-    if settings.token_budget is not None and settings.token_schedule is not None:
-        raise InputError(
-            "token_budget and token_schedule both say how many tokens to merge", remedy="leave out one of them"
-        )
-    token_budget_given(settings.token_budget)
-    if settings.teacher not in (None, SELF):
-        raise InputError(
-            "a model that merges tokens learns from itself with all of them", remedy="give --teacher self, or none"
-        )
-    if settings.source is None:
-        raise InputError(
-            "there is no model whose tokens could be merged", remedy="name a checkpoint or a bundle with --from"
-        )
 
 
 def _recover(request: Any, settings: RunSettings, unreadable: Unreadable, *, resume: bool) -> Result:  # noqa: ANN401
@@ -212,8 +156,8 @@ def _recovered(result: Any, settings: RunSettings, unreadable: Unreadable) -> Re
             lines.insert(2, "Training did not pay: give more images or minutes, or a lower --learning-rate.")
     source = str(settings.source)
     bundle = source if source.endswith(".edgevit") else "BUNDLE"
-    data = quoted(str(settings.data))
-    lines.append(f"next: edgevit quantize {quoted(bundle)} --student {quoted(run)} --data {data}")
+    of_images = as_options({"data": settings.data, "root": settings.root})
+    lines.append(f"next: edgevit quantize {quoted(bundle)} --student {quoted(run)}{of_images}")
     return Result(
         data={
             "run": str(run),
@@ -252,13 +196,12 @@ def _shown(result: Any, output: Path, settings: RunSettings, unreadable: Unreada
     files = [result.folder.model, result.folder.curves]
     if result.accuracy is not None:
         files.append(result.folder.confusion_chart)
-    root = "" if settings.root is None else f" --root {quoted(settings.root)}"
+    of_images = as_options({"data": settings.data, "root": settings.root} if _has_test_images(settings) else {})
     lines = (
         f"Top-1 on the {result.images or 'test'} images: {accuracy}",
         *map(str, files),
         "",
-        f"next: edgevit export {quoted(output)} --data {quoted(str(settings.data))}{root} "
-        f"-o {quoted(f'{output.name}.edgevit')}",
+        f"next: edgevit export {quoted(output)}{of_images} -o {quoted(Path(f'{output.resolve().name}.edgevit'))}",
     )
     return Result(
         data={
@@ -273,3 +216,13 @@ def _shown(result: Any, output: Path, settings: RunSettings, unreadable: Unreada
         },
         text=with_unreadable(Text("\n".join(lines)), unreadable.names),
     )
+
+
+def _has_test_images(settings: RunSettings) -> bool:
+    """Return whether ``edgevit export`` finds images to compare on; else it takes those that come with EdgeViT."""
+    try:
+        root = None if settings.root is None else Path(settings.root)
+        load_dataset(str(settings.data), split="test", root=root, labelled=False)
+    except EdgeViTError:
+        return False
+    return True

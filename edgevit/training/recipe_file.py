@@ -113,7 +113,7 @@ _GROUPS: dict[str, tuple[Key, ...]] = {
         Key("validation_share", "held out of the training images, without a validation folder"),
     ),
     "Schedule": (
-        Key("epochs", "passes over the images", "10"),
+        Key("epochs", "passes over the images; with minutes, only the unit of warmup_epochs"),
         Key("minutes", "of training in all, instead of epochs; 0: as many epochs as are said"),
         Key("batch_size", "images per step, over all processes"),
         Key("accumulate", "parts that a step is cut into, to save memory"),
@@ -202,8 +202,6 @@ def written(settings: RunSettings, recipe: TrainRecipe) -> str:
     """Return the file that says all of it, with a comment for each key."""
     given = {**msgspec.to_builtins(settings), **msgspec.to_builtins(recipe)}
     images = given.pop("images")
-    if recipe.minutes:  # with them, epochs are as the task has them
-        given["epochs"] = None
     lines = [
         "# For edgevit train --recipe FILE. Options override it; keys that are left out have defaults.",
         "",

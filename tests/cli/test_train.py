@@ -1,8 +1,11 @@
 import inspect
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -11,13 +14,15 @@ import torch
 from train_tasks import LABELS, PREPROCESS, SPEC, fill_folder, save_checkpoint
 
 from edgevit.cli import app
-from edgevit.cli.train import _recipe
+from edgevit.cli.train import _shown
 from edgevit.cli.train import train as cli_train
+from edgevit.cli.train_recipe import _recipe
+from edgevit.data.batches import Unreadable
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.loading import load_checkpoint
 from edgevit.models.vit import VisionTransformer
 from edgevit.training.recipe import FINE_TUNING, FROM_SCRATCH, LINEAR_PROBE, TrainRecipe
-from edgevit.training.recipe_file import places, read_recipe
+from edgevit.training.recipe_file import RunSettings, places, read_recipe
 
 
 @pytest.fixture
@@ -58,6 +63,32 @@ def test_fine_tuning_learns_and_says_what_it_did(data, source, tmp_path, train):
     notes = ("2 labels instead of 2", "images for validation", "autocast: ", "the best on the validation", "limit")
     for line in (*work, *notes):
         assert line in said
+
+
+def following(run, **settings):
+    """Return what a run says comes next, as a shell takes it."""
+    folder = SimpleNamespace(model="m", curves="c", confusion="d", confusion_chart="e")
+    result = SimpleNamespace(accuracy=None, images=None, folder=folder)
+    text = str(_shown(result, run, RunSettings(**settings), Unreadable()).text)
+    return shlex.split(text.partition("next: ")[2])
+
+
+@pytest.mark.parametrize(("missing", "images"), [((), True), (("test",), True), (("test", "validation"), False)])
+def test_what_comes_next_names_images_where_some_are_for_testing(data, missing, images):
+    for split in missing:
+        shutil.rmtree(Path(data, split))
+    export = ["edgevit", "export", "runs/my run"]
+    assert following(Path("runs/my run"), data=data) == [*export, *["--data", data] * images, "-o", "my run.edgevit"]
+
+
+def test_what_comes_next_has_the_root_and_a_name(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / "all.csv"
+    table.write_text("path,label\ntest/dark/0.png,dark\n")
+    said = following(Path(), data=str(table), root=data)
+    assert said == ["edgevit", "export", ".", "--data", str(table), "--root", data, "-o", f"{tmp_path.name}.edgevit"]
+    table.write_text("path,label,split\ntest/dark/0.png,dark,train\n")
+    assert "--data" not in following(Path(), data=str(table), root=data)
 
 
 @pytest.mark.parametrize("of", ["checkpoint", "random weights"])
@@ -245,8 +276,10 @@ def test_a_recipe_is_printed_and_options_go_before_it(train, tmp_path, capsys):
         ("minutes = 5.0\n", ("--epochs", "3"), ["epochs = 3", "minutes = 0.0"]),
         ("epochs = 7\nminutes = 5.0\n", ("--minutes", "0"), ["epochs = 7", "minutes = 0.0"]),
         ("minutes = 5.0\n", ("--minutes", "0"), ["epochs = 30", "minutes = 0.0"]),
-        ("epochs = 99\n", ("--minutes", "5"), ["# epochs = 10", "minutes = 5.0"]),
-        ("epochs = 99\nminutes = 9\n", ("--minutes", "5"), ["# epochs = 10", "minutes = 5.0"]),
+        ("epochs = 99\n", ("--minutes", "5"), ["epochs = 30", "minutes = 5.0"]),
+        ("epochs = 99\nminutes = 9\n", ("--minutes", "5"), ["epochs = 30", "minutes = 5.0"]),
+        ("epochs = 4\nminutes = 5\n", (), ["epochs = 4", "minutes = 5.0"]),  # as train.toml has it
+        ('epochs = 20\nminutes = 15.0\nfrom = "a"\ntoken_budget = 0.7\n', (), ["epochs = 20", "minutes = 15.0"]),
         ("epochs = 99\nwarmup_epochs = 90.0\n", ("--minutes", "5"), ["warmup_epochs = 30.0", "minutes = 5.0"]),
         ('from = "a"\ntoken_schedule = [0, 4]\n', ("--token-budget", "0.7"), ["token_budget = 0.7", "# token_sched"]),
         ('from = "a"\ntoken_budget = 7.0\n', ("--token-budget", "0.7"), ["token_budget = 0.7", "# token_schedule ="]),
@@ -272,12 +305,26 @@ def test_an_option_replaces_what_the_file_says_before_that_is_judged(tmp_path, c
 @pytest.mark.parametrize(
     ("file", "options", "said"),
     [
-        ("epochs = 4\nminutes = 5\n", (), "epochs and minutes both say when to stop"),
-        ("epochs = 4\n", ("--epochs", "4", "--minutes", "5"), "epochs and minutes both say when to stop"),
+        ("epochs = 4\n", ("--epochs", "4", "--minutes", "5"), "--epochs and --minutes both say when to stop"),
         ('from = "a"\ntoken_budget = 0.7\ntoken_schedule = [0, 4]\n', (), "token_budget and token_schedule both say"),
         ("learning_rate = 0.1\n", ("--learning-rate", "0"), "learning_rate is 0.0"),
-        ("batch_size = 8\naccumulate = 8\n", ("--batch-size", "4"), "recipe.toml: accumulate is 8"),
-        ('from = "a"\nstochastic_depth = 0.1\n', ("--mode", "probe"), "recipe.toml: stochastic depth"),
+        ("batch_size = 8\naccumulate = 16\n", (), "recipe.toml: accumulate is 16"),
+        ("batch_size = 8\naccumulate = 16\n", ("--batch-size", "4"), "recipe.toml: accumulate is 16"),
+        (
+            "batch_size = 8\naccumulate = 8\n",
+            ("--device", "cpu", "--batch-size", "4"),
+            "recipe.toml does not go with --batch-size: accumulate is 8",
+        ),
+        (
+            'from = "a"\nstochastic_depth = 0.1\n',
+            ("--epochs", "3", "--mode", "probe"),
+            "recipe.toml does not go with --mode: stochastic depth",
+        ),
+        (
+            "accumulate = 64\n",
+            ("--from", "a", "--token-budget", "0.7"),
+            "recipe.toml does not go with --token-budget: accumulate is 64",
+        ),
     ],
 )
 def test_what_options_and_a_file_contradict_each_other_in_is_said(tmp_path, capsys, file, options, said):
@@ -318,12 +365,12 @@ def test_a_warm_up_that_is_not_given_is_no_longer_than_the_run():
         for said, options, expected in (
             ({}, {"epochs": 1}, min(1, usual)),
             ({"epochs": 1}, {}, min(1, usual)),
-            ({}, {"epochs": None}, usual),
+            ({}, {}, usual),
             ({}, {"epochs": 1000}, usual),
             ({"warmup_epochs": 0.5}, {"epochs": 1}, 0.5),
             ({"warmup_epochs": 4, "epochs": 9}, {"epochs": 3}, 3),
         ):
-            assert _recipe(defaults, said, options, "file").warmup_epochs == expected
+            assert _recipe(defaults, said, options).warmup_epochs == expected
 
 
 def test_a_shorter_warm_up_is_said(train, data, tmp_path):
