@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,6 +22,8 @@ from edgevit.files import storage_errors
 from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.metadata import LARGEST_FILE
 from edgevit.graph.metadata_overrides import MetadataOverrides, open_onnx
+from edgevit.graph.module_copy import Untouched
+from edgevit.graph.module_copy import copied as copied_module
 from edgevit.graph.module_outputs import ModuleOutputs
 from edgevit.graph.module_trace import cause_of, trace_module
 from edgevit.graph.onnx_file import AGAIN, shown
@@ -66,11 +67,11 @@ class ModuleFile:
     def infer(self, images: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         """Return what the module itself gives as outputs ``names`` for ``images`` (B, C, H, W), in a row for each."""
         rows = []
-        with _FLOAT32(), torch.inference_mode():
+        with _FLOAT32(), torch.no_grad():
             for image in images:  # one by one
                 given = dict(zip(self.module.names, self.module(torch.from_numpy(image[None])), strict=True))
                 rows.append(torch.cat([given[name].flatten(1) for name in names], dim=1))
-        return torch.cat(rows).numpy()
+        return torch.cat(rows).detach().numpy()  # a module may have autograd on
 
 
 def module_file(
@@ -99,7 +100,7 @@ def module_file(
         )
     channels, height, width = _checked(input_shape)
     name = shown(type(module).__name__)
-    tensors = [*module.parameters(), *module.buffers()]
+    tensors = _tensors(module)
     if any(map(is_lazy, tensors)):
         raise GraphError(
             f"{name} has layers without weights yet (nn.Lazy...)",
@@ -114,8 +115,9 @@ def module_file(
     progress.note(f"Tracing {name}")
     path = folder / "module.onnx"
     with _FLOAT32():
-        copied, fresh = _copied(module, name, wanted), _copied(module, name, wanted)
-        _check_runs(copied, fresh, name, (channels, height, width))
+        copied = _copied(module, name, wanted)
+        fresh = _copied(copied.module, name, wanted)  # the module itself may be trained meanwhile, in another thread
+        _check_runs(copied, fresh, name, (channels, height, width), _not_to_be_used(module, copied, tensors, name))
         graph = trace_module(copied, copied.names, name, (channels, height, width))
     with storage_errors(path):
         ir.save(graph, path)
@@ -123,40 +125,68 @@ def module_file(
 
 
 def _copied(module: nn.Module, name: str, wanted: Collection[str]) -> ModuleOutputs:
-    # What is computed of parameters, as old weight_norm does, torch does not copy while autograd knows of what.
-    computed = [value for each in module.modules() for value in _plain_tensors(each).values() if not value.is_leaf]
-    detached = {id(value): value.detach().clone() for value in computed}
     try:
-        copied = copy.deepcopy(module, detached)
+        copied = copied_module(module)
+    except GraphError:
+        raise
     except Exception as error:  # a module may copy itself in any way
         raise GraphError(
             f"{name} cannot be copied: {cause_of(error)}", remedy="see that copy.deepcopy(module) works"
         ) from error
-    if not {id(each) for each in copied.modules()}.isdisjoint(map(id, module.modules())):
+    if not set(map(id, nn.Module.modules(copied))).isdisjoint(map(id, nn.Module.modules(module))):
         raise GraphError(
             f"{name} cannot be copied: its copy shares modules with it", remedy="see that __deepcopy__ copies all of it"
         )
-    for each in copied.modules():
-        for weight in _plain_tensors(each):
+    for each in nn.Module.modules(copied):
+        for weight in [key for key, value in vars(each).items() if isinstance(value, torch.Tensor)]:
             for make_parameter in (nn.utils.remove_weight_norm, prune.remove):
                 with suppress(ValueError):  # it is none of theirs
                     make_parameter(each, weight)
-    return ModuleOutputs(copied, name, wanted).eval()
+    outputs = ModuleOutputs(copied, name, wanted)
+    try:
+        outputs.eval()
+    except Exception as error:  # a module may have a method train() of its own
+        if _trains(copied):
+            raise GraphError(
+                f"{name} cannot be put into evaluation mode: {cause_of(error)}",
+                remedy="see that module.eval() works: it calls train(False) of each part, so call what trains it fit()",
+            ) from error
+    return outputs
 
 
-def _plain_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the tensors that are neither parameters nor buffers of ``module``."""
-    return {name: value for name, value in vars(module).items() if isinstance(value, torch.Tensor)}
+def _not_to_be_used(
+    module: nn.Module, copied: ModuleOutputs, tensors: Sequence[torch.Tensor], name: str
+) -> Untouched | None:
+    """Return what refuses that ``copied`` computes with ``tensors`` of ``module``, if that matters to the answer."""
+    if not _trains(module):
+        return None
+    shared = set(map(id, _tensors(copied)))  # as a module may have it that copies itself
+    return Untouched((each for each in tensors if id(each) not in shared), name)
 
 
-def _check_runs(module: ModuleOutputs, fresh: ModuleOutputs, name: str, shape: tuple[int, int, int]) -> None:
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    return [*nn.Module.parameters(module), *nn.Module.buffers(module)]  # its own methods may be called so
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(each.training for each in nn.Module.modules(module))
+
+
+def _check_runs(
+    module: ModuleOutputs, fresh: ModuleOutputs, name: str, shape: tuple[int, int, int], others: Untouched | None
+) -> None:
     """Check that ``module`` runs, and gives the same for an image whenever it is asked, as its ``fresh`` copy does."""
     drawn, generator = torch.get_rng_state(), torch.Generator().manual_seed(0)
     image = torch.rand((1, *shape), generator=generator, dtype=torch.float32, device="cpu")
     darker = image.square() / 2  # what a module keeps of an image differs, then
     try:
-        with torch.inference_mode():
-            first, second, after, before = module(image), module(image), module(darker), fresh(darker)
+        with torch.no_grad():  # what is kept of a run, in a cache of a class, is to be of use in a training, too
+            if others is not None:
+                with others:
+                    module(image)
+            first, second, after, before = (
+                _answers(*each) for each in ((module, image), (module, image), (module, darker), (fresh, darker))
+            )
     except GraphError:
         raise
     except Exception as error:  # a module may raise anything
@@ -176,6 +206,10 @@ def _check_runs(module: ModuleOutputs, fresh: ModuleOutputs, name: str, shape: t
             remedy="leave what it keeps of images out of its forward() in evaluation mode; if it keeps something of "
             "the first alone, run it on an image of yours before the export",
         )
+
+
+def _answers(module: ModuleOutputs, image: torch.Tensor) -> list[torch.Tensor]:
+    return [each.clone() for each in module(image)]  # a module may write all its answers into one tensor
 
 
 def _equal(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -21,6 +22,7 @@ from edgevit.graph.torch_export import TRACING, only_real_warnings
 
 _REMEDY = "make torch.export.export(module, (torch.zeros(2, C, H, W),)) work first, or export it to ONNX by other means"
 _UNTRACED = (torch.onnx.OnnxExporterError, ir.passes.PassError, RuntimeError, ValueError, TypeError)
+_KEEPS = r"The tensor attributes? .* assigned during export"  # by a hook, in what is a copy, and compared afterwards
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -89,6 +91,7 @@ def _attention(
 
 def _traced(module: nn.Module, outputs: Sequence[str], shape: tuple[int, int, int], *, any_size: bool) -> ir.Model:
     with only_real_warnings():
+        warnings.filterwarnings("ignore", _KEEPS, UserWarning)
         program = torch.onnx.export(
             module,
             (torch.zeros(2 if any_size else 1, *shape, dtype=torch.float32, device="cpu"),),

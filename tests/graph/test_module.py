@@ -1,6 +1,7 @@
 """Modules that are refused before they are traced, or have something unusual about them."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -34,9 +35,31 @@ class IsItsCopy(nn.Flatten):
         return self
 
 
+class Trains(nn.Flatten):
+    def train(self, loader, epochs):
+        raise AssertionError
+
+
+class ByItsGlobalName(nn.Module):
+    """What computes with the module itself, also as a copy."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images):
+        return GLOBAL[0].norm(images).flatten(1)
+
+
+GLOBAL = [ByItsGlobalName()]
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [
+        (Trains, "Trains cannot be put into evaluation mode: .* missing 1 required"),
+        (lambda: nn.Sequential(Trains()), "Sequential cannot be put into evaluation mode"),
+        (lambda: GLOBAL[0], "ByItsGlobalName reaches itself in other ways than by self, and is in training mode"),
         (sparse, "Sequential has sparse weights"),
         (CannotBeCopied, "CannotBeCopied cannot be copied: one of a kind"),
         (lambda: nn.Sequential(IsItsCopy()), "its copy shares modules with it"),
@@ -44,10 +67,12 @@ class IsItsCopy(nn.Flatten):
 )
 def test_modules_that_are_refused(module, said, tmp_path):
     given = module()
+    before = {name: tensor.clone() for name, tensor in given.state_dict().items()}
     with pytest.raises(GraphError, match=said) as caught:
         module_file(given, SHAPE, tmp_path)
     assert caught.value.remedy
     assert given.training
+    assert all(torch.equal(tensor.to_dense(), before[name].to_dense()) for name, tensor in given.state_dict().items())
 
 
 def test_no_room_for_the_file(tmp_path):
@@ -75,6 +100,84 @@ def pruned():
     module = linear()
     prune.l1_unstructured(module[1], "weight", amount=0.5)
     return module
+
+
+def normalising_in_place():
+    class Normalises(nn.Module):
+        def forward(self, images):
+            images -= 0.5
+            images /= 0.25
+            return images.flatten(1)
+
+    return Normalises()
+
+
+def hooked():
+    class Hooked(nn.Module):
+        """What has run already, so that a copy has kept something of that run."""
+
+        def __init__(self):
+            super().__init__()
+            self.body, self.norm, self.kept = linear(), nn.BatchNorm1d(5), {}
+            self.body.register_forward_hook(lambda *given: self.kept.__setitem__("x", self.norm(given[-1])))
+
+        def forward(self, images):
+            self.body(images)
+            return self.kept["x"] * 1
+
+    module = Hooked()
+    module(torch.ones(2, *SHAPE))
+    return module
+
+
+def calling_its_method_train():
+    module = Trains()
+    module.training = False
+    return module
+
+
+def gradual():
+    class Gradual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = linear()
+
+        @torch.enable_grad()
+        def forward(self, images):
+            return self.body(images)
+
+    return Gradual()
+
+
+@pytest.mark.parametrize("kind", [normalising_in_place, hooked, calling_its_method_train, gradual])
+def test_modules_with_ways_of_their_own(kind, tmp_path):
+    module = kind()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    file = module_file(module, SHAPE, tmp_path)
+    images = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+    given = images.copy()
+    found = file.infer(given, file.module.names)
+    np.testing.assert_array_equal(given, images)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    for each in module.modules():
+        each.training = False
+    expected = module(torch.from_numpy(images)).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    session = onnxruntime.InferenceSession(file.path)
+    np.testing.assert_allclose(session.run(None, {"images": given})[0], expected, atol=1e-5)
+
+
+def test_a_module_that_is_trained_meanwhile(tmp_path):
+    class Trained(nn.Linear):
+        """Changes after it was copied, as by a thread that trains it."""
+
+        def __deepcopy__(self, memo):
+            copy = nn.Linear(self.in_features, self.out_features)
+            copy.load_state_dict(self.state_dict())
+            nn.init.normal_(self.weight)
+            return copy
+
+    module_file(nn.Sequential(nn.Flatten(), Trained(48, 5)), SHAPE, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [weight_normed, pruned])
