@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from edgevit.brief import in_brief
+from edgevit.data.names import can_be_shown
 from edgevit.errors import InputError
 from edgevit.likeness import nearest
 from edgevit.paths import path_given
@@ -102,6 +103,6 @@ def names(name: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401
     """
     found = listed(name, value)
     for each in found:
-        if not isinstance(each, str) or not each.strip() or not each.isprintable():
+        if not isinstance(each, str) or not each.strip() or not can_be_shown(each):
             raise InputError(f"{name} has {in_brief(each)} in it", remedy=f"give {name} as a list of printable strings")
     return tuple(found)

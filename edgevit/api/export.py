@@ -109,8 +109,8 @@ def export(
         crop: Size of the crop as a fraction of the resized edge, such as 0.875.
         interpolation: Filter of the resize: "bicubic", "bilinear", "nearest", "lanczos", "box" or "hamming".
         colours: Order of the channels that the model takes: "rgb" or "bgr". ``mean`` and ``std`` are in this order.
-        labels: Names of the classes, or the path of a file: one name a line, or JSON. For a module or an ONNX file. For
-            a CLIP or SigLIP with a text tower, they make a zero-shot classifier.
+        labels: Names of the classes, or the path of a file: one name a line, or JSON. For a CLIP or SigLIP with a text
+            tower, they make a zero-shot classifier.
         template: Sentence that the text tower reads for each label; by default, "a photo of a {}". With several, their
             embeddings are averaged.
         embedding: The module or ONNX file gives features, not logits.

@@ -69,8 +69,8 @@ def export(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Names of the classes, one a line, or JSON: of an ONNX file, or those that a CLIP's or SigLIP's text "
-            "tower makes a classifier of (zero-shot).",
+            help="Names of the classes, one a line, or JSON; or of those that a CLIP's or SigLIP's text tower makes a "
+            "classifier of (zero-shot).",
             show_default="config.json's, or numbers",
         ),
     ] = None,

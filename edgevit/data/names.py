@@ -7,17 +7,21 @@ from collections.abc import Iterable
 
 from edgevit.errors import DataError
 
-#: Kinds of characters that steer a terminal or hide, and those among them that join letters of words.
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_JOINERS = "\u200c\u200d"
+#: Kinds of characters that steer a terminal, begin a line, or are half of one.
+_UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+#: Of those that only shape what is around them, as scripts and emoji need, the ones that turn or hide what follows:
+#: embeddings, overrides and isolates of a direction, what is deprecated, byte order marks, annotations, language tags.
+_MISLEADING = frozenset(
+    map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC), 0xE0001))
+)
 #: No characters at all, which XML does not take.
-_NONE = "\ufffe\uffff"
+_NONE = frozenset("\ufffe\uffff")
 
 
 def can_be_shown(name: str) -> bool:
     """Return whether a terminal, a list of one name a line and XML can have each character of ``name``."""
     return not any(
-        letter in _NONE or (unicodedata.category(letter) in _UNSEEN and letter not in _JOINERS) for letter in name
+        letter in _NONE or letter in _MISLEADING or unicodedata.category(letter) in _UNSEEN for letter in name
     )
 
 
@@ -31,7 +35,7 @@ def check_shown(names: Iterable[str], source: str) -> None:
         if not can_be_shown(name):
             raise DataError(
                 f"the class {name[:40]!a} of {source} has characters that cannot be shown",
-                remedy="take them out where the classes are named; for an ONNX file, --labels names others",
+                remedy="take them out where the classes are named; for export, --labels names others",
             )
 
 

@@ -30,7 +30,7 @@ from edgevit.models.rotary import with_rotary
 from edgevit.models.sources import SUFFIXES, Reading, configs_taken, read_source, weight_files
 from edgevit.models.spec import BUILTIN, ModelSpec, OutputActivation
 from edgevit.models.tokenizer import NAMES
-from edgevit.models.zero_shot import Prompts, zero_shot
+from edgevit.models.zero_shot import Prompts, labels_of_classes, zero_shot
 
 _TIMM_NAME = r"(vit|deit3?|flexivit|naflexvit|samvit|beit\w*|eva\w*|swin\w*)_\w+(\.\w+)?"
 
@@ -54,7 +54,7 @@ def load_checkpoint(
     number of attention heads, for a checkpoint that does not say it. ``raw_weights`` takes those of the last step
     though the file has averaged ones; ``unfinished`` takes a RUN as far as it is. ``activation`` makes probabilities of
     its logits, whatever its config says. ``images`` is what a user says of how images are prepared. ``prompts`` name
-    the classes of a classifier that a CLIP's or SigLIP's text tower makes.
+    its classes, or those of the classifier that a CLIP's or SigLIP's text tower makes.
 
     Raises:
         CheckpointError: if there is none, or it cannot be used.
@@ -136,7 +136,9 @@ def _from_path(path: Path, source: str, reading: Reading, said: _Arguments) -> C
             raise
         raise named from error
     if isinstance(raw, Checkpoint):
-        if said.prompts is not None:
+        if said.prompts is not None and raw.spec.classes:
+            raw = replace(raw, labels=labels_of_classes(said.prompts, raw.spec.classes, source))
+        elif said.prompts is not None:
             raise CheckpointError(
                 f"{source} has no text tower: names of classes cannot become a classifier",
                 remedy="leave out --labels; or give a CLIP or SigLIP with its text tower",
@@ -151,12 +153,10 @@ def _from_path(path: Path, source: str, reading: Reading, said: _Arguments) -> C
     family = identify(list(raw.weights), source)
     beside = configs_taken(path)
     try:
-        if said.prompts is None:
-            checkpoint = _assemble(raw, family, said)
-        else:
-            tower = _assemble(raw, family, replace(said, activation=None))
+        checkpoint = _assemble(raw, family, said)
+        if said.prompts is not None and not checkpoint.spec.classes:
             folder = path if path.is_dir() else path.parent
-            checkpoint = zero_shot(tower, raw, folder, said.prompts, said.activation)
+            checkpoint = zero_shot(checkpoint, raw, folder, said.prompts, said.activation)
     except CheckpointError as error:
         if beside and not str(error.message).startswith("the tensors of"):
             remedy = f"{error.remedy}; if {beside[0]} is another model's, move {path.name} into a folder of its own"
@@ -198,8 +198,9 @@ def _assemble(raw: Raw, family: Family, given: _Arguments) -> Checkpoint:
     file = given.images.preprocess
     configs = raw if file is None else read_preprocessing(file)
     preprocess, said = preprocess_of(configs, family.defaults, f"{family.name}'s usual way", spec, given.images)
-    labels, also_said = labels_of(raw.config, spec.classes, raw.name)
-    activation, decided = activation_of(raw.config, spec.classes, given.activation, raw.name)
+    labels, also_said = _labels(raw, spec.classes, given.prompts)
+    tower = given.prompts is not None and not spec.classes  # the activation is that of the classifier it becomes
+    activation, decided = activation_of(raw.config, spec.classes, None if tower else given.activation, raw.name)
     assumed = (*found.notes, *heads_note(found, spec), *said, *also_said, *decided)
     checkpoint = Checkpoint(
         spec,
@@ -213,6 +214,12 @@ def _assemble(raw: Raw, family: Family, given: _Arguments) -> Checkpoint:
     )
     # Positions are interpolated once, from those that were trained.
     return checkpoint if given.sized else _fitted(spec, preprocess, checkpoint)
+
+
+def _labels(raw: Raw, classes: int, prompts: Prompts | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if prompts is None or not classes:
+        return labels_of(raw.config, classes, raw.name)
+    return labels_of_classes(prompts, classes, raw.name), ()
 
 
 def _with_heads(found: Converted, heads: int | None, source: str) -> Converted:

@@ -16,7 +16,7 @@ from edgevit.errors import CheckpointError, DataError, InputError
 from edgevit.models.checkpoints import Checkpoint
 from edgevit.models.families.base import Raw
 from edgevit.models.probabilities import check_activation
-from edgevit.models.spec import OutputActivation
+from edgevit.models.spec import OutputActivation, label_counts, outcomes
 from edgevit.models.text_spec import TextSpec
 from edgevit.models.text_tower import TextTower, text_tower
 from edgevit.models.tokenizer import FILE, Encoded, Tokenizer, clean_text, read_tokenizer
@@ -26,6 +26,7 @@ DEFAULT_TEMPLATE = "a photo of a {}"
 
 _AT_ONCE = 32  # prompts
 _PLACE = "{}"
+_ONE_A_LINE = "give --labels a file with one name of a class a line"
 _OWN = f"put the {FILE} of the same model beside the weights"
 
 
@@ -34,7 +35,7 @@ class Prompts:
     """Names of classes, and the sentences in which each is put at ``{}``; of several the mean embedding is taken.
 
     Raises:
-        DataError: if there are no names, or one is there twice.
+        DataError: if there are no names.
         InputError: if a sentence has no place for the name, or more than one.
 
     """
@@ -44,10 +45,8 @@ class Prompts:
     progress: Progress = SILENT
 
     def __post_init__(self) -> None:
-        twice = next((label for label, count in Counter(self.labels).items() if count > 1), None)
-        if not self.labels or twice is not None:
-            what = f"the label '{twice}' is there twice" if self.labels else "there are no labels"
-            raise DataError(what, remedy="give --labels a file with one name of a class a line")
+        if not self.labels:
+            raise DataError("there are no labels", remedy=_ONE_A_LINE)
         for template in self.templates:
             if template.count(_PLACE) != 1:
                 raise InputError(
@@ -60,6 +59,27 @@ class Prompts:
         return [template.replace(_PLACE, label) for label in self.labels for template in self.templates]
 
 
+def labels_of_classes(prompts: Prompts, classes: int, source: str) -> tuple[str, ...]:
+    """Return the names that ``prompts`` give to the ``classes`` that a model has already.
+
+    Raises:
+        CheckpointError: if there are more or fewer names.
+        InputError: if there are sentences, which such a model does not read.
+
+    """
+    if len(prompts.labels) not in label_counts(classes):
+        raise CheckpointError(
+            f"there are {len(prompts.labels)} labels, and {source} is a classifier of {classes} classes",
+            remedy="give --labels one name for each class; to choose classes by their names, "
+            "give a CLIP or SigLIP with its text tower",
+        )
+    if prompts.templates != (DEFAULT_TEMPLATE,):
+        raise InputError(
+            f"--template goes with a text tower, and {source} is a classifier already", remedy="leave it out"
+        )
+    return outcomes(prompts.labels, classes)
+
+
 def zero_shot(
     checkpoint: Checkpoint, raw: Raw, folder: Path, prompts: Prompts, activation: OutputActivation | None
 ) -> Checkpoint:
@@ -70,14 +90,13 @@ def zero_shot(
 
     Raises:
         CheckpointError: if there is no text tower that fits, no tokenizer, or no scale.
+        DataError: if a label is there twice, or two are the same to the tokenizer.
         InputError: if there is one label, which needs an activation that decides on it alone.
 
     """
-    if checkpoint.spec.classes:
-        raise CheckpointError(
-            f"{raw.name} is a classifier of {checkpoint.spec.classes} classes, whose labels are read beside it",
-            remedy="leave out --labels; to choose classes by their names, give a CLIP or SigLIP with its text tower",
-        )
+    twice = next((label for label, count in Counter(prompts.labels).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"the label '{twice}' is there twice", remedy=_ONE_A_LINE)
     tower, tokenizer = text_tower(raw), read_tokenizer(folder, raw.name)
     if tower.spec.embedding != checkpoint.spec.outputs:
         raise CheckpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import unicodedata
 from collections.abc import Iterable
 
 #: How plots look, within an element that sets the colours; see ``COLOURS`` for what they are by themselves.
@@ -90,5 +91,11 @@ def _plain(value: str | float) -> str:
 
 
 def _visible(words: str) -> str:
-    """Replace what XML does not take: control characters, and what stands for bytes that are no UTF-8."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
+    """Replace what XML does not take: control characters, and what stands for bytes that are no UTF-8.
+
+    Characters that only shape others (Cf) stay: names in Persian and emoji have them.
+    """
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Cf" else "\N{REPLACEMENT CHARACTER}"
+        for letter in words
+    )

@@ -42,7 +42,7 @@ def load_source(
 
     ``l2_normalize`` has an embedding model's features scaled to length 1; ``heads``, ``raw_weights`` and
     ``unfinished`` are ``load_checkpoint``'s. ``requests`` are outputs of a checkpoint in place of its logits. Labels of
-    a checkpoint are names of classes that its text tower makes a classifier of, each in ``templates``.
+    a checkpoint are names of its classes, or of those that its text tower makes a classifier of, each in ``templates``.
 
     Raises:
         InputError: if something is said of a checkpoint, or asked of an ONNX file, that goes with the other alone.

@@ -17,6 +17,7 @@ from tiny import SHAPES
 
 import edgevit as public
 from edgevit.api.arguments import recipe_given
+from edgevit.api.export_arguments import labels_given
 from edgevit.data.shapes import load_shapes
 from edgevit.errors import EdgeViTError, InputError
 from edgevit.recipes import FallbackLimits, GateLimits, Percentile, Recipe, Rewrites
@@ -196,6 +197,13 @@ class Frames(Sequence):
 def test_sequences_need_no_slices(model, kind):
     frames = [np.full((16, 16, 3), 7 * index, np.uint8) for index in range(35)]
     assert np.array_equal(model.infer_images(kind(frames)), model.infer_images(frames))
+
+
+def test_names_of_classes_may_have_joiners():
+    names = ["\u0645\u06cc\u200c\u062e", *map(str, range(9))]
+    assert labels_given(names) == tuple(names)
+    with pytest.raises(InputError, match="labels has"):
+        labels_given(["\u202ecat", "dog"])
 
 
 def test_keys_without_an_end_are_refused(tiny_quantized):

@@ -3,7 +3,9 @@
 import importlib
 import json
 import pickle
+import shutil
 import zipfile
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -23,6 +25,7 @@ from edgevit.models.loading import load_checkpoint
 from edgevit.models.positions import interpolate_positions
 from edgevit.models.spec import ModelSpec
 from edgevit.models.vit import VisionTransformer
+from edgevit.models.zero_shot import Prompts
 from edgevit.runtime import load
 from edgevit.stages.export import export
 from edgevit.stages.images import DataSource
@@ -49,6 +52,23 @@ def test_labels_come_from_config(tmp_path):
     loaded = load_checkpoint(folder(tmp_path, {"id2label": {str(index): name for index, name in enumerate(names)}}))
     assert loaded.labels == tuple(names)
     assert not any("names the classes" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("own", [False, True])  # a file of another library's, or of EdgeViT
+def test_labels_that_are_given_name_the_classes(tmp_path, own):
+    names = tuple("abcdefa")  # two may be called the same, as some of ImageNet are
+    source = folder(tmp_path, {"id2label": {"0": "\x1b[2J", "1": "b"}})  # too few, and odd
+    if own:
+        shutil.copytree(folder(tmp_path), tmp_path / "other", ignore=shutil.ignore_patterns("config.json", "other"))
+        source = str(tmp_path / "own.safetensors")
+        load_checkpoint(str(tmp_path / "other")).save(Path(source))
+    loaded = load_checkpoint(source, prompts=Prompts(names), activation="sigmoid")
+    assert (loaded.labels, loaded.activation) == (names, "sigmoid")
+    assert not any("names the classes" in note for note in loaded.notes)
+    with pytest.raises(CheckpointError, match=r"6 labels, and .* a classifier of 7 classes"):
+        load_checkpoint(source, prompts=Prompts(names[:6]))
+    with pytest.raises(InputError, match="--template goes with a text tower"):
+        load_checkpoint(source, prompts=Prompts(names, ("an image of a {}",)))
 
 
 @pytest.mark.parametrize(
