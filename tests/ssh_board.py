@@ -17,6 +17,7 @@ import pytest
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 SSH = shutil.which("ssh")
+_KEX = "curve25519-sha256"  # the default one against quantum computers takes most of the time of a connection
 
 
 def needs_sshd() -> str:
@@ -80,7 +81,7 @@ class SshBoard:
             "Port": self.port, "ListenAddress": "127.0.0.1", "HostKey": self.folder / "host", "PidFile": "none",
             "AuthorizedKeysFile": self.folder / "authorized", "StrictModes": "no", "UsePAM": "no",
             "PasswordAuthentication": "no", "KbdInteractiveAuthentication": "no", "PermitRootLogin": "yes",
-            "MaxStartups": "100", "SetEnv": f'"HOME={self.home}" "PATH={path}"',
+            "MaxStartups": "100", "KexAlgorithms": _KEX, "SetEnv": f'"HOME={self.home}" "PATH={path}"',
         }  # fmt: skip
         (self.folder / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
         with (self.folder / "sshd.log").open("ab") as log:

@@ -20,7 +20,8 @@ def keep_float32(path: Path) -> int:
 
     They compute in float32 then even where the model is compiled for BF16. There are none where nothing is quantized.
     """
-    if b"FakeQuantize" not in path.read_bytes():  # which is quick to see
+    content = path.read_bytes()
+    if not all(kind in content for kind in (b'"FakeQuantize"', b'"Convolution"')):  # which is quick to see
         return 0
     tree = ElementTree.parse(path)  # noqa: S314 - OpenVINO has just written it
     layers = {layer.attrib["id"]: layer for layer in tree.iterfind("layers/layer")}

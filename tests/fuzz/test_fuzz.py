@@ -93,7 +93,8 @@ def test_damaged_files_read_or_end_in_our_error(all_targets, kind, tmp_path, req
             (SEEDS / kind).mkdir(parents=True, exist_ok=True)
             (SEEDS / kind / hashlib.sha256(last).hexdigest()[:16]).write_bytes(last)
         raise
-    gc.collect()
+    if cases > SHORT:
+        gc.collect()  # what thousands of refused files left
 
 
 SHORT = 40

@@ -316,7 +316,7 @@ def test_options_of_hosts_go_with_hosts(exported, edgevit):
 def test_a_race_there_makes_what_is_missing(exported, board, edgevit, photos, tmp_path):
     done = edgevit(
         "race", exported, "--data", photos, "--calibration-data", photos, "--target", "x86-onnxruntime",
-        "--precision", "int8", "--max-drop", "100", "--duration", "1", "--threads", "1",
+        "--precision", "int8", "--max-drop", "100", "--duration", "0.05", "--threads", "1",
         "--host", "pi", "--python", PYTHON, "--junit", tmp_path / "verdicts.xml", "--json",
     )  # fmt: skip
     (found,) = done.data()["hosts"]
