@@ -57,7 +57,10 @@ def cause_of(error: BaseException) -> str:
 
 
 class AttentionWrittenOut(TorchFunctionMode):
-    """Has torch's attention as two products and a softmax in this thread, where nothing is hidden or dropped."""
+    """Has torch's attention as two products and a softmax in this thread, where nothing is dropped or causal.
+
+    Rows of a mask that hide everything give NaN, which no file passes with, instead of 0.
+    """
 
     def __torch_function__(
         self,
@@ -82,11 +85,15 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,  # noqa: FBT001, FBT002
 ) -> Tensor:
-    if attn_mask is not None or is_causal or enable_gqa or dropout_p:
+    if is_causal or enable_gqa or dropout_p:
         given = (query, key, value, attn_mask, dropout_p, is_causal)
         return functional.scaled_dot_product_attention(*given, scale=scale, enable_gqa=enable_gqa)
     factor = query.shape[-1] ** -0.5 if scale is None else scale
-    return (query * factor @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+    scores = query * factor @ key.transpose(-2, -1)
+    if attn_mask is not None:
+        hides = attn_mask.dtype == torch.bool
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if hides else scores + attn_mask
+    return scores.softmax(dim=-1) @ value
 
 
 def _traced(module: nn.Module, outputs: Sequence[str], shape: tuple[int, int, int], *, any_size: bool) -> ir.Model:

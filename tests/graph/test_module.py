@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.utils import prune
 
 from edgevit.errors import GraphError, StorageError
@@ -149,7 +150,28 @@ def gradual():
     return Gradual()
 
 
-@pytest.mark.parametrize("kind", [normalising_in_place, hooked, calling_its_method_train, gradual])
+def biased_in_windows():
+    class Biased(nn.Module):
+        """Attention in windows with a bias that is computed of parameters, as MaxViT's."""
+
+        def __init__(self):
+            super().__init__()
+            self.bias, self.tokens = nn.Parameter(torch.randn(1, 2, 4, 4)), nn.Linear(3, 24)
+
+        def forward(self, images):
+            windows = self.tokens(images.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 4, 5, 1).reshape(-1, 4, 3))
+            given = windows.view(-1, 4, 2, 12).transpose(1, 2).chunk(3, dim=3)
+            bias = self.bias.expand(windows.shape[0], -1, -1, -1)
+            found = functional.scaled_dot_product_attention(*given, attn_mask=bias)
+            return found.transpose(1, 2).reshape(-1, 2, 2, 8).reshape(images.shape[0], -1)
+
+    return Biased()
+
+
+KINDS = [normalising_in_place, hooked, calling_its_method_train, gradual, biased_in_windows]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_modules_with_ways_of_their_own(kind, tmp_path):
     module = kind()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -16,13 +17,17 @@ from edgevit.graph.module_trace import AttentionWrittenOut, cause_of, trace_modu
 class Windows(nn.Module):
     """Attention within windows: of five axes, which torch.onnx does not take."""
 
-    def __init__(self):
+    def __init__(self, mask=None):
         super().__init__()
         self.tokens = nn.Linear(48, 16)
+        self.mask = mask
 
     def forward(self, images):
         x = self.tokens(images.reshape(images.shape[0], 1, 4, 4, 48))
-        return (functional.scaled_dot_product_attention(x, x.tanh(), x).mean(dim=(1, 2, 3)),)
+        return (functional.scaled_dot_product_attention(x, x.tanh(), x, attn_mask=self.mask).mean(dim=(1, 2, 3)),)
+
+
+MASKS = [None, torch.linspace(-2, 2, 16).reshape(4, 4), torch.arange(16).reshape(4, 4) % 3 > 0]
 
 
 def answers(graph, folder, images):
@@ -30,9 +35,10 @@ def answers(graph, folder, images):
     return onnxruntime.InferenceSession(folder / "traced.onnx").run(None, {INPUT: images})
 
 
-def test_attention_that_torch_onnx_does_not_take_is_written_out(tmp_path):
+@pytest.mark.parametrize("mask", MASKS, ids=["all", "biased", "hidden"])
+def test_attention_that_torch_onnx_does_not_take_is_written_out(tmp_path, mask):
     torch.manual_seed(0)
-    module = Windows().eval()
+    module = Windows(mask).eval()
     graph = trace_module(module, ["features"], "Windows", (3, 16, 16))
     assert not isinstance(graph.graph.inputs[0].shape[0], int)
     images = torch.randn(3, 3, 16, 16)
