@@ -163,7 +163,14 @@ def export(
     l2_normalize, raw_weights = flag("l2_normalize", l2_normalize), flag("raw_weights", raw_weights)
     unfinished, shape = flag("unfinished", unfinished), shape_given(input_shape)
     templates = strings_given("template", template)
-    images_at = partial(images_of, split="test", root=optional_path("root", root), samples=stage.CHECKED, strict=strict)
+    images_at = partial(
+        images_of,
+        split="test",
+        root=optional_path("root", root),
+        samples=stage.CHECKED,
+        strict=strict,
+        progress=report,
+    )
     images = None if data is None else images_at(data).checked()
     if requests and check_with is not None:
         raise InputError(

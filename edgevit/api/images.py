@@ -14,6 +14,7 @@ from edgevit.data.in_memory import ImageList
 from edgevit.data.sources import Split
 from edgevit.errors import InputError
 from edgevit.paths import path_given
+from edgevit.progress import SILENT, Progress
 from edgevit.runtime.arguments import flag, images_given, whole_number
 from edgevit.stages.images import DataSource
 
@@ -30,8 +31,9 @@ def images_of(
     samples: int | None = None,
     seed: int = 0,
     strict: bool = False,
+    progress: Progress = SILENT,
 ) -> DataSource:
-    """Return where the images ``data`` are read from.
+    """Return where the images ``data`` are read from; ``progress`` is told where those that come one by one take long.
 
     Raises:
         InputError: if ``data`` is nothing that holds images, or something is said that does not go with it.
@@ -47,5 +49,5 @@ def images_of(
         return DataSource(path_given("data", data), split, unreadable, root=root, samples=samples, seed=seed)
     if root is not None:
         raise InputError("root goes with a CSV file", remedy="leave root out")
-    images = ImageList(images_given(data), None if labels is None else listed("labels", labels))
+    images = ImageList(images_given(data, progress), None if labels is None else listed("labels", labels))
     return DataSource(images.name, split, unreadable, samples=samples, seed=seed, dataset=images)

@@ -63,5 +63,5 @@ def pack_mobile(
     strict, report = flag("strict", strict), progress_to(progress)
     images = None
     if data is not None:
-        images = images_of(data, "train", root=folder, samples=samples, seed=seed, strict=strict)
+        images = images_of(data, "train", root=folder, samples=samples, seed=seed, strict=strict, progress=report)
     return stage(opened(bundle), format, to, images=images, existing=existing, progress=report)

@@ -151,7 +151,7 @@ def _files(images: ImageSource | Iterable[ImageSource], report: Progress) -> tup
     Raises:
         InputError, DataError: if there are none.
     """
-    several = [cast("ImageSource", images)] if is_one_image(images) else images_given(images)
+    several = [cast("ImageSource", images)] if is_one_image(images) else images_given(images, report)
     listed: list[ImageSource] = []
     for image in several:
         listed += (

@@ -91,12 +91,12 @@ def quantize(
     check_integer_share(share, [wanted])
     samples = chosen.samples if samples is None else whole_number("samples", samples, least=1)
     seed = chosen.seed if seed is None else whole_number("seed", seed, least=0)
-    folder, strict = optional_path("root", root), flag("strict", strict)
+    folder, strict, report = optional_path("root", root), flag("strict", strict), progress_to(progress)
     images = None
     if data is not None:
-        images = images_of(data, "train", root=folder, samples=samples, seed=seed, strict=strict)
+        images = images_of(data, "train", root=folder, samples=samples, seed=seed, strict=strict, progress=report)
     targets = targets_for_dialect(word("dialect", dialect))
-    budget, report = token_budget_given(token_budget), progress_to(progress)
+    budget = token_budget_given(token_budget)
     run, ranked = optional_path("student", student), flag("sensitivity", sensitivity)
     limits = AccuracyCriteria(
         number("max_drop", max_drop, least=0, most=100),

@@ -120,12 +120,20 @@ def race(
     given, where = locals(), OnHosts.given(hosts, python, keep=keep)
     chosen = recipe_given(recipe)
     folder, strict, report = optional_path("root", root), flag("strict", strict), progress_to(progress)
-    images = images_of(data, "test", labels=labels, root=folder, samples=samples, strict=strict).checked()
+    images = images_of(
+        data, "test", labels=labels, root=folder, samples=samples, strict=strict, progress=report
+    ).checked()
     if calibration_data is None:
         calibration = replace(images, split="train", samples=chosen.samples, seed=chosen.seed)
     else:
         calibration = images_of(
-            calibration_data, "train", root=folder, samples=chosen.samples, seed=chosen.seed, strict=strict
+            calibration_data,
+            "train",
+            root=folder,
+            samples=chosen.samples,
+            seed=chosen.seed,
+            strict=strict,
+            progress=report,
         )
     name = path_given("target", target)
     profile = load_target(name)

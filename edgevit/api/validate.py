@@ -79,7 +79,7 @@ def validate(
     given, where = locals(), OnHosts.given(hosts, python, keep=keep)
     share = number("min_integer_share", min_integer_share, least=0, most=1)
     folder, strict, report = optional_path("root", root), flag("strict", strict), progress_to(progress)
-    images = images_of(data, "test", labels=labels, root=folder, samples=samples, strict=strict)
+    images = images_of(data, "test", labels=labels, root=folder, samples=samples, strict=strict, progress=report)
     kept = whole_number("thumbnails", thumbnails, least=0, most=MOST_FLIPS)
     chosen = names("variants", variants)
     drop, cosine = number("max_drop", max_drop, least=0, most=100), number("min_cosine", min_cosine, least=0, most=1)

@@ -7,6 +7,7 @@ import operator
 import os
 import re
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -23,12 +24,14 @@ from edgevit.data.images import Channels, ImageSource
 from edgevit.errors import InputError
 from edgevit.paths import path_given
 from edgevit.processor import most_threads
+from edgevit.progress import SILENT, Progress
 from edgevit.runtime.verification import Check
 from edgevit.system import memory
 
-#: More than that are no images, or without an end, as are more megabytes of those that come one by one.
+#: More than that are no images, or without an end. Those that come one by one may also take half of the free memory.
 MOST_IMAGES = 10_000_000
-_MOST_MB = 2048
+_USUAL_MB = 8192
+_FIRST_NOTE_S = 2.0
 _MOST_KEYS = 10_000
 
 BundleLike: TypeAlias = Bundle | str | os.PathLike[str]
@@ -186,8 +189,8 @@ def settings_given(value: Any) -> dict[str, str]:  # noqa: ANN401
     return dict(value)
 
 
-def images_given(value: Any) -> Sequence[ImageSource]:  # noqa: ANN401
-    """Return ``value``, several images, as a sequence; a generator is run.
+def images_given(value: Any, progress: Progress = SILENT) -> Sequence[ImageSource]:  # noqa: ANN401
+    """Return ``value``, several images, as a sequence; a generator is run, and ``progress`` told where that takes long.
 
     Raises:
         InputError: if it is one image, or nothing that holds several, or they are too many, as without an end.
@@ -203,12 +206,16 @@ def images_given(value: Any) -> Sequence[ImageSource]:  # noqa: ANN401
             raise _too_many(f"there are more than {MOST_IMAGES} images")
         return list(value) if isinstance(value, (np.ndarray, deque)) else value  # a deque may change meanwhile
     found: list[ImageSource] = []
-    left = _memory_for_images()
+    most, size = _memory_for_images(), 0
+    began, note_s = time.monotonic(), _FIRST_NOTE_S
     for image in value:
         found.append(image)
-        left -= _bytes_of(image)
-        if left < 0 or len(found) > MOST_IMAGES:
-            raise _too_many(f"the images have no end, or need too much memory: {len(found)} were read")
+        size += _bytes_of(image)
+        if size > most or len(found) > MOST_IMAGES:
+            raise _too_many(f"the images have no end, or need most of the memory: {len(found)} were read")
+        if time.monotonic() - began > note_s:
+            progress.note(f"Reading images that come one by one: {len(found):,} so far, {size / 1e6:,.0f} MB")
+            note_s = 2 * (time.monotonic() - began)  # few lines, however long it takes
     return found
 
 
@@ -220,9 +227,9 @@ def _count(value: Sequence[Any] | NDArray[Any]) -> int:
 
 
 def _memory_for_images() -> int:
-    """Return how many bytes images may take that come one by one: what has no end is to be refused in seconds."""
+    """Return how many bytes images may take that come one by one."""
     available = memory().available_mb
-    return min(_MOST_MB, _MOST_MB if available is None else available // 2) << 20
+    return (_USUAL_MB if available is None else available // 2) << 20
 
 
 def _bytes_of(image: object) -> int:

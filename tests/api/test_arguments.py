@@ -8,10 +8,12 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from notes import Notes
 from PIL import Image
 from tiny import SHAPES
 
@@ -22,6 +24,7 @@ from edgevit.data.shapes import load_shapes
 from edgevit.errors import EdgeViTError, InputError
 from edgevit.recipes import FallbackLimits, GateLimits, Percentile, Recipe, Rewrites
 from edgevit.runtime import AsyncModel, LoadWarning, load
+from edgevit.runtime.arguments import images_given
 from edgevit.system import Memory
 
 
@@ -173,11 +176,44 @@ def test_what_has_no_size_is_no_image(model):
     assert "is not an image" in error.message
 
 
-def test_images_without_an_end_are_refused_soon_where_there_is_much_memory(model, monkeypatch):
-    monkeypatch.setattr("edgevit.runtime.arguments.memory", lambda: Memory(1 << 20, 1 << 20))
-    images = itertools.repeat(np.broadcast_to(np.uint8(0), (10_000, 10_000, 3)))
-    error = refused(lambda: model.predict_batch(itertools.islice(images, 1000)))
-    assert "8 were read" in error.message
+@pytest.mark.parametrize(("free_mb", "taken"), [(24_000, 11), (20, 0)])
+def test_images_that_come_one_by_one_may_take_half_of_the_free_memory(monkeypatch, free_mb, taken):
+    monkeypatch.setattr("edgevit.runtime.arguments.memory", lambda: Memory(32_000, free_mb))
+    large = np.broadcast_to(np.uint8(0), (1024, 1024, 1024))  # 1 GiB, of a byte
+    assert len(images_given(itertools.repeat(large, taken))) == taken
+    error = refused(lambda: images_given(itertools.repeat(large, taken + 1)))
+    assert f"most of the memory: {taken + 1} were read" in error.message
+
+
+def test_images_that_come_one_by_one_for_long_are_counted(monkeypatch):
+    seconds = itertools.count(0, 0.5)
+    clock = SimpleNamespace(monotonic=lambda: next(seconds))
+    monkeypatch.setattr("edgevit.runtime.arguments.time", clock)
+    progress = Notes()
+    frame = np.zeros((1000, 1000, 3), np.uint8)
+    assert len(images_given(iter([frame] * 3), progress)) == 3
+    assert not progress.said
+    images_given(itertools.repeat(frame, 100), progress)
+    read = "Reading images that come one by one: "
+    assert progress.said[0] == f"{read}5 so far, 15 MB"
+    assert len(progress.said) == 4  # after twice as long each time
+
+
+@pytest.mark.parametrize("name", ["export", "predict", "quantize", "race", "validate"])
+def test_images_that_never_end_are_seen_and_can_be_stopped(name, tiny_quantized, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edgevit.runtime.arguments._FIRST_NOTE_S", 0.0)
+    frame = np.zeros((16, 16, 3), np.uint8)
+
+    def stop(event):
+        if "one by one" in event.message:
+            raise Begun
+
+    others, _ = FUNCTIONS[name]
+    given = {"images" if name == "predict" else "data": itertools.repeat(frame)}
+    first = "fashion-micro" if name == "export" else tiny_quantized
+    with pytest.raises(Begun):
+        getattr(public, name)(first, **(others | given), progress=stop)
 
 
 class Frames(Sequence):
