@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -12,13 +11,20 @@ from typing import TextIO
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
 
-#: Control characters but the end of a line and a tab, and the marks that turn the direction of writing.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]")
+from edgevit.data.names import can_be_shown
 
 
 def escaped(text: str) -> str:
-    """Return ``text`` with control characters written as Python writes them in strings: a terminal obeys none."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    """Return ``text`` with control characters written as Python writes them in strings: a terminal obeys none.
+
+    The end of a line and a tab stay, and so does what names of classes may have.
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(letter: str) -> str:
+    plain = letter in "\n\t" or can_be_shown(letter)
+    return letter if plain else letter.encode("unicode_escape").decode()
 
 
 class EscapingHook(RenderHook):

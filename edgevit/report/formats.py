@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 from edgevit.bundle.manifest import Accuracy
+from edgevit.data.names import can_be_shown
 from edgevit.numerals import floored, within
 
 _DASH = "\N{EN DASH}"
@@ -140,8 +140,8 @@ def cosine(value: float | None) -> str:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return ``text`` for one line: without control and direction marks that could fool a reader, and not too long."""
-    line = "".join(" " if unicodedata.category(mark) in {"Cc", "Cf", "Zl", "Zp", "Cs"} else mark for mark in text)
+    """Return ``text`` for one line: without what could fool a reader, as no name of a class has, and not too long."""
+    line = "".join(letter if can_be_shown(letter) else " " for letter in text)
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from class_names import ORDINARY
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
@@ -108,6 +109,16 @@ def test_control_characters_of_a_bundle_are_shown_and_not_obeyed(edgevit, export
     failed = edgevit("inspect", f"{exported}\x1b[2J")
     assert failed.code == 2
     assert "\x1b" not in failed.err
+
+
+@pytest.mark.parametrize("part", [slice(8), slice(-8, None)])
+def test_names_in_any_script_are_shown_as_they_are(edgevit, exported, part):
+    manifest, names = Bundle.open(exported).manifest, tuple(filter(None, ORDINARY.values()))[part]
+    manifest = msgspec.structs.replace(manifest, name=names[0], labels=names)
+    (exported / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    shown = edgevit("predict", exported, exported / "golden/00.png", "--top", "8").out
+    assert [name for name in names if name not in shown] == []
+    assert names[0] in edgevit("inspect", exported).out
 
 
 @given(st.text())

@@ -1,6 +1,7 @@
 """Figures as people read them."""
 
 import pytest
+from class_names import ORDINARY
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +66,12 @@ def test_printable_is_one_line_without_tricks(text):
     line = formats.printable(text)
     assert len(line) <= 200
     assert len(line.splitlines()) <= 1
-    assert not any(mark in line for mark in "\x1b\r\n\u202e\u200b\u2028\x85")
+    assert not any(mark in line for mark in "\x1b\r\n\u202e\u2066\ufeff\u2028\x85")
+
+
+@pytest.mark.parametrize("name", ORDINARY.values(), ids=ORDINARY)
+def test_printable_keeps_names_in_any_script(name):
+    assert formats.printable(name) == name
 
 
 def test_printable_cuts_what_is_too_long():
