@@ -249,7 +249,7 @@ def _of_module(
     model, origin = file.model(overrides), WeightsOrigin(license=_license_of(module))
     model = replace(model, origin=origin, notes=(*model.notes, *origin.notes()))
     infer = partial(file.infer, names=model.interface.names)
-    return model, Peer(file.name, infer, remedy=file.REMEDY, activation=model.cut)
+    return model, Peer(file.name, infer, remedy=file.REMEDY, activation=model.cut, outputs=model.outputs)
 
 
 def _license_of(module: TorchModule) -> License | None:

@@ -65,13 +65,25 @@ class ModuleFile:
             raise type(error)(message, remedy=remedy) from error
 
     def infer(self, images: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
-        """Return what the module itself gives as outputs ``names`` for ``images`` (B, C, H, W), in a row for each."""
+        """Return what the module itself gives as outputs ``names`` for ``images`` (B, C, H, W), in a row for each.
+
+        Raises:
+            GraphError: if it cannot be run on one of them, or gives other outputs for it.
+        """
         rows = []
         with _FLOAT32(), torch.no_grad():
-            for image in images:  # one by one
-                given = dict(zip(self.module.names, self.module(torch.from_numpy(image[None])), strict=True))
-                rows.append(torch.cat([given[name].flatten(1) for name in names], dim=1))
-        return torch.cat(rows).detach().numpy()  # a module may have autograd on
+            try:
+                for image in images:  # one by one
+                    answers = self.module(torch.from_numpy(image[None]))
+                    given = dict(zip(self.module.names, answers, strict=True))
+                    rows.append(torch.cat([given[name].flatten(1) for name in names], dim=1))
+                return torch.cat(rows).detach().numpy()  # a module may have autograd on
+            except Exception as error:  # a module may raise anything
+                raise GraphError(
+                    f"{self.name} cannot be run on each of {len(images)} images, with the same outputs: "
+                    f"{type(error).__name__}: {cause_of(error)}",
+                    remedy="see that it runs on any image in evaluation mode, and always gives the same outputs",
+                ) from error
 
 
 def module_file(
@@ -133,6 +145,11 @@ def _copied(module: nn.Module, name: str, wanted: Collection[str]) -> ModuleOutp
         raise GraphError(
             f"{name} cannot be copied: {cause_of(error)}", remedy="see that copy.deepcopy(module) works"
         ) from error
+    if not isinstance(copied, nn.Module):
+        raise GraphError(
+            f"{name} cannot be copied: its copy is a {type(copied).__name__}",
+            remedy="see that __deepcopy__ gives one",
+        )
     if not set(map(id, nn.Module.modules(copied))).isdisjoint(map(id, nn.Module.modules(module))):
         raise GraphError(
             f"{name} cannot be copied: its copy shares modules with it", remedy="see that __deepcopy__ copies all of it"

@@ -34,6 +34,9 @@ ENGINE_ERRORS: tuple[type[Exception], ...] = tuple(
 #: Other types of floats that files of others take and give.
 _FLOATS: dict[str, type[np.floating]] = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
 
+_FAR_SMALLER = 200  # times smaller than ``least``: of these, a fiftieth may differ where TOLERANCE is allowed
+_ROUNDING = 0.02  # in the same measure
+
 _FATAL = 4  # log severity: errors reach the caller as exceptions, and nothing else is news
 _LARGEST_BATCH = 16
 _AMONG = 8  # images of one batch that each is compared alone in, as many as a bundle is checked with when it is loaded
@@ -105,14 +108,23 @@ def concatenated(batches: Iterable[Sequence[NDArray[np.float32]]]) -> list[NDArr
 def largest_difference(
     found: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]], *, least: float = 1.0
 ) -> float:
-    """Return by how much an output differs at most, in parts of its largest magnitude, or of ``least`` if that is more.
+    """Return by how much an output differs at most, in parts of what ``measure_of`` returns of it.
 
     Infinity where outputs have other shapes; not a number where an output is not.
     """
     if [each.shape for each in found] != [each.shape for each in expected]:
         return float(np.inf)
     pairs = zip(found, expected, strict=True)
-    return float(np.max([np.abs(one - other).max() / max(least, float(np.abs(other).max())) for one, other in pairs]))
+    return float(np.max([np.abs(one - other).max() / measure_of(other, least) for one, other in pairs]))
+
+
+def measure_of(output: NDArray[np.float32], least: float = 1.0) -> float:
+    """Return the largest magnitude of ``output``, or ``least`` if that is more, or less where all of it is far smaller.
+
+    What lies behind an output has numbers around 1, whose rounding is in it: that is all that ``least`` is for.
+    """
+    largest = float(np.abs(output).max())
+    return max(largest, min(least, max(_FAR_SMALLER * largest, _ROUNDING)))
 
 
 def difference_among_others(path: Path, images: NDArray[np.float32], *, given: str, answers: Sequence[str]) -> float:

@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 from edgevit.errors import InputError, VerificationError
 from edgevit.graph.external_onnx import OnnxModel
 from edgevit.graph.probabilities import logarithms
+from edgevit.graph.running import measure_of
 from edgevit.likeness import nearest
+from edgevit.models.outputs import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgevit.models.checkpoints import Checkpoint
+    from edgevit.models.outputs import Output
     from edgevit.models.spec import OutputActivation
 
 LIBRARIES = ("timm", "transformers")
 _MISREAD = "do not use this export: EdgeViT reads the checkpoint wrongly, or config.json is another model's"
-#: Of the largest logit, or absolute where that is less than 1: the checks against torch come to a tenth of it.
+#: In what ``measure_of`` returns of the logits: the checks against torch come to a tenth of it.
 TOLERANCE = 1e-3
 
 
@@ -30,7 +33,8 @@ class Peer:
     """A model of another library, from images (B, C, H, W) to logits or features (B, N).
 
     ``note`` says so where the library could not read the file by itself; ``remedy`` what to do if it answers otherwise.
-    Where there is an ``activation``, the peer gives the probabilities that it makes of logits.
+    Where there is an ``activation``, the peer gives the probabilities that it makes of logits; where there are
+    ``outputs``, a row of all of them.
     """
 
     library: str
@@ -38,6 +42,7 @@ class Peer:
     note: str | None = None
     remedy: str = _MISREAD
     activation: OutputActivation | None = None
+    outputs: tuple[Output, ...] = ()
 
 
 def peer_called(name: str, source: str, model: Checkpoint | OnnxModel, *, raw_weights: bool) -> Peer:
@@ -77,11 +82,15 @@ def check_equal(peer: Peer, images: NDArray[np.float32], found: NDArray[np.float
         )
     if peer.activation is not None:
         found, expected = logarithms(found, expected, peer.activation)
-    difference = float(np.abs(expected - found).max())
-    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-    if not difference <= allowed:
-        raise VerificationError(
-            f"the model does not answer as {peer.library}'s on {len(images)} images: "
-            f"they differ by up to {difference:.3g}, and {allowed:.1g} is allowed",
-            remedy=peer.remedy,
-        )
+    pairs = [("they", found, expected)]
+    if peer.outputs:  # each has a measure of its own
+        given = zip(parts(peer.outputs, found), parts(peer.outputs, expected), strict=True)
+        pairs = [(output.name, one, other) for (output, one), (_, other) in given]
+    for name, one, other in pairs:
+        difference, allowed = float(np.abs(other - one).max()), TOLERANCE * measure_of(other)
+        if not difference <= allowed:
+            raise VerificationError(
+                f"the model does not answer as {peer.library}'s on {len(images)} images: "
+                f"{name} differ by up to {difference:.3g}, and {allowed:.3g} is allowed",
+                remedy=peer.remedy,
+            )

@@ -36,6 +36,11 @@ class IsItsCopy(nn.Flatten):
         return self
 
 
+class IsNothingAsACopy(nn.Flatten):
+    def __deepcopy__(self, memo):
+        return None
+
+
 class Trains(nn.Flatten):
     def train(self, loader, epochs):
         raise AssertionError
@@ -61,6 +66,7 @@ GLOBAL = [ByItsGlobalName()]
         (Trains, "Trains cannot be put into evaluation mode: .* missing 1 required"),
         (lambda: nn.Sequential(Trains()), "Sequential cannot be put into evaluation mode"),
         (lambda: GLOBAL[0], "ByItsGlobalName reaches itself in other ways than by self, and is in training mode"),
+        (IsNothingAsACopy, "IsNothingAsACopy cannot be copied: its copy is a NoneType"),
         (sparse, "Sequential has sparse weights"),
         (CannotBeCopied, "CannotBeCopied cannot be copied: one of a kind"),
         (lambda: nn.Sequential(IsItsCopy()), "its copy shares modules with it"),
@@ -187,6 +193,21 @@ def test_modules_with_ways_of_their_own(kind, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-6)
     session = onnxruntime.InferenceSession(file.path)
     np.testing.assert_allclose(session.run(None, {"images": given})[0], expected, atol=1e-5)
+
+
+def test_a_module_that_does_not_run_on_each_image(tmp_path):
+    class Tires(nn.Flatten):
+        runs = 0
+
+        def forward(self, images):
+            self.runs += 1
+            assert self.runs < 20, "enough"
+            return super().forward(images)
+
+    file = module_file(Tires(), SHAPE, tmp_path)
+    with pytest.raises(GraphError, match=r"run on each of 20 images, .*: enough") as caught:
+        file.infer(np.zeros((20, *SHAPE), np.float32), ["logits"])
+    assert caught.value.remedy
 
 
 def test_a_module_that_is_trained_meanwhile(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from oracles import import_timm
 
 from edgevit.errors import CheckpointError, InputError, VerificationError
+from edgevit.models.outputs import Output
 from edgevit.stages.peers import Peer, check_equal, peer_called
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
@@ -105,3 +106,22 @@ def test_a_peer_whose_probabilities_are_all_small_is_compared_as_well():
     check_equal(Peer("own", lambda _: rare, activation="sigmoid"), IMAGES, logits)
     with pytest.raises(VerificationError, match=r"differ by up to 0\.05"):
         check_equal(Peer("own", lambda _: rare, activation="sigmoid"), IMAGES, logits + np.float32(0.05))
+
+
+def test_each_output_of_a_peer_has_a_measure_of_its_own():
+    outputs = (
+        Output(name="depth", kind="depth", shape=(2, 2), dims=("height", "width")),
+        Output(name="small", kind="embedding", shape=(3,), dims=("width",)),
+    )
+    rows = np.random.default_rng(1).normal(size=(4, 7)).astype(np.float32)
+    rows[:, :4] *= 1e4
+    for size in (1, 1e-3):
+        given, found = rows.copy(), rows.copy()
+        given[:, 4:] *= size
+        found[:, 4:] *= 1.0005 * size
+        peer = Peer("own", lambda _, given=given: given, outputs=outputs)
+        check_equal(peer, IMAGES, given)
+        check_equal(peer, IMAGES, found + np.float32([1] * 4 + [0] * 3))
+        found[:, 4:] *= 1.5
+        with pytest.raises(VerificationError, match="small differ by up to"):
+            check_equal(peer, IMAGES, found)
