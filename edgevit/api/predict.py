@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.api.arguments import text
+from edgevit.brief import printed
 from edgevit.data.images import Channels, ImageSource
 from edgevit.data.pictures import images_in
 from edgevit.errors import InputError
@@ -46,6 +47,8 @@ class PredictionResult:
     predictions: tuple[tuple[Prediction, ...], ...] = ()
     embeddings: NDArray[np.float32] | None = None
     outputs: Mapping[str, NDArray[np.float32]] | None = None
+
+    __repr__ = printed
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit predict --json`` prints; images that are no files go by their place."""

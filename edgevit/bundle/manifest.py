@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from edgevit.brief import printed
 from edgevit.bundle.measured import EndToEnd, Energy, MachineState, Sweep, Transfers, WarmUp
 from edgevit.bundle.scalars import Bytes, Change, Count, FolderName, Quantity, Rate, Reason, RelativePath, Sha256
 from edgevit.data.preprocess import Preprocess
@@ -164,6 +165,8 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     partial: bool = False
     delta_top1_ci95: tuple[Change, Change] | None = None
 
+    __repr__ = printed
+
 
 class OperatorTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A kind of operator by the engine's own name, and its milliseconds of one run, as the engine counts them."""
@@ -212,6 +215,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     end_to_end: EndToEnd | None = None
     transfers: Transfers | None = None
     sweep: Sweep | None = None
+
+    __repr__ = printed
 
     @property
     def is_whole(self) -> bool:
@@ -403,6 +408,8 @@ class DeviceVariant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     kernels: Kernels | None = None
     evidence: Annotated[tuple[LimitEvidence, ...], msgspec.Meta(max_length=64)] = ()
 
+    __repr__ = printed
+
 
 class MeasuredDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was measured on another device, called ``name``: nothing of it counts on this one.
@@ -414,6 +421,8 @@ class MeasuredDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     environment: Environment
     edgevit: Annotated[str, msgspec.Meta(max_length=128)]
     variants: Annotated[tuple[DeviceVariant, ...], msgspec.Meta(max_length=256)] = ()
+
+    __repr__ = printed
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -432,6 +441,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     revision: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     files: dict[str, Sha256] = {}
     license: License | None = None
+
+    __repr__ = printed
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -461,6 +472,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     activation: OutputActivation = "softmax"
     outputs: tuple[Output, ...] | msgspec.UnsetType = msgspec.UNSET
     devices: Annotated[tuple[MeasuredDevice, ...], msgspec.Meta(max_length=MOST_DEVICES)] = ()
+
+    __repr__ = printed
 
     @property
     def typed_outputs(self) -> tuple[Output, ...]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from edgevit.brief import printed
 from edgevit.bundle.scalars import Change, Count, FolderName, Rate, RelativePath, Sha256
 from edgevit.evaluation.calibration_error import CalibrationError
 from edgevit.json_file import JSONFile
@@ -131,6 +132,8 @@ class AccuracyDetails(JSONFile, frozen=True, kw_only=True, forbid_unknown_fields
     calibration: CalibrationError | None = None
     float32_calibration: CalibrationError | None = None
     steps: EngineSteps | None = None
+
+    __repr__ = printed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the short of it, as ``edgevit validate --json`` prints it beside the figures."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from edgevit.brief import printed
 from edgevit.bundle.manifest import File
 from edgevit.data.preprocess import Preprocess
 from edgevit.mobile import HandedPrecision, MobileFormat, Rewrite
@@ -84,3 +85,5 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
     activation: OutputActivation
     outputs: tuple[Output, ...]
     models: tuple[HandedModel, ...]
+
+    __repr__ = printed

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from edgevit.brief import printed
 from edgevit.mobile.hand_over import HandOver
 from edgevit.models.licenses import License
 
@@ -19,6 +20,8 @@ class HandOverResult:
     path: Path
     content: HandOver
     notes: tuple[str, ...]
+
+    __repr__ = printed
 
     @property
     def license(self) -> License | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from edgevit.brief import printed
 from edgevit.bundle.manifest import LimitEvidence, MeasuredDevice
 from edgevit.errors import EdgeViTError
 
@@ -33,6 +34,8 @@ class HostResult:
     unreadable: tuple[str, ...] = ()
     shares_missed: Mapping[str, str] = field(default_factory=dict)
     problem: EdgeViTError | None = None
+
+    __repr__ = printed
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints of a device."""

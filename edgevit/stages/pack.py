@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from edgevit.brief import printed
 from edgevit.bundle.manifest import Manifest
 from edgevit.bundle.pack import begins_as_pack
 from edgevit.bundle.packing import write_pack
@@ -33,6 +34,8 @@ class PackResult:
     variants: tuple[str, ...]
     signed: bool
     license: License | None
+
+    __repr__ = printed
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit pack --json`` prints."""

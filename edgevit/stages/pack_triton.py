@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from edgevit import __version__
+from edgevit.brief import printed
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.errors import BundleError
 from edgevit.files import atomic_folder, bytes_in
@@ -35,6 +36,8 @@ class TritonResult:
     variants: tuple[str, ...]
     signed: bool
     license: License | None
+
+    __repr__ = printed
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit pack --format triton --json`` prints."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from edgevit.brief import printed
 from edgevit.bundle.store import Bundle, Existing
 from edgevit.models.licenses import License
 from edgevit.stages.pack import default_path
@@ -25,6 +26,8 @@ class VideoResult:
     variants: tuple[str, ...]
     license: License | None
     notes: tuple[str, ...]
+
+    __repr__ = printed
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit pack --format deepstream --json`` prints."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from edgevit.brief import printed
 from edgevit.bundle.manifest import LimitEvidence, LimitOutcome, Precision
 from edgevit.bundle.store import Bundle
 from edgevit.stages.host_result import HostResult, all_passed, of_hosts
@@ -42,6 +43,8 @@ class Entrant:
     evidence: tuple[LimitEvidence, ...]
     flips: tuple[Flip, ...] = ()
 
+    __repr__ = printed
+
     @property
     def word(self) -> LimitOutcome:
         """The verdict; see ``word_of``."""
@@ -74,6 +77,8 @@ class RaceResult:
     winner: str | None
     left_out: Mapping[str, str]
     hosts: tuple[HostResult, ...] = ()
+
+    __repr__ = printed
 
     @property
     def passed(self) -> bool:

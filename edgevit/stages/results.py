@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from edgevit.brief import printed
 from edgevit.bundle.manifest import Accuracy, Latency, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.errors import DoesNotPayError, EdgeViTError
@@ -65,6 +66,8 @@ class ExportResult:
     notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
 
+    __repr__ = printed
+
     def to_dict(self) -> dict[str, Any]:
         """Return what ``edgevit export --json`` prints."""
         variant = self.bundle.variant("float32")
@@ -96,6 +99,8 @@ class BuildResult:
     failed: Mapping[str, EdgeViTError] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     min_integer_share: float | None = None
+
+    __repr__ = printed
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -187,6 +192,8 @@ class ValidationResult:
     min_integer_share: float | None = None
     hosts: tuple[HostResult, ...] = ()
 
+    __repr__ = printed
+
     @property
     def accuracies(self) -> Mapping[str, Accuracy]:
         """What was measured, by variant."""
@@ -245,6 +252,8 @@ class BenchmarkResult:
     bundle: Bundle
     names: tuple[str, ...]
     hosts: tuple[HostResult, ...] = ()
+
+    __repr__ = printed
 
     @property
     def latencies(self) -> Mapping[str, Latency]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from edgevit.backends.variants import backend_for, unsupported_reason
+from edgevit.brief import printed
 from edgevit.bundle.golden import Golden
 from edgevit.bundle.manifest import Variant
 from edgevit.bundle.store import Bundle
@@ -55,6 +56,8 @@ class VerificationResult:
     variants: tuple[VariantVerification, ...]
     signed_by: str | None
     damaged: tuple[str, ...]
+
+    __repr__ = printed
 
     @property
     def passed(self) -> bool:
