@@ -177,12 +177,6 @@ def export(
             "check_with compares logits or features, not outputs of other kinds",
             remedy="leave check_with out, or export without outputs to compare",
         )
-    graph = isinstance(source, (str, os.PathLike)) and path_given("source", source).endswith(".onnx")
-    if check_with is not None and labels is not None and not graph:
-        raise InputError(
-            "check_with compares what the checkpoint gives by itself, and labels make another model of it",
-            remedy="leave check_with out, or export the image tower without labels to compare that",
-        )
     with ExitStack() as stack:
         peer: Peer | None = None
         if isinstance(source, (str, os.PathLike)):

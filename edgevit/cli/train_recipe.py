@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from edgevit.errors import InputError
-from edgevit.stages.budgets import token_budget_given
+from edgevit.stages.budgets import share_given
 from edgevit.stages.recovery import SELF
 from edgevit.training.recipe import USUAL_MODEL, TrainRecipe
 from edgevit.training.recipe_file import RunSettings, read_recipe, task
@@ -114,7 +114,8 @@ def _check_tokens(settings: RunSettings) -> None:
         raise InputError(
             "token_budget and token_schedule both say how many tokens to merge", remedy="leave out one of them"
         )
-    token_budget_given(settings.token_budget)
+    if settings.token_budget is not None:
+        share_given(settings.token_budget)
     if settings.teacher not in (None, SELF):
         raise InputError(
             "a model that merges tokens learns from itself with all of them", remedy="give --teacher self, or none"

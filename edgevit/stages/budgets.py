@@ -23,11 +23,21 @@ def token_budget_given(value: Any) -> TokenBudget | None:  # noqa: ANN401
     """
     if value is None or (isinstance(value, str) and value == "auto"):
         return value  # type: ignore[return-value]
+    return share_given(value, ', or "auto" for the smallest that keeps the limit')
+
+
+def share_given(value: Any, otherwise: str = "") -> float:  # noqa: ANN401
+    """Return ``value`` as a share in whole per cent; ``otherwise`` says what else could be given.
+
+    Raises:
+        InputError: if it is none.
+
+    """
     given: Any = value  # for mypy, which takes a Real for what has no order
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 < given < 1:
         raise InputError(
             f"the token budget is {in_brief(value)}, not a share of the multiply-adds between 0 and 1",
-            remedy='give 0.8, say, or "auto" for the smallest that keeps the limit',
+            remedy=f"give 0.8, say{otherwise}",
         )
     share = round(float(value), 2)
     if not 0 < share < 1 or abs(share - float(value)) * _PER_CENT > 1e-6:

@@ -49,7 +49,7 @@ def peer_called(name: str, source: str, model: Checkpoint | OnnxModel, *, raw_we
     """Return the model of ``source`` as the library ``name`` has it; ``timm:ARCHITECTURE`` says which of timm's.
 
     Raises:
-        InputError: if there is no such library, or ``source`` is an ONNX file.
+        InputError: if there is no such library, ``source`` is an ONNX file, or its text tower has become a classifier.
         CheckpointError: if the library has no such model.
         MissingDependencyError: if the library is not installed, or does not load.
     """
@@ -60,6 +60,11 @@ def peer_called(name: str, source: str, model: Checkpoint | OnnxModel, *, raw_we
         raise InputError(
             f"--check-with goes with checkpoints, and {source} is an ONNX file",
             remedy="leave it out: the bundle is compared with the file itself",
+        )
+    if model.spec.classes and model.spec.l2_normalize:
+        raise InputError(
+            f"--check-with compares what {source} gives by itself, and labels made a classifier of its text tower",
+            remedy="leave --check-with out, or export the image tower without --labels to compare that",
         )
     from edgevit.models.peers import timm_model, transformers_model
 

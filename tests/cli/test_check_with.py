@@ -6,6 +6,8 @@ import sys
 import pytest
 from oracles import import_timm
 
+from edgevit.bundle.store import Bundle
+
 ARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
 
 
@@ -28,6 +30,25 @@ def test_an_equal_model_is_exported_and_said(edgevit, source, tmp_path):
     done = edgevit("export", source, "-o", tmp_path / "m.edgevit", "--check-with", "timm")
     assert done.code == 0, done.err
     assert "equal to torch and timm" in done.out
+
+
+def test_a_classifier_with_other_names_of_classes_is_compared(edgevit, source, tmp_path):
+    (tmp_path / "labels.txt").write_text("cat\ndog\nhen\n")
+    options = ("--check-with", "timm", "--labels", tmp_path / "labels.txt")
+    done = edgevit("export", source, "-o", tmp_path / "m.edgevit", *options)
+    assert done.code == 0, done.err
+    assert "equal to torch and timm" in done.out
+    assert Bundle.open(tmp_path / "m.edgevit").manifest.labels == ("cat", "dog", "hen")
+
+
+def test_an_onnx_file_with_labels_is_refused_for_being_one(edgevit, source, tmp_path):
+    made = edgevit("export", source, "-o", tmp_path / "m.edgevit")
+    assert made.code == 0, made.err
+    (tmp_path / "labels.txt").write_text("cat\ndog\nhen\n")
+    file, options = tmp_path / "m.edgevit/float32/model.onnx", ("--check-with", "timm", "--labels")
+    done = edgevit("export", file, "-o", tmp_path / "n.edgevit", *options, tmp_path / "labels.txt")
+    assert done.code == 2
+    assert "--check-with goes with checkpoints" in " ".join(done.err.split())
 
 
 def test_a_mismatch_leaves_no_bundle(edgevit, source, tmp_path, monkeypatch):

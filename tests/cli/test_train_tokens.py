@@ -59,6 +59,7 @@ def test_minutes_say_when_to_stop(edgevit, tiny_checkpoint, tmp_path):
     [
         (("--token-budget", 1.5), "between 0 and 1"),
         (("--token-budget", 0), "between 0 and 1"),
+        (("--token-budget", 0.123), "in whole per cent"),
         (("--token-budget", 0.8, "--teacher", "other.safetensors"), "--teacher self"),
         (("--teacher", "self"), "--token-budget 0.7"),
         (("--token-budget", 0.8, "--mode", "probe"), "--mode norms or full"),
@@ -75,6 +76,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(edgevit, tiny_ch
     result = edgevit("train", *given, *options, "-o", tmp_path / "run")
     assert result.code == 2
     assert said in " ".join(result.failure())
+    assert "auto" not in " ".join(result.failure())  # which quantize takes
     assert not (tmp_path / "run").exists()
 
 
