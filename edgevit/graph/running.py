@@ -36,6 +36,7 @@ _FLOATS: dict[str, type[np.floating]] = {"tensor(float16)": np.float16, "tensor(
 
 _FAR_SMALLER = 200  # times smaller than ``least``: of these, a fiftieth may differ where TOLERANCE is allowed
 _ROUNDING = 0.02  # in the same measure
+_MASK = 100  # times all other magnitudes, at least
 
 _FATAL = 4  # log severity: errors reach the caller as exceptions, and nothing else is news
 _LARGEST_BATCH = 16
@@ -115,15 +116,26 @@ def largest_difference(
     if [each.shape for each in found] != [each.shape for each in expected]:
         return float(np.inf)
     pairs = zip(found, expected, strict=True)
-    return float(np.max([np.abs(one - other).max() / measure_of(other, least) for one, other in pairs]))
+    return float(np.max([(np.abs(one - other) / _measures(other, least)).max() for one, other in pairs]))
+
+
+def _measures(output: NDArray[np.float32], least: float) -> NDArray[np.float32]:
+    """Return what each number of ``output`` is measured by: a mask's by itself."""
+    return np.maximum(np.abs(output), np.float32(measure_of(output, least)))
 
 
 def measure_of(output: NDArray[np.float32], least: float = 1.0) -> float:
     """Return the largest magnitude of ``output``, or ``least`` if that is more, or less where all of it is far smaller.
 
-    What lies behind an output has numbers around 1, whose rounding is in it: that is all that ``least`` is for.
+    What lies behind an output has numbers around 1, whose rounding is in it: that is all that ``least`` is for. A number
+    far beyond all others that stands there several times is a mask, as -1e9 for classes that are left out, and no
+    magnitude of theirs.
     """
-    largest = float(np.abs(output).max())
+    magnitudes = np.abs(output)
+    largest = float(magnitudes.max())
+    others = magnitudes[magnitudes < largest]
+    if len(others) < magnitudes.size - 1 and largest > _MASK * (beyond := float(others.max(initial=0.0))) > 0:
+        largest = beyond
     return max(largest, min(least, max(_FAR_SMALLER * largest, _ROUNDING)))
 
 

@@ -24,3 +24,18 @@ def test_the_measure_of_usual_outputs_is_their_largest_or_one():
     assert measure_of(np.float32([3, -7])) == 7
     assert measure_of(np.float32([0.1, -0.2])) == 1
     assert measure_of(np.float32([1e-9]), least=1e-6) == 1e-6
+
+
+@pytest.mark.parametrize("mask", [-1e9, np.finfo(np.float32).min, -1e4])
+def test_a_mask_is_no_measure_of_the_others(mask):
+    masked = np.where(np.arange(VALUES.size).reshape(VALUES.shape) % 3 == 0, np.float32(mask), VALUES)
+    wrong = np.where(masked == np.float32(mask), masked, masked + np.float32(0.01))
+    assert measure_of(masked) == measure_of(VALUES.flatten()[np.arange(VALUES.size) % 3 != 0])
+    assert largest_difference([wrong], [masked]) > TOLERANCE
+    assert largest_difference([masked + np.abs(masked) * np.float32(1e-7)], [masked]) < TOLERANCE
+
+
+def test_one_large_number_and_levels_are_no_masks():
+    assert measure_of(np.float32([1e9, 1, 2])) == np.float32(1e9)
+    assert measure_of(np.float32([6, 6, 1, 2])) == 6
+    assert measure_of(np.float32([255, 255, 0, 0])) == 255
