@@ -1,7 +1,7 @@
 """What each constant and each rewrite of EdgeViT's INT8 is worth, on any model and images.
 
     python benchmarks/ablations.py SOURCE --calibration DATA --evaluation DATA [--dialect NAME] [--only NAME]...
-        [--seeds 3] [--time]
+        [--seeds 3] [--time] [--planted KIND]
 
     edgevit export rec.onnx -o rec.edgevit --output logits    # outputs that are not one row: SOURCE is a bundle
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,9 @@ from edgevit.stages.images import DataSource
 from edgevit.stages.settings_race import time_in_turns
 from edgevit.statistics import agreement, kl_divergences, mean_kl, median_interval, sqnr_db
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from planted_outliers import KINDS, plant_in
+
 OUTPUT = Path("benchmarks/results/ablations.md")
 HEADER = ("", "agreement", "KL (nats)", "SQNR", "KL, times", "noise, times", "noise with each seed")
 _RACES = 4  # of 15 rounds each
@@ -57,7 +61,8 @@ class Ablations:
         if options.source.endswith(".edgevit"):
             shutil.copytree(options.source, self.exported)
         else:
-            edgevit.export(options.source, self.exported, data=options.evaluation)
+            source = plant_in(options.source, options.planted, folder) if options.planted else options.source
+            edgevit.export(source, self.exported, data=options.evaluation)
         bundle = Bundle.open(self.exported)
         self.classes, self.independent = bool(bundle.manifest.classes), bundle.manifest.independent
         evaluation = DataSource(options.evaluation, "test", Strict(), samples=options.images)
@@ -166,6 +171,7 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source")
+    parser.add_argument("--planted", choices=KINDS, help="outliers to plant in a checkpoint's weights")
     parser.add_argument("--calibration", required=True)
     parser.add_argument("--evaluation", required=True)
     parser.add_argument("--images", type=int, help="to judge by; all without it")
@@ -178,7 +184,8 @@ def main() -> None:
     options = parser.parse_args()
     changes = chosen(options.precision, options.dialect, options.only)
     what = options.dialect if options.precision == "int8" else f"{options.dialect}, {options.precision}"
-    title = f"## {Path(options.source).stem}, {what}" + (f", {options.images} images" if options.images else "")
+    model = Path(options.source).stem + (f" with planted {options.planted}" if options.planted else "")
+    title = f"## {model}, {what}" + (f", {options.images} images" if options.images else "")
     title += f", {options.seeds} seeds" if options.seeds > 1 else ""
     header = (*HEADER, "time") if options.time else HEADER
     lines = [title, "", f"`{command_line()}`. {machine(0)}", ""]

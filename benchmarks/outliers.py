@@ -16,7 +16,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from command_line import command_line
@@ -24,12 +23,11 @@ from comparison import machine, write_section
 from rich.progress import track
 
 import edgevit
-from edgevit.models.loading import load_checkpoint
 from edgevit.report.formats import NOTHING, decibels, nats, percent
 from edgevit.stages.results import integer_share
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-from planted_outliers import KINDS, plant
+from planted_outliers import KINDS, plant_in
 
 LISTED = 3  # layers, by their names
 HEADER = "| model | INT8 for | agreement | KL (nats) | SQNR | multiply-adds in integers | float layers |"
@@ -39,11 +37,8 @@ def sources(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, st
     """Yield what to call each model, and where it is."""
     yield from ((Path(source).stem, source) for source in options.sources)
     if options.planted:
-        whole = load_checkpoint(options.planted)
         for kind in KINDS:
-            path = folder / f"{kind}.safetensors"
-            replace(whole, weights=plant(whole.weights, kind)).save(path)
-            yield f"{Path(options.planted).stem}, {kind}", str(path)
+            yield f"{Path(options.planted).stem}, {kind}", str(plant_in(options.planted, kind, folder))
 
 
 def _listed(layers: list[str]) -> str:

@@ -7,6 +7,8 @@ leave the function as it is; "tokens" and "massive" do not, as what they add pas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,3 +77,12 @@ KINDS: dict[str, Callable[[Weights], Weights]] = {
 def plant(weights: Mapping[str, Tensor], kind: str) -> Weights:
     """Return a copy of ``weights`` with outliers of that kind."""
     return KINDS[kind]({name: tensor.clone() for name, tensor in weights.items()})
+
+
+def plant_in(checkpoint: str, kind: str, folder: Path) -> Path:
+    """Write ``checkpoint`` with outliers of that kind into ``folder``, and return where it is."""
+    from edgevit.models.loading import load_checkpoint
+
+    whole, path = load_checkpoint(checkpoint), folder / f"{kind}.safetensors"
+    replace(whole, weights=plant(whole.weights, kind)).save(path)
+    return path
