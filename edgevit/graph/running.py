@@ -127,9 +127,9 @@ def _measures(output: NDArray[np.float32], least: float) -> NDArray[np.float32]:
 def measure_of(output: NDArray[np.float32], least: float = 1.0) -> float:
     """Return the largest magnitude of ``output``, or ``least`` if that is more, or less where all of it is far smaller.
 
-    What lies behind an output has numbers around 1, whose rounding is in it: that is all that ``least`` is for. A number
-    far beyond all others that stands there several times is a mask, as -1e9 for classes that are left out, and no
-    magnitude of theirs.
+    What lies behind an output has numbers around 1, whose rounding is in it: that is all that ``least`` is for. A
+    number far beyond all others that stands there several times is a mask, as -1e9 for classes that are left out, and
+    no magnitude of theirs.
     """
     magnitudes = np.abs(output)
     largest = float(magnitudes.max())
