@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from edgevit.cli.signals import raise_again
 from edgevit.cli.terminal import EscapingHook, escaped
 from edgevit.json import decode
 from edgevit.progress import Progress
@@ -167,9 +168,9 @@ class BarProgress:
 
     def note(self, message: str) -> None:
         """Print one line above the bars, once."""
-        if self._said.before(message):
-            return
-        self._bars.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        if not self._said.before(message):
+            self._bars.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        raise_again()
 
 
 class PlainProgress:
@@ -198,6 +199,7 @@ class PlainProgress:
         """Write one line, once."""
         if not self._said.before(message):
             self._write(message)
+        raise_again()
 
     def _write(self, message: str) -> None:
         self._stream.write(f"{escaped(message)}\n")
