@@ -1,12 +1,15 @@
 """One model between threads, closed while others use it, and in processes that were forked."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -170,45 +173,6 @@ def test_a_forked_process_is_told_to_load_for_itself_and_ends(run, tiny_quantize
     run(FORKED, tiny_quantized, variant, then)
 
 
-def test_nothing_is_reported_and_nothing_left_in_the_home(tiny_quantized, tmp_path):
-    """From 1.29 on onnxruntime reports to its maker, and writes a device id, unless it is told not to."""
-    import socket
-
-    asked = []
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-        proxy.settimeout(0.2)
-        way = f"http://127.0.0.1:{proxy.getsockname()[1]}"
-        for folder in ("home", "tmp"):
-            (tmp_path / folder).mkdir()
-        environment = {
-            **os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "XDG_CACHE_HOME": "",
-            "HTTPS_PROXY": way, "https_proxy": way, "HTTP_PROXY": way, "http_proxy": way,
-        }  # fmt: skip
-        environment.pop("ORT_DISABLE_TELEMETRY", None)
-        # It waits a while before it reports. What it is told is set before its import, in each process.
-        code = (
-            "import sys, time; from edgevit.runtime import load; import edgevit.quantization.calibration.calibrate\n"
-            "with load(sys.argv[1], variant='int8-onnxruntime') as model: time.sleep(6)"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", code, str(tiny_quantized)],
-            env=environment,
-            cwd=Path(__file__).parents[2],
-        )
-        end = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < end:
-            try:
-                connection, _ = proxy.accept()
-            except TimeoutError:
-                continue
-            with connection:
-                connection.settimeout(2)
-                asked.append(connection.recv(200))
-    assert process.returncode == 0
-    assert asked == []
-    assert [path for folder in ("home", "tmp") for path in (tmp_path / folder).rglob("*")] == []
-
-
 def test_a_pool_lends_each_thing_to_one_at_a_time():
     pool = Pool(range(3))
     in_use, most = set(), []
@@ -233,3 +197,60 @@ def test_a_pool_lends_each_thing_to_one_at_a_time():
         1 / 0  # noqa: B018
     with pool.borrow(9) as things:
         assert sorted(things) == [0, 1, 2], "what an error gave back is there again"
+
+
+class Watched(NamedTuple):
+    """A process, the folders that it may write to, and what it sent to the proxy that it was given."""
+
+    process: subprocess.Popen
+    folder: Path
+    asked: list[bytes]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watched(tiny_quantized, tmp_path_factory) -> Iterator[Watched]:
+    """Start a process that has a model open for six seconds; the tests before the one that needs it go on meanwhile.
+
+    onnxruntime waits a while before it reports. What it is told is set before its import, in each process.
+    """
+    folder, asked = tmp_path_factory.mktemp("watched"), []
+    for name in ("home", "tmp"):
+        (folder / name).mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        way = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        environment = {
+            **os.environ, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "XDG_CACHE_HOME": "",
+            "HTTPS_PROXY": way, "https_proxy": way, "HTTP_PROXY": way, "http_proxy": way,
+        }  # fmt: skip
+        environment.pop("ORT_DISABLE_TELEMETRY", None)
+        code = (
+            "import sys, time; from edgevit.runtime import load; import edgevit.quantization.calibration.calibrate\n"
+            "with load(sys.argv[1], variant='int8-onnxruntime') as model: time.sleep(6)"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code, str(tiny_quantized)],
+            env=environment,
+            cwd=Path(__file__).parents[2],
+        )
+
+        def answer() -> None:
+            while process.poll() is None:
+                with contextlib.suppress(TimeoutError):
+                    connection, _ = proxy.accept()
+                    with connection:
+                        connection.settimeout(2)
+                        asked.append(connection.recv(200))
+
+        proxy.settimeout(0.2)
+        answering = threading.Thread(target=answer)
+        answering.start()
+        yield Watched(process, folder, asked)
+        process.kill()
+        answering.join()
+
+
+def test_nothing_is_reported_and_nothing_left_in_the_home(watched):
+    """From 1.29 on onnxruntime reports to its maker, and writes a device id, unless it is told not to."""
+    assert watched.process.wait(60) == 0
+    assert watched.asked == []
+    assert [path for folder in ("home", "tmp") for path in (watched.folder / folder).rglob("*")] == []
