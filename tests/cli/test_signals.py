@@ -170,8 +170,18 @@ def test_who_said_that_hangups_do_not_matter_is_heard(quantized, tmp_path):
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.fixture
+def usual_handlers():
+    """Have signals do what they do in a terminal, also where what runs the tests ignores them."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_that_a_library_swallows_ends_the_command_at_its_next_step(number):
+def test_a_signal_that_a_library_swallows_ends_the_command_at_its_next_step(usual_handlers, number):
     """As torch does where it calls Python from C++, in two of 200 signals while it traced a tiny model."""
     said = io.StringIO()
     progress = PlainProgress(said)
