@@ -168,9 +168,8 @@ def _copied(module: nn.Module, name: str, wanted: Collection[str]) -> ModuleOutp
                 f"{name} cannot be put into evaluation mode: {cause_of(error)}",
                 remedy="see that module.eval() works: it calls train(False) of each part, so call what trains it fit()",
             ) from error
-    return outputs.requires_grad_(
-        requires_grad=False
-    )  # attention, as it is for gradients, torch.onnx takes in fewer forms
+    # Attention, as torch computes it for gradients, is what torch.onnx takes in fewer forms.
+    return outputs.requires_grad_(requires_grad=False)
 
 
 def _not_to_be_used(
