@@ -23,7 +23,9 @@ _DEEPEST = 16  # graphs in graphs
 _LARGEST_TAG = (1 << 32) - 1  # protobuf drops the bits above, and finds another field than was asked for
 _ONE_BYTE = 0x7F  # the largest number that one byte holds; more have their highest bit set
 
-MAKE_AGAIN = "get the bundle again from where it came, or make it again with 'edgevit export'"
+MAKE_AGAIN = (
+    "get it again from where it came, or make it again with 'edgevit export', or 'edgevit pack' if it is a pack"
+)
 
 
 class Contents(NamedTuple):

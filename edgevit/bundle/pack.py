@@ -18,7 +18,15 @@ from typing import NamedTuple
 from edgevit.bundle import zip_layout
 from edgevit.bundle.manifest import File
 from edgevit.bundle.model_files import check_model_file
-from edgevit.bundle.reading import MANIFEST, all_files, damaged, decode_manifest_of, reading, verified_paths
+from edgevit.bundle.reading import (
+    MANIFEST,
+    all_files,
+    damaged,
+    decode_manifest_of,
+    exported_first,
+    reading,
+    verified_paths,
+)
 from edgevit.errors import BundleError, StorageError
 from edgevit.files import atomic_folder, cache_folder
 from edgevit.json import MOST_BYTES
@@ -27,6 +35,7 @@ from edgevit.shell import quoted
 #: The file of a pack, and of the folder that it is unpacked to, that says who signed its manifest.
 SIGNATURE = "signature.json"
 
+_MODELS = frozenset({".onnx", ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".npz"})
 _PACK_AGAIN = "get the pack again from where it came, or make it again with 'edgevit pack BUNDLE'"
 
 
@@ -206,10 +215,14 @@ def is_aligned(name: str) -> bool:
 def _no_bundle(path: Path) -> BundleError:
     return BundleError(
         f"{path} is not a bundle: that is a folder, or one file that 'edgevit pack' made",
-        remedy="name the bundle first: 'edgevit predict BUNDLE IMAGE', 'edgevit quantize BUNDLE --data IMAGES'; "
+        remedy=exported_first(path)
+        if path.suffix in _MODELS
+        else "name the bundle first: 'edgevit predict BUNDLE IMAGE', 'edgevit quantize BUNDLE --data IMAGES'; "
         "if this is to be a pack, get it again from where it came",
     )
 
 
 def _no_pack(path: Path, why: str) -> BundleError:
+    if path.suffix in _MODELS:  # torch writes zip archives, too
+        return _no_bundle(path)
     return BundleError(f"{path} is not a pack: {why}", remedy=_PACK_AGAIN)

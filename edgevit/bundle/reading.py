@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 import msgspec
 
 from edgevit.bundle.manifest import SCHEMA_VERSION, DeviceVariant, File, Manifest, Variant
-from edgevit.bundle.model_files import check_model_file
+from edgevit.bundle.model_files import MAKE_AGAIN, check_model_file
 from edgevit.errors import BundleError
 from edgevit.files import sha256_of
 from edgevit.json import MOST_BYTES, JSONError, decode
@@ -26,10 +26,11 @@ MANIFEST = "manifest.json"
 #: Pixels of a model's input; a quarter of a gigabyte as float32.
 _MOST_PIXELS = 4096 * 4096
 
+#: What lies in the folder of a training run, or of a checkpoint.
+_OF_MODELS = ("job.json", "config.json", "model.safetensors", "pytorch_model.bin")
+
 #: How often a bundle is read again that is replaced meanwhile.
 _MOST_ATTEMPTS = 20
-
-_RESTORE = "get the bundle again from where it came, or make it again with 'edgevit export'"
 
 
 class _Version(msgspec.Struct):
@@ -46,7 +47,7 @@ def decode_manifest(content: bytes) -> Manifest:
     _refuse_newer(_parsed(content, _Version).schema_version)
     manifest = _parsed(content, Manifest)
     if reason := _invalid_reason(manifest):
-        raise BundleError(f"{MANIFEST} is not valid: {reason}", remedy=_RESTORE)
+        raise BundleError(f"{MANIFEST} is not valid: {reason}", remedy=MAKE_AGAIN)
     for version in range(manifest.schema_version, SCHEMA_VERSION):
         manifest = MIGRATIONS[version](manifest)
     return msgspec.structs.replace(manifest, schema_version=SCHEMA_VERSION)
@@ -79,7 +80,7 @@ def _parsed(content: bytes, kind: type[T]) -> T:
     try:
         return decode(content, kind)
     except JSONError as error:
-        raise BundleError(f"{MANIFEST} is not valid: {error}", remedy=_RESTORE) from error
+        raise BundleError(f"{MANIFEST} is not valid: {error}", remedy=MAKE_AGAIN) from error
 
 
 def _refuse_newer(version: int) -> None:
@@ -249,18 +250,24 @@ def reading(path: Path) -> Iterator[None]:
             remedy=f"make it readable, such as with: sudo chmod -R a+rX {quoted(path.parent)}",
         ) from error
     except FileNotFoundError as error:
-        raise BundleError(f"{path} is missing from the bundle", remedy=_RESTORE) from error
+        raise BundleError(f"{path} is missing from the bundle", remedy=MAKE_AGAIN) from error
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror or error}", remedy=_RESTORE) from error
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}", remedy=MAKE_AGAIN) from error
 
 
 def _no_manifest(bundle: Path) -> NoReturn:
     if not bundle.exists():
         raise BundleError(f"there is no bundle {bundle}", remedy="check the path, or make one with 'edgevit export'")
-    raise BundleError(
-        f"{bundle} is not a bundle: it has no {MANIFEST}",
-        remedy="give the folder that 'edgevit export' made; if making it was interrupted, run that again",
-    )
+    remedy = "give the folder that 'edgevit export' made; if making it was interrupted, run that again"
+    if any((bundle / name).is_file() for name in _OF_MODELS):
+        remedy = exported_first(bundle)
+    raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}", remedy=remedy)
+
+
+def exported_first(model: Path) -> str:
+    """Return the remedy for who gives a checkpoint, a training run or an ONNX file where a bundle is wanted."""
+    made = Path(f"{model.resolve().name if model.is_dir() else model.stem}.edgevit")
+    return f"make a bundle of it first: edgevit export {quoted(model)} -o {quoted(made)}"
 
 
 def all_files(manifest: Manifest) -> list[File]:
@@ -294,7 +301,7 @@ def locate(bundle: Path, file: File) -> Path:
                 raise BundleError(f"{path} is reached through a symbolic link", remedy="put the file itself there")
             status = path.stat()
     except RuntimeError as error:  # a loop of links, before Python 3.13
-        raise BundleError(f"{path} is a link that leads to itself", remedy=_RESTORE) from error
+        raise BundleError(f"{path} is a link that leads to itself", remedy=MAKE_AGAIN) from error
     if not stat.S_ISREG(status.st_mode) or status.st_size != file.bytes:
         raise damaged(path, f"it has {status.st_size} bytes, not {file.bytes}")
     return path
@@ -302,7 +309,7 @@ def locate(bundle: Path, file: File) -> Path:
 
 def damaged(path: Path, why: str) -> BundleError:
     """Return the error that says that a file of a bundle is damaged, and why."""
-    return BundleError(f"{path} is damaged: {why}", remedy=_RESTORE)
+    return BundleError(f"{path} is damaged: {why}", remedy=MAKE_AGAIN)
 
 
 def verified_paths(bundle: Path, files: Iterable[File]) -> list[Path]:

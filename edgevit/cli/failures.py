@@ -111,10 +111,11 @@ def _describe_usage(error: Any) -> Failure:  # noqa: ANN401  # click's UsageErro
     message = error.format_message().rstrip(".").replace(": Value error, ", ": ")  # which is pydantic's word
     command = error.ctx.command_path if error.ctx else "edgevit"
     remedy = f"{command} --help"
-    if message.startswith("Got unexpected extra arg") and any(
-        "--data" in each.opts for each in error.ctx.command.params
-    ):
-        remedy = f"name images with --data; {remedy}"
+    if message.startswith("Got unexpected extra arg"):
+        takes = {name for each in error.ctx.command.params for name in each.opts}
+        named = {"--data": "images with --data", "--output": "the output with -o"}
+        if wanted := " and ".join(what for option, what in named.items() if option in takes):
+            remedy = f"name {wanted}; {remedy}"
     if hasattr(error, "possibilities") and hasattr(error, "option_name"):
         message = f"there is no option {error.option_name}"
         known = [name[2:] for each in error.ctx.command.get_params(error.ctx) for name in each.opts if name[:2] == "--"]

@@ -265,10 +265,9 @@ def _check_range(dataset: Dataset, used: list[int], indices: list[int], model_la
 
 
 def _unmatched(names: list[str], model_labels: tuple[str, ...]) -> DataError:
-    some = ", ".join(f"'{label}'" for label in model_labels[:5])
     return DataError(
         f"the model has no class called {_listed(names)}",
-        remedy=f"name the classes as the model does ({some}, ...), or give class indices in a CSV",
+        remedy=f"name the classes as the model does ({_listed(model_labels)}), or give class indices",
     )
 
 

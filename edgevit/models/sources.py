@@ -17,6 +17,7 @@ from edgevit.models.checkpoints import Checkpoint, Description, read_safetensors
 from edgevit.models.config import CONFIG_NAMES, read_configs, read_json
 from edgevit.models.families.base import Raw
 from edgevit.models.wrapping import unwrapped
+from edgevit.shell import quoted
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # timm's training writes .pth.tar, which is no archive of files
 #: How files of weights end.
@@ -121,11 +122,17 @@ def _weights_in(folder: Path) -> Path:
         raise CheckpointError(
             f"{folder} holds no files of weights, but a graph", remedy=f"edgevit export takes {graphs[0]} itself"
         )
+    if not others and (folder / "manifest.json").is_file():
+        raise CheckpointError(
+            f"{folder} is a bundle already, and holds no weights to export",
+            remedy=f"go on with it: edgevit quantize {quoted(folder)} --data IMAGES; "
+            "for another bundle, give the checkpoint that it was made of",
+        )
     raise CheckpointError(
         f"{folder} holds {len(others) or 'no'} files of weights",
         remedy=f"name one of them: {', '.join(path.name for path in others[:4])}"
         if others
-        else "give a RUN, a Hugging Face folder with model.safetensors, or a file of weights",
+        else "give the folder of a training run, a Hugging Face folder with model.safetensors, or a file of weights",
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -339,7 +340,40 @@ def test_images_and_models_that_are_not_there_are_told_before_others_are_read(re
 def test_images_without_their_option(refused, photos):
     message, remedy = refused("train", photos)
     assert "unexpected extra argument" in message
-    assert remedy == "name images with --data; edgevit train --help"
+    assert remedy == "name images with --data and the output with -o; edgevit train --help"
+
+
+def test_an_output_without_its_option(refused):
+    message, remedy = refused("pack", "a.edgevit", "a.edgevit.zip")
+    assert "unexpected extra argument" in message
+    assert remedy == "name images with --data and the output with -o; edgevit pack --help"
+
+
+def test_options_of_other_commands(refused, quantized):
+    """Of build, which chooses one engine, to quantize, which chooses the file's dialect."""
+    message, remedy = refused("quantize", quantized, "--data", SHAPES, "--target", "x86-openvino", bundle=quantized)
+    assert message == "there is no option --target"
+    assert remedy.startswith("use --dialect;")
+
+
+@pytest.mark.parametrize(
+    "name", ["run/job.json", "hub/config.json", "vit.pt", "vit.onnx", "vit.safetensors"], ids=lambda name: name
+)
+def test_what_is_to_be_exported_first(refused, tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    with ZipFile(file, "w") as archive:  # as torch.save writes
+        archive.writestr("archive/data.pkl", b"")
+    given = file.parent if file.parent != tmp_path else file
+    message, remedy = refused("inspect", given)
+    assert message.startswith(f"{given} is not a bundle")
+    assert remedy == f"make a bundle of it first: edgevit export {given} -o {given.stem}.edgevit"
+
+
+def test_a_bundle_is_not_exported_again(refused, quantized, tmp_path):
+    message, remedy = refused("export", quantized, "-o", tmp_path / "again.edgevit", bundle=quantized)
+    assert message == f"{quantized} is a bundle already, and holds no weights to export"
+    assert remedy.startswith(f"go on with it: edgevit quantize {quantized} --data IMAGES;")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
