@@ -87,10 +87,23 @@ class Dataset(ABC):
             ImageError: if an image cannot be read.
 
         """
+        return self.fingerprint_of(self.image_hashes(progress))
+
+    def image_hashes(self, progress: Progress = SILENT) -> list[str]:
+        """Return the SHA-256 of each image, in order.
+
+        Raises:
+            ImageError: if an image cannot be read.
+
+        """
+        indices = progress.track(range(len(self)), total=len(self), label="Hashing the images")
+        return [self.image_sha256(index) for index in indices]
+
+    def fingerprint_of(self, hashes: Sequence[str]) -> str:
+        """Return the ``fingerprint`` by the ``image_hashes``."""
         digest = hashlib.sha256(repr(tuple(self.class_names)).encode())
-        labels = enumerate(self.labels.tolist())
-        for index, label in progress.track(labels, total=len(self), label="Hashing the images"):
-            digest.update(f"{label}:{self.image_sha256(index)};".encode())
+        for label, each in zip(self.labels.tolist(), hashes, strict=True):
+            digest.update(f"{label}:{each};".encode())
         return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -32,7 +32,10 @@ from edgevit.quantization.ptq import FloatModel
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource, data_warnings
 
-TABLE = "calibration/table.npz"
+_TABLE_NAME = "/table.npz"
+TABLE = f"calibration{_TABLE_NAME}"
+
+_UNREADABLE = "unreadable"
 
 BATCH = 16  # images that are decoded at a time
 
@@ -41,12 +44,16 @@ EVERY_S = 10.0  # what was seen is kept
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The images of ``dataset`` that a model sees, and a hash of them and of how they are prepared for it."""
+    """The images of ``dataset`` that a model sees, and a hash of them and of how they are prepared for it.
+
+    ``image_hashes`` are of the images one by one, without those that cannot be read.
+    """
 
     dataset: Dataset
     preprocess: Preprocess
     images: DataSource
     sha256: str
+    image_hashes: tuple[str, ...] = ()
     cache: PixelCache = field(default_factory=PixelCache)
 
     @classmethod
@@ -66,9 +73,12 @@ class Selection:
         """
         dataset = images.load(progress) if dataset is None else dataset
         digest = hashlib.sha256(msgspec.json.encode(preprocess))
-        for index in progress.track(range(len(dataset)), total=len(dataset), label="Hashing the images"):
-            digest.update(_hash_of(dataset, index))
-        return cls(dataset, preprocess, images, digest.hexdigest())
+        indices = progress.track(range(len(dataset)), total=len(dataset), label="Hashing the images")
+        hashes = [_hash_of(dataset, index) for index in indices]
+        digest.update("".join(hashes).encode())
+        return cls(
+            dataset, preprocess, images, digest.hexdigest(), tuple(each for each in hashes if each != _UNREADABLE)
+        )
 
     def images_alone(self) -> Iterator[NDArray[np.float32]]:
         """Yield the images, each (1, C, H, W), from the first on."""
@@ -89,11 +99,21 @@ class Selection:
                 yield Batch(batch.indices[row : row + 1], batch.images[row : row + 1])
 
 
-def _hash_of(dataset: Dataset, index: int) -> bytes:
+def _hash_of(dataset: Dataset, index: int) -> str:
     try:
-        return dataset.image_sha256(index).encode()
+        return dataset.image_sha256(index)
     except ImageError:
-        return b"unreadable"  # it is left out, or stops the command, when it is decoded
+        return _UNREADABLE  # it is left out, or stops the command, when it is decoded
+
+
+def calibrated_on(bundle: Bundle) -> frozenset[str]:
+    """Return the hashes of the images that variants of ``bundle`` were calibrated on; none where that is not known."""
+    hashes: set[str] = set()
+    for path in map(logical_path, bundle.manifest.extra):
+        if path.endswith(_TABLE_NAME):
+            with suppress(BundleError):  # damaged, or of another version: whoever needs it says so
+                hashes.update(CalibrationTable.load(bundle.verify_extra(path).path).image_hashes)
+    return frozenset(hashes)
 
 
 def calibrated(
@@ -129,7 +149,7 @@ def _unkept(model: FloatModel, selection: Selection, progress: Progress) -> Cali
     with closing(observation.update(batch.images for batch in read)) as passing:
         for _ in passing:
             pass
-    return observation.table(selection.sha256)
+    return observation.table(selection.sha256, selection.image_hashes)
 
 
 def _drafted(bundle: Bundle, model: FloatModel, selection: Selection, progress: Progress) -> CalibrationTable:
@@ -179,4 +199,4 @@ def _observe(
                 kept_at = time.monotonic()
     if draft.exists():  # what follows may be interrupted, too
         draft.keep(observation, position)
-    return observation.table(selection.sha256)
+    return observation.table(selection.sha256, selection.image_hashes)

@@ -27,6 +27,7 @@ from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.files import shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.accuracy_details import keep_details
+from edgevit.stages.calibrate import calibrated_on
 from edgevit.stages.images import DataSource, LabelledBatches, several_labels
 from edgevit.stages.own_onnx import compare_steps
 from edgevit.stages.runnable import runnable
@@ -214,6 +215,12 @@ def measure_variants(
     if not interruption.raised:
         steps = _steps(bundle, names, first[0], few_answers, reference, progress)
     subset = Subset(dataset, measured)
+    hashes = subset.image_hashes(progress)
+    if shared := len(calibrated_on(bundle).intersection(hashes)):
+        progress.note(
+            f"INT8 was calibrated on {shared} of these {len(hashes)} images, which may flatter it: "
+            "validate on others with --data"
+        )
     return Measurement(
         names=names,
         reference=reference,
@@ -222,7 +229,7 @@ def measure_variants(
         labels=None if wanted.labels is None else wanted.labels[measured],
         data=shareable(images.name),
         # Of the images that were measured alone: others may not even be there.
-        data_sha256=subset.fingerprint(progress),
+        data_sha256=subset.fingerprint_of(hashes),
         dataset=subset,
         steps=steps,
         interrupted_of=len(wanted) if interruption.raised else None,

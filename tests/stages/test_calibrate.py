@@ -22,6 +22,7 @@ from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource
 from edgevit.stages.quantize import quantize
 from edgevit.stages.rules import Rules
+from edgevit.stages.validate import validate
 from edgevit.targets import load_target
 
 TARGETS = {"x86": load_target("x86-onnxruntime")}
@@ -73,6 +74,27 @@ def test_the_same_images_are_observed_once(exported, photos):
     bundle, looked = observed(bundle, source(photos))
     assert looked
     assert not observed(bundle, source(photos))[1]
+
+
+def test_validation_on_images_that_were_calibrated_on_says_so(exported, photos, tmp_path):
+    """By their content, wherever they lie, and not where they are others or the table is damaged."""
+    bundle = quantize(Bundle.open(exported), source(photos, samples=30), TARGETS).bundle
+    copies = shutil.copytree(photos, tmp_path / "copies")
+
+    def said(bundle, images):
+        notes = Notes()
+        validate(bundle, images, variants=["int8-onnxruntime"], progress=notes)
+        return [line for line in notes.said if "calibrated on" in line]
+
+    chosen = source(photos, samples=30).load()
+    read = sum(chosen.describe(index) != str(max(photos.rglob("*.png"))) for index in range(30))
+    common = "INT8 was calibrated on {} of these 39 images, which may flatter it: validate on others with --data"
+    for folder in (photos, copies):
+        assert said(bundle, source(folder, split="test")) == [common.format(read)]
+    shapes = DataSource("shapes:size=16,count=40,seed=9", "test", Unreadable())
+    assert said(bundle, shapes) == []
+    (exported / TABLE).write_bytes(bytes((exported / TABLE).stat().st_size))
+    assert said(Bundle.open(exported), source(photos, split="test")) == []
 
 
 def test_a_table_of_another_version_is_made_anew(quantized):

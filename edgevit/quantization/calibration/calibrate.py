@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -94,8 +94,8 @@ class Observation:
                 self.seen = seen
                 yield seen.images
 
-    def table(self, selection_sha256: str = "") -> CalibrationTable:
-        """Return what was seen.
+    def table(self, selection_sha256: str = "", image_hashes: Sequence[str] = ()) -> CalibrationTable:
+        """Return what was seen; the hashes are as in ``CalibrationTable``.
 
         Raises:
             DataError: if there were no images.
@@ -109,6 +109,7 @@ class Observation:
             model_sha256=self._model_sha256,
             images_sha256=self.seen.sha256,
             selection_sha256=selection_sha256,
+            image_hashes=tuple(image_hashes),
             pixels=self._pixels.statistics(),
             rotated=self._rotated,
         )

@@ -137,8 +137,9 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ``outputs`` are the ranges of what convolutions give, which is clipped where a ReLU follows.
     ``model_sha256`` is that of the float32 ONNX file, ``images_sha256`` that of the preprocessed images in order.
     ``selection_sha256`` is of the files that the images were chosen from and of how they are preprocessed, known before
-    they are looked at; "" where nobody asked. ``pixels`` says how the images looked. If ``rotated``, inputs are those
-    that the layers have once the residual stream of that file is rotated (``rewrites.rotation``).
+    they are looked at; "" where nobody asked. ``image_hashes`` are the SHA-256 of the images one by one; older tables
+    have none. ``pixels`` says how the images looked. If ``rotated``, inputs are those that the layers have once the
+    residual stream of that file is rotated (``rewrites.rotation``).
     """
 
     inputs: dict[str, TensorStatistics]
@@ -146,6 +147,7 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     model_sha256: str
     images_sha256: str
     selection_sha256: str = ""
+    image_hashes: tuple[str, ...] = ()
     pixels: PixelStatistics | None = None
     rotated: bool = False
     outputs: dict[str, TensorStatistics] = {}
@@ -205,6 +207,8 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             arrays[name] = np.array(getattr(self, name), dtype=np.str_)
         for field in _RANGES:
             arrays[field] = np.array([getattr(one, field) for one in statistics], dtype=np.float64)
+        if self.image_hashes:
+            arrays["image_hashes"] = np.array(self.image_hashes, dtype=np.bytes_)
         if self.outputs:
             arrays["outputs"] = np.array(list(self.outputs), dtype=np.str_)
             arrays["output_ranges"] = np.array([one.numbers() for one in self.outputs.values()], dtype=np.float64)
@@ -241,11 +245,19 @@ class CalibrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             images=int(arrays["images"]),
             rotated=bool(arrays["rotated"]),
             pixels=PixelStatistics(*arrays["pixels"].tolist()) if arrays["pixels"].size else None,
+            image_hashes=_image_hashes(arrays),
             **{name: str(arrays[name]) for name in _TEXTS},
         )
 
 
 _TEXTS = ("model_sha256", "images_sha256", "selection_sha256")
+
+
+def _image_hashes(arrays: Arrays) -> tuple[str, ...]:
+    hashes = arrays.get("image_hashes", np.array([], dtype=np.bytes_))
+    if hashes.ndim != 1 or hashes.dtype.kind != "S":
+        raise BundleError("what the table says are hashes of images cannot be", remedy=_REMEDY)
+    return tuple(hashes.astype(np.str_).tolist())
 
 
 def _seen_arrays(statistics: TensorStatistics) -> Arrays:

@@ -36,6 +36,7 @@ TABLES = st.builds(
     model_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
     images_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
     selection_sha256=st.text("0123456789abcdef", max_size=64),
+    image_hashes=st.lists(st.text("0123456789abcdef", min_size=64, max_size=64), max_size=3).map(tuple),
     pixels=st.none() | st.builds(PixelStatistics, *[FINITE] * 6),
 )
 
@@ -83,6 +84,9 @@ def arrays_of(table, path, **changes):
         {"maximum": np.zeros(3, dtype=np.float32)},
         {"maximum": np.array([["a"]])},
         {"images": np.zeros(2)},
+        {"image_hashes": np.zeros(2)},
+        {"image_hashes": np.array(b"00")},
+        {"image_hashes": np.array([b"\xff"])},
     ],
 )
 def test_a_table_with_wrong_values_is_refused(quantized, tmp_path, changes):
