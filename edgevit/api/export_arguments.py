@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +53,8 @@ def shape_given(value: Any) -> tuple[int, int, int] | None:  # noqa: ANN401
     """Return ``value``, channels, height and width; None stays None."""
     if value is None:
         return None
-    sides = [whole_number("input_shape", side, least=1) for side in listed("input_shape", value)]
+    given = listed("input_shape", value) if isinstance(value, Iterable) else ()
+    sides = [whole_number("input_shape", side, least=1) for side in given]
     if len(sides) != 3:
         raise InputError(
             f"input_shape is {in_brief(value)}", remedy="give channels (1 or 3), height and width: (3, 224, 224)"

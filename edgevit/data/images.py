@@ -91,6 +91,10 @@ def decode_image(source: ImageSource) -> Image.Image:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_stream(io.BytesIO(source), len(source), "the image")
     if not callable(getattr(source, "read", None)):
+        if isinstance(source, (list, tuple)):
+            raise ImageError(
+                f"a {type(source).__name__} is not an image", remedy="give one; predict_batch of a model takes several"
+            )
         raise ImageError(
             f"a {type(source).__module__}.{type(source).__qualname__} is not an image",
             remedy="give a path, the bytes of a file, a Pillow image, or a uint8 array (height, width, 3); "

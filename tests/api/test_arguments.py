@@ -272,6 +272,7 @@ def test_a_generator_of_images_is_run(quantized):
         (b"GIF89a", "damaged", "save it again"),
         ("nowhere.png", "nowhere.png", "give the path"),
         (None, "NoneType", "give a path"),
+        (["a.png", "b.png"], "a list is not an image", "predict_batch"),
     ],
 )
 def test_why_images_cannot_be_read_is_said(quantized, image, said, remedy):

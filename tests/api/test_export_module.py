@@ -226,6 +226,7 @@ def test_features(tmp_path):
         (ConvNet, {}, InputError, "does not say which images"),
         (ConvNet, {"input_shape": (24, 32)}, InputError, "input_shape is"),
         (ConvNet, {"input_shape": (24, 32, 3)}, InputError, "input_shape is"),
+        (ConvNet, {"input_shape": 96}, InputError, "input_shape is 96"),
         (ConvNet, {"input_shape": SHAPE, "labels": ["a"]}, DataError, "1 labels, the model has 8"),
         (ConvNet, {"input_shape": SHAPE, "heads": 3}, InputError, "heads does not go with"),
         (ConvNet, {"input_shape": SHAPE, "image_size": 48}, InputError, "image_size does not go"),
