@@ -192,13 +192,15 @@ def _check(settings: RunSettings) -> None:
 
 
 def _shown(result: Any, output: Path, settings: RunSettings, unreadable: Unreadable) -> Result:  # noqa: ANN401 - its module loads torch
-    accuracy = "not measured" if result.accuracy is None else f"{result.accuracy:.2%}"
+    measured = f"Top-1 on the {result.images} images: {result.accuracy or 0:.2%}"
+    if result.accuracy is None:
+        measured = "Top-1 was not measured: there are no test or validation images, as in test/CLASS/image.jpg"
     files = [result.folder.model, result.folder.curves]
     if result.accuracy is not None:
         files.append(result.folder.confusion_chart)
     of_images = as_options({"data": settings.data, "root": settings.root} if _has_test_images(settings) else {})
     lines = (
-        f"Top-1 on the {result.images or 'test'} images: {accuracy}",
+        measured,
         *map(str, files),
         "",
         f"next: edgevit export {quoted(output)}{of_images} -o {quoted(Path(f'{output.resolve().name}.edgevit'))}",

@@ -224,7 +224,7 @@ class _Run:
         waiting = result.waited / max(1e-9, result.seconds)
         return (
             f"epoch {row.epoch}{'' if pace.timed else f'/{self.recipe.epochs}'}: loss {row.train_loss:.4f}, "
-            f"{self.task.objective.measure} {row.train_accuracy:.2%}, "
+            f"training {self.task.objective.measure} {row.train_accuracy:.2%}, "
             f"{watched + ', ' if watched else ''}{row.seconds:.0f} s ({waiting:.0%} waiting for images)"
             + ("" if pace.is_over(row.epoch) else f", about {pace.left(row.epoch) / 60:.0f} min left")
         )
