@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import msgspec
@@ -27,13 +27,12 @@ from edgevit.errors import BundleError, ImageError
 from edgevit.graph.convolutions import find_convolutions
 from edgevit.progress import SILENT, Progress
 from edgevit.quantization.calibration.calibrate import Observation
-from edgevit.quantization.calibration.calibration_table import SCHEMA_VERSION, CalibrationTable
+from edgevit.quantization.calibration.calibration_table import FILE_NAME, SCHEMA_VERSION, CalibrationTable
 from edgevit.quantization.ptq import FloatModel
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource, data_warnings
 
-_TABLE_NAME = "/table.npz"
-TABLE = f"calibration{_TABLE_NAME}"
+TABLE = f"calibration/{FILE_NAME}"
 
 _UNREADABLE = "unreadable"
 
@@ -104,16 +103,6 @@ def _hash_of(dataset: Dataset, index: int) -> str:
         return dataset.image_sha256(index)
     except ImageError:
         return _UNREADABLE  # it is left out, or stops the command, when it is decoded
-
-
-def calibrated_on(bundle: Bundle) -> frozenset[str]:
-    """Return the hashes of the images that variants of ``bundle`` were calibrated on; none where that is not known."""
-    hashes: set[str] = set()
-    for path in map(logical_path, bundle.manifest.extra):
-        if path.endswith(_TABLE_NAME):
-            with suppress(BundleError):  # damaged, or of another version: whoever needs it says so
-                hashes.update(CalibrationTable.load(bundle.verify_extra(path).path).image_hashes)
-    return frozenset(hashes)
 
 
 def calibrated(

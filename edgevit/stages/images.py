@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.bundle.manifest import Manifest
+from edgevit.bundle.reading import logical_path
+from edgevit.bundle.store import Bundle
 from edgevit.data.batches import Batch, Unreadable, batches
 from edgevit.data.dataset import Dataset, FileDataset, Subset
 from edgevit.data.labels import check_sets, map_labels, map_several
 from edgevit.data.preprocess import Preprocess
 from edgevit.data.sources import BUILT_IN, Split, load_dataset, subset
-from edgevit.errors import DataError, ImageError
+from edgevit.errors import BundleError, DataError, ImageError
 from edgevit.files import expanded
 from edgevit.progress import SILENT, Progress
+from edgevit.quantization.calibration.calibration_table import FILE_NAME, CalibrationTable
 from edgevit.quantization.calibration.pixels import PixelStatistics
 
 #: One in so many images is kept apart where none is left to judge by.
@@ -138,6 +142,16 @@ def shared_images(calibration: Dataset, test: Dataset) -> str | None:
         f"{common} of the {len(calibration)} calibration images are also measured on, which may flatter INT8 a little: "
         "give others by --calibration-data, or lay them out as train/CLASS/image.jpg and test/CLASS/image.jpg"
     )
+
+
+def calibrated_on(bundle: Bundle) -> frozenset[str]:
+    """Return the hashes of the images that variants of ``bundle`` were calibrated on; none where that is not known."""
+    hashes: set[str] = set()
+    for path in map(logical_path, bundle.manifest.extra):
+        if PurePosixPath(path).name == FILE_NAME:
+            with suppress(BundleError):  # damaged, or of another version: whoever needs it says so
+                hashes.update(CalibrationTable.load(bundle.verify_extra(path).path).image_hashes)
+    return frozenset(hashes)
 
 
 def _paths(dataset: Dataset) -> set[str]:

@@ -27,8 +27,7 @@ from edgevit.evaluation.output_limits import OutputLimits
 from edgevit.files import shareable
 from edgevit.progress import SILENT, Progress
 from edgevit.stages.accuracy_details import keep_details
-from edgevit.stages.calibrate import calibrated_on
-from edgevit.stages.images import DataSource, LabelledBatches, several_labels
+from edgevit.stages.images import DataSource, LabelledBatches, calibrated_on, several_labels
 from edgevit.stages.own_onnx import compare_steps
 from edgevit.stages.runnable import runnable
 

@@ -21,6 +21,7 @@ from edgevit.recipes import Observer, Percentile
 PerChannel = NDArray[np.float64]  # (K,)
 
 SCHEMA_VERSION = 4
+FILE_NAME = "table.npz"
 
 _REMEDY = "calibrate again with `edgevit quantize`"
 
