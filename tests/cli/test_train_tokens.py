@@ -18,7 +18,7 @@ def test_a_bundles_model_learns_to_do_with_fewer_tokens(edgevit, tiny_exported, 
     assert result.code == 0, result.err
     assert "of the multiply-adds" in result.err
     assert "epoch 2/2: loss" in result.err
-    assert ", agreement " in result.err
+    assert ", training agreement " in result.err
     data = result.data()
     assert sum(data["token_schedule"]) > 0
     assert data["images"] == 10
