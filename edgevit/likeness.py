@@ -38,7 +38,7 @@ OPTIONS_ELSEWHERE: Mapping[str, Sequence[str]] = {
     **dict.fromkeys(("force", "replace"), ("overwrite",)),
     **dict.fromkeys(("arch", "architecture"), ("model",)),
     **dict.fromkeys(("topk", "top-k", "k"), ("top",)),
-    **dict.fromkeys(("dtype", "type", "quant", "bits"), ("precision",)),
+    **dict.fromkeys(("dtype", "type", "quant", "bits", "variant"), ("precision",)),
     **dict.fromkeys(("backend", "engine", "device", "platform", "target"), ("target", "dialect")),
     **dict.fromkeys(("num-samples", "n-samples", "calibration-samples"), ("samples",)),
     **dict.fromkeys(("time", "seconds"), ("duration",)),

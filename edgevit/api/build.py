@@ -4,7 +4,7 @@ import os
 import time
 
 from edgevit.api.bundles import opened
-from edgevit.bundle.manifest import Precision
+from edgevit.bundle.manifest import PLANNED, Precision
 from edgevit.errors import InputError
 from edgevit.paths import path_given
 from edgevit.progress import Progress, ProgressCallback, progress_to
@@ -13,7 +13,6 @@ from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.build import build as stage
 from edgevit.stages.build import variant_name
 from edgevit.stages.chosen import precision_called
-from edgevit.stages.precisions import PLANNED
 from edgevit.stages.results import BuildResult
 from edgevit.system import peak_rss_mb
 from edgevit.targets import Target, load_target

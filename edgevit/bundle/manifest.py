@@ -24,6 +24,8 @@ Precision = Literal["float32", "fp16", "fp8", "int8", "int8-dynamic", "int8-weig
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 #: Those whose Linear layers must run in integers.
 INTEGER_PRECISIONS: tuple[Precision, ...] = ("int8", "int8-dynamic")
+#: Those that follow a plan of scales, which are calibrated on images.
+PLANNED: tuple[Precision, ...] = ("int8", "fp8")
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -30,12 +30,12 @@ from edgevit.bundle.reading import (
 from edgevit.errors import BundleError, StorageError
 from edgevit.files import atomic_folder, cache_folder
 from edgevit.json import MOST_BYTES
+from edgevit.models.suffixes import MODELS
 from edgevit.shell import quoted
 
 #: The file of a pack, and of the folder that it is unpacked to, that says who signed its manifest.
 SIGNATURE = "signature.json"
 
-_MODELS = frozenset({".onnx", ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".npz"})
 _PACK_AGAIN = "get the pack again from where it came, or make it again with 'edgevit pack BUNDLE'"
 
 
@@ -216,13 +216,13 @@ def _no_bundle(path: Path) -> BundleError:
     return BundleError(
         f"{path} is not a bundle: that is a folder, or one file that 'edgevit pack' made",
         remedy=exported_first(path)
-        if path.suffix in _MODELS
+        if path.suffix in MODELS
         else "name the bundle first: 'edgevit predict BUNDLE IMAGE', 'edgevit quantize BUNDLE --data IMAGES'; "
         "if this is to be a pack, get it again from where it came",
     )
 
 
 def _no_pack(path: Path, why: str) -> BundleError:
-    if path.suffix in _MODELS:  # torch writes zip archives, too
+    if path.suffix in MODELS:  # torch writes zip archives, too
         return _no_bundle(path)
     return BundleError(f"{path} is not a pack: {why}", remedy=_PACK_AGAIN)

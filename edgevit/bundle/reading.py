@@ -17,6 +17,7 @@ from edgevit.files import sha256_of
 from edgevit.json import MOST_BYTES, JSONError, decode
 from edgevit.models.outputs import MOST_NUMBERS, width_of
 from edgevit.models.spec import label_counts
+from edgevit.models.suffixes import MODELS
 from edgevit.shell import quoted
 
 T = TypeVar("T")
@@ -25,9 +26,6 @@ MANIFEST = "manifest.json"
 
 #: Pixels of a model's input; a quarter of a gigabyte as float32.
 _MOST_PIXELS = 4096 * 4096
-
-#: What lies in the folder of a training run, or of a checkpoint.
-_OF_MODELS = ("job.json", "config.json", "model.safetensors", "pytorch_model.bin")
 
 #: How often a bundle is read again that is replaced meanwhile.
 _MOST_ATTEMPTS = 20
@@ -259,7 +257,9 @@ def _no_manifest(bundle: Path) -> NoReturn:
     if not bundle.exists():
         raise BundleError(f"there is no bundle {bundle}", remedy="check the path, or make one with 'edgevit export'")
     remedy = "give the folder that 'edgevit export' made; if making it was interrupted, run that again"
-    if any((bundle / name).is_file() for name in _OF_MODELS):
+    with reading(bundle):
+        of_model = bundle.is_dir() and any(each.suffix in MODELS for each in bundle.iterdir())
+    if of_model:  # the folder of a training run, or from Hugging Face
         remedy = exported_first(bundle)
     raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}", remedy=remedy)
 

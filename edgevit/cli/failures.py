@@ -116,6 +116,8 @@ def _describe_usage(error: Any) -> Failure:  # noqa: ANN401  # click's UsageErro
         named = {"--data": "images with --data", "--output": "the output with -o"}
         if wanted := " and ".join(what for option, what in named.items() if option in takes):
             remedy = f"name {wanted}; {remedy}"
+    if message.startswith("Missing option '--output'"):
+        remedy = f"say where to with -o NAME; {remedy}"
     if hasattr(error, "possibilities") and hasattr(error, "option_name"):
         message = f"there is no option {error.option_name}"
         known = [name[2:] for each in error.ctx.command.get_params(error.ctx) for name in each.opts if name[:2] == "--"]

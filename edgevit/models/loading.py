@@ -27,8 +27,9 @@ from edgevit.models.preprocessing import describe_overridden, preprocess_of, res
 from edgevit.models.probabilities import activation_of, check_activation
 from edgevit.models.resizing import at_image_size
 from edgevit.models.rotary import with_rotary
-from edgevit.models.sources import SUFFIXES, Reading, configs_taken, read_source, weight_files
+from edgevit.models.sources import Reading, configs_taken, read_source, weight_files
 from edgevit.models.spec import BUILTIN, ModelSpec, OutputActivation
+from edgevit.models.suffixes import MODELS
 from edgevit.models.tokenizer import NAMES
 from edgevit.models.zero_shot import Prompts, labels_of_classes, zero_shot
 
@@ -114,7 +115,7 @@ def _load(source: str, reading: Reading, said: _Arguments) -> Checkpoint:
 
 
 def _meant(source: str) -> str:
-    if Path(source).suffix in (*SUFFIXES, ".onnx"):
+    if Path(source).suffix in MODELS:
         return "check its path: the name is a file's"
     if close := difflib.get_close_matches(source, BUILTIN, n=1):
         hint = f"did you mean the built-in model '{close[0]}'?"

@@ -16,12 +16,10 @@ from edgevit.models.archives import read_npz, read_pickle
 from edgevit.models.checkpoints import Checkpoint, Description, read_safetensors
 from edgevit.models.config import CONFIG_NAMES, read_configs, read_json
 from edgevit.models.families.base import Raw
+from edgevit.models.suffixes import PICKLES, WEIGHTS
 from edgevit.models.wrapping import unwrapped
 from edgevit.shell import quoted
 
-_PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # timm's training writes .pth.tar, which is no archive of files
-#: How files of weights end.
-SUFFIXES = (".safetensors", *_PICKLES, ".npz")
 _WEIGHT = ("proj.weight", "qkv.weight", "query.weight", "fc1.weight", "dense.weight", "in_proj_weight", "head.weight")
 #: Names that libraries give to weights, the safest format first.
 _STANDARD = (
@@ -114,7 +112,7 @@ def _weights_in(folder: Path) -> Path:
     for name in _STANDARD:
         if (folder / name).is_file():
             return folder / name
-    others = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    others = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS)
     if len(others) == 1:
         return others[0]
     graphs = sorted(folder.glob("*.onnx"))
@@ -122,7 +120,7 @@ def _weights_in(folder: Path) -> Path:
         raise CheckpointError(
             f"{folder} holds no files of weights, but a graph", remedy=f"edgevit export takes {graphs[0]} itself"
         )
-    if not others and (folder / "manifest.json").is_file():
+    if not others and (folder / "manifest.json").is_file() and (folder / "golden").is_dir():
         raise CheckpointError(
             f"{folder} is a bundle already, and holds no weights to export",
             remedy=f"go on with it: edgevit quantize {quoted(folder)} --data IMAGES; "
@@ -139,7 +137,7 @@ def _weights_in(folder: Path) -> Path:
 def _read(path: Path) -> tuple[Mapping[object, object], Description | None]:
     if path.name.endswith(".index.json"):
         return _read_shards(path), None
-    if path.suffix in _PICKLES:
+    if path.suffix in PICKLES:
         return read_pickle(path), None
     if path.suffix == ".npz":
         return dict(read_npz(path).items()), None
@@ -151,7 +149,7 @@ def _read(path: Path) -> tuple[Mapping[object, object], Description | None]:
     if path.suffix != ".safetensors":
         raise CheckpointError(
             f"{path} is not a weights file",
-            remedy=f"give a file that ends in {', '.join(SUFFIXES)}, or the folder that it lies in",
+            remedy=f"give a file that ends in {', '.join(WEIGHTS)}, or the folder that it lies in",
         )
     weights, description = read_safetensors(path)
     return dict(weights.items()), description
@@ -162,7 +160,7 @@ def _read_shards(index: Path) -> Mapping[object, object]:
     files = sorted(set(found.weight_map.values())) if found else []
     weights: dict[object, object] = {}
     for name in files:
-        if Path(name).name != name or Path(name).suffix not in SUFFIXES:
+        if Path(name).name != name or Path(name).suffix not in WEIGHTS:
             raise CheckpointError(f"{index} names '{name}', which is no file beside it", remedy="download it again")
         if not (index.parent / name).is_file():
             raise CheckpointError(f"{index} names '{name}', which is not there", remedy="download the missing part")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgevit.backends import backend_class, get_backend
 from edgevit.bundle.manifest import (
+    PLANNED,
     ConvolutionStage,
     Fallback,
     Kernels,
@@ -37,7 +38,6 @@ from edgevit.quantization.ptq import PtqModel
 from edgevit.stages.convolution_race import check_integers, choose_convolutions
 from edgevit.stages.engines import check_engine, lower_for
 from edgevit.stages.precisions import (
-    PLANNED,
     Decided,
     EngineSource,
     asked,

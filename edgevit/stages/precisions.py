@@ -11,7 +11,7 @@ import numpy as np
 
 from edgevit.backends import BACKENDS, backend_class, get_backend
 from edgevit.backends.base import LinearKernel, Session
-from edgevit.bundle.manifest import Kernels, Precision
+from edgevit.bundle.manifest import PLANNED, Kernels, Precision
 from edgevit.bundle.reading import VerifiedFile, logical_path
 from edgevit.bundle.store import Bundle
 from edgevit.errors import BundleError, GraphError
@@ -46,8 +46,6 @@ FLOAT16_PLAN = "float16/plan.json"
 
 #: Those for which images are looked at first.
 NEED_IMAGES: tuple[Precision, ...] = ("int8", "fp8", "fp16")
-#: Those that follow a plan of scales.
-PLANNED: tuple[Precision, ...] = ("int8", "fp8")
 
 #: What was decided on images: for INT8 and FP8, for FP16, or nothing, where nothing is to be decided.
 Decided = PtqModel | Float16Plan | None

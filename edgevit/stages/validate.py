@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgevit.backends.base import Session
 from edgevit.backends.variants import backend_for, open_variant
-from edgevit.bundle.manifest import Accuracy, Manifest
+from edgevit.bundle.manifest import PLANNED, Accuracy, Manifest
 from edgevit.bundle.store import Bundle
 from edgevit.data.dataset import Dataset, Subset
 from edgevit.errors import MissingDependencyError
@@ -215,9 +215,10 @@ def measure_variants(
         steps = _steps(bundle, names, first[0], few_answers, reference, progress)
     subset = Subset(dataset, measured)
     hashes = subset.image_hashes(progress)
-    if shared := len(calibrated_on(bundle).intersection(hashes)):
+    calibrated = [name for name in names if bundle.variant(name).precision in PLANNED]
+    if calibrated and (shared := len(calibrated_on(bundle).intersection(hashes))):
         progress.note(
-            f"INT8 was calibrated on {shared} of these {len(hashes)} images, which may flatter it: "
+            f"Calibrated on {shared} of these {len(hashes)} images, which may flatter {', '.join(calibrated)}: "
             "validate on others with --data"
         )
     return Measurement(

@@ -349,6 +349,12 @@ def test_an_output_without_its_option(refused):
     assert remedy == "name images with --data and the output with -o; edgevit pack --help"
 
 
+def test_no_output(refused, tiny_checkpoint):
+    message, remedy = refused("export", tiny_checkpoint)
+    assert message.startswith("Missing option")
+    assert remedy == "say where to with -o NAME; edgevit export --help"
+
+
 def test_options_of_other_commands(refused, quantized):
     """Of build, which chooses one engine, to quantize, which chooses the file's dialect."""
     message, remedy = refused("quantize", quantized, "--data", SHAPES, "--target", "x86-openvino", bundle=quantized)
@@ -357,7 +363,9 @@ def test_options_of_other_commands(refused, quantized):
 
 
 @pytest.mark.parametrize(
-    "name", ["run/job.json", "hub/config.json", "vit.pt", "vit.onnx", "vit.safetensors"], ids=lambda name: name
+    "name",
+    ["run/state.pt", "hub/model.safetensors", "graphs/vit.onnx", "vit.pt", "vit.onnx", "vit.safetensors"],
+    ids=lambda name: name,
 )
 def test_what_is_to_be_exported_first(refused, tmp_path, name):
     file = tmp_path / name

@@ -81,16 +81,18 @@ def test_validation_on_images_that_were_calibrated_on_says_so(exported, photos, 
     bundle = quantize(Bundle.open(exported), source(photos, samples=30), TARGETS).bundle
     copies = shutil.copytree(photos, tmp_path / "copies")
 
-    def said(bundle, images):
+    def said(bundle, images, variant="int8-onnxruntime"):
         notes = Notes()
-        validate(bundle, images, variants=["int8-onnxruntime"], progress=notes)
-        return [line for line in notes.said if "calibrated on" in line]
+        validate(bundle, images, variants=[variant], progress=notes)
+        return [line for line in notes.said if line.startswith("Calibrated on")]
 
     chosen = source(photos, samples=30).load()
     read = sum(chosen.describe(index) != str(max(photos.rglob("*.png"))) for index in range(30))
-    common = "INT8 was calibrated on {} of these 39 images, which may flatter it: validate on others with --data"
+    whom = "which may flatter int8-onnxruntime: validate on others with --data"
     for folder in (photos, copies):
-        assert said(bundle, source(folder, split="test")) == [common.format(read)]
+        images = source(folder, split="test")
+        assert said(bundle, images) == [f"Calibrated on {read} of these 39 images, {whom}"]
+        assert said(bundle, images, "float32") == []
     shapes = DataSource("shapes:size=16,count=40,seed=9", "test", Unreadable())
     assert said(bundle, shapes) == []
     (exported / TABLE).write_bytes(bytes((exported / TABLE).stat().st_size))
