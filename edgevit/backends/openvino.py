@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgevit.backends import openvino_triton
 from edgevit.backends.backend import Backend
 from edgevit.backends.base import ANY_DEVICE, BuildOptions
+from edgevit.backends.openvino_attention import repeat_score_rows
 from edgevit.backends.openvino_core import core_of
 from edgevit.backends.openvino_float32 import keep_float32
 from edgevit.backends.openvino_ir import add_model_info, note_of, set_batch, take_pixels, write_valid_xml
@@ -223,6 +224,12 @@ class OpenVINO(Backend):
         return converted
 
     def _read(self, model: Path | PackedModel) -> Any:  # noqa: ANN401 - the engine is imported at run time
+        """Return what a file holds, in a form that the kernels of all processors compute rightly."""
+        read = self._parsed(model)
+        repeat_score_rows(self._engine, read)
+        return read
+
+    def _parsed(self, model: Path | PackedModel) -> Any:  # noqa: ANN401
         """Read a file with the parser for its format; `Core.read_model` tries those of five more on a damaged one.
 
         Of parsers only `Core.read_model` gives them memory; weights are not copied there, and stay where they are.
