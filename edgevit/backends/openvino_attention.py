@@ -37,7 +37,7 @@ def repeat_score_rows(engine: Any, model: Any) -> int:  # noqa: ANN401 - the eng
             row, repeats = node.input_value(position), _repeats(sizes)
             if not repeats:
                 continue
-            key = (row.get_node().get_friendly_name(), row.get_index(), repeats)
+            key = (row.get_node().get_name(), row.get_index(), repeats)
             if key not in repeated:
                 repeated[key] = engine.opset13.tile(row, list(repeats)).output(0)
             node.input(position).replace_source_output(repeated[key])
@@ -51,7 +51,7 @@ def _row_readers(softmax: Any) -> Iterator[_RowReader]:  # noqa: ANN401
     seen, left = set(), [softmax.input_value(0).get_node()]
     while left:
         node = left.pop()
-        kind, name = node.get_type_name(), node.get_friendly_name()
+        kind, name = node.get_type_name(), node.get_name()  # which is unique, as the friendly name may not be
         products += kind == "MatMul"
         if kind not in _BINARY | _UNARY or name in seen:
             continue
@@ -59,7 +59,7 @@ def _row_readers(softmax: Any) -> Iterator[_RowReader]:  # noqa: ANN401
         inputs = [node.input_value(position) for position in range(1 + (kind in _BINARY))]
         left += [each.get_node() for each in inputs]
         row = next((position for position, each in enumerate(inputs) if len(inputs) == 2 and _is_row(each)), None)
-        if row is not None:
+        if row is not None and inputs[1 - row].get_partial_shape().rank.is_static:
             readers.append(_RowReader(node, row, list(inputs[1 - row].get_partial_shape())))
     if products:
         yield from readers
@@ -76,8 +76,7 @@ def _is_row(value: Any) -> bool:  # noqa: ANN401
 
 def _repeats(sizes: list[Any]) -> tuple[int, ...]:
     """Return how often a row is repeated along each axis of scores of ``sizes``; nothing if along none."""
-    *leading, _ = sizes
-    known = [axis for axis, size in enumerate(leading) if size.is_static and size != 1]
+    known = [axis for axis, size in enumerate(sizes[:-1]) if size.is_static and size != 1]
     if not known:
         return ()
     heads = len(sizes) - 3

@@ -1,6 +1,7 @@
 """OpenVINO's attention answers as onnxruntime's does whatever is added to its scores, on each processor it runs on."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -20,6 +21,7 @@ STEPS = {
     "a row is taken away": ("s = Sub(a, row)", (1, TOKENS)),
     "a row is the least": ("s = Max(a, row)", (1, 1, 1, TOKENS)),
     "they are scaled, too": ("t = Mul(a, half) s = Add(t, row)", (1, 1, 1, TOKENS)),
+    "the row is made of another": ("n = Mul(row, half) s = Add(a, n)", (1, 1, 1, TOKENS)),
     "a row for each image": ("m = ReduceMean<keepdims=0>(x, last) r = Reshape(m, of_image) s = Add(a, r)", None),
     "a row for each head": ("s = Add(a, row)", "heads"),
     "a row for each query": ("s = Add(a, row)", "queries"),
@@ -126,6 +128,24 @@ def test_attentions_share_a_repeated_row(write_graph):
     model = engine.Core().read_model(path)
     assert repeat_score_rows(engine, model) == 2
     assert sum(node.get_type_name() == "Tile" for node in model.get_ops()) == 1
+
+
+def test_rows_of_one_name_are_each_its_own(write_graph):
+    text = f"""g (float[batch, 2, {TOKENS}, {TOKENS}] images) => (float[batch, 2, {TOKENS}, {TOKENS}] logits) {{
+        r = Mul(row, two) q = Mul(row, three)
+        a = MatMul(images, images) b = Add(a, r) c = Softmax(b)
+        d = MatMul(c, images) e = Add(d, q) logits = Softmax(e)
+    }}"""
+    row = np.linspace(0, 1, TOKENS, dtype=np.float32).reshape(1, 1, 1, -1)
+    path = write_graph(text, {"row": row, "two": np.float32(2), "three": np.float32(3)})
+    given = np.random.default_rng(1).normal(size=(2, 2, TOKENS, TOKENS)).astype(np.float32)
+    expected = by_onnxruntime(path, given)  # which does not take two nodes of one name
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.name = "same"
+    onnx.save(model, path)
+    with get_backend("openvino").open(path, threads=1, settings={KEY: "f32"}) as session:
+        np.testing.assert_allclose(session.infer(given).reshape(expected.shape), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_softmax_of_something_else_is_left_as_it_is(write_graph):
