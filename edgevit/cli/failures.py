@@ -33,9 +33,9 @@ def describe_signal(signal: Stopped | KeyboardInterrupt, arguments: Sequence[str
     """Say that the user, or the machine, has stopped the program, and how a training goes on."""
     remedy = _resuming(arguments)
     if isinstance(signal, Stopped):
-        message = f"stopped by {signal.name}; nothing was left half-written"
+        message = f"stopped by {signal.name}; no file is half-written"
         return Failure("Stopped", message, remedy, signal.exit_code)
-    return Failure("Interrupted", "interrupted; nothing was left half-written", remedy, EXIT_INTERRUPTED)
+    return Failure("Interrupted", "interrupted; no file is half-written", remedy, EXIT_INTERRUPTED)
 
 
 def _resuming(arguments: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Loads a bundle: which variant serves best on this machine, and whether it answers as it did where it was made."""
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -196,6 +197,14 @@ def _answers(model: Model, golden: Golden) -> NDArray[np.float32]:
 
 def _say(note: str, progress: Progress) -> None:
     if progress is SILENT:
-        warnings.warn(note, LoadWarning, stacklevel=3)  # seen from the caller of load()
+        warnings.warn(note, LoadWarning, stacklevel=_level_of_caller())
     else:
         progress.note(note)
+
+
+def _level_of_caller() -> int:
+    """Return the stack level that the function that calls this one gives the code that called EdgeViT."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith("edgevit."):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -371,8 +371,10 @@ def test_load_reports_to_a_function_and_else_warns(quantized):
         notes = model.notes
     assert [event.message for event in seen] == [f"{note}; loading {model.variant.name}" for note in notes]
     assert notes
-    with pytest.warns(LoadWarning, match="; loading "):
-        load(quantized).close()
+    for call in (lambda: load(quantized).close(), lambda: public.predict(quantized, [np.zeros((16, 16, 3), np.uint8)])):
+        with pytest.warns(LoadWarning, match="; loading ") as warned:
+            call()
+        assert [each.filename for each in warned] == [__file__]  # the line that calls EdgeViT
 
 
 def test_a_bundle_is_opened_by_its_path_alone(tiny_quantized):

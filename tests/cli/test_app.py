@@ -172,7 +172,7 @@ def test_a_machine_at_its_limits_is_no_defect(failing, capsys, error, said):
 def test_ctrl_c_is_one_line(failing, capsys):
     failing(KeyboardInterrupt())
     assert app.run(["boom"]) == 130
-    assert capsys.readouterr() == ("", "error: interrupted; nothing was left half-written\n")
+    assert capsys.readouterr() == ("", "error: interrupted; no file is half-written\n")
 
 
 def test_a_defect_keeps_its_traceback_and_asks_for_a_report(failing, capsys):

@@ -16,9 +16,9 @@ from edgevit.errors import MissingDependencyError
 from edgevit.runtime.selection import rank_variants
 
 ENDINGS = {
-    signal.SIGINT: (130, "error: interrupted; nothing was left half-written"),
-    signal.SIGTERM: (143, "error: stopped by SIGTERM; nothing was left half-written"),
-    signal.SIGHUP: (129, "error: stopped by SIGHUP; nothing was left half-written"),
+    signal.SIGINT: (130, "error: interrupted; no file is half-written"),
+    signal.SIGTERM: (143, "error: stopped by SIGTERM; no file is half-written"),
+    signal.SIGHUP: (129, "error: stopped by SIGHUP; no file is half-written"),
 }
 
 
