@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 from once import made
+from torch._export import utils as export_utils
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from edgevit.graph import torch_export
@@ -22,9 +23,10 @@ _registry = cache(ONNXRegistry.from_torchlib)
 
 
 def keep(shelf: Path) -> None:
-    """Export from now on with what is kept: traces on ``shelf``, and the list of operators that torch can translate."""
+    """Export from now on with what is kept: traces on ``shelf``, and what torch lists of its operators each time."""
     torch_export.trace = partial(traced, shelf)
     ONNXRegistry.from_torchlib = staticmethod(_own_registry)
+    export_utils._materialize_cpp_cia_ops = cache(export_utils._materialize_cpp_cia_ops)
 
 
 def traced(shelf: Path, model: VisionTransformer) -> ir.Model:

@@ -9,8 +9,6 @@ from edgevit.backends import get_backend
 from edgevit.backends.base import BatchProfile, BuildOptions
 from edgevit.backends.openvino_attention import repeat_score_rows
 
-pytest.importorskip("openvino")
-
 TOKENS, WIDTH = 24, 32
 
 #: What is done with the scores (B, h, n, N), and what it needs.
@@ -30,6 +28,11 @@ STEPS = {
 ROWS = {step: int("row" in text and shape not in ("heads", "queries")) for step, (text, shape) in STEPS.items()}
 ROWS["a row for each image"] = 1
 KEY = "INFERENCE_PRECISION_HINT"
+
+
+@pytest.fixture(autouse=True)
+def _needs_openvino():
+    pytest.importorskip("openvino")
 
 
 @pytest.fixture
