@@ -112,6 +112,11 @@ def module_file(
         )
     channels, height, width = _checked(input_shape)
     name = shown(type(module).__name__)
+    if any(isinstance(each, torch.jit.ScriptModule) for each in nn.Module.modules(module)):
+        raise GraphError(
+            f"{name} is, or holds, a module of torch.jit, which torch.export does not take",
+            remedy="give the module that torch.jit.script or torch.jit.trace was called with",
+        )
     tensors = _tensors(module)
     if any(map(is_lazy, tensors)):
         raise GraphError(

@@ -60,6 +60,11 @@ class ByItsGlobalName(nn.Module):
 GLOBAL = [ByItsGlobalName()]
 
 
+def scripted():
+    with pytest.warns(DeprecationWarning, match=r"torch\.jit\.script"):
+        return torch.jit.script(linear())
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [
@@ -68,6 +73,8 @@ GLOBAL = [ByItsGlobalName()]
         (lambda: GLOBAL[0], "ByItsGlobalName reaches itself in other ways than by self, and is in training mode"),
         (IsNothingAsACopy, "IsNothingAsACopy cannot be copied: its copy is a NoneType"),
         (sparse, "Sequential has sparse weights"),
+        (scripted, "RecursiveScriptModule is, or holds, a module of torch.jit"),
+        (lambda: nn.Sequential(scripted()), "Sequential is, or holds, a module of torch.jit"),
         (CannotBeCopied, "CannotBeCopied cannot be copied: one of a kind"),
         (lambda: nn.Sequential(IsItsCopy()), "its copy shares modules with it"),
     ],
