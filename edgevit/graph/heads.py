@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from edgevit.graph.convolutions import convolutions_in
 from edgevit.graph.linears import linears_in
+from edgevit.graph.patterns import mixed_by
 
 #: A block adds to the residual stream twice: what its attention gives, and what its MLP gives.
 _ADDITIONS = 2
@@ -22,7 +23,7 @@ def head_layers(graph: ir.Graph) -> frozenset[str]:
     """
     if len(graph.outputs) == 1 and _rank(graph.outputs[0]) in (None, 2):
         return frozenset()
-    attentions = [node for node in graph if node.op_type == "Softmax" and _multiplies(node.outputs[0])]
+    attentions = [node for node in graph if node.op_type == "Softmax" and mixed_by(node) is not None]
     if not attentions:
         return frozenset()
     before = _ancestors(attentions)
@@ -32,13 +33,6 @@ def head_layers(graph: ir.Graph) -> frozenset[str]:
     of_head = sum(works[node][1] for node in found)
     whole = sum(work for _, work in works.values())
     return frozenset(found.values()) if 2 * of_head <= whole else frozenset()
-
-
-def _multiplies(value: ir.Value) -> bool:
-    """Say whether a product reads ``value``, as it is or in another type."""
-    users = [user for user in value.consumers() if not user.domain]
-    casts = [user for user in users if user.op_type == "Cast"]
-    return any(user.op_type == "MatMul" for user in users) or any(_multiplies(cast.outputs[0]) for cast in casts)
 
 
 def _ancestors(nodes: Iterable[ir.Node]) -> set[ir.Node]:

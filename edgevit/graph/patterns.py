@@ -68,12 +68,16 @@ def attention_around(softmax: NodeT) -> AttentionProducts[NodeT] | None:
     """Return the attention that the node ``softmax`` is of, if it is a softmax between two products."""
     if softmax.op_type != "Softmax" or not softmax.inputs:
         return None
-    scores = behind(softmax.inputs[0], _IN_FRONT_OF_SOFTMAX)
-    users = consumers_behind(softmax, (*_QDQ, *_RETYPES))
-    mixed = next((user for user in users if user.op_type == "MatMul"), None)
+    scores, mixed = behind(softmax.inputs[0], _IN_FRONT_OF_SOFTMAX), mixed_by(softmax)
     if scores is None or scores.op_type != "MatMul" or mixed is None:
         return None
     return AttentionProducts(softmax, scores, mixed)
+
+
+def mixed_by(softmax: NodeT) -> NodeT | None:
+    """Return the product of what the node ``softmax`` gives and the values, whatever softmax looks at."""
+    users = consumers_behind(softmax, (*_QDQ, *_RETYPES))
+    return next((user for user in users if user.op_type == "MatMul"), None)
 
 
 def attention_names(nodes: Iterable[NodeT]) -> dict[NodeT, str]:
