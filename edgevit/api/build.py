@@ -1,7 +1,6 @@
 """``edgevit.build``."""
 
 import os
-import time
 
 from edgevit.api.bundles import opened
 from edgevit.bundle.manifest import PLANNED, Precision
@@ -11,10 +10,8 @@ from edgevit.progress import Progress, ProgressCallback, progress_to
 from edgevit.runtime.arguments import BundleLike, word
 from edgevit.stages.budgets import TokenBudget, token_budget_given
 from edgevit.stages.build import build as stage
-from edgevit.stages.build import variant_name
 from edgevit.stages.chosen import precision_called
 from edgevit.stages.results import BuildResult
-from edgevit.system import peak_rss_mb
 from edgevit.targets import Target, load_target
 
 
@@ -45,7 +42,6 @@ def build(
             machine.
 
     """
-    started = time.monotonic()
     name = path_given("target", target)
     profile = load_target(name)
     budget = token_budget_given(token_budget)
@@ -56,13 +52,7 @@ def build(
             "a build takes a token budget that the bundle was quantized with",
             remedy="find one first: edgevit quantize BUNDLE --data IMAGES --token-budget auto",
         )
-    made = stage(opened(bundle, to_change=True), name, profile, wanted, token_budget=budget, progress=report)
-    return BuildResult(
-        bundle=made,
-        names=(variant_name(profile, wanted, budget),),
-        seconds=time.monotonic() - started,
-        peak_rss_mb=peak_rss_mb(),
-    )
+    return stage(opened(bundle, to_change=True), name, profile, wanted, token_budget=budget, progress=report)
 
 
 def _first(target: Target, budget: TokenBudget | None) -> Precision:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgevit.backends import available_backends, backend_class
 from edgevit.backends.variants import unsupported_reason
-from edgevit.bundle.manifest import INTEGER_PRECISIONS, Variant
+from edgevit.bundle.manifest import INTEGER_PRECISIONS, PLANNED, Variant
 from edgevit.bundle.store import Bundle
 from edgevit.cli.console import Result
 from edgevit.cli.tables import variants_table, with_unreadable
@@ -72,6 +72,7 @@ def built(made: BuildResult, ending: str) -> Result:
         lines.append(f"and {len(kept) - _LISTED} more layers stay float: edgevit inspect {quoted(bundle.path)}")
     lines += _limits(variants)
     lines += (f"{name}: share missed: {why}" for name, why in made.shares_missed.items())
+    lines += _refused(made)
     lines += not_made(made.failed)
     summary = f"{made.seconds:.1f} s, {made.peak_rss_mb:.0f} MiB of memory at most"
     tables = [variants_table(bundle, made.names, ("variant", "size"))] if made.names else []
@@ -93,6 +94,16 @@ def not_made(failed: Mapping[str, EdgeViTError]) -> list[str]:
             else [f"{name} could not be made: {error.message}", f"    try: {error.remedy}"]
         )
     ]
+
+
+def _refused(made: BuildResult) -> Iterator[str]:
+    """Say for each variant that ``load`` refuses why it does, and what to try."""
+    for name, problem in made.refused.items():
+        yield f"{name} is refused when it is loaded, as it does not answer as float32 does: {problem}"
+        if made.bundle.variant(name).precision in PLANNED:
+            yield "    try: images for calibration that are like those that the model will see, or more of them"
+        else:
+            yield "    try: another precision"
 
 
 def _limits(variants: Sequence[Variant]) -> Iterator[str]:

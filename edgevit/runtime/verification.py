@@ -78,10 +78,15 @@ def verify_golden(
         logits, expected, precision=precision, classes=classes, independent=independent, outputs=outputs
     )
     if found.problem is not None:
-        raise VerificationError(
-            f"the model answers to the golden images otherwise than when it was exported: {found.problem}",
-            remedy="load the variant 'float32', or quantize and build again for this machine",
-        )
+        raise differs(found.problem)
+
+
+def differs(problem: str) -> VerificationError:
+    """Return the error that says what ``problem`` a variant's answers to the golden images have."""
+    return VerificationError(
+        f"the model answers to the golden images otherwise than when it was exported: {problem}",
+        remedy="load the variant 'float32', or quantize and build again for this machine",
+    )
 
 
 def golden_figures(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -43,11 +44,14 @@ from edgevit.stages.precisions import (
     asked,
     check,
     choosing_settings,
+    golden_figures_of,
     load_decided,
     merged_place,
     write_source,
 )
+from edgevit.stages.results import BuildResult
 from edgevit.stages.token_padding import padded_if_faster
+from edgevit.system import peak_rss_mb
 from edgevit.targets import Target, float8_dialect, other_machine_reason
 from edgevit.versions import narrowed
 
@@ -59,7 +63,8 @@ class Compiled:
     ``settings`` are what it is opened with, ``source`` is the ONNX file that it was built from, ``outputs`` are what it
     gives for the images of an evaluator, if there was one and it runs here. ``kernels`` is None where the engine does
     not tell; ``fallback``, ``limit``, ``convolution_stages``, ``token_merging`` and ``token_padding`` are as in
-    ``Variant``. ``float_in`` are the layers that are float with this engine alone, with the reasons.
+    ``Variant``. ``float_in`` are the layers that are float with this engine alone, with the reasons. ``problem`` is
+    what is wrong with its answers to the golden images; None if nothing is, or it does not run here.
     """
 
     name: str
@@ -72,6 +77,7 @@ class Compiled:
     kernels: Kernels | None
     source: SavedModel
     outputs: NDArray[np.float32] | None = None
+    problem: str | None = None
     fallback: tuple[Fallback, ...] = ()
     limit: LimitVerdict | None = None
     convolution_stages: tuple[ConvolutionStage, ...] = ()
@@ -105,7 +111,7 @@ def build(
     *,
     token_budget: float | None = None,
     progress: Progress = SILENT,
-) -> Bundle:
+) -> BuildResult:
     """Add the variant of ``precision`` for ``target``; its Linear layers must run in the arithmetic that was planned.
 
     ``token_budget`` is one that ``quantize`` has merged tokens by.
@@ -117,6 +123,7 @@ def build(
             ``compile_variant``; the bundle is as it was.
         MissingDependencyError: if the backend, a version of it that serves the target, or the device is not here.
     """
+    started = time.monotonic()
     check_takes(target_name, target, precision)
     check_merges(precision, token_budget)
     decided, float32 = load_decided(bundle, precision, target, token_budget), bundle.verify_float32()
@@ -128,7 +135,14 @@ def build(
                 progress.note(f"The limit was judged in the {judged}: edgevit validate shows what {target_name} costs")
             decided = choose_convolutions(bundle, float32, target, precision, decided, scratch, progress=progress)
         made = compile_variant(bundle, float32, target_name, target, precision, decided, scratch, progress=progress)
-        return add(bundle, made, progress)
+        bundle = add(bundle, made, progress)
+    return BuildResult(
+        bundle=bundle,
+        names=(made.name,),
+        seconds=time.monotonic() - started,
+        peak_rss_mb=peak_rss_mb(),
+        refused=refused_of([made]),
+    )
 
 
 def check_takes(target_name: str, target: Target, precision: Precision) -> None:
@@ -282,7 +296,9 @@ def _compile_once(
         with asked(target, model, settings, raced) as session:
             kernels = check(bundle, source, precision, target, model, settings, session)
             outputs = None if session is None or evaluator is None else evaluator.outputs_of(session)
-    compiled = Compiled(name, precision, target_name, target, folder, model, settings, kernels, source.file, outputs)
+            problem = None if session is None else golden_figures_of(bundle, precision, session).problem
+    made = (name, precision, target_name, target, folder, model, settings, kernels, source.file)
+    compiled = Compiled(*made, outputs=outputs, problem=problem)
     if isinstance(decided, PtqModel):
         return replace(
             compiled,
@@ -307,6 +323,11 @@ def _float_attentions(source: EngineSource) -> Iterator[str]:
     for reason, (first, *rest) in names.items():
         more = f" and {len(rest)} more" if rest else ""
         yield f"Attention of {first}{more} stays in float16: {reason}"
+
+
+def refused_of(made: Iterable[Compiled]) -> dict[str, str]:
+    """Return which of the variants that were ``made`` are refused when they are loaded, and why."""
+    return {each.name: each.problem for each in made if each.problem is not None}
 
 
 def add(bundle: Bundle, compiled: Compiled, progress: Progress = SILENT) -> Bundle:

@@ -33,7 +33,7 @@ from edgevit.quantization.lint.tensorrt_rules import check_tensorrt
 from edgevit.quantization.ptq import PtqModel
 from edgevit.quantization.weight_only.dynamic import check_dynamic, emit_dynamic
 from edgevit.quantization.weight_only.packed import check_packed, emit_weights_int4, emit_weights_int8
-from edgevit.runtime.verification import verify_golden
+from edgevit.runtime.verification import GoldenFigures, differs, golden_figures
 from edgevit.shell import quoted
 from edgevit.stages.deviation import Allowance, deviation_between
 from edgevit.stages.settings_race import fastest_settings
@@ -248,12 +248,17 @@ def _integers(linears: Iterable[LinearKernel]) -> frozenset[str]:
 
 def _check_answers(bundle: Bundle, precision: Precision, target: Target, model: Path) -> None:
     """Show that the golden images get float32's answers, one at a time, where the engine tells of no kernels."""
-    golden = bundle.golden()
     with get_backend(target.backend).open(model, threads=0, settings=target.settings_for(precision)) as session:
-        answers = [session.infer(bundle.manifest.preprocess(image)[None]) for image in golden.images]
-    manifest = bundle.manifest
-    verify_golden(
-        np.concatenate(answers),
+        found = golden_figures_of(bundle, precision, session)
+    if found.problem is not None:
+        raise differs(found.problem)
+
+
+def golden_figures_of(bundle: Bundle, precision: Precision, session: Session) -> GoldenFigures:
+    """Return how ``session`` answers to the golden images, which it is given one at a time."""
+    manifest, golden = bundle.manifest, bundle.golden()
+    return golden_figures(
+        np.concatenate([session.infer(manifest.preprocess(image)[None]) for image in golden.images]),
         golden.logits,
         precision=precision,
         classes=manifest.classes,

@@ -23,7 +23,16 @@ from edgevit.quantization.float16.scan import scan_float16
 from edgevit.quantization.float_fallback import note_float_in
 from edgevit.quantization.plan import QuantizationPlan
 from edgevit.shell import quoted
-from edgevit.stages.build import Compiled, add, check_gives, check_merges, check_takes, compile_variant, variant_name
+from edgevit.stages.build import (
+    Compiled,
+    add,
+    check_gives,
+    check_merges,
+    check_takes,
+    compile_variant,
+    refused_of,
+    variant_name,
+)
 from edgevit.stages.calibrate import TABLE
 from edgevit.stages.draft import Draft
 from edgevit.stages.images import DataSource
@@ -125,6 +134,7 @@ def quantize(
         sensitivity={} if optimizer is None else optimizer.sensitivity,
         failed=building.failed,
         unreadable=() if images is None else images.unreadable.names,
+        refused=refused_of(building.made.values()),
     )
 
 

@@ -86,8 +86,9 @@ class BuildResult:
 
     ``float32_nodes`` are those that FP16 is no good for, with the reasons, ``sensitivity`` what each layer costs alone
     in INT8, the most sensitive first, where that was measured; ``failed`` are the variants that were not made, while
-    others were: they could not be, or would not pay (see ``really_failed``). ``min_integer_share`` is what INT8 must
-    reach, in 0..1. ``unreadable`` are images that could not be read.
+    others were: they could not be, or would not pay (see ``really_failed``). ``refused`` are those that were made, but
+    which ``load`` refuses, with what is wrong with their answers to the golden images. ``min_integer_share`` is what
+    INT8 must reach, in 0..1. ``unreadable`` are images that could not be read.
     """
 
     bundle: Bundle
@@ -99,6 +100,7 @@ class BuildResult:
     failed: Mapping[str, EdgeViTError] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     min_integer_share: float | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     __repr__ = printed
 
@@ -148,6 +150,7 @@ class BuildResult:
                 "unreadable": self.unreadable,
                 "failed": failures(self.failed),
                 "does_not_pay": without_pay(self.failed),
+                "refused": self.refused,
                 "shares_missed": self.shares_missed,
             }
         )

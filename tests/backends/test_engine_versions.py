@@ -103,7 +103,7 @@ def test_what_is_built_with_an_older_engine_is_for_that(quantized, tmp_path, mon
     shutil.copytree(quantized, tmp_path / "copy.edgevit")
     made = build(
         Bundle.open(tmp_path / "copy.edgevit"), "x86-onnxruntime", load_target("x86-onnxruntime"), precision="float32"
-    ).variant("float32-onnxruntime")
+    ).bundle.variant("float32-onnxruntime")
     model = onnx.load(tmp_path / "copy.edgevit" / made.files[0].path)
     assert {node.op_type for node in model.graph.node if "Attention" in node.op_type} == {operator}
     assert made.versions == f">={first}"

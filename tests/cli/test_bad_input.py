@@ -12,6 +12,8 @@ from tiny import SHAPES, content, entries
 
 from edgevit.bundle.store import Bundle
 from edgevit.data.shapes import load_shapes
+from edgevit.errors import VerificationError
+from edgevit.runtime import load
 
 LONG = "a" * 300
 
@@ -183,6 +185,22 @@ def test_unusual_calibration_images_are_warned_of_and_enough(edgevit, exported, 
     warnings = [line for line in done.err.splitlines() if "calibrat" in line and not line.startswith("Calibrating")]
     assert len(warnings) == (said is not None), warnings
     assert said is None or said in warnings[0]
+
+
+def test_what_loading_will_refuse_is_said_when_it_is_made(edgevit, exported, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    (tmp_path / "noise").mkdir()
+    Image.fromarray(noise).save(tmp_path / "noise" / "0.png")  # unlike the shapes that the model was made for
+    quantizing = ("quantize", exported, "--dialect", "onnxruntime", "--data", tmp_path / "noise")
+    said, found = edgevit(*quantizing).out, edgevit(*quantizing, "--json").data()["refused"]
+    with pytest.raises(VerificationError) as caught:
+        load(exported, variant="int8-onnxruntime")
+    reason = found["int8-onnxruntime"]
+    assert caught.value.message.endswith(f": {reason}")
+    assert f"int8-onnxruntime is refused when it is loaded, as it does not answer as float32 does: {reason}" in said
+    assert "try: images for calibration that are like those that the model will see" in said
+    building = ("build", exported, "--target", "x86-onnxruntime", "--precision", "int8", "--json")
+    assert edgevit(*building).data()["refused"] == found
 
 
 def test_too_few_images_for_a_search_leave_the_bundle_alone(refused, exported, photos, tmp_path):

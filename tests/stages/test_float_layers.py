@@ -119,7 +119,7 @@ def test_a_layer_that_one_engine_runs_in_float_stays_float_for_that_one(quantize
     noted = {each["name"]: each["float_in"] for each in plan["linears"] if each["float_in"]}
     assert noted[layer] == [{"dialect": "openvino", "reason": "openvino runs it in float (gemm_f32)"}]
     before = [file.sha256 for file in other.files if file.path.endswith(".bin")]
-    again = build(bundle, "x86-openvino", TARGETS["x86-openvino"], "int8").variant("int8-openvino")
+    again = build(bundle, "x86-openvino", TARGETS["x86-openvino"], "int8").bundle.variant("int8-openvino")
     assert again.fallback == other.fallback
     assert [file.sha256 for file in again.files if file.path.endswith(".bin")] == before
 

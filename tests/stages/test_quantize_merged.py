@@ -82,7 +82,7 @@ def test_ranges_are_those_of_merged_tokens(quantized):
 
 def test_a_build_takes_what_was_decided_for_its_budget(quantized):
     bundle = quantize(Bundle.open(quantized), IMAGES, TARGETS, rules=RULES, merging=MERGING).bundle
-    built = build(bundle, "x86-onnxruntime", TARGETS["x86-onnxruntime"], "int8", token_budget=0.8)
+    built = build(bundle, "x86-onnxruntime", TARGETS["x86-onnxruntime"], "int8", token_budget=0.8).bundle
     assert built.variant("int8-onnxruntime-tokens80").token_merging == MERGING
     with pytest.raises(BundleError, match="has not been calibrated") as caught:
         build(bundle, "x86-onnxruntime", TARGETS["x86-onnxruntime"], "int8", token_budget=0.7)
