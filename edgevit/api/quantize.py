@@ -50,14 +50,15 @@ def quantize(
     """Add variants in INT8 or another precision to ``bundle``, and check that they run on the kernels of their engines.
 
     The bundle changes only when all variants are built and checked. With a limit on accuracy, layers are returned to
-    float until INT8 keeps it; ``BuildResult.passed`` says whether it does.
+    float until INT8 keeps it; ``BuildResult.passed`` says whether it does. ``BuildResult.refused`` names variants that
+    ``edgevit.load`` refuses, as they answer the bundle's golden images otherwise than float32.
 
     Args:
         bundle: A bundle that ``edgevit.export`` made: its path, or a ``Bundle``.
-        data: Calibration images, for int8, fp8 and fp16: a folder, a CSV file, a built-in name, or a list of images
-            (uint8 arrays (H, W, 3), Pillow images, paths or bytes). Give them as they are: EdgeViT resizes and
+        data: Calibration images, for int8, fp8 and fp16: a folder, a CSV file, a built-in name, or an iterable of
+            images (uint8 arrays (H, W, 3), Pillow images, paths or bytes). Give them as they are: EdgeViT resizes and
             normalises them.
-        precision: "float32", "fp16", "fp8", "int8", "int8-dynamic", "int8-weights" or "int4-weights".
+        precision: "fp16", "fp8", "int8", "int8-dynamic", "int8-weights" or "int4-weights".
         dialect: Form of the Q/DQ nodes: "onnxruntime", "openvino", "tensorrt" or "tensorrt-legacy" for the integer
             kernels of that engine, or "portable" for any engine. "auto" writes one for each installed engine.
         recipe: How to calibrate: a name that ``edgevit recipes`` lists, the path of a TOML file, or an

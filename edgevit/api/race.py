@@ -67,8 +67,8 @@ def race(
 
     Args:
         bundle: A bundle that ``edgevit.export`` made: its path, or a ``Bundle``.
-        data: A folder, a CSV file, a built-in name, or a list of images: uint8 arrays (H, W, 3), Pillow images, paths
-            or bytes.
+        data: A folder, a CSV file, a built-in name, or an iterable of images: uint8 arrays (H, W, 3), Pillow images,
+            paths or bytes.
         target: What to race for: a name that ``edgevit targets`` lists, or the path of a TOML file.
         labels: One label for each image in a list: a class name or its index. Without labels, answers are compared with
             float32's where it is confident.

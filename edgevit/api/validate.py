@@ -41,8 +41,8 @@ def validate(
 
     Args:
         bundle: A bundle that ``edgevit.export`` made, or a pack, which is not changed: its path, or a ``Bundle``.
-        data: A folder, a CSV file, a built-in name, or a list of images: uint8 arrays (H, W, 3), Pillow images, paths
-            or bytes.
+        data: A folder, a CSV file, a built-in name, or an iterable of images: uint8 arrays (H, W, 3), Pillow images,
+            paths or bytes.
         labels: One label for each image in a list: a class name or its index. Without labels, variants are only
             compared with float32.
         variants: Measure only these; by default, all.
