@@ -58,7 +58,8 @@ def quantize(
         data: Calibration images, for int8, fp8 and fp16: a folder, a CSV file, a built-in name, or an iterable of
             images (uint8 arrays (H, W, 3), Pillow images, paths or bytes). Give them as they are: EdgeViT resizes and
             normalises them.
-        precision: "fp16", "fp8", "int8", "int8-dynamic", "int8-weights" or "int4-weights".
+        precision: "int8", "fp16", "fp8", "int8-dynamic", "int8-weights" or "int4-weights". "float32" is refused: it is
+            what ``edgevit.export`` wrote.
         dialect: Form of the Q/DQ nodes: "onnxruntime", "openvino", "tensorrt" or "tensorrt-legacy" for the integer
             kernels of that engine, or "portable" for any engine. "auto" writes one for each installed engine.
         recipe: How to calibrate: a name that ``edgevit recipes`` lists, the path of a TOML file, or an
